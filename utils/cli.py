@@ -1,0 +1,43 @@
+"""How every script starts and ends: one line for a mistake, exit status 2."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+from .errors import UserError, did_you_mean
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse with exact flags only, and mistakes told in one line with the nearest known flag."""
+
+    def __init__(self, *args, **kwargs):
+        kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def parse_args(self, args=None, namespace=None):
+        known, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            hint = did_you_mean(unknown[0].split("=")[0], flags) if unknown[0].startswith("-") else ""
+            self.error(f"unknown argument '{unknown[0]}'{hint}")
+        return known
+
+    def error(self, message):
+        sys.stderr.write(f"{self.prog}: error: {message}\n")
+        sys.exit(2)
+
+
+def run(main: Callable[[], object]) -> None:
+    """Call `main`; a `UserError` becomes one line on standard error and exit status 2, Ctrl-C becomes status 130."""
+    try:
+        main()
+    except UserError as error:
+        print("error: " + " ".join(str(error).split("\n")), file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of a pipe (`| head`) went away: nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,105 @@
+"""YAML files: found by bare name, read as data, never evaluated."""
+
+from pathlib import Path
+
+import yaml
+
+from .errors import UserError, did_you_mean
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / "configs"
+
+
+def find_config(name: str | Path, kind: str) -> Path:
+    """Return the path of YAML `name`: an existing path, else a bare name below `configs/<kind>/`.
+
+    `kind` is 'models', 'data' or 'hyp'. Raises `UserError` with the nearest known name when there is none.
+    """
+    path = Path(name)
+    folder = CONFIGS / kind
+    for candidate in (path, folder / path, folder / f"{path}.yaml"):
+        if candidate.is_file():
+            return candidate
+    known = sorted(p.name for p in folder.glob("*.yaml"))
+    raise UserError(f"{name}: no such file, and no YAML of that name in configs/{kind}{did_you_mean(path.name, known)}")
+
+
+def load_yaml(path: str | Path) -> dict:
+    """Read a YAML file that holds a mapping. Raises `UserError` naming file and line when it is torn or not one."""
+    path = Path(path)
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8-sig"), str(path))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder, expected a YAML file") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file, expected YAML") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def parse_yaml(text: str, where: str) -> dict:
+    """Parse YAML text that holds a mapping; `where` names it in errors."""
+    try:
+        loaded = yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{where}{line}: not valid YAML: {error.problem or error.context}") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UserError(f"{where}: not valid YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(loaded, dict):
+        kind = "nothing" if loaded is None else f"a {type(loaded).__name__}"
+        raise UserError(f"{where}: expected a mapping of keys, got {kind}")
+    return loaded
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses repeated keys and documents that grow by aliases."""
+
+    MAX_ALIASES = 200
+    aliases = 0
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            self.aliases += 1
+            if self.aliases > self.MAX_ALIASES:
+                raise yaml.YAMLError("too many aliases")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key_node, _ in node.value:
+            key = getattr(key_node, "value", None)
+            if isinstance(key, str) and key != "<<":
+                if key in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"key '{key}' given twice", key_node.start_mark)
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def to_number(value, kind: type, where: str):
+    """Convert `value` to `kind` (int, float, bool or str) or raise `UserError` naming `where`.
+
+    YAML reads `1e-3` as a string and `on` as True, so the type of the field decides, not the type that was read.
+    """
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+        words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+        if str(value).lower() in words:
+            return words[str(value).lower()]
+    elif kind is str:
+        return str(value)
+    elif not isinstance(value, bool):
+        try:
+            number = float(value)
+            if kind is float:
+                return number
+            if number == int(number):
+                return int(number)
+        except (TypeError, ValueError, OverflowError):
+            pass
+    expected = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
+    raise UserError(f"{where}: expected {expected}, got {value!r}")

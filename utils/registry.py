@@ -1,0 +1,56 @@
+"""Words that YAML files and flags may use, and what stands behind each."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from .errors import UserError, did_you_mean
+
+
+class Registry(Mapping):
+    """A table from word to class or function, filled by decorators.
+
+    What an entry must accept and return is the contract of the registry it is in (see the module that owns it).
+    Looking up an unknown word raises `UserError` with the nearest known word; registering a word twice raises
+    `ValueError`.
+    """
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self._entries: dict[str, Any] = {}
+        self._options: dict[str, dict] = {}
+
+    def register(self, *words: str, **options) -> Callable:
+        """Return a decorator that registers its target under `words` (default: its `__name__`).
+
+        `options` are kept beside the entry and read back by `options(word)`.
+        """
+
+        def add(entry):
+            for word in words or (entry.__name__,):
+                if word in self._entries:
+                    raise ValueError(f"{self.kind} '{word}' is registered already")
+                self._entries[word] = entry
+                self._options[word] = options
+            return entry
+
+        return add
+
+    def options(self, word: str) -> dict:
+        """The keyword options that `word` was registered with."""
+        self[word]
+        return self._options[word]
+
+    def __getitem__(self, word: str):
+        try:
+            return self._entries[word]
+        except (KeyError, TypeError):
+            raise UserError(f"unknown {self.kind} '{word}'{did_you_mean(word, self._entries)}") from None
+
+    def __contains__(self, word) -> bool:
+        return isinstance(word, str) and word in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
