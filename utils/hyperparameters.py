@@ -1,0 +1,115 @@
+"""The numbers of a training recipe: names, types, ranges and defaults, read from YAML.
+
+Names are those of the published YOLOv5 hyperparameter files, which load unchanged. The defaults are the published
+recipe for training a small model from scratch; `configs/hyp/yolov5.yaml` spells them out.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .config import find_config, load_yaml, to_number
+from .errors import UserError, did_you_mean
+
+
+def _number(default, low: float = 0.0, high: float = math.inf):
+    """A field whose value lies in [low, high]."""
+    return field(default=default, metadata={"low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """A training recipe. Raises `UserError` when a value is outside its range."""
+
+    # optimizer and schedule
+    lr0: float = _number(0.01)  # learning rate after the warm-up
+    lrf: float = _number(0.01)  # the last epoch's learning rate as a share of lr0
+    momentum: float = _number(0.937, 0, 0.9999)  # SGD momentum, Adam beta1
+    weight_decay: float = _number(0.0005)
+    warmup_epochs: float = _number(3.0)
+    warmup_iterations: int = _number(100)  # the warm-up lasts at least as many batches as this; none with warmup_epochs 0
+    warmup_momentum: float = _number(0.8, 0, 0.9999)
+    warmup_bias_lr: float = _number(0.1)
+    nominal_batch: int = _number(64, 1)  # gradients accumulate over round(nominal_batch / batch) batches
+    clip_norm: float = _number(10.0)  # largest norm of the gradient, 0: no limit
+    ema_decay: float = _number(0.9999, 0, 1)
+    ema_tau: float = _number(2000.0, 1e-6)  # updates over which the averaging decay ramps up
+    # loss gains
+    box: float = _number(0.05)
+    cls: float = _number(0.5)
+    cls_pw: float = _number(1.0)  # weight of positives in the class loss
+    obj: float = _number(1.0)
+    obj_pw: float = _number(1.0)  # weight of positives in the objectness loss
+    fl_gamma: float = _number(0.0)  # focal loss gamma, 0: plain cross entropy
+    label_smoothing: float = _number(0.0, 0, 1)
+    # matching
+    iou_t: float = _number(0.2, 0, 1)  # in every published file, used by none of its code: read and kept
+    anchor_t: float = _number(4.0, 1)  # largest ratio of a box's sides to its anchor's
+    anchors: float = _number(0.0, 0, 20)  # anchors a level, found by k-means; 0: those of the model's YAML
+    # augmentation
+    hsv_h: float = _number(0.015, 0, 1)
+    hsv_s: float = _number(0.7, 0, 1)
+    hsv_v: float = _number(0.4, 0, 1)
+    degrees: float = _number(0.0, 0, 180)
+    translate: float = _number(0.1, 0, 1)
+    scale: float = _number(0.5, 0, 1)
+    shear: float = _number(0.0, 0, 89)
+    perspective: float = _number(0.0, 0, 0.01)
+    flipud: float = _number(0.0, 0, 1)
+    fliplr: float = _number(0.5, 0, 1)
+    mosaic: float = _number(1.0, 0, 1)
+    mixup: float = _number(0.0, 0, 1)
+    copy_paste: float = _number(0.0, 0, 1)  # needs masks: without effect here, where there are boxes only
+    close_mosaic: int = _number(0)  # the last epochs, trained without mosaic and mixup
+
+    def __post_init__(self):
+        for item in dataclasses.fields(self):
+            value = to_number(getattr(self, item.name), item.type, item.name)
+            object.__setattr__(self, item.name, value)
+            low, high = item.metadata["low"], item.metadata["high"]
+            if not low <= value <= high or not math.isfinite(value):
+                span = f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}"
+                raise UserError(f"{item.name}: expected a number {span}, got {value:g}")
+
+    def as_dict(self) -> dict[str, float | int]:
+        """All values by name: plain numbers, ready for a YAML or a checkpoint."""
+        return dataclasses.asdict(self)
+
+    def notices(self) -> list[str]:
+        """What a user should know about these values, a line each."""
+        if self.copy_paste > 0:
+            return [f"copy_paste={self.copy_paste:g} has no effect: it pastes by masks, and boxes are all there is here"]
+        return []
+
+
+def load_hyperparameters(name_or_path: str | Path | dict, overrides: Iterable[str] = ()) -> Hyperparameters:
+    """Read a recipe from a YAML (path, or bare name in `configs/hyp`) or a mapping; `overrides` are 'lr0=0.02' words.
+
+    Keys that the file leaves out keep their defaults. Raises `UserError` for an unknown key (with the nearest known
+    one), a value of another type or a value outside its range, naming the file or the override.
+    """
+    if isinstance(name_or_path, dict):
+        where, values = "hyperparameters", name_or_path
+    else:
+        where = find_config(name_or_path, "hyp")
+        values = load_yaml(where)
+    values = {key: _check(f"{where}: ", key, value) for key, value in values.items()}
+    for word in overrides:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"--set {word}: expected KEY=VALUE, for example lr0=0.02")
+        values[key.strip()] = _check("--set ", key.strip(), value.strip())
+    return Hyperparameters(**values)
+
+
+def _check(where: str, key: str, value):
+    """Return `value` as the type of field `key`, in its range; errors start with `where`."""
+    kinds = {item.name: item.type for item in dataclasses.fields(Hyperparameters)}
+    if key not in kinds:
+        raise UserError(f"{where}unknown hyperparameter '{key}'{did_you_mean(key, kinds)}")
+    try:
+        return getattr(Hyperparameters(**{key: value}), key)
+    except UserError as error:
+        raise UserError(f"{where}{error}") from None
