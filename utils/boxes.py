@@ -1,0 +1,97 @@
+"""Box formats and overlaps, for numpy arrays and torch tensors alike.
+
+`xyxy` is left, top, right, bottom; `cxcywh` is centre x, centre y, width, height. Any unit, as long as it is the same
+for all boxes of a call.
+"""
+
+import math
+
+import numpy as np
+
+PUBLISHED_EPS = 1e-7
+
+
+def is_tensor(array) -> bool:
+    """Whether `array` is a torch tensor; asks without importing torch."""
+    return type(array).__module__.split(".")[0] == "torch" or hasattr(array, "requires_grad")
+
+
+def xyxy_to_cxcywh(boxes_xyxy):
+    """(..., 4) xyxy -> (..., 4) cxcywh, same kind of array, same unit. Integer arrays become float32."""
+    boxes_xyxy = _as_float(boxes_xyxy)
+    low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
+    return _join((low + high) / 2, high - low)
+
+
+def cxcywh_to_xyxy(boxes_cxcywh):
+    """(..., 4) cxcywh -> (..., 4) xyxy, same kind of array, same unit. Integer arrays become float32."""
+    boxes_cxcywh = _as_float(boxes_cxcywh)
+    centre, half = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:] / 2
+    return _join(centre - half, centre + half)
+
+
+def box_iou(boxes_xyxy, others_xyxy):
+    """Intersection over union of every pair: (n, 4) and (m, 4) xyxy -> (n, m).
+
+    A pair without any area (two empty boxes) overlaps by 0. numpy in, numpy out; torch in, torch out.
+    """
+    boxes, others = _as_float(boxes_xyxy)[:, None], _as_float(others_xyxy)[None]
+    if is_tensor(boxes):
+        overlap = (boxes[..., 2:].minimum(others[..., 2:]) - boxes[..., :2].maximum(others[..., :2])).clamp(min=0)
+    else:
+        overlap = np.minimum(boxes[..., 2:], others[..., 2:]) - np.maximum(boxes[..., :2], others[..., :2])
+        overlap = overlap.clip(min=0)
+    intersection = overlap[..., 0] * overlap[..., 1]
+    union = box_area(boxes) + box_area(others) - intersection
+    return intersection / (union + (union <= 0))  # empty pairs: 0 / 1
+
+
+def box_area(boxes_xyxy):
+    """(..., 4) xyxy -> (...) areas; an inverted box has area 0."""
+    sides = (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).clip(0)
+    return sides[..., 0] * sides[..., 1]
+
+
+def ciou(boxes_cxcywh, targets_cxcywh, eps: float = PUBLISHED_EPS):
+    """Complete IoU of matching rows, torch only: (..., 4) and (..., 4) cxcywh -> (...), at most 1.
+
+    IoU - distance of centres^2 / diagonal of the enclosing box^2 - alpha * v, where v compares the aspect ratios
+    (Zheng et al. 2020, "Enhancing Geometric Factors in Model Learning and Inference for Object Detection and Instance
+    Segmentation", section 3; alpha carries no gradient). As in the published YOLOv5 recipe, `eps` is added to the
+    heights. Takes centre and size because that is what heads predict: sizes go in as they are, not as differences.
+    """
+    import torch
+
+    x1, y1, w1, h1 = boxes_cxcywh.unbind(-1)
+    x2, y2, w2, h2 = targets_cxcywh.unbind(-1)
+    left1, right1, left2, right2 = x1 - w1 / 2, x1 + w1 / 2, x2 - w2 / 2, x2 + w2 / 2
+    top1, bottom1, top2, bottom2 = y1 - h1 / 2, y1 + h1 / 2, y2 - h2 / 2, y2 + h2 / 2
+    h1, h2 = h1 + eps, h2 + eps
+
+    width = (right1.minimum(right2) - left1.maximum(left2)).clamp(min=0)
+    height = (bottom1.minimum(bottom2) - top1.maximum(top2)).clamp(min=0)
+    intersection = width * height
+    iou = intersection / (w1 * h1 + w2 * h2 - intersection + eps)
+
+    hull_width = right1.maximum(right2) - left1.minimum(left2)
+    hull_height = bottom1.maximum(bottom2) - top1.minimum(top2)
+    distance = ((x2 - x1) ** 2 + (y2 - y1) ** 2) / (hull_width**2 + hull_height**2 + eps)
+    v = (4 / math.pi**2) * (torch.atan(w2 / h2) - torch.atan(w1 / h1)) ** 2
+    with torch.no_grad():
+        alpha = v / (v - iou + (1 + eps))
+    return iou - distance - alpha * v
+
+
+def _as_float(boxes):
+    if is_tensor(boxes):
+        return boxes if boxes.is_floating_point() else boxes.float()
+    boxes = np.asarray(boxes)
+    return boxes if np.issubdtype(boxes.dtype, np.floating) else boxes.astype(np.float32)
+
+
+def _join(first, second):
+    if is_tensor(first):
+        import torch
+
+        return torch.cat((first, second), dim=-1)
+    return np.concatenate((first, second), axis=-1)
