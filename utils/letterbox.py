@@ -22,19 +22,32 @@ def letterbox(
     gain = min(height / image.shape[0], width / image.shape[1])
     if not scale_up:
         gain = min(gain, 1.0)
-    new_w, new_h = (max(round(side * gain), 1) for side in (image.shape[1], image.shape[0]))
-    fill_w, fill_h = width - new_w, height - new_h
-    if auto:
-        fill_w, fill_h = fill_w % stride, fill_h % stride
-    if (new_h, new_w) != image.shape[:2]:
-        method = cv2.INTER_AREA if gain < 0.5 else cv2.INTER_LINEAR  # strong shrinking aliases without area
-        image = cv2.resize(image, (new_w, new_h), interpolation=method)
-    left, top = fill_w // 2, fill_h // 2
-    if fill_w or fill_h:
-        canvas = np.full((new_h + fill_h, new_w + fill_w, image.shape[2]), colour, dtype=np.uint8)
-        canvas[top : top + new_h, left : left + new_w] = image
-        image = canvas
-    return image, float(gain), (float(left), float(top))
+    image = resize(image, gain)
+    if auto:  # the largest multiples of stride that can be cut away on both sides
+        height -= (height - image.shape[0]) // stride * stride
+        width -= (width - image.shape[1]) // stride * stride
+    image, pad = pad_to(image, (height, width), colour)
+    return image, float(gain), pad
+
+
+def resize(image: np.ndarray, gain: float) -> np.ndarray:
+    """Scale (H, W, 3) by `gain`, sides rounded. Strong shrinking averages areas, which linear sampling would alias."""
+    height, width = (max(round(side * gain), 1) for side in image.shape[:2])
+    if (height, width) == image.shape[:2]:
+        return image
+    method = cv2.INTER_AREA if gain < 0.5 else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=method)
+
+
+def pad_to(image: np.ndarray, shape: tuple[int, int], colour: int = 114) -> tuple[np.ndarray, tuple[float, float]]:
+    """Centre (H, W, 3) on a grey canvas of `shape` (h, w), at least as large. Returns (picture, (left, top))."""
+    height, width = image.shape[:2]
+    top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
+    if (height, width) == tuple(shape):
+        return image, (0.0, 0.0)
+    canvas = np.full((shape[0], shape[1], image.shape[2]), colour, dtype=np.uint8)
+    canvas[top : top + height, left : left + width] = image
+    return canvas, (float(left), float(top))
 
 
 def unletterbox(
