@@ -1,0 +1,27 @@
+"""YAML rows become a graph: the words, the parser, heads, losses and exported forms.
+
+Names load on first use, so that an exported file can be run without importing torch:
+`build_model`, `load_model`, `load_plugins`, `BLOCKS`, `HEADS`, `DetectionModel`, `ModelSpec`.
+"""
+
+from importlib import import_module
+
+_HOME = {
+    "build_model": "graph",
+    "DetectionModel": "graph",
+    "ModelSpec": "spec",
+    "load_model": "weights",
+    "load_plugins": "plugins",
+    "BLOCKS": "blocks",
+    "HEADS": "heads",
+}
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module 'models' has no attribute '{name}'")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__():
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,14 @@
+"""The words that YAML rows may use. One family a file; every file in this folder is loaded."""
+
+import pkgutil
+from importlib import import_module
+
+from utils.registry import Registry
+
+BLOCKS = Registry("block")
+"""word -> nn.Module class: `(B, c_in, H, W) -> (B, c_out, H', W')`. A class whose row joins several rows takes a list
+of maps. How a row's args become constructor arguments follows from the signature (`models.rules`); options at
+registration: `rule="stack"` (an argument named n is not the row's number), `lists=True` (gives a list of maps)."""
+
+for _module in pkgutil.iter_modules(__path__):
+    import_module(f".{_module.name}", __name__)

@@ -1,0 +1,105 @@
+"""Cross stage partial blocks (Wang et al., CSPNet, 2020) in the forms published with YOLOv5."""
+
+import torch
+from torch import nn
+
+from . import BLOCKS
+from .attention import TransformerBlock
+from .base import Conv, CrossConv
+from .ghost import GhostBottleneck
+from .pool import SPP
+
+
+@BLOCKS.register()
+class Bottleneck(nn.Module):
+    """1x1 then 3x3 Conv with a shortcut where the widths agree (He et al., 2016): (B, c1, H, W) -> (B, c2, H, W)."""
+
+    def __init__(self, c1, c2, shortcut=True, g=1, e=0.5):
+        super().__init__()
+        hidden = int(c2 * e)
+        self.cv1 = Conv(c1, hidden, 1, 1)
+        self.cv2 = Conv(hidden, c2, 3, 1, g=g)
+        self.add = shortcut and c1 == c2
+
+    def forward(self, x):
+        y = self.cv2(self.cv1(x))
+        return x + y if self.add else y
+
+
+@BLOCKS.register()
+class BottleneckCSP(nn.Module):
+    """CSP block with plain convolutions before the joint batch norm; `n` inner bottlenecks."""
+
+    def __init__(self, c1, c2, n=1, shortcut=True, g=1, e=0.5):
+        super().__init__()
+        hidden = int(c2 * e)
+        self.cv1 = Conv(c1, hidden, 1, 1)
+        self.cv2 = nn.Conv2d(c1, hidden, 1, 1, bias=False)
+        self.cv3 = nn.Conv2d(hidden, hidden, 1, 1, bias=False)
+        self.cv4 = Conv(2 * hidden, c2, 1, 1)
+        self.bn = nn.BatchNorm2d(2 * hidden)
+        self.act = nn.SiLU()  # stays SiLU whatever the model's activation, as published
+        self.m = nn.Sequential(*(Bottleneck(hidden, hidden, shortcut, g, e=1.0) for _ in range(n)))
+
+    def forward(self, x):
+        joined = torch.cat((self.cv3(self.m(self.cv1(x))), self.cv2(x)), 1)
+        return self.cv4(self.act(self.bn(joined)))
+
+
+@BLOCKS.register()
+class C3(nn.Module):
+    """CSP block with three convolutions and `n` inner bottlenecks: (B, c1, H, W) -> (B, c2, H, W).
+
+    Families of it override `inner`, which makes the path between cv1 and cv3.
+    """
+
+    def __init__(self, c1, c2, n=1, shortcut=True, g=1, e=0.5):
+        super().__init__()
+        hidden = int(c2 * e)
+        self.cv1 = Conv(c1, hidden, 1, 1)
+        self.cv2 = Conv(c1, hidden, 1, 1)
+        self.cv3 = Conv(2 * hidden, c2, 1)
+        self.m = self.inner(hidden, n, shortcut, g)
+
+    def inner(self, hidden, n, shortcut, g) -> nn.Module:
+        return nn.Sequential(*(Bottleneck(hidden, hidden, shortcut, g, e=1.0) for _ in range(n)))
+
+    def forward(self, x):
+        return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
+
+
+@BLOCKS.register()
+class C3x(C3):
+    """C3 of factorised convolutions (CrossConv)."""
+
+    def inner(self, hidden, n, shortcut, g):
+        return nn.Sequential(*(CrossConv(hidden, hidden, 3, 1, g, 1.0, shortcut) for _ in range(n)))
+
+
+@BLOCKS.register()
+class C3TR(C3):
+    """C3 around a transformer encoder of `n` layers with four heads (Vaswani et al., 2017)."""
+
+    def inner(self, hidden, n, shortcut, g):
+        return TransformerBlock(hidden, hidden, 4, n)
+
+
+@BLOCKS.register(rule="stack")
+class C3SPP(C3):
+    """C3 around spatial pyramid pooling with kernels `k`; a row's number above 1 stacks whole blocks."""
+
+    def __init__(self, c1, c2, k=(5, 9, 13), n=1, shortcut=True, g=1, e=0.5):
+        super().__init__(c1, c2, n, shortcut, g, e)
+        hidden = int(c2 * e)
+        self.m = SPP(hidden, hidden, k)
+
+    def inner(self, hidden, n, shortcut, g):
+        return nn.Identity()  # the kernels are known only to the constructor
+
+
+@BLOCKS.register()
+class C3Ghost(C3):
+    """C3 of Ghost bottlenecks (Han et al., GhostNet, 2020)."""
+
+    def inner(self, hidden, n, shortcut, g):
+        return nn.Sequential(*(GhostBottleneck(hidden, hidden) for _ in range(n)))

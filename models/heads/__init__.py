@@ -1,0 +1,15 @@
+"""Heads: logits and decoding apart, one decoded form. Every file in this folder is loaded."""
+
+import pkgutil
+from importlib import import_module
+
+from utils.registry import Registry
+
+HEADS = Registry("head")
+"""word -> nn.Module class, built with the row's args and `ch`, the list of its input widths. `forward(maps)` gives raw
+maps, a list with one a level; `decode(raw)` gives boxes (B, N, 4) xyxy pixels and scores (B, N, nc);
+`decode_rows(raw)` the layout of exported files; `set_strides(list)` is called once with the real strides;
+`criterion(hyperparameters, image_size)` gives the loss; attributes `nc`, `strides`, `needs_nms`."""
+
+for _module in pkgutil.iter_modules(__path__):
+    import_module(f".{_module.name}", __name__)

@@ -1,0 +1,206 @@
+"""YAML text -> ModelSpec: rows, names, sources. Nothing is evaluated and torch is not needed."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from utils.config import find_config, load_yaml, parse_yaml, to_number
+from utils.errors import UserError, did_you_mean
+
+KEYS = ("nc", "names", "ch", "depth_multiple", "width_multiple", "anchors", "activation", "backbone", "head", "inplace")
+CONSTANTS = {"None": None, "True": True, "False": False}
+IMAGE = -1  # the source of a row that reads the picture itself
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row `[from, number, module, args, name]` of a model YAML, its sources resolved to row indices."""
+
+    index: int
+    section: str
+    position: int  # within its section
+    sources: tuple[int, ...]  # absolute indices, IMAGE for the picture
+    joined: bool  # `from` was a list: the block receives a list of maps
+    number: int
+    word: str
+    args: tuple
+    kwargs: dict
+    name: str | None
+    written: list = field(compare=False)  # the row as the author wrote it
+
+    def __str__(self):
+        named = f" '{self.name}'" if self.name else ""
+        return f"row {self.index} ({self.section} row {self.position}){named}"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model YAML as data. `text` is what it was read from and what a checkpoint carries along."""
+
+    where: str
+    text: str
+    rows: tuple[Row, ...]
+    nc: int | None
+    names: tuple[str, ...] | None
+    channels: int
+    depth_multiple: float
+    width_multiple: float
+    anchors: Any
+    activation: str | None
+
+    @classmethod
+    def read(cls, cfg) -> "ModelSpec":
+        """Read `cfg`: a path, a bare name below configs/models, a dict, or a ModelSpec (returned as it is).
+
+        Raises `UserError` naming file and row for everything that is wrong in the file itself.
+        """
+        if isinstance(cfg, ModelSpec):
+            return cfg
+        if isinstance(cfg, dict):
+            return cls.from_dict(cfg, "model", yaml.safe_dump(cfg, sort_keys=False))
+        path = find_config(cfg, "models")
+        return cls.from_dict(load_yaml(path), str(cfg if Path(cfg).is_file() else path.name), path.read_text("utf-8-sig"))
+
+    @classmethod
+    def from_text(cls, text: str, where: str) -> "ModelSpec":
+        """Parse YAML text; `where` names it in errors."""
+        return cls.from_dict(parse_yaml(text, where), where, text)
+
+    @classmethod
+    def from_dict(cls, values: dict, where: str, text: str) -> "ModelSpec":
+        """Check a loaded mapping and resolve its rows."""
+        for key in values:
+            if key not in KEYS:
+                raise UserError(f"{where}: unknown key '{key}'{did_you_mean(key, KEYS)}")
+        for key in ("backbone", "head"):
+            if not isinstance(values.get(key), list):
+                raise UserError(f"{where}: '{key}' must be a list of rows [from, number, module, args]")
+
+        def number(key, kind, default, least):
+            value = values.get(key)
+            value = default if value is None else to_number(value, kind, f"{where}, {key}")
+            if value is not None and not least <= value <= 1e6:
+                raise UserError(f"{where}, {key}: expected at least {least}, got {value}")
+            return value
+
+        nc = number("nc", int, None, 1)
+        names = _class_names(values.get("names"), where)
+        if names and nc is not None and len(names) != nc:
+            raise UserError(f"{where}: nc is {nc}, but names has {len(names)}")
+        activation = values.get("activation")
+        if activation is not None and not isinstance(activation, str):
+            raise UserError(f"{where}, activation: expected a name such as nn.ReLU(), got {activation!r}")
+        return cls(
+            where=where,
+            text=text,
+            rows=_parse_rows(values, where),
+            nc=len(names) if names and nc is None else nc,
+            names=names,
+            channels=number("ch", int, 3, 1),
+            depth_multiple=number("depth_multiple", float, 1.0, 1e-6),
+            width_multiple=number("width_multiple", float, 1.0, 1e-6),
+            anchors=_check_anchors(values.get("anchors"), where),
+            activation=activation,
+        )
+
+    def with_classes(self, nc: int | None) -> "ModelSpec":
+        """The same model for `nc` classes (None: as written)."""
+        return self if nc in (None, self.nc) else replace(self, nc=nc, names=None)
+
+    def resolve(self, value):
+        """Replace the words nc, anchors, None, True and False in args, in lists too; other strings stay strings."""
+        if isinstance(value, (list, tuple)):
+            return [self.resolve(item) for item in value]
+        if value == "nc" or value == "anchors":
+            return getattr(self, value)
+        return CONSTANTS.get(value, value) if isinstance(value, str) else value
+
+
+def _class_names(names, where):
+    if names is None:
+        return None
+    if isinstance(names, dict):
+        names = [names[key] for key in sorted(names)]
+    if not isinstance(names, list) or not names:
+        raise UserError(f"{where}, names: expected a list of class names, got {names!r}")
+    return tuple(str(name) for name in names)
+
+
+def _check_anchors(anchors, where):
+    """Anchors are a number a level, or one list of widths and heights in pixels a level."""
+    if anchors is None or (isinstance(anchors, int) and not isinstance(anchors, bool) and 1 <= anchors <= 100):
+        return anchors
+    problem = f"{where}, anchors: expected a number a level or a list of [w, h, w, h, ...] a level"
+    if not isinstance(anchors, list) or not anchors:
+        raise UserError(f"{problem}, got {anchors!r}")
+    for i, level in enumerate(anchors):
+        if not isinstance(level, list) or not level or len(level) % 2:
+            raise UserError(f"{problem}; level {i} is {level!r}")
+        if len(level) != len(anchors[0]):
+            raise UserError(f"{where}, anchors: level {i} has {len(level)} numbers, level 0 has {len(anchors[0])}")
+        for value in level:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e6:
+                raise UserError(f"{problem}; level {i} holds {value!r}")
+    return anchors
+
+
+def _parse_rows(values: dict, where: str) -> tuple[Row, ...]:
+    rows, indices = [], {}
+    for section in ("backbone", "head"):
+        for position, written in enumerate(values[section]):
+            index = len(rows)
+            at = f"{where}, row {index} ({section} row {position})"
+            row = _parse_row(written, index, section, position, indices, at)
+            rows.append(row)
+            if row.name:
+                indices[row.name] = index
+    if not rows:
+        raise UserError(f"{where}: the model has no rows")
+    return tuple(rows)
+
+
+def _parse_row(written, index, section, position, indices, at) -> Row:
+    if not isinstance(written, list) or len(written) not in (4, 5):
+        raise UserError(f"{at}: expected [from, number, module, args] or with a name as fifth, got {written!r}")
+    source, number, word, args, *name = written
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= 1000:
+        raise UserError(f"{at}: number must be a whole number of at least 1, got {number!r}")
+    if not isinstance(word, str) or not word:
+        raise UserError(f"{at}: module must be a word such as Conv, got {word!r}")
+    args = [] if args is None else args
+    if isinstance(args, dict):
+        args, kwargs = [], args
+    elif isinstance(args, list):
+        kwargs = args[-1] if args and isinstance(args[-1], dict) else {}
+        args = args[:-1] if kwargs else args
+    else:
+        raise UserError(f"{at} {word}: args must be a list or a mapping of names, got {args!r}")
+    if any(not isinstance(key, str) for key in kwargs):
+        raise UserError(f"{at} {word}: argument names must be words, got {sorted(map(str, kwargs))}")
+    name = name[0] if name else None
+    if name is not None and (not isinstance(name, str) or not name or name.lstrip("-").isdigit()):
+        raise UserError(f"{at} {word}: a row's name must be a word, got {name!r}")
+    if name in indices:
+        raise UserError(f"{at} {word}: the name '{name}' is row {indices[name]}'s already")
+    joined = isinstance(source, list)
+    if joined and not source:
+        raise UserError(f"{at} {word}: 'from' is empty")
+    sources = tuple(_resolve_source(s, index, indices, f"{at} {word}") for s in (source if joined else [source]))
+    return Row(index, section, position, sources, joined, number, word, tuple(args), kwargs, name, written)
+
+
+def _resolve_source(source, index, indices, at) -> int:
+    """Return the absolute index that `source` (an index, a negative offset or a row's name) means in row `index`."""
+    if isinstance(source, str):
+        if source in indices:
+            return indices[source]
+        raise UserError(f"{at}: 'from' names '{source}', which is no row before this one{did_you_mean(source, indices)}")
+    if isinstance(source, bool) or not isinstance(source, int):
+        raise UserError(f"{at}: 'from' must be a row's index, a negative offset or a row's name, got {source!r}")
+    absolute = source if source >= 0 else index + source
+    if not IMAGE <= absolute < index:
+        valid = f"0 to {index - 1} or -1 to -{index}" if index else "-1 (the picture)"
+        raise UserError(f"{at}: 'from' is {source}, but only rows before it can be read: {valid}")
+    return absolute
