@@ -1,0 +1,14 @@
+"""Data formats, one file each. `FORMATS` holds them all: a file dropped into this folder is found by itself."""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+
+def __getattr__(name: str):
+    if name != "FORMATS":
+        raise AttributeError(f"module 'data.formats' has no attribute '{name}'")
+    for module in sorted(module.name for module in iter_modules(__path__)):
+        import_module(f"{__name__}.{module}")
+    from .base import FORMATS
+
+    return FORMATS

@@ -1,0 +1,196 @@
+"""What every data format speaks: samples, splits, and the count of what was wrong with them."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from utils.errors import UserError, did_you_mean
+from utils.registry import Registry
+
+FORMATS = Registry("data format")
+"""Word of a YAML's `format:` -> subclass of `Format`."""
+
+
+@dataclass(slots=True)
+class Sample:
+    """One picture and what its source says of it.
+
+    A format yields samples as the source has them: boxes may be wrong, and `width`, `height` are what the source
+    declares (0 when it is silent). Those in `Split.samples` were held against the picture (`settle`): boxes lie inside,
+    crowds are marked, and `width`, `height` are those of `read_image(path, apply_exif)`.
+    """
+
+    path: Path
+    boxes: np.ndarray  # (n, 4) float32 xyxy in pixels
+    labels: np.ndarray  # (n,) int64, index into the split's names
+    crowd: np.ndarray  # (n,) bool: regions not to be trained on, which the evaluator ignores
+    areas: np.ndarray  # (n,) float64 in square pixels, the source's own where it has them (NaN before settling)
+    annotation_ids: np.ndarray  # (n,) int64, the source's own
+    image_id: int | str  # the source's own
+    width: int = 0  # of the frame that the boxes are in
+    height: int = 0
+    apply_exif: bool = True  # False: the boxes are in the frame of the stored pixels, read the picture unturned
+    source_boxes: np.ndarray | None = None  # (n, 4) float64 xywh in pixels, to the digit as the source has them
+    fractions: bool = False  # before settling: boxes are fractions of the picture, not pixels
+
+
+class Problems(Counter):
+    """Kind of defect -> how often it was met, with the first few places of each in `examples`."""
+
+    EXAMPLES = 3
+
+    def __init__(self):
+        super().__init__()
+        self.examples: dict[str, list[str]] = {}
+
+    def note(self, kind: str, where, count: int = 1) -> None:
+        """Count `count` defects of `kind`, met at `where`."""
+        if count:
+            self[kind] += count
+            places = self.examples.setdefault(kind, [])
+            if len(places) < self.EXAMPLES:
+                places.append(str(where))
+
+    def lines(self) -> list[str]:
+        """One line a kind, the most frequent first, with the first place."""
+        return [f"{count} {kind} (first: {self.examples[kind][0]})" for kind, count in self.most_common()]
+
+    def __reduce__(self):  # Counter's own would lose the examples on the way to a spawned worker
+        return _problems, (dict(self), self.examples)
+
+
+def _problems(counts: dict, examples: dict) -> Problems:
+    problems = Problems()
+    problems.update(counts)
+    problems.examples = examples
+    return problems
+
+
+@dataclass
+class Split:
+    """The checked samples of one split, ready for training or measuring."""
+
+    name: str
+    samples: list[Sample]
+    names: list[str]  # class index -> name
+    category_ids: list[int]  # class index -> category id of the source
+    problems: Problems = field(default_factory=Problems)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def ground_truth(self) -> dict:
+        """Return the split as a COCO dict for the evaluator, with the source's own image and category ids.
+
+        Boxes (xywh pixels) and areas are the source's to the digit, crowds are in it with `iscrowd` 1. Annotation ids
+        are the source's where they are unique and above 0 (pycocotools takes id 0 for "no match"), else new ones.
+        """
+        images, annotations = [], []
+        for sample in self.samples:
+            width, height = int(sample.width), int(sample.height)
+            images.append({"id": sample.image_id, "file_name": sample.path.name, "width": width, "height": height})
+            for row in range(len(sample.boxes)):
+                annotations.append(
+                    {
+                        "id": int(sample.annotation_ids[row]),
+                        "image_id": sample.image_id,
+                        "category_id": self.category_ids[int(sample.labels[row])],
+                        "bbox": [float(value) for value in sample.source_boxes[row]],
+                        "area": float(sample.areas[row]),
+                        "iscrowd": int(sample.crowd[row]),
+                    }
+                )
+        _mend_ids(annotations)
+        categories = [{"id": id_, "name": name} for id_, name in zip(self.category_ids, self.names)]
+        return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
+
+
+def _mend_ids(annotations: list[dict]) -> None:
+    """Give annotations whose id is below 1 or taken a new one above all others, in place."""
+    seen = set()
+    free = max((annotation["id"] for annotation in annotations), default=0) + 1
+    free = max(free, 1)
+    for annotation in annotations:
+        if annotation["id"] < 1 or annotation["id"] in seen:
+            annotation["id"] = free
+            free += 1
+        seen.add(annotation["id"])
+
+
+class Format:
+    """A data format: an iterable of `Sample`s as the source states them.
+
+    A subclass is registered in `FORMATS`, lies in a file of its own in this folder, and has
+    - `__init__(config, split, names=None, strict=True)`: finds the split's files below `config.root` as
+      `config.splits[split]` tells, raises `UserError` when they are not there, and sets `names`, `category_ids` and
+      `problems`. `names` selects and orders the classes by name (None: all that the source has); with `strict` a
+      name that the source lacks is an error.
+    - `__iter__`: yields samples; what can't be read is left out and noted in `problems`.
+    - `recognises(root, value)`: how surely the `train:`/`val:` value of a YAML without `format:` is this format's,
+      0 (not) to 3.
+    - optionally `SPLITS`, for a YAML that names none, `find_root`, where the data set lies, and `Writer`, what
+      `python -m data convert` writes with.
+    """
+
+    SPLITS: dict = {}
+    Writer = None
+
+    names: list[str]
+    category_ids: list[int]
+    problems: Problems
+
+    def __iter__(self) -> Iterator[Sample]:
+        raise NotImplementedError
+
+    @classmethod
+    def recognises(cls, root: Path, value) -> int:
+        return 0
+
+    @classmethod
+    def find_root(cls, value: str | None, yaml_path: Path, missing_hint: str) -> Path:
+        """Return the data set's folder for the `path:` of a YAML; raises `UserError` with the places looked at."""
+        from ..places import find_root
+
+        return find_root(value, yaml_path, missing_hint)
+
+
+class Writer:
+    """Writes samples below a new folder. Subclasses say in `CANNOT_CARRY` what their format has no place for."""
+
+    CANNOT_CARRY: str = ""
+
+    def __init__(self, out: Path, names: list[str], category_ids: list[int]):
+        self.out, self.names, self.category_ids = out, names, category_ids
+        self.problems = Problems()
+
+    def picture_path(self, split: str, name: str) -> Path:
+        """Where the picture `name` of a split goes."""
+        return self.out / "images" / split / name
+
+    def write_split(self, split: str, samples: list[Sample], pictures: list[Path]) -> object:
+        """Write the annotations of a split whose pictures lie at `pictures`; return the value for the YAML."""
+        raise NotImplementedError
+
+
+def select_names(source: list[tuple[int, str]], wanted: list[str] | None, strict: bool, where: str):
+    """Return (names, category ids) of the classes `wanted`, out of the (id, name) pairs of a source.
+
+    A wanted name that the source lacks is a `UserError` when `strict`, else it gets an id that no other has.
+    """
+    if wanted is None:
+        return [name for _, name in source], [id_ for id_, _ in source]
+    ids = {name: id_ for id_, name in source}
+    free = max(ids.values(), default=-1) + 1
+    chosen = []
+    for name in wanted:
+        if name not in ids:
+            if strict:
+                known = ", ".join(list(ids)[:10]) + (", ..." if len(ids) > 10 else "")
+                raise UserError(f"{where}: no class '{name}' there{did_you_mean(name, ids)} (it has {known or 'none'})")
+            ids[name] = free
+            free += 1
+        chosen.append(ids[name])
+    return list(wanted), chosen
