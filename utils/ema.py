@@ -1,0 +1,46 @@
+"""Exponential moving average of a model's weights, the copy that is validated and kept.
+
+Averaging the weights along the way to the minimum generalises better than the last ones (Polyak and Juditsky, 1992;
+Tarvainen and Valpola, "Mean teachers are better role models", 2017, section 2).
+"""
+
+import copy
+import math
+
+import torch
+from torch import nn
+
+from .distributed import bare
+
+
+class ModelEMA:
+    """`ema.model` is a copy of `model` in eval mode whose floating-point state follows at each `update`.
+
+    decay(u) = decay * (1 - exp(-u / tau)) after u updates: early on the average follows quickly.
+    """
+
+    def __init__(self, model: nn.Module, decay: float = 0.9999, tau: float = 2000.0, updates: int = 0):
+        self.model = copy.deepcopy(bare(model)).eval().requires_grad_(False)
+        self.decay, self.tau, self.updates = decay, tau, updates
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move the average towards `model` (weights and the statistics of its norms); whole numbers are copied."""
+        self.updates += 1
+        share = 1 - self.decay * (1 - math.exp(-self.updates / self.tau))
+        current = bare(model).state_dict()
+        for name, average in self.model.state_dict().items():
+            if average.is_floating_point():
+                average.lerp_(current[name].to(average.dtype), share)
+            else:
+                average.copy_(current[name])
+
+    def state_dict(self) -> dict:
+        """The averaged weights by name. `updates` is kept apart."""
+        return self.model.state_dict()
+
+    def load_state_dict(self, state: dict, updates: int) -> None:
+        """Restore averaged weights and the number of updates behind them."""
+        self.model.load_state_dict(state)
+        self.updates = updates
+

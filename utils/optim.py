@@ -1,0 +1,170 @@
+"""Optimizer, learning rate schedule with warm-up, and gradient accumulation."""
+
+import math
+
+import torch
+from torch import nn
+
+from .distributed import bare
+from .ema import ModelEMA
+from .errors import UserError, did_you_mean
+from .hyperparameters import Hyperparameters
+
+OPTIMIZERS = ("SGD", "Adam", "AdamW")
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
+
+
+def parameter_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """Sort the trainable parameters of `model` into 'biases', 'weights' (the only ones to decay) and 'norms'.
+
+    'norms' are the scales of normalisation layers and any other parameter of one dimension or none.
+    """
+    groups = {"biases": [], "weights": [], "norms": []}
+    seen = set()
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad or id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            if name.endswith("bias"):
+                groups["biases"].append(parameter)
+            elif isinstance(module, _NORMS) or parameter.ndim < 2:
+                groups["norms"].append(parameter)
+            else:
+                groups["weights"].append(parameter)
+    return groups
+
+
+def accumulation(batch_size: int, nominal_batch: int = 64) -> int:
+    """Over how many batches gradients accumulate once the warm-up is over."""
+    return max(round(nominal_batch / batch_size), 1)
+
+
+def make_optimizer(
+    model: nn.Module, name: str, hyperparameters: Hyperparameters, batch_size: int
+) -> torch.optim.Optimizer:
+    """Return the optimizer called `name` (SGD with Nesterov momentum, Adam, AdamW) over three groups of parameters.
+
+    Weight decay grows with the number of pictures a step: x batch_size * accumulation / nominal_batch.
+    Raises `UserError` for an unknown name, and when nothing is left to train.
+    """
+    by_lower = {known.lower(): known for known in OPTIMIZERS}
+    if name.lower() not in by_lower:
+        raise UserError(f"--optimizer {name}: expected one of {', '.join(OPTIMIZERS)}{did_you_mean(name, OPTIMIZERS)}")
+    h = hyperparameters
+    pictures = batch_size * accumulation(batch_size, h.nominal_batch)
+    decay = h.weight_decay * pictures / h.nominal_batch
+    groups = [
+        {"params": parameters, "name": group, "weight_decay": decay if group == "weights" else 0.0, "initial_lr": h.lr0}
+        for group, parameters in parameter_groups(model).items()
+        if parameters
+    ]
+    if not groups:
+        raise UserError("nothing to train: every row of the model is frozen")
+    if by_lower[name.lower()] == "SGD":
+        return torch.optim.SGD(groups, lr=h.lr0, momentum=h.momentum, nesterov=h.momentum > 0)
+    kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[by_lower[name.lower()]]
+    return kind(groups, lr=h.lr0, betas=(h.momentum, 0.999))
+
+
+class Schedule:
+    """Learning rate, momentum and accumulation as functions of the batch's number: nothing to save, nothing to resume.
+
+    The rate falls from lr0 to lr0 * lrf, a step an epoch, along a line or a cosine. In the warm-up it is interpolated
+    batch by batch: biases from warmup_bias_lr, others from 0; momentum from warmup_momentum; accumulation from 1.
+    """
+
+    def __init__(
+        self, hyperparameters: Hyperparameters, epochs: int, batches: int, batch_size: int, cosine: bool = False
+    ):
+        self.h, self.epochs, self.batches, self.batch_size, self.cosine = hyperparameters, epochs, batches, batch_size, cosine
+        h = hyperparameters
+        self.warmup = max(round(h.warmup_epochs * batches), h.warmup_iterations) if h.warmup_epochs > 0 else -1
+
+    def factor(self, epoch: int) -> float:
+        """The learning rate of `epoch` (from 0) as a share of lr0."""
+        done = epoch / self.epochs
+        fall = (1 - math.cos(done * math.pi)) / 2 if self.cosine else done
+        return 1 - fall * (1 - self.h.lrf)
+
+    def apply(self, optimizer: torch.optim.Optimizer, iteration: int) -> int:
+        """Set rates and momentum for batch `iteration` (from 0, over all epochs); return how many batches make a step."""
+        h, warm = self.h, min(iteration / self.warmup, 1.0) if self.warmup > 0 else 1.0
+        for group in optimizer.param_groups:
+            start = h.warmup_bias_lr if group["name"] == "biases" else 0.0
+            group["lr"] = _between(start, group["initial_lr"] * self.factor(iteration // self.batches), warm)
+            if "momentum" in group:
+                group["momentum"] = _between(h.warmup_momentum, h.momentum, warm)
+        if warm < 1:
+            return max(round(_between(1, h.nominal_batch / self.batch_size, warm)), 1)
+        return accumulation(self.batch_size, h.nominal_batch)
+
+
+class Stepper:
+    """From losses to new weights: scaled backward, accumulation, clipping, optimizer step, weight average.
+
+    Gradients left over at the end of an epoch count in the next one, so the state holds them too.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        schedule: Schedule,
+        ema: ModelEMA,
+        clip_norm: float = 10.0,
+        scaler: torch.amp.GradScaler | None = None,
+    ):
+        self.model, self.optimizer, self.schedule, self.ema, self.clip_norm = model, optimizer, schedule, ema, clip_norm
+        self.scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
+        self.pending = 0  # batches whose gradients wait for the next step
+
+    def begin(self, iteration: int) -> None:
+        """Set the rates for batch `iteration`, counted over all epochs from 0."""
+        self._every = self.schedule.apply(self.optimizer, iteration)
+
+    def backward(self, loss: torch.Tensor) -> bool:
+        """Add the gradients of `loss` (a sum over pictures); take a step when enough batches are in. True if it did."""
+        self.scaler.scale(loss).backward()
+        self.pending += 1
+        if self.pending < self._every:
+            return False
+        self.scaler.unscale_(self.optimizer)
+        if self.clip_norm > 0:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        self.pending = 0
+        self.ema.update(self.model)
+        return True
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the weights in use now."""
+        groups = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+        return groups.get("weights", next(iter(groups.values())))
+
+    def state_dict(self) -> dict:
+        """Plain data: optimizer, scaler, number of waiting batches and their gradients by parameter name."""
+        waiting = {n: p.grad for n, p in bare(self.model).named_parameters() if p.grad is not None} if self.pending else {}
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "pending": self.pending,
+            "gradients": waiting,
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore what `state_dict` gave, for the same model."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        self.pending = state["pending"]
+        for name, parameter in bare(self.model).named_parameters():
+            if name in state["gradients"]:
+                parameter.grad = state["gradients"][name].to(parameter.device, parameter.dtype).clone()
+
+
+def _between(start: float, end: float, share: float) -> float:
+    return start + (end - start) * share
