@@ -1,0 +1,183 @@
+"""Pictures and boxes of a split, made ready for the network. NumPy in, NumPy out; `data.loader` makes the batches."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from utils.errors import UserError
+from utils.images import UnreadableImage
+from utils.letterbox import letterbox, pad_to, to_chw
+
+from .cache import check_readable, open_pictures
+from .mosaic import draw_centre, mosaic
+from .transforms import clip_boxes, hsv_jitter, jitter, mixup
+
+
+class Key(NamedTuple):
+    """What is asked of a data set: all that a sample depends on, next to the data set's seed."""
+
+    epoch: int
+    index: int
+    size: int  # longest side of the picture, or side of the mosaic
+    mosaic: bool = False
+    shape: tuple[int, int] | None = None  # (h, w) of the result; None: (size, size)
+
+
+@dataclass(slots=True)
+class Item:
+    """One picture for a batch. x' = x * gain + pad for an unaugmented one; an augmented one has no way back."""
+
+    image: np.ndarray  # (3, h, w) uint8 RGB
+    targets: np.ndarray  # (m, 5) float32: class, cx, cy, w, h, normalised by the sides of `image`
+    index: int
+    path: str
+    image_id: int | str
+    gain: float
+    pad: tuple[float, float]  # left, top
+    shape: tuple[int, int]  # (h0, w0) of the picture as read
+
+
+@dataclass(slots=True)
+class Unreadable:
+    """Stands in a batch for a picture that cannot be read; the loader leaves it out and counts it."""
+
+    index: int
+    path: str
+    reason: str
+
+
+class DetectionDataset:
+    """`dataset[Key(...)]` -> `Item`, or `Unreadable`. Randomness is a function of (seed, epoch, index) alone.
+
+    split: has `.samples` (`data.formats.Sample`). size: longest side of a picture, in pixels. recipe: augmentation
+    numbers (`utils.hyperparameters`), needed with `augment`. rect: batches of one aspect (see `data.loader`) instead of
+    squares; excludes mosaic. cache: 'auto', 'ram', 'disk' or 'none' (see `data.cache`), filled here. Crowd boxes are
+    left out. Raises `UserError` when there is no picture, or when more than half turn out unreadable.
+    """
+
+    def __init__(
+        self, split, size=640, recipe=None, *, augment=False, rect=False, stride=32, cache="none", seed=0, label="pictures"
+    ):
+        samples = split.samples
+        if not samples:
+            raise UserError(f"{label}: no pictures")
+        self.size, self.stride, self.rect, self.seed = int(size), int(stride), rect, abs(int(seed))
+        self.augment, self.recipe, self.label = augment, recipe, label
+        self.paths = [str(sample.path) for sample in samples]
+        self.image_ids = [sample.image_id for sample in samples]
+        self.frames = np.array([(s.height, s.width) for s in samples], dtype=np.float32).reshape(-1, 2)
+        trained = [np.asarray(sample.crowd, dtype=bool) == 0 for sample in samples]
+        boxes = [np.asarray(s.boxes, np.float32).reshape(-1, 4)[keep] for s, keep in zip(samples, trained)]
+        labels = [np.asarray(s.labels, np.int64).reshape(-1)[keep] for s, keep in zip(samples, trained)]
+        # two flat arrays instead of thousands of small ones: cheap to send to spawned workers
+        self._ends = np.cumsum([0] + [len(rows) for rows in labels])
+        self._boxes = np.concatenate(boxes)
+        self._labels = np.concatenate(labels)
+        longest = np.maximum(self.frames.max(1), 1)
+        self.pictures = open_pictures(
+            cache, self.paths, [s.apply_exif for s in samples], self.size,
+            int((self.frames.prod(1) * (self.size / longest) ** 2).sum() * 3),
+        )  # fmt: skip
+        self.pictures.fill(label)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def boxes(self) -> list[np.ndarray]:
+        """xyxy pixels (n, 4) of each picture as read, without crowds; with `frames` (h, w) what autoanchor needs."""
+        return [self._boxes[a:b] for a, b in zip(self._ends[:-1], self._ends[1:])]
+
+    @property
+    def labels(self) -> list[np.ndarray]:
+        """Class indices (n,) of each picture, without crowds."""
+        return [self._labels[a:b] for a, b in zip(self._ends[:-1], self._ends[1:])]
+
+    @property
+    def unreadable(self) -> dict[int, str]:
+        """Number of a picture that cannot be read -> reason, as far as known."""
+        return self.pictures.errors
+
+    def note_unreadable(self, items: list[Unreadable]) -> None:
+        """Count pictures that workers could not read. Raises `UserError` when they are more than half."""
+        for item in items:
+            self.pictures.errors.setdefault(item.index, item.reason)
+        check_readable(self.paths, self.pictures.errors)
+
+    def __getitem__(self, key: Key) -> Item | Unreadable:
+        try:
+            if not self.augment:
+                return self._plain(key)
+            rng = np.random.default_rng(np.random.SeedSequence([self.seed, key.epoch, key.index]))
+            return self._augmented(key, rng)
+        except UnreadableImage as error:
+            return Unreadable(key.index, self.paths[key.index], error.reason)
+
+    def _plain(self, key: Key) -> Item:
+        image, boxes, labels, original = self._picture(key.index)
+        gain = key.size / max(original)
+        shape = key.shape or (key.size, key.size)
+        height, width = image.shape[:2]
+        if key.size != self.size or height > shape[0] or width > shape[1]:
+            image, factor, pad = letterbox(image, shape)
+            gain = factor * self.size / max(original)
+            boxes = boxes * np.float32(factor)
+        else:
+            image, pad = pad_to(image, shape)
+        boxes = boxes + np.array([*pad, *pad], dtype=np.float32)
+        return self._item(key, image, boxes, labels, gain, pad, original)
+
+    def _augmented(self, key: Key, rng: np.random.Generator) -> Item:
+        recipe, shape = self.recipe, key.shape or (key.size, key.size)
+        original = tuple(int(side) for side in self.frames[key.index])
+        if key.mosaic and not self.rect and rng.random() < recipe.mosaic:
+            image, boxes, labels = self._mosaic(key.index, shape, key.size, rng)
+            if rng.random() < recipe.mixup:
+                partner = self._partner(rng, lambda index: self._mosaic(index, shape, key.size, rng))
+                if partner:
+                    image = mixup(image, partner[0], rng)
+                    boxes, labels = np.concatenate((boxes, partner[1])), np.concatenate((labels, partner[2]))
+        else:
+            image, boxes, labels, original = self._picture(key.index)
+            image, boxes, labels = jitter(image, boxes, labels, rng, recipe, shape, key.size / self.size)
+        image = hsv_jitter(image, rng, recipe)
+        return self._item(key, image, boxes, labels, 1.0, (0.0, 0.0), original)
+
+    def _mosaic(self, index: int, shape: tuple[int, int], size: int, rng: np.random.Generator):
+        """Mosaic of picture `index` and three drawn ones, jittered onto `shape`: (image, boxes xyxy, labels)."""
+        centre = draw_centre(rng, self.size)
+        tiles = [self._picture(index)[:3]]
+        tiles += [self._partner(rng, lambda other: self._picture(other)[:3]) for _ in range(3)]
+        order = rng.permutation(4)
+        canvas, boxes, labels = mosaic([tiles[place] for place in order], self.size, centre)
+        return jitter(canvas, boxes, labels, rng, self.recipe, shape, size / self.size)
+
+    def _partner(self, rng: np.random.Generator, make):
+        """`make(index)` of a drawn picture. Draws again when it cannot be read: whether it can is the same everywhere."""
+        for _ in range(20):
+            try:
+                return make(int(rng.integers(len(self))))
+            except UnreadableImage:
+                continue
+        return None
+
+    def _picture(self, index: int):
+        """(image with its longest side at `self.size`, boxes xyxy, labels, (h0, w0)); the image may be read-only."""
+        image, original = self.pictures.read(index)
+        rows = slice(self._ends[index], self._ends[index + 1])
+        frame = np.where(self.frames[index] > 0, self.frames[index], original)
+        scale = np.array([image.shape[1] / frame[1], image.shape[0] / frame[0]], dtype=np.float32)
+        return image, self._boxes[rows] * np.tile(scale, 2), self._labels[rows], original
+
+    def _item(self, key: Key, image, boxes, labels, gain, pad, original) -> Item:
+        height, width = image.shape[:2]
+        boxes = clip_boxes(boxes, (height, width))
+        sides = boxes[:, 2:] - boxes[:, :2]
+        keep = (sides > 0).all(1)
+        targets = np.empty((int(keep.sum()), 5), dtype=np.float32)
+        targets[:, 0] = labels[keep]
+        targets[:, 1:3] = (boxes[keep, :2] + sides[keep] / 2) / (width, height)
+        targets[:, 3:] = sides[keep] / (width, height)
+        path, image_id = self.paths[key.index], self.image_ids[key.index]
+        return Item(to_chw(image), targets, key.index, path, image_id, gain, pad, original)
