@@ -1,0 +1,29 @@
+"""`python -m models COMMAND`: what can be done with a model YAML without training."""
+
+from importlib import import_module
+
+from utils.cli import ArgumentParser, run
+
+COMMANDS = {  # command -> (module with add_arguments(parser) and run(args), help)
+    "summary": ("summary", "print a row a layer and totals"),
+}
+
+
+def main(argv=None):
+    parser = ArgumentParser(prog="python -m models", description=__doc__)
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=ArgumentParser)
+    for command, (module, text) in COMMANDS.items():
+        sub = subparsers.add_parser(command, help=text, description=text)
+        sub.add_argument("--plugins", nargs="+", default=[], metavar="FILE.py", help="files with blocks of your own")
+        command_module = import_module(f".{module}", "models")
+        command_module.add_arguments(sub)
+        sub.set_defaults(run=command_module.run)
+    args = parser.parse_args(argv)
+    from .plugins import load_plugins
+
+    load_plugins(args.plugins)
+    args.run(args)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,212 @@
+"""From pictures to detections, the same way whatever runs the model. NumPy and OpenCV only, no torch."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from utils.draw import draw_boxes
+from utils.errors import UserError, did_you_mean
+from utils.images import read_image
+from utils.letterbox import letterbox, to_chw, unletterbox
+from utils.nms import select_detections
+
+
+@dataclass
+class Detections:
+    """What was found in one picture, best first.
+
+    `boxes` (n, 4) float32 xyxy in pixels of the picture, `scores` (n,) float32, `labels` (n,) int64 class indices,
+    `names` the model's class names, `image` the picture (H, W, 3) BGR, `path` where it came from (None: an array).
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    names: list[str]
+    image: np.ndarray = field(repr=False)
+    path: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The name of each detection's class."""
+        return [self.names[label] for label in self.labels]
+
+    def draw(self) -> np.ndarray:
+        """A copy of the picture with the boxes, names and scores drawn, (H, W, 3) BGR."""
+        return draw_boxes(self.image, self.boxes, self.labels, self.scores, self.names)
+
+    def to_dicts(self) -> list[dict]:
+        """One dict a detection: name, label, score and box xyxy in pixels, as plain numbers."""
+        return [
+            {"name": self.names[label], "label": int(label), "score": float(score), "box": [float(v) for v in box]}
+            for box, score, label in zip(self.boxes, self.scores, self.labels, strict=True)
+        ]
+
+
+class Predictor:
+    """Anything that maps images (B, 3, H, W) to decoded boxes and scores, with what belongs to it.
+
+    A subclass sets `names`, `stride` (the largest, pixels) and `fixed_size` ((h, w) or None where any multiple of the
+    stride is taken), and defines `__call__(images)`: RGB, uint8 0..255 or float 0..1, numpy or torch, to boxes
+    (B, N, 4) xyxy in pixels of the input and scores (B, N, nc).
+    """
+
+    names: list[str]
+    stride: int
+    fixed_size: tuple[int, int] | None = None
+    train_size: int = 640
+
+    @property
+    def nc(self) -> int:
+        """Number of classes."""
+        return len(self.names)
+
+    def __call__(self, images):
+        raise NotImplementedError
+
+    def predict(
+        self,
+        images,
+        size: int | tuple[int, int] | None = None,
+        conf: float = 0.25,
+        iou: float = 0.45,
+        max_det: int = 300,
+        classes: Iterable[int | str] | None = None,
+        agnostic: bool = False,
+        augment: bool = False,
+        batch_size: int = 16,
+    ) -> list[Detections]:
+        """Detect in a picture or a list of them; each is a path or an array (H, W, 3) uint8 BGR, as OpenCV has it.
+
+        Args:
+            size: the longer side, or (height, width), that pictures are fitted into; None is the size the model was
+                made for. A file exported for one size takes no other.
+            conf: least score. iou: above this overlap the weaker of two boxes of a class goes.
+            max_det: most detections a picture. classes: indices or names to keep. agnostic: boxes of different
+            classes compete too. augment: test-time augmentation (`models.augment`), slower.
+
+        Returns one `Detections` a picture, in order. Raises `UserError` for an unreadable picture, an array of
+        another kind, or an unknown class.
+        """
+        frame = self.input_size(size)
+        wanted = class_indices(classes, self.names)
+        loaded = [_load(image) for image in _as_list(images)]
+        results: list[Detections | None] = [None] * len(loaded)
+        fitted = [letterbox(image, frame, self.stride, auto=self.fixed_size is None) for image, _ in loaded]
+        run = self.augmented if augment else self
+        for group in _groups([image.shape for image, _, _ in fitted], batch_size):
+            boxes, scores = run(np.stack([to_chw(fitted[index][0]) for index in group]))
+            for row, index in enumerate(group):
+                found = select_detections(boxes[row], scores[row], conf, iou, max_det, agnostic=agnostic, classes=wanted)
+                image, path = loaded[index]
+                _, gain, pad = fitted[index]
+                found = unletterbox(found, gain, pad, image.shape[:2])
+                results[index] = Detections(
+                    found[:, :4].astype(np.float32), found[:, 4].astype(np.float32), found[:, 5].astype(np.int64),
+                    self.names, image, path,
+                )  # fmt: skip
+        return results
+
+    def augmented(self, images):
+        """`__call__` with test-time augmentation: decoded boxes of several sizes and flips together."""
+        from .augment import augmented
+
+        return augmented(self, images)
+
+    def input_size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:
+        """The (height, width) that pictures are fitted into when the user asks for `size`, in multiples of the stride.
+
+        Raises `UserError` when the model was exported for another size.
+        """
+        if size is None:
+            size = self.fixed_size or self.train_size
+        sides = (size, size) if isinstance(size, int) else tuple(size)
+        if len(sides) != 2 or min(sides) < 1:
+            raise UserError(f"size {size}: expected one or two whole numbers of at least 1")
+        height, width = (-(-int(side) // self.stride) * self.stride for side in sides)
+        if self.fixed_size and (height, width) != tuple(self.fixed_size):
+            fixed = "x".join(map(str, self.fixed_size))
+            raise UserError(f"size {height}x{width}: this model was exported for {fixed} alone; export it with --dynamic")
+        return height, width
+
+
+class Ensemble(Predictor):
+    """Several models of the same classes; their decoded boxes are put together before non-maximum suppression."""
+
+    def __init__(self, models: list[Predictor]):
+        for model in models[1:]:
+            if model.names != models[0].names:
+                raise UserError("an ensemble needs models of the same classes: " + _difference(models[0].names, model.names))
+        sizes = {tuple(model.fixed_size) for model in models if model.fixed_size}
+        if len(sizes) > 1:
+            raise UserError(f"an ensemble needs models of one size, these were exported for {sorted(sizes)}")
+        self.models = models
+        self.names = models[0].names
+        self.stride = max(model.stride for model in models)
+        self.fixed_size = sizes.pop() if sizes else None
+        self.train_size = models[0].train_size
+
+    def __call__(self, images):
+        """(B, 3, H, W) -> boxes (B, sum of N, 4) xyxy pixels, scores (B, sum of N, nc), numpy."""
+        decoded = [[_numpy(part) for part in model(images)] for model in self.models]
+        return tuple(np.concatenate(parts, axis=1) for parts in zip(*decoded, strict=True))
+
+
+def class_indices(classes: Iterable[int | str] | None, names: list[str]) -> list[int] | None:
+    """Class indices of numbers or names (None: all). Raises `UserError` with the nearest name for an unknown one."""
+    if classes is None:
+        return None
+    indices = []
+    for wanted in [classes] if isinstance(classes, (int, str)) else classes:
+        text = str(wanted).strip()
+        if text in names:
+            indices.append(names.index(text))
+        elif text.isdecimal() and int(text) < len(names):
+            indices.append(int(text))
+        else:
+            hint = did_you_mean(text, names) or f"; expected 0 to {len(names) - 1} or one of {', '.join(names[:10])}"
+            raise UserError(f"class '{text}': the model has no such class{hint}")
+    return indices
+
+
+def _as_list(images) -> list:
+    one = isinstance(images, (str, Path)) or (isinstance(images, np.ndarray) and images.ndim < 4)
+    return [images] if one else list(images)
+
+
+def _load(image) -> tuple[np.ndarray, Path | None]:
+    """A path or an array -> picture (H, W, 3) uint8 BGR and its path."""
+    if isinstance(image, (str, Path)):
+        return read_image(image), Path(image)
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
+        kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise UserError(f"expected a path or a picture (H, W, 3) uint8 BGR, got {kind}")
+    if image.ndim == 2 or image.shape[2] == 1:
+        image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+    if image.shape[2] not in (3, 4):
+        raise UserError(f"expected a picture (H, W, 3) uint8 BGR, got {image.shape}")
+    return image[..., :3], None
+
+
+def _groups(shapes: list[tuple], batch_size: int) -> list[list[int]]:
+    """Indices of pictures of one shape, at most `batch_size` together."""
+    by_shape: dict[tuple, list[int]] = {}
+    for index, shape in enumerate(shapes):
+        by_shape.setdefault(shape, []).append(index)
+    return [same[i : i + batch_size] for same in by_shape.values() for i in range(0, len(same), batch_size)]
+
+
+def _difference(first: list[str], second: list[str]) -> str:
+    if len(first) != len(second):
+        return f"one has {len(first)}, another {len(second)}"
+    index = next(i for i, pair in enumerate(zip(first, second)) if pair[0] != pair[1])
+    return f"class {index} is '{first[index]}' in one and '{second[index]}' in another"
+
+
+def _numpy(array) -> np.ndarray:
+    return array if isinstance(array, np.ndarray) else array.detach().float().cpu().numpy()

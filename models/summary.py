@@ -1,0 +1,154 @@
+"""`python -m models summary FILE.yaml`: a row a layer, and totals."""
+
+from dataclasses import dataclass
+
+import torch
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
+from utils.errors import UserError
+
+from .graph import DetectionModel, build_model
+from .probe import evaluating
+from .spec import IMAGE
+
+
+@dataclass(frozen=True)
+class RowSummary:
+    """What one row is: `shapes` are its outputs (c, h, w); `macs` multiply-adds of its convolutions, matrix products and norms."""
+
+    index: int
+    name: str
+    sources: tuple[int, ...]
+    number: int
+    word: str
+    args: str
+    shapes: tuple[tuple[int, ...], ...]
+    params: int
+    unused: int  # parameters that are frozen because nothing reads them
+    macs: int
+
+
+def summarize(model: DetectionModel, size: tuple[int, int] = (640, 640)) -> list[RowSummary]:
+    """Run `model` once on tensors without data, pictures of `size` (height, width), and describe each row.
+
+    Raises `UserError` when the model cannot run at that size.
+    """
+    rows = []
+    with torch.no_grad(), evaluating(model):
+        outputs = []
+        image = torch.zeros(1, model.channels, *size, device="meta")
+        for row, layer, recipe in zip(model.spec.rows, model.model, model.recipes, strict=True):
+            inputs = [image if s == IMAGE else outputs[s] for s in row.sources]
+            if layer is model.head:
+                inputs = [m for item in inputs for m in (item if isinstance(item, list) else [item])]
+            output, macs = _run(layer, inputs if row.joined or layer is model.head else inputs[0], row, size)
+            outputs.append(output)
+            maps = output if isinstance(output, list) else [output]
+            parameters = list(layer.parameters())
+            rows.append(
+                RowSummary(
+                    row.index, row.name or "", row.sources, row.number, row.word, _describe(recipe),
+                    tuple(tuple(m.shape[1:]) for m in maps), sum(p.numel() for p in parameters),
+                    sum(p.numel() for p in parameters if not p.requires_grad), macs,
+                )  # fmt: skip
+            )
+    return rows
+
+
+def _run(layer, inputs, row, size):
+    """Outputs on tensors without data and multiply-adds; a block that needs data runs on zeros."""
+    norm_macs, hooks = _count_norms(layer)
+    with FlopCounterMode(display=False) as counter:
+        try:
+            meta = {n: t.to("meta") for n, t in [*layer.named_parameters(), *layer.named_buffers()]}
+            output = functional_call(layer, meta, (inputs,))
+        except Exception:
+            output = None
+    if output is None:
+        norm_macs.clear()
+        with FlopCounterMode(display=False) as counter:
+            try:
+                output = layer(_on_cpu(inputs))
+            except Exception as error:
+                raise UserError(f"{row} {row.word}: cannot run at {size[1]}x{size[0]}: {error}") from error
+    for hook in hooks:
+        hook.remove()
+    output = [o.to("meta") for o in output] if isinstance(output, (list, tuple)) else output.to("meta")
+    return output, counter.get_total_flops() // 2 + sum(norm_macs)
+
+
+def _count_norms(layer):
+    """Hooks that note one multiply-add (scale and shift) for each element that a norm gives."""
+    noted = []
+
+    def note(module, inputs, output):
+        noted.append(output.numel())
+
+    norms = [m for m in layer.modules() if "Norm" in type(m).__name__ and not list(m.children())]
+    return noted, [m.register_forward_hook(note) for m in norms]
+
+
+def _on_cpu(inputs):
+    if isinstance(inputs, list):
+        return [torch.zeros(i.shape) for i in inputs]
+    return torch.zeros(inputs.shape)
+
+
+def _describe(recipe) -> str:
+    """The constructor's arguments, short."""
+    shown = [str(a) for a in recipe.args] + [f"{k}={v}" for k, v in recipe.kwargs.items()]
+    return ", ".join(shown).replace(" ", "").replace(",", ", ")
+
+
+def totals(rows: list[RowSummary]) -> dict:
+    """Sums over the rows: params, unused, macs, flops (2 x multiply-adds)."""
+    macs = sum(r.macs for r in rows)
+    return {
+        "params": sum(r.params for r in rows),
+        "unused": sum(r.unused for r in rows),
+        "macs": macs,
+        "flops": 2 * macs,
+    }
+
+
+def format_table(header: list[str], rows: list[list[str]], right=()) -> str:
+    """Plain text columns, those in `right` aligned right."""
+    table = [header, *rows]
+    widths = [max(len(line[i]) for line in table) for i in range(len(header))]
+    align = [str.rjust if i in right else str.ljust for i in range(len(header))]
+    return "\n".join("  ".join(a(t, w) for a, t, w in zip(align, line, widths, strict=True)).rstrip() for line in table)
+
+
+def summary_text(model: DetectionModel, size=(640, 640)) -> str:
+    """The table and its totals as text."""
+    rows = summarize(model, size)
+    lines = []
+    for r in rows:
+        source = ",".join(map(str, r.sources))
+        shape = " ".join("x".join(map(str, s)) for s in r.shapes)
+        args = r.args if len(r.args) <= 48 else r.args[:45] + "..."
+        lines.append([str(r.index), r.name, source, str(r.number), r.word, args, shape, f"{r.params:,}", f"{r.macs / 1e6:,.2f}"])
+    header = ["", "name", "from", "n", "module", "args", "output", "params", "MMACs"]
+    if not any(line[1] for line in lines):
+        header, lines = [header[0], *header[2:]], [[line[0], *line[2:]] for line in lines]
+    t = totals(rows)
+    unused = f" ({t['unused']:,} of them unused)" if t["unused"] else ""
+    return (
+        format_table(header, lines, right=(0, len(header) - 2, len(header) - 1))
+        + f"\n{model.spec.where}: {len(rows)} rows, {t['params']:,} parameters{unused}, "
+        + f"{t['macs'] / 1e9:.2f} GMACs = {t['flops'] / 1e9:.2f} GFLOPs at {size[1]}x{size[0]}, "
+        + f"strides {', '.join(f'{s:g}' for s in model.head.strides)}"
+    )
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("cfg", metavar="FILE.yaml", help="model YAML, a path or a bare name")
+    parser.add_argument("--img", type=int, nargs="+", default=[640], help="picture size: one number, or height and width")
+    parser.add_argument("--nc", type=int, help="number of classes instead of the YAML's")
+
+
+def run(args) -> None:
+    if len(args.img) > 2 or min(args.img) < 1:
+        raise UserError(f"--img: expected one or two sizes above 0, got {args.img}")
+    print(summary_text(build_model(args.cfg, args.nc), (args.img[0], args.img[-1])))
