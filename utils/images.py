@@ -76,7 +76,7 @@ def decode_image(data: bytes, path: str | Path, apply_exif: bool = True) -> np.n
 
 
 def _decode(data: bytes) -> np.ndarray | None:
-    _quiet()
+    quiet_opencv()
     buffer = np.frombuffer(data, np.uint8)
     try:
         image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -185,7 +185,7 @@ def _lacks_end(data: bytes, header: ImageHeader | None) -> bool:
     return bool(header and header.format == "png" and b"IEND" not in data[-4096:] and b"IEND" not in data)
 
 
-def _quiet() -> None:
+def quiet_opencv() -> None:
     """OpenCV prints its own lines about torn pictures; ours names the file. OPENCV_LOG_LEVEL brings them back."""
     if "OPENCV_LOG_LEVEL" in os.environ:
         return

@@ -1,0 +1,197 @@
+"""Where pictures to detect on come from: files, folders, patterns, lists, videos, streams, cameras. No torch."""
+
+import glob
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from utils.errors import UserError, did_you_mean
+from utils.images import PICTURE_SUFFIXES, VIDEO_SUFFIXES, UnreadableImage, read_image
+
+from .video import LiveFrames, frame_count, frame_rate, open_capture, read_frames
+
+SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "tcp", "udp", "rtp")
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """Where a frame is from. `fps`, `frame_count` are the container's words, which may be wrong or None."""
+
+    kind: str  # 'picture', 'video' or 'stream'
+    fps: float | None = None
+    frame_count: int | None = None
+    size: tuple[int, int] | None = None  # (width, height)
+
+    @property
+    def is_video(self) -> bool:
+        """Whether its frames belong together, in a video or a stream."""
+        return self.kind != "picture"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture to look at. `path` names its file, address or 'camera 0'; `index` counts from 0 within a video."""
+
+    image: np.ndarray  # (H, W, 3) BGR uint8
+    path: str
+    index: int | None
+    info: SourceInfo
+
+
+class Source:
+    """Iterates over the `Frame`s of `targets`: paths, addresses, camera numbers.
+
+    One that cannot be read is told on standard error and passed over, into `skipped`. Raises `UserError` while
+    iterating when it is the only one, or when none gave a frame.
+    """
+
+    def __init__(self, text: str, targets: list[str | int]):
+        self.text, self.targets = text, targets
+        self.skipped: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __iter__(self) -> Iterator[Frame]:
+        self.skipped = []
+        seen = 0
+        for target in self.targets:
+            try:
+                for frame in _frames(target):
+                    seen += 1
+                    yield frame
+            except UserError as error:
+                if len(self.targets) == 1:
+                    raise
+                self.skipped.append(str(target))
+                print(f"{error}; passed over", file=sys.stderr)
+        if not seen:
+            raise UserError(f"{self.text}: none of its {len(self.targets)} pictures and videos can be read")
+
+
+def open_source(source: str | int | Path) -> Source:
+    """What `--source` means: a picture, a video, a folder (its own files), a pattern (`**` goes down), a `.txt` list of
+    these (a line each, relative to the list or to here), a stream's address, or a camera's number.
+
+    Raises `UserError` when nothing is there, or nothing of a known kind.
+    """
+    text = str(source)
+    path = Path(text).expanduser()
+    if text.isdecimal() and not path.exists():
+        return Source(text, [int(text)])
+    if _is_address(text):
+        return Source(text, [text])
+    if path.is_file() and path.suffix.lower() in (".txt", ".streams"):
+        return Source(text, _listed(path))
+    return Source(text, _files(text))
+
+
+def _is_address(text: str) -> bool:
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", text)
+    if match and match[1].lower() not in SCHEMES:
+        hint = did_you_mean(match[1], SCHEMES)
+        raise UserError(f"{text}: unknown kind of address '{match[1]}'{hint or '; known: ' + ', '.join(SCHEMES)}")
+    return bool(match)
+
+
+def _files(text: str) -> list[str]:
+    """The picture and video files that a path or pattern stands for, sorted."""
+    path = Path(text).expanduser()
+    if path.is_file():
+        return [str(path)]
+    if path.is_dir():
+        found = [str(entry) for entry in path.iterdir() if entry.is_file()]
+        what = f"{text}: this folder has"
+    elif glob.has_magic(text):
+        found = [entry for entry in glob.glob(str(path), recursive=True) if Path(entry).is_file()]
+        what = f"{text}: this pattern finds"
+    else:
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise UserError(f"{text}: no such file or folder{did_you_mean(path.name, siblings)}")
+    known = sorted(entry for entry in found if _suffix(entry) in PICTURE_SUFFIXES | VIDEO_SUFFIXES)
+    if not known:
+        kinds = "none of a known kind (.jpg, .png, .mp4, ...)" if found else "none at all"
+        raise UserError(f"{what} no pictures or videos: {len(found)} files, {kinds}")
+    return known
+
+
+def _listed(path: Path) -> list[str | int]:
+    """The sources a list file names; a line that names nothing is told and passed over."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise UserError(f"{path}: expected a text file with a path or address a line") from None
+    targets, wrong = [], None
+    for number, line in enumerate((line.strip() for line in lines), start=1):
+        if not line or line.startswith("#"):
+            continue
+        beside = path.parent / Path(line).expanduser()
+        try:
+            if _is_address(line):
+                targets.append(line)
+            else:
+                targets += _files(str(beside) if beside.exists() or glob.has_magic(line) else line)
+        except UserError as error:
+            wrong = f"{path}, line {number}: {error}"
+            print(f"{wrong}; passed over", file=sys.stderr)
+    if not targets:
+        raise UserError(wrong or f"{path}: this list is empty")
+    return targets
+
+
+def _suffix(path: str) -> str:
+    return Path(path).suffix.lower()
+
+
+def _frames(target: str | int) -> Iterator[Frame]:
+    """The frames of one file, address or camera. Raises `UserError` when it has none."""
+    if isinstance(target, int) or _is_address(target):
+        yield from _live(target)
+    elif _suffix(target) in VIDEO_SUFFIXES:
+        yield from _video(target)
+    else:
+        image = read_image(target)
+        yield Frame(image, target, None, SourceInfo("picture", size=(image.shape[1], image.shape[0])))
+
+
+def _video(path: str) -> Iterator[Frame]:
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise UnreadableImage(path, f"cannot be read ({error.strerror})") from None
+    capture = open_capture(path)
+    if not capture.isOpened():
+        capture.release()
+        raise UnreadableImage(path, "is not a video OpenCV can read")
+    yield from _numbered(read_frames(capture), path, "video", frame_rate(capture), frame_count(capture))
+
+
+def _live(target: str | int) -> Iterator[Frame]:
+    """A stream or camera, live; an address that has an end (a file behind http) is read frame by frame."""
+    name = f"camera {target}" if isinstance(target, int) else target
+    if not isinstance(target, int):
+        capture = open_capture(target)
+        count = frame_count(capture) if capture.isOpened() else None
+        if count:
+            yield from _numbered(read_frames(capture), name, "video", frame_rate(capture), count)
+            return
+        capture.release()
+    live = LiveFrames(target)
+    try:
+        yield from _numbered(iter(live), name, "stream", live.fps, None)
+    finally:
+        live.close()
+
+
+def _numbered(images: Iterator[np.ndarray], path: str, kind: str, fps: float, count: int | None) -> Iterator[Frame]:
+    info = None
+    for index, image in enumerate(images):
+        info = info or SourceInfo(kind, fps, count, (image.shape[1], image.shape[0]))
+        yield Frame(image, path, index, info)
+    if info is None:
+        raise UnreadableImage(path, "has no frame that can be read")
