@@ -54,18 +54,19 @@ def read_published(path: str | Path) -> Published:
 
 def _from_module(module: Inert, path: str | Path) -> Published:
     """Collect the facts of a recorded module."""
-    wrapped = module.state.get("_modules", {}).get("module")
+    wrapped = dict(_items(module.state.get("_modules"))).get("module")
     if "yaml" not in module.state and isinstance(wrapped, Inert):  # saved inside DataParallel
         module = wrapped
     state: dict[str, torch.Tensor] = {}
     _collect(module, "", state, [0], path)
-    yaml = _plain(module.state.get("yaml"))
+    yaml = module.state.get("yaml")
+    yaml = _plain({key: value for key, value in yaml.items() if key not in _NOT_YAML}) if isinstance(yaml, dict) else None
     names = _names(module.state.get("names"))
     nc = module.state.get("nc", (yaml or {}).get("nc"))
     stride = module.state.get("stride")
     return Published(
         state=state,
-        yaml={key: value for key, value in yaml.items() if key not in _NOT_YAML} if isinstance(yaml, dict) else None,
+        yaml=yaml,
         names=names,
         nc=nc if isinstance(nc, int) else len(names) if names else None,
         stride=[float(s) for s in stride.flatten()] if isinstance(stride, torch.Tensor) else None,
@@ -77,7 +78,8 @@ def _collect(module: Inert, prefix: str, state: dict, count: list[int], path: st
     count[0] += 1
     if count[0] > _MOST_MODULES or prefix.count(".") > 100:
         raise UserError(f"{path}: its modules are nested without end, expected a detector")
-    hidden = module.state.get("_non_persistent_buffers_set") or ()
+    hidden = module.state.get("_non_persistent_buffers_set")
+    hidden = hidden if isinstance(hidden, (set, frozenset, list, tuple)) else ()
     for kind in ("_parameters", "_buffers"):
         for name, value in _items(module.state.get(kind)):
             if isinstance(value, torch.Tensor) and name not in hidden:

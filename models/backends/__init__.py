@@ -1,0 +1,42 @@
+"""Exported forms of a model. One file a format, each registers a `Backend`; every file in this folder is known."""
+
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from utils.registry import Registry
+
+BACKENDS = Registry("export format")
+"""word -> `Backend`."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A format. `export(model, path, options)` writes a `DetectionModel` and returns the path; `load(path, device)`
+    gives a `Predictor` with names, stride and size read back from the file, and imports torch for neither."""
+
+    suffix: str
+    export: Callable
+    load: Callable
+
+
+@dataclass
+class ExportOptions:
+    """How to export: picture `size` (height, width), `batch`, ONNX `opset`, `dynamic` batch, height and width."""
+
+    size: tuple[int, int] = (640, 640)
+    batch: int = 1
+    opset: int = 17
+    dynamic: bool = False
+
+
+def backend_for(path: str | Path) -> Backend | None:
+    """The format of an exported file by its suffix; None for anything else (a `.pt` file)."""
+    suffix = Path(path).suffix.lower()
+    return next((backend for backend in BACKENDS.values() if backend.suffix == suffix), None)
+
+
+for _module in pkgutil.iter_modules(__path__):
+    import_module(f".{_module.name}", __name__)  # none of them imports torch or its own package before it is used

@@ -1,0 +1,212 @@
+"""Weights in and out of files: own checkpoints, published YOLOv5 files, bare state dicts; and into models.
+
+Nothing in a file is executed. `load_model` gives something callable whatever the file is, exported ones included.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from utils.checkpoint import ForeignCheckpoint, load_checkpoint
+from utils.device import select_device
+from utils.errors import UserError
+
+from .backends import backend_for
+from .graph import DetectionModel, build_model
+from .predictor import Predictor
+from .published import read_published
+from .spec import ModelSpec
+
+
+@dataclass
+class WeightsFile:
+    """What a weights file holds. `source` is 'checkpoint' (our own), 'published' or 'state dict'.
+
+    `state` maps weight names to tensors; `yaml` is the model's YAML as text or as a mapping; the rest is None where
+    the file does not say. `size` is the picture size of training.
+    """
+
+    path: Path
+    source: str
+    state: dict[str, torch.Tensor]
+    yaml: str | dict | None = None
+    names: list[str] | None = None
+    nc: int | None = None
+    size: int | None = None
+
+
+@dataclass
+class TransferReport:
+    """What `load_into` did: tensor names `loaded`, `partly` (box outputs only), `skipped` (name -> why), `missing`.
+
+    `share` is the part of the model's parameters, 0..1, that came from the file.
+    """
+
+    loaded: list[str] = field(default_factory=list)
+    partly: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    share: float = 0.0
+
+    def __str__(self):
+        total = len(self.loaded) + len(self.partly) + len(self.missing)
+        text = f"{len(self.loaded) + len(self.partly)} of {total} tensors, {self.share:.1%} of the parameters, came over"
+        if self.partly:
+            text += "; the class outputs of the head begin anew, because the file has another number of classes"
+        return text
+
+
+def load_weights(path: str | Path) -> WeightsFile:
+    """Read a `.pt` file: our own checkpoint (its EMA where it has one), a published YOLOv5 file, a bare state dict.
+
+    Raises `UserError` when it is missing, torn, foreign, or asks for anything beyond data.
+    """
+    path = Path(path)
+    try:
+        content = load_checkpoint(path)
+    except ForeignCheckpoint:
+        found = read_published(path)
+        source = "published" if found.yaml else "state dict"
+        return WeightsFile(path, source, found.state, found.yaml, found.names, found.nc)
+    state = _tensors(content.get("ema")) or _tensors(content.get("model"))
+    if not state or not isinstance(content.get("yaml"), (str, dict)):
+        raise UserError(f"{path}: holds no model, expected a checkpoint with its YAML and its weights")
+    size = (content.get("options") or {}).get("img")
+    names = content.get("names")
+    return WeightsFile(
+        path=path,
+        source="checkpoint",
+        state={name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()},
+        yaml=content["yaml"],
+        names=[str(name) for name in names] if names else None,
+        nc=content.get("nc"),
+        size=size if isinstance(size, int) else None,
+    )
+
+
+def _tensors(entry) -> dict[str, torch.Tensor]:
+    """The tensors of a state dict, or of {'model': state dict, ...} as an EMA may be kept."""
+    if not isinstance(entry, dict):
+        return {}
+    for key in ("model", "state", "ema"):
+        if isinstance(entry.get(key), dict):
+            entry = entry[key]
+    return {name: value for name, value in entry.items() if isinstance(value, torch.Tensor)}
+
+
+def load_into(model: DetectionModel, weights: WeightsFile) -> TransferReport:
+    """Copy what fits by name and shape from `weights` into `model`, in place.
+
+    Where only the number of classes differs, the head's box and objectness outputs are kept and its class outputs
+    stay as the model has them. Raises `UserError` when nothing fits at all.
+    """
+    report = TransferReport()
+    state = model.state_dict()
+    parameters = dict(model.named_parameters())
+    came = 0.0
+    for name, target in state.items():
+        source = weights.state.get(name)
+        if source is None:
+            report.missing.append(name)
+        elif source.shape == target.shape:
+            target.copy_(source)
+            report.loaded.append(name)
+            came += target.numel() if name in parameters else 0
+        elif kept := _copy_box_outputs(model, name, source, target):
+            report.partly.append(name)
+            came += kept * target.numel()
+        else:
+            report.missing.append(name)
+            report.skipped[name] = f"shape {tuple(source.shape)}, the model has {tuple(target.shape)}"
+    for name in weights.state:
+        if name not in state:
+            report.skipped[name] = "no such weight in the model"
+    if not any(name in parameters for name in report.loaded):
+        raise UserError(f"{weights.path}: none of its {len(weights.state)} tensors fits the model, expected weights of a like model")
+    report.share = came / sum(p.numel() for p in parameters.values())
+    return report
+
+
+def _copy_box_outputs(model: DetectionModel, name: str, source: torch.Tensor, target: torch.Tensor) -> float:
+    """Copy the rows of a head's convolution that do not depend on nc; returns their share (0: nothing fits)."""
+    head = model.head
+    anchors = getattr(head, "num_anchors", None)
+    if anchors is None or not name.startswith(f"model.{len(model.model) - 1}.m."):
+        return 0.0
+    if source.shape[1:] != target.shape[1:] or source.shape[0] % anchors or source.shape[0] // anchors < 6:
+        return 0.0
+    old = source.reshape(anchors, -1, *source.shape[1:])
+    new = target.view(anchors, -1, *target.shape[1:])
+    new[:, :5] = old[:, :5]
+    return 5 / new.shape[1]
+
+
+def build_from(weights: WeightsFile) -> DetectionModel:
+    """The model that `weights` belongs to, with all of them in it, in eval mode on the CPU.
+
+    Raises `UserError` when the file has no YAML, its YAML has a word that is not known here, or tensors do not fit.
+    """
+    if weights.yaml is None:
+        raise UserError(f"{weights.path}: holds weights without their YAML; build the model with --cfg and start it with --weights")
+    where = f"{weights.path} (its YAML)"
+    try:
+        spec = ModelSpec.from_text(weights.yaml, where) if isinstance(weights.yaml, str) else _from_mapping(weights.yaml, where)
+        model = build_model(spec, nc=weights.nc)
+    except UserError as error:
+        text = str(error)
+        hint = "" if "--plugins" in text or "unknown block" not in text else "; if it is a block of yours, bring it with --plugins FILE.py"
+        raise UserError(text + hint) from None
+    report = load_into(model, weights)
+    if report.missing or report.partly:
+        name = (report.missing + report.partly)[0]
+        why = report.skipped.get(name, "is not in the file")
+        raise UserError(f"{weights.path}: its weights do not fit its YAML, {len(report.missing + report.partly)} do not match; {name}: {why}")
+    if weights.names:
+        if len(weights.names) != model.nc:
+            raise UserError(f"{weights.path}: has {len(weights.names)} names for {model.nc} classes")
+        model.names = list(weights.names)
+    return model.eval()
+
+
+def _from_mapping(values: dict, where: str) -> ModelSpec:
+    import yaml
+
+    return ModelSpec.from_dict(values, where, yaml.safe_dump(values, sort_keys=False))
+
+
+def load_model(weights: str | Path, device: str | torch.device = "cpu", half: bool = False) -> Predictor:
+    """Load anything that detects: own checkpoint, published YOLOv5 `.pt`, or an exported file such as `.onnx`.
+
+    Returns a `Predictor`: callable on images (B, 3, H, W), with `.predict(images)`, `.names`, `.stride`, `.nc`.
+    `half` computes in float16 on CUDA. Raises `UserError` naming the file and what is wrong with it.
+    """
+    device = select_device(device)
+    backend = backend_for(weights)
+    if backend is not None:
+        return backend.load(weights, device=str(device))
+    file = load_weights(weights)
+    return TorchModel(build_from(file), device, half, file.size)
+
+
+class TorchModel(Predictor):
+    """A model in torch, fused, ready to detect. `.model` is the `DetectionModel`."""
+
+    def __init__(self, model: DetectionModel, device: torch.device, half: bool = False, size: int | None = None):
+        self.device = torch.device(device)
+        self.dtype = torch.float16 if half and self.device.type == "cuda" else torch.float32
+        self.model: nn.Module = model.fuse().to(self.device, self.dtype).requires_grad_(False)
+        self.names = list(model.names)
+        self.stride = int(max(model.stride))
+        self.train_size = size or 640
+
+    @torch.inference_mode()
+    def __call__(self, images):
+        """RGB (B, 3, H, W), uint8 0..255 or float 0..1, numpy or torch -> boxes (B, N, 4), scores (B, N, nc), torch."""
+        if isinstance(images, np.ndarray):
+            images = torch.from_numpy(np.ascontiguousarray(images))
+        scale = 1 / 255 if images.dtype == torch.uint8 else 1
+        images = images.to(self.device, non_blocking=True).to(self.dtype) * scale
+        return self.model(images)
