@@ -1,5 +1,6 @@
 """ModelSpec -> DetectionModel: build row by row, run, fuse."""
 
+import math
 from pathlib import Path
 
 import torch
@@ -222,13 +223,15 @@ def _first_line(error) -> str:
 
 
 def _head_strides(model: DetectionModel) -> list[float]:
-    """Pixels a cell of each level, from the shapes at the probe's size (or twice it, four times it ... for deep levels)."""
-    shapes = model.shapes[-1]
-    size = PROBE_SIZE
-    while any(size % shape[1] for shape in shapes) and size < 16 * PROBE_SIZE:
+    """Pixels a cell of each level. Sizes round up on the way down, so a stride that is no power of two is measured
+    again on larger pictures."""
+    size, shapes = PROBE_SIZE, model.shapes[-1]
+    strides = [size / shape[1] for shape in shapes]
+    while any(not math.log2(s).is_integer() for s in strides) and size < 8 * PROBE_SIZE:
         size *= 2
         shapes = trace_shapes(model, (size, size))[-1]
-    return [size / shape[1] for shape in shapes]
+        strides = [size / shape[1] for shape in shapes]
+    return strides
 
 
 def trace_shapes(model: DetectionModel, size: tuple[int, int]) -> list:
