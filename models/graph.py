@@ -90,6 +90,14 @@ class DetectionModel(nn.Module):
         """The head's loss for this training size: called with raw maps and targets (M, 6)."""
         return self.head.criterion(hyperparameters, image_size)
 
+    def round_size(self, size: int) -> int:
+        """The picture size nearest above `size` that the coarsest stride divides, said where it differs."""
+        stride = int(max(self.head.strides))
+        rounded = max(math.ceil(size / stride), 2) * stride
+        if rounded != size:
+            print(f"--img {size} is not a multiple of the stride {stride}: {rounded} is used")
+        return rounded
+
     def fuse(self) -> "DetectionModel":
         """Merge batch norms into the convolutions before them, in place and in eval mode; returns the model."""
         self.eval()

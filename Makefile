@@ -1,0 +1,33 @@
+# make demo   the whole way once, on data drawn on the spot: train, validate, detect, export (about 3 minutes)
+# make test   everything CI runs
+# Both make .venv first, with the exact versions of constraints.txt. Only Python 3.11 or newer is needed.
+PYTHON ?= python3
+VENV := .venv/bin/python
+
+# Tests read real pictures from $DATASETS_DIR: one that is exported wins, else the folder beside this checkout.
+ifeq ($(origin DATASETS_DIR),undefined)
+BESIDE := $(shell cd ../shared/data 2>/dev/null && pwd)
+ifneq ($(BESIDE),)
+export DATASETS_DIR := $(BESIDE)
+endif
+endif
+
+.PHONY: demo test clean
+
+demo: .venv/ready
+	$(VENV) -m tests.demo
+
+test: .venv/ready
+	$(VENV) -m pytest
+
+# Installing is repeated when a requirement changes. The interpreter is called by name, never a script of .venv/bin:
+# those start by an absolute path, which breaks where the checkout's path has spaces or is moved.
+.venv/ready: requirements.txt constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv .venv
+	$(VENV) -m pip install --quiet --disable-pip-version-check -r requirements.txt pytest -c constraints.txt
+	$(VENV) -c 'import cv2'  # on a slim image this names the system library that is missing (libgl1, libglib2.0-0)
+	touch .venv/ready
+
+clean:
+	rm -rf .venv demo
