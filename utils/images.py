@@ -181,7 +181,7 @@ def is_truncated(path: str | Path) -> bool:
 def _lacks_end(data: bytes, header: ImageHeader | None) -> bool:
     """JPEG without its end marker or PNG without its IEND chunk. Bytes after the end are allowed."""
     if header and header.format == "jpeg":  # an EXIF thumbnail before the scan has an end marker of its own
-        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+        return data.rfind(b"\xff\xd9") < max(data.rfind(b"\xff\xda"), 0)
     return bool(header and header.format == "png" and b"IEND" not in data[-4096:] and b"IEND" not in data)
 
 

@@ -1,0 +1,167 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from data.transforms import (
+    candidates,
+    clip_boxes,
+    flip_matrix,
+    hsv_jitter,
+    jitter,
+    jitter_matrix,
+    mixup,
+    warp,
+    warp_boxes,
+)
+from utils.hyperparameters import Hyperparameters
+
+CALM = replace(
+    Hyperparameters(), hsv_h=0, hsv_s=0, hsv_v=0, degrees=0, translate=0, scale=0, shear=0, perspective=0, fliplr=0,
+    flipud=0, mixup=0,
+)  # fmt: skip
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def extent(image, level=128):
+    """xyxy of what is brighter than `level`, in continuous coordinates."""
+    rows, columns = np.nonzero(image[..., 0] > level)
+    return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+
+
+def test_without_jitter_the_matrix_only_centres():
+    matrix, scale = jitter_matrix(rng(), CALM, (40, 60), (100, 80))
+    assert scale == 1
+    assert np.allclose(matrix, [[1, 0, 10], [0, 1, 30], [0, 0, 1]])
+
+
+def test_draws_stay_in_their_ranges_and_reach_them():
+    recipe = replace(CALM, degrees=30, translate=0.2, scale=0.5)
+    scales, angles, shifts = [], [], []
+    generator = rng()
+    for _ in range(500):
+        matrix, scale = jitter_matrix(generator, recipe, (50, 50), (100, 100))
+        assert np.isclose(np.sqrt(np.linalg.det(matrix[:2, :2])), scale)
+        scales.append(scale)
+        angles.append(np.degrees(np.arctan2(matrix[0, 1], matrix[0, 0])))
+        shifts.append((matrix @ [25, 25, 1])[:2])  # the source's centre
+    for values, low, high in ((scales, 0.5, 1.5), (angles, -30, 30), (shifts, 30, 70)):
+        assert low <= np.min(values) < low + 0.03 * (high - low)
+        assert high - 0.03 * (high - low) < np.max(values) <= high
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        CALM,
+        replace(CALM, scale=0.5, translate=0.1),
+        replace(CALM, fliplr=1.0),
+        replace(CALM, flipud=1.0),
+        replace(CALM, fliplr=1.0, flipud=1.0, scale=0.3),
+    ],
+)
+@pytest.mark.parametrize("zoom", [1.0, 1.5])
+def test_boxes_follow_the_picture(recipe, zoom):
+    image = np.zeros((120, 160, 3), np.uint8)
+    image[40:70, 50:100] = 255
+    box = np.array([[50, 40, 100, 70]], np.float32)
+    for seed in range(10):
+        out = (int(160 * zoom), int(200 * zoom))
+        picture, boxes, labels = jitter(image, box, np.array([7]), rng(seed), recipe, out, zoom)
+        assert picture.shape == (*out, 3)
+        assert labels.tolist() == [7]
+        assert np.abs(extent(picture) - boxes[0]).max() <= 0.51  # a pixel's edge is at most half a pixel away
+
+
+def test_rotated_and_sheared_boxes_are_the_hull_of_the_corners():
+    image = np.zeros((200, 200, 3), np.uint8)
+    image[80:120, 60:140] = 255
+    recipe = replace(CALM, degrees=40, shear=10, perspective=0.0005)
+    for seed in range(10):
+        picture, boxes, _ = jitter(image, np.array([[60, 80, 140, 120]], np.float32), np.zeros(1), rng(seed), recipe, (260, 260))
+        assert np.abs(extent(picture, 120) - boxes[0]).max() < 2.5
+
+
+def test_flips_are_exact_mirrors():
+    image = rng().integers(0, 255, (30, 41, 3)).astype(np.uint8)
+    for recipe, expected in (
+        (replace(CALM, fliplr=1.0), image[:, ::-1]),
+        (replace(CALM, flipud=1.0), image[::-1]),
+        (replace(CALM, flipud=1.0, fliplr=1.0), image[::-1, ::-1]),
+    ):
+        picture, boxes, _ = jitter(image, np.array([[1, 2, 11, 22]], np.float32), np.zeros(1), rng(), recipe, (30, 41))
+        assert np.array_equal(picture, expected)
+    assert boxes.tolist() == [[30, 8, 40, 28]]
+
+
+def test_flip_frequency():
+    recipe = replace(CALM, fliplr=0.5, flipud=0.1)
+    generator = rng()
+    flips = np.array([np.diag(flip_matrix(generator, recipe, (9, 9)))[:2] < 0 for _ in range(2000)])
+    assert np.abs(flips.mean(0) - (0.5, 0.1)).max() < 0.03
+
+
+def test_warp_fills_with_grey_and_copies_at_identity():
+    image = np.zeros((10, 10, 3), np.uint8)
+    moved = warp(image, np.array([[1, 0, 5], [0, 1, 0], [0, 0, 1.0]]), (10, 12))
+    assert (moved[:, :5] == 114).all() and (moved[:, 5:] == 0).all()
+    same = warp(image, np.eye(3), (10, 10))
+    assert np.array_equal(same, image) and same is not image
+
+
+def test_warp_boxes_without_boxes():
+    assert warp_boxes(np.zeros((0, 4), np.float32), np.eye(3), (5, 5)).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    "before, after, kept",
+    [
+        ([0, 0, 10, 10], [0, 0, 10, 10], True),
+        ([0, 0, 10, 10], [0, 0, 2, 10], False),  # not over 2 pixels
+        ([0, 0, 10, 10], [0, 0, 2.1, 10], True),
+        ([0, 0, 100, 100], [0, 0, 10, 100], False),  # a tenth of the area is not over a tenth
+        ([0, 0, 100, 100], [0, 0, 10.1, 100], True),
+        ([0, 0, 500, 3], [0, 0, 500, 3], False),  # aspect 167
+        ([0, 0, 290, 3], [0, 0, 290, 3], True),
+    ],
+)
+def test_candidates(before, after, kept):
+    assert candidates(np.array([before], np.float32), np.array([after], np.float32)).tolist() == [kept]
+
+
+def test_jitter_drops_lost_boxes_with_their_labels():
+    image = np.zeros((100, 100, 3), np.uint8)
+    boxes = np.array([[0, 0, 99, 99], [40, 40, 41, 41], [45, 45, 60, 60]], np.float32)
+    _, kept, labels = jitter(image, boxes, np.array([1, 2, 3]), rng(), CALM, (30, 30))
+    assert labels.tolist() == [3]  # 2 is too small, a tenth of 1 is left
+    assert np.allclose(kept, [[10, 10, 25, 25]])
+
+
+def test_clip_boxes():
+    assert clip_boxes(np.array([[-5, -5, 50, 60]], np.float32), (20, 30)).tolist() == [[0, 0, 30, 20]]
+
+
+def test_hsv_moves_only_what_it_should():
+    image = rng().integers(0, 255, (40, 40, 3)).astype(np.uint8)
+    assert hsv_jitter(image, rng(), CALM) is image
+    before = image.copy()
+    bright = hsv_jitter(image, rng(2), replace(CALM, hsv_v=0.4))
+    assert np.array_equal(image, before)
+    gain = 1 + (rng(2).uniform(-1, 1, 3) * (0, 0, 0.4))[2]
+    value, expected = bright.max(2), np.clip(image.max(2) * gain, 0, 255)
+    assert np.abs(value - expected).max() <= 1.01
+    grey = np.full((8, 8, 3), 90, np.uint8)
+    assert np.array_equal(hsv_jitter(grey, rng(), replace(CALM, hsv_s=0.7, hsv_h=0.5)), grey)
+
+
+def test_mixup_is_a_blend_near_a_half():
+    shares = []
+    for seed in range(200):
+        mixed = mixup(np.full((4, 4, 3), 200, np.uint8), np.zeros((4, 4, 3), np.uint8), rng(seed))
+        assert mixed.std() == 0
+        shares.append(mixed[0, 0, 0] / 200)
+    assert abs(np.mean(shares) - 0.5) < 0.02
+    assert abs(np.std(shares) - 0.062) < 0.015  # of beta(32, 32): 1 / sqrt(4 * 65)
