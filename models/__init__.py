@@ -10,7 +10,7 @@ _HOME = {
     "build_model": "graph",
     "DetectionModel": "graph",
     "ModelSpec": "spec",
-    "load_model": "weights",
+    "load_model": "loading",
     "load_plugins": "plugins",
     "BLOCKS": "blocks",
     "HEADS": "heads",

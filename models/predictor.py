@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from utils.draw import draw_boxes
+from utils.ensemble import Ensemble
 from utils.errors import UserError, did_you_mean
 from utils.images import read_image
 from utils.letterbox import letterbox, to_chw, unletterbox
 from utils.nms import select_detections
+from utils.tta import Augmented
 
 
 @dataclass
@@ -88,7 +90,7 @@ class Predictor:
                 made for. A file exported for one size takes no other.
             conf: least score. iou: above this overlap the weaker of two boxes of a class goes.
             max_det: most detections a picture. classes: indices or names to keep. agnostic: boxes of different
-            classes compete too. augment: test-time augmentation (`models.augment`), slower.
+            classes compete too. augment: test-time augmentation (`utils.tta`), slower and needs torch.
 
         Returns one `Detections` a picture, in order. Raises `UserError` for an unreadable picture, an array of
         another kind, or an unknown class.
@@ -98,9 +100,10 @@ class Predictor:
         loaded = [_load(image) for image in _as_list(images)]
         results: list[Detections | None] = [None] * len(loaded)
         fitted = [letterbox(image, frame, self.stride, auto=self.fixed_size is None) for image, _ in loaded]
-        run = self.augmented if augment else self
+        run = Augmented(self) if augment else self
         for group in _groups([image.shape for image, _, _ in fitted], batch_size):
-            boxes, scores = run(np.stack([to_chw(fitted[index][0]) for index in group]))
+            pictures = np.stack([to_chw(fitted[index][0]) for index in group])
+            boxes, scores = run(pictures.astype(np.float32) / 255 if augment else pictures)
             for row, index in enumerate(group):
                 found = select_detections(boxes[row], scores[row], conf, iou, max_det, agnostic=agnostic, classes=wanted)
                 image, path = loaded[index]
@@ -111,12 +114,6 @@ class Predictor:
                     self.names, image, path,
                 )  # fmt: skip
         return results
-
-    def augmented(self, images):
-        """`__call__` with test-time augmentation: decoded boxes of several sizes and flips together."""
-        from .augment import augmented
-
-        return augmented(self, images)
 
     def input_size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:
         """The (height, width) that pictures are fitted into when the user asks for `size`, in multiples of the stride.
@@ -135,26 +132,20 @@ class Predictor:
         return height, width
 
 
-class Ensemble(Predictor):
-    """Several models of the same classes; their decoded boxes are put together before non-maximum suppression."""
+class EnsemblePredictor(Predictor):
+    """Several models of the same classes as one: their decoded boxes go into one suppression (`utils.ensemble`)."""
 
     def __init__(self, models: list[Predictor]):
-        for model in models[1:]:
-            if model.names != models[0].names:
-                raise UserError("an ensemble needs models of the same classes: " + _difference(models[0].names, model.names))
+        self._together = Ensemble(models)
         sizes = {tuple(model.fixed_size) for model in models if model.fixed_size}
         if len(sizes) > 1:
-            raise UserError(f"an ensemble needs models of one size, these were exported for {sorted(sizes)}")
-        self.models = models
-        self.names = models[0].names
-        self.stride = max(model.stride for model in models)
+            raise UserError(f"ensemble: these models were exported for different sizes: {sorted(sizes)}")
+        self.names, self.stride = models[0].names, self._together.stride
         self.fixed_size = sizes.pop() if sizes else None
         self.train_size = models[0].train_size
 
     def __call__(self, images):
-        """(B, 3, H, W) -> boxes (B, sum of N, 4) xyxy pixels, scores (B, sum of N, nc), numpy."""
-        decoded = [[_numpy(part) for part in model(images)] for model in self.models]
-        return tuple(np.concatenate(parts, axis=1) for parts in zip(*decoded, strict=True))
+        return self._together(images)
 
 
 def class_indices(classes: Iterable[int | str] | None, names: list[str]) -> list[int] | None:
@@ -199,14 +190,3 @@ def _groups(shapes: list[tuple], batch_size: int) -> list[list[int]]:
     for index, shape in enumerate(shapes):
         by_shape.setdefault(shape, []).append(index)
     return [same[i : i + batch_size] for same in by_shape.values() for i in range(0, len(same), batch_size)]
-
-
-def _difference(first: list[str], second: list[str]) -> str:
-    if len(first) != len(second):
-        return f"one has {len(first)}, another {len(second)}"
-    index = next(i for i, pair in enumerate(zip(first, second)) if pair[0] != pair[1])
-    return f"class {index} is '{first[index]}' in one and '{second[index]}' in another"
-
-
-def _numpy(array) -> np.ndarray:
-    return array if isinstance(array, np.ndarray) else array.detach().float().cpu().numpy()

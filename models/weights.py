@@ -1,6 +1,6 @@
 """Weights in and out of files: own checkpoints, published YOLOv5 files, bare state dicts; and into models.
 
-Nothing in a file is executed. `load_model` gives something callable whatever the file is, exported ones included.
+Nothing in a file is executed. `models.loading` chooses between these and exported files.
 """
 
 from dataclasses import dataclass, field
@@ -11,10 +11,8 @@ import torch
 from torch import nn
 
 from utils.checkpoint import ForeignCheckpoint, load_checkpoint
-from utils.device import select_device
 from utils.errors import UserError
 
-from .backends import backend_for
 from .graph import DetectionModel, build_model
 from .predictor import Predictor
 from .published import read_published
@@ -175,20 +173,6 @@ def _from_mapping(values: dict, where: str) -> ModelSpec:
     import yaml
 
     return ModelSpec.from_dict(values, where, yaml.safe_dump(values, sort_keys=False))
-
-
-def load_model(weights: str | Path, device: str | torch.device = "cpu", half: bool = False) -> Predictor:
-    """Load anything that detects: own checkpoint, published YOLOv5 `.pt`, or an exported file such as `.onnx`.
-
-    Returns a `Predictor`: callable on images (B, 3, H, W), with `.predict(images)`, `.names`, `.stride`, `.nc`.
-    `half` computes in float16 on CUDA. Raises `UserError` naming the file and what is wrong with it.
-    """
-    device = select_device(device)
-    backend = backend_for(weights)
-    if backend is not None:
-        return backend.load(weights, device=str(device))
-    file = load_weights(weights)
-    return TorchModel(build_from(file), device, half, file.size)
 
 
 class TorchModel(Predictor):

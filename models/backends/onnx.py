@@ -15,6 +15,7 @@ from . import BACKENDS, Backend, ExportOptions
 
 VERSION = 1  # of the metadata below
 OPSETS = range(17, 21)  # below 17 is not offered, above 20 torch's tracing exporter does not go
+GREY = 114 / 255  # of the borders of letterboxed pictures
 _NUMPY_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
@@ -110,13 +111,24 @@ def load(path: str | Path, device: str = "cpu") -> "OnnxModel":
         raise UserError(f"{path}: no such file")
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 4  # errors come as exceptions, not as lines of their own
-    wanted = ["CUDAExecutionProvider"] if str(device).startswith("cuda") else []
-    providers = [name for name in (*wanted, "CPUExecutionProvider") if name in onnxruntime.get_available_providers()]
     try:
-        session = onnxruntime.InferenceSession(str(path), settings, providers=providers)
+        session = onnxruntime.InferenceSession(str(path), settings, providers=_providers(onnxruntime, str(device)))
+    except UserError:
+        raise
     except Exception as error:  # onnxruntime's exceptions have no common base
         raise UserError(f"{path}: is no ONNX file that can be run ({_first_line(error)})") from None
     return OnnxModel(session, path)
+
+
+def _providers(onnxruntime, device: str) -> list:
+    """What onnxruntime computes with on `device`: 'cpu', 'cuda:1', '1', or '' for the best there is."""
+    has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    number = device.lower().removeprefix("cuda").removeprefix(":")
+    if device.lower() in ("cpu", "mps") or (not device and not has_cuda):
+        return ["CPUExecutionProvider"]
+    if not has_cuda or (number and not number.isdecimal()):
+        raise UserError(f"--device {device}: onnxruntime here runs on the CPU only; use --device cpu")
+    return [("CUDAExecutionProvider", {"device_id": int(number or 0)}), "CPUExecutionProvider"]
 
 
 class OnnxModel(Predictor):
@@ -147,11 +159,15 @@ class OnnxModel(Predictor):
         return np.concatenate((centre - half, centre + half), axis=-1), rows[..., 4:5] * rows[..., 5:]
 
     def rows(self, images) -> np.ndarray:
-        """What the file gives for `images`: (B, N, 5 + nc) float32. A fixed batch is filled up and cut again."""
+        """What the file gives for `images`: (B, N, 5 + nc) float32.
+
+        A fixed batch is filled up and its surplus cut off; pictures smaller than a fixed size are filled right and
+        below, which moves no box.
+        """
         images = images if isinstance(images, np.ndarray) else images.detach().cpu().numpy()
         kind = _NUMPY_TYPES[self._input.type]
         images = images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
-        images = np.ascontiguousarray(images, dtype=kind)
+        images = self._to_fixed_size(np.ascontiguousarray(images, dtype=kind))
         step = self.fixed_batch or max(len(images), 1)
         results = []
         for start in range(0, len(images), step):
@@ -159,6 +175,12 @@ class OnnxModel(Predictor):
             full = np.concatenate((chunk, np.zeros((step - len(chunk), *chunk.shape[1:]), kind))) if len(chunk) < step else chunk
             results.append(self._run(full)[: len(chunk)])
         return np.concatenate(results).astype(np.float32)
+
+    def _to_fixed_size(self, images: np.ndarray) -> np.ndarray:
+        missing = [full - side for full, side in zip(self.fixed_size or images.shape[2:], images.shape[2:])]
+        if max(missing) <= 0 or min(missing) < 0:
+            return images
+        return np.pad(images, ((0, 0), (0, 0), (0, missing[0]), (0, missing[1])), constant_values=GREY)
 
     def _run(self, images: np.ndarray) -> np.ndarray:
         try:

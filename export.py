@@ -1,0 +1,66 @@
+"""Write a trained model for other programs: `python export.py --weights runs/train/exp/weights/best.pt --img 640`."""
+
+import sys
+from pathlib import Path
+
+from models import load_plugins
+from models.backends import BACKENDS, ExportOptions
+from models.backends.verify import opencv_difference, verify
+from models.loading import newest_weights
+from models.weights import build_from, load_weights
+from utils import cli
+from utils.errors import UserError
+from utils.options import picture_size
+
+
+def main(argv=None):
+    options = make_parser().parse_args(argv)
+    load_plugins(options.plugins)
+    weights = Path(options.weights or newest_weights())
+    file = load_weights(weights)
+    model = build_from(file)
+    size = picture_size(options.img or file.size or 640, int(max(model.stride)))
+    print(f"{weights}: {model.nc} classes, {sum(p.numel() for p in model.parameters()):,} parameters")
+
+    how = ExportOptions(size, options.batch_size, options.opset, options.dynamic)
+    for word in options.include:
+        backend = BACKENDS[word]
+        path = output_path(options.out, weights, backend.suffix, len(options.include))
+        backend.export(model, path, how)
+        loaded = backend.load(path)
+        difference = verify(model, loaded, path, how)  # raises when the file does not give what the model gives
+        print(f"{word}: largest |a-b|/max(1,|b|) to torch {difference:.2e}")
+        if word == "onnx":
+            opencv = opencv_difference(loaded, path, how)
+            print("OpenCV dnn: " + ("cannot read it" if opencv is None else f"reads it, largest difference {opencv:.2e}"))
+        shape = "any batch and size" if options.dynamic else f"batch {options.batch_size}, {size[0]}x{size[1]}"
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, input {shape}, {len(model.names)} names inside")
+
+
+def output_path(out: str | None, weights: Path, suffix: str, formats: int) -> Path:
+    """Where to write: `--out` as a file or a folder, else beside the weights. Raises `UserError` when it makes no sense."""
+    if out is None:
+        return weights.with_suffix(suffix)
+    path = Path(out)
+    if path.is_dir() or out.endswith(("/", "\\")):
+        return path / f"{weights.stem}{suffix}"
+    if path.suffix.lower() != suffix or formats > 1:
+        raise UserError(f"--out {out}: expected a folder or a file that ends in {suffix}")
+    return path
+
+
+def make_parser():
+    parser = cli.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", help="a .pt file, ours or published (default: best.pt of the newest training run)")
+    parser.add_argument("--include", nargs="+", default=["onnx"], metavar="FORMAT", help=f"formats: {', '.join(BACKENDS)}")
+    parser.add_argument("--img", "--imgsz", "--img-size", type=int, nargs="+", help="one side, or height and width (default: as trained)")
+    parser.add_argument("--batch-size", type=int, default=1, help="pictures at once, of a file that is not --dynamic")
+    parser.add_argument("--dynamic", action="store_true", help="take any batch, height and width")
+    parser.add_argument("--opset", type=int, default=17, help="ONNX operator set")
+    parser.add_argument("--out", help="file or folder to write to (default: beside the weights)")
+    parser.add_argument("--plugins", nargs="+", default=[], metavar="FILE", help="Python files with blocks of your own")
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run(lambda: main(sys.argv[1:]))
