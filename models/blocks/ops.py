@@ -6,6 +6,12 @@ from torch import nn
 from . import BLOCKS
 
 
+def channel_shuffle(x, groups: int):
+    """Deal the channels of `groups` groups out in turn (Zhang et al., ShuffleNet, 2017): (B, c, H, W) -> the same."""
+    b, c, h, w = x.shape
+    return x.reshape(b, groups, c // groups, h, w).transpose(1, 2).reshape(b, c, h, w)
+
+
 @BLOCKS.register()
 class Concat(nn.Module):
     """Join a list of maps along `dimension` (1: channels); all other sizes must agree."""
@@ -46,3 +52,38 @@ class Expand(nn.Module):
         s = self.gain
         x = x.view(b, s, s, c // s**2, h, w).permute(0, 3, 4, 1, 5, 2)
         return x.reshape(b, c // s**2, h * s, w * s)
+
+
+@BLOCKS.register()
+class ADD(nn.Module):
+    """The first of two maps plus `alpha` times the second, both (B, c, H, W), as published with YOLOv5-Lite."""
+
+    def __init__(self, alpha=1.0):
+        super().__init__()
+        self.alpha = alpha
+
+    def forward(self, maps):
+        if not isinstance(maps, (list, tuple)) or len(maps) != 2:
+            raise ValueError("ADD joins two maps: its 'from' is a list of two rows")
+        first, second = maps
+        if first.shape[1:] != second.shape[1:]:  # broadcasting would hide a wrong row
+            raise ValueError(f"maps differ: {tuple(first.shape[1:])} and {tuple(second.shape[1:])}")
+        return first + (second if self.alpha == 1 else self.alpha * second)
+
+
+@BLOCKS.register(takes_lists=True)
+class Index(nn.Module):
+    """One of the maps that a whole backbone gives: list of (B, c, H, W) -> the one at `index`, counted from 0."""
+
+    def __init__(self, index=0):
+        super().__init__()
+        if isinstance(index, bool) or not isinstance(index, int):
+            raise ValueError(f"index must be a whole number, got {index!r}")
+        self.index = index
+
+    def forward(self, maps):
+        if not isinstance(maps, (list, tuple)):
+            raise ValueError("Index reads a row that gives a list of maps; this one gives a single map")
+        if not -len(maps) <= self.index < len(maps):
+            raise ValueError(f"index {self.index} of {len(maps)} maps; expected 0 to {len(maps) - 1}")
+        return maps[self.index]
