@@ -1,6 +1,5 @@
 """Write a trained model for other programs: `python export.py --weights runs/train/exp/weights/best.pt --img 640`."""
 
-import sys
 from pathlib import Path
 
 from models import load_plugins
@@ -54,7 +53,7 @@ def make_parser():
     parser.add_argument("--weights", help="a .pt file, ours or published (default: best.pt of the newest training run)")
     parser.add_argument("--include", nargs="+", default=["onnx"], metavar="FORMAT", help=f"formats: {', '.join(BACKENDS)}")
     parser.add_argument("--img", "--imgsz", "--img-size", type=int, nargs="+", help="one side, or height and width (default: as trained)")
-    parser.add_argument("--batch-size", type=int, default=1, help="pictures at once, of a file that is not --dynamic")
+    parser.add_argument("--batch-size", type=cli.at_least(1), default=1, help="pictures at once, of a file that is not --dynamic")
     parser.add_argument("--dynamic", action="store_true", help="take any batch, height and width")
     parser.add_argument("--opset", type=int, default=17, help="ONNX operator set")
     parser.add_argument("--out", help="file or folder to write to (default: beside the weights)")
@@ -63,4 +62,4 @@ def make_parser():
 
 
 if __name__ == "__main__":
-    cli.run(lambda: main(sys.argv[1:]))
+    cli.run(main)

@@ -59,6 +59,7 @@ class Predictor:
     """
 
     names: list[str]
+    names_known: bool = True  # False where the file has none and they were made up
     stride: int
     fixed_size: tuple[int, int] | None = None
     train_size: int = 640
@@ -141,6 +142,7 @@ class EnsemblePredictor(Predictor):
         if len(sizes) > 1:
             raise UserError(f"ensemble: these models were exported for different sizes: {sorted(sizes)}")
         self.names, self.stride = models[0].names, self._together.stride
+        self.names_known = any(model.names_known for model in models)
         self.fixed_size = sizes.pop() if sizes else None
         self.train_size = models[0].train_size
 

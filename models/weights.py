@@ -12,6 +12,7 @@ from torch import nn
 
 from utils.checkpoint import ForeignCheckpoint, load_checkpoint
 from utils.errors import UserError
+from utils.trainer import fastest_layout
 
 from .graph import DetectionModel, build_model
 from .predictor import Predictor
@@ -181,8 +182,11 @@ class TorchModel(Predictor):
     def __init__(self, model: DetectionModel, device: torch.device, half: bool = False, size: int | None = None):
         self.device = torch.device(device)
         self.dtype = torch.float16 if half and self.device.type == "cuda" else torch.float32
-        self.model: nn.Module = model.fuse().to(self.device, self.dtype).requires_grad_(False)
+        self.model: nn.Module = model.fuse().to(self.device).requires_grad_(False)
+        self.layout = fastest_layout(self.model, self.device, model.channels)
+        self.model.to(self.dtype)
         self.names = list(model.names)
+        self.names_known = self.names != [str(index) for index in range(model.nc)]
         self.stride = int(max(model.stride))
         self.train_size = size or 640
 
@@ -193,4 +197,4 @@ class TorchModel(Predictor):
             images = torch.from_numpy(np.ascontiguousarray(images))
         scale = 1 / 255 if images.dtype == torch.uint8 else 1
         images = images.to(self.device, non_blocking=True).to(self.dtype) * scale
-        return self.model(images)
+        return self.model(images.contiguous(memory_format=self.layout))

@@ -151,6 +151,7 @@ class OnnxModel(Predictor):
         columns = self._columns()
         names = _names(metadata.get("names"), columns - 5)
         self.names = names or [f"class{index}" for index in range(columns - 5)]
+        self.names_known = names is not None
 
     def __call__(self, images):
         """RGB (B, 3, H, W), uint8 0..255 or float 0..1, numpy or torch -> boxes (B, N, 4), scores (B, N, nc), numpy."""

@@ -1,0 +1,115 @@
+"""Measure a trained model: `python val.py --weights runs/train/exp/weights/best.pt --data bccd.yaml --split test`.
+
+PROJECT/NAME receives predictions.json (COCO results with the source's own ids), metrics.json and the charts.
+"""
+
+import json
+import math
+from pathlib import Path
+
+from data.config import load_data_config, open_split
+from data.dataset import DetectionDataset
+from data.loader import val_loader
+from models import load_plugins
+from models.loading import load_models, newest_weights
+from utils import cli, plots
+from utils.device import default_workers
+from utils.errors import UserError
+from utils.evaluate import evaluate, print_table
+from utils.images import write_atomically
+from utils.options import fraction, picture_size
+from utils.runs import new_run_folder
+
+
+def main(argv=None):
+    options = make_parser().parse_args(argv)
+    load_plugins(options.plugins)
+    weights = options.weights or [newest_weights()]
+    model = load_models(weights, options.device, options.half)
+    data = load_data_config(options.data)
+    split = open_split(data, options.split, single_class=options.single_cls)
+    check_classes(model, split.names, weights, options.data)
+    side = square_side(model, options.img)
+    print(f"{', '.join(map(str, weights))} on {data.path}, {options.split}: {len(split.samples)} pictures at {side}")
+
+    # A file exported for one size takes squares; anything else takes batches of the pictures' own aspect.
+    rectangular = model.fixed_size is None and not options.square
+    dataset = DetectionDataset(split, side, rect=rectangular, stride=model.stride, label=options.split)
+    loader = val_loader(dataset, options.batch_size, options.workers)
+    result = evaluate(
+        model, loader, ground_truth=split.ground_truth(), category_ids=split.category_ids,
+        conf=options.conf, iou=options.iou, max_det=options.max_det, augment=options.augment,
+    )  # fmt: skip
+
+    print_table(result)
+    folder = new_run_folder(options.project, options.name, options.exist_ok)
+    write_json(folder / "predictions.json", result.predictions)
+    write_json(folder / "metrics.json", {**result.metrics, "per_class": result.per_class, "speed": result.speed})
+    plots.plot_curves(result.curves, split.names, folder)
+    plots.plot_confusion(result.confusion, split.names, folder / "confusion.png")
+    print(f"{len(result.predictions)} predictions; saved to {folder}")
+    return result
+
+
+def check_classes(model, names, weights, data):
+    """The model's classes must be those of the data, in their order. Raises `UserError` naming the first difference."""
+    about = f"{weights[0]} and {data} do not belong together"
+    if model.nc != len(names):
+        hint = "; a model of one class is measured with --single-cls" if model.nc == 1 else ""
+        raise UserError(f"{about}: the weights know {model.nc} classes, the data set has {len(names)}{hint}")
+    if not model.names_known:
+        return
+    for index, (known, wanted) in enumerate(zip(model.names, names, strict=True)):
+        if known != wanted:
+            raise UserError(f"{about}: class {index} is '{known}' in the weights and '{wanted}' in the data set")
+
+
+def square_side(model, img):
+    """The side that pictures are fitted into. Raises `UserError` when the file was exported for another."""
+    height, width = model.input_size(picture_size(img, model.stride) if img else None)
+    if height != width:
+        raise UserError(f"--img {height} {width}: measuring takes one side, and files exported for a square or --dynamic")
+    return height
+
+
+def write_json(path, content):
+    """Plain data; a number that is not defined becomes null."""
+    text = json.dumps(defined(content), ensure_ascii=False)
+    write_atomically(path, text.encode())
+
+
+def defined(value):
+    """`value` with None in the place of every NaN, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: defined(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [defined(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def make_parser():
+    parser = cli.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--weights", nargs="+", help="a .pt or exported file; several are an ensemble (default: best.pt of the newest training run)")
+    add("--data", default="shapes.yaml", help="data YAML, a path or a name in configs/data")
+    add("--split", "--task", default="val", choices=("train", "val", "test"), help="what to measure on")
+    add("--img", "--imgsz", "--img-size", type=cli.at_least(1), help="longest side of the pictures (default: as trained)")
+    add("--batch-size", type=cli.at_least(1), default=16, help="pictures at once")
+    add("--conf", "--conf-thres", type=fraction, default=0.001, help="least score")
+    add("--iou", "--iou-thres", type=fraction, default=0.6, help="overlap above which the weaker box goes")
+    add("--max-det", type=cli.at_least(1), default=300, help="most detections a picture")
+    add("--augment", action="store_true", help="test-time augmentation")
+    add("--square", action="store_true", help="squares instead of batches of the pictures' own aspect")
+    add("--single-cls", action="store_true", help="take all classes of the data as one")
+    add("--half", action="store_true", help="float16 on CUDA")
+    add("--device", default="", help="cpu, mps, cuda or a CUDA device's number (default: the best there is)")
+    add("--workers", type=cli.at_least(0), default=default_workers(), help="processes that load pictures")
+    add("--project", type=Path, default=Path("runs/val"), help="folder of runs")
+    add("--name", default="exp", help="folder of this run; one that exists gets a number")
+    add("--exist-ok", action="store_true", help="write into a folder that exists")
+    add("--plugins", nargs="+", default=[], metavar="FILE", help="Python files with blocks of your own")
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run(main)
