@@ -10,8 +10,8 @@ from .draw import put_text, shorten, text_box
 INK, FAINT, GRID, PAPER = (40, 40, 40), (120, 120, 120), (228, 228, 228), (255, 255, 255)
 TEXT, TITLE = 0.42, 0.55
 LEGEND_WIDTH = 190
-# Okabe and Ito's eight colours, which colour-blind people tell apart (without yellow, too faint on white); BGR
-SERIES = [(178, 114, 0), (0, 94, 213), (115, 158, 0), (167, 121, 204), (0, 159, 230), (233, 180, 86), (60, 60, 60)]
+# Okabe and Ito's colours, which colour-blind people tell apart (without black and yellow); BGR
+SERIES = [(178, 114, 0), (0, 94, 213), (115, 158, 0), (167, 121, 204), (0, 159, 230), (233, 180, 86)]
 SUBPIXEL = 3  # bits of fraction in coordinates given to OpenCV
 
 
@@ -19,17 +19,20 @@ class Chart:
     """One chart. Give its ranges, draw into it, `finish()` gives the picture (H, W, 3) uint8 BGR.
 
     `x_range` and `y_range` are (value at the left, at the right) and (at the bottom, at the top); either may fall.
-    `legend` are (text, colour) in a column on the right. `tick_names_y` replaces the numbers at 0, 1, 2, ... by names.
+    `legend` are (text, colour) in a column on the right. `tick_names_y` replaces the numbers at 0, 1, 2, ... by names;
+    `whole_x` has ticks at whole numbers only.
     """
 
     def __init__(
-        self, title, x_range, y_range, x_label="", y_label="", size=(640, 440), legend=(), tick_names_y=None
+        self, title, x_range, y_range, x_label="", y_label="", size=(640, 440), legend=(), tick_names_y=None,
+        whole_x=False,
     ):  # fmt: skip
         width, height = size
         self.image = np.full((height, width, 3), PAPER, np.uint8)
         self.x_range, self.y_range = _widened(x_range), _widened(y_range)
         self.legend, self.names = list(legend), tick_names_y
-        self.x_ticks = ticks(*self.x_range, max(3, (width - 120) // 90))
+        self.x_ticks = ticks(*self.x_range, max(3, (width - 120) // 60))
+        self.x_ticks = [value for value in self.x_ticks if not whole_x or float(value).is_integer()]
         self.y_ticks = list(range(len(self.names))) if self.names is not None else ticks(*self.y_range, height // 60)
         shown = self.names if self.names is not None else [number(v) for v in self.y_ticks]
         widest = max((text_box(str(text), TEXT)[0] for text in shown), default=0)
@@ -74,8 +77,9 @@ class Chart:
         points = points[(points >= 0).all(1) & (points < size[::-1]).all(1)]
         counts = np.zeros(size, np.float32)
         np.add.at(counts, (points[:, 1], points[:, 0]), 1)
-        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)).astype(np.float32)
-        share = 1 - np.exp(-0.4 * cv2.filter2D(counts, -1, disc, borderType=cv2.BORDER_CONSTANT))
+        away = np.hypot(*np.mgrid[-3:4, -3:4])
+        disc = np.clip(2.9 - away, 0, 1).astype(np.float32)  # a soft-edged dot
+        share = 1 - np.exp(-0.5 * cv2.filter2D(counts, -1, disc, borderType=cv2.BORDER_CONSTANT))
         inside = self.image[self.top : self.bottom + 1, self.left : self.right + 1]
         inside[:] = np.round(inside * (1 - share[..., None]) + np.array(colour) * share[..., None])
 
@@ -147,7 +151,8 @@ def shade(share: np.ndarray) -> np.ndarray:
     """(...) shares 0..1 -> (..., 3) uint8 BGR from white through blue to a dark blue."""
     stops = np.array([[255, 255, 255], [230, 190, 140], [180, 100, 20], [80, 30, 5]], float)
     position = np.asarray(share, float).clip(0, 1) * (len(stops) - 1)
-    return np.stack([np.interp(position, range(len(stops)), stops[:, c]) for c in range(3)], -1).round().astype(np.uint8)
+    channels = [np.interp(position, range(len(stops)), stops[:, c]) for c in range(3)]
+    return np.stack(channels, -1).round().astype(np.uint8)
 
 
 def centred_text(image, text, position, ink, scale: float = TEXT) -> None:

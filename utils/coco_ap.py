@@ -18,8 +18,8 @@ def coco_scores(ground_truth: dict, predictions: list[dict]) -> dict:
     differences where that crashes or says -1: without predictions all is 0; without any true box all is 0; a size or
     a class that has no true box is NaN (and has no part in the means).
 
-    Ids may be any integers or strings, annotation ids may be missing, 0 or repeated; a missing `area` is width x height,
-    a missing `iscrowd` 0. Nothing given is changed. Predictions of categories that the ground truth does not have are
+    Ids may be any integers or strings, annotation ids may be missing, 0 or repeated; a missing `area` is width x
+    height, a missing `iscrowd` 0. Nothing given is changed. Predictions of categories that the ground truth does not have are
     passed over; a prediction for a picture that it does not have raises `UserError`.
     """
     categories = ground_truth.get("categories", [])

@@ -4,7 +4,6 @@
 decoded boxes and scores, and any loader of batches; it knows neither models nor data sets.
 """
 
-import sys
 import time
 from collections import defaultdict
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ from .errors import UserError
 from .letterbox import unletterbox
 from .metrics import ConfusionMatrix, Curves, match_detections, precision_recall_curves
 from .nms import select_detections
+from .report import Progress
 
 __all__ = ["Evaluation", "coco_scores", "evaluate", "format_table", "print_table"]
 
@@ -83,8 +83,10 @@ def evaluate(
             if half:
                 dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
                 stack.enter_context(torch.autocast(device.type, dtype))
-            for batch in _watched(loader, progress):
+            bar = stack.enter_context(Progress(len(loader), "validation", quiet=not progress))
+            for batch in loader:
                 _measure(run, batch, tally, device, _float_type(model), settings)
+                bar.step()
     finally:
         if was_training:
             model.train()
@@ -239,14 +241,6 @@ def _float_type(model):
     parameters = getattr(model, "parameters", None)
     first = next(iter(parameters()), None) if callable(parameters) else None
     return first.dtype if first is not None and first.is_floating_point() else torch.float32
-
-
-def _watched(loader, progress: bool):
-    if not progress or not sys.stderr.isatty():
-        return loader
-    from tqdm import tqdm
-
-    return tqdm(loader, desc="validating", leave=False)
 
 
 def _plain(identity):

@@ -22,7 +22,7 @@ def plot_batch(images, targets, names, path, columns: int = 4, limit: int = 16, 
     `images` (B, 3, H, W) RGB, uint8 or float 0..1; `targets` (M, 6) image, class, cx, cy, w, h normalised, or (M, 7)
     with a score; both arrays or tensors. The grid is at most about `width` pixels wide.
     """
-    images, targets = _array(images[:limit]), _array(targets).reshape(len(targets), -1)
+    images, targets = _array(images[:limit]), _array(targets)
     columns = min(columns, len(images))
     pictures = []
     for index, image in enumerate(images):
@@ -67,9 +67,8 @@ def plot_labels(boxes_cxcywh, labels, names, path) -> Path:
     centres.heat(cv2.GaussianBlur(spread, (0, 0), 0.8))
     sizes = Chart("sizes of boxes", (0, 1), (0, 1), "width / picture", "height / picture", (side, side))
     sizes.cloud(inside[:, 2], inside[:, 3], SERIES[0])
-    squares = [centres.finish(), sizes.finish()]
-    column = picture_grid(squares, 1 if height >= 2 * side - 40 else 2, gap=0)
-    return write(path, picture_grid([histogram.finish(), column], 2, gap=8))
+    squares = _joined([centres.finish(), sizes.finish()], axis=0 if height >= 2 * side else 1)
+    return write(path, _joined([histogram.finish(), squares], axis=1))
 
 
 def plot_results(csv_path, path=None) -> Path:
@@ -92,16 +91,17 @@ def plot_results(csv_path, path=None) -> Path:
                 title += f", best {values[best]:.4g} at epoch {epochs[best]:g}"
         top = known.max(initial=0) * 1.05 or 1
         low = 0 if known.min(initial=0) >= 0 else known.min() * 1.05
-        chart = Chart(title, (min(epochs), max(epochs)), (low, top), x_label="epoch", size=(460, 320))
+        chart = Chart(title, (min(epochs) - 0.5, max(epochs) + 0.5), (low, top), "epoch", size=(460, 320), whole_x=True)
         line = SERIES[0] if name.startswith("val/") else SERIES[1] if name.startswith("train/") else SERIES[2]
-        chart.line(epochs, values, line)
+        chart.line(np.array(epochs)[np.isfinite(values)], known, line)  # over epochs that were not measured
         if len(known) < 40:
             chart.dots(epochs, values, line, 3)
         if best is not None:
             chart.dots([epochs[best]], [values[best]], INK, 5)
         charts.append(chart.finish())
     charts = charts or [Chart("no results yet", (0, 1), (0, 1), "epoch").finish()]
-    return write(path or csv_path.with_suffix(".png"), picture_grid(charts, min(4, math.ceil(math.sqrt(len(charts)))), 0))
+    columns = min(4, math.ceil(math.sqrt(len(charts))))
+    return write(path or csv_path.with_suffix(".png"), picture_grid(charts, columns, gap=0))
 
 
 def plot_curves(curves, names, folder) -> list[Path]:
@@ -122,13 +122,14 @@ def plot_curves(curves, names, folder) -> list[Path]:
         present = np.flatnonzero(curves.instances)
         few = len(present) <= FEW_CLASSES
         legend = [("all classes", INK)] if len(present) != 1 else []
+        inks = [SERIES[i] if len(present) <= len(SERIES) else colour(k) for i, k in enumerate(present)]
         if few:
-            legend += [(f"{each[k]:.2f} {class_name(names, k)}", colour(k)) for k in present]
+            legend += [(f"{each[k]:.2f} {class_name(names, k)}", ink) for k, ink in zip(present, inks)]
         else:
             legend.append((f"{len(present)} classes", (200, 180, 160)))
         chart = Chart(title, (0, 1), (0, 1), x_label, label, size=(820, 520), legend=legend)
-        for k in present:
-            chart.line(x, values[k], colour(k) if few else (215, 200, 185), 1 + few)
+        for k, ink in zip(present, inks):
+            chart.line(x, values[k], ink if few else (215, 200, 185), 1 + few)
         if len(present) != 1:
             chart.line(x, mean, INK, 3)
         written.append(write(Path(folder) / file, chart.finish()))
@@ -144,30 +145,30 @@ def plot_confusion(confusion, names, path, normalise: bool = True) -> Path:
     matrix = confusion.matrix.astype(float)
     size = len(matrix)
     shares = matrix / np.maximum(matrix.sum(0, keepdims=True), 1)
-    cell = int(np.clip(960 // size, 2, 72))
+    cell = int(np.clip(960 // size, 2, max(72, 300 // size)))
     words = [class_name(names, k) for k in range(size - 1)] + ["background"]
     scale = 0.42 if cell >= 16 else 0.36
     words = [shorten(word, 150, scale) for word in words] if cell >= 11 else [""] * size
     margin = max(text_box(word, scale)[0] for word in words) + 40
-    top, side = 44, max(size * cell, 240)
-    image = np.full((top + side + margin, margin + side + 24, 3), 255, np.uint8)
+    top, side = 44, size * cell
+    image = np.full((top + side + margin, max(margin + side + 24, 540), 3), 255, np.uint8)
     title = "confusion, share of the true boxes of each class" if normalise else "confusion, boxes"
     put_text(image, shorten(f"{title} (confidence {confusion.conf:g}, IoU {confusion.iou:g})",
              image.shape[1] - 24, 0.5), (12, 26), 0.5, INK)  # fmt: skip
     shaded = shares if normalise else matrix / max(matrix.max(), 1)
     colours = np.repeat(np.repeat(shade(shaded), cell, 0), cell, 1)
-    image[top : top + size * cell, margin : margin + size * cell] = colours
+    image[top : top + side, margin : margin + side] = colours
     for k, word in enumerate(words):
         middle = k * cell + cell // 2
         width, ascent, _ = text_box(word, scale)
         put_text(image, word, (margin - 8 - width, top + middle + ascent // 2), scale, INK)
         x = margin + middle - ascent // 2 - 1
-        vertical_text(image, word, (x, top + size * cell + 6), INK, scale, align="end")
+        vertical_text(image, word, (x, top + side + 6), INK, scale, align="end")
     if cell >= 36:
         _write_cells(image, shares if normalise else matrix, shaded, (margin, top), cell)
-    cv2.rectangle(image, (margin, top), (margin + size * cell, top + size * cell), FAINT, 1)
-    vertical_text(image, "predicted", (8, top + size * cell // 2), FAINT)
-    centred_text(image, "true", (margin + size * cell // 2, image.shape[0] - 10), FAINT)
+    cv2.rectangle(image, (margin, top), (margin + side, top + side), FAINT, 1)
+    vertical_text(image, "predicted", (8, top + side // 2), FAINT)
+    centred_text(image, "true", (margin + side // 2, image.shape[0] - 10), FAINT)
     return write(path, image)
 
 
@@ -182,6 +183,14 @@ def _write_cells(image, values, shaded, corner, cell) -> None:
         centred_text(image, text, (corner[0] + column * cell + cell // 2, y), ink, scale)
 
 
+def _joined(pictures, axis: int) -> np.ndarray:
+    """Pictures one below the other (axis 0) or beside each other (axis 1), white where one is smaller."""
+    longest = max(picture.shape[1 - axis] for picture in pictures)
+    fill = [((0, longest - p.shape[0]) if axis else (0, 0), (0, 0) if axis else (0, longest - p.shape[1]), (0, 0))
+            for p in pictures]  # fmt: skip
+    return np.concatenate([np.pad(p, f, constant_values=255) for p, f in zip(pictures, fill)], axis)
+
+
 def write(path, image: np.ndarray) -> Path:
     """Write `image` to `path`, whose folder is made when it is missing; returns the path."""
     path = Path(path)
@@ -191,9 +200,10 @@ def write(path, image: np.ndarray) -> Path:
 
 
 def _array(values) -> np.ndarray:
-    return values.detach().float().cpu().numpy() if is_tensor(values) and values.is_floating_point() else (
-        values.detach().cpu().numpy() if is_tensor(values) else np.asarray(values)
-    )  # fmt: skip
+    if is_tensor(values):
+        values = values.detach().cpu()
+        return (values.float() if values.is_floating_point() else values).numpy()
+    return np.asarray(values)
 
 
 def _number(text) -> float:

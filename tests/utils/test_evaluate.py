@@ -35,7 +35,7 @@ def random_truth(seed=0, images=12, category_ids=(1, 7, 3, 90), crowds=True):
 
 
 def perturbed(truth, seed=1, spurious=20):
-    """The true boxes, shifted, with scores of two digits (many ties), some twice, some of a wrong class, some made up."""
+    """The true boxes, shifted, with scores of two digits (many ties), some twice, some of a wrong class, some invented."""
     rng = np.random.default_rng(seed)
     categories = [category["id"] for category in truth["categories"]]
     predictions = []
@@ -359,7 +359,8 @@ def test_ensemble_joins_the_boxes_of_all():
     assert run(Ensemble([nothing, oracle(truth)]), truth).metrics["AP50"] == pytest.approx(1)
     arrays = Ensemble([oracle(truth, as_array=True)] * 2)(torch.ones(1, 3, SIZE, SIZE) / 255)
     assert isinstance(arrays[0], np.ndarray) and arrays[0].shape == (1, 10, 4)
-    mixed = Ensemble([oracle(truth, as_array=True), oracle(truth, dtype=torch.float16)])(torch.ones(1, 3, SIZE, SIZE) / 255)
+    both = Ensemble([oracle(truth, as_array=True), oracle(truth, dtype=torch.float16)])
+    mixed = both(torch.ones(1, 3, SIZE, SIZE) / 255)
     assert torch.is_tensor(mixed[1]) and mixed[1].shape == (1, 10, 2) and mixed[1].dtype == torch.float32
 
 

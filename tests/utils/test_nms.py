@@ -24,7 +24,8 @@ def reference(boxes, scores, conf, iou, max_det, multi_label, agnostic, classes)
         ]
     kept = []
     for score, i, k in sorted(candidates):
-        if all((not agnostic and k != c) or box_iou(boxes[i : i + 1], boxes[j : j + 1])[0, 0] <= iou for _, j, c in kept):
+        rivals = [j for _, j, c in kept if agnostic or k == c]
+        if all(box_iou(boxes[i : i + 1], boxes[j : j + 1])[0, 0] <= iou for j in rivals):
             kept.append((score, i, k))
     return np.array([[*boxes[i], -score, k] for score, i, k in kept[:max_det]], np.float32).reshape(-1, 6)
 
@@ -96,7 +97,8 @@ def test_thresholds_are_exclusive():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_float_types_come_back_as_float32(dtype):
-    boxes, scores = torch.tensor([[0, 0, 8, 8], [100, 100, 120, 132]]).to(dtype), torch.tensor([[0.5], [0.25]]).to(dtype)
+    boxes = torch.tensor([[0, 0, 8, 8], [100, 100, 120, 132]]).to(dtype)
+    scores = torch.tensor([[0.5], [0.25]]).to(dtype)
     found = select_detections(boxes, scores, conf=0.1)
     assert found.dtype == np.float32
     assert found.tolist() == [[0, 0, 8, 8, 0.5, 0], [100, 100, 120, 132, 0.25, 0]]
@@ -136,7 +138,7 @@ def test_runs_without_torch():
 import sys
 sys.modules["torch"] = None  # importing it raises
 import numpy as np
-from utils import boxes, draw, nms
+from utils import boxes, charts, draw, images, letterbox, metrics, nms, plots
 found = nms.select_detections(np.array([[0., 0, 8, 8]]), np.array([[0.5]]))
 draw.draw_boxes(np.zeros((50, 50, 3), np.uint8), found[:, :4], found[:, 5], found[:, 4])
 boxes.box_iou(found[:, :4], found[:, :4])
