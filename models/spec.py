@@ -109,6 +109,11 @@ class ModelSpec:
         """The same model for `nc` classes (None: as written)."""
         return self if nc in (None, self.nc) else replace(self, nc=nc, names=None)
 
+    def with_anchors(self, count: int) -> "ModelSpec":
+        """The same model with `count` anchors a level, their sizes to be found from the data."""
+        values = {**parse_yaml(self.text, self.where), "anchors": count}
+        return ModelSpec.from_dict(values, self.where, yaml.safe_dump(values, sort_keys=False, default_flow_style=None))
+
     def resolve(self, value):
         """Replace the words nc, anchors, None, True and False in args, in lists too; other strings stay strings."""
         if isinstance(value, (list, tuple)):

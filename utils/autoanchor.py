@@ -129,6 +129,24 @@ def check_anchors(
     return AnchorCheck(fitted, before, recall, changed=True) if recall > before or placeholders else kept
 
 
+def fit_head(head, boxes: list[np.ndarray], frames_hw: np.ndarray, size: int, anchor_t: float) -> AnchorCheck | None:
+    """Give a head new anchors when its own do not fit; None for a head without anchors.
+
+    head: has `anchors` (levels, A, 2) in units of `strides`, `placeholder_anchors`, `set_anchors(pixels)`. boxes: xyxy
+    pixels (n, 4) of each picture, of shapes frames_hw (pictures, 2); size: the longer side in training.
+    """
+    if not hasattr(head, "set_anchors"):
+        return None
+    stacked = np.concatenate(boxes)
+    sizes = sizes_at(stacked[:, 2:] - stacked[:, :2], np.repeat(frames_hw, [len(rows) for rows in boxes], 0), size)
+    strides = np.asarray(head.strides, dtype=np.float64)
+    anchors = head.anchors.cpu().numpy().astype(np.float64) * strides[:, None, None]
+    check = check_anchors(sizes, anchors, strides, anchor_t, head.placeholder_anchors)
+    if check.changed:
+        head.set_anchors(check.anchors)
+    return check
+
+
 def _fitness(sizes: np.ndarray, anchors: np.ndarray, anchor_t: float) -> float:
     """The mean closeness of boxes to their best anchor, counting only those that it may match."""
     best = worst_ratios(sizes, anchors).max(1)

@@ -28,6 +28,22 @@ class ArgumentParser(argparse.ArgumentParser):
         sys.exit(2)
 
 
+def at_least(least: float, kind: type = int) -> Callable[[str], float]:
+    """The `type=` of an argument that is a number of `kind`, not below `least`."""
+
+    def convert(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not least <= value < float("inf"):
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"expected {what} of at least {least}, got '{text}'")
+        return value
+
+    return convert
+
+
 def run(main: Callable[[], object]) -> None:
     """Call `main`; a `UserError` becomes one line on standard error and exit status 2, Ctrl-C becomes status 130."""
     try:

@@ -1,6 +1,7 @@
 """Which device to compute on, and what it is good at."""
 
 import functools
+import os
 from pathlib import Path
 
 import torch
@@ -48,6 +49,12 @@ def device_memory(device: torch.device) -> str:
         return f"{int(Path('/proc/self/statm').read_text().split()[1]) * 4096 / 1e9:.1f}G"
     except (OSError, IndexError, ValueError):
         return "-"
+
+
+def default_workers(world_size: int = 1) -> int:
+    """How many processes to load pictures with: one a CPU core of this process's share, 8 at most."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(8, cores // world_size))
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """Several processes, one device each, as `torchrun` starts them; everything here does nothing in a single process."""
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,8 +57,10 @@ def process_group(device_name: str) -> Iterator[tuple[Ranks, torch.device]]:
         torch.cuda.set_device(device)
     # the others wait while the main process validates: give it hours, not minutes
     dist.init_process_group("nccl" if on_cuda else "gloo", timeout=timedelta(hours=3))
+    silent = contextlib.nullcontext() if ranks.is_main else contextlib.redirect_stdout(io.StringIO())
     try:
-        yield ranks, device
+        with silent:  # what is printed, is printed once
+            yield ranks, device
     finally:
         dist.destroy_process_group()
 

@@ -1,0 +1,179 @@
+"""Train a detector: `python train.py --cfg yolov5n.yaml --data shapes.yaml --img 320 --epochs 50`.
+
+PROJECT/NAME receives weights/best.pt and weights/last.pt, results.csv, config.yaml and pictures of what was learnt from.
+"""
+
+import functools
+
+import numpy as np
+
+from data.cache import CACHES
+from data.config import load_data_config, open_split
+from data.dataset import DetectionDataset
+from data.loader import train_loader, val_loader
+from models import ModelSpec, build_model, load_plugins
+from models.weights import load_into, load_weights
+from utils import cli
+from utils.autoanchor import fit_head
+from utils.device import default_workers
+from utils.distributed import distribute, process_group
+from utils.ema import ModelEMA
+from utils.errors import UserError
+from utils.evaluate import evaluate
+from utils.hyperparameters import load_hyperparameters
+from utils.optim import OPTIMIZERS, Schedule, Stepper, make_optimizer
+from utils.report import Progress
+from utils.runs import Run, absolute, new_run_folder, resolve_options
+from utils.trainer import (
+    EarlyStopping, RunState, fastest_layout, freeze_rows, mixed_precision, picture_weights, seed_everything, train_one_epoch,
+)  # fmt: skip
+
+
+def main():
+    options, checkpoint = resolve_options(make_parser(), free=("device", "workers"))
+    with process_group(options.device) as (ranks, device):  # one process, or one of those that torchrun started
+        train(options, checkpoint, ranks, device)
+
+
+def train(options, checkpoint, ranks, device):
+    """Build the parts in order, then train, measure and save epoch by epoch; from `checkpoint` on when there is one."""
+    seed_everything(options.seed)
+    load_plugins(options.plugins)
+    hyperparameters = load_hyperparameters(checkpoint["hyperparameters"] if checkpoint else options.hyp, options.set)
+    data = load_data_config(options.data)
+    splits = {name: open_split(data, name, single_class=options.single_cls) for name in ("train", "val")}
+    model = make_model(options, checkpoint, hyperparameters, splits["train"].names)
+    stride = int(max(model.stride))
+    options.img = -(-options.img // stride) * stride  # rounded up to what the model can take
+    train_set, batches, measure = make_loaders(options, hyperparameters, splits, stride, ranks, device)
+    if not checkpoint:
+        print(fit_head(model.head, train_set.boxes, train_set.frames, options.img, hyperparameters.anchor_t) or "no anchors")
+
+    # What learns: the model, by its head's loss, in these steps. Its running average is what is measured and kept.
+    freeze_rows(model.model, options.freeze)
+    layout = fastest_layout(model.to(device), device, model.channels)
+    criterion = model.criterion(hyperparameters, options.img)
+    optimizer = make_optimizer(model, options.optimizer, hyperparameters, options.batch_size)
+    schedule = Schedule(hyperparameters, options.epochs, len(batches), options.batch_size, options.cos_lr)
+    ema = ModelEMA(model, hyperparameters.ema_decay, hyperparameters.ema_tau)
+    mixed, scaler = mixed_precision(options.amp, device)
+    parallel = distribute(model, ranks, device, options.sync_bn)
+    stepper = Stepper(parallel, optimizer, schedule, ema, hyperparameters.clip_norm, scaler)
+    state = RunState(model, ema, stepper, EarlyStopping(options.patience), class_ap=np.zeros(model.nc))
+    if checkpoint:
+        state.load_state_dict(checkpoint)
+    run = start_run(options, hyperparameters, state, train_set) if ranks.is_main else None
+
+    for epoch in range(state.epoch, options.epochs):
+        seed_everything(options.seed, epoch + 1, ranks.rank)
+        often = picture_weights(train_set.labels, state.class_ap) if options.image_weights else None
+        batches.set_epoch(epoch, often)
+        with Progress(len(batches), f"epoch {epoch + 1}/{options.epochs}", quiet=not ranks.is_main) as progress:
+            trained = train_one_epoch(
+                parallel, criterion, batches, stepper, epoch=epoch, batches_per_epoch=len(batches), device=device,
+                mixed=mixed, layout=layout, world_size=ranks.world_size, progress=progress,
+                on_batch=run and run.draw_batch,
+            )  # fmt: skip
+        if run:
+            measured = not options.noval or epoch + 1 == options.epochs
+            run.finish_epoch(trained, measure(ema.model) if measured else None)
+        state.class_ap, stop = ranks.share((state.class_ap, state.stopping.stop))
+        if stop:
+            break
+    if run:
+        run.finish(measure)
+
+
+def make_model(options, checkpoint, hyperparameters, names):
+    """The model of --cfg for these classes, with --weights in it; or the checkpoint's, when a run goes on."""
+    weights = load_weights(options.weights) if options.weights and not checkpoint else None
+    if checkpoint:
+        spec = ModelSpec.from_text(checkpoint["yaml"], options.resume)
+        if list(names) != checkpoint["names"]:
+            raise UserError(f"--resume: the classes of {options.data} are no longer those the run was started with")
+    elif weights and weights.yaml and not options.cfg:
+        spec = ModelSpec.from_text(weights.yaml, options.weights) if isinstance(weights.yaml, str) else weights.yaml
+    else:
+        spec = options.cfg or "yolov5n.yaml"
+    if hyperparameters.anchors and not checkpoint:
+        spec = ModelSpec.read(spec).with_anchors(round(hyperparameters.anchors))
+    model = build_model(spec, nc=len(names))
+    model.names = list(names)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(f"model: {model.spec.where}, {len(model.model)} rows, {parameters:,} parameters, {model.nc} classes")
+    if weights:
+        print(f"weights: {options.weights}, {load_into(model, weights)}")
+    return model
+
+
+def make_loaders(options, hyperparameters, splits, stride, ranks, device):
+    """The training set, its batches, and `measure(model)`, which evaluates a model on the validation split."""
+    batch_size = options.batch_size // ranks.world_size
+    if batch_size * ranks.world_size != options.batch_size:
+        raise UserError(f"--batch-size {options.batch_size}: counts all {ranks.world_size} processes, which must divide it")
+    common = {"stride": stride, "seed": options.seed, "cache": options.cache}
+    train_set = DetectionDataset(
+        splits["train"], options.img, hyperparameters, augment=True, rect=options.rect, label="train", **common
+    )
+    batches = train_loader(
+        train_set, batch_size, options.workers, epochs=options.epochs, multi_scale=options.multi_scale,
+        rank=ranks.rank, world_size=ranks.world_size, pin_memory=device.type == "cuda",
+    )  # fmt: skip
+    if not ranks.is_main:  # one process measures for all
+        return train_set, batches, None
+    val_set = DetectionDataset(splits["val"], options.img, rect=True, label="val", **common)
+    measure = functools.partial(
+        evaluate, loader=val_loader(val_set, 2 * batch_size, options.workers), device=device,
+        ground_truth=splits["val"].ground_truth(), category_ids=splits["val"].category_ids, half=device.type == "cuda",
+    )  # fmt: skip
+    return train_set, batches, measure
+
+
+def start_run(options, hyperparameters, state, train_set):
+    """Make the run's folder and write there what is known before the first epoch."""
+    folder = options.folder or new_run_folder(options.project, options.name, options.exist_ok)
+    chosen = {key: value for key, value in vars(options).items() if key not in ("resume", "folder")}
+    model = state.model
+    about = {"yaml": model.yaml_text, "names": model.names, "nc": model.nc, "options": chosen, "hyperparameters": hyperparameters}
+    run = Run(folder, about, state, options.epochs, options.save_period)
+    run.draw_labels(train_set.boxes, train_set.labels, train_set.frames)
+    return run
+
+
+def make_parser():
+    parser = cli.ArgumentParser(description="Train a detector.")
+    flag = parser.add_argument
+    flag("--cfg", type=absolute, default="", help="model YAML (that of --weights, else yolov5n.yaml)")
+    flag("--weights", type=absolute, default="", help="weights to start from; from scratch without")
+    flag("--data", type=absolute, default="shapes.yaml", help="data set YAML")
+    flag("--hyp", type=absolute, default="yolov5.yaml", help="hyperparameters YAML")
+    flag("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="hyperparameters that differ")
+    flag("--img", "--imgsz", "--img-size", type=cli.at_least(32), default=640, help="longer side of the pictures")
+    flag("--epochs", type=cli.at_least(1), default=100)
+    flag("--batch-size", "--batch", type=cli.at_least(1), default=16, help="pictures a batch, over all processes")
+    flag("--device", default="", help="cpu, 0, mps; the best there is without")
+    flag("--workers", type=cli.at_least(0), default=default_workers(), help="processes that load pictures")
+    flag("--project", default="runs/train", help="folder of runs")
+    flag("--name", default="exp", help="name of this run below --project; one that exists gets a number")
+    flag("--exist-ok", action="store_true", help="write into a folder that exists")
+    flag("--resume", nargs="?", const="", help="go on with a run: its folder, its last.pt; the newest below --project without")
+    flag("--seed", type=cli.at_least(0), default=0)
+    flag("--optimizer", choices=OPTIMIZERS, default="SGD")
+    flag("--patience", type=cli.at_least(0), default=100, help="stop after so many epochs without a better one; 0: never")
+    flag("--freeze", type=cli.at_least(0), nargs="+", default=[], help="rows that do not learn: the first N, or those named")
+    flag("--cache", nargs="?", const="ram", choices=CACHES, default="auto", help="where to keep decoded pictures")
+    flag("--multi-scale", action="store_true", help="another size each batch, 0.5 to 1.5 of --img")
+    flag("--single-cls", action="store_true", help="take all classes for one")
+    flag("--image-weights", action="store_true", help="draw pictures of badly found classes more often")
+    flag("--rect", action="store_true", help="batches of one aspect instead of mosaics")
+    flag("--cos-lr", action="store_true", help="let the learning rate fall along a cosine, not a line")
+    flag("--sync-bn", action="store_true", help="batch norm over all processes")
+    flag("--save-period", type=cli.at_least(0), default=0, help="keep the weights of every so many epochs; 0: best and last")
+    flag("--noval", action="store_true", help="measure after the last epoch only")
+    flag("--amp", choices=("auto", "on", "off"), default="auto", help="mixed precision; auto: where it is faster")
+    flag("--plugins", nargs="+", action="extend", default=[], help="Python files that bring blocks of your own")
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,234 @@
+"""One epoch of training, and what decides between epochs. Takes objects: models and data sets are not known here."""
+
+import random
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from .device import cpu_flags, device_memory
+from .ema import ModelEMA
+from .errors import UserError
+from .optim import Stepper
+from .report import Progress
+
+
+@dataclass
+class EpochResult:
+    """`losses`: the mean over batches of each named loss; pictures over wall seconds, waiting for them included."""
+
+    losses: dict[str, float]
+    images_per_s: float
+    lr: float
+
+
+def train_one_epoch(
+    model: nn.Module,
+    criterion: Callable,
+    batches: Iterable[dict],
+    stepper: Stepper,
+    *,
+    epoch: int,
+    batches_per_epoch: int,
+    device: torch.device,
+    mixed: torch.dtype | None = None,
+    layout: torch.memory_format = torch.contiguous_format,
+    world_size: int = 1,
+    progress: Progress | None = None,
+    on_batch: Callable[[int, dict], None] | None = None,
+) -> EpochResult:
+    """Train `model` on every batch once.
+
+    Args:
+        criterion: `(raw, targets (M, 6)) -> dict of named losses`, each a mean.
+        batches: dicts with images uint8 (B, 3, H, W) RGB, targets (M, 6) and paths (`data.loader`).
+        epoch: counted from 0; with `batches_per_epoch` it numbers the batches for the schedule.
+        mixed: the type to compute in where it is safe, None for float32 everywhere (see `mixed_precision`).
+        world_size: of how many processes the gradients are averaged.
+        on_batch: called with each batch and its number in the epoch before it is trained on.
+
+    Raises `UserError` naming the pictures when a loss is not finite.
+    """
+    model.train()
+    still_frozen(model)
+    totals: dict[str, float] = {}
+    pictures = done = 0
+    start = time.perf_counter()
+    for number, batch in enumerate(batches):
+        if on_batch:
+            on_batch(number, batch)
+        stepper.begin(epoch * batches_per_epoch + number)
+        images = batch["images"].to(device, non_blocking=True).float().div_(255)  # (B, 3, H, W)
+        images = images.contiguous(memory_format=layout)
+        with torch.autocast(device.type, dtype=mixed, enabled=mixed is not None):
+            raw = model(images)
+        losses = criterion(raw, batch["targets"].to(device, non_blocking=True))
+        values = torch.stack([loss.detach().float() for loss in losses.values()]).tolist()
+        if not np.isfinite(values).all():
+            raise UserError(_not_finite(losses, values, batch["paths"], epoch, number))
+        # the recipe's total is a sum over pictures; processes average their gradients, which takes that away again
+        stepper.backward(sum(losses.values()) * (len(images) * world_size))
+
+        done, pictures = done + 1, pictures + len(images)
+        for name, value in zip(losses, values, strict=True):
+            totals[name] = totals.get(name, 0.0) + value
+        if progress:
+            told = " ".join(f"{name} {total / done:.4f}" for name, total in totals.items())
+            size = f"{images.shape[3]}x{images.shape[2]}"
+            progress.step(f"{told} boxes {len(batch['targets'])} size {size} memory {device_memory(device)}")
+    if not done:
+        raise UserError("no picture of the training split can be read")
+    seconds = time.perf_counter() - start
+    means = {name: total / done for name, total in totals.items()}
+    return EpochResult(means, pictures * world_size / seconds, stepper.learning_rate)
+
+
+def still_frozen(model: nn.Module) -> None:
+    """Put layers whose own parameters are all frozen into eval mode, so that their batch statistics stay, too."""
+    for module in model.modules():
+        own = list(module.parameters(recurse=False))
+        if own and not any(parameter.requires_grad for parameter in own):
+            module.eval()
+
+
+def freeze_rows(rows: nn.Sequential, which: list[int]) -> list[int]:
+    """Freeze rows of a model: one number N means the first N, several mean these. Returns the rows frozen.
+
+    Raises `UserError` for a row that does not exist.
+    """
+    if not which:
+        return []
+    chosen = list(range(which[0])) if len(which) == 1 else sorted(set(which))
+    for row in chosen:
+        if not 0 <= row < len(rows):
+            raise UserError(f"--freeze {' '.join(map(str, which))}: the model has rows 0 to {len(rows) - 1}")
+        rows[row].requires_grad_(False)
+    return chosen
+
+
+def mixed_precision(choice: str, device: torch.device) -> tuple[torch.dtype | None, torch.amp.GradScaler | None]:
+    """The type to autocast to (None: float32 everywhere) and the gradient scaler that it needs.
+
+    'auto' takes float16 on CUDA and bfloat16 on CPUs with matrix units for it (AMX); the vector instructions that
+    older CPUs have (AVX512-BF16) measured slower than float32. 'on' takes them on any device, 'off' on none.
+    """
+    if choice == "off":
+        return None, None
+    if device.type == "cuda":
+        return torch.float16, torch.amp.GradScaler("cuda")
+    if choice == "on":
+        return (torch.bfloat16 if device.type == "cpu" else torch.float16), None
+    return (torch.bfloat16 if device.type == "cpu" and "amx_bf16" in cpu_flags() else None), None
+
+
+def fastest_layout(model: nn.Module, device: torch.device, channels: int = 3) -> torch.memory_format:
+    """The order of tensors in memory to train `model` in: channels last, a quarter faster, where its blocks take it."""
+    if device.type == "mps":
+        return torch.contiguous_format
+    training = model.training
+    try:
+        with torch.no_grad():
+            picture = torch.zeros(1, channels, 64, 64, device=device).contiguous(memory_format=torch.channels_last)
+            model.eval().to(memory_format=torch.channels_last)(picture)
+        return torch.channels_last
+    except RuntimeError:  # a block that calls view() on what it takes to be channels first
+        model.to(memory_format=torch.contiguous_format)
+        return torch.contiguous_format
+    finally:
+        model.train(training)
+
+
+class EarlyStopping:
+    """Remembers the best fitness; `stop` is True once `patience` epochs went by without a better one (0: never)."""
+
+    def __init__(self, patience: int):
+        self.patience, self.best, self.best_epoch, self.stop = patience, -1.0, 0, False
+
+    def update(self, epoch: int, fitness: float) -> bool:
+        """Take the fitness of `epoch`; True when it is the best so far."""
+        better = fitness > self.best
+        if better:
+            self.best, self.best_epoch = fitness, epoch
+        self.stop = self.patience > 0 and epoch - self.best_epoch >= self.patience
+        return better
+
+    def state_dict(self) -> dict:
+        return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.best, self.best_epoch = state["best"], state["best_epoch"]
+
+
+class RunState:
+    """All that a run must remember between two epochs to go on as if it had never stopped.
+
+    `epoch` counts finished epochs, `elapsed` their seconds; `class_ap` (nc,) is the last AP of each class. Random
+    generators are not in it: each epoch starts them anew from the seed (`seed_everything`).
+    """
+
+    def __init__(self, model: nn.Module, ema: ModelEMA, stepper: Stepper, stopping: EarlyStopping, class_ap: np.ndarray):
+        self.model, self.ema, self.stepper, self.stopping, self.class_ap = model, ema, stepper, stopping, class_ap
+        self.epoch, self.elapsed = 0, 0.0
+
+    def state_dict(self) -> dict:
+        """Plain data for `utils.checkpoint`."""
+        return {
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "ema_updates": self.ema.updates,
+            "optimizer": self.stepper.state_dict(),
+            "scheduler": {"epoch": self.epoch},  # rates are functions of the epoch and the batch: nothing else to keep
+            "epoch": self.epoch,
+            "elapsed": self.elapsed,
+            "best": self.stopping.best,
+            "stopping": self.stopping.state_dict(),
+            "class_ap": self.class_ap.tolist(),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore what `state_dict` gave; raises `UserError` when it belongs to another model."""
+        try:
+            self.model.load_state_dict(state["model"])
+            self.ema.load_state_dict(state["ema"], state["ema_updates"])
+            self.stepper.load_state_dict(state["optimizer"])
+            self.stopping.load_state_dict(state["stopping"])
+            self.class_ap = np.array(state["class_ap"], dtype=np.float64)
+            self.epoch, self.elapsed = state["epoch"], state["elapsed"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"the checkpoint does not hold the state of this run ({reason})") from None
+
+
+def fitness(metrics: dict[str, float]) -> float:
+    """What 'best' means: 0.1 AP50 + 0.9 AP50-95."""
+    return 0.1 * metrics["AP50"] + 0.9 * metrics["AP50-95"]
+
+
+def seed_everything(seed: int, epoch: int = 0, rank: int = 0) -> None:
+    """Start all random generators for an epoch. What is drawn depends on (seed, epoch, rank): nothing to restore later."""
+    words = [int(word) for word in np.random.SeedSequence([seed, epoch, rank]).generate_state(3)]
+    random.seed(words[0])
+    np.random.seed(words[1])
+    torch.manual_seed(words[2])
+
+
+def picture_weights(labels: list[np.ndarray], class_ap: np.ndarray) -> np.ndarray:
+    """How often to draw each picture: more where classes of low AP are, and rare ones (--image-weights).
+
+    labels: class indices (n,) of each picture. class_ap (nc,) in 0..1. A class weighs (1 - AP)^2 / its count. Returns
+    (pictures,), positive.
+    """
+    per_picture = np.stack([np.bincount(row, minlength=len(class_ap)) for row in labels]).astype(np.float64)  # (n, nc)
+    class_weights = (1 - np.nan_to_num(class_ap)) ** 2 / np.maximum(per_picture.sum(0), 1)
+    weights = per_picture @ class_weights
+    return weights + max(weights.mean() * 1e-3, 1e-12)  # pictures without boxes are drawn now and then
+
+
+def _not_finite(losses: dict, values: list[float], paths: list[str], epoch: int, number: int) -> str:
+    """What to tell about a batch whose loss is not a number."""
+    wrong = ", ".join(f"{name} {value}" for name, value in zip(losses, values, strict=True))
+    files = ", ".join(str(path) for path in paths)
+    return f"epoch {epoch + 1}, batch {number + 1}: the loss is not finite ({wrong}); a lower lr0 may help; pictures: {files}"
