@@ -23,8 +23,14 @@ def same_padding(k, p=None, d=1):
 def _fuse_pair(module: nn.Module, conv: str, bn: str) -> None:
     """Replace the convolution by one that includes the batch norm, which becomes an identity."""
     if isinstance(getattr(module, bn), nn.BatchNorm2d):
-        setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, bn)))
+        layer, norm = getattr(module, conv), getattr(module, bn)
+        setattr(module, conv, layer.absorb_norm(norm) if _absorbs(layer) else fuse_conv_bn_eval(layer, norm))
         setattr(module, bn, nn.Identity())
+
+
+def _absorbs(layer: nn.Module) -> bool:
+    """Whether a layer that is no nn.Conv2d itself knows how to take in the batch norm behind it."""
+    return hasattr(layer, "absorb_norm")
 
 
 class FusePairs:
@@ -41,7 +47,8 @@ def fuse_sequential(module: nn.Sequential) -> None:
     """Merge each convolution of a Sequential with the batch norm that follows it directly."""
     names = list(module._modules)
     for conv, bn in zip(names, names[1:], strict=False):
-        if type(module._modules[conv]) is nn.Conv2d and type(module._modules[bn]) is nn.BatchNorm2d:
+        layer = module._modules[conv]
+        if (type(layer) is nn.Conv2d or _absorbs(layer)) and type(module._modules[bn]) is nn.BatchNorm2d:
             _fuse_pair(module, conv, bn)
 
 

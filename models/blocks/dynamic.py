@@ -1,0 +1,198 @@
+"""Convolutions whose kernel depends on the picture, and Ghost blocks of them.
+
+Yang et al., CondConv: Conditionally Parameterized Convolutions, 2019: each picture mixes its own kernel from those of
+several experts. Han et al., ParameterNet, 2024, put such convolutions into GhostNet.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ..activations import activation
+from . import BLOCKS
+from .base import FusePairs, same_padding
+from .csp import C3
+from .ghostnet import RELU, SqueezeExcite, join_ghosts
+
+
+class CondConv2d(nn.Module):
+    """`num_experts` kernels, mixed a picture by weights from outside: x (B, c1, H, W), routing (B, experts) -> (B, c2, ...).
+
+    Args are those of nn.Conv2d. `weight` is (experts, c2 * c1/g * k * k), `bias` (experts, c2).
+    """
+
+    def __init__(self, c1, c2, k, s, p, d, g, bias, num_experts):
+        super().__init__()
+        if c1 % g or c2 % g:
+            raise ValueError(f"{g} groups need widths divisible by {g}, got {c1} in and {c2} out")
+        self.shape = (c2, c1 // g, k, k)
+        self.s, self.p, self.d, self.g = s, p, d, g
+        self.weight = nn.Parameter(torch.empty(num_experts, math.prod(self.shape)))
+        self.bias = nn.Parameter(torch.zeros(num_experts, c2)) if bias else None
+        for kernel in self.weight.detach():
+            nn.init.kaiming_uniform_(kernel.view(self.shape), a=math.sqrt(5))
+        self.plain = k == 1 and s == 1 and p == 0 and g == 1
+
+    def forward(self, x, routing):
+        b, c1, h, w = x.shape
+        c2 = self.shape[0]
+        if self.plain:  # one matrix a picture
+            kernels = (routing @ self.weight).view(b, c2, c1)
+            y = (kernels @ x.flatten(2)).view(b, c2, h, w)
+        elif _exporting():
+            y = self._sum_of_experts(x, routing)
+        else:  # the pictures of the batch as groups of one convolution
+            kernels = (routing @ self.weight).view(b * c2, *self.shape[1:])
+            y = F.conv2d(x.reshape(1, b * c1, h, w), kernels, None, self.s, self.p, self.d, b * self.g)
+            y = y.view(b, c2, *y.shape[2:])
+        return y if self.bias is None else y + (routing @ self.bias)[:, :, None, None]
+
+    def _sum_of_experts(self, x, routing):
+        """The same numbers without the batch size in any shape, at as many convolutions as there are experts."""
+        kernels = self.weight.view(-1, *self.shape)
+        maps = [F.conv2d(x, kernel, None, self.s, self.p, self.d, self.g) for kernel in kernels]
+        return sum(routing[:, i, None, None, None] * y for i, y in enumerate(maps))
+
+
+def _exporting() -> bool:
+    """True while a graph is written down, in which the batch size must stay free."""
+    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # the first came with torch 2.7
+    return torch.jit.is_tracing() or exporting()
+
+
+@BLOCKS.register()
+class DynamicConv(nn.Module):
+    """A convolution whose kernel is a sum over `num_experts`, weighted by sigmoids of the picture's mean channels.
+
+    (B, c1, H, W) -> (B, c2, H/s, W/s); no norm and no activation (CondConv, section 3).
+    """
+
+    def __init__(self, c1, c2, k=1, s=1, p=None, d=1, g=1, bias=False, num_experts=4):
+        super().__init__()
+        self.routing = nn.Linear(c1, num_experts)
+        self.cond_conv = CondConv2d(c1, c2, k, s, same_padding(k, p, d), d, g, bias, num_experts)
+        self.register_parameter("shift", None)
+
+    def forward(self, x):
+        y = self.cond_conv(x, torch.sigmoid(self.routing(x.mean((2, 3)))))
+        return y if self.shift is None else y + self.shift[:, None, None]
+
+    def absorb_norm(self, bn: nn.BatchNorm2d) -> "DynamicConv":
+        """Take in the batch norm behind it, in place: its scale into every expert, the rest as a constant `shift`."""
+        with torch.no_grad():
+            scale = bn.weight / torch.sqrt(bn.running_var + bn.eps)
+            experts = self.cond_conv
+            experts.weight.view(len(experts.weight), len(scale), -1).mul_(scale[:, None])
+            if experts.bias is not None:
+                experts.bias.mul_(scale)
+            self.shift = nn.Parameter(bn.bias - bn.running_mean * scale, bn.bias.requires_grad)
+        return self
+
+
+class DropPath(nn.Module):
+    """Leave out the whole path for a share `p` of the pictures in training (Huang et al., Stochastic Depth, 2016)."""
+
+    def __init__(self, p=0.0):
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"drop_path must be at least 0 and below 1, got {p!r}")
+        self.p = p
+
+    def forward(self, x):
+        if not self.training or not self.p:
+            return x
+        keep = x.new_empty(len(x), 1, 1, 1).bernoulli_(1 - self.p)
+        return x * keep / (1 - self.p)
+
+
+@BLOCKS.register()
+class DynamicConvBnAct(FusePairs, nn.Module):
+    """DynamicConv, batch norm, activation: (B, c1, H, W) -> (B, c2, H/s, W/s).
+
+    `skip` adds the input where the shape stays; `drop_path` then leaves out the rest at random in training.
+    """
+
+    fuse_pairs = (("conv", "bn1"),)
+
+    def __init__(self, c1, c2, k=1, s=1, d=1, skip=False, act=RELU, drop_path=0.0, num_experts=4):
+        super().__init__()
+        self.conv = DynamicConv(c1, c2, k, s, d=d, num_experts=num_experts)
+        self.bn1 = nn.BatchNorm2d(c2)
+        self.act1 = activation(act)
+        self.add = skip and s == 1 and c1 == c2
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x):
+        y = self.act1(self.bn1(self.conv(x)))
+        return x + self.drop_path(y) if self.add else y
+
+
+@BLOCKS.register()
+class DynamicGhostModule(nn.Module):
+    """A Ghost module (see `ghostnet.py`) of DynamicConvs: (B, c1, H, W) -> (B, c2, H/s, W/s), surplus channels cut off."""
+
+    def __init__(self, c1, c2, k=1, ratio=2, dw_k=3, s=1, act=RELU, num_experts=4):
+        super().__init__()
+        if isinstance(ratio, bool) or not isinstance(ratio, int) or ratio < 2:
+            raise ValueError(f"the ratio must be a whole number of at least 2, got {ratio!r}")
+        first = math.ceil(c2 / ratio)
+        cheap = first * (ratio - 1)
+        self.c2 = c2
+        self.primary_conv = nn.Sequential(
+            DynamicConv(c1, first, k, s, num_experts=num_experts), nn.BatchNorm2d(first), activation(act)
+        )
+        self.cheap_operation = nn.Sequential(
+            DynamicConv(first, cheap, dw_k, g=first, num_experts=num_experts), nn.BatchNorm2d(cheap), activation(act)
+        )
+
+    def forward(self, x):
+        y = self.primary_conv(x)
+        return join_ghosts(y, self.cheap_operation(y), self.c2)
+
+
+@BLOCKS.register()
+class DynamicGhostBottleneck(FusePairs, nn.Module):
+    """A Ghost bottleneck of DynamicGhostModules, 2 c1 channels wide inside: (B, c1, H, W) -> (B, c2, H/s, W/s).
+
+    As GhostNetBottleneck, but where the shape changes the shortcut is of DynamicConvs too; the strided depth-wise
+    convolution is a plain one. `drop_path` is the share of pictures that keep only their shortcut in training.
+    """
+
+    fuse_pairs = (("conv_dw", "bn_dw"),)
+
+    def __init__(self, c1, c2, k=3, s=1, se_ratio=0.0, drop_path=0.0, act=RELU, num_experts=4):
+        super().__init__()
+        hidden = 2 * c1
+        self.ghost1 = DynamicGhostModule(c1, hidden, act=act, num_experts=num_experts)
+        if s > 1:
+            self.conv_dw = nn.Conv2d(hidden, hidden, k, s, same_padding(k), groups=hidden, bias=False)
+            self.bn_dw = nn.BatchNorm2d(hidden)
+        else:
+            self.conv_dw, self.bn_dw = None, None
+        self.se = SqueezeExcite(hidden, se_ratio) if se_ratio else None
+        self.ghost2 = DynamicGhostModule(hidden, c2, act=None, num_experts=num_experts)
+        self.shortcut = nn.Sequential()
+        if s > 1 or c1 != c2:
+            self.shortcut.extend((
+                DynamicConv(c1, c1, k, s, g=c1, num_experts=num_experts), nn.BatchNorm2d(c1),
+                DynamicConv(c1, c2, num_experts=num_experts), nn.BatchNorm2d(c2),
+            ))  # fmt: skip
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x):
+        y = self.ghost1(x)
+        if self.conv_dw is not None:
+            y = self.bn_dw(self.conv_dw(y))
+        if self.se is not None:
+            y = self.se(y)
+        return self.shortcut(x) + self.drop_path(self.ghost2(y))
+
+
+@BLOCKS.register()
+class C3_GhostModule(C3):
+    """C3 of `n` DynamicGhostModules: (B, c1, H, W) -> (B, c2, H, W). They have no shortcut, whatever the row says."""
+
+    def inner(self, hidden, n, shortcut, g):
+        return nn.Sequential(*(DynamicGhostModule(hidden, hidden) for _ in range(n)))
