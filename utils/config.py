@@ -26,9 +26,14 @@ def find_config(name: str | Path, kind: str) -> Path:
 
 def load_yaml(path: str | Path) -> dict:
     """Read a YAML file that holds a mapping. Raises `UserError` naming file and line when it is torn or not one."""
+    return parse_yaml(read_text(path), str(path))
+
+
+def read_text(path: str | Path) -> str:
+    """Read a UTF-8 file. Raises `UserError` naming it when it is missing or not text."""
     path = Path(path)
     try:
-        return parse_yaml(path.read_text(encoding="utf-8-sig"), str(path))
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except IsADirectoryError:
