@@ -16,7 +16,8 @@ def letterbox(
     each side to a multiple of `stride`. `scale_up=False` never enlarges.
 
     Returns (picture, gain, (left, top)) with x' = x * gain + left and y' = y * gain + top in continuous coordinates
-    (the top left pixel covers 0..1). `cv2.resize` aligns the outer edges of both grids in the same way.
+    (the top left pixel covers 0..1), up to the rounding of the resized sides, which `unletterbox` takes into account.
+    `cv2.resize` aligns the outer edges of both grids in the same way.
     """
     height, width = (size, size) if isinstance(size, int) else size
     gain = min(height / image.shape[0], width / image.shape[1])
@@ -55,11 +56,15 @@ def unletterbox(
 ) -> np.ndarray:
     """Map boxes (n, 4+) of a letterboxed picture back to the picture it came from, `shape` (h0, w0), clipped to it.
 
-    Columns after the fourth are kept. Returns a new float array.
+    Each side is scaled by what it was resized by, whole pixels over whole pixels: with `gain` itself, boxes far from
+    the origin would be off by up to half a pixel of the letterboxed picture. Columns after the fourth are kept.
+    Returns a new float array.
     """
     boxes = np.array(boxes_xyxy, dtype=np.result_type(np.asarray(boxes_xyxy).dtype, np.float32))
-    boxes[:, [0, 2]] = np.clip((boxes[:, [0, 2]] - pad[0]) / gain, 0, shape[1])
-    boxes[:, [1, 3]] = np.clip((boxes[:, [1, 3]] - pad[1]) / gain, 0, shape[0])
+    height, width = shape
+    gain_x, gain_y = (max(round(side * gain), 1) / side for side in (width, height))
+    boxes[:, [0, 2]] = np.clip((boxes[:, [0, 2]] - pad[0]) / gain_x, 0, width)
+    boxes[:, [1, 3]] = np.clip((boxes[:, [1, 3]] - pad[1]) / gain_y, 0, height)
     return boxes
 
 

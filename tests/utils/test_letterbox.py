@@ -29,7 +29,8 @@ def test_boxes_there_and_back(shape, size, auto, scale_up):
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, 1, (20, 2, 2)) * (shape[1], shape[0])
     boxes = np.concatenate((corners.min(1), corners.max(1)), 1).astype(np.float32)
-    there = boxes * gain + np.array([*pad, *pad])
+    resized = np.array([max(round(shape[1] * gain), 1), max(round(shape[0] * gain), 1)])
+    there = boxes * np.tile(resized / (shape[1], shape[0]), 2) + np.array([*pad, *pad])
     assert np.abs(unletterbox(there, gain, pad, shape) - boxes).max() < 1e-3
 
 
@@ -53,6 +54,17 @@ def test_content_lies_where_the_boxes_do(size):
     centre = [(weights.sum(0) * xs).sum() / weights.sum(), (weights.sum(1) * ys).sum() / weights.sum()]
     expected = box[0, :2] + 40
     assert np.abs(np.array(centre) - (expected * gain + pad)).max() < 0.1
+
+
+@pytest.mark.parametrize("shape, size", [((427, 640), 320), ((333, 500), 224), ((97, 61), 64), ((612, 405), 416)])
+def test_rounded_sides_do_not_shift_boxes(shape, size):
+    """Two pixels short of the lower right corner of the content lies two such pixels short of the picture's own."""
+    image, gain, pad = letterbox(np.full((*shape, 3), 255, np.uint8), size, colour=0)
+    ys, xs = np.nonzero(image[..., 0] > 127)
+    content = np.array([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]], np.float32)
+    back = unletterbox(content - [0, 0, 2, 2], gain, pad, shape)[0, 2:]
+    scale = (content[0, 2:] - content[0, :2]) / shape[::-1]
+    assert np.allclose(back, np.array(shape[::-1]) - 2 / scale, atol=1e-4)
 
 
 def test_unletterbox_clips_keeps_columns_and_leaves_its_input():
