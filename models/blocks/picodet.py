@@ -1,0 +1,162 @@
+"""Blocks of PicoDet (Yu et al., PP-PicoDet: A Better Real-Time Object Detector on Mobile Devices, 2021) and PP-LCNet
+(Cui et al., PP-LCNet: A Lightweight CPU Convolutional Neural Network, 2021) in the forms published with YOLOv5-Lite.
+
+PicoDet's own backbone is in `esnet.py`.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from . import BLOCKS
+from .backbone import conv_bn
+from .base import Conv, FusePairs
+from .ops import channel_shuffle
+
+
+@BLOCKS.register()
+class CBH(FusePairs, nn.Module):
+    """Convolution without bias, batch norm, hard swish: (B, c1, H, W) -> (B, c2, H/s, W/s)."""
+
+    fuse_pairs = (("conv", "bn"),)
+
+    def __init__(self, c1, c2, k=3, s=1, g=1):
+        super().__init__()
+        self.conv = nn.Conv2d(c1, c2, k, s, (k - 1) // 2, groups=g, bias=False)
+        self.bn = nn.BatchNorm2d(c2)
+        self.hardswish = nn.Hardswish()
+
+    def forward(self, x):
+        return self.hardswish(self.bn(self.conv(x)))
+
+
+@BLOCKS.register()
+class DWConvblock(FusePairs, nn.Module):
+    """A k x k depth-wise and a 1x1 convolution, batch norm and ReLU after each: (B, c1, H, W) -> (B, c2, H/s, W/s)."""
+
+    fuse_pairs = (("conv1", "bn1"), ("conv2", "bn2"))
+
+    def __init__(self, c1, c2, k=3, s=1):
+        super().__init__()
+        self.conv1 = nn.Conv2d(c1, c1, k, s, k // 2, groups=c1, bias=False)
+        self.bn1 = nn.BatchNorm2d(c1)
+        self.conv2 = nn.Conv2d(c1, c2, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(c2)
+
+    def forward(self, x):
+        x = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(x)))
+
+
+@BLOCKS.register()
+class ES_SEModule(nn.Module):
+    """Squeeze and excite (Hu et al., 2018) with c1 / reduction channels between and a hard sigmoid as the gate.
+
+    (B, c1, H, W) -> the same. PaddlePaddle's hard sigmoid has a slope of 0.2; this one is torch's, with 1/6.
+    """
+
+    def __init__(self, c1, reduction=4):
+        super().__init__()
+        if not 1 <= reduction <= c1:
+            raise ValueError(f"a reduction of {reduction} leaves no channels of {c1}")
+        self.conv1 = nn.Conv2d(c1, c1 // reduction, 1)
+        self.conv2 = nn.Conv2d(c1 // reduction, c1, 1)
+
+    def forward(self, x):
+        return x * self.gate(self.conv2(F.relu(self.conv1(x.mean((2, 3), keepdim=True)))))
+
+    def gate(self, x):
+        return F.hardsigmoid(x)
+
+
+@BLOCKS.register()
+class LC_SEModule(ES_SEModule):
+    """ES_SEModule with SiLU as the gate, as published; PP-LCNet has a hard sigmoid there."""
+
+    def gate(self, x):
+        return F.silu(x)
+
+
+class _Ghost(nn.Module):
+    """The article's GhostConv: half of the channels by a 1x1 Conv, the others from them by a depth-wise k x k one."""
+
+    def __init__(self, c1, c2, k=3):
+        super().__init__()
+        hidden = c2 // 2
+        self.cv1 = Conv(c1, hidden, 1)
+        self.cv2 = Conv(hidden, hidden, k, g=hidden)
+
+    def forward(self, x):
+        y = self.cv1(x)
+        return torch.cat((y, self.cv2(y)), 1)
+
+
+@BLOCKS.register()
+class ES_Bottleneck(nn.Module):
+    """PicoDet's enhanced shuffle block in the form of the article on YOLOv5-Lite: (B, c1, H, W) -> (B, c2, H/s, W/s).
+
+    Stride 1 passes half of the channels on, the other half through branch3, and shuffles; stride 2 joins branch1 and
+    branch2 and mixes them in branch4. Published weights hold the branches that a stride does not use as well: they
+    are kept for their names, frozen. The article's listing has a ReLU in branch2 where the published code, and this one,
+    has a hard swish. Differs from the paper in widths (no channel ratios) and in where SE is.
+    """
+
+    def __init__(self, c1, c2, s=1):
+        super().__init__()
+        if s not in (1, 2):
+            raise ValueError(f"stride must be 1 or 2, got {s}")
+        if c2 % 4 or (s == 1 and c1 != c2):
+            raise ValueError(f"needs a width divisible by 4, and as wide out as in at stride 1; got {c1} in, {c2} out")
+        half = c2 // 2
+        self.s = s
+        swish = nn.Hardswish
+        if s == 2:
+            self.branch1 = nn.Sequential(*conv_bn(c1, c1, 3, s, g=c1), *conv_bn(c1, half, act=swish()))
+        self.branch2 = nn.Sequential(
+            *conv_bn(c1 if s == 2 else half, half, act=swish()),
+            *conv_bn(half, half, 3, s, g=half), ES_SEModule(half), *conv_bn(half, half, act=swish()),
+        )  # fmt: skip
+        self.branch3 = nn.Sequential(_Ghost(half, half), ES_SEModule(half), *conv_bn(half, half, act=swish()))
+        self.branch4 = nn.Sequential(*conv_bn(c2, c2, 3, g=c2), *conv_bn(c2, c2, act=swish()))
+        for unused in (self.branch3,) if s == 2 else (self.branch2, self.branch4):
+            unused.requires_grad_(False)
+
+    def forward(self, x):
+        if self.s == 2:
+            return self.branch4(torch.cat((self.branch1(x), self.branch2(x)), 1))
+        kept, changed = x.chunk(2, 1)
+        return channel_shuffle(torch.cat((kept, self.branch3(changed)), 1), 2)
+
+
+@BLOCKS.register()
+class LC_Block(nn.Module):
+    """PP-LCNet's depth-wise separable block (section 3): (B, c1, H, W) -> (B, c2, H/s, W/s).
+
+    Depth-wise k x k CBH, squeeze and excite where `se`, 1x1 CBH.
+    """
+
+    def __init__(self, c1, c2, s=1, k=3, se=False):
+        super().__init__()
+        self.dw_conv = CBH(c1, c1, k, s, c1)
+        self.se = LC_SEModule(c1) if se else nn.Identity()
+        self.pw_conv = CBH(c1, c2, 1, 1)
+
+    def forward(self, x):
+        return self.pw_conv(self.se(self.dw_conv(x)))
+
+
+@BLOCKS.register()
+class Dense(nn.Module):
+    """Convolution without padding, bias and norm, hard swish, dropout: the end of PP-LCNet, here on maps.
+
+    (B, c1, H, W) -> (B, c2, H - k + 1, W - k + 1).
+    """
+
+    def __init__(self, c1, c2, k=1, dropout=0.2):
+        super().__init__()
+        self.dense_conv = nn.Conv2d(c1, c2, k, bias=False)
+        self.hardswish = nn.Hardswish()
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x):
+        return self.dropout(self.hardswish(self.dense_conv(x)))

@@ -1,0 +1,72 @@
+"""RepVGG (Ding et al., RepVGG: Making VGG-style ConvNets Great Again, 2021)."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from . import BLOCKS
+
+
+def _conv_bn(c1, c2, k, s, p, g):
+    layers = nn.Sequential()
+    layers.add_module("conv", nn.Conv2d(c1, c2, k, s, p, groups=g, bias=False))
+    layers.add_module("bn", nn.BatchNorm2d(c2))
+    return layers
+
+
+@BLOCKS.register()
+class RepVGGBlock(nn.Module):
+    """A 3x3 and a 1x1 convolution and, where the shape stays, an identity, each with batch norm; their sum, SiLU.
+
+    (B, c1, H, W) -> (B, c2, H/s, W/s). `fuse()` makes it one 3x3 convolution (section 3.3). The paper has ReLU.
+    """
+
+    def __init__(self, c1, c2, k=3, s=1, p=1, g=1):
+        super().__init__()
+        if (k, p) != (3, 1):
+            raise ValueError(f"has a 3x3 kernel with padding 1, got kernel {k} and padding {p}")
+        self.nonlinearity = nn.SiLU(inplace=True)
+        self.rbr_identity = nn.BatchNorm2d(c1) if c1 == c2 and s == 1 else None
+        self.rbr_dense = _conv_bn(c1, c2, k, s, p, g)
+        self.rbr_1x1 = _conv_bn(c1, c2, 1, s, 0, g)
+        self.rbr_reparam = None
+
+    def forward(self, x):
+        if self.rbr_reparam is not None:
+            return self.nonlinearity(self.rbr_reparam(x))
+        y = self.rbr_dense(x) + self.rbr_1x1(x)
+        return self.nonlinearity(y if self.rbr_identity is None else y + self.rbr_identity(x))
+
+    @torch.no_grad()
+    def fuse(self) -> None:
+        """Replace the branches by the one convolution `rbr_reparam` that gives their sum in eval mode."""
+        if self.rbr_reparam is not None:
+            return
+        conv = self.rbr_dense.conv
+        kernels = [
+            (conv.weight, self.rbr_dense.bn),
+            (F.pad(self.rbr_1x1.conv.weight, [1, 1, 1, 1]), self.rbr_1x1.bn),
+        ]
+        if self.rbr_identity is not None:
+            kernels.append((self._identity_kernel(conv), self.rbr_identity))
+        parts = [
+            fuse_conv_bn_weights(kernel, None, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias)
+            for kernel, bn in kernels
+        ]
+        fused = nn.Conv2d(
+            conv.in_channels, conv.out_channels, 3, conv.stride, 1, groups=conv.groups,
+            device=conv.weight.device, dtype=conv.weight.dtype,
+        )  # fmt: skip
+        fused.weight.copy_(sum(weight for weight, _ in parts))
+        fused.bias.copy_(sum(bias for _, bias in parts))
+        self.rbr_reparam = fused.requires_grad_(conv.weight.requires_grad)
+        self.rbr_dense = self.rbr_1x1 = self.rbr_identity = None
+
+    @staticmethod
+    def _identity_kernel(conv: nn.Conv2d) -> torch.Tensor:
+        """The 3x3 kernel (c, c/groups, 3, 3) that gives back its input."""
+        kernel = torch.zeros_like(conv.weight)
+        channels = torch.arange(conv.out_channels, device=kernel.device)
+        kernel[channels, channels % kernel.shape[1], 1, 1] = 1
+        return kernel
