@@ -1,5 +1,6 @@
 """ModelSpec -> DetectionModel: build row by row, run, fuse."""
 
+import contextlib
 import math
 from pathlib import Path
 
@@ -179,6 +180,8 @@ def _build_row(spec, row, block, options, inputs, shapes):
     number = scale_depth(row.number, spec.depth_multiple)
     kwargs = {key: spec.resolve(value) for key, value in row.kwargs.items()}
     recipe = make_recipe(block, options, spec.resolve(row.args), kwargs, widths, number, spec.width_multiple)
+    if recipe.repeats > 1 and recipe.width is None and recipe.width_in in recipe.repeat_kwargs:
+        _set_repeat_width(recipe, block, inputs)
     layer = _construct(recipe, block)
     try:
         shape = output_shapes(layer, inputs)
@@ -189,6 +192,14 @@ def _build_row(spec, row, block, options, inputs, shapes):
     if recipe.width is not None and not isinstance(shape, list) and shape[0] != recipe.width:
         raise UserError(f"declares {recipe.width} channels out, but gives {shape[0]}")
     return layer, recipe, shape
+
+
+def _set_repeat_width(recipe: Recipe, block: type, inputs) -> None:
+    """Let the second and later blocks of a stack take the width that the first one really gives."""
+    with contextlib.suppress(Exception):  # what is wrong with the first block is told when the row is built
+        shape = output_shapes(block(*recipe.args, **recipe.kwargs), inputs)
+        if not isinstance(shape, list):
+            recipe.repeat_kwargs[recipe.width_in] = shape[0]
 
 
 def _construct(recipe: Recipe, block: type) -> nn.Module:

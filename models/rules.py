@@ -5,6 +5,7 @@
 - A second one called c2, oup, out_channels ... is the row's first arg, scaled by the width multiple.
 - An argument called n gets the row's number; every other block is stacked that many times.
 - Without an output width the width stays, or is what the block makes of it: each row is probed after it is built.
+- A registration with width_out="name" says that this argument, where it is given, is the output width instead.
 """
 
 import inspect
@@ -31,6 +32,7 @@ class Recipe:
     kwargs: dict
     repeats: int = 1
     width: int | None = None  # the declared output width
+    width_in: str | None = None  # the argument that takes the input width
     repeat_args: list = field(default_factory=list)  # of the second and later blocks of a stack
     repeat_kwargs: dict = field(default_factory=dict)
 
@@ -73,9 +75,10 @@ def make_recipe(block: type, options: dict, args: list, kwargs: dict, widths_in,
         injected["n"] = number
     bound = _bind(block, names, injected, args, kwargs)
     out = names[1] if takes_width_in and len(names) > 1 and names[1] in WIDTH_OUT else None
-    if out in bound:
-        width = bound[out] = scale_width(_whole_width(bound[out], out), width_multiple)
-    recipe = Recipe(*_split(block, bound), repeats=1 if takes_number else number, width=width)
+    for name in (out, options.get("width_out")):  # the latter, where given, is what the block puts out
+        if bound.get(name) is not None:
+            width = bound[name] = scale_width(_whole_width(bound[name], name), width_multiple)
+    recipe = Recipe(*_split(block, bound), 1 if takes_number else number, width, names[0] if takes_width_in else None)
     if recipe.repeats > 1:
         again = dict(bound)
         if width is not None:

@@ -79,11 +79,11 @@ def _run(layer, inputs, row, size):
 
 
 def _count_norms(layer):
-    """Hooks that note one multiply-add (scale and shift) for each element that a norm gives."""
+    """Hooks that note the multiply-adds of norms, four for each element as in the published figures."""
     noted = []
 
     def note(module, inputs, output):
-        noted.append(output.numel())
+        noted.append(4 * output.numel())
 
     norms = [m for m in layer.modules() if "Norm" in type(m).__name__ and not list(m.children())]
     return noted, [m.register_forward_hook(note) for m in norms]

@@ -76,6 +76,28 @@ def standard(rows: np.ndarray, groups: np.ndarray, iou: float, max_det: int) -> 
     return rows[kept[:max_det]]
 
 
+@METHODS.register("blend")
+def blend(rows: np.ndarray, groups: np.ndarray, iou: float, max_det: int) -> np.ndarray:
+    """Average overlapping rows instead of dropping them (Bazarevsky et al., BlazeFace, 2019, section 3.4).
+
+    The best row left and all rows of its group that overlap it by more than `iou` become one: its box is the mean of
+    theirs weighted by score, its score and class those of the best. So the rows are those of `standard` with other boxes.
+    """
+    blended = []
+    left = np.arange(len(rows))
+    while len(left) and len(blended) < max_det:
+        together = _overlaps(rows, groups, left[:1], left, iou)[0]
+        together[0] = True  # a box without area overlaps nothing, not even itself
+        cluster = rows[left[together]]
+        best = cluster[0].copy()
+        weights = cluster[:, 4:5].astype(np.float64)
+        if weights.sum() > 0:
+            best[:4] = (cluster[:, :4] * weights).sum(0) / weights.sum()
+        blended.append(best)
+        left = left[~together]
+    return np.stack(blended) if blended else rows[:0]
+
+
 def _overlaps(rows, groups, first, second, iou) -> np.ndarray:
     """(len(first), len(second)) bool: same group and IoU above `iou`; `first` and `second` are row indices."""
     same = groups[first][:, None] == groups[second][None]

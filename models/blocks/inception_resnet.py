@@ -1,0 +1,33 @@
+"""Inception-ResNet v2 (Szegedy et al., Inception-v4, Inception-ResNet and the Impact of Residual Connections, 2017)."""
+
+import torch
+from torch import nn
+
+from . import BLOCKS
+from .inception import BasicConv2d
+
+
+@BLOCKS.register("InceptionResNetReduction", "Mixed_7a")
+class InceptionResNetReduction(nn.Module):
+    """Reduction-B: 1x1 and strided 3x3, twice; 1x1, 3x3 and strided 3x3; max pool (section 3.2, figure 18).
+
+    (B, c1, H, W) -> (B, 992 + c1, H/2, W/2): 1088 channels become 2080. `width` multiplies the widths; `p` is the padding
+    of what strides: 1 halves every size (rounded up), 0 is the published form, whose 17x17 becomes 8x8. Weights are
+    named as in timm and in the article, which calls it Mixed_7a.
+    """
+
+    def __init__(self, c1=1088, width=1.0, p=1):
+        super().__init__()
+
+        def w(channels):
+            return max(round(channels * width), 1)
+
+        self.branch0 = nn.Sequential(BasicConv2d(c1, w(256)), BasicConv2d(w(256), w(384), 3, 2, p))
+        self.branch1 = nn.Sequential(BasicConv2d(c1, w(256)), BasicConv2d(w(256), w(288), 3, 2, p))
+        self.branch2 = nn.Sequential(
+            BasicConv2d(c1, w(256)), BasicConv2d(w(256), w(288), 3, p=1), BasicConv2d(w(288), w(320), 3, 2, p)
+        )
+        self.branch3 = nn.MaxPool2d(3, 2, p)
+
+    def forward(self, x):
+        return torch.cat((self.branch0(x), self.branch1(x), self.branch2(x), self.branch3(x)), 1)

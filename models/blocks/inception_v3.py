@@ -1,0 +1,202 @@
+"""Inception v2 and v3 (Szegedy et al., Rethinking the Inception Architecture for Computer Vision, 2016).
+
+Weights are named as in torchvision. `p` is the padding of the convolutions and pools that stride: 1 halves every size
+(rounded up), which a detector's neck needs; 0 is the published form, made for pictures of 299x299. Neither changes a
+weight. `width` multiplies the widths.
+"""
+
+import torch
+from torch import nn
+
+from . import BLOCKS
+from .backbone import STRIDES, Backbone, make_divisible
+from .inception import BasicConv2d
+
+
+class _Paths(nn.Module):
+    """Paths side by side over one input, their outputs joined; `paths` names the layers of each in order."""
+
+    paths: tuple[tuple[str, ...], ...] = ()
+
+    def forward(self, x):
+        outputs = []
+        for path in self.paths:
+            y = x
+            for name in path:
+                y = getattr(self, name)(y)
+            outputs.append(y)
+        return torch.cat(outputs, 1)
+
+
+def _scaled(width):
+    return lambda channels: make_divisible(channels * width)
+
+
+@BLOCKS.register()
+class InceptionA(_Paths):
+    """1x1; 1x1 and 5x5; 1x1 and two 3x3; average pool and 1x1 (section 3.1, figure 5, beside a plain 5x5).
+
+    (B, c1, H, W) -> (B, 224 + pool_features, H, W).
+    """
+
+    paths = (
+        ("branch1x1",), ("branch5x5_1", "branch5x5_2"), ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3"),
+        ("pool", "branch_pool"),
+    )  # fmt: skip
+
+    def __init__(self, c1, pool_features=32, width=1.0):
+        super().__init__()
+        w = _scaled(width)
+        self.branch1x1 = BasicConv2d(c1, w(64))
+        self.branch5x5_1 = BasicConv2d(c1, w(48))
+        self.branch5x5_2 = BasicConv2d(w(48), w(64), 5, p=2)
+        self.branch3x3dbl_1 = BasicConv2d(c1, w(64))
+        self.branch3x3dbl_2 = BasicConv2d(w(64), w(96), 3, p=1)
+        self.branch3x3dbl_3 = BasicConv2d(w(96), w(96), 3, p=1)
+        self.pool = nn.AvgPool2d(3, 1, 1)
+        self.branch_pool = BasicConv2d(c1, w(pool_features))
+
+
+@BLOCKS.register()
+class InceptionB(_Paths):
+    """Reduction: strided 3x3; 1x1, 3x3 and strided 3x3; max pool (section 5, figure 10).
+
+    (B, c1, H, W) -> (B, 480 + c1, H/2, W/2).
+    """
+
+    paths = (("branch3x3",), ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3"), ("pool",))
+
+    def __init__(self, c1, width=1.0, p=1):
+        super().__init__()
+        w = _scaled(width)
+        self.branch3x3 = BasicConv2d(c1, w(384), 3, 2, p)
+        self.branch3x3dbl_1 = BasicConv2d(c1, w(64))
+        self.branch3x3dbl_2 = BasicConv2d(w(64), w(96), 3, p=1)
+        self.branch3x3dbl_3 = BasicConv2d(w(96), w(96), 3, 2, p)
+        self.pool = nn.MaxPool2d(3, 2, p)
+
+
+@BLOCKS.register()
+class InceptionC(_Paths):
+    """7x7 convolutions factorised into 1x7 and 7x1, once and twice; 1x1; average pool and 1x1 (section 3.2, figure 6).
+
+    (B, c1, H, W) -> (B, 768, H, W); `channels_7x7` is the width between.
+    """
+
+    paths = (
+        ("branch1x1",), ("branch7x7_1", "branch7x7_2", "branch7x7_3"),
+        ("branch7x7dbl_1", "branch7x7dbl_2", "branch7x7dbl_3", "branch7x7dbl_4", "branch7x7dbl_5"),
+        ("pool", "branch_pool"),
+    )  # fmt: skip
+
+    def __init__(self, c1, channels_7x7=128, width=1.0):
+        super().__init__()
+        w = _scaled(width)
+        c, c2 = w(channels_7x7), w(192)
+        row, column = {"k": (1, 7), "p": (0, 3)}, {"k": (7, 1), "p": (3, 0)}
+        self.branch1x1 = BasicConv2d(c1, c2)
+        self.branch7x7_1 = BasicConv2d(c1, c)
+        self.branch7x7_2 = BasicConv2d(c, c, **row)
+        self.branch7x7_3 = BasicConv2d(c, c2, **column)
+        self.branch7x7dbl_1 = BasicConv2d(c1, c)
+        self.branch7x7dbl_2 = BasicConv2d(c, c, **column)
+        self.branch7x7dbl_3 = BasicConv2d(c, c, **row)
+        self.branch7x7dbl_4 = BasicConv2d(c, c, **column)
+        self.branch7x7dbl_5 = BasicConv2d(c, c2, **row)
+        self.pool = nn.AvgPool2d(3, 1, 1)
+        self.branch_pool = BasicConv2d(c1, c2)
+
+
+@BLOCKS.register()
+class InceptionD(_Paths):
+    """Reduction: 1x1 and strided 3x3; 1x1, 1x7, 7x1 and strided 3x3; max pool (section 5).
+
+    (B, c1, H, W) -> (B, 512 + c1, H/2, W/2).
+    """
+
+    paths = (
+        ("branch3x3_1", "branch3x3_2"), ("branch7x7x3_1", "branch7x7x3_2", "branch7x7x3_3", "branch7x7x3_4"), ("pool",),
+    )  # fmt: skip
+
+    def __init__(self, c1, width=1.0, p=1):
+        super().__init__()
+        c = make_divisible(192 * width)
+        self.branch3x3_1 = BasicConv2d(c1, c)
+        self.branch3x3_2 = BasicConv2d(c, make_divisible(320 * width), 3, 2, p)
+        self.branch7x7x3_1 = BasicConv2d(c1, c)
+        self.branch7x7x3_2 = BasicConv2d(c, c, (1, 7), p=(0, 3))
+        self.branch7x7x3_3 = BasicConv2d(c, c, (7, 1), p=(3, 0))
+        self.branch7x7x3_4 = BasicConv2d(c, c, 3, 2, p)
+        self.pool = nn.MaxPool2d(3, 2, p)
+
+
+@BLOCKS.register()
+class InceptionE(nn.Module):
+    """Wide module: the last 3x3 of two paths becomes 1x3 beside 3x1 (section 3.2, figure 7).
+
+    (B, c1, H, W) -> (B, 2048, H, W).
+    """
+
+    def __init__(self, c1, width=1.0):
+        super().__init__()
+        w = _scaled(width)
+        c = w(384)
+        self.branch1x1 = BasicConv2d(c1, w(320))
+        self.branch3x3_1 = BasicConv2d(c1, c)
+        self.branch3x3_2a = BasicConv2d(c, c, (1, 3), p=(0, 1))
+        self.branch3x3_2b = BasicConv2d(c, c, (3, 1), p=(1, 0))
+        self.branch3x3dbl_1 = BasicConv2d(c1, w(448))
+        self.branch3x3dbl_2 = BasicConv2d(w(448), c, 3, p=1)
+        self.branch3x3dbl_3a = BasicConv2d(c, c, (1, 3), p=(0, 1))
+        self.branch3x3dbl_3b = BasicConv2d(c, c, (3, 1), p=(1, 0))
+        self.pool = nn.AvgPool2d(3, 1, 1)
+        self.branch_pool = BasicConv2d(c1, w(192))
+
+    def forward(self, x):
+        once = self.branch3x3_1(x)
+        twice = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
+        parts = (
+            self.branch1x1(x),
+            self.branch3x3_2a(once), self.branch3x3_2b(once),
+            self.branch3x3dbl_3a(twice), self.branch3x3dbl_3b(twice),
+            self.branch_pool(self.pool(x)),
+        )  # fmt: skip
+        return torch.cat(parts, 1)
+
+
+@BLOCKS.register()
+class InceptionV3(Backbone):
+    """The whole network without classifiers (section 6): maps of 288, 768 and 2048 channels at strides 8, 16, 32.
+
+    `width` multiplies all widths, `out` lists the strides, `p` pads what strides and the unpadded 3x3 of the stem (see
+    above). Weights are named as in torchvision (`Mixed_5b.branch1x1.conv`). 23,834,568 parameters with a classifier of
+    1000 classes.
+    """
+
+    def __init__(self, c1, width=1.0, out=STRIDES, p=1):
+        super().__init__()
+        w = _scaled(width)
+        layers = [
+            ("Conv2d_1a_3x3", BasicConv2d(c1, w(32), 3, 2, p), 2),
+            ("Conv2d_2a_3x3", BasicConv2d(w(32), w(32), 3, 1, p), 2),
+            ("Conv2d_2b_3x3", BasicConv2d(w(32), w(64), 3, 1, 1), 2),
+            ("maxpool1", nn.MaxPool2d(3, 2, p), 4),
+            ("Conv2d_3b_1x1", BasicConv2d(w(64), w(80)), 4),
+            ("Conv2d_4a_3x3", BasicConv2d(w(80), w(192), 3, 1, p), 4),
+            ("maxpool2", nn.MaxPool2d(3, 2, p), 8),
+        ]
+        c = w(192)
+        for name, pool in (("5b", 32), ("5c", 64), ("5d", 64)):
+            layers.append((f"Mixed_{name}", InceptionA(c, pool, width), 8))
+            c = 2 * w(64) + w(96) + w(pool)
+        layers.append(("Mixed_6a", InceptionB(c, width, p), 16))
+        c += w(384) + w(96)
+        for name, inner in (("6b", 128), ("6c", 160), ("6d", 160), ("6e", 192)):
+            layers.append((f"Mixed_{name}", InceptionC(c, inner, width), 16))
+            c = 4 * w(192)
+        layers.append(("Mixed_7a", InceptionD(c, width, p), 32))
+        c += w(320) + w(192)
+        for name in ("7b", "7c"):
+            layers.append((f"Mixed_{name}", InceptionE(c, width), 32))
+            c = w(320) + 4 * w(384) + w(192)
+        self.stack(layers, out)

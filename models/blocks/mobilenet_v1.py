@@ -1,0 +1,62 @@
+"""MobileNet v1 (Howard et al., MobileNets: Efficient CNNs for Mobile Vision Applications, 2017)."""
+
+from torch import nn
+
+from ..activations import activation
+from . import BLOCKS
+from .backbone import STRIDES, Backbone, make_divisible
+from .base import FusePairs, same_padding
+
+
+@BLOCKS.register("DepthwiseSeparableConv", "DepthSeperabelConv2d")
+class DepthwiseSeparableConv(FusePairs, nn.Module):
+    """A k x k depth-wise and a 1x1 convolution, batch norm and ReLU after each (section 3.1, figure 3).
+
+    (B, c1, H, W) -> (B, c2, H/s, W/s). Convolutions have no bias: the batch norms have one. Weights are named as in
+    timm. The article's name for it is DepthSeperabelConv2d.
+    """
+
+    fuse_pairs = (("conv_dw", "bn1"), ("conv_pw", "bn2"))
+
+    def __init__(self, c1, c2, k=3, s=1, act="nn.ReLU(inplace=True)"):
+        super().__init__()
+        self.conv_dw = nn.Conv2d(c1, c1, k, s, same_padding(k), groups=c1, bias=False)
+        self.bn1 = nn.BatchNorm2d(c1)
+        self.act1 = activation(act)
+        self.conv_pw = nn.Conv2d(c1, c2, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(c2)
+        self.act2 = activation(act)
+
+    def forward(self, x):
+        x = self.act1(self.bn1(self.conv_dw(x)))
+        return self.act2(self.bn2(self.conv_pw(x)))
+
+
+@BLOCKS.register()
+class MobileNetV1(Backbone):
+    """The whole network without its classifier (table 1): maps of 256, 512 and 1024 channels at strides 8, 16, 32.
+
+    `width` is the paper's alpha, `out` the strides. Weights are named as in timm (`conv_stem`, `blocks.2.0.conv_dw`),
+    whose published weights were trained with ReLU6, as here; the paper writes ReLU. 4,231,976 parameters with a
+    classifier of 1000 classes.
+    """
+
+    STAGES = ((64, 1, 1), (128, 2, 2), (256, 2, 2), (512, 6, 2), (1024, 2, 2))  # width, blocks, stride of the first
+
+    def __init__(self, c1, width=1.0, out=STRIDES):
+        super().__init__()
+        c = make_divisible(32 * width)
+        layers = [
+            ("conv_stem", nn.Conv2d(c1, c, 3, 2, 1, bias=False), 2),
+            ("bn1", nn.BatchNorm2d(c), 2),
+            ("act1", nn.ReLU6(inplace=True), 2),
+        ]
+        stride = 2
+        for stage, (c2, blocks, first) in enumerate(self.STAGES):
+            c2 = make_divisible(c2 * width)
+            stride *= first
+            for i in range(blocks):
+                block = DepthwiseSeparableConv(c, c2, 3, first if i == 0 else 1, "nn.ReLU6(inplace=True)")
+                layers.append((f"blocks.{stage}.{i}", block, stride))
+                c = c2
+        self.stack(layers, out)

@@ -1,0 +1,115 @@
+"""MobileNet v3 (Howard et al., Searching for MobileNetV3, 2019)."""
+
+from torch import nn
+
+from utils.errors import UserError, did_you_mean
+
+from . import BLOCKS
+from .backbone import STRIDES, Backbone, conv_bn, make_divisible
+
+_NORM = {"eps": 1e-3, "momentum": 0.01}  # as published
+
+
+@BLOCKS.register("HardSigmoid", "Hsigmoid")
+class HardSigmoid(nn.Hardsigmoid):
+    """relu6(x + 3) / 6 (section 5.2): (B, c, H, W) stays as it is."""
+
+    def __init__(self):
+        super().__init__()
+
+
+@BLOCKS.register()
+class HardSwish(nn.Hardswish):
+    """x relu6(x + 3) / 6 (section 5.2): (B, c, H, W) stays as it is. Not to be taken for the published word Hswish."""
+
+    def __init__(self):
+        super().__init__()
+
+
+@BLOCKS.register("SqueezeExcitation", "Squeeze_excite")
+class SqueezeExcitation(nn.Module):
+    """Channels weighted by their means through two 1x1 convolutions (Hu et al., 2018; here section 5.3).
+
+    (B, c1, H, W) -> the same; ReLU between, a hard sigmoid as the gate, no batch norm. `hidden` is the width between,
+    c1 // r without it. Weights are named as in torchvision (`fc1`, `fc2`).
+    """
+
+    def __init__(self, c1, r=4, hidden=None):
+        super().__init__()
+        hidden = max(c1 // r, 1) if hidden is None else hidden
+        self.fc1 = nn.Conv2d(c1, hidden, 1)
+        self.fc2 = nn.Conv2d(hidden, c1, 1)
+        self.activation = nn.ReLU(inplace=True)
+        self.scale_activation = nn.Hardsigmoid()
+
+    def forward(self, x):
+        y = x.mean((2, 3), keepdim=True)  # (B, c1, 1, 1)
+        return x * self.scale_activation(self.fc2(self.activation(self.fc1(y))))
+
+
+@BLOCKS.register()
+class MobileNetV3Block(nn.Module):
+    """Inverted residual with squeeze and excitation after the depth-wise convolution (section 3, figure 4).
+
+    (B, c1, H, W) -> (B, c2, H/s, W/s): expand to `hidden` channels (left out where that is c1), k x k depth-wise,
+    weight the channels (`se`), project without activation; h-swish (`hs`) or ReLU; a shortcut where s = 1 and the widths
+    agree. The width inside SE is a quarter of `hidden`, rounded to multiples of 8. Weights are named as in torchvision.
+    """
+
+    def __init__(self, c1, c2, hidden, k=3, s=1, se=True, hs=True):
+        super().__init__()
+        if s not in (1, 2):
+            raise ValueError(f"stride must be 1 or 2, got {s}")
+        act = nn.Hardswish if hs else nn.ReLU
+        layers = [] if hidden == c1 else [conv_bn(c1, hidden, act=act(inplace=True), **_NORM)]
+        layers.append(conv_bn(hidden, hidden, k, s, g=hidden, act=act(inplace=True), **_NORM))
+        if se:
+            layers.append(SqueezeExcitation(hidden, hidden=make_divisible(hidden // 4)))
+        layers.append(conv_bn(hidden, c2, **_NORM))
+        self.block = nn.Sequential(*layers)
+        self.add = s == 1 and c1 == c2
+
+    def forward(self, x):
+        y = self.block(x)
+        return x + y if self.add else y
+
+
+@BLOCKS.register()
+class MobileNetV3(Backbone):
+    """The whole network without its classifier (tables 1 and 2), `variant` large or small.
+
+    Maps of 40, 112 and 160 channels (large) or 24, 48 and 96 (small) at strides 8, 16, 32; with `last` the map at
+    stride 32 is that of the last 1x1 convolution (960 or 576 channels). `width` multiplies all widths, `out` lists the
+    strides. Weights are named as in torchvision (`features.0.0`). With `last` and the published classifier (1280 or
+    1024 hidden, 1000 classes) 5,483,032 and 2,542,856 parameters.
+    """
+
+    ROWS = {  # kernel, hidden, width, SE, h-swish, stride
+        "large": (
+            (3, 16, 16, 0, 0, 1), (3, 64, 24, 0, 0, 2), (3, 72, 24, 0, 0, 1), (5, 72, 40, 1, 0, 2), (5, 120, 40, 1, 0, 1),
+            (5, 120, 40, 1, 0, 1), (3, 240, 80, 0, 1, 2), (3, 200, 80, 0, 1, 1), (3, 184, 80, 0, 1, 1),
+            (3, 184, 80, 0, 1, 1), (3, 480, 112, 1, 1, 1), (3, 672, 112, 1, 1, 1), (5, 672, 160, 1, 1, 2),
+            (5, 960, 160, 1, 1, 1), (5, 960, 160, 1, 1, 1),
+        ),
+        "small": (
+            (3, 16, 16, 1, 0, 2), (3, 72, 24, 0, 0, 2), (3, 88, 24, 0, 0, 1), (5, 96, 40, 1, 1, 2), (5, 240, 40, 1, 1, 1),
+            (5, 240, 40, 1, 1, 1), (5, 120, 48, 1, 1, 1), (5, 144, 48, 1, 1, 1), (5, 288, 96, 1, 1, 2),
+            (5, 576, 96, 1, 1, 1), (5, 576, 96, 1, 1, 1),
+        ),
+    }  # fmt: skip
+
+    def __init__(self, c1, variant="large", width=1.0, out=STRIDES, last=False):
+        super().__init__()
+        if variant not in self.ROWS:
+            raise UserError(f"variant: expected large or small, got {variant!r}{did_you_mean(str(variant), self.ROWS)}")
+        c = make_divisible(16 * width)
+        blocks = [(conv_bn(c1, c, 3, 2, act=nn.Hardswish(inplace=True), **_NORM), 2)]
+        stride = 2
+        for k, hidden, c2, se, hs, s in self.ROWS[variant]:
+            c2 = make_divisible(c2 * width)
+            stride *= s
+            blocks.append((MobileNetV3Block(c, c2, make_divisible(hidden * width), k, s, bool(se), bool(hs)), stride))
+            c = c2
+        if last:
+            blocks.append((conv_bn(c, 6 * c, act=nn.Hardswish(inplace=True), **_NORM), stride))
+        self.stack([(f"features.{i}", block, stride) for i, (block, stride) in enumerate(blocks)], out)

@@ -1,0 +1,74 @@
+"""ShuffleNet v2 (Ma et al., ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Design, 2018)."""
+
+import torch
+from torch import nn
+
+from utils.errors import UserError
+
+from . import BLOCKS
+from .backbone import STRIDES, Backbone, conv_bn, make_divisible
+from .ops import channel_shuffle
+
+
+@BLOCKS.register("ShuffleNetV2Unit", "ShuffleUnit")
+class ShuffleNetV2Unit(nn.Module):
+    """Half of the channels pass, the other half goes 1x1, 3x3 depth-wise, 1x1; then a shuffle (section 3.2, figure 3).
+
+    (B, c1, H, W) -> (B, c2, H/s, W/s). Where it strides or changes the width both branches see all channels and the
+    first one gets a depth-wise and a 1x1 convolution. Weights are named as in torchvision (`branch1`, `branch2`); there
+    the strided unit is c2 / 2 wide throughout, in the article's ShuffleUnit its depth-wise part is c1 wide.
+    """
+
+    def __init__(self, c1, c2, s=1):
+        super().__init__()
+        if s not in (1, 2):
+            raise ValueError(f"stride must be 1 or 2, got {s}")
+        if c2 % 2:
+            raise ValueError(f"the width is shared by two branches and must be even, got {c2}")
+        half = c2 // 2
+        self.split = s == 1 and c1 == c2
+        self.branch1 = (
+            nn.Sequential()
+            if self.split
+            else nn.Sequential(*conv_bn(c1, c1, 3, s, g=c1), *conv_bn(c1, half, act=nn.ReLU(inplace=True)))
+        )
+        self.branch2 = nn.Sequential(
+            *conv_bn(half if self.split else c1, half, act=nn.ReLU(inplace=True)),
+            *conv_bn(half, half, 3, s, g=half),
+            *conv_bn(half, half, act=nn.ReLU(inplace=True)),
+        )
+
+    def forward(self, x):
+        x1, x2 = x.chunk(2, 1) if self.split else (x, x)
+        return channel_shuffle(torch.cat((self.branch1(x1), self.branch2(x2)), 1), 2)
+
+
+@BLOCKS.register()
+class ShuffleNetV2(Backbone):
+    """The whole network without its classifier (table 5): maps of 116, 232 and 464 channels (width 1.0) at 8, 16, 32.
+
+    `width` 0.5, 1.0, 1.5 and 2.0 are the published ones, any other multiplies the widths of 1.0; `out` lists the strides;
+    with `last` the map at stride 32 is that of the last 1x1 convolution (1024 channels, 2048 from width 2.0 on). Weights
+    are named as in torchvision (`stage2.0.branch1.0`). With `last` and a classifier of 1000 classes 1,366,792,
+    2,278,604, 3,503,624 and 7,393,996 parameters.
+    """
+
+    WIDTHS = {0.5: (48, 96, 192), 1.0: (116, 232, 464), 1.5: (176, 352, 704), 2.0: (244, 488, 976)}
+
+    def __init__(self, c1, width=1.0, out=STRIDES, last=False):
+        super().__init__()
+        if isinstance(width, bool) or not isinstance(width, (int, float)) or width <= 0:
+            raise UserError(f"width: expected a number above 0 such as 0.5, 1.0, 1.5 or 2.0, got {width!r}")
+        widths = self.WIDTHS.get(width) or tuple(make_divisible(116 * width, 4) * scale for scale in (1, 2, 4))
+        layers = [
+            ("conv1", conv_bn(c1, 24, 3, 2, act=nn.ReLU(inplace=True)), 2),
+            ("maxpool", nn.MaxPool2d(3, 2, 1), 4),
+        ]
+        c = 24
+        for stage, blocks, c2 in zip((2, 3, 4), (4, 8, 4), widths, strict=True):
+            for i in range(blocks):
+                layers.append((f"stage{stage}.{i}", ShuffleNetV2Unit(c, c2, 2 if i == 0 else 1), 2 ** (stage + 1)))
+                c = c2
+        if last:
+            layers.append(("conv5", conv_bn(c, 2048 if width >= 2 else 1024, act=nn.ReLU(inplace=True)), 32))
+        self.stack(layers, out)
