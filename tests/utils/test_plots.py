@@ -48,6 +48,15 @@ def test_line_goes_where_the_values_are():
     assert image[below[1], below[0]].tolist() == [255, 255, 255]
 
 
+def test_larger_values_are_higher_up_and_further_right():
+    chart = Chart("", (0, 10), (0, 1))
+    low, high = chart.to_pixels([1, 9], [0.1, 0.9])
+    assert high[0] > low[0] and high[1] < low[1]
+    fallen = Chart("", (0, 10), (1, 0)).to_pixels([1, 9], [0.1, 0.9])  # as in a picture: y downwards
+    assert fallen[1][1] > fallen[0][1]
+    assert chart.to_pixels([0, 10], [0, 1]).tolist() == [[chart.left, chart.bottom], [chart.right, chart.top]]
+
+
 def test_line_breaks_at_missing_values_and_lone_points_are_dots():
     chart = Chart("", (0, 10), (0, 1))
     chart.line([0, 2, 5, 8, 10], [0.5, 0.5, np.nan, 0.5, 0.5], (200, 0, 0))
