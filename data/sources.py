@@ -131,10 +131,11 @@ def _listed(path: Path) -> list[str | int]:
             continue
         beside = path.parent / Path(line).expanduser()
         try:
-            if _is_address(line):
-                targets.append(line)
+            if _is_address(line) or line.isdecimal() and not beside.exists():
+                targets.append(int(line) if line.isdecimal() else line)
             else:
-                targets += _files(str(beside) if beside.exists() or glob.has_magic(line) else line)
+                found = beside.exists() or glob.has_magic(line) and glob.glob(str(beside), recursive=True)
+                targets += _files(str(beside) if found else line)
         except UserError as error:
             wrong = f"{path}, line {number}: {error}"
             print(f"{wrong}; passed over", file=sys.stderr)
@@ -174,14 +175,12 @@ def _video(path: str) -> Iterator[Frame]:
 def _live(target: str | int) -> Iterator[Frame]:
     """A stream or camera, live; an address that has an end (a file behind http) is read frame by frame."""
     name = f"camera {target}" if isinstance(target, int) else target
-    if not isinstance(target, int):
-        capture = open_capture(target)
-        count = frame_count(capture) if capture.isOpened() else None
-        if count:
-            yield from _numbered(read_frames(capture), name, "video", frame_rate(capture), count)
-            return
-        capture.release()
-    live = LiveFrames(target)
+    capture = open_capture(target)
+    count = frame_count(capture) if capture.isOpened() and not isinstance(target, int) else None
+    if count:
+        yield from _numbered(read_frames(capture), name, "video", frame_rate(capture), count)
+        return
+    live = LiveFrames(target, capture=capture)
     try:
         yield from _numbered(iter(live), name, "stream", live.fps, None)
     finally:

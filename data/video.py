@@ -58,15 +58,18 @@ class LiveFrames:
     """The latest frame of a stream or camera: a thread reads all, so that a slow consumer does not fall behind.
 
     Iterating yields each time the newest frame not yet seen. A lost connection is opened again, `attempts` times in a
-    row with growing pauses from `pause` seconds; then, or after `close()`, the iteration ends.
+    row with growing pauses from `pause` seconds; then, or after `close()`, the iteration ends. `capture` is one that is
+    open already. Raises `UserError` when the first opening fails.
     """
 
-    def __init__(self, target: str | int, attempts: int = 5, pause: float = 0.5, opener: Callable = open_capture):
+    def __init__(
+        self, target: str | int, attempts: int = 5, pause: float = 0.5, opener: Callable = open_capture, capture=None
+    ):
         self._target, self._attempts, self._pause, self._opener = target, attempts, pause, opener
         self._ready = threading.Condition()
         self._frame: np.ndarray | None = None
         self._stopped = False
-        self._capture = opener(target)
+        self._capture = capture or opener(target)
         if not self._capture.isOpened():
             self._capture.release()
             kind = f"camera {target}" if isinstance(target, int) else str(target)
@@ -92,8 +95,17 @@ class LiveFrames:
         self._thread.join(timeout=15)
 
     def _read(self) -> None:
+        try:
+            self._read_until_stopped()
+        finally:  # whatever happened here, nobody shall wait for another frame
+            self._capture.release()
+            with self._ready:
+                self._stopped = True
+                self._ready.notify_all()
+
+    def _read_until_stopped(self) -> None:
         failures = 0
-        while not self._stopped and failures <= self._attempts:
+        while not self._stopped:
             good, image = self._capture.read()
             if good and image is not None:
                 failures = 0
@@ -102,15 +114,13 @@ class LiveFrames:
                     self._ready.notify_all()
                 continue
             failures += 1
+            if failures > self._attempts:
+                return
             self._capture.release()
             with self._ready:
                 self._ready.wait_for(lambda: self._stopped, timeout=self._pause * 2 ** (failures - 1))
-            if not self._stopped and failures <= self._attempts:
+            if not self._stopped:
                 self._capture = self._opener(self._target)
-        self._capture.release()
-        with self._ready:
-            self._stopped = True
-            self._ready.notify_all()
 
 
 class VideoWriter:

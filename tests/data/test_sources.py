@@ -1,0 +1,290 @@
+import functools
+import http.server
+import subprocess
+import sys
+import threading
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from data import sources
+from data.sources import open_source
+from data.video import DEFAULT_FPS, LiveFrames, VideoWriter, frame_rate, open_capture, read_frames
+from utils.errors import UserError
+from utils.images import write_image
+
+
+def grey(value, height=48, width=64):
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def write_video(path, count, fps=25.0, height=48, width=64):
+    with VideoWriter(path, fps) as writer:
+        for number in range(count):
+            writer.write(grey(20 + 10 * number, height, width))
+    return writer.path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three pictures, one video, things of no interest, and a folder below."""
+    root = tmp_path / "wörk folder"
+    for number, name in enumerate(("b.png", "a.JPG", "c.bmp")):
+        write_image(root / name, grey(50 * number))
+    write_video(root / "d film.mp4", 3)
+    (root / "notes.md").write_text("x")
+    write_image(root / "below" / "e.png", grey(9))
+    return root
+
+
+def names(frames):
+    return [frame.path.replace("\\", "/").rsplit("/", 1)[-1] for frame in frames]
+
+
+def test_one_picture(folder):
+    (frame,) = open_source(folder / "b.png")
+    assert frame.index is None and not frame.info.is_video and frame.info.size == (64, 48)
+    assert np.array_equal(frame.image, grey(0))
+    assert len(open_source(str(folder / "b.png"))) == 1
+
+
+def test_a_folder_with_pictures_and_videos(folder):
+    frames = list(open_source(folder))
+    assert names(frames) == ["a.JPG", "b.png", "c.bmp"] + ["d film.mp4"] * 3
+    assert [frame.index for frame in frames] == [None] * 3 + [0, 1, 2]
+    assert frames[-1].info.is_video and frames[-1].info.fps == 25 and frames[-1].info.size == (64, 48)
+
+
+@pytest.mark.parametrize(
+    "pattern, expected",
+    [("*.png", ["b.png"]), ("[ac].*", ["a.JPG", "c.bmp"]), ("**/*.png", ["b.png", "e.png"]), ("**", None)],
+)
+def test_patterns(folder, pattern, expected):
+    found = names(open_source(f"{folder}/{pattern}"))
+    assert found == expected if expected else len(found) == 7
+
+
+def test_a_name_with_pattern_characters_is_a_file_first(tmp_path):
+    write_image(tmp_path / "a[1].png", grey(1))
+    assert names(open_source(tmp_path / "a[1].png")) == ["a[1].png"]
+
+
+def test_a_list_file(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(folder / "below")
+    text = f"# pictures\n\n{folder.name}/b.png\n{folder / 'c.bmp'}\ne.png\n{folder.name}/*.mp4\nmissing.png\n"
+    (tmp_path / "list.txt").write_text(text, encoding="utf-8")
+    source = open_source(tmp_path / "list.txt")
+    assert names(source) == ["b.png", "c.bmp", "e.png"] + ["d film.mp4"] * 3
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "list.txt, line 7: missing.png" in error and "passed over" in error
+
+
+@pytest.mark.parametrize("content, message", [(b"", "is empty"), (b"no.png\n", "line 1: no.png"), (b"\xff\xfe\x00", "text file")])
+def test_wrong_list_files(tmp_path, content, message):
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        open_source(tmp_path / "list.txt")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("{}/bb.png", r"bb.png: no such file or folder; did you mean 'b.png'"),
+        ("{}/nowhere/x", "no such file or folder"),
+        ("{}/*.gif", "pattern finds no pictures"),
+        ("{}/*.md", "1 files, none of a known kind"),
+        ("rstp://host/x", "unknown kind of address 'rstp'; did you mean 'rts?p'"),
+    ],
+)
+def test_wrong_sources(folder, text, message):
+    with pytest.raises(UserError, match=message):
+        open_source(text.format(folder))
+
+
+def test_an_empty_folder(tmp_path):
+    with pytest.raises(UserError, match="this folder has no pictures or videos"):
+        open_source(tmp_path)
+
+
+def test_broken_files_in_a_folder_are_told_and_passed_over(folder, capfd):
+    (folder / "aa.jpg").write_text("I am text")
+    (folder / "cc.mp4").write_bytes(b"neither a video")
+    (folder / "zz.png").write_bytes(b"")
+    source = open_source(folder)
+    for _ in range(2):
+        assert names(source) == ["a.JPG", "b.png", "c.bmp"] + ["d film.mp4"] * 3
+        assert [name.rsplit("/")[-1] for name in source.skipped] == ["aa.jpg", "cc.mp4", "zz.png"]
+        lines = capfd.readouterr().err.splitlines()
+        assert len(lines) == 3 and all(line.endswith("; passed over") for line in lines)
+
+
+@pytest.mark.parametrize("name, data", [("x.jpg", b"text"), ("x.mp4", b"text"), ("x.mp4", b""), ("x.dat", b"?")])
+def test_a_single_broken_file_is_an_error(tmp_path, name, data, capfd):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(UserError, match=f"{name}: "):
+        list(open_source(tmp_path / name))
+    assert capfd.readouterr().err == ""
+
+
+def test_a_folder_of_broken_files_only(tmp_path, capfd):
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(UserError, match="none of its 2 pictures"):
+        list(open_source(tmp_path))
+
+
+@pytest.mark.parametrize("fps", [25.0, 29.97, 30000 / 1001, 12.5, 60.0])
+@pytest.mark.parametrize("size", [(48, 64), (49, 65)])
+def test_a_video_comes_out_as_it_went_in(tmp_path, fps, size):
+    path = write_video(tmp_path / "vidéo out.mp4", 13, fps, *size)
+    assert path.suffix == (".mp4" if size == (48, 64) else ".avi")
+    frames = list(open_source(path))
+    assert [frame.index for frame in frames] == list(range(13))
+    assert frames[0].info.size == (size[1], size[0]) and frames[0].info.frame_count == 13
+    assert abs(frames[0].info.fps - fps) < 0.01
+    for number, frame in enumerate(frames):
+        assert abs(frame.image.mean() - (20 + 10 * number)) < 5
+    again = write_video(tmp_path / "again.mp4", len(frames), frames[0].info.fps, *frames[0].image.shape[:2])
+    assert len(list(open_source(again))) == 13
+
+
+def test_the_frame_count_is_that_of_the_frames_not_of_the_container(tmp_path):
+    """A file whose end is cut away still claims all its frames in the header."""
+    path = write_video(tmp_path / "a.avi", 20, 25.0, 49, 65)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    frames = list(open_source(path))
+    assert 5 < len(frames) < 20
+    assert [frame.index for frame in frames] == list(range(len(frames)))
+
+
+def test_writer_scales_odd_ones_in_and_writes_nothing_without_frames(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4", float("nan")) as writer:
+        writer.write(grey(10))
+        writer.write(grey(20, 100, 200))
+    assert writer.fps == DEFAULT_FPS and writer.count == 2
+    assert [frame.image.shape for frame in open_source(writer.path)] == [(48, 64, 3)] * 2
+    VideoWriter(tmp_path / "none.mp4").close()
+    assert not (tmp_path / "none.mp4").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        VideoWriter(tmp_path / "file" / "a.mp4").write(grey(1))
+
+
+def test_writer_falls_back_to_avi(tmp_path, monkeypatch):
+    real = cv2.VideoWriter_fourcc
+    monkeypatch.setattr(cv2, "VideoWriter_fourcc", lambda *code: real(*("zzzz" if code == tuple("mp4v") else code)))
+    monkeypatch.setenv("OPENCV_LOG_LEVEL", "SILENT")
+    path = write_video(tmp_path / "a.mp4", 4, 23.976)
+    assert path.suffix == ".avi" and len(list(open_source(path))) == 4
+    assert abs(frame_rate(open_capture(str(path))) - 23.976) < 0.01
+
+
+class FakeCamera:
+    """Gives `batches[k]` frames at the k-th opening, then fails; opening number beyond them fails."""
+
+    def __init__(self, batches):
+        self.batches, self.openings, self.released = list(batches), 0, 0
+
+    def __call__(self, target):
+        self.openings += 1
+        count = self.batches.pop(0) if self.batches else None
+        camera = self
+
+        class Capture:
+            left = count or 0
+
+            def isOpened(self):
+                return count is not None
+
+            def read(self):
+                time.sleep(0.002)
+                if self.left == 0:
+                    return False, None
+                self.left -= 1
+                return True, grey(self.left % 256)
+
+            def get(self, _):
+                return 0.0
+
+            def release(self):
+                camera.released += 1
+
+        return Capture()
+
+
+def test_a_stream_is_opened_again_and_given_up_at_last():
+    camera = FakeCamera([5, 5, 0, 5])
+    live = LiveFrames("rtsp://x", attempts=3, pause=0.001, opener=camera)
+    frames = list(live)
+    assert 3 <= len(frames) <= 15
+    assert camera.openings == 4 + 3 and live.fps == DEFAULT_FPS  # three more that fail
+    assert frames[-1][0, 0, 0] == 0  # the very last frame is not lost
+
+
+def test_a_slow_consumer_gets_the_latest_frame():
+    live = LiveFrames(0, attempts=0, opener=FakeCamera([50]))
+    numbers = []
+    for image in live:
+        numbers.append(int(image[0, 0, 0]))
+        time.sleep(0.02)
+    assert 2 <= len(numbers) < 40 and numbers == sorted(numbers, reverse=True) and numbers[-1] == 0
+
+
+def test_closing_a_stream_ends_its_thread():
+    camera = FakeCamera([100000])
+    live = LiveFrames(0, opener=camera)
+    next(iter(live))
+    live.close()
+    assert not live._thread.is_alive() and camera.released == 1
+    assert len(list(live)) <= 1
+
+
+def test_a_stream_as_source(monkeypatch):
+    camera = FakeCamera([6])
+    monkeypatch.setattr(sources, "open_capture", camera)
+    monkeypatch.setattr(sources, "LiveFrames", functools.partial(LiveFrames, attempts=0, opener=camera))
+    frames = list(open_source("rtsp://camera/1"))
+    assert 1 <= len(frames) <= 6 and [frame.index for frame in frames] == list(range(len(frames)))
+    assert frames[0].info.kind == "stream" and frames[0].info.is_video and frames[0].path == "rtsp://camera/1"
+    assert camera.openings == 1  # many cameras serve one connection only
+
+
+def test_a_camera_that_is_not_there(capfd):
+    with pytest.raises(UserError, match="camera 97: cannot be opened"):
+        list(open_source("97"))
+
+
+def test_a_video_behind_http_is_read_to_its_end(tmp_path):
+    write_video(tmp_path / "a.mp4", 7)
+    handler = functools.partial(QuietHandler, directory=str(tmp_path))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        address = f"http://127.0.0.1:{server.server_port}"
+        frames = list(open_source(f"{address}/a.mp4"))
+        assert len(frames) == 7 and frames[0].info.kind == "video"
+        with pytest.raises(UserError, match="nothing.mp4: cannot be opened"):
+            list(open_source(f"{address}/nothing.mp4"))
+    finally:
+        server.shutdown()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+def test_reading_releases_the_video_when_the_reader_stops(folder):
+    camera = FakeCamera([5])
+    frames = read_frames(camera(0))
+    next(frames)
+    frames.close()
+    assert camera.released == 1
+
+
+def test_sources_need_no_torch():
+    code = "import sys, data.sources, data.video, utils.images, utils.letterbox, data.cache; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=sources.__file__.rsplit("data", 1)[0]).returncode == 0
