@@ -4,8 +4,11 @@ A checkpoint is a dict: `format`, `version`, `yaml` (the model's YAML as text), 
 `ema`, `optimizer`, `scheduler`, `epoch`, `best`, `random`, `options`, `hyperparameters`, `versions`.
 """
 
+import argparse
 import dataclasses
 import os
+import types
+import warnings
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -51,7 +54,8 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected a checkpoint such as {path / 'weights' / 'best.pt'}")
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of what it then refuses; one line is enough
             content = torch.load(file, map_location=device, weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
@@ -90,6 +94,6 @@ def to_plain(value):
             return kind(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return to_plain(dataclasses.asdict(value))
-    if hasattr(value, "__dict__") and type(value).__name__ == "Namespace":
+    if isinstance(value, (argparse.Namespace, types.SimpleNamespace)):
         return to_plain(vars(value))
     raise TypeError(f"a checkpoint holds plain data, got a {type(value).__name__}")

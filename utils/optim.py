@@ -167,4 +167,4 @@ class Stepper:
 
 
 def _between(start: float, end: float, share: float) -> float:
-    return start + (end - start) * share
+    return start * (1 - share) + end * share

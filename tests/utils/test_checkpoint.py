@@ -1,0 +1,117 @@
+"""Checkpoints: plain data there and back, whole or not at all, and nothing of a file is run."""
+
+import os
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from utils.checkpoint import ForeignCheckpoint, load_checkpoint, save_checkpoint, to_plain
+from utils.errors import UserError
+from utils.hyperparameters import Hyperparameters
+
+
+def test_round_trip_of_what_training_keeps(tmp_path):
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model(torch.rand(4, 3)).sum().backward()
+    optimizer.step()
+    content = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "best": np.float64(0.5),
+        "epoch": np.int64(3),
+        "names": ("a", "b"),
+        "options": SimpleNamespace(project=Path("runs") / "träin", freeze=[1]),
+        "hyperparameters": Hyperparameters(),
+        "curve": np.arange(3),
+        "device": torch.device("cpu"),
+    }
+    path = save_checkpoint(tmp_path / "a folder" / "läst.pt", content)
+    back = load_checkpoint(path)
+    assert back["format"] == "graftdet" and back["version"] == 1
+    assert (back["best"], back["epoch"], back["names"], back["curve"]) == (0.5, 3, ("a", "b"), [0, 1, 2])
+    assert back["options"]["freeze"] == [1] and isinstance(back["options"]["project"], str)
+    assert back["hyperparameters"]["lr0"] == 0.01 and back["device"] == "cpu"
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(back["model"][name], tensor)
+    torch.optim.SGD(model.parameters(), lr=1).load_state_dict(back["optimizer"])
+    torch.load(path, weights_only=True)  # torch itself agrees that it is plain
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = save_checkpoint(tmp_path / "last.pt", {"epoch": 1})
+
+    def torn(content, file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", torn)
+    with pytest.raises(UserError, match="No space left"):
+        save_checkpoint(path, {"epoch": 2})
+    monkeypatch.undo()
+    assert load_checkpoint(path)["epoch"] == 1
+    assert os.listdir(tmp_path) == ["last.pt"]
+
+
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, (os.environ["EVIL_FOLDER"],)
+
+
+@pytest.mark.parametrize("how", ["pickle", "torch", "zip with a class"])
+def test_nothing_in_a_file_is_run(tmp_path, monkeypatch, how):
+    evidence = tmp_path / "evidence"
+    monkeypatch.setenv("EVIL_FOLDER", str(evidence))
+    path = tmp_path / "evil.pt"
+    if how == "pickle":
+        path.write_bytes(pickle.dumps(Evil()))
+    else:
+        torch.save({"format": "graftdet", "version": 1, "x": Evil()}, path, _use_new_zipfile_serialization=how != "torch")
+    with pytest.raises(ForeignCheckpoint) as error:
+        load_checkpoint(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+    assert not evidence.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "no such file"),
+        (b"", "not a checkpoint"),
+        (b"\x00\x01 weights", "not a checkpoint"),
+        (b"PK\x03\x04 torn", "not a checkpoint"),
+        ("folder", "is a folder"),
+        ({"model": {}}, "does not say 'graftdet'"),
+        ([1, 2], "does not say 'graftdet'"),
+        ({"format": "graftdet", "version": 99}, "newer version"),
+    ],
+)
+def test_wrong_files_are_told_in_one_line(tmp_path, content, told):
+    path = tmp_path / "x.pt"
+    if content == "folder":
+        path.mkdir()
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(UserError) as error:
+        load_checkpoint(path)
+    assert told in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_every_cut_of_a_file_is_told(tmp_path):
+    whole = save_checkpoint(tmp_path / "whole.pt", {"model": {"w": torch.rand(50)}}).read_bytes()
+    for share in (0.1, 0.3, 0.5, 0.7, 0.9, 0.99):
+        path = tmp_path / "torn.pt"
+        path.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(UserError):
+            load_checkpoint(path)
+
+
+def test_what_is_not_plain_is_refused():
+    with pytest.raises(TypeError, match="plain data"):
+        to_plain({"x": object()})
