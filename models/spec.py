@@ -122,7 +122,7 @@ class ModelSpec:
 
     def with_anchors(self, count: int) -> "ModelSpec":
         """The same model with `count` anchors a level, their sizes to be found from the data."""
-        values = {**parse_yaml(self.text, self.where), "anchors": count}
+        values = {**parse_model_yaml(self.text, self.where), "anchors": count}
         return ModelSpec.from_dict(values, self.where, yaml.safe_dump(values, sort_keys=False, default_flow_style=None))
 
     def resolve(self, value):
