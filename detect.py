@@ -18,7 +18,7 @@ from utils import cli
 from utils.detection_files import OutputNames, picture_path, write_crops, write_csv, write_json, write_labels
 from utils.images import write_image
 from utils.options import fraction, picture_size
-from utils.runs import new_run_folder
+from utils.run_folder import new_run_folder
 
 
 def main(argv=None):

@@ -23,7 +23,8 @@ from utils.evaluate import evaluate
 from utils.hyperparameters import load_hyperparameters
 from utils.optim import OPTIMIZERS, Schedule, Stepper, make_optimizer
 from utils.report import Progress
-from utils.runs import Run, absolute, new_run_folder, resolve_options
+from utils.run_folder import new_run_folder
+from utils.runs import Run, absolute, resolve_options
 from utils.trainer import (
     EarlyStopping, RunState, fastest_layout, freeze_rows, mixed_precision, picture_weights, seed_everything, train_one_epoch,
 )  # fmt: skip

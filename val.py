@@ -18,7 +18,7 @@ from utils.errors import UserError
 from utils.evaluate import evaluate, print_table
 from utils.images import write_atomically
 from utils.options import fraction, picture_size
-from utils.runs import new_run_folder
+from utils.run_folder import new_run_folder
 
 
 def main(argv=None):

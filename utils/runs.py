@@ -1,7 +1,6 @@
-"""Folders of runs: `runs/train/exp`, `exp2`, `exp3` ..., what is written there, and the way back into one."""
+"""What is written into a run's folder, and the way back into one."""
 
 import argparse
-import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,27 +13,6 @@ from .errors import UserError
 from .evaluate import Evaluation, print_table
 from .report import ResultsTable, epoch_line, results_row, save_config, versions
 from .trainer import EpochResult, RunState, fitness
-
-
-def new_run_folder(project: str | Path, name: str = "exp", exist_ok: bool = False) -> Path:
-    """Make and return PROJECT/NAME; a name that exists gets a number from 2 on, unless `exist_ok`.
-
-    Two runs that start together get different folders. Raises `UserError` when it cannot be made.
-    """
-    project = Path(project)
-    if not name or Path(name).is_absolute() or ".." in Path(name).parts:
-        raise UserError(f"--name '{name}': expected the name of a folder below --project")
-    for number in itertools.count(1):
-        folder = project / (name if number == 1 else f"{name}{number}")
-        try:
-            folder.mkdir(parents=True, exist_ok=exist_ok)
-            return folder
-        except FileExistsError:
-            if exist_ok:
-                raise UserError(f"{folder}: is a file, expected a folder to write into") from None
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another --project") from None
-    raise AssertionError("the numbers never end")
 
 
 def find_checkpoint(resume: str | Path, project: str | Path) -> Path:

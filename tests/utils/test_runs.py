@@ -7,7 +7,8 @@ import pytest
 from utils import cli
 from utils.checkpoint import save_checkpoint
 from utils.errors import UserError
-from utils.runs import find_checkpoint, new_run_folder, resolve_options
+from utils.run_folder import new_run_folder
+from utils.runs import find_checkpoint, resolve_options
 
 
 def test_names_that_exist_get_a_number(tmp_path):

@@ -1,0 +1,27 @@
+"""Where a run writes: `runs/train/exp`, `exp2`, `exp3` ... No torch."""
+
+import itertools
+from pathlib import Path
+
+from .errors import UserError
+
+
+def new_run_folder(project: str | Path, name: str = "exp", exist_ok: bool = False) -> Path:
+    """Make and return PROJECT/NAME; a name that exists gets a number from 2 on, unless `exist_ok`.
+
+    Two runs that start together get different folders. Raises `UserError` when it cannot be made.
+    """
+    project = Path(project)
+    if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise UserError(f"--name '{name}': expected the name of a folder below --project")
+    for number in itertools.count(1):
+        folder = project / (name if number == 1 else f"{name}{number}")
+        try:
+            folder.mkdir(parents=True, exist_ok=exist_ok)
+            return folder
+        except FileExistsError:
+            if exist_ok:
+                raise UserError(f"{folder}: is a file, expected a folder to write into") from None
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another --project") from None
+    raise AssertionError("the numbers never end")
