@@ -66,6 +66,7 @@ class BatchSampler:
         count = len(self.dataset)
         if self.weights is not None:
             weights = np.asarray(self.weights, dtype=np.float64)
+            weights = weights if weights.sum() > 0 else np.ones(count)  # all classes learned perfectly
             return rng.choice(count, count, p=weights / weights.sum())
         return rng.permutation(count) if self.shuffle else np.arange(count)
 
