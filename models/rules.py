@@ -1,27 +1,20 @@
 """How a row's args become constructor arguments, derived from the signature of the block.
 
-- A first argument called c1, inp, in_channels ... gets the width that comes in (a list of widths where the row joins
-  several maps).
-- A second one called c2, oup, out_channels ... is the row's first arg, scaled by the width multiple.
+- The argument called c1, inp, in_channels, dim ... gets the width that comes in (a list of widths where the row joins
+  several maps); `models.signatures` knows the names.
+- The one called c2, oup, out_channels ... is an arg of the row, scaled by the width multiple.
 - An argument called n gets the row's number; every other block is stacked that many times.
 - Without an output width the width stays, or is what the block makes of it: each row is probed after it is built.
-- A registration with width_out="name" says that this argument, where it is given, is the output width instead.
+- A registration may say it all: `width_in="name"`, `width_out="name"` (that argument, where it is given, is the output
+  width instead), `rule="stack"` (n is no number of the row), `rule="plain"` (nothing is filled in).
 """
 
-import inspect
 import math
 from dataclasses import dataclass, field
 
 from utils.errors import UserError, did_you_mean
 
-WIDTH_IN = ("c1", "cin", "c_in", "ch_in", "inp", "in_channels", "in_channel", "in_chs", "in_ch", "in_c", "in_planes",
-            "inplanes", "in_dim", "in_features", "input_channels", "inchannels", "nin", "dim", "channels", "channel",
-            "num_channels", "num_features", "planes_in")  # fmt: skip
-WIDTH_OUT = ("c2", "cout", "c_out", "ch_out", "oup", "out_channels", "out_channel", "out_chs", "out_ch", "out_c",
-             "out_planes", "outplanes", "out_dim", "out_features", "output_channels", "outchannels", "nout",
-             "planes_out")  # fmt: skip
-STRIDE = ("s", "stride", "strides")
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+from .signatures import STRIDE, Signature, plain_name, read_signature
 
 
 @dataclass
@@ -51,7 +44,8 @@ def make_recipe(block: type, options: dict, args: list, kwargs: dict, widths_in,
     """Return the `Recipe` of a row.
 
     Args:
-        block: the class of the row's word; `options` are those of its registration.
+        block: the class of the row's word; `options` are those of its registration, `defaults` among them values of
+            arguments that the row may leave out.
         args, kwargs: the row's own, words resolved.
         widths_in: the width that comes in, or a list of them where the row joins maps.
         number: the row's number, depth multiple applied.
@@ -61,32 +55,46 @@ def make_recipe(block: type, options: dict, args: list, kwargs: dict, widths_in,
     args, kwargs = list(args), dict(kwargs)
     if block.__name__ == "BatchNorm2d" and block.__module__.startswith("torch.nn"):
         args = args[1:]  # published rows may repeat the unscaled width here; the real one is known
-    names = _parameter_names(block)
-    if names is None:  # *args: nothing can be derived
-        return Recipe(args, kwargs, number, None, args, kwargs)
-    injected, width = {}, None
-    takes_width_in = bool(names) and names[0] in WIDTH_IN
-    if takes_width_in:
-        injected[names[0]] = widths_in
-    elif "num_channels" in names:  # nn.GroupNorm(num_groups, num_channels)
-        injected["num_channels"] = widths_in
-    takes_number = "n" in names and options.get("rule") != "stack"
+    signature = read_signature(block, options)
+    injected = {}
+    takes_number = "n" in signature.named and options.get("rule") not in ("stack", "plain")
     if takes_number:
         injected["n"] = number
-    bound = _bind(block, names, injected, args, kwargs)
-    out = names[1] if takes_width_in and len(names) > 1 and names[1] in WIDTH_OUT else None
-    for name in (out, options.get("width_out")):  # the latter, where given, is what the block puts out
+    width_in = signature.width_in if _is_filled_in(signature, args, kwargs, takes_number) else None
+    if width_in is not None:
+        injected[width_in] = widths_in
+    bound, extra = _bind(signature, injected, args, kwargs)
+    width = None
+    for name in (signature.width_out if width_in else None, options.get("width_out")):  # the latter, where given, wins
         if bound.get(name) is not None:
             width = bound[name] = scale_width(_whole_width(bound[name], name), width_multiple)
-    recipe = Recipe(*_split(block, bound), 1 if takes_number else number, width, names[0] if takes_width_in else None)
+            expansion = getattr(block, "expansion", 1)
+            if plain_name(name) == "planes" and isinstance(expansion, int):
+                width *= expansion  # residual blocks of torchvision's kind: planes are the inner width
+    if signature.guessed:
+        width = None  # no name promised that this is the output width
+    recipe = Recipe(*signature.call(bound, extra), 1 if takes_number else number, width, width_in)
     if recipe.repeats > 1:
         again = dict(bound)
-        if width is not None:
-            again[names[0]] = width
-        if takes_width_in:
-            again.update({name: 1 for name in STRIDE if name in again})
-        recipe.repeat_args, recipe.repeat_kwargs = _split(block, again)
+        if width is not None and width_in is not None:
+            again[width_in] = width
+        if width_in is not None:
+            again.update({name: 1 for name in STRIDE if name in again or _strides_by_default(signature, name)})
+        recipe.repeat_args, recipe.repeat_kwargs = signature.call(again, extra)
     return recipe
+
+
+def _is_filled_in(signature: Signature, args, kwargs, takes_number) -> bool:
+    """Whether the row leaves the input width to the parser. Only where a place and no name makes it the width can a row
+    that gives all arguments mean otherwise."""
+    if not signature.guessed:
+        return signature.width_in is not None
+    return signature.width_in not in kwargs and (signature.open_positional or len(args) < len(signature.named) - takes_number)
+
+
+def _strides_by_default(signature: Signature, name: str) -> bool:
+    parameter = signature.named.get(name)
+    return parameter is not None and isinstance(parameter.default, int) and parameter.default > 1
 
 
 def _whole_width(value, name):
@@ -95,40 +103,25 @@ def _whole_width(value, name):
     return value
 
 
-def _parameter_names(block: type) -> list[str] | None:
-    """The constructor's argument names after self; None when it takes *args."""
-    parameters = list(inspect.signature(block).parameters.values())
-    if any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
-        return None
-    return [p.name for p in parameters if p.kind in _POSITIONAL or p.kind is inspect.Parameter.KEYWORD_ONLY]
-
-
-def _bind(block, names, injected, args, kwargs) -> dict:
-    """Name every argument, as Python would, with the injected ones left out of the row's counting."""
-    free = [name for name in names if name not in injected]
+def _bind(signature: Signature, injected, args, kwargs) -> tuple[dict, list]:
+    """Name every argument, as Python would, with the injected ones left out of the row's counting; and those that only
+    `*args` takes."""
+    free = [name for name in signature.named if name not in injected]
     listed = f"({', '.join(free)})" if free else "none"
-    if len(args) > len(free):
+    extra = args[len(free) :]
+    if extra and not signature.open_positional:
         raise UserError(f"takes at most {len(free)} arguments {listed}, got {len(args)}: {list(args)}")
     bound = dict(injected)
     bound.update(zip(free, args, strict=False))
-    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(block).parameters.values())
     for name, value in kwargs.items():
         if name in injected:
             raise UserError(f"argument '{name}' is filled in by the parser; leave it out")
         if name in bound:
             raise UserError(f"argument '{name}' is given twice")
-        if name not in free and not open_ended:
+        if name not in free and not signature.open_keywords:
             raise UserError(f"has no argument '{name}'{did_you_mean(name, free) or f'; it takes {listed}'}")
         bound[name] = value
-    for parameter in inspect.signature(block).parameters.values():
-        required = parameter.default is inspect.Parameter.empty and parameter.name in names
-        if required and parameter.name not in bound:
-            raise UserError(f"argument '{parameter.name}' is missing; it takes {listed}")
-    return bound
-
-
-def _split(block, bound: dict) -> tuple[list, dict]:
-    """Positional-only arguments as a list, the rest by name."""
-    kinds = {name: p.kind for name, p in inspect.signature(block).parameters.items()}
-    first = [value for name, value in bound.items() if kinds.get(name) is inspect.Parameter.POSITIONAL_ONLY]
-    return first, {k: v for k, v in bound.items() if kinds.get(k) is not inspect.Parameter.POSITIONAL_ONLY}
+    missing = [name for name in signature.required if name not in bound]
+    if missing:
+        raise UserError(f"argument '{missing[0]}' is missing; it takes {listed}")
+    return bound, extra
