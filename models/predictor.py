@@ -106,9 +106,12 @@ class Predictor:
             pictures = np.stack([to_chw(fitted[index][0]) for index in group])
             boxes, scores = run(pictures.astype(np.float32) / 255 if augment else pictures)
             for row, index in enumerate(group):
-                found = select_detections(boxes[row], scores[row], conf, iou, max_det, agnostic=agnostic, classes=wanted)
                 image, path = loaded[index]
                 _, gain, pad = fitted[index]
+                inside = _reach_into(boxes[row], gain, pad, image.shape)
+                found = select_detections(
+                    boxes[row][inside], scores[row][inside], conf, iou, max_det, agnostic=agnostic, classes=wanted
+                )
                 found = unletterbox(found, gain, pad, image.shape[:2])
                 results[index] = Detections(
                     found[:, :4].astype(np.float32), found[:, 4].astype(np.float32), found[:, 5].astype(np.int64),
@@ -184,6 +187,13 @@ def _load(image) -> tuple[np.ndarray, Path | None]:
     if image.shape[2] not in (3, 4):
         raise UserError(f"expected a picture (H, W, 3) uint8 BGR, got {image.shape}")
     return image[..., :3], None
+
+
+def _reach_into(boxes, gain: float, pad: tuple[float, float], shape: tuple[int, ...]):
+    """(N,) bool: which boxes (N, 4) xyxy in pixels of the letterboxed picture are not in its border alone."""
+    left, top = pad
+    right, bottom = left + shape[1] * gain, top + shape[0] * gain
+    return (boxes[:, 2] > left) & (boxes[:, 3] > top) & (boxes[:, 0] < right) & (boxes[:, 1] < bottom)
 
 
 def _groups(shapes: list[tuple], batch_size: int) -> list[list[int]]:

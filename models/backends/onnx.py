@@ -2,6 +2,7 @@
 w, h in pixels, objectness, class probabilities. Running a file needs onnxruntime and NumPy, no torch."""
 
 import ast
+import io
 import json
 import warnings
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.errors import UserError
+from utils.images import write_atomically
 
 from ..predictor import Predictor
 from . import BACKENDS, Backend, ExportOptions
@@ -34,24 +36,19 @@ def export(model, path: str | Path, options: ExportOptions) -> Path:
     if options.batch < 1 or any(side < stride or side % stride for side in options.size):
         raise UserError(f"size {options.size}, batch {options.batch}: expected multiples of {stride} (the largest stride), batch 1 or more")
     axes = {"images": {0: "batch", 2: "height", 3: "width"}, "output0": {0: "batch", 1: "rows"}}
-    part = path.with_name(path.name + ".part")
+    written = io.BytesIO()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():  # that this exporter is the older one; that shapes are traced
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                rows_module(model), (torch.zeros(options.batch, model.channels, *options.size),), str(part),
+                rows_module(model), (torch.zeros(options.batch, model.channels, *options.size),), written,
                 opset_version=options.opset, dynamo=False, input_names=["images"], output_names=["output0"],
                 dynamic_axes=axes if options.dynamic else None,
             )  # fmt: skip
-        _finish(part, model, options, stride)
-        part.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+        data = _finish(written.getvalue(), model, options, stride)
     except Exception as error:  # torch's exporter raises many kinds for a block that it cannot trace
         raise UserError(f"{path}: the model cannot be exported: {_first_line(error)}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    write_atomically(path, data)
     return path
 
 
@@ -72,11 +69,11 @@ def rows_module(model):
     return Rows().eval()
 
 
-def _finish(path: Path, model, options: ExportOptions, stride: int) -> None:
-    """Check the written graph, name its output's axes and add what a reader must know."""
+def _finish(data: bytes, model, options: ExportOptions, stride: int) -> bytes:
+    """Check the graph, name its output's axes and add what a reader must know; the file's bytes."""
     import onnx
 
-    graph = onnx.load(str(path))
+    graph = onnx.load_model_from_string(data)
     onnx.checker.check_model(graph)
     batch, rows, columns = graph.graph.output[0].type.tensor_type.shape.dim
     columns.dim_value = 5 + model.nc
@@ -91,7 +88,7 @@ def _finish(path: Path, model, options: ExportOptions, stride: int) -> None:
         "made_by": "graftdet",
     }
     onnx.helper.set_model_props(graph, {key: _text(value) for key, value in metadata.items()})
-    onnx.save(graph, str(path))
+    return graph.SerializeToString()
 
 
 def _text(value) -> str:

@@ -1,0 +1,61 @@
+"""What several test files need: real pictures where they are, and a tiny detector in a file."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+TINY_YAML = """
+nc: 3
+anchors:
+  - [10,13, 16,30, 33,23]
+  - [30,61, 62,45, 59,119]
+backbone:
+  - [-1, 1, Conv, [8, 6, 2, 2]]
+  - [-1, 1, Conv, [16, 3, 2]]
+  - [-1, 1, C3, [16]]
+  - [-1, 1, Conv, [16, 3, 2]]
+  - [-1, 1, Conv, [24, 3, 2]]
+head:
+  - [-1, 1, nn.Upsample, [None, 2, 'nearest']]
+  - [[-1, 3], 1, Concat, [1]]
+  - [-1, 1, C3, [16, False]]
+  - [[7, 4], 1, Detect, [nc, anchors]]
+"""
+
+
+@pytest.fixture(scope="session")
+def datasets_dir():
+    """The folder of real data sets; the test is skipped where it is not there."""
+    folder = Path(os.environ.get("DATASETS_DIR", "datasets"))
+    if not (folder / "coco_tiny").is_dir():
+        pytest.skip(f"no real pictures: {folder / 'coco_tiny'} is not there (set DATASETS_DIR)")
+    return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def tiny_yaml():
+    """The YAML text of a detector of 3 classes, strides 8 and 16, a few thousand parameters."""
+    return TINY_YAML
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory):
+    """A checkpoint of that detector with random weights which detects something everywhere."""
+    import torch
+
+    from models import ModelSpec, build_model
+    from utils.checkpoint import save_checkpoint
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = build_model(ModelSpec.from_text(TINY_YAML, "tiny.yaml"))
+        with torch.no_grad():
+            for _ in range(60):  # batch statistics, so that signals reach the head
+                model.train().raw_outputs(torch.rand(2, 3, 1, 1).expand(2, 3, 64, 64) * torch.rand(2, 1, 64, 64))
+            for conv in model.head.m:
+                conv.weight *= 60
+                conv.bias.view(3, 8)[:, 4:] = 0
+    names = ["circle", "square", "triangle"]
+    content = {"yaml": TINY_YAML, "names": names, "nc": 3, "model": model.state_dict(), "options": {"img": 64}}
+    return save_checkpoint(tmp_path_factory.mktemp("weights") / "tiny näme.pt", content)

@@ -1,0 +1,231 @@
+"""detect.py: what it writes for pictures and videos, and how it ends on wrong input."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import detect
+from data.video import VideoWriter, open_capture
+from models.backends import BACKENDS, ExportOptions
+from models.weights import build_from, load_weights
+from utils import cli
+from utils.detection_files import OutputNames, safe_name, write_crops, write_labels
+from utils.images import read_image, write_image
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def noise(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder with two good pictures, one broken, one text."""
+    folder = tmp_path / "my pictürés"
+    write_image(folder / "a b.png", noise(64, 96))
+    write_image(folder / "ç.jpg", noise(80, 60, 1))
+    (folder / "broken.jpg").write_bytes((folder / "ç.jpg").read_bytes()[:300])
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+def run(weights, source, tmp_path, *more):
+    weights = weights if isinstance(weights, list) else [weights]
+    argv = ["--weights", *weights, "--source", source, "--project", tmp_path / "runs", "--device", "cpu", "--conf", 0.3]
+    detect.main([str(word) for word in [*argv, "--iou", 0.3, *more]])
+    return sorted((tmp_path / "runs").iterdir(), key=lambda p: p.stat().st_mtime_ns)[-1]
+
+
+def test_everything_about_a_folder(tiny_weights, pictures, tmp_path, capsys):
+    folder = run(tiny_weights, pictures, tmp_path, "--save-txt", "--save-conf", "--save-json", "--save-csv", "--save-crop")
+    said = capsys.readouterr()
+    assert "broken.jpg" in said.err and "passed over" in said.err and said.err.count("\n") == 1
+    assert {path.name for path in folder.iterdir()} == {
+        "a b.png", "ç.jpg", "labels", "crops", "detections.json", "detections.csv"
+    }  # fmt: skip
+    records = json.loads((folder / "detections.json").read_text(encoding="utf-8"))
+    assert [(Path(r["source"]).name, r["width"], r["height"]) for r in records] == [("a b.png", 96, 64), ("ç.jpg", 60, 80)]
+    found = records[0]["detections"]
+    assert found and found == sorted(found, key=lambda d: -d["score"])
+    lines = [line.split() for line in (folder / "labels" / "a b.txt").read_text().splitlines()]
+    assert len(lines) == len(found)
+    for line, one in zip(lines, found):
+        x1, y1, x2, y2 = one["box"]
+        expected = [(x1 + x2) / 2 / 96, (y1 + y2) / 2 / 64, (x2 - x1) / 96, (y2 - y1) / 64, one["score"]]
+        assert int(line[0]) == one["label"]
+        np.testing.assert_allclose([float(v) for v in line[1:]], expected, atol=1e-5)
+    rows = list(csv.DictReader(open(folder / "detections.csv", newline="", encoding="utf-8")))
+    assert len(rows) == sum(len(r["detections"]) for r in records) and rows[0]["class"] == found[0]["name"]
+    assert len(list((folder / "crops").rglob("*.jpg"))) == len(rows)
+    assert (read_image(folder / "a b.png") != read_image(pictures / "a b.png")).any()
+    assert f"2 pictures, {len(rows)} detections" in said.out and "a b.png: " in said.out
+
+
+def test_options(tiny_weights, pictures, tmp_path):
+    def records(*more):
+        folder = run(tiny_weights, pictures / "a b.png", tmp_path, "--save-json", *more)
+        return json.loads((folder / "detections.json").read_text())[0]["detections"], folder
+
+    every, _ = records()
+    some = every[0]["name"]
+    only, _ = records("--classes", some)
+    assert only and {one["name"] for one in only} == {some}
+    assert len(records("--max-det", "1")[0]) == 1
+    assert records("--conf", "0.99")[0] == []
+    assert len(records("--agnostic")[0]) <= len(every)
+    assert records("--augment")[0] != every
+    assert records("--img", "128")[0] != every
+    assert len(records("--batch-size", "4", "--half")[0]) == len(every)
+    _, folder = records("--no-save", "--name", "named")
+    assert folder.name == "named" and [path.name for path in folder.iterdir()] == ["detections.json"]
+    names = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert names[:3] == ["exp", "exp2", "exp3"]
+    before = len(names)
+    records("--exist-ok")
+    assert len(list((tmp_path / "runs").iterdir())) == before
+
+
+@pytest.mark.parametrize(("fps", "size", "frames"), [(25, (64, 48), 7), (12.5, (65, 47), 5)])
+def test_a_video_keeps_frames_rate_and_size(tiny_weights, tmp_path, fps, size, frames):
+    with VideoWriter(tmp_path / "clip", fps) as writer:
+        for index in range(frames):
+            writer.write(noise(size[1], size[0], index))
+    source = writer.path
+    folder = run(tiny_weights, source, tmp_path, "--save-txt", "--save-csv", "--batch-size", "3")
+    (written,) = [path for path in folder.iterdir() if path.suffix in (".mp4", ".avi")]
+    capture = open_capture(str(written))
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(fps, rel=0.01)
+    assert (capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)) == size
+    count = 0
+    while capture.read()[0]:
+        count += 1
+    assert count == frames
+    assert {path.name for path in (folder / "labels").iterdir()} <= {f"clip_{i + 1}.txt" for i in range(frames)}
+    rows = list(csv.DictReader(open(folder / "detections.csv", newline="")))
+    assert {row["frame"] for row in rows} <= {str(i) for i in range(frames)}
+
+
+def test_onnx_and_ensembles(tiny_weights, pictures, tmp_path):
+    model = build_from(load_weights(tiny_weights))
+    path = BACKENDS["onnx"].export(model, tmp_path / "m.onnx", ExportOptions((64, 64), dynamic=True))
+    by_file = []
+    for weights in (tiny_weights, path, [tiny_weights, path]):
+        folder = run(weights, pictures / "a b.png", tmp_path, "--save-json", "--img", "64")
+        by_file.append(json.loads((folder / "detections.json").read_text())[0]["detections"])
+    assert len(by_file[0]) == len(by_file[1]) == len(by_file[2])
+    for a, b in zip(by_file[0], by_file[1]):
+        assert a["label"] == b["label"] and a["box"] == pytest.approx(b["box"], abs=0.05)
+
+
+def test_view_without_a_display_says_so_and_goes_on(tiny_weights, pictures, tmp_path, capsys, monkeypatch):
+    def no_display(*_):
+        raise cv2.error("no display")
+
+    monkeypatch.setattr(cv2, "imshow", no_display)
+    folder = run(tiny_weights, pictures, tmp_path, "--view")
+    assert capsys.readouterr().err.count("--view") == 1 and (folder / "a b.png").exists()
+
+
+def test_view_ends_with_q(tiny_weights, pictures, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(cv2, "imshow", lambda title, image: shown.append(image.shape))
+    monkeypatch.setattr(cv2, "waitKey", lambda delay: ord("q"))
+    run(tiny_weights, pictures, tmp_path, "--view")
+    assert shown == [(64, 96, 3)]
+
+
+class Runs:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+def test_wrong_input_ends_in_one_line(tiny_weights, pictures, tmp_path, capfd):
+    (tmp_path / "text.jpg").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "only text").mkdir()
+    (tmp_path / "only text" / "a.txt").write_text("hello")
+    (tmp_path / "torn.mp4").write_bytes(b"\x00\x00\x00\x18ftypmp42" + bytes(100))
+    (tmp_path / "torn.pt").write_bytes(tiny_weights.read_bytes()[:5000])
+    (tmp_path / "text.onnx").write_text("hello")
+    torch.save({"model": Runs()}, tmp_path / "bad.pt")
+    torch.save({"layer.weight": torch.zeros(2)}, tmp_path / "foreign.pt")
+    good = ["--weights", tiny_weights, "--source", pictures]
+    table = [
+        (["--weights", tmp_path / "missing.pt", "--source", pictures], "missing.pt"),
+        (["--weights", tmp_path / "torn.pt", "--source", pictures], "torn"),
+        (["--weights", tmp_path / "bad.pt", "--source", pictures], "refused"),
+        (["--weights", tmp_path / "foreign.pt", "--source", pictures], "--cfg"),
+        (["--weights", tmp_path / "text.onnx", "--source", pictures], "text.onnx"),
+        (["--weights", tiny_weights, "--source", tmp_path / "nothing.jpg"], "nothing.jpg"),
+        (["--weights", tiny_weights, "--source", tmp_path / "text.jpg"], "text.jpg"),
+        (["--weights", tiny_weights, "--source", tmp_path / "empty"], "no pictures"),
+        (["--weights", tiny_weights, "--source", tmp_path / "only text"], "no pictures"),
+        (["--weights", tiny_weights, "--source", tmp_path / "torn.mp4"], "torn.mp4"),
+        (["--weights", tiny_weights], "--source"),
+        ([*good, "--clases", "circle"], "did you mean '--classes'"),
+        ([*good, "--classes", "cirle"], "did you mean 'circle'"),
+        ([*good, "--conf", "high"], "from 0 to 1"),
+        ([*good, "--img", "0"], "--img"),
+        ([*good, "--img", "1", "2", "3"], "--img"),
+        ([*good, "--name", "../up"], "--name"),
+        ([*good, "--device", "tpu"], "tpu"),
+    ]
+    for argv, message in table:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.run(lambda argv=argv: detect.main([str(w) for w in [*argv, "--project", tmp_path / "runs"]]))
+        said = capfd.readouterr()
+        assert ended.value.code == 2 and said.err.count("\n") == 1 and message in said.err, (argv, said.err)
+        assert "executed" not in said.out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_without_weights_the_newest_run_is_taken(tiny_weights, pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        cli.run(lambda: detect.main(["--source", str(pictures)]))
+    assert "--weights" in capsys.readouterr().err
+    best = tmp_path / "runs" / "train" / "exp" / "weights" / "best.pt"
+    best.parent.mkdir(parents=True)
+    best.write_bytes(tiny_weights.read_bytes())
+    detect.main(["--source", str(pictures), "--device", "cpu"])
+    assert str(Path("runs/train/exp/weights/best.pt")) in capsys.readouterr().out
+    assert (tmp_path / "runs" / "detect" / "exp" / "a b.png").is_file()
+
+
+def test_names_of_outputs_are_unique_and_safe():
+    name = OutputNames()
+    assert [name(p) for p in ("x/a.jpg", "y/a.png", "y/A.bmp", "x/a.jpg", "camera 0")] == ["a", "a_2", "A_3", "a", "camera 0"]
+    assert name("rtsp://host:554/live?x=1") == "host_554_live_x=1"
+    assert safe_name('a<b>:"/\\|?*') == "a_b_" and safe_name("..") == "_" and safe_name("traffic light") == "traffic light"
+
+
+def test_labels_and_crops(tmp_path):
+    write_labels(tmp_path / "l" / "a.txt", [[10, 20, 30, 60]], [2], [0.5], (100, 200))
+    assert (tmp_path / "l" / "a.txt").read_text() == "2 0.100000 0.400000 0.100000 0.400000\n"
+    image = noise(40, 50)
+    boxes = [[5.4, 6.6, 20.2, 30.0], [45, 35, 60, 60], [10, 10, 10, 20]]
+    assert write_crops(tmp_path / "crops", "p", image, boxes, ["a/b", "a/b", "c"]) == 2
+    assert read_image(tmp_path / "crops" / "a_b" / "p.jpg").shape == (24, 16, 3)
+    assert read_image(tmp_path / "crops" / "a_b" / "p_2.jpg").shape == (5, 5, 3)
+
+
+def test_an_onnx_file_is_run_without_torch(tiny_weights, pictures, tmp_path):
+    """The whole script, in a process where torch cannot be imported."""
+    model = build_from(load_weights(tiny_weights))
+    BACKENDS["onnx"].export(model, tmp_path / "m.onnx", ExportOptions((64, 64)))
+    code = "import sys; sys.modules['torch'] = None; import detect; from utils import cli; cli.run(detect.main)"
+    command = [sys.executable, "-c", code, "--weights", "m.onnx", "--source", str(pictures), "--save-csv"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "runs" / "detect" / "exp" / "detections.csv").is_file()

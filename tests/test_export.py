@@ -1,0 +1,103 @@
+"""export.py: a checked file beside the weights or where asked, and how it ends on wrong input."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+import export
+from models import load_model
+from models.backends import ExportOptions
+from utils import cli
+from utils.checkpoint import load_checkpoint, save_checkpoint
+
+
+@pytest.fixture
+def weights(tiny_weights, tmp_path):
+    path = tmp_path / "my wéights" / "best.pt"
+    path.parent.mkdir()
+    path.write_bytes(tiny_weights.read_bytes())
+    return path
+
+
+def run(*argv):
+    export.main([str(word) for word in argv])
+
+
+def test_beside_the_weights_at_the_size_of_training(weights, capsys):
+    run("--weights", weights)
+    said = capsys.readouterr().out
+    differences = [float(n) for n in re.findall(r"[\d.]+e-\d+|0\.00e\+00", said)]
+    assert "largest |a-b|/max(1,|b|)" in said and "OpenCV dnn: reads it" in said
+    assert len(differences) == 2 and max(differences) < 1e-3
+    loaded = load_model(weights.with_suffix(".onnx"))
+    assert loaded.fixed_size == (64, 64) and loaded.fixed_batch == 1
+    assert [path.name for path in weights.parent.iterdir() if path.suffix not in (".pt", ".onnx")] == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "size", "batch", "opset"),
+    [
+        (("--img", 70, 90, "--batch-size", 2), (80, 96), 2, 17),
+        (("--img", 32, "--dynamic", "--opset", 18), None, None, 18),
+    ],
+)
+def test_flags(weights, tmp_path, flags, size, batch, opset):
+    onnx = pytest.importorskip("onnx")
+    run("--weights", weights, *flags, "--out", tmp_path / "out.onnx")
+    loaded = load_model(tmp_path / "out.onnx")
+    assert (loaded.fixed_size, loaded.fixed_batch) == (size, batch)
+    assert onnx.load(str(tmp_path / "out.onnx")).opset_import[0].version == opset
+
+
+def test_into_a_folder(weights, tmp_path):
+    (tmp_path / "folder").mkdir()
+    run("--weights", weights, "--out", tmp_path / "folder")
+    assert (tmp_path / "folder" / "best.onnx").is_file()
+    run("--weights", weights, "--out", f"{tmp_path.as_posix()}/new/")
+    assert (tmp_path / "new" / "best.onnx").is_file()
+
+
+def test_a_file_that_differs_fails(weights, monkeypatch, capsys):
+    backend = export.BACKENDS["onnx"]
+    wrong = load_checkpoint(weights)
+    wrong["model"]["model.8.m.0.bias"] += 1
+    path = save_checkpoint(weights.with_name("wrong.pt"), wrong)
+    exported = backend.export(export.build_from(export.load_weights(path)), weights.with_name("wrong.onnx"), ExportOptions((64, 64)))
+    other = backend.load(exported)
+    monkeypatch.setitem(export.BACKENDS._entries, "onnx", dataclasses.replace(backend, load=lambda path: other))
+    with pytest.raises(SystemExit) as ended:
+        cli.run(lambda: run("--weights", weights))
+    assert ended.value.code == 2 and "differs from the model" in capsys.readouterr().err
+
+
+def test_wrong_input_ends_in_one_line(weights, tmp_path, capfd):
+    (tmp_path / "text.pt").write_text("hello")
+    unknown = {**load_checkpoint(weights), "yaml": load_checkpoint(weights)["yaml"].replace("C3, [16]", "Mine, [16]")}
+    save_checkpoint(tmp_path / "unknown.pt", unknown)
+    (tmp_path / "file").write_text("in the way")
+    table = [
+        (["--weights", tmp_path / "missing.pt"], "no such file"),
+        (["--weights", tmp_path / "text.pt"], "text.pt"),
+        (["--weights", tmp_path / "unknown.pt"], "--plugins"),
+        (["--weights", weights, "--include", "onx"], "did you mean 'onnx'"),
+        (["--weights", weights, "--opset", "9"], "17 to"),
+        (["--weights", weights, "--img", "-5"], "--img"),
+        (["--weights", weights, "--batch-size", "0"], "at least 1"),
+        (["--weights", weights, "--out", tmp_path / "a.txt"], ".onnx"),
+        (["--weights", weights, "--out", tmp_path / "file" / "a.onnx"], "cannot be written"),
+        (["--weights", weights, "--dynamik"], "did you mean '--dynamic'"),
+    ]
+    for argv, message in table:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.run(lambda argv=argv: run(*argv))
+        said = capfd.readouterr().err
+        assert ended.value.code == 2 and said.count("\n") == 1 and message in said, (argv, said)
+
+
+def test_an_exported_file_is_no_input(weights):
+    run("--weights", weights)
+    with pytest.raises(ValueError, match="best.onnx"):
+        run("--weights", Path(weights).with_suffix(".onnx"))

@@ -1,0 +1,189 @@
+"""val.py: what it writes, .pt and .onnx alike, and how it ends on wrong input."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import val
+from models import ModelSpec, build_model, load_model
+from models.backends import BACKENDS, ExportOptions
+from models.weights import build_from, load_weights
+from utils import cli
+from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.images import write_image
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = ["circle", "square", "triangle"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A small COCO data set: category ids with gaps, image ids that are no indices, one picture without boxes."""
+    folder = tmp_path_factory.mktemp("dàta set")
+    random = np.random.default_rng(0)
+    images, annotations = [], []
+    for number, (height, width) in enumerate(((64, 96), (96, 64), (50, 80), (64, 64), (120, 90))):
+        name = f"{number} é.png"
+        write_image(folder / "images" / name, random.integers(0, 256, (height, width, 3), np.uint8))
+        images.append({"id": 1000 + 7 * number, "file_name": name, "width": width, "height": height})
+        for category in (3, 20)[: number % 3]:
+            box = [4 + number, 6, 30, 25 + number]
+            annotations.append({"id": len(annotations), "image_id": 1000 + 7 * number, "category_id": category, "bbox": box})
+    categories = [{"id": id_, "name": name} for id_, name in zip((3, 7, 20), NAMES)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "val.json").write_text(json.dumps(content))
+    split = "{images: images, annotations: val.json}"
+    (folder / "tiny.yaml").write_text(f"format: coco\npath: '{folder.as_posix()}'\ntrain: {split}\nval: {split}\n")
+    return folder / "tiny.yaml"
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_weights, tmp_path_factory):
+    """Files of one size (a square) and dynamic."""
+    folder, model = tmp_path_factory.mktemp("onnx"), build_from(load_weights(tiny_weights))
+    return {d: BACKENDS["onnx"].export(model, folder / f"{d}.onnx", ExportOptions((96, 96), dynamic=d)) for d in (False, True)}
+
+
+def run(weights, data, tmp_path, *more):
+    weights = weights if isinstance(weights, list) else [weights]
+    argv = ["--weights", *weights, "--data", data, "--img", 96, "--project", tmp_path, "--workers", 0, "--device", "cpu", *more]
+    return val.main([str(word) for word in argv])
+
+
+def test_what_is_written(tiny_weights, data, tmp_path, capsys):
+    result = run(tiny_weights, data, tmp_path)
+    predictions = json.loads((tmp_path / "exp" / "predictions.json").read_text())
+    assert predictions and {p["image_id"] for p in predictions} <= {1000, 1007, 1014, 1021, 1028}
+    assert {p["category_id"] for p in predictions} <= {3, 7, 20}
+    assert all(set(p) == {"image_id", "category_id", "bbox", "score"} for p in predictions)
+    metrics = json.loads((tmp_path / "exp" / "metrics.json").read_text())
+    assert metrics["AP50-95"] == result.metrics["AP50-95"] and [c["name"] for c in metrics["per_class"]] == NAMES
+    assert metrics["per_class"][1]["AP50"] is None  # no such object there: not a number, and JSON has none
+    assert {"PR_curve.png", "confusion.png"} <= {path.name for path in (tmp_path / "exp").iterdir()}
+    printed = capsys.readouterr().out
+    assert "circle" in printed and "AP50-95" in printed and "tiny näme.pt" in printed
+    run(tiny_weights, data, tmp_path)
+    run(tiny_weights, data, tmp_path, "--exist-ok")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["exp", "exp2"]
+
+
+def test_boxes_are_in_the_frame_of_the_source(tiny_weights, data, tmp_path):
+    run(tiny_weights, data, tmp_path, "--square")
+    predictions = json.loads((tmp_path / "exp" / "predictions.json").read_text())
+    model = load_model(tiny_weights)
+    picture = data.parent / "images" / "3 é.png"  # a square: letterboxed by both in the same way
+    (found,) = model.predict(picture, size=96, conf=0.3, iou=0.6)
+    assert len(found)
+    best = max((p for p in predictions if p["image_id"] == 1021 and min(p["bbox"][2:]) > 0), key=lambda p: p["score"])
+    x, y, w, h = best["bbox"]
+    assert (3, 7, 20)[found.labels[0]] == best["category_id"]
+    np.testing.assert_allclose([x, y, x + w, y + h], found.boxes[0], atol=0.01)
+    assert best["score"] == pytest.approx(float(found.scores[0]), abs=1e-4)
+    sizes = {1000 + 7 * number: size for number, size in enumerate(((64, 96), (96, 64), (50, 80), (64, 64), (120, 90)))}
+    for prediction in predictions:
+        x, y, w, h = prediction["bbox"]
+        height, width = sizes[prediction["image_id"]]
+        assert x >= 0 and y >= 0 and x + w <= width + 0.01 and y + h <= height + 0.01
+
+
+def test_onnx_measures_as_torch_does(tiny_weights, exported, data, tmp_path):
+    by_torch = run(tiny_weights, data, tmp_path, "--square")
+    for path in exported.values():
+        by_onnx = run(path, data, tmp_path, "--square")
+        assert by_onnx.metrics["AP50-95"] == pytest.approx(by_torch.metrics["AP50-95"], abs=1e-3)
+        assert len(by_onnx.predictions) == pytest.approx(len(by_torch.predictions), abs=5)
+    assert run(exported[True], data, tmp_path).images == 5
+
+
+def test_ensembles_and_augmentation_run(tiny_weights, exported, data, tmp_path):
+    one = run(tiny_weights, data, tmp_path, "--square")
+    two = run([tiny_weights, exported[False]], data, tmp_path)
+    assert two.metrics["AP50-95"] == pytest.approx(one.metrics["AP50-95"], abs=1e-3)  # twice the same model
+    assert run([tiny_weights, tiny_weights], data, tmp_path, "--augment").images == 5
+
+
+def test_nothing_found_is_ap_0(tiny_weights, data, tmp_path):
+    content = load_checkpoint(tiny_weights)
+    for name, value in content["model"].items():
+        if name.startswith("model.8.m") and name.endswith("bias"):
+            value[:] = -100
+        elif name.startswith("model.8.m"):
+            value[:] = 0
+    result = run(save_checkpoint(tmp_path / "blind.pt", content), data, tmp_path)
+    assert result.metrics["AP50-95"] == 0 and result.metrics["AP50"] == 0
+    assert json.loads((tmp_path / "exp" / "predictions.json").read_text()) == []
+
+
+def test_one_class(tiny_yaml, data, tmp_path):
+    model = build_model(ModelSpec.from_text(tiny_yaml, "tiny.yaml"), nc=1)
+    content = {"yaml": tiny_yaml, "names": ["object"], "nc": 1, "model": model.state_dict()}
+    path = save_checkpoint(tmp_path / "one.pt", content)
+    assert len(run(path, data, tmp_path, "--single-cls").per_class) == 1
+    assert "--single-cls" in ends_with_2(["--weights", path, "--data", data])
+
+
+def ends_with_2(argv):
+    """Run val.py on `argv` as its own process would; it must end with status 2. Returns what it said."""
+    with pytest.raises(SystemExit) as ended, pytest.MonkeyPatch.context() as patch:
+        said = []
+        patch.setattr(sys, "stderr", type("Stream", (), {"write": lambda self, text: said.append(text), "flush": lambda self: None})())
+        cli.run(lambda: val.main([str(word) for word in argv]))
+    assert ended.value.code == 2
+    text = "".join(said)
+    assert text.count("\n") == 1 and "Traceback" not in text
+    return text
+
+
+def test_wrong_input_ends_in_one_line(tiny_weights, exported, data, tmp_path):
+    content = load_checkpoint(tiny_weights)
+    torn, text, bad = tmp_path / "torn.pt", tmp_path / "text.pt", tmp_path / "bad.pt"
+    torn.write_bytes(tiny_weights.read_bytes()[:3000])
+    text.write_text("hello")
+    torch.save({"model": Runs()}, bad)
+    other = save_checkpoint(tmp_path / "names.pt", {**content, "names": ["circle", "triangle", "square"]})
+    (tmp_path / "torn.yaml").write_text("path: [")
+    (tmp_path / "gone.yaml").write_text("path: /nowhere/at/all\nformat: coco\nval: {images: a, annotations: b.json}\n")
+    common = ["--data", data, "--project", tmp_path / "runs"]
+    table = [
+        (["--weights", tmp_path / "missing.pt", *common], "no such file"),
+        (["--weights", torn, *common], "torn.pt"),
+        (["--weights", text, *common], "text.pt"),
+        (["--weights", bad, *common], "refused"),
+        (["--weights", other, *common], "class 1 is 'triangle'"),
+        (["--weights", tiny_weights, "--data", tmp_path / "torn.yaml"], "torn.yaml"),
+        (["--weights", tiny_weights, "--data", tmp_path / "gone.yaml"], "gone.yaml"),
+        (["--weights", tiny_weights, "--data", "shape.yaml"], "did you mean 'shapes.yaml'"),
+        (["--weights", tiny_weights, *common, "--split", "test"], "has no split 'test'"),
+        (["--weights", tiny_weights, *common, "--split", "tset"], "invalid choice"),
+        (["--weights", tiny_weights, *common, "--imgg", "3"], "unknown argument '--imgg'"),
+        (["--weights", tiny_weights, *common, "--conf", "1.5"], "from 0 to 1"),
+        (["--weights", tiny_weights, *common, "--batch-size", "0"], "at least 1"),
+        (["--weights", tiny_weights, *common, "--device", "9"], "9"),
+        (["--weights", tiny_weights, *common, "--plugins", tmp_path / "none.py"], "none.py"),
+        (["--weights", exported[False], *common, "--img", "64"], "exported for 96x96"),
+    ]
+    for argv, message in table:
+        assert message in ends_with_2(argv), argv
+    assert not (tmp_path / "runs").exists()
+
+
+def test_weights_of_another_number_of_classes(tiny_weights, tmp_path, datasets_dir):
+    said = ends_with_2(["--weights", tiny_weights, "--data", "coco_tiny.yaml"])
+    assert "3 classes" in said and "80" in said
+
+
+class Runs:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+def test_as_a_command(tmp_path):
+    command = [sys.executable, str(ROOT / "val.py"), "--weights", "missing.pt"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.strip() == "error: missing.pt: no such file"
