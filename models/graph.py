@@ -7,14 +7,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from utils.errors import UserError
+from utils.errors import UserError, did_you_mean
 
 from .activations import default_activation
 from .blocks import BLOCKS
 from .blocks.base import fuse_sequential
 from .heads import HEADS
+from .plugins import find_in_packages
 from .probe import PROBE_SIZE, output_shapes
-from .rules import Recipe, make_recipe, scale_depth
+from .rules import Recipe, make_head_recipe, make_recipe, scale_depth
 from .spec import IMAGE, ModelSpec, Row
 
 
@@ -102,12 +103,18 @@ class DetectionModel(nn.Module):
     def fuse(self) -> "DetectionModel":
         """Merge batch norms into the convolutions before them, in place and in eval mode; returns the model."""
         self.eval()
-        for module in list(self.modules()):
-            if isinstance(module, nn.Sequential):
-                fuse_sequential(module)
-            elif module is not self and hasattr(module, "fuse"):
-                module.fuse()
+        for layer in self.model:
+            fuse_modules(layer)
         return self
+
+
+def fuse_modules(layer: nn.Module) -> None:
+    """Fuse each part of `layer`: a Sequential's convolutions with the batch norms after them, else by its `fuse()`."""
+    for module in list(layer.modules()):
+        if isinstance(module, nn.Sequential):
+            fuse_sequential(module)
+        if callable(getattr(module, "fuse", None)):
+            module.fuse()
 
 
 def find_block(word: str) -> tuple[type, dict, bool]:
@@ -128,6 +135,13 @@ def find_block(word: str) -> tuple[type, dict, bool]:
         raise UserError(_unknown_word(word)) from None
 
 
+def _settle(options: dict, spec: ModelSpec) -> dict:
+    """A registration's options with `defaults` of arguments, where another word of the model sets them (`beside`)."""
+    words = {row.word for row in spec.rows}
+    defaults = {name: value for word, values in options.get("beside", {}).items() if word in words for name, value in values.items()}
+    return {**options, "defaults": defaults} if defaults else options
+
+
 def _unknown_word(word: str) -> str:
     from utils.errors import did_you_mean
 
@@ -141,6 +155,7 @@ def _build_layers(spec: ModelSpec, channels: int):
         at = f"{spec.where}, {row}"
         try:
             block, options, is_head = find_block(row.word)
+            options = _settle(options, spec)
         except UserError as error:
             raise UserError(f"{at}: {error}") from None
         last = row.index == len(spec.rows) - 1
@@ -216,7 +231,7 @@ def _construct(recipe: Recipe, block: type) -> nn.Module:
 
 def _build_head(spec, row, block, options, inputs, shapes):
     kwargs = {key: spec.resolve(value) for key, value in row.kwargs.items()}
-    recipe = Recipe(spec.resolve(row.args), {**kwargs, "ch": [shape[0] for shape in inputs]})
+    recipe = make_head_recipe(block, spec.resolve(row.args), kwargs, [shape[0] for shape in inputs])
     return _construct(recipe, block), recipe, inputs
 
 

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from ..activations import activation
 from . import BLOCKS
 from .attention import TransformerBlock
 from .base import Conv, CrossConv
@@ -26,11 +27,15 @@ class Bottleneck(nn.Module):
         return x + y if self.add else y
 
 
-@BLOCKS.register()
+# YOLOv5-Lite has a LeakyReLU here, and its PicoDet files say so nowhere: what tells them apart is ES_Bottleneck
+@BLOCKS.register(beside={"ES_Bottleneck": {"act": "nn.LeakyReLU(0.1)"}})
 class BottleneckCSP(nn.Module):
-    """CSP block with plain convolutions before the joint batch norm; `n` inner bottlenecks."""
+    """CSP block with plain convolutions before the joint batch norm; `n` inner bottlenecks.
 
-    def __init__(self, c1, c2, n=1, shortcut=True, g=1, e=0.5):
+    `act` follows that batch norm. It stays as it is whatever the model's activation, as published.
+    """
+
+    def __init__(self, c1, c2, n=1, shortcut=True, g=1, e=0.5, act="nn.SiLU()"):
         super().__init__()
         hidden = int(c2 * e)
         self.cv1 = Conv(c1, hidden, 1, 1)
@@ -38,7 +43,7 @@ class BottleneckCSP(nn.Module):
         self.cv3 = nn.Conv2d(hidden, hidden, 1, 1, bias=False)
         self.cv4 = Conv(2 * hidden, c2, 1, 1)
         self.bn = nn.BatchNorm2d(2 * hidden)
-        self.act = nn.SiLU()  # stays SiLU whatever the model's activation, as published
+        self.act = activation(act)
         self.m = nn.Sequential(*(Bottleneck(hidden, hidden, shortcut, g, e=1.0) for _ in range(n)))
 
     def forward(self, x):
