@@ -126,6 +126,8 @@ def load_into(model: DetectionModel, weights: WeightsFile) -> TransferReport:
     if not any(name in parameters for name in report.loaded):
         raise UserError(f"{weights.path}: none of its {len(weights.state)} tensors fits the model, expected weights of a like model")
     report.share = came / sum(p.numel() for p in parameters.values())
+    if f"model.{len(model.model) - 1}.anchors" in report.loaded:
+        model.head.placeholder_anchors = False  # those of the file were found for its weights
     return report
 
 

@@ -62,12 +62,12 @@ def fit_anchors(
 ) -> np.ndarray:
     """Return anchors (levels, per_level, 2) in pixels for box sizes (n, 2), smallest first.
 
-    Boxes below 2 pixels both ways are left out. With fewer boxes than anchors, sizes are drawn around those there are.
+    Boxes below 2 pixels both ways are left out, unless there are no others. With fewer boxes than anchors, sizes are
+    drawn around those there are.
     """
     generator, count = np.random.default_rng(seed), levels * per_level
-    sizes = sizes[(sizes >= 2).any(1)].astype(np.float64)
-    if not len(sizes):
-        raise ValueError("no box of at least 2 pixels to fit anchors to")
+    large = (sizes >= 2).any(1)
+    sizes = np.maximum(sizes[large] if large.any() else sizes, 1e-3).astype(np.float64)
     if len(sizes) > _MOST_BOXES:
         sizes = sizes[generator.choice(len(sizes), _MOST_BOXES, replace=False)]
     if len(sizes) < count:
@@ -119,9 +119,9 @@ def check_anchors(
     They fit when the best possible recall is at least 0.98. `placeholders`: they have no values of their own yet, so
     new ones are taken in any case. Without a box to learn from the anchors stay.
     """
-    before = best_possible_recall(sizes, anchors, anchor_t)
+    before = 0.0 if placeholders else best_possible_recall(sizes, anchors, anchor_t)
     kept = AnchorCheck(order_by_stride(anchors, strides), before, before, changed=False)
-    if not (sizes >= 2).any() or (before >= ENOUGH_RECALL and not placeholders):
+    if not len(sizes) or (before >= ENOUGH_RECALL and not placeholders):
         return kept
     levels, per_level, _ = anchors.shape
     fitted = order_by_stride(fit_anchors(sizes, levels, per_level, anchor_t, seed=seed), strides)

@@ -52,9 +52,15 @@ def test_anchors_that_fit_are_kept():
     assert check_anchors(sizes, COCO, STRIDES, 4.0, placeholders=True).changed
 
 
-@pytest.mark.parametrize("sizes", [np.zeros((0, 2)), np.full((5, 2), 0.5)])
-def test_without_boxes_nothing_changes(sizes):
-    assert not check_anchors(sizes, COCO, STRIDES, placeholders=True).changed
+def test_without_boxes_nothing_changes():
+    assert not check_anchors(np.zeros((0, 2)), COCO, STRIDES, placeholders=True).changed
+
+
+def test_placeholders_and_boxes_below_two_pixels():
+    numbers = np.arange(6.0).reshape(1, 3, 2).repeat(3, 0)  # a zero among them
+    with np.errstate(all="raise"):
+        check = check_anchors(np.full((5, 2), 0.5), numbers, STRIDES, placeholders=True)
+    assert check.changed and (check.anchors >= 2).all() and check.recall_before == 0
 
 
 @pytest.mark.parametrize("count", [1, 2, 8, 30])
