@@ -109,12 +109,12 @@ class DetectionModel(nn.Module):
 
 
 def fuse_modules(layer: nn.Module) -> None:
-    """Fuse each part of `layer`: a Sequential's convolutions with the batch norms after them, else by its `fuse()`."""
+    """Fuse each part of `layer`: by its own `fuse()`, else a Sequential's convolutions with the batch norms after them."""
     for module in list(layer.modules()):
-        if isinstance(module, nn.Sequential):
-            fuse_sequential(module)
         if callable(getattr(module, "fuse", None)):
             module.fuse()
+        elif isinstance(module, nn.Sequential):
+            fuse_sequential(module)
 
 
 def find_block(word: str) -> tuple[type, dict, bool]:

@@ -64,6 +64,8 @@ def make_recipe(block: type, options: dict, args: list, kwargs: dict, widths_in,
     if width_in is not None:
         injected[width_in] = widths_in
     bound, extra = _bind(signature, injected, args, kwargs)
+    for name, value in options.get("defaults", {}).items():
+        bound.setdefault(name, value)
     width = None
     for name in (signature.width_out if width_in else None, options.get("width_out")):  # the latter, where given, wins
         if bound.get(name) is not None:
@@ -82,6 +84,12 @@ def make_recipe(block: type, options: dict, args: list, kwargs: dict, widths_in,
             again.update({name: 1 for name in STRIDE if name in again or _strides_by_default(signature, name)})
         recipe.repeat_args, recipe.repeat_kwargs = signature.call(again, extra)
     return recipe
+
+
+def make_head_recipe(head: type, args: list, kwargs: dict, widths_in: list[int]) -> Recipe:
+    """The `Recipe` of a head's row: its own arguments, and `ch`, the widths of its levels."""
+    signature = read_signature(head, {"rule": "plain"})
+    return Recipe(*signature.call(*_bind(signature, {"ch": widths_in}, list(args), kwargs)))
 
 
 def _is_filled_in(signature: Signature, args, kwargs, takes_number) -> bool:
