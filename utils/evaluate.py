@@ -90,7 +90,22 @@ def evaluate(
     finally:
         if was_training:
             model.train()
-    return tally.evaluation(ground_truth)
+    return tally.evaluation(_without(ground_truth, _unreadable_ids(loader)))
+
+
+def _unreadable_ids(loader) -> set:
+    """The ids of the pictures that the loader's data set could not read: they are dropped, not counted as misses."""
+    dataset = getattr(loader, "dataset", None)
+    return {dataset.image_ids[index] for index in getattr(dataset, "unreadable", ())}
+
+
+def _without(ground_truth: dict, image_ids: set) -> dict:
+    """The ground truth less some pictures."""
+    if not image_ids:
+        return ground_truth
+    images = [image for image in ground_truth["images"] if image["id"] not in image_ids]
+    annotations = [a for a in ground_truth.get("annotations", []) if a["image_id"] not in image_ids]
+    return {**ground_truth, "images": images, "annotations": annotations}
 
 
 def _measure(run, batch: dict, tally: "_Tally", device, dtype, settings: dict) -> None:
@@ -168,6 +183,8 @@ class _Tally:
         ]
 
     def evaluation(self, ground_truth: dict) -> Evaluation:
+        """Everything together, against the ground truth of the pictures that could be read."""
+        self.truth = _Truth(ground_truth, self.truth.category_ids)
         matches, scores, labels = np.concatenate([np.zeros((0, 3)), *self.columns]).T
         curves = precision_recall_curves(matches.astype(int), scores, labels.astype(int), self.truth.instances)
         metrics = coco_scores(ground_truth, self.predictions)

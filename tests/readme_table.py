@@ -1,0 +1,29 @@
+"""Writes the README's table of model YAMLs anew: `python -m tests.readme_table`."""
+
+import re
+from pathlib import Path
+
+from models import build_model
+from models.summary import summarize, totals
+from utils.config import CONFIGS
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+SPAN = re.compile(r"(<!-- models -->\n).*(<!-- /models -->)", re.S)
+
+
+def table() -> str:
+    """A Markdown row a YAML of configs/models: parameters, GMACs, GFLOPs at 640x640, levels."""
+    lines = ["| YAML | params (M) | GMACs | GFLOPs | strides |", "|---|---|---|---|---|"]
+    for path in sorted((CONFIGS / "models").glob("*.yaml"), key=lambda p: p.name.lower()):
+        model = build_model(path)
+        t = totals(summarize(model))
+        strides = " ".join(f"{s:g}" for s in model.head.strides)
+        lines.append(
+            f"| {path.name} | {t['params'] / 1e6:.2f} | {t['macs'] / 1e9:.2f} | {t['flops'] / 1e9:.2f} | {strides} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    text = README.read_text(encoding="utf-8")
+    README.write_text(SPAN.sub(lambda m: m[1] + table() + m[2], text), encoding="utf-8")
