@@ -18,7 +18,7 @@ def main(argv=None):
     weights = Path(options.weights or newest_weights())
     file = load_weights(weights)
     model = build_from(file)
-    size = picture_size(options.img or file.size or 640, int(max(model.stride)))
+    size = picture_size(options.img or file.size or 640, model.size_multiple)
     print(f"{weights}: {model.nc} classes, {sum(p.numel() for p in model.parameters()):,} parameters")
 
     how = ExportOptions(size, options.batch_size, options.opset, options.dynamic)

@@ -44,7 +44,7 @@ def train(options, checkpoint, ranks, device):
     data = load_data_config(options.data)
     splits = {name: open_split(data, name, single_class=options.single_cls) for name in ("train", "val")}
     model = make_model(options, checkpoint, hyperparameters, splits["train"].names)
-    stride = int(max(model.stride))
+    stride = model.size_multiple
     options.img = -(-options.img // stride) * stride  # rounded up to what the model can take
     train_set, batches, measure = make_loaders(options, hyperparameters, splits, stride, ranks, device)
     if not checkpoint:

@@ -189,7 +189,7 @@ class TorchModel(Predictor):
         self.model.to(self.dtype)
         self.names = list(model.names)
         self.names_known = self.names != [str(index) for index in range(model.nc)]
-        self.stride = int(max(model.stride))
+        self.stride = model.size_multiple
         self.train_size = size or 640
 
     @torch.inference_mode()

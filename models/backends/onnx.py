@@ -30,11 +30,11 @@ def export(model, path: str | Path, options: ExportOptions) -> Path:
     """
     import torch
 
-    path, stride = Path(path), int(max(model.stride))
+    path, stride = Path(path), model.size_multiple
     if options.opset not in OPSETS:
         raise UserError(f"--opset {options.opset}: expected {OPSETS.start} to {OPSETS.stop - 1}")
     if options.batch < 1 or any(side < stride or side % stride for side in options.size):
-        raise UserError(f"size {options.size}, batch {options.batch}: expected multiples of {stride} (the largest stride), batch 1 or more")
+        raise UserError(f"size {options.size}, batch {options.batch}: expected multiples of {stride} (the coarsest stride), batch 1 or more")
     axes = {"images": {0: "batch", 2: "height", 3: "width"}, "output0": {0: "batch", 1: "rows"}}
     written = io.BytesIO()
     try:

@@ -44,7 +44,7 @@ def verify(model, loaded, path: str | Path, options: ExportOptions) -> float:
     reference = rows_module(model)
     trials = [trial_pictures(2, options.size, model.channels)]
     if options.dynamic:
-        other = tuple(side + int(max(model.stride)) for side in options.size)
+        other = tuple(side + model.size_multiple for side in options.size)
         trials += [trial_pictures(batch, options.size, model.channels, seed=batch) for batch in (1, 3)]
         trials.append(trial_pictures(1, other, model.channels, seed=4))
     worst = 0.0

@@ -194,3 +194,11 @@ def test_files_that_cannot_be_run(exported, tmp_path):
 
 def test_suffixes_choose_the_format():
     assert backend_for("a/B.ONNX") is BACKEND and backend_for("best.pt") is None and backend_for("best") is None
+
+
+def test_sizes_fit_the_coarsest_map_of_any_row(tmp_path):
+    """yolov5-p34 looks at strides 8 and 16 alone, but its backbone goes down to 32."""
+    model = build_model("yolov5-p34.yaml", nc=1)
+    assert model.stride.tolist() == [8, 16] and model.size_multiple == 32
+    with pytest.raises(UserError, match="multiples of 32"):
+        BACKEND.export(model, tmp_path / "a.onnx", ExportOptions(size=(64, 80)))
