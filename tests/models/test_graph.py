@@ -147,7 +147,7 @@ def test_join_of_different_sizes_names_both_rows():
     rows = [[-1, 1, "Conv", [16, 3, 2], "p1"], [-1, 1, "Conv", [16, 3, 2]], [[-1, "p1"], 1, "Concat", [1]]]
     with pytest.raises(UserError) as caught:
         model_of(*rows)
-    assert "row 2 (backbone row 2) Concat: inputs differ in size, row 1 gives 160x160 and row 0 gives 320x320 at 640x640" in str(
+    assert "row 2 (backbone row 2) Concat: inputs differ in size, row 1 gives 160x160 and row 0 ('p1') gives 320x320 at 640x640" in str(
         caught.value
     )
 

@@ -1,0 +1,165 @@
+"""One row of a model YAML: the block behind its word, what it reads, built and probed; mistakes told with their fix."""
+
+import contextlib
+import math
+
+from torch import nn
+
+from utils.errors import UserError, did_you_mean
+
+from .blocks import BLOCKS
+from .heads import HEADS
+from .plugins import find_in_packages
+from .probe import PROBE_SIZE, output_shapes
+from .rules import Recipe, make_head_recipe, make_recipe, scale_depth
+from .spec import IMAGE, ModelSpec, Row
+
+
+def find_block(word: str) -> tuple[type, dict, bool]:
+    """The class behind a YAML word, its registration's options and whether it is a head. Raises `UserError`."""
+    if word in HEADS:
+        return HEADS[word], HEADS.options(word), True
+    if word in BLOCKS:
+        return BLOCKS[word], BLOCKS.options(word), False
+    short = word.removeprefix("torch.").removeprefix("nn.")
+    if word != short:
+        layer = getattr(nn, short, None)
+        if isinstance(layer, type) and issubclass(layer, nn.Module):
+            return layer, {}, False
+        raise UserError(f"torch.nn has no layer '{short}'{did_you_mean(short, torch_layers())}")
+    plugin = find_in_packages(word)
+    if plugin is not None:
+        return plugin, {}, False
+    raise UserError(_unknown_word(word))
+
+
+def torch_layers() -> list[str]:
+    """Names of the layers of torch.nn."""
+    return [name for name, entry in vars(nn).items() if isinstance(entry, type) and issubclass(entry, nn.Module)]
+
+
+def _unknown_word(word: str) -> str:
+    hint = f"; did you mean 'nn.{word}'?" if word in torch_layers() else did_you_mean(word, [*BLOCKS, *HEADS])
+    if not hint and "." in word:
+        hint = f"; a block of an installed package is allowed by --plugins {word.rsplit('.', 1)[0]}"
+    return f"unknown block '{word}'{hint or '; a block of your own is brought by --plugins FILE.py'}"
+
+
+def settle_options(options: dict, spec: ModelSpec) -> dict:
+    """A registration's options with `defaults` of arguments, where another word of the model sets them (`beside`)."""
+    words = {row.word for row in spec.rows}
+    defaults = {name: value for word, values in options.get("beside", {}).items() if word in words for name, value in values.items()}
+    return {**options, "defaults": defaults} if defaults else options
+
+
+def gather_shapes(row: Row, shapes, image, options, is_head):
+    """The shapes that a row reads: a list where it joins, else one. Lists of maps are for heads and Index alone."""
+    inputs = []
+    for source in row.sources:
+        shape = image if source == IMAGE else shapes[source]
+        if not isinstance(shape, list):
+            inputs.append(shape)
+        elif is_head:
+            inputs.extend(shape)
+        elif options.get("takes_lists") and not row.joined:
+            return shape
+        else:
+            raise UserError(f"row {source} gives {len(shape)} maps; pick one with a row [{source}, 1, Index, [0]]")
+    return inputs if row.joined or is_head else inputs[0]
+
+
+def build_row(spec: ModelSpec, row: Row, block, options: dict, inputs, shapes):
+    """Build and probe one row: its layer, `Recipe` and output shape (c, h, w), or a list of shapes. Raises `UserError`."""
+    widths = [s[0] for s in inputs] if isinstance(inputs, list) else inputs[0]
+    number = scale_depth(row.number, spec.depth_multiple)
+    kwargs = {key: spec.resolve(value) for key, value in row.kwargs.items()}
+    recipe = make_recipe(block, options, spec.resolve(row.args), kwargs, widths, number, spec.width_multiple)
+    if recipe.repeats > 1 and recipe.width is None and recipe.width_in in recipe.repeat_kwargs:
+        _set_repeat_width(recipe, block, inputs)
+    layer = _construct(recipe, block)
+    _check_weights(layer, widths)
+    try:
+        shape = output_shapes(layer, inputs)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a block raises on these inputs is the author's mistake in this row
+        raise UserError(_explain(spec, row, inputs, error)) from error
+    if recipe.width is not None and not isinstance(shape, list) and shape[0] != recipe.width:
+        raise UserError(f"declares {recipe.width} channels out, but gives {shape[0]}")
+    return layer, recipe, shape
+
+
+def _set_repeat_width(recipe: Recipe, block: type, inputs) -> None:
+    """Let the second and later blocks of a stack take the width that the first one really gives."""
+    with contextlib.suppress(Exception):  # what is wrong with the first block is told when the row is built
+        shape = output_shapes(block(*recipe.args, **recipe.kwargs), inputs)
+        if not isinstance(shape, list):
+            recipe.repeat_kwargs[recipe.width_in] = shape[0]
+
+
+def _construct(recipe: Recipe, block: type) -> nn.Module:
+    try:
+        blocks = [block(*recipe.args, **recipe.kwargs)]
+        blocks += [block(*recipe.repeat_args, **recipe.repeat_kwargs) for _ in range(recipe.repeats - 1)]
+    except UserError:
+        raise
+    except Exception as error:  # torch's own checks of widths, groups and types
+        given = ", ".join(f"{k}={v}" for k, v in recipe.kwargs.items()) or ", ".join(map(str, recipe.args))
+        raise UserError(f"cannot be built with {given}: {_first_line(error)}{_divisor_hint(recipe, error)}") from error
+    return blocks[0] if len(blocks) == 1 else nn.Sequential(*blocks)
+
+
+def _check_weights(layer: nn.Module, widths) -> None:
+    for name, weight in layer.named_parameters():
+        if weight.numel() == 0 and not isinstance(weight, nn.UninitializedParameter):
+            shape = "x".join(map(str, weight.shape))
+            raise UserError(f"leaves no channels inside: weight '{name}' is {shape}; the width in is {widths}, is a ratio larger?")
+
+
+def _divisor_hint(recipe: Recipe, error) -> str:
+    """For widths that a number of groups does not divide: the numbers near it that do."""
+    groups = next((recipe.kwargs[key] for key in ("groups", "g", "num_groups", "group") if key in recipe.kwargs), None)
+    if "divisible by" not in str(error) or isinstance(groups, bool) or not isinstance(groups, int):
+        return ""
+    widths = [recipe.kwargs.get(recipe.width_in), recipe.width]
+    common = math.gcd(*(w for w in widths if isinstance(w, int)))
+    divisors = sorted((d for d in range(1, common + 1) if common % d == 0), key=lambda d: abs(d - groups))
+    return f"; groups that divide the widths, nearest first: {', '.join(map(str, divisors[:3]))}" if divisors else ""
+
+
+def build_head(spec: ModelSpec, row: Row, block, options: dict, inputs, shapes):
+    """The same for a head; its shape is what it reads."""
+    kwargs = {key: spec.resolve(value) for key, value in row.kwargs.items()}
+    recipe = make_head_recipe(block, spec.resolve(row.args), kwargs, [shape[0] for shape in inputs])
+    return _construct(recipe, block), recipe, inputs
+
+
+def _explain(spec: ModelSpec, row: Row, inputs, error) -> str:
+    """Why a row cannot run on what it reads, in sizes where those differ."""
+    if not row.joined:
+        c, h, w = inputs if not isinstance(inputs, list) else inputs[0]
+        several = "; it joins maps: give 'from' as a list" if "list" in str(error) or "Tensor" in str(error) else ""
+        return f"cannot run on {c} channels of {w}x{h} from {_name_of(spec, row.sources[0])}: {_first_line(error)}{several}"
+
+    def tell(source, shape, what):
+        return f"{_name_of(spec, source)} {'has' if source == IMAGE else 'gives'} {what(shape)}"
+
+    for what, name in ((lambda s: f"{s[2]}x{s[1]}", "size"), (lambda s: f"{s[0]} channels", "width")):
+        for source, shape in zip(row.sources[1:], inputs[1:], strict=True):
+            if what(shape) != what(inputs[0]):
+                first, other = tell(row.sources[0], inputs[0], what), tell(source, shape, what)
+                return f"inputs differ in {name}, {first} and {other} at {PROBE_SIZE}x{PROBE_SIZE}"
+    return f"cannot join rows {list(row.sources)}: {_first_line(error)}"
+
+
+def _name_of(spec: ModelSpec, source: int) -> str:
+    if source == IMAGE:
+        return "the picture"
+    name = spec.rows[source].name
+    return f"row {source} ('{name}')" if name else f"row {source}"
+
+
+def _first_line(error) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
