@@ -1,0 +1,127 @@
+"""PicoDet's own backbone and neck (Yu et al., PP-PicoDet: A Better Real-Time Object Detector on Mobile Devices, 2021)."""
+
+import torch
+from torch import nn
+
+from utils.errors import UserError
+
+from ..activations import activation
+from . import BLOCKS
+from .backbone import conv_bn, make_divisible
+from .base import Conv
+from .ops import channel_shuffle
+from .picodet import ES_SEModule
+
+SWISH = "nn.Hardswish()"
+
+
+def _cba(c1, c2, k=1, s=1, g=1, act=None):
+    return conv_bn(c1, c2, k, s, g=g, act=None if act is None else activation(act))
+
+
+@BLOCKS.register()
+class ESBlock(nn.Module):
+    """Enhanced shuffle block (section 3.2, figure 3): (B, c1, H, W) -> (B, c2, H/s, W/s).
+
+    `ratio` of c2 is the inner width. Stride 1 (c1 == c2): half of the channels pass on, the other half goes through a
+    1x1 convolution, a cheap depth-wise one beside it as in a Ghost module, SE, 1x1. Stride 2: a depth-wise branch and
+    one with SE, joined, then a depth-wise and a 1x1 convolution in place of the shuffle. SE's gate is torch's hard
+    sigmoid; PaddlePaddle's has another slope.
+    """
+
+    def __init__(self, c1, c2, s=1, ratio=1.0, act=SWISH):
+        super().__init__()
+        if s not in (1, 2):
+            raise ValueError(f"stride must be 1 or 2, got {s}")
+        if c2 % 2 or (s == 1 and c1 != c2):
+            raise ValueError(f"needs an even width, and as wide out as in at stride 1; got {c1} in, {c2} out")
+        half, inner = c2 // 2, make_divisible(c2 * ratio) // 2
+        self.s = s
+        self.conv_pw = _cba(c1 if s == 2 else half, inner, act=act)
+        self.conv_dw = _cba(inner, inner, 3, s, g=inner)
+        se_width = inner if s == 2 else 2 * inner
+        self.se = ES_SEModule(se_width)
+        self.conv_linear = _cba(se_width, half, act=act)
+        if s == 2:
+            self.side = nn.Sequential(_cba(c1, c1, 3, s, g=c1), _cba(c1, half, act=act))
+            self.mix = nn.Sequential(_cba(c2, c2, 3, g=c2, act=act), _cba(c2, c2, act=act))
+
+    def forward(self, x):
+        if self.s == 2:
+            y = self.conv_linear(self.se(self.conv_dw(self.conv_pw(x))))
+            return self.mix(torch.cat((self.side(x), y), 1))
+        kept, y = x.chunk(2, 1)
+        y = self.conv_pw(y)
+        y = self.conv_linear(self.se(torch.cat((y, self.conv_dw(y)), 1)))
+        return channel_shuffle(torch.cat((kept, y), 1), 2)
+
+
+@BLOCKS.register()
+class ESNet(nn.Module):
+    """The whole backbone (section 3.2): (B, c1, H, W) -> list of three maps at strides 8, 16 and 32.
+
+    `scale` 0.75, 1.0 and 1.25 are those of PicoDet-S, -M and -L, with maps 96, 192, 384; 128, 256, 512; 160, 320, 640
+    channels wide. `ratios` are the inner widths of its 13 blocks; by default those the paper's search found for the
+    scale (0.75 and below: PicoDet-S's). `scale` is the network's own: a YAML's width multiple leaves it alone.
+    """
+
+    DEPTHS = (3, 7, 3)
+    RATIOS_S = (0.875, 0.5, 0.5, 0.5, 0.625, 0.5, 0.625, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5)
+    RATIOS_ML = (0.875, 0.5, 1.0, 0.625, 0.5, 0.75, 0.625, 0.625, 0.5, 0.625, 1.0, 0.625, 0.75)
+
+    def __init__(self, c1, scale=1.0, ratios=None, act=SWISH):
+        super().__init__()
+        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale <= 100:
+            raise UserError(f"scale: expected a number above 0, got {scale!r}")
+        ratios = (self.RATIOS_S if scale <= 0.75 else self.RATIOS_ML) if ratios is None else ratios
+        if not isinstance(ratios, (list, tuple)) or len(ratios) != sum(self.DEPTHS):
+            raise UserError(f"ratios: expected a list of {sum(self.DEPTHS)} numbers, one a block, got {ratios!r}")
+        self.stem = nn.Sequential(*_cba(c1, 24, 3, 2, act=act), nn.MaxPool2d(3, 2, 1))
+        ratio, c, self.stages = iter(ratios), 24, nn.ModuleList()
+        for depth, width in zip(self.DEPTHS, (128, 256, 512), strict=True):
+            stage, c2 = nn.Sequential(), make_divisible(width * scale, 16)
+            for i in range(depth):
+                stage.append(ESBlock(c, c2, 2 if i == 0 else 1, next(ratio), act))
+                c = c2
+            self.stages.append(stage)
+
+    def forward(self, x):
+        x, maps = self.stem(x), []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+@BLOCKS.register()
+class DPConv(nn.Module):
+    """A k x k depth-wise and a 1x1 Conv, 5x5 in the neck (section 3.3): (B, c1, H, W) -> (B, c2, H/s, W/s)."""
+
+    def __init__(self, c1, c2, k=5, s=1, act=True):
+        super().__init__()
+        self.dw = Conv(c1, c1, k, s, g=c1, act=act)
+        self.pw = Conv(c1, c2, act=act)
+
+    def forward(self, x):
+        return self.pw(self.dw(x))
+
+
+@BLOCKS.register()
+class CSPDP(nn.Module):
+    """The CSP block of CSP-PAN (section 3.3): C3 of `n` bottlenecks of a 1x1 Conv and a k x k DPConv, no shortcut.
+
+    (B, c1, H, W) -> (B, c2, H, W).
+    """
+
+    def __init__(self, c1, c2, n=1, k=5, e=0.5, act=True):
+        super().__init__()
+        hidden = int(c2 * e)
+        self.cv1 = Conv(c1, hidden, act=act)
+        self.cv2 = Conv(c1, hidden, act=act)
+        self.cv3 = Conv(2 * hidden, c2, act=act)
+        self.m = nn.Sequential(
+            *(nn.Sequential(Conv(hidden, hidden, act=act), DPConv(hidden, hidden, k, act=act)) for _ in range(n))
+        )
+
+    def forward(self, x):
+        return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
