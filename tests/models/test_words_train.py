@@ -1,0 +1,55 @@
+"""Every word is in a YAML that learns: over 20 steps on one small batch its loss falls.
+
+A new family adds its YAMLs to `LEARNS`, with arguments of row 0 instead of the file's where the whole network is too
+heavy for a test.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from models import build_model
+from utils.config import CONFIGS
+from utils.hyperparameters import Hyperparameters
+
+LEARNS = {  # YAML -> None, or arguments of its first row
+    "mobilenet_v1": [0.5], "mobilenet_v2": None, "mobilenet_v3_small": None, "mobilenet_v3_large": None,
+    "mobilenet-blocks": None, "mobilenext": [0.5], "sandglass-blocks": None, "shufflenet_v1": None,
+    "shufflenet_v2": None, "shufflenet-blocks": None, "inception_v1": [0.25], "inception_v3": [0.125],
+    "inception-blocks": None, "inception_resnet": None, "xception": [0.125], "xception-blocks": None, "edo": None,
+    "blazeface": None, "blaze-blocks": None, "mobilevit_xs": None, "mobilevit-blocks": None,
+    "ghostnet": [0.5, [4, 6, 9]], "ghost-blocks": None, "dynamic-ghost": None, "yolov5n-C3_GhostModule": None,
+    "picodet-esnet-s": None, "PicoDet-s": None, "v5Lite-e": None,
+    "v5Lite-c": None, "v5Lite-g": None, "lite-mobilev3": None, "lite-mbconv": None,
+}  # fmt: skip
+TARGETS = [[0, 1, 0.5, 0.5, 0.4, 0.3], [0, 2, 0.3, 0.6, 0.2, 0.2], [1, 0, 0.4, 0.4, 0.5, 0.6]]
+SIZE, STEPS = 64, 20
+
+
+def model_of(name: str, first_args):
+    values = yaml.safe_load((Path(CONFIGS) / "models" / f"{name}.yaml").read_text(encoding="utf-8"))
+    if first_args is not None:
+        values["backbone"][0][3] = first_args
+    return build_model(values, nc=3)
+
+
+@pytest.mark.parametrize("name", LEARNS)
+def test_loss_falls(name):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = model_of(name, LEARNS[name]).train()
+        images = torch.rand(2, 3, SIZE, SIZE)
+    criterion = model.criterion(Hyperparameters(), SIZE)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.002)
+    losses = []
+    for _ in range(STEPS):
+        loss = sum(criterion(model(images), torch.tensor(TARGETS)).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-3:]) / 3 < 0.85 * losses[0], losses
+    unreached = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not unreached
