@@ -6,6 +6,7 @@ from utils.cli import ArgumentParser, run
 
 COMMANDS = {  # command -> (module with add_arguments(parser) and run(args), help)
     "summary": ("summary", "print a row a layer and totals"),
+    "check": ("check", "find every mistake in a model YAML, each with its row"),
 }
 
 

@@ -1,0 +1,89 @@
+"""`python -m models check FILE.yaml`: every mistake in a model YAML, each in one line with its row, without training.
+
+Exit status 0: ok; 1: nothing but warnings, the model can be built; 2: mistakes.
+"""
+
+import sys
+
+from utils.errors import UserError
+
+from .activations import parse_activation
+from .advice import advise
+from .graph import build_model
+from .spec import ModelSpec
+from .summary import summarize, totals
+from .walk import find_likeliest_walk
+
+_ANY_NC = 80  # to go on with where the file names none
+
+
+def find_mistakes(cfg, nc: int | None = None) -> tuple[list[str], list[str]]:
+    """Return all mistakes and all warnings of a model YAML, each one line that starts with file and row.
+
+    A row that is wrong is given a likely meaning (the nearest known word, its arguments without the wrong ones, or an
+    output that fits the rows after it), so that the rows after it are checked too and the mistake is told once.
+    """
+    problems: list[str] = []
+    try:
+        spec = ModelSpec.read(cfg, problems.append)
+    except UserError as error:
+        return [*problems, str(error)], []
+    if spec.activation is not None:
+        try:
+            parse_activation(spec.activation)
+        except UserError as error:
+            problems.append(f"{spec.where}, activation: {error}")
+            spec = ModelSpec(**{**vars(spec), "activation": None})
+    if spec.nc is None and nc is None:
+        problems.append(f"{spec.where}: 'nc', the number of classes, is missing")
+    spec = spec.with_classes(nc or spec.nc or _ANY_NC)
+    if not spec.rows:
+        return problems, []
+    misread = any("'from'" in problem for problem in problems)
+    walk = find_likeliest_walk(spec)
+    problems += walk.problems
+    if not problems:
+        try:
+            build_model(spec)
+        except UserError as error:
+            problems.append(str(error))
+    return _in_order(problems), _in_order(walk.warnings + advise(spec, walk, misread))
+
+
+def _in_order(lines: list[str]) -> list[str]:
+    """Without repetitions, those of the file as a whole first, then row by row."""
+
+    def row_of(line):
+        head, found, tail = line.partition(", row ")
+        digits = tail.split(" ")[0].rstrip(",")
+        return int(digits) if found and digits.isdigit() else -1
+
+    return sorted(dict.fromkeys(lines), key=row_of)
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("cfg", metavar="FILE.yaml", nargs="+", help="model YAMLs, paths or bare names")
+    parser.add_argument("--nc", type=int, help="number of classes instead of the YAML's")
+
+
+def run(args) -> None:
+    status = 0
+    for cfg in args.cfg:
+        problems, warnings = find_mistakes(cfg, args.nc)
+        for line in problems:
+            print(f"error: {' '.join(line.split())}", file=sys.stderr)
+        for line in warnings:
+            print(f"warning: {' '.join(line.split())}", file=sys.stderr)
+        status = max(status, 2 if problems else 1 if warnings else 0)
+        if not problems:
+            print(f"{cfg}: {'ok' if not warnings else 'can be built'}, {_totals(build_model(cfg, args.nc))}")
+    if status:
+        sys.exit(status)
+
+
+def _totals(model) -> str:
+    t = totals(summarize(model))
+    return (
+        f"{len(model.spec.rows)} rows, {t['params']:,} parameters, {t['macs'] / 1e9:.2f} GMACs = {t['flops'] / 1e9:.2f} "
+        f"GFLOPs at 640x640, strides {', '.join(f'{s:g}' for s in model.head.strides)}"
+    )
