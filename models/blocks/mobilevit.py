@@ -57,7 +57,7 @@ class _Attention(nn.Module):
         self.proj = nn.Linear(c, c)
 
     def forward(self, x):
-        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, N, c / heads) each
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).transpose(1, 3).unbind(2)  # (B, heads, N, c / heads) each
         weights = (q @ k.transpose(2, 3) * self.scale).softmax(3)
         return self.proj((weights @ v).transpose(1, 2).flatten(2))
 
