@@ -19,6 +19,8 @@ from .predictor import Predictor
 from .published import read_published
 from .spec import ModelSpec
 
+ROW_PREFIXES = ("", "backbone.", "model.", "module.backbone.")  # that published files put before a block's own names
+
 
 @dataclass
 class WeightsFile:
@@ -128,6 +130,44 @@ def load_into(model: DetectionModel, weights: WeightsFile) -> TransferReport:
     report.share = came / sum(p.numel() for p in parameters.values())
     if f"model.{len(model.model) - 1}.anchors" in report.loaded:
         model.head.placeholder_anchors = False  # those of the file were found for its weights
+    return report
+
+
+def load_into_row(model: DetectionModel, row: int | str, weights: WeightsFile) -> TransferReport:
+    """Copy weights of a single block or backbone, named as its publishers name them, into one row, in place.
+
+    `row` is an index, from 0, or a row's name. Names may begin with one of `ROW_PREFIXES`. What the row has no place
+    for, such as a classifier, is skipped. `share` of the report is the part of the row's parameters. Raises
+    `UserError` when there is no such row or nothing fits.
+    """
+    indices = {r.name: r.index for r in model.spec.rows if r.name}
+    index = int(row) if str(row).isdigit() else indices.get(row)
+    if index is None or index >= len(model.model):
+        named = f" or a name ({', '.join(indices)})" if indices else ""
+        raise UserError(f"row {row}: the model has no such row, expected 0 to {len(model.model) - 1}{named}")
+    layer = model.model[index]
+    own, parameters = layer.state_dict(), dict(layer.named_parameters())
+    states = [
+        {name.removeprefix(prefix): tensor for name, tensor in weights.state.items() if name.startswith(prefix)}
+        for prefix in ROW_PREFIXES
+    ]
+    found = max(states, key=lambda state: len(own.keys() & state.keys()))
+    report = TransferReport()
+    for name, target in own.items():
+        if name in found and found[name].shape == target.shape:
+            target.copy_(found[name])
+            report.loaded.append(name)
+        else:
+            report.missing.append(name)
+            if name in found:
+                report.skipped[name] = f"shape {tuple(found[name].shape)}, the row has {tuple(target.shape)}"
+    report.skipped.update({name: "no such weight in the row" for name in found if name not in own})
+    came = sum(parameters[name].numel() for name in report.loaded if name in parameters)
+    if not came:
+        word = model.spec.rows[index].word
+        why = next((f"{name} has {text}" for name, text in report.skipped.items() if name in own), f"expected weights of a {word}")
+        raise UserError(f"{weights.path}: none of its {len(weights.state)} tensors fits row {index} ({word}); {why}")
+    report.share = came / sum(p.numel() for p in parameters.values())
     return report
 
 

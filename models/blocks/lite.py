@@ -135,8 +135,8 @@ class mobilev3_bneck(nn.Module):
     """MobileNet v3's bottleneck (Howard et al., 2019, figure 4): (B, c1, H, W) -> (B, c2, H/s, W/s).
 
     1x1 to `hidden` (left out where c1 == hidden), depth-wise k x k, SE where `se`, 1x1 to c2; the word Hswish where
-    `hs` (the paper has a true hard swish there), else ReLU. Without the expansion the activation comes before SE, else after it. Where s == 1 and c1 == c2 the
-    input is added.
+    `hs` (the paper has a true hard swish there), else ReLU. Without the expansion the activation comes before SE, else
+    after it. Where s == 1 and c1 == c2 the input is added.
     """
 
     def __init__(self, c1, c2, hidden, k=3, s=1, se=False, hs=False):

@@ -97,7 +97,7 @@ class ES_Bottleneck(nn.Module):
 
     Stride 1 passes half of the channels on, the other half through branch3, and shuffles; stride 2 joins branch1 and
     branch2 and mixes them in branch4. Published weights hold the branches that a stride does not use as well: they
-    are kept for their names, frozen. The article's listing has a ReLU in branch2 where the published code, and this one,
+    are kept for their names, frozen. The article's listing has a ReLU in branch2 where the published block, and this one,
     has a hard swish. Differs from the paper in widths (no channel ratios) and in where SE is.
     """
 
