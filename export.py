@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import cv2
+
 from models import load_plugins
 from models.backends import BACKENDS, ExportOptions
 from models.backends.verify import opencv_difference, verify
@@ -31,7 +33,8 @@ def main(argv=None):
         print(f"{word}: largest |a-b|/max(1,|b|) to torch {difference:.2e}")
         if word == "onnx":
             opencv = opencv_difference(loaded, path, how)
-            print("OpenCV dnn: " + ("cannot read it" if opencv is None else f"reads it, largest difference {opencv:.2e}"))
+            told = "cannot read it" if opencv is None else f"reads it, largest difference {opencv:.2e}"
+            print(f"OpenCV {cv2.__version__} dnn: {told}")
         shape = "any batch and size" if options.dynamic else f"batch {options.batch_size}, {size[0]}x{size[1]}"
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, input {shape}, {len(model.names)} names inside")
 

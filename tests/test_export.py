@@ -29,7 +29,7 @@ def test_beside_the_weights_at_the_size_of_training(weights, capsys):
     run("--weights", weights)
     said = capsys.readouterr().out
     differences = [float(n) for n in re.findall(r"[\d.]+e-\d+|0\.00e\+00", said)]
-    assert "largest |a-b|/max(1,|b|)" in said and "OpenCV dnn: reads it" in said
+    assert "largest |a-b|/max(1,|b|)" in said and "dnn: reads it" in said
     assert len(differences) == 2 and max(differences) < 1e-3
     loaded = load_model(weights.with_suffix(".onnx"))
     assert loaded.fixed_size == (64, 64) and loaded.fixed_batch == 1

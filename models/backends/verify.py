@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from utils.errors import UserError
+from utils.images import quiet_opencv
 
 from . import ExportOptions
 
@@ -58,8 +59,12 @@ def verify(model, loaded, path: str | Path, options: ExportOptions) -> float:
 
 
 def opencv_difference(loaded, path: str | Path, options: ExportOptions) -> float | None:
-    """The same difference between OpenCV's dnn module and `loaded` on one picture; None where dnn cannot read it."""
+    """The same difference between OpenCV's dnn module and `loaded` on one batch; None where dnn cannot read the file.
+
+    OpenCV 5 reads dynamic files too; OpenCV 4 reads files of one size alone, and no transformer rows.
+    """
     images = trial_pictures(options.batch, options.size)
+    quiet_opencv()
     try:
         net = cv2.dnn.readNetFromONNX(np.frombuffer(Path(path).read_bytes(), np.uint8))
         net.setInput(images)

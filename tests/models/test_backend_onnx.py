@@ -94,7 +94,7 @@ def test_what_is_read_back(exported):
 
 
 def test_opencv_reads_it(exported):
-    for dynamic in (False, True):
+    for dynamic in (False, True) if int(cv2.__version__.split(".")[0]) >= 5 else (False,):
         options, path = exported[dynamic]
         loaded = BACKEND.load(path)
         assert opencv_difference(loaded, path, options) < 1e-4
