@@ -28,7 +28,7 @@ class DataConfig:
     splits: dict  # train, val, test -> what the YAML says of it: text, list of text, or {images, annotations}
     names: list[str] | None = None  # classes wanted, in order; None until they were read from the source
     name_ids: list[int] | None = None  # the numbers that the YAML gives them (YOLO's class numbers)
-    nc: int | None = None  # of a YAML that has no names
+    nc: int | None = None  # what the YAML says, for sources whose classes have no names
     names_given: bool = False  # by the YAML; False: read from the source
     missing_hint: str = field(default="", repr=False)  # where to get the data set
 
@@ -50,7 +50,7 @@ def load_data_config(name_or_path: str | Path) -> DataConfig:
     for key in raw:
         if key not in _KEYS + _IGNORED:
             raise UserError(f"{path}: unknown key '{key}'{did_you_mean(key, _KEYS)} (known: {', '.join(_KEYS)})")
-    names, name_ids = _names(raw, path)
+    names, name_ids, nc = _names(raw, path)
     splits = {split: _split_value(raw[split], path, split) for split in SPLITS if raw.get(split) not in (None, "", [])}
     from .formats import FORMATS
 
@@ -65,7 +65,7 @@ def load_data_config(name_or_path: str | Path) -> DataConfig:
         splits = dict(FORMATS[word].SPLITS)
     if not splits:
         raise UserError(f"{path}: no split, expected one of train, val, test")
-    return DataConfig(path, path.stem, word, root, splits, names, name_ids, raw.get("nc"), names is not None, hint)
+    return DataConfig(path, path.stem, word, root, splits, names, name_ids, nc, names is not None, hint)
 
 
 def open_split(config: DataConfig, split: str, names: list[str] | None = None, single_class: bool = False) -> Split:
@@ -111,14 +111,14 @@ def _one_class(split: Split) -> Split:
     return Split(split.name, samples, ["object"], split.category_ids[:1], split.problems)
 
 
-def _names(raw: dict, path: Path) -> tuple[list[str] | None, list[int] | None]:
-    """Return (names, their numbers) of a YAML's `names:` and `nc:`."""
+def _names(raw: dict, path: Path) -> tuple[list[str] | None, list[int] | None, int | None]:
+    """Return (names, their numbers, nc) of a YAML's `names:` and `nc:`."""
     names = raw.get("names")
     count = to_number(raw["nc"], int, f"{path}: nc") if raw.get("nc") is not None else None
     if count is not None and not 1 <= count <= 100_000:
         raise UserError(f"{path}: nc: expected a number of classes from 1 on, got {count}")
     if names is None:
-        return None, None
+        return None, None, count
     if isinstance(names, dict):
         numbered = sorted((to_number(number, int, f"{path}: names: key"), name) for number, name in names.items())
         ids, names = [number for number, _ in numbered], [name for _, name in numbered]
@@ -139,7 +139,7 @@ def _names(raw: dict, path: Path) -> tuple[list[str] | None, list[int] | None]:
         raise UserError(f"{path}: names: numbers must be different and not negative, got {ids}")
     if count is not None and count != len(names):
         raise UserError(f"{path}: nc is {count} but names has {len(names)} classes")
-    return names, ids
+    return names, ids, count
 
 
 def _split_value(value, path: Path, split: str):
