@@ -46,6 +46,10 @@ class DetectionModel(nn.Module):
         self.channels = ch or spec.channels
         with default_activation(spec.activation):
             layers, self.shapes, self.recipes = _build_layers(spec, self.channels)
+        if layers[-1].nc != spec.nc:
+            last = spec.rows[-1]
+            wrong = f"is written for {layers[-1].nc} classes, but nc is {spec.nc}; write nc in its args"
+            raise UserError(f"{spec.where}, {last} {last.word}: {wrong}")
         self.model = nn.Sequential(*layers)
         read_later = {s for row in spec.rows for s in row.sources}
         self._plan = [(row.sources, row.joined, row.index in read_later) for row in spec.rows]

@@ -195,3 +195,10 @@ def test_other_channels_and_classes():
     boxes, scores = model.eval()(torch.rand(1, 1, 64, 96))
     assert boxes.shape == (1, 3 * (8 * 12 + 4 * 6 + 2 * 3), 4) and scores.shape[-1] == 4
     assert model.names == ["0", "1", "2", "3"]
+
+
+def test_a_head_written_for_other_classes_is_told():
+    head = [[[-1], 1, "Detect", [80, "anchors"]]]
+    assert model_of([-1, 1, "Conv", [16]], nc=80, head=head).nc == 80
+    with pytest.raises(UserError, match="row 1 \\(head row 0\\) Detect: is written for 80 classes, but nc is 2"):
+        model_of([-1, 1, "Conv", [16]], head=head)
