@@ -21,7 +21,7 @@ def channels_of(block):
 @pytest.mark.parametrize("s", [1, 2])
 def test_each_channel_has_its_own_dilations(k, s):
     torch.manual_seed(0)
-    pairs = [[1, 1], [2, 1], [1, 1], [4, 3], [2, 1], [1, 2], [4, 3]]
+    pairs = [[1, 1], [2, 1], [1, 1], [1, 1], [4, 3], [2, 1], [1, 2]]
     block = BLOCKS["InceptionConv"](3, 7, k, s, pairs, act=False).eval()
     assert len(block.conv_list) == 4  # equal pairs are one convolution
     assert [list(pair) for pair, _ in channels_of(block)] == pairs
@@ -54,7 +54,7 @@ def test_fewer_pairs_share_the_channels(channels, expected):
 @torch.no_grad()
 def test_fused_channels_keep_their_places():
     torch.manual_seed(0)
-    block = BLOCKS["InceptionConv"](3, 5, 3, 1, [[1, 1], [2, 2], [1, 1], [1, 2], [2, 2]]).eval()
+    block = BLOCKS["InceptionConv"](3, 5, 3, 1, [[1, 1], [2, 2], [1, 1], [1, 1], [2, 2]]).eval()
     block.bn.weight.copy_(torch.arange(1.0, 6.0))
     block.bn.bias.copy_(torch.arange(5.0))
     x = torch.randn(1, 3, 9, 9)
