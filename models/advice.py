@@ -7,8 +7,7 @@ from .walk import Walk
 
 def advise(spec: ModelSpec, walk: Walk, misread: bool) -> list[str]:
     """Warnings, one line each. `misread`: some row's `from` is wrong, so what it meant to read is not known."""
-    lines = [] if misread else _unused_rows(spec)
-    lines += _read_twice(spec)
+    lines = [] if misread else _unused_rows(spec) + _read_twice(spec)
     strides = [PROBE_SIZE / shape[1] for shape in walk.head_reads if isinstance(shape, tuple) and shape[1]]
     if len(strides) > 1:
         lines += _levels(spec, strides)

@@ -34,14 +34,15 @@ def find_mistakes(cfg, nc: int | None = None) -> tuple[list[str], list[str]]:
         except UserError as error:
             problems.append(f"{spec.where}, activation: {error}")
             spec = ModelSpec(**{**vars(spec), "activation": None})
-    if spec.nc is None and nc is None:
+    if spec.nc is None and nc is None and not any(problem.startswith(f"{spec.where}, nc") for problem in problems):
         problems.append(f"{spec.where}: 'nc', the number of classes, is missing")
     spec = spec.with_classes(nc or spec.nc or _ANY_NC)
     if not spec.rows:
         return problems, []
     misread = any("'from'" in problem for problem in problems)
     walk = find_likeliest_walk(spec)
-    problems += walk.problems
+    torn = tuple(problem.split(":")[0] for problem in problems if ": expected [from," in problem)  # told once is enough
+    problems += [problem for problem in walk.problems if not (torn and problem.startswith(torn))]
     if not problems:
         try:
             build_model(spec)

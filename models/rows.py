@@ -119,7 +119,7 @@ def _check_weights(layer: nn.Module, widths) -> None:
 def _divisor_hint(recipe: Recipe, error) -> str:
     """For widths that a number of groups does not divide: the numbers near it that do."""
     groups = next((recipe.kwargs[key] for key in ("groups", "g", "num_groups", "group") if key in recipe.kwargs), None)
-    if "divisible by" not in str(error) or isinstance(groups, bool) or not isinstance(groups, int):
+    if "divisible by" not in str(error) or "groups" not in str(error) or isinstance(groups, bool) or not isinstance(groups, int):
         return ""
     widths = [recipe.kwargs.get(recipe.width_in), recipe.width]
     common = math.gcd(*(w for w in widths if isinstance(w, int)))

@@ -11,10 +11,11 @@
 
 import math
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
-from utils.errors import UserError, did_you_mean
+from utils.errors import UserError
 
-from .signatures import STRIDE, Signature, plain_name, read_signature
+from .signatures import SHORT_NAMES, STRIDE, Signature, plain_name, read_signature
 
 
 @dataclass
@@ -111,6 +112,15 @@ def _whole_width(value, name):
     return value
 
 
+def nearest_argument(name: str, known) -> str | None:
+    """The one of `known` arguments that `name` most likely means: its short or long form (s, stride), or a misspelling."""
+    for short in SHORT_NAMES.values():
+        if plain_name(name) in short:
+            return next((k for k in known if plain_name(k) in short), None)
+    near = get_close_matches(name.lower(), [k.lower() for k in known], n=1)
+    return next((k for k in known if near and k.lower() == near[0]), None)
+
+
 def _bind(signature: Signature, injected, args, kwargs) -> tuple[dict, list]:
     """Name every argument, as Python would, with the injected ones left out of the row's counting; and those that only
     `*args` takes."""
@@ -127,7 +137,8 @@ def _bind(signature: Signature, injected, args, kwargs) -> tuple[dict, list]:
         if name in bound:
             raise UserError(f"argument '{name}' is given twice")
         if name not in free and not signature.open_keywords:
-            raise UserError(f"has no argument '{name}'{did_you_mean(name, free) or f'; it takes {listed}'}")
+            near = nearest_argument(name, free)
+            raise UserError(f"has no argument '{name}'; " + (f"did you mean '{near}'?" if near else f"it takes {listed}"))
         bound[name] = value
     missing = [name for name in signature.required if name not in bound]
     if missing:

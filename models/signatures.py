@@ -30,6 +30,15 @@ WIDTH_FIRST = frozenset(
 )
 WIDTH_SECOND = frozenset("planes filters channels features nfilters numfilters nf dim out outputs".split())
 STRIDE = ("s", "stride", "strides")
+SHORT_NAMES = {
+    "s": ("s", "stride", "strides"),
+    "k": ("k", "kernel", "ks", "ksize", "kernelsize"),
+    "p": ("p", "pad", "padding"),
+    "g": ("g", "group", "groups"),
+    "d": ("d", "dilation", "dilations"),
+    "act": ("act", "activation", "actlayer"),
+    "c2": (*sorted(WIDTH_OUT),),
+}
 # A first argument of an unknown name is taken for the width that comes in, but none of these:
 NO_WIDTH = frozenset(
     """k ks kernel kernels kernelsize ksize s stride strides p pad padding d dilation g group groups n num number r ratio

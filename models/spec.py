@@ -231,7 +231,8 @@ def _resolve_source(source, index, indices, at, report) -> int:
     if isinstance(source, str):
         if source in indices:
             return indices[source]
-        report(f"{at}: 'from' names '{source}', which is no row before this one{did_you_mean(source, indices)}")
+        named = f"; names before it: {', '.join(indices)}" if indices else "; no row before it has a name"
+        report(f"{at}: 'from' names '{source}', which is no row before this one{did_you_mean(source, indices) or named}")
     elif isinstance(source, bool) or not isinstance(source, int):
         report(f"{at}: 'from' must be a row's index, a negative offset or a row's name, got {source!r}")
     else:

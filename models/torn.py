@@ -115,7 +115,10 @@ def _mend(text: str, torn: dict) -> str | None:
         return None
     kept = line[: len(_content(line))]
     if torn["surplus"] < 0:
-        lines[torn["line"]] = kept + "]" * -torn["surplus"]
+        named = re.fullmatch(r"(.*\[[^\[\]]*?)\s*,\s*([a-z]\w*)\]", kept)  # [..., [16, p3]: the row's name is likely outside
+        if named and torn["surplus"] == -1 and named[2] not in ("nearest", "nc", "anchors"):
+            kept = f"{named[1]}], {named[2]}]"
+        lines[torn["line"]] = kept + "]" * (0 if kept.count("]") == kept.count("[") else -torn["surplus"])
     elif torn["surplus"] > 0 and kept.endswith("]" * torn["surplus"]):
         lines[torn["line"]] = kept[: -torn["surplus"]]
     else:

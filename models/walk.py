@@ -12,7 +12,7 @@ from .blocks import BLOCKS
 from .heads import HEADS
 from .probe import PROBE_SIZE
 from .rows import build_head, build_row, find_block, gather_shapes, settle_options, torch_layers
-from .rules import scale_width
+from .rules import nearest_argument, scale_width
 from .signatures import plain_name, read_signature
 from .spec import IMAGE, UNREADABLE, ModelSpec, Row
 
@@ -23,7 +23,8 @@ _REDUCTIONS = ("reduction", "reductionratio", "r", "squeeze", "squeezefactor")
 class Walk:
     """One pass over the rows.
 
-    `choices` says which of the likely outputs a wrong row gets (row -> place in `options[row]`, default the first).
+    `choices` says which of the likely outputs a wrong row gets (row -> place in `options[row]`, default the first); of
+    the maps of row i that were read without choosing one, the key is -2 - i.
     Afterwards `problems` and `warnings` are lines of text, `shapes` the output of each row, `follow_ups` the number of
     problems that follow from one that is told already.
     """
@@ -43,8 +44,9 @@ class Walk:
             self.shapes.append(self._shape_of(row))
 
     @property
-    def cost(self) -> int:
-        return len(self.problems) + self.follow_ups
+    def cost(self) -> tuple[int, int]:
+        """Lines that are told, then problems that follow from them."""
+        return len(self.problems), self.follow_ups
 
     def _tell(self, row: Row, message: str, word: bool = True) -> None:
         self.problems.append(f"{self.spec.where}, {row}{f' {row.word}' if word else ''}: {message}")
@@ -85,7 +87,10 @@ class Walk:
             return gather_shapes(row, self.shapes, image, options, is_head)
         except UserError as error:
             self._tell(row, str(error))
-            single = [shape[0] if isinstance(shape, list) else shape for shape in self.shapes]
+            single = [
+                self._choose(-2 - index, shape) if isinstance(shape, list) and index in row.sources else shape
+                for index, shape in enumerate(self.shapes)
+            ]
             return gather_shapes(row, single, image, options, is_head)
 
     def _after_mistake(self, row, block, options, inputs, message):
@@ -99,7 +104,7 @@ class Walk:
                 lineages = [self._ancestors[s] if s != IMAGE else set() for s in row.sources]
                 self._disputed |= set.union(*lineages) - set.intersection(*lineages)
             width = sum(s[0] for s in inputs) if row.word == "Concat" else inputs[0][0]
-            return self._choose(row, [(width, *size) for size in dict.fromkeys(s[1:] for s in inputs)])
+            return self._choose(row.index, [(width, *size) for size in dict.fromkeys(s[1:] for s in inputs)])
         self._tell(row, message)
         for attempt in _without_mistakes(row, block, options):
             outcome = self._try(attempt, block, options, inputs, False)
@@ -139,11 +144,11 @@ class Walk:
         sizes = [(h, w), (-(-h // 2), -(-w // 2)), (2 * h, 2 * w)]
         if 2 in row.args[1:] or 2 in row.kwargs.values():
             sizes[0], sizes[1] = sizes[1], sizes[0]
-        return self._choose(row, [(width, *size) for width in dict.fromkeys(widths) for size in sizes])
+        return self._choose(row.index, [(width, *size) for width in dict.fromkeys(widths) for size in sizes])
 
-    def _choose(self, row, candidates):
-        self.options[row.index] = candidates
-        choice = self.choices.get(row.index, 0)
+    def _choose(self, key: int, candidates: list):
+        self.options[key] = candidates
+        choice = self.choices.get(key, 0)
         return candidates[choice if choice < len(candidates) else 0]
 
 
@@ -154,7 +159,7 @@ def find_likeliest_walk(spec: ModelSpec) -> Walk:
     walks = 1
     for index in sorted(best.options):
         for choice in range(1, len(best.options.get(index, ()))):
-            if walks >= _MOST_WALKS or best.cost <= 1:
+            if walks >= _MOST_WALKS or best.cost == (0, 0):
                 return best
             other = Walk(spec, {**best.choices, index: choice}, cache)
             walks += 1
@@ -179,7 +184,8 @@ def _nearest_block(word: str):
 def _without_mistakes(row: Row, block, options):
     """The row with fewer and fewer of its arguments, the wrong ones of which are then gone."""
     names = read_signature(block, options).named
-    known = {key: value for key, value in row.kwargs.items() if key in names}
+    known = {key if key in names else nearest_argument(key, names): value for key, value in row.kwargs.items()}
+    known.pop(None, None)
     yield replace(row, args=row.args[: len(names)], kwargs=known)
     for count in range(len(row.args), -1, -1):
         yield replace(row, args=row.args[:count], kwargs={})
