@@ -5,6 +5,7 @@ Every store reads a picture as `Resized(image, original)`: `image` (h, w, 3) BGR
 """
 
 import hashlib
+import io
 import os
 import sys
 import tempfile
@@ -18,10 +19,12 @@ import cv2
 import numpy as np
 
 from utils.errors import UserError, did_you_mean
+from utils.image_header import parse_header
 from utils.images import UnreadableImage, decode_image, read_bytes, write_atomically
 from utils.letterbox import resize
 from utils.memory import free_memory
 
+from .frames import fit_frame
 from .progress import watched
 from .shared_file import SharedFile
 
@@ -40,10 +43,11 @@ class Pictures:
 
     name = "none"
 
-    def __init__(self, paths: Sequence[str], apply_exif: Sequence[bool], size: int):
+    def __init__(self, paths: Sequence[str], apply_exif: Sequence[bool], size: int, frames=None):
         self.paths = list(paths)
         self.apply_exif = np.asarray(apply_exif, dtype=bool)
         self.size = size
+        self.frames = None if frames is None else np.asarray(frames)  # (n, 2) declared (h, w), 0: not known
         self.errors: dict[int, str] = {}
 
     def __len__(self) -> int:
@@ -59,9 +63,17 @@ class Pictures:
         """Read everything ahead, if this store keeps anything."""
 
     def _decode(self, index: int, data: bytes) -> Resized:
-        image = decode_image(data, self.paths[index], bool(self.apply_exif[index]))
+        image = decode_image(data, self.paths[index], self._turns(index, data))
         height, width = image.shape[:2]
         return Resized(resize(image, self.size / max(height, width)), (height, width))
+
+    def _turns(self, index: int, data: bytes) -> bool:
+        """Whether to turn the picture as its EXIF says: not when its boxes are declared for the unturned one."""
+        if not self.apply_exif[index] or self.frames is None or not self.frames[index].all():
+            return bool(self.apply_exif[index])
+        header = parse_header(io.BytesIO(data))
+        height, width = self.frames[index].tolist()
+        return header is None or fit_frame((int(width), int(height)), header).apply_exif
 
     def _each(self, work, label: str):
         """Yield (index, result of `work(index)` or None) for every picture in order, from a few threads.
@@ -105,8 +117,8 @@ class RamPictures(Pictures):
 
     name = "ram"
 
-    def __init__(self, paths, apply_exif, size):
-        super().__init__(paths, apply_exif, size)
+    def __init__(self, paths, apply_exif, size, frames=None):
+        super().__init__(paths, apply_exif, size, frames)
         self.rows = np.zeros((len(self), 5), dtype=np.int64)  # offset, h, w, h0, w0; h = 0: not kept
         self.block = SharedFile()
 
@@ -136,8 +148,8 @@ class DiskPictures(Pictures):
 
     name = "disk"
 
-    def __init__(self, paths, apply_exif, size, folder: str | Path | None = None):
-        super().__init__(paths, apply_exif, size)
+    def __init__(self, paths, apply_exif, size, frames=None, folder: str | Path | None = None):
+        super().__init__(paths, apply_exif, size, frames)
         self.folder = Path(folder) if folder else cache_folder() / "pictures"
         self.keys: list[str | None] = [None] * len(self)
 
@@ -169,7 +181,7 @@ class DiskPictures(Pictures):
         return key, None
 
     def _key(self, index: int, data: bytes) -> str:
-        options = f"1 {self.size} {int(self.apply_exif[index])} {cv2.__version__}"  # decoders differ by version
+        options = f"1 {self.size} {int(self._turns(index, data))} {cv2.__version__}"  # decoders differ by version
         return hashlib.blake2b(data, digest_size=20, salt=b"pictures", key=options.encode()).hexdigest()
 
     def _file(self, key: str) -> Path:
@@ -199,12 +211,13 @@ def check_readable(paths: Sequence[str], errors: dict[int, str]) -> None:
 
 
 def open_pictures(
-    kind: str, paths: Sequence[str], apply_exif: Sequence[bool], size: int, largest: int | None = None
+    kind: str, paths: Sequence[str], apply_exif: Sequence[bool], size: int, largest: int | None = None, frames=None
 ) -> Pictures:
     """The store for `--cache` word `kind`, empty until `fill()`.
 
     'auto' is 'ram' when the pictures fit in a quarter of free memory, else 'none'. `largest` is the bytes they take
-    when known. Raises `UserError` for an unknown word.
+    when known. `frames` (n, 2) are the declared (h, w), which may say that a picture is not to be turned. Raises
+    `UserError` for an unknown word.
     """
     if kind not in CACHES:
         raise UserError(f"cache: expected one of {', '.join(CACHES)}, got '{kind}'{did_you_mean(kind, CACHES)}")
@@ -213,7 +226,7 @@ def open_pictures(
         needed = len(paths) * size * size * 3 if largest is None else largest
         kind = "ram" if free is not None and needed <= free / 4 else "none"
     store = {"ram": RamPictures, "disk": DiskPictures, "none": Pictures}[kind]
-    return store(paths, apply_exif, size)
+    return store(paths, apply_exif, size, frames)
 
 
 def cache_folder() -> Path:

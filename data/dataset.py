@@ -10,6 +10,7 @@ from utils.images import UnreadableImage
 from utils.letterbox import letterbox, pad_to, to_chw
 
 from .cache import check_readable, open_pictures
+from .frames import loaded_frame
 from .mosaic import draw_centre, mosaic
 from .transforms import clip_boxes, hsv_jitter, jitter, mixup
 
@@ -35,7 +36,7 @@ class Item:
     image_id: int | str
     gain: float
     pad: tuple[float, float]  # left, top
-    shape: tuple[int, int]  # (h0, w0) of the picture as read
+    shape: tuple[int, int]  # (h0, w0) of the frame that the source's boxes are in: nearly always the picture as read
 
 
 @dataclass(slots=True)
@@ -77,7 +78,7 @@ class DetectionDataset:
         longest = np.maximum(self.frames.max(1), 1)
         self.pictures = open_pictures(
             cache, self.paths, [s.apply_exif for s in samples], self.size,
-            int((self.frames.prod(1) * (self.size / longest) ** 2).sum() * 3),
+            int((self.frames.prod(1) * (self.size / longest) ** 2).sum() * 3), self.frames,
         )  # fmt: skip
         self.pictures.fill(label)
 
@@ -163,12 +164,13 @@ class DetectionDataset:
         return None
 
     def _picture(self, index: int):
-        """(image with its longest side at `self.size`, boxes xyxy, labels, (h0, w0)); the image may be read-only."""
+        """(image with its longest side at `self.size`, boxes xyxy, labels, (h0, w0) of the frame that the source's
+        boxes are in); the image may be read-only."""
         image, original = self.pictures.read(index)
         rows = slice(self._ends[index], self._ends[index + 1])
-        frame = np.where(self.frames[index] > 0, self.frames[index], original)
+        frame = loaded_frame(self.frames[index], original)
         scale = np.array([image.shape[1] / frame[1], image.shape[0] / frame[0]], dtype=np.float32)
-        return image, self._boxes[rows] * np.tile(scale, 2), self._labels[rows], original
+        return image, self._boxes[rows] * np.tile(scale, 2), self._labels[rows], frame
 
     def _item(self, key: Key, image, boxes, labels, gain, pad, original) -> Item:
         height, width = image.shape[:2]

@@ -1,9 +1,7 @@
 """Holding what a source says against its pictures: sizes, EXIF frames, boxes that can't be."""
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import islice
 
 import numpy as np
 
@@ -11,11 +9,11 @@ from utils.errors import UserError
 from utils.image_header import ImageHeader
 from utils.images import UnreadableImage, image_header
 
+from ..frames import SCALED, SIZE, Frame, fit_frame
+from ..threads import Listings, map_threads
 from .base import Problems, Sample
 
 ROUNDING = 0.5  # pixels that a box may lie over the edge before it counts as out of bounds: sources round
-_THREADS = 8  # reading headers waits for the disk, not for the processor
-_CHUNK = 4096
 
 MISSING = "missing pictures"
 UNREADABLE = "unreadable pictures"
@@ -23,29 +21,29 @@ NOT_FINITE = "boxes with values that are no finite numbers"
 DEGENERATE = "degenerate boxes (no width or no height)"
 OUTSIDE = "boxes outside the picture"
 CLIPPED = "boxes over the edge, clipped"
-SIZE = "pictures of another size than declared"
-UNTURNED = "pictures annotated before their EXIF turn"
 
 
-def settle_all(samples: Iterable[Sample], problems: Problems, where: str) -> list[Sample]:
-    """Return the samples held against the headers of their pictures; what is wrong is dropped and noted.
+def settle_all(samples: Iterable[Sample], problems: Problems, where: str, every_header: bool = False) -> list[Sample]:
+    """Return the samples held against their pictures; what is wrong is dropped and noted.
 
-    No picture is decoded. Raises `UserError` when there is no picture, or more than half cannot be read.
+    A sample that declares its size, with every box inside it, is believed until its picture is loaded
+    (`frames.loaded_frame`); of the others, or with `every_header` of all, the picture's header is read. No picture is
+    decoded. Raises `UserError` when there is no picture, or more than half are missing or unreadable.
     """
     settled, total = [], 0
-    for sample, header in with_headers(samples):
+    for sample, header in _with_headers(samples, every_header):
         total += 1
-        if isinstance(header, ImageHeader):
-            settled.append(settle(sample, header, problems))
-        else:
+        if isinstance(header, UnreadableImage):
             problems.note(UNREADABLE if sample.path.exists() else MISSING, header)
+        else:
+            settled.append(settle(sample, header, problems))
     if not total:
         raise UserError(f"{where}: no pictures there")
-    check_readable(total, problems, where)
+    _check_readable(total, problems, where)
     return settled
 
 
-def check_readable(total: int, problems: Problems, where: str) -> None:
+def _check_readable(total: int, problems: Problems, where: str) -> None:
     """Raise `UserError` when more than half of `total` pictures are missing or unreadable."""
     bad = problems[MISSING] + problems[UNREADABLE]
     if 2 * bad > total:
@@ -53,24 +51,39 @@ def check_readable(total: int, problems: Problems, where: str) -> None:
         raise UserError(f"{where}: {bad} of {total} pictures are missing or unreadable, more than half (first: {first})")
 
 
-def with_headers(samples: Iterable[Sample]) -> Iterator[tuple[Sample, ImageHeader | UnreadableImage]]:
-    """Pair each sample with the header of its picture, or with why it has none."""
+def _with_headers(samples: Iterable[Sample], every: bool) -> Iterator[tuple[Sample, ImageHeader | UnreadableImage]]:
+    """Pair each sample with the header of its picture, one made of its declared size, or why it has none."""
+    listings = Listings()
 
     def header(sample: Sample):
+        if not every and _plausible(sample):
+            if listings.has(sample.path):
+                return ImageHeader(sample.width, sample.height)
+            return UnreadableImage(sample.path, "no such file")
         try:
             return image_header(sample.path)
         except UnreadableImage as error:
             return error
 
-    samples = iter(samples)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        while chunk := list(islice(samples, _CHUNK)):
-            yield from zip(chunk, pool.map(header, chunk, chunksize=64))
+    yield from map_threads(header, samples)
+
+
+def _plausible(sample: Sample) -> bool:
+    """Whether the sample declares a size and all its boxes lie inside."""
+    if sample.fractions or sample.width <= 0 or sample.height <= 0:
+        return False
+    if not len(sample.boxes):
+        return True
+    limit = np.array([sample.width, sample.height] * 2) + ROUNDING
+    return bool((sample.boxes >= -ROUNDING).all() and (sample.boxes <= limit).all())
 
 
 def settle(sample: Sample, header: ImageHeader, problems: Problems) -> Sample:
     """Return `sample` in the frame of its picture, with the boxes that can't be dropped and the others clipped."""
-    width, height, apply_exif = frame(sample, header, problems)
+    width, height, apply_exif, odd = _frame(sample, header)
+    if odd:
+        declared, is_ = f"{sample.width}x{sample.height}", f"{header.width}x{header.height}"
+        problems.note(odd, f"{sample.path}: declared {declared}, is {is_}")
     boxes = np.asarray(sample.boxes, np.float64).reshape(-1, 4)  # (n, 4) xyxy
     if sample.fractions:
         boxes = boxes * np.array([width, height, width, height], np.float64)
@@ -94,20 +107,15 @@ def settle(sample: Sample, header: ImageHeader, problems: Problems) -> Sample:
     )
 
 
-def frame(sample: Sample, header: ImageHeader, problems: Problems) -> tuple[int, int, bool]:
-    """Return (width, height, apply_exif) of the frame that the boxes are in.
-
-    A declared size that is the stored size and not the turned one says that the boxes were drawn on the unturned
-    picture. Any other difference is noted, and the picture's own pixels are believed.
-    """
-    declared, stored, upright = (sample.width, sample.height), (header.width, header.height), header.upright
-    if not all(declared) or declared == upright:
-        return *upright, True
-    if declared == stored:
-        problems.note(UNTURNED, sample.path)
-        return *stored, False
-    problems.note(SIZE, f"{sample.path}: declared {declared[0]}x{declared[1]}, is {upright[0]}x{upright[1]}")
-    return *upright, True
+def _frame(sample: Sample, header: ImageHeader) -> Frame:
+    """`fit_frame`, unless the boxes themselves contradict a declared resolution by not fitting into it."""
+    frame = fit_frame((sample.width, sample.height), header)
+    if frame.kind == SCALED and not _plausible(sample):
+        boxes = np.asarray(sample.boxes, np.float64).reshape(-1, 4)
+        far = boxes[np.isfinite(boxes).all(1), 2:]  # right and lower edges
+        if len(far) and (far > 1.1 * np.array([sample.width, sample.height])).any():
+            return Frame(*header.upright, True, SIZE)
+    return frame
 
 
 def check_boxes(boxes: np.ndarray, width: int, height: int, path, problems: Problems):
