@@ -4,6 +4,10 @@ PROJECT/NAME receives weights/best.pt and weights/last.pt, results.csv, config.y
 """
 
 import functools
+import os
+
+if __name__ == "__main__":  # before torch loads: compute threads that wait should sleep, they share cores with the loaders
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 
@@ -41,6 +45,8 @@ def train(options, checkpoint, ranks, device):
     seed_everything(options.seed)
     load_plugins(options.plugins)
     hyperparameters = load_hyperparameters(checkpoint["hyperparameters"] if checkpoint else options.hyp, options.set)
+    for notice in hyperparameters.notices():
+        print(notice)
     data = load_data_config(options.data)
     splits = {name: open_split(data, name, single_class=options.single_cls) for name in ("train", "val")}
     model = make_model(options, checkpoint, hyperparameters, splits["train"].names)
@@ -52,7 +58,7 @@ def train(options, checkpoint, ranks, device):
 
     # What learns: the model, by its head's loss, in these steps. Its running average is what is measured and kept.
     freeze_rows(model.model, options.freeze)
-    layout = fastest_layout(model.to(device), device, model.channels)
+    layout = fastest_layout(model.to(device), device, (model.channels, stride, stride))
     criterion = model.criterion(hyperparameters, options.img)
     optimizer = make_optimizer(model, options.optimizer, hyperparameters, options.batch_size)
     schedule = Schedule(hyperparameters, options.epochs, len(batches), options.batch_size, options.cos_lr)

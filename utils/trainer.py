@@ -124,15 +124,18 @@ def mixed_precision(choice: str, device: torch.device) -> tuple[torch.dtype | No
     return (torch.bfloat16 if device.type == "cpu" and "amx_bf16" in cpu_flags() else None), None
 
 
-def fastest_layout(model: nn.Module, device: torch.device, channels: int = 3) -> torch.memory_format:
-    """The order of tensors in memory to train `model` in: channels last, a quarter faster, where its blocks take it."""
+def fastest_layout(
+    model: nn.Module, device: torch.device, picture: tuple[int, int, int] = (3, 64, 64)
+) -> torch.memory_format:
+    """Bring `model` into the order in memory that it trains fastest in, and return it: channels last (a quarter faster
+    on a CPU), where all its blocks take that. `picture` is a shape (C, H, W) that it can run on."""
     if device.type == "mps":
         return torch.contiguous_format
     training = model.training
     try:
         with torch.no_grad():
-            picture = torch.zeros(1, channels, 64, 64, device=device).contiguous(memory_format=torch.channels_last)
-            model.eval().to(memory_format=torch.channels_last)(picture)
+            images = torch.zeros(1, *picture, device=device).contiguous(memory_format=torch.channels_last)
+            model.eval().to(memory_format=torch.channels_last)(images)
         return torch.channels_last
     except RuntimeError:  # a block that calls view() on what it takes to be channels first
         model.to(memory_format=torch.contiguous_format)
