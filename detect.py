@@ -17,6 +17,7 @@ from models.predictor import class_indices
 from utils import cli
 from utils.detection_files import OutputNames, picture_path, write_crops, write_csv, write_json, write_labels
 from utils.images import write_image
+from utils.nms import METHODS
 from utils.options import fraction, picture_size
 from utils.run_folder import new_run_folder
 
@@ -33,7 +34,7 @@ def main(argv=None):
     size = picture_size(options.img, model.stride) if options.img else None
     asked = {
         "size": model.input_size(size),  # complains now rather than after the first picture
-        "conf": options.conf, "iou": options.iou, "max_det": options.max_det, "agnostic": options.agnostic,
+        "conf": options.conf, "iou": options.iou, "max_det": options.max_det, "agnostic": options.agnostic, "nms": options.nms,
         "classes": class_indices(options.classes, model.names), "augment": options.augment, "batch_size": options.batch_size,
     }  # fmt: skip
     print(f"weights {', '.join(map(str, weights))}: {model.nc} classes; source {options.source}")
@@ -154,6 +155,7 @@ def make_parser():
     add("--max-det", type=cli.at_least(1), default=300, help="most detections a picture")
     add("--classes", nargs="+", metavar="CLASS", help="keep these classes only, numbers or names")
     add("--agnostic", "--agnostic-nms", action="store_true", help="boxes of different classes compete, too")
+    add("--nms", choices=tuple(METHODS), default="standard", help="blend: boxes that overlap become their mean by score")
     add("--augment", action="store_true", help="test-time augmentation")
     add("--save-txt", action="store_true", help="labels/*.txt: class cx cy w h, normalised")
     add("--save-conf", action="store_true", help="scores in labels/*.txt")

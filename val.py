@@ -17,6 +17,7 @@ from utils.device import default_workers
 from utils.errors import UserError
 from utils.evaluate import evaluate, print_table
 from utils.images import write_atomically
+from utils.nms import METHODS
 from utils.options import fraction, picture_size
 from utils.run_folder import new_run_folder
 
@@ -38,7 +39,7 @@ def main(argv=None):
     loader = val_loader(dataset, options.batch_size, options.workers)
     result = evaluate(
         model, loader, ground_truth=split.ground_truth(), category_ids=split.category_ids,
-        conf=options.conf, iou=options.iou, max_det=options.max_det, augment=options.augment,
+        conf=options.conf, iou=options.iou, max_det=options.max_det, augment=options.augment, method=options.nms,
     )  # fmt: skip
 
     print_table(result)
@@ -98,6 +99,7 @@ def make_parser():
     add("--conf", "--conf-thres", type=fraction, default=0.001, help="least score")
     add("--iou", "--iou-thres", type=fraction, default=0.6, help="overlap above which the weaker box goes")
     add("--max-det", type=cli.at_least(1), default=300, help="most detections a picture")
+    add("--nms", choices=tuple(METHODS), default="standard", help="blend: boxes that overlap become their mean by score")
     add("--augment", action="store_true", help="test-time augmentation")
     add("--square", action="store_true", help="squares instead of batches of the pictures' own aspect")
     add("--single-cls", action="store_true", help="take all classes of the data as one")

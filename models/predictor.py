@@ -81,6 +81,7 @@ class Predictor:
         max_det: int = 300,
         classes: Iterable[int | str] | None = None,
         agnostic: bool = False,
+        nms: str = "standard",
         augment: bool = False,
         batch_size: int = 16,
     ) -> list[Detections]:
@@ -91,7 +92,8 @@ class Predictor:
                 made for. A file exported for one size takes no other.
             conf: least score. iou: above this overlap the weaker of two boxes of a class goes.
             max_det: most detections a picture. classes: indices or names to keep. agnostic: boxes of different
-            classes compete too. augment: test-time augmentation (`utils.tta`), slower and needs torch.
+            classes compete too. nms: a word of `utils.nms.METHODS`. augment: test-time augmentation (`utils.tta`),
+            slower and needs torch.
 
         Returns one `Detections` a picture, in order. Raises `UserError` for an unreadable picture, an array of
         another kind, or an unknown class.
@@ -110,7 +112,7 @@ class Predictor:
                 _, gain, pad = fitted[index]
                 inside = _reach_into(boxes[row], gain, pad, image.shape)
                 found = select_detections(
-                    boxes[row][inside], scores[row][inside], conf, iou, max_det, agnostic=agnostic, classes=wanted
+                    boxes[row][inside], scores[row][inside], conf, iou, max_det, agnostic=agnostic, classes=wanted, method=nms
                 )
                 found = unletterbox(found, gain, pad, image.shape[:2])
                 results[index] = Detections(
