@@ -1,5 +1,6 @@
 """`--data` YAMLs: read as data, checked, and opened as splits."""
 
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from utils.errors import UserError, did_you_mean
 
 from .formats.base import Problems, Split
 from .formats.settle import settle_all
+from .places import find_below
 
 SPLITS = ("train", "val", "test")
 _KEYS = (*SPLITS, "path", "format", "names", "nc", "download", "source")
@@ -60,7 +62,7 @@ def load_data_config(name_or_path: str | Path) -> DataConfig:
     hint = _missing_hint(raw)
     root = FORMATS[word or "coco"].find_root(_text(raw, "path", path), path, hint)
     if word is None:
-        word = _guess_format(path, root, splits)
+        word = _guess_format(path, root, splits, hint)
     if not splits:
         splits = dict(FORMATS[word].SPLITS)
     if not splits:
@@ -69,7 +71,7 @@ def load_data_config(name_or_path: str | Path) -> DataConfig:
 
 
 def open_split(config: DataConfig, split: str, names: list[str] | None = None, single_class: bool = False) -> Split:
-    """Open a split: its pictures' headers are read, bad boxes and pictures dropped and counted in `.problems`.
+    """Open a split: bad boxes and pictures are dropped, counted in `.problems` and told on standard error.
 
     `names` selects classes by name and orders them (default: the YAML's, else all that the source has, the same for
     every split); `single_class` makes one class 'object' of them all. Raises `UserError` when the split is not there,
@@ -78,6 +80,7 @@ def open_split(config: DataConfig, split: str, names: list[str] | None = None, s
     source = open_source(config, split, names)
     where = f"{config.path}: {split}"
     samples = settle_all(source, source.problems, where)
+    _tell(source.problems, config, split)
     opened = Split(split, samples, source.names, source.category_ids, source.problems)
     if split == "train" and not any(len(sample.boxes) for sample in samples):
         seen = "; ".join(source.problems.lines()) or "none are there"
@@ -104,6 +107,15 @@ def open_source(config: DataConfig, split: str, names: list[str] | None = None):
     if config.names is None and not strict:
         config.names = source.names
     return source
+
+
+def _tell(problems: Problems, config: DataConfig, split: str) -> None:
+    """One line on standard error when something was dropped or mended."""
+    lines = problems.lines()
+    if lines:
+        more = f" and {len(lines) - 3} other kinds" if len(lines) > 3 else ""
+        told = "; ".join(lines[:3]) + more
+        print(f"{split}: {told} (python -m data check {config.path} tells all)", file=sys.stderr)
 
 
 def _one_class(split: Split) -> Split:
@@ -183,7 +195,7 @@ def _missing_hint(raw: dict) -> str:
     return hint
 
 
-def _guess_format(path: Path, root: Path, splits: dict) -> str:
+def _guess_format(path: Path, root: Path, splits: dict, hint: str) -> str:
     """The first format that recognises a split."""
     from .formats import FORMATS
 
@@ -191,6 +203,9 @@ def _guess_format(path: Path, root: Path, splits: dict) -> str:
         sure = {word: kind.recognises(root, value) for word, kind in FORMATS.items()}
         if best := max(sure.values()):
             return next(word for word in sure if sure[word] == best)
+    for split, value in splits.items():  # not there at all?
+        for item in value if isinstance(value, list) else [value]:
+            find_below(root, item, f"{path}: {split}", split, hint)
     raise UserError(
         f"{path}: cannot tell the format of {root}: found no labels/ folder beside images/ (yolo), no "
         f"annotations/instances_*.json (coco), no Annotations/*.xml (voc); say format: {', '.join(FORMATS)}"

@@ -20,7 +20,12 @@ def find_root(value: str | None, yaml_path: Path, missing_hint: str) -> Path:
     if value is None:
         return yaml_path.absolute().parent
     path = Path(value).expanduser()
-    places = [path] if path.is_absolute() else [datasets_dir() / path, yaml_path.parent / path]
+    if path.is_absolute():
+        places = [path]
+    elif path.parts:
+        places = [datasets_dir() / path, yaml_path.parent / path]
+    else:  # '.', the YAML's own folder
+        places = [yaml_path.parent]
     if path.parts[:2] == ("..", "datasets"):
         places[:0] = [datasets_dir().joinpath(*path.parts[2:])]
     for place in places:
@@ -33,18 +38,31 @@ def find_root(value: str | None, yaml_path: Path, missing_hint: str) -> Path:
 def find_below(root: Path, value: str, where: str, key: str, missing_hint: str) -> Path:
     """Return the file or folder `value` of a split: absolute, else below `root`.
 
-    Some exporters write `../train/images` for a folder beside the YAML: that is looked for as `train/images` too.
-    Raises `UserError` with the places looked at.
+    Some exporters write `../train/images` for a folder beside the YAML: that is looked for as `train/images` too, and
+    below `datasets_dir()`. Raises `UserError` with the places looked at.
     """
-    path = Path(value).expanduser()
-    places = [path if path.is_absolute() else root / path]
-    if path.parts[:1] == ("..",):
-        places.append(root.joinpath(*path.parts[1:]))
-    for place in places:
-        if _exists(place):
-            return place
-    looked = ", ".join(str(place) for place in places)
+    found = look_below(root, value)
+    if found:
+        return found
+    looked = ", ".join(str(place) for place in _places_below(root, value))
     raise UserError(f"{where}: {key} '{value}' is not there (looked at {looked}); {missing_hint}")
+
+
+def look_below(root: Path, value: str) -> Path | None:
+    """`find_below`, or None when it is nowhere."""
+    return next((place for place in _places_below(root, value) if _exists(place)), None)
+
+
+def _places_below(root: Path, value: str) -> list[Path]:
+    path = Path(value).expanduser()
+    if path.is_absolute():
+        return [path]
+    places = [root / path]
+    if path.parts[:1] == ("..",):
+        places += [root.joinpath(*path.parts[1:]), datasets_dir().joinpath(*path.parts[1:])]
+        if path.parts[1:2] == ("datasets",):
+            places.append(datasets_dir().joinpath(*path.parts[2:]))
+    return places
 
 
 def _exists(path: Path) -> bool:

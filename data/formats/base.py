@@ -161,6 +161,7 @@ class Writer:
     """Writes samples below a new folder. Subclasses say in `CANNOT_CARRY` what their format has no place for."""
 
     CANNOT_CARRY: str = ""
+    UPRIGHT = False  # True: boxes can only be told on the picture as EXIF turns it
 
     def __init__(self, out: Path, names: list[str], category_ids: list[int]):
         self.out, self.names, self.category_ids = out, names, category_ids

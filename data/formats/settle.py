@@ -38,7 +38,7 @@ def settle_all(samples: Iterable[Sample], problems: Problems, where: str, every_
         else:
             settled.append(settle(sample, header, problems))
     if not total:
-        raise UserError(f"{where}: no pictures there")
+        raise UserError(f"{where}: no pictures there" + "".join(f"; {line}" for line in problems.lines()[:3]))
     _check_readable(total, problems, where)
     return settled
 

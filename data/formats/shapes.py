@@ -11,6 +11,7 @@ from .coco import Coco
 class Shapes(Coco):
     """`format: shapes` needs neither path nor splits: the data set is drawn where it may be written."""
 
+    Writer = None
     SPLITS = {
         split: {"images": f"images/{split}", "annotations": f"annotations/instances_{split}.json"}
         for split in ("train", "val", "test")

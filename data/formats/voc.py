@@ -1,241 +1,245 @@
-"""PASCAL VOC: one XML a picture (https://www.robots.ox.ac.uk/~vgg/projects/pascal/VOC/voc2012/htmldoc/devkit_doc.html).
+"""PASCAL VOC: one XML a picture (Everingham et al., The PASCAL Visual Object Classes Challenge, IJCV 2010)."""
 
-Boxes are `xmin ymin xmax ymax`, counted from 1, both ends inside. Objects marked `difficult`, which VOC leaves out of
-its measure, are taken as crowd regions: not trained on, ignored by the evaluator.
-"""
-
-import re
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from xml.etree import ElementTree
-from xml.parsers import expat
+from typing import NamedTuple
 
 import numpy as np
 
 from utils.errors import UserError
 from utils.images import PICTURE_SUFFIXES
 
+from ..places import find_below, look_below
+from ..threads import map_threads
 from .base import FORMATS, Format, Problems, Sample, Writer, select_names
-from .pictures import list_pictures, number_pictures, read_lines, swap_folder
+from .voc_xml import VocAnnotation, VocObject, read_voc_xml, voc_xml
 
-BAD_XML = "XML files that cannot be used"
-NO_XML = "pictures without an XML file"
-NO_PICTURE = "XML files without a picture"
-NO_CLASS = "objects of a class that names: does not have"
-_MOST_BYTES = 2**24
-_PICTURE_FOLDERS = ("JPEGImages", "images", "Images")
+BAD_FILE = "annotation files that cannot be read"
+NO_FILE = "pictures without an annotation file"
+BAD_OBJECT = "objects without a name or box"
+OTHER_CLASS = "objects of a class that is not asked for"
+
 _XML_FOLDERS = ("Annotations", "annotations", "xmls")
+_PICTURE_FOLDERS = ("JPEGImages", "images", "Images")
+
+
+class _Entry(NamedTuple):
+    """A picture's id and where its annotation file and itself lie (None: there is none)."""
+
+    image_id: str
+    xml: Path | None
+    picture: Path | None
+    pictures: "_Stems"  # where to look when the XML names its picture otherwise
 
 
 @FORMATS.register("voc")
 class Voc(Format):
-    """Folders of pictures, or lists `ImageSets/Main/*.txt` of names, with XMLs in `Annotations/` or beside the pictures.
+    """VOC folders: `Annotations/*.xml` and `JPEGImages/`.
 
-    Without `names:` the classes are those found in the split's files, sorted. Category ids are the class indices.
+    A split is a list below `ImageSets` (a picture's id a line), a folder that holds Annotations and JPEGImages (all of
+    it), a folder of XMLs beside their pictures, or a list of those. Objects marked difficult are treated as crowds are:
+    not trained on, and neither hit nor miss when measuring, as the challenge has it. Pixels count from 1 (see
+    `voc_xml`). Without `names:` the classes are those found, by alphabet. A picture's id is its file's stem, as text.
     """
 
     def __init__(self, config, split: str, names: list[str] | None = None, strict: bool = True):
         self.problems = Problems()
-        self.paths = _pictures(config, split, self.problems)
-        self._roots: dict[Path, ElementTree.Element | None] = {}
-        known = config.names or names
-        if known is None:
-            objects = (entry for path in self.paths for entry in self._objects(path))
-            known = sorted({_text(entry, "name") for entry in objects} - {""})
-        ids = config.name_ids or range(len(known))
-        self.source = list(zip(ids, known))
-        self.names, self.category_ids = select_names(self.source, names, strict, f"{config.path}: names")
+        where = f"{config.path}: {split}"
+        self._entries = _entries(config, split, where)
+        self._read: dict[Path, VocAnnotation | str] = {}  # kept when the classes had to be found first
+        if config.names_given:
+            classes = list(zip(config.name_ids, config.names))
+        elif names is not None and not strict:
+            classes = list(enumerate(names))
+        else:
+            self._read = dict(map_threads(_read, {entry.xml for entry in self._entries if entry.xml}))
+            found = {thing.name for read in self._read.values() if not isinstance(read, str) for thing in read.objects}
+            classes = list(enumerate(sorted(found)))
+        self.names, self.category_ids = select_names(classes, names, strict, where)
 
     @classmethod
     def recognises(cls, root: Path, value) -> int:
-        for item in value if isinstance(value, list) else [value]:
-            if not isinstance(item, str):
-                return 0
-            place = root / item
-            if place.is_file() and "ImageSets" in place.parts:
-                return 3
-            if place.is_dir() and any(next(folder.glob("*.xml"), None) for folder in _xml_folders(place / "x")):
-                return 2
-        return 0
+        value = value[0] if isinstance(value, list) and value else value
+        place = look_below(root, value) if isinstance(value, str) else None
+        if place is None:
+            return 0
+        if place.is_file():
+            return 3 if "ImageSets" in place.parts else int(place.suffix == ".txt" and _base(place, root) is not None)
+        if any((place / name).is_dir() for name in _XML_FOLDERS) or _counterpart(place):
+            return 2
+        with os.scandir(place) as entries:
+            return 2 * int(any(entry.name.endswith(".xml") for entry, _ in zip(entries, range(1000))))
 
     def __iter__(self) -> Iterator[Sample]:
         labels = {name: label for label, name in enumerate(self.names)}
-        known = {name for _, name in self.source}
-        last_id = 0
-        for path, image_id in zip(self.paths, number_pictures(self.paths)):
-            root = self._root(path)
-            entries = []
-            for entry in self._objects(path):
-                name = _text(entry, "name")
-                if name in labels:
-                    entries.append((entry, labels[name]))
-                elif name not in known:
-                    self.problems.note(NO_CLASS, f"{path.stem}.xml: '{name:.50}'")
-            boxes = np.array([_box(entry) for entry, _ in entries], np.float64).reshape(-1, 4)
-            count = len(entries)
-            yield Sample(
-                path=path,
-                boxes=boxes,
-                labels=np.array([label for _, label in entries], np.int64),
-                crowd=np.array([_text(entry, "difficult") == "1" for entry, _ in entries], bool),
-                areas=np.full(count, np.nan),
-                annotation_ids=np.arange(last_id + 1, last_id + 1 + count, dtype=np.int64),
-                image_id=image_id,
-                width=_size(root, "width"),
-                height=_size(root, "height"),
-            )
-            last_id += count
-            self._roots.pop(path, None)
-        self._note_orphans()
 
-    def _objects(self, path: Path) -> list:
-        root = self._root(path)
-        return [] if root is None else root.findall("object")
+        def read(entry: _Entry):
+            return self._read[entry.xml] if entry.xml in self._read else entry.xml and _read(entry.xml)
 
-    def _root(self, path: Path):
-        """The XML of a picture, or None when it has none that can be used, which is noted."""
-        if path not in self._roots:
-            self._roots[path] = self._read(path)
-        return self._roots[path]
+        for entry, annotation in map_threads(read, self._entries):
+            if isinstance(annotation, str):
+                self.problems.note(BAD_FILE, annotation)
+                continue
+            if annotation is None:
+                self.problems.note(NO_FILE, entry.picture or entry.image_id)
+                annotation = VocAnnotation("", 0, 0, [], 0)
+            yield self._sample(entry, annotation, labels)
 
-    def _read(self, path: Path):
-        for folder in _xml_folders(path):
-            xml = folder / f"{path.stem}.xml"
-            if xml.is_file():
-                try:
-                    return parse_xml(xml)
-                except UserError as error:
-                    self.problems.note(BAD_XML, error)
-                    return None
-        self.problems.note(NO_XML, path)
-        return None
-
-    def _note_orphans(self) -> None:
-        """Note the XMLs beside those of the split that belong to no picture, neither listed nor lying there."""
-        for folder in sorted({path.parent for path in self.paths}):
-            stems = {path.stem for path in self.paths if path.parent == folder}
-            stems |= {path.stem for path in folder.iterdir() if _is_picture(path)} if folder.is_dir() else set()
-            for place in _xml_folders(folder / "x"):
-                for xml in sorted(place.glob("*.xml")):
-                    if xml.stem not in stems:
-                        self.problems.note(NO_PICTURE, xml)
+    def _sample(self, entry: _Entry, annotation: VocAnnotation, labels: dict[str, int]) -> Sample:
+        self.problems.note(BAD_OBJECT, entry.xml, annotation.unusable)
+        for thing in annotation.objects:
+            if thing.name not in labels:
+                self.problems.note(OTHER_CLASS, f"{entry.xml}: '{thing.name[:50]}'")
+        objects = [thing for thing in annotation.objects if thing.name in labels]
+        count = len(objects)
+        return Sample(
+            path=entry.picture or entry.pictures.named(annotation.filename, entry.image_id),
+            boxes=np.array([thing.box for thing in objects], np.float64).reshape(-1, 4),
+            labels=np.array([labels[thing.name] for thing in objects], np.int64),
+            crowd=np.array([thing.difficult for thing in objects], bool),
+            areas=np.full(count, np.nan),
+            annotation_ids=np.zeros(count, np.int64),
+            image_id=entry.image_id,
+            width=annotation.width,
+            height=annotation.height,
+        )
 
 
-def _pictures(config, split: str, problems: Problems) -> list[Path]:
-    """The pictures of a split: as in other formats, and the lists of names below `ImageSets`."""
-    paths = list_pictures(config, split, problems)
-    found = []
-    for path in paths:
-        # A list of names gives `ImageSets/Main/000005`: the picture is `JPEGImages/000005.jpg`.
-        if "ImageSets" in path.parts:
-            name = re.sub(r"\s+-?[01]$", "", path.name)  # lists of one class say whether the picture shows it
-            base = path.parents[len(path.parts) - 1 - path.parts.index("ImageSets")] / "JPEGImages" / name
-            suffixes = (".jpg", ".png", *sorted(PICTURE_SUFFIXES))
-            places = [base.with_name(base.name + suffix) for suffix in suffixes]
-            path = next((place for place in places if place.is_file()), places[0])
-        found.append(path)
-    return found
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURE_SUFFIXES
-
-
-def _xml_folders(picture: Path) -> list[Path]:
-    """The folders that may hold a picture's XML: for `JPEGImages/`, or `images/train/`, the like below `Annotations/`."""
-    folders = [swap_folder(picture, _PICTURE_FOLDERS, name).parent for name in _XML_FOLDERS]
-    folders += [picture.parent / name for name in _XML_FOLDERS]
-    return list(dict.fromkeys(folder for folder in [*folders, picture.parent] if folder.is_dir()))
-
-
-def parse_xml(path: Path) -> ElementTree.Element:
-    """Read a small XML file into elements. Document types and entities, by which a file can grow without end or read
-    others, are refused. Raises `UserError` naming file and line."""
-    builder = ElementTree.TreeBuilder()
-    parser = expat.ParserCreate()
-
-    def refuse(*_):
-        raise UserError(f"{path}, line {parser.CurrentLineNumber}: document types and entities are not allowed")
-
-    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
-    parser.StartElementHandler, parser.EndElementHandler = builder.start, builder.end
-    parser.CharacterDataHandler = builder.data
+def _read(path: Path) -> VocAnnotation | str:
+    """The annotation file, or why it cannot be read."""
     try:
-        with open(path, "rb") as file:
-            data = file.read(_MOST_BYTES + 1)
-        if len(data) > _MOST_BYTES:
-            raise UserError(f"{path}: longer than {_MOST_BYTES} bytes, no XML of one picture")
-        parser.Parse(data, True)
-    except expat.ExpatError as error:
-        raise UserError(f"{path}, line {error.lineno}: not valid XML: {expat.ErrorString(error.code)}") from None
+        return read_voc_xml(path)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, LookupError) as error:  # a strange encoding
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path}: not valid XML: {error}") from None
-    return builder.close()
+        return f"{path}: {error.strerror}"
+    except ValueError as error:
+        return f"{path}: {error}"
 
 
-def _text(element, tag: str) -> str:
-    child = element.find(tag)
-    return (child.text or "").strip() if child is not None else ""
+class _Stems:
+    """The files of a folder by their name without suffix."""
+
+    def __init__(self, folder: Path, suffixes: frozenset[str]):
+        self.folder, self.paths = folder, {}
+        for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
+            stem, suffix = os.path.splitext(name)
+            if suffix.lower() in suffixes and not name.startswith("."):
+                self.paths.setdefault(stem, folder / name)
+
+    def named(self, filename: str, stem: str) -> Path:
+        """The picture that an XML names; only the last part of the name counts, so that it cannot lead elsewhere."""
+        name = filename.replace("\\", "/").rsplit("/", 1)[-1]
+        by_name = self.paths.get(os.path.splitext(name)[0]) if name not in ("", ".", "..") else None
+        return by_name or self.folder / f"{stem}.jpg"
 
 
-def _box(entry) -> tuple[float, float, float, float]:
-    """xyxy with edges counted from 0; NaN where a number is missing, which settling drops and counts."""
-    box = entry.find("bndbox")
-    values = []
-    for tag in ("xmin", "ymin", "xmax", "ymax"):
-        try:
-            values.append(float(_text(box, tag)) if box is not None else float("nan"))
-        except ValueError:
-            values.append(float("nan"))
-    return values[0] - 1, values[1] - 1, values[2], values[3]
+def _entries(config, split: str, where: str) -> list[_Entry]:
+    """Every picture of a split once, in order."""
+    value, entries = config.splits[split], {}
+    if isinstance(value, dict):
+        raise UserError(f"{where}: the voc format takes an ImageSets list or a folder, not a mapping")
+    for item in value if isinstance(value, list) else [value]:
+        place = find_below(config.root, item, where, split, config.missing_hint)
+        found = _of_folder(place, where) if place.is_dir() else _of_list(place, config.root, where)
+        for entry in found:
+            entries.setdefault((entry.picture or entry.xml or entry.image_id), entry)
+    return list(entries.values())
 
 
-def _size(root, tag: str) -> int:
-    size = root.find("size") if root is not None else None
-    text = _text(size, tag) if size is not None else ""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+def _of_list(path: Path, root: Path, where: str) -> Iterator[_Entry]:
+    """The pictures of an ImageSets list: `ID`, or `ID 1` and `ID -1` in the lists of one class."""
+    base = _base(path, root)
+    if base is None:
+        raise UserError(f"{where}: {path}: no folder Annotations beside or above this list")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise UserError(f"{path}: not a text list of picture ids") from None
+    xmls, pictures = _stems_below(base)
+    for line in lines:
+        words = line.split()
+        if not words:
+            continue
+        whole = line.strip()
+        stem = whole if whole in xmls.paths or whole in pictures.paths else words[0]
+        yield _Entry(stem, xmls.paths.get(stem), pictures.paths.get(stem), pictures)
+
+
+def _of_folder(folder: Path, where: str) -> Iterator[_Entry]:
+    """Everything in a folder: of Annotations and JPEGImages, of one of the two, or of XMLs beside pictures."""
+    if any((folder / name).is_dir() for name in _XML_FOLDERS):
+        xmls, pictures = _stems_below(folder)
+    elif counterpart := _counterpart(folder):
+        pair = (counterpart, folder) if _has_xml(counterpart) else (folder, counterpart)
+        xmls, pictures = _Stems(pair[0], frozenset({".xml"})), _Stems(pair[1], PICTURE_SUFFIXES)
+    else:
+        for place, folders, files in os.walk(folder):
+            folders.sort()
+            if any(name.endswith(".xml") for name in files):
+                yield from _paired(_Stems(Path(place), frozenset({".xml"})), _Stems(Path(place), PICTURE_SUFFIXES))
+        return
+    yield from _paired(xmls, pictures)
+
+
+def _paired(xmls: _Stems, pictures: _Stems) -> Iterator[_Entry]:
+    for stem in sorted({*xmls.paths, *pictures.paths}):
+        yield _Entry(stem, xmls.paths.get(stem), pictures.paths.get(stem), pictures)
+
+
+def _stems_below(base: Path) -> tuple[_Stems, _Stems]:
+    """(annotation files, pictures) of a folder that holds Annotations."""
+    xmls = next(base / name for name in _XML_FOLDERS if (base / name).is_dir())
+    pictures = next((base / name for name in _PICTURE_FOLDERS if (base / name).is_dir()), xmls)
+    return _Stems(xmls, frozenset({".xml"})), _Stems(pictures, PICTURE_SUFFIXES)
+
+
+def _base(path: Path, root: Path) -> Path | None:
+    """The folder around a list that holds Annotations."""
+    for place in (*list(path.absolute().parents)[:3], root):
+        if any((place / name).is_dir() for name in _XML_FOLDERS):
+            return place
+    return None
+
+
+def _counterpart(folder: Path) -> Path | None:
+    """The folder of XMLs for one of pictures, or the other way round: `images/train` and `annotations/train`."""
+    parts = folder.absolute().parts
+    for ours, theirs in ((_PICTURE_FOLDERS, _XML_FOLDERS), (_XML_FOLDERS, _PICTURE_FOLDERS)):
+        index = next((i for i in range(len(parts) - 1, 0, -1) if parts[i] in ours), None)
+        for name in theirs if index is not None else ():
+            place = Path(*parts[:index], name, *parts[index + 1 :])
+            if place.is_dir() and (_has_xml(place) or _has_xml(folder)):
+                return place
+    return None
+
+
+def _has_xml(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(entry.name.endswith(".xml") for entry in entries)
 
 
 class VocWriter(Writer):
-    """`JPEGImages/`, `Annotations/` and `ImageSets/Main/SPLIT.txt`; crowd regions are marked difficult."""
+    """`Annotations/`, `JPEGImages/` and `ImageSets/Main/SPLIT.txt`. Crowds become objects marked difficult."""
 
-    CANNOT_CARRY = "areas, image ids, annotation ids, category ids"
+    CANNOT_CARRY = "image, annotation and category ids, areas, masks, thousandths of pixels"
+    UPRIGHT = True
 
     def picture_path(self, split: str, name: str) -> Path:
         return self.out / "JPEGImages" / name
 
     def write_split(self, split: str, samples: list[Sample], pictures: list[Path]) -> object:
-        from .yolo import clipped_source
-
-        folder, lists = self.out / "Annotations", self.out / "ImageSets" / "Main"
+        folder, listed = self.out / "Annotations", self.out / "ImageSets" / "Main" / f"{split}.txt"
         folder.mkdir(parents=True, exist_ok=True)
-        lists.mkdir(parents=True, exist_ok=True)
+        listed.parent.mkdir(parents=True, exist_ok=True)
         for sample, picture in zip(samples, pictures):
-            root = ElementTree.Element("annotation")
-            ElementTree.SubElement(root, "folder").text = picture.parent.name
-            ElementTree.SubElement(root, "filename").text = picture.name
-            size = ElementTree.SubElement(root, "size")
-            for tag, number in (("width", sample.width), ("height", sample.height), ("depth", 3)):
-                ElementTree.SubElement(size, tag).text = str(int(number))
-            for box, label, crowd in zip(clipped_source(sample).tolist(), sample.labels, sample.crowd):
-                self._add_object(root, box, self.names[int(label)], bool(crowd))
-            ElementTree.indent(root)
-            ElementTree.ElementTree(root).write(folder / f"{picture.stem}.xml", encoding="utf-8")
-        (lists / f"{split}.txt").write_text("".join(f"{path.stem}\n" for path in pictures), encoding="utf-8")
+            objects = [
+                VocObject(self.names[label], bool(crowd), (x, y, x + width, y + height))
+                for label, crowd, (x, y, width, height) in zip(sample.labels, sample.crowd, sample.source_boxes.tolist())
+            ]
+            xml = voc_xml(picture.name, sample.width, sample.height, objects)
+            (folder / f"{picture.stem}.xml").write_bytes(xml)
+        listed.write_text("".join(f"{picture.stem}\n" for picture in pictures), encoding="utf-8")
         return f"ImageSets/Main/{split}.txt"
-
-    def _add_object(self, root, box: list[float], name: str, crowd: bool) -> None:
-        x, y, w, h = box
-        entry = ElementTree.SubElement(root, "object")
-        ElementTree.SubElement(entry, "name").text = name
-        ElementTree.SubElement(entry, "difficult").text = str(int(crowd))
-        bounds = ElementTree.SubElement(entry, "bndbox")
-        for tag, value in (("xmin", x + 1), ("ymin", y + 1), ("xmax", x + w), ("ymax", y + h)):
-            ElementTree.SubElement(bounds, tag).text = f"{value:.12g}"
 
 
 Voc.Writer = VocWriter

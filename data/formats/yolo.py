@@ -1,201 +1,246 @@
-"""YOLO txt: beside `images/` a folder `labels/` with one text file a picture (the layout of Darknet and YOLOv5).
+"""YOLO text labels: one `.txt` a picture, a row a box (`class cx cy w h` in fractions of the picture).
 
-A row is `class cx cy w h` in fractions of the upright picture, or `class x1 y1 x2 y2 x3 y3 ...`, a polygon, of which
-the surrounding box is taken. A picture without a file is one without objects.
+The published layout: pictures below a folder `images`, labels at the same place below `labels`, or beside the pictures.
 """
 
 import math
+import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from utils.errors import UserError
-from utils.image_header import ImageHeader
-from utils.images import UnreadableImage, image_header
+from utils.images import PICTURE_SUFFIXES
 
+from ..places import find_below, look_below
+from ..threads import map_threads
 from .base import FORMATS, Format, Problems, Sample, Writer, select_names
-from .pictures import list_pictures, number_pictures, read_list, swap_folder, walk_pictures
 
 BAD_ROW = "rows of label files that cannot be used"
-BAD_FILE = "label files that are no text"
-NO_CLASS = "rows of a class that names: does not have"
-NO_FILE = "pictures without a label file"
-NO_PICTURE = "label files without a picture"
+BAD_FILE = "label files that cannot be read"
+BAD_CLASS = "rows with a class number that the data set does not have"
 
 
 @FORMATS.register("yolo")
 class Yolo(Format):
-    """Folders or list files of pictures, `labels/` beside `images/`. Category ids are the class numbers of the rows."""
+    """Pictures and text labels, published YOLOv5 data sets unchanged.
+
+    A split is a folder (read with its subfolders), a `.txt` list of pictures (relative to itself, else to the data
+    set's folder), or a list of both. Rows of more than five numbers are polygons (`class x1 y1 x2 y2 ...`, the segment
+    labels), taken as the box around their points. A missing or empty label file is a picture without objects.
+    Fractions are of the picture as EXIF turns it. A picture's id is its file's stem, as a number where it is one (its
+    path where stems are not unique).
+    """
 
     def __init__(self, config, split: str, names: list[str] | None = None, strict: bool = True):
         self.problems = Problems()
-        known = config.names or [f"class{number}" for number in range(config.nc or 0)]
-        if not known:
-            raise UserError(f"{config.path}: names: is missing; label files hold numbers only, expected a list of names")
-        self.source = list(zip(config.name_ids or range(len(known)), known))
-        self.names, self.category_ids = select_names(self.source, names, strict, f"{config.path}: names")
-        self.paths = list_pictures(config, split, self.problems)
+        self.root = config.root
+        where = f"{config.path}: {split}"
+        self.paths = _picture_paths(config, split, where)
+        classes = _classes(config, where)
+        self.names, self.category_ids = select_names(classes, names, strict, where)
+        self._numbers = {number for number, _ in classes}
+        self._highest = max(self._numbers)
 
     @classmethod
     def recognises(cls, root: Path, value) -> int:
-        for item in value if isinstance(value, list) else [value]:
-            if not isinstance(item, str):
-                return 0
-            places = [root / item] + ([root / item[3:]] if item.startswith("../") else [])
-            for place in places:
-                if place.is_dir() and _label_folder(place).is_dir():
-                    return 2
-                if place.is_dir() and any(label_path(path).is_file() for path in walk_pictures(place)[:20]):
-                    return 2
-                if place.is_file() and place.suffix == ".txt" and next(read_list(place), Path()).suffix:
-                    return 2
-        return 0
+        value = value[0] if isinstance(value, list) and value else value
+        place = look_below(root, value) if isinstance(value, str) else None
+        if place is None or place.suffix == ".json":
+            return 0
+        if place.is_file():
+            return 2 * int(Path(_first_line(place)).suffix.lower() in PICTURE_SUFFIXES)
+        first = next(_walk(place), None)
+        if first is None:
+            return 0
+        return 2 if label_path(first).is_file() or label_path(first).parent.is_dir() and "images" in first.parts else 0
 
     def __iter__(self) -> Iterator[Sample]:
         labels = {id_: label for label, id_ in enumerate(self.category_ids)}
-        known = {id_ for id_, _ in self.source}
-        wanted = set()
-        last_id = 0
-        for path, image_id in zip(self.paths, number_pictures(self.paths)):
-            text = label_path(path)
-            wanted.add(text)
-            rows = [(labels[row[0]], row[1]) for row in self._rows(text, path, known) if row[0] in labels]
-            count = len(rows)
-            boxes = np.array([box for _, box in rows], np.float64).reshape(-1, 4)
-            yield Sample(
-                path=path,
-                boxes=boxes,  # (n, 4) xyxy in fractions
-                labels=np.array([label for label, _ in rows], np.int64),
-                crowd=np.zeros(count, bool),
-                areas=np.full(count, np.nan),
-                annotation_ids=np.arange(last_id + 1, last_id + 1 + count, dtype=np.int64),
-                image_id=image_id,
-                fractions=True,
-            )
-            last_id += count
-        self._note_orphans(wanted)
+        ids = _image_ids(self.paths, self.root)
+        for path, (rows, problems) in map_threads(_read_labels, self.paths):
+            for kind, where in problems:
+                self.problems.note(kind, where)
+            yield self._sample(path, ids[path], rows, labels)
 
-    def _rows(self, text: Path, picture: Path, known: set[int]) -> list[tuple[int, tuple]]:
-        """(class number, box xyxy in fractions) of each row of a label file that can be used."""
-        try:
-            lines = text.read_text(encoding="utf-8-sig").splitlines()
-        except FileNotFoundError:
-            self.problems.note(NO_FILE, picture)
-            return []
-        except (OSError, ValueError):
-            self.problems.note(BAD_FILE, text)
-            return []
-        rows = []
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            row = parse_row(line)
-            if row is None:
-                self.problems.note(BAD_ROW, f"{text}, line {number}: '{line.strip():.60}'")
-            elif row[0] not in known:
-                self.problems.note(NO_CLASS, f"{text}, line {number}: class {row[0]}")
-            else:
-                rows.append(row)
-        return rows
-
-    def _note_orphans(self, wanted: set[Path]) -> None:
-        """Note the label files beside those of the split that belong to no picture, neither listed nor lying there."""
-        for folder in sorted({text.parent for text in wanted}):
-            if folder.name != "labels" and "labels" not in folder.parts:
-                continue
-            stems = {path.stem for path in walk_pictures(swap_folder(folder / "x", ("labels",), "images").parent)}
-            for text in sorted(folder.glob("*.txt")):
-                if text not in wanted and text.stem not in stems:
-                    self.problems.note(NO_PICTURE, text)
-
-
-def _label_folder(pictures: Path) -> Path:
-    """Where the labels of a folder of pictures lie; a place that does not exist when its path has no `images`."""
-    swapped = swap_folder(pictures / "x", ("images",), "labels").parent
-    return swapped if swapped != pictures else pictures / "labels"
+    def _sample(self, path: Path, image_id, rows: list[tuple], labels: dict[int, int]) -> Sample:
+        kept = []
+        for line, number, *box in rows:
+            if number in labels:
+                kept.append((labels[number], *box))
+            elif number not in self._numbers and (number > self._highest or number < 0):
+                self.problems.note(BAD_CLASS, f"{label_path(path)}, row {line}: class {number}")
+        table = np.array(kept, np.float64).reshape(-1, 5)
+        count = len(table)
+        return Sample(
+            path=path,
+            boxes=table[:, 1:],
+            labels=table[:, 0].astype(np.int64),
+            crowd=np.zeros(count, bool),
+            areas=np.full(count, np.nan),
+            annotation_ids=np.zeros(count, np.int64),
+            image_id=image_id,
+            fractions=True,
+        )
 
 
 def label_path(picture: Path) -> Path:
-    """The label file of a picture: the last folder called `images` is called `labels`, the suffix is .txt."""
-    return swap_folder(picture, ("images",), "labels").with_suffix(".txt")
+    """Where the labels of a picture lie: the last folder `images` of its path replaced by `labels`, else beside it."""
+    parts = list(picture.parts)
+    for index in range(len(parts) - 2, -1, -1):
+        if parts[index] == "images":
+            parts[index] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
 
 
-def parse_row(line: str) -> tuple[int, tuple[float, float, float, float]] | None:
-    """`class cx cy w h`, or a polygon, as (class, (x1, y1, x2, y2)) in fractions; None when it is neither."""
+def _read_labels(picture: Path) -> tuple[list[tuple], list[tuple[str, str]]]:
+    """(rows (line, class, x1, y1, x2, y2) in fractions, problems (kind, where)) of a picture's label file."""
+    path = label_path(picture)
+    if not path.is_file():
+        path = picture.with_suffix(".txt")  # beside it, below a folder that happens to be called images
     try:
-        values = [float(word) for word in line.split()]
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return [], []
+    except (OSError, UnicodeDecodeError) as error:
+        return [], [(BAD_FILE, f"{path}: {getattr(error, 'strerror', None) or 'not a text file'}")]
+    rows, problems = [], []
+    for line, content in enumerate(text.splitlines(), 1):
+        words = content.split()
+        if not words:
+            continue
+        row = _parse(words)
+        if row is None:
+            problems.append((BAD_ROW, f"{path}, row {line}: {content[:60]!r}"))
+        else:
+            rows.append((line, *row))
+    return rows, problems
+
+
+def _parse(words: list[str]) -> tuple | None:
+    """(class, x1, y1, x2, y2) of a row's words; None when it is neither a box nor a polygon."""
+    if len(words) != 5 and (len(words) < 7 or len(words) % 2 == 0):
+        return None
+    try:
+        number, *values = map(float, words)
     except ValueError:
         return None
-    if len(values) < 5 or not math.isfinite(values[0]) or values[0] != int(values[0]) or values[0] < 0:
+    if not math.isfinite(number) or number != int(number):
         return None
-    number, rest = int(values[0]), values[1:]
-    if len(rest) == 4:
-        cx, cy, w, h = rest
-        return number, (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
-    if len(rest) % 2 or len(rest) < 6:
-        return None
-    xs, ys = rest[::2], rest[1::2]
-    return number, (min(xs), min(ys), max(xs), max(ys))
+    if len(values) == 4:
+        x, y, width, height = values
+        return int(number), x - width / 2, y - height / 2, x + width / 2, y + height / 2
+    if not all(map(math.isfinite, values)):
+        return int(number), math.nan, math.nan, math.nan, math.nan
+    return int(number), min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])
+
+
+def _picture_paths(config, split: str, where: str) -> list[Path]:
+    """Every picture of a split once, in order."""
+    value, paths = config.splits[split], []
+    if isinstance(value, dict):
+        raise UserError(f"{where}: the yolo format takes a folder, a .txt list or a list of them, not a mapping")
+    for item in value if isinstance(value, list) else [value]:
+        place = find_below(config.root, item, where, split, config.missing_hint)
+        if place.is_dir():
+            paths += _walk(place)
+        elif place.suffix.lower() in PICTURE_SUFFIXES:
+            paths.append(place)
+        elif place.suffix.lower() == ".txt":
+            paths += _listed(place, config.root)
+        else:
+            raise UserError(f"{where}: {place}: expected a folder or a .txt list of pictures")
+    return list(dict.fromkeys(paths))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """The pictures of a folder and its subfolders by name; links to folders are followed, each folder once."""
+    seen = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        for name in sorted(files):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES:
+                yield Path(place, name)
+
+
+def _listed(path: Path, root: Path) -> list[Path]:
+    """The pictures that a list names."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError):
+        raise UserError(f"{path}: not a text list of pictures") from None
+    lines = [line for line in lines if line and "\0" not in line]
+    if os.sep == "/":
+        lines = [line.replace("\\", "/") for line in lines]
+    base = max((path.parent, root), key=lambda place: sum(os.path.exists(place / line) for line in lines[:5]))
+    return [base / line for line in lines]
+
+
+def _first_line(path: Path) -> str:
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return next((line.strip() for line in file if line.strip()), "")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _classes(config, where: str) -> list[tuple[int, str]]:
+    """(class number, name): the YAML's names, `class0` ... for its nc, or a classes.txt in the data set."""
+    if config.names_given:
+        return list(zip(config.name_ids, config.names))
+    if config.nc:
+        return [(number, f"class{number}") for number in range(int(config.nc))]
+    for place in ("classes.txt", "labels/classes.txt", "obj.names"):
+        try:
+            lines = (config.root / place).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError):
+            continue
+        names = [line.strip() for line in lines if line.strip()]
+        if names and len(set(names)) == len(names):
+            return list(enumerate(names))
+    raise UserError(f"{where}: text labels hold no class names; expected names: (or nc:) in the YAML")
+
+
+def _image_ids(paths: list[Path], root: Path) -> dict[Path, int | str]:
+    """Each picture's id: its stem, as a number where it is one; where stems are not unique, the path below `root`."""
+    stems = {path: int(path.stem) if path.stem.isascii() and path.stem.isdigit() else path.stem for path in paths}
+    often = Counter(stems.values())
+
+    def whole(path: Path) -> str:
+        return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+    return {path: stem if often[stem] == 1 else whole(path) for path, stem in stems.items()}
 
 
 class YoloWriter(Writer):
-    """`images/SPLIT/` and `labels/SPLIT/`."""
+    """`images/SPLIT/` and `labels/SPLIT/`, fractions to nine digits."""
 
-    CANNOT_CARRY = "crowd regions, areas, image ids, annotation ids, category ids with gaps"
+    CANNOT_CARRY = "crowd regions (left out), image, annotation and category ids, areas, masks"
+    UPRIGHT = True
 
     def write_split(self, split: str, samples: list[Sample], pictures: list[Path]) -> object:
         folder = self.out / "labels" / split
         folder.mkdir(parents=True, exist_ok=True)
         for sample, picture in zip(samples, pictures):
-            boxes, width, height = upright_boxes(sample)
-            lines = []
-            for (x, y, w, h), label, crowd in zip(boxes.tolist(), sample.labels.tolist(), sample.crowd.tolist()):
-                if crowd:
-                    self.problems.note("crowd regions left out", sample.path)
-                    continue
-                values = ((x + w / 2) / width, (y + h / 2) / height, w / width, h / height)
-                lines.append(" ".join([str(label), *(f"{value:.10g}" for value in values)]) + "\n")
-            (folder / f"{picture.stem}.txt").write_text("".join(lines), encoding="utf-8")
+            self.problems.note("crowd regions left out", sample.path, int(sample.crowd.sum()))
+            size = np.array([sample.width, sample.height], np.float64)
+            source = np.asarray(sample.source_boxes, np.float64)
+            corners = np.concatenate([source[:, :2], source[:, :2] + source[:, 2:]], 1)
+            corners = np.clip(corners / np.tile(size, 2), 0, 1)
+            rows = []
+            for label, (x1, y1, x2, y2), crowd in zip(sample.labels, corners.tolist(), sample.crowd):
+                if not crowd:
+                    rows.append(f"{label} {(x1 + x2) / 2:.9g} {(y1 + y2) / 2:.9g} {x2 - x1:.9g} {y2 - y1:.9g}\n")
+            (folder / f"{picture.stem}.txt").write_text("".join(rows), encoding="utf-8")
         return f"images/{split}"
 
 
 Yolo.Writer = YoloWriter
-
-
-def upright_boxes(sample: Sample) -> tuple[np.ndarray, int, int]:
-    """Return (boxes (n, 4) xywh pixels, width, height) in the frame of the upright picture.
-
-    A sample whose boxes are in the frame of the stored pixels has them turned as the picture's EXIF orientation says.
-    """
-    boxes, width, height = clipped_source(sample), sample.width, sample.height
-    if sample.apply_exif:
-        return boxes, width, height
-    try:
-        header = image_header(sample.path)
-    except UnreadableImage:
-        header = ImageHeader(width, height)
-    x1, y1 = boxes[:, 0], boxes[:, 1]
-    x2, y2 = x1 + boxes[:, 2], y1 + boxes[:, 3]
-    corners = {  # EXIF orientation -> the upright x1, y1, x2, y2 (EXIF 2.32, 4.6.4 A)
-        2: (width - x2, y1, width - x1, y2),
-        3: (width - x2, height - y2, width - x1, height - y1),
-        4: (x1, height - y2, x2, height - y1),
-        5: (y1, x1, y2, x2),
-        6: (height - y2, x1, height - y1, x2),
-        7: (height - y2, width - x2, height - y1, width - x1),
-        8: (y1, width - x2, y2, width - x1),
-    }.get(header.orientation, (x1, y1, x2, y2))
-    turned = np.stack(corners, 1)
-    turned[:, 2:] -= turned[:, :2]
-    return (turned, height, width) if header.orientation >= 5 else (turned, width, height)
-
-
-def clipped_source(sample: Sample) -> np.ndarray:
-    """(n, 4) float64 xywh: the source's digits, except where a box was clipped to the picture."""
-    x1, y1, w, h = sample.source_boxes.T
-    limits = np.array([sample.width, sample.height], np.float64)
-    low = np.clip(np.stack([x1, y1], 1), 0, limits)
-    high = np.clip(np.stack([x1 + w, y1 + h], 1), 0, limits)
-    within = (sample.source_boxes[:, :2] >= 0).all(1) & (np.stack([x1 + w, y1 + h], 1) <= limits).all(1)
-    return np.where(within[:, None], sample.source_boxes, np.concatenate([low, high - low], 1))

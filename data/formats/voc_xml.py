@@ -1,0 +1,119 @@
+"""One PASCAL VOC annotation file: read without trusting it, and written."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+from xml.parsers import expat
+
+_DECLARATION = re.compile(rb"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
+LARGEST = 64 * 2**20  # bytes; a picture's annotations take a few thousand
+
+
+class VocObject(NamedTuple):
+    """An `object` element: class, whether it is marked difficult, box x1, y1, x2, y2 in pixels from 0 on."""
+
+    name: str
+    difficult: bool
+    box: tuple[float, float, float, float]
+
+
+class VocAnnotation(NamedTuple):
+    """A file's picture name (may be empty), its declared size (0: silent), objects, and how many had no box or name."""
+
+    filename: str
+    width: int
+    height: int
+    objects: list[VocObject]
+    unusable: int
+
+
+def read_voc_xml(path: Path) -> VocAnnotation:
+    """Read an annotation file. Raises `ValueError` with the reason when it is none, or OSError.
+
+    Document types and entities are refused before anything is parsed: they serve attacks, no annotation needs them.
+    """
+    data = Path(path).read_bytes()
+    if len(data) > LARGEST:
+        raise ValueError("is far too large for an annotation file")
+    if _DECLARATION.search(data):
+        raise ValueError("declares a DOCTYPE or ENTITY, which is refused")
+    root = _parse(data)
+    if root.tag != "annotation":
+        raise ValueError(f"expected an <annotation>, got <{root.tag[:40]}>")
+    objects, unusable = [], 0
+    for element in root.iterfind("object"):
+        name, box = _text(element, "name"), element.find("bndbox")
+        if not name or box is None:
+            unusable += 1
+            continue
+        difficult = _text(element, "difficult").lower() in ("1", "true", "yes")
+        objects.append(VocObject(name, difficult, _box(box)))
+    return VocAnnotation(_text(root, "filename"), _size(root, "width"), _size(root, "height"), objects, unusable)
+
+
+def _parse(data: bytes) -> ElementTree.Element:
+    """Parse without document types, whatever encoding hides them."""
+    builder = ElementTree.TreeBuilder()
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = lambda tag, attributes: builder.start(tag, attributes)
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+    parser.StartDoctypeDeclHandler = _refuse
+    parser.EntityDeclHandler = _refuse
+    try:
+        parser.Parse(data, True)
+    except expat.ExpatError as error:
+        raise ValueError(f"not valid XML: {error}") from None
+    except (LookupError, UnicodeError) as error:
+        raise ValueError(f"not valid XML: {error}") from None
+    return builder.close()
+
+
+def _refuse(*_):
+    raise ValueError("declares a DOCTYPE or ENTITY, which is refused")
+
+
+def _box(element) -> tuple[float, float, float, float]:
+    """VOC counts pixels from 1 and names the last one inside: in continuous coordinates (xmin - 1, xmax).
+
+    Files that other tools write count from 0: where a minimum below 1 says so, it stays as it is. NaN for a value that
+    is missing or no number.
+    """
+    x1, y1, x2, y2 = (_number(_text(element, tag)) for tag in ("xmin", "ymin", "xmax", "ymax"))
+    return max(x1 - 1, min(x1, 0.0)), max(y1 - 1, min(y1, 0.0)), x2, y2
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _size(root, side: str) -> int:
+    number = _number(_text(root, f"size/{side}"))
+    return int(number) if 0 < number < 2**31 else 0
+
+
+def _text(element, tag: str) -> str:
+    return (element.findtext(tag) or "").strip()
+
+
+def voc_xml(filename: str, width: int, height: int, objects: list[VocObject]) -> bytes:
+    """The annotation file of a picture, in the devkit's order of elements."""
+    root = ElementTree.Element("annotation")
+    ElementTree.SubElement(root, "filename").text = filename
+    size = ElementTree.SubElement(root, "size")
+    for tag, value in (("width", width), ("height", height), ("depth", 3)):
+        ElementTree.SubElement(size, tag).text = str(value)
+    ElementTree.SubElement(root, "segmented").text = "0"
+    for name, difficult, (x1, y1, x2, y2) in objects:
+        element = ElementTree.SubElement(root, "object")
+        for tag, value in (("name", name), ("pose", "Unspecified"), ("truncated", "0"), ("difficult", str(int(difficult)))):
+            ElementTree.SubElement(element, tag).text = value
+        box = ElementTree.SubElement(element, "bndbox")
+        for tag, value in (("xmin", x1 + 1), ("ymin", y1 + 1), ("xmax", x2), ("ymax", y2)):
+            ElementTree.SubElement(box, tag).text = f"{round(value, 3):.10g}"
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
