@@ -7,6 +7,8 @@ from utils.cli import ArgumentParser, run
 COMMANDS = {  # command -> (module with add_arguments(parser) and run(args), help)
     "summary": ("summary", "print a row a layer and totals"),
     "check": ("check", "find every mistake in a model YAML, each with its row"),
+    "insert": ("insert", "graft a row into a model YAML; indices, comments and layout follow"),
+    "swap": ("swap", "put one block in the place of another in a model YAML"),
 }
 
 

@@ -1,0 +1,36 @@
+"""`python -m models insert FILE.yaml --after 9 '[-1, 1, SELayer, [4]]'`: graft a row in; all indices follow.
+
+The row right behind the new one reads it, where it read -1 before. Rows that read row 9 by its index or name go on
+reading row 9, unless `--readers all` is given.
+"""
+
+import sys
+
+from .edit import add_file_arguments, insert_row, read_model_text, write_model_text
+from .spec import ModelSpec
+
+
+def add_arguments(parser) -> None:
+    add_file_arguments(parser)
+    parser.add_argument("row", metavar="ROW", help="the new row as YAML: '[from, number, module, args]', or with a name as fifth")
+    parser.add_argument("--after", required=True, metavar="ROW", help="index or name of the row before it; -1: the very start")
+    parser.add_argument("--readers", choices=("next", "all"), default="next",
+                        help="who reads the new row instead of the one before it: the next row, or all that read it by index or name too")  # fmt: skip
+
+
+def run(args) -> None:
+    path, text = read_model_text(args.cfg)
+    new = insert_row(text.removeprefix("\ufeff"), args.after, args.row, path.name, args.readers)
+    spec = write_model_text(args, path, text, new, f"with the row after {args.after}")
+    tell_unread(spec, ModelSpec.from_text(text.removeprefix("\ufeff"), path.name))
+
+
+def tell_unread(spec: ModelSpec, old: ModelSpec) -> None:
+    """Say which rows of `spec` nothing reads, where `old` had fewer of them."""
+
+    def unread(model):
+        return [row for row in model.rows[:-1] if not any(row.index in other.sources for other in model.rows)]
+
+    if len(unread(spec)) > len(unread(old)):
+        for row in unread(spec):
+            print(f"warning: {spec.where}, {row} {row.word}: is read by no row; --readers all lets the rows read it that read the one before it", file=sys.stderr)

@@ -1,0 +1,26 @@
+"""`python -m models swap FILE.yaml C3 C3_GhostModule [--rows backbone]`: another block in the place of one, args kept."""
+
+import sys
+
+from utils.errors import UserError
+
+from .edit import add_file_arguments, read_model_text, swap_word, write_model_text
+from .rows import find_block
+
+
+def add_arguments(parser) -> None:
+    add_file_arguments(parser)
+    parser.add_argument("old", metavar="OLD", help="the word to replace")
+    parser.add_argument("new", metavar="NEW", help="the word in its place")
+    parser.add_argument("--rows", help="only there: backbone, head, or indices, ranges and names such as 2,4,6-8")
+
+
+def run(args) -> None:
+    try:
+        find_block(args.new)
+    except UserError as error:
+        raise UserError(f"{args.new}: {error}") from None
+    path, text = read_model_text(args.cfg)
+    new, rows = swap_word(text.removeprefix("\ufeff"), args.old, args.new, path.name, args.rows)
+    write_model_text(args, path, text, new, f"with {args.new} for {args.old}")
+    print(f"{path.name}: {args.new} for {args.old} in {len(rows)} rows: {', '.join(map(str, rows))}", file=sys.stderr)
