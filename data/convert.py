@@ -9,9 +9,12 @@ from pathlib import Path
 import yaml
 
 from utils.errors import UserError, did_you_mean
+from utils.images import image_header
 
-from .config import DataConfig, open_split
-from .formats.base import Sample, Writer
+from .config import DataConfig, open_source
+from .formats.base import Sample, Split, Writer
+from .formats.settle import settle_all
+from .frames import upright
 from .progress import watched
 
 _PLACE = {"copy": shutil.copyfile, "link": os.link, "symlink": lambda source, to: os.symlink(os.path.abspath(source), to)}
@@ -32,10 +35,19 @@ def convert(config: DataConfig, to: str, out: str | Path, pictures: str = "copy"
     source's folder; `out` appears whole or not at all.
     """
     prepare(config, to, out, pictures)
-    splits = {split: open_split(config, split) for split in config.splits}
+    splits = {split: open_exactly(config, split) for split in config.splits}
     first = next(iter(splits.values()))
     samples = {name: split.samples for name, split in splits.items()}
-    return write_data_set(config, samples, first.names, first.category_ids, to, out, pictures)
+    written = write_data_set(config, samples, first.names, first.category_ids, to, out, pictures)
+    written.lines[:0] = [f"{name}: {line}" for name, split in splits.items() for line in split.problems.lines()]
+    return written
+
+
+def open_exactly(config: DataConfig, split: str) -> Split:
+    """`open_split` with the header of every picture read: nothing that is written rests on a declared size."""
+    source = open_source(config, split)
+    samples = settle_all(source, source.problems, f"{config.path}: {split}", every_header=True)
+    return Split(split, samples, source.names, source.category_ids, source.problems)
 
 
 def prepare(config: DataConfig, to: str, out: str | Path, pictures: str) -> None:
@@ -76,6 +88,8 @@ def write_data_set(
         content = {"format": to}
         for split, samples in splits.items():
             placed = [_place(writer, split, s, taken, pictures) for s in watched(samples, len(samples), split)]
+            if kind.UPRIGHT:
+                samples = [s if s.apply_exif else upright(s, image_header(s.path)) for s in samples]
             content[split] = writer.write_split(split, samples, placed)
         text = yaml.safe_dump({**content, "names": list(names)}, allow_unicode=True, sort_keys=False)
         heading = f"# Written from {config.path.name}. Splits are relative to this file.\n"

@@ -9,8 +9,8 @@ import numpy as np
 
 from utils.errors import UserError
 
-from .config import SPLITS, DataConfig, open_split
-from .convert import Written, prepare, write_data_set
+from .config import SPLITS, DataConfig
+from .convert import Written, open_exactly, prepare, write_data_set
 from .formats.base import Sample
 
 
@@ -31,7 +31,7 @@ def divide(
     shares = check_ratios(ratios)
     to = to or ("coco" if config.format == "shapes" else config.format)
     prepare(config, to, out, pictures)
-    opened = [open_split(config, split) for split in config.splits]
+    opened = [open_exactly(config, split) for split in config.splits]
     samples = _pool(opened)
     groups = group_by_content(samples)
     if len(groups) < len(shares):
