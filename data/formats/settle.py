@@ -108,13 +108,12 @@ def settle(sample: Sample, header: ImageHeader, problems: Problems) -> Sample:
 
 
 def _frame(sample: Sample, header: ImageHeader) -> Frame:
-    """`fit_frame`, unless the boxes themselves contradict a declared resolution by not fitting into it."""
+    """`fit_frame`, unless the boxes contradict a declared resolution: they don't fit into it, but into the picture."""
     frame = fit_frame((sample.width, sample.height), header)
     if frame.kind == SCALED and not _plausible(sample):
-        boxes = np.asarray(sample.boxes, np.float64).reshape(-1, 4)
-        far = boxes[np.isfinite(boxes).all(1), 2:]  # right and lower edges
-        if len(far) and (far > 1.1 * np.array([sample.width, sample.height])).any():
-            return Frame(*header.upright, True, SIZE)
+        width, height = header.upright
+        if _plausible(replace(sample, width=width, height=height)):
+            return Frame(width, height, True, SIZE)
     return frame
 
 

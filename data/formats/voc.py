@@ -13,6 +13,7 @@ from utils.images import PICTURE_SUFFIXES
 from ..places import find_below, look_below
 from ..threads import map_threads
 from .base import FORMATS, Format, Problems, Sample, Writer, select_names
+from .pictures import LISTED_TWICE, read_lines
 from .voc_xml import VocAnnotation, VocObject, read_voc_xml, voc_xml
 
 BAD_FILE = "annotation files that cannot be read"
@@ -46,7 +47,7 @@ class Voc(Format):
     def __init__(self, config, split: str, names: list[str] | None = None, strict: bool = True):
         self.problems = Problems()
         where = f"{config.path}: {split}"
-        self._entries = _entries(config, split, where)
+        self._entries = _entries(config, split, where, self.problems)
         self._read: dict[Path, VocAnnotation | str] = {}  # kept when the classes had to be found first
         if config.names_given:
             classes = list(zip(config.name_ids, config.names))
@@ -133,7 +134,7 @@ class _Stems:
         return by_name or self.folder / f"{stem}.jpg"
 
 
-def _entries(config, split: str, where: str) -> list[_Entry]:
+def _entries(config, split: str, where: str, problems: Problems) -> list[_Entry]:
     """Every picture of a split once, in order."""
     value, entries = config.splits[split], {}
     if isinstance(value, dict):
@@ -142,7 +143,9 @@ def _entries(config, split: str, where: str) -> list[_Entry]:
         place = find_below(config.root, item, where, split, config.missing_hint)
         found = _of_folder(place, where) if place.is_dir() else _of_list(place, config.root, where)
         for entry in found:
-            entries.setdefault((entry.picture or entry.xml or entry.image_id), entry)
+            key = entry.picture or entry.xml or entry.image_id
+            problems.note(LISTED_TWICE, key, int(key in entries))
+            entries.setdefault(key, entry)
     return list(entries.values())
 
 
@@ -151,17 +154,9 @@ def _of_list(path: Path, root: Path, where: str) -> Iterator[_Entry]:
     base = _base(path, root)
     if base is None:
         raise UserError(f"{where}: {path}: no folder Annotations beside or above this list")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise UserError(f"{path}: not a text list of picture ids") from None
     xmls, pictures = _stems_below(base)
-    for line in lines:
-        words = line.split()
-        if not words:
-            continue
-        whole = line.strip()
-        stem = whole if whole in xmls.paths or whole in pictures.paths else words[0]
+    for line in read_lines(path):
+        stem = line if line in xmls.paths or line in pictures.paths else line.split()[0]
         yield _Entry(stem, xmls.paths.get(stem), pictures.paths.get(stem), pictures)
 
 

@@ -5,7 +5,6 @@ The published layout: pictures below a folder `images`, labels at the same place
 
 import math
 import os
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +13,14 @@ import numpy as np
 from utils.errors import UserError
 from utils.images import PICTURE_SUFFIXES
 
-from ..places import find_below, look_below
+from ..places import look_below
 from ..threads import map_threads
 from .base import FORMATS, Format, Problems, Sample, Writer, select_names
+from .pictures import image_ids, list_pictures, walk_pictures
 
 BAD_ROW = "rows of label files that cannot be used"
 BAD_FILE = "label files that cannot be read"
+NO_PICTURE = "label files without a picture"
 BAD_CLASS = "rows with a class number that the data set does not have"
 
 
@@ -30,15 +31,14 @@ class Yolo(Format):
     A split is a folder (read with its subfolders), a `.txt` list of pictures (relative to itself, else to the data
     set's folder), or a list of both. Rows of more than five numbers are polygons (`class x1 y1 x2 y2 ...`, the segment
     labels), taken as the box around their points. A missing or empty label file is a picture without objects.
-    Fractions are of the picture as EXIF turns it. A picture's id is its file's stem, as a number where it is one (its
-    path where stems are not unique).
+    Fractions are of the picture as EXIF turns it. A picture's id is made of its name (`pictures.image_ids`).
     """
 
     def __init__(self, config, split: str, names: list[str] | None = None, strict: bool = True):
         self.problems = Problems()
         self.root = config.root
         where = f"{config.path}: {split}"
-        self.paths = _picture_paths(config, split, where)
+        self.paths = list_pictures(config, split, self.problems)
         classes = _classes(config, where)
         self.names, self.category_ids = select_names(classes, names, strict, where)
         self._numbers = {number for number, _ in classes}
@@ -52,18 +52,31 @@ class Yolo(Format):
             return 0
         if place.is_file():
             return 2 * int(Path(_first_line(place)).suffix.lower() in PICTURE_SUFFIXES)
-        first = next(_walk(place), None)
+        first = next(walk_pictures(place), None)
         if first is None:
             return 0
         return 2 if label_path(first).is_file() or label_path(first).parent.is_dir() and "images" in first.parts else 0
 
     def __iter__(self) -> Iterator[Sample]:
         labels = {id_: label for label, id_ in enumerate(self.category_ids)}
-        ids = _image_ids(self.paths, self.root)
-        for path, (rows, problems) in map_threads(_read_labels, self.paths):
+        read = map_threads(_read_labels, self.paths)
+        for (path, (rows, problems)), image_id in zip(read, image_ids(self.paths, self.root)):
             for kind, where in problems:
                 self.problems.note(kind, where)
-            yield self._sample(path, ids[path], rows, labels)
+            yield self._sample(path, image_id, rows, labels)
+        self._note_alone()
+
+    def _note_alone(self) -> None:
+        """Note the label files beside those of this split that no picture has, neither a listed nor another one."""
+        folders = {label_path(path).parent: path.parent for path in self.paths}
+        for folder, pictures in folders.items():
+            if folder == pictures or not folder.is_dir() or not pictures.is_dir():
+                continue
+            stems = {os.path.splitext(name)[0] for name in os.listdir(pictures)}
+            stems |= {path.stem for path in self.paths if path.parent == pictures}  # missing: counted as that
+            for name in sorted(os.listdir(folder)):
+                if name.endswith(".txt") and name != "classes.txt" and name[:-4] not in stems:
+                    self.problems.note(NO_PICTURE, folder / name)
 
     def _sample(self, path: Path, image_id, rows: list[tuple], labels: dict[int, int]) -> Sample:
         kept = []
@@ -138,52 +151,6 @@ def _parse(words: list[str]) -> tuple | None:
     return int(number), min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])
 
 
-def _picture_paths(config, split: str, where: str) -> list[Path]:
-    """Every picture of a split once, in order."""
-    value, paths = config.splits[split], []
-    if isinstance(value, dict):
-        raise UserError(f"{where}: the yolo format takes a folder, a .txt list or a list of them, not a mapping")
-    for item in value if isinstance(value, list) else [value]:
-        place = find_below(config.root, item, where, split, config.missing_hint)
-        if place.is_dir():
-            paths += _walk(place)
-        elif place.suffix.lower() in PICTURE_SUFFIXES:
-            paths.append(place)
-        elif place.suffix.lower() == ".txt":
-            paths += _listed(place, config.root)
-        else:
-            raise UserError(f"{where}: {place}: expected a folder or a .txt list of pictures")
-    return list(dict.fromkeys(paths))
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """The pictures of a folder and its subfolders by name; links to folders are followed, each folder once."""
-    seen = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders.sort()
-        for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES:
-                yield Path(place, name)
-
-
-def _listed(path: Path, root: Path) -> list[Path]:
-    """The pictures that a list names."""
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError):
-        raise UserError(f"{path}: not a text list of pictures") from None
-    lines = [line for line in lines if line and "\0" not in line]
-    if os.sep == "/":
-        lines = [line.replace("\\", "/") for line in lines]
-    base = max((path.parent, root), key=lambda place: sum(os.path.exists(place / line) for line in lines[:5]))
-    return [base / line for line in lines]
-
-
 def _first_line(path: Path) -> str:
     try:
         with open(path, encoding="utf-8-sig") as file:
@@ -207,17 +174,6 @@ def _classes(config, where: str) -> list[tuple[int, str]]:
         if names and len(set(names)) == len(names):
             return list(enumerate(names))
     raise UserError(f"{where}: text labels hold no class names; expected names: (or nc:) in the YAML")
-
-
-def _image_ids(paths: list[Path], root: Path) -> dict[Path, int | str]:
-    """Each picture's id: its stem, as a number where it is one; where stems are not unique, the path below `root`."""
-    stems = {path: int(path.stem) if path.stem.isascii() and path.stem.isdigit() else path.stem for path in paths}
-    often = Counter(stems.values())
-
-    def whole(path: Path) -> str:
-        return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
-
-    return {path: stem if often[stem] == 1 else whole(path) for path, stem in stems.items()}
 
 
 class YoloWriter(Writer):

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from data.config import load_data_config, open_split
-from data.formats.yolo import BAD_CLASS, BAD_FILE, BAD_ROW, label_path
+from data.formats.pictures import LISTED_TWICE
+from data.formats.yolo import BAD_CLASS, BAD_FILE, BAD_ROW, NO_PICTURE, label_path
 from data.formats.settle import CLIPPED, DEGENERATE, MISSING, NOT_FINITE, OUTSIDE
 from utils.errors import UserError
 from utils.images import write_image
@@ -32,7 +33,7 @@ def open_train(path, **more):
 
 def test_rows_become_pixels_and_ids(tmp_path):
     split = open_train(make(tmp_path, {"7.png": "1 0.5 0.5 0.25 0.5\n0 0.1 0.2 0.2 0.4\n", "b.png": None, "c.png": "\n"}))
-    assert [sample.image_id for sample in split.samples] == [7, "b", "c"]
+    assert [sample.image_id for sample in split.samples] == ["7", "b", "c"]
     first = split.samples[0]
     assert first.boxes.tolist() == [[15, 5, 25, 15], pytest.approx([0, 0, 8, 8])] and first.boxes.dtype == np.float32
     assert first.labels.tolist() == [1, 0] and (first.width, first.height) == (40, 20)
@@ -107,12 +108,27 @@ def test_labels_beside_the_pictures(tmp_path):
     assert len(open_train(tmp_path / "d.yaml").samples[0].boxes) == 1
 
 
-def test_stems_that_are_not_unique_become_paths(tmp_path):
+def test_ids_are_of_one_type_and_unique(tmp_path):
+    row = "0 .5 .5 .1 .1"
     yaml = "train: [images/one, images/two]\nnames: [cat]\n"
-    make(tmp_path, {"a.png": "0 .5 .5 .1 .1", "5.png": None}, "one", yaml)
-    path = make(tmp_path, {"a.png": None, "05.png": None, "6.png": None}, "two", yaml)
-    ids = [sample.image_id for sample in open_train(path).samples]
-    assert ids == ["images/one/5.png", "images/one/a.png", "images/two/05.png", 6, "images/two/a.png"]
+    make(tmp_path, {"000139.png": row, "5.png": None}, "one", yaml)
+    path = make(tmp_path, {"6.png": None}, "two", yaml)
+    assert [sample.image_id for sample in open_train(path).samples] == [139, 5, 6]
+    picture(tmp_path / "images/two/b.png")
+    assert [sample.image_id for sample in open_train(path).samples] == ["000139", "5", "6", "b"]
+    picture(tmp_path / "images/two/5.png")
+    ids = [f"images/{name}.png" for name in ("one/000139", "one/5", "two/5", "two/6", "two/b")]
+    assert [sample.image_id for sample in open_train(path).samples] == ids
+
+
+def test_label_files_without_a_picture_and_pictures_listed_twice(tmp_path):
+    yaml = "train: [images/train, images/train/a.png]\nnames: [cat]\n"
+    path = make(tmp_path, {"a.png": "0 .5 .5 .1 .1", "b.png": ""}, yaml=yaml)
+    (tmp_path / "labels/train/alone.txt").write_text("0 .5 .5 .1 .1")
+    (tmp_path / "labels/train/classes.txt").write_text("cat")
+    split = open_train(path)
+    assert len(split.samples) == 2 and dict(split.problems) == {NO_PICTURE: 1, LISTED_TWICE: 1}
+    assert split.problems.examples[NO_PICTURE][0].endswith("alone.txt")
 
 
 def test_names(tmp_path):
