@@ -109,7 +109,7 @@ def make_model(options, checkpoint, hyperparameters, names):
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"model: {model.spec.where}, {len(model.model)} rows, {parameters:,} parameters, {model.nc} classes")
     if weights:
-        print(f"weights: {options.weights}, {load_into(model, weights)}")
+        print(f"weights: {options.weights}, {load_into(model, weights, options.min_transfer)}")
     return model
 
 
@@ -152,6 +152,7 @@ def make_parser():
     flag = parser.add_argument
     flag("--cfg", type=absolute, default="", help="model YAML (that of --weights, else yolov5n.yaml)")
     flag("--weights", type=absolute, default="", help="weights to start from; from scratch without")
+    flag("--min-transfer", type=cli.at_least(0, float), default=0.0, help="least share of parameters, 0 to 1, they must bring")
     flag("--data", type=absolute, default="shapes.yaml", help="data set YAML")
     flag("--hyp", type=absolute, default="yolov5.yaml", help="hyperparameters YAML")
     flag("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="hyperparameters that differ")

@@ -18,6 +18,7 @@ from .graph import DetectionModel, build_model
 from .predictor import Predictor
 from .published import read_published
 from .spec import ModelSpec
+from .transfer import describe_moves, match_rows, match_weights
 
 ROW_PREFIXES = ("", "backbone.", "model.", "module.backbone.")  # that published files put before a block's own names
 
@@ -43,7 +44,8 @@ class WeightsFile:
 class TransferReport:
     """What `load_into` did: tensor names `loaded`, `partly` (box outputs only), `skipped` (name -> why), `missing`.
 
-    `share` is the part of the model's parameters, 0..1, that came from the file.
+    `share` is the part of the model's parameters, 0..1, that came from the file; `rows` says which of its rows each
+    row of the model continues.
     """
 
     loaded: list[str] = field(default_factory=list)
@@ -51,12 +53,16 @@ class TransferReport:
     skipped: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     share: float = 0.0
+    rows: dict[int, int] = field(default_factory=dict)
 
     def __str__(self):
         total = len(self.loaded) + len(self.partly) + len(self.missing)
         text = f"{len(self.loaded) + len(self.partly)} of {total} tensors, {self.share:.1%} of the parameters, came over"
         if self.partly:
             text += "; the class outputs of the head begin anew, because the file has another number of classes"
+        moves = describe_moves(self.rows)
+        if moves:
+            text += f"; {moves}"
         return text
 
 
@@ -98,18 +104,21 @@ def _tensors(entry) -> dict[str, torch.Tensor]:
     return {name: value for name, value in entry.items() if isinstance(value, torch.Tensor)}
 
 
-def load_into(model: DetectionModel, weights: WeightsFile) -> TransferReport:
-    """Copy what fits by name and shape from `weights` into `model`, in place.
+def load_into(model: DetectionModel, weights: WeightsFile, min_transfer: float = 0.0) -> TransferReport:
+    """Copy what fits from `weights` into `model`, in place: by name and shape, in rows that belong together.
 
-    Where only the number of classes differs, the head's box and objectness outputs are kept and its class outputs
-    stay as the model has them. Raises `UserError` when nothing fits at all.
+    Where the rows of the two models differ, `models.transfer` says which rows belong together. Where only the number
+    of classes differs, the head's box and objectness outputs are kept and its class outputs stay as the model has
+    them. Raises `UserError` when nothing fits at all, or less than the share `min_transfer` of the parameters.
     """
-    report = TransferReport()
+    old = _spec_of(weights)
+    report = TransferReport(rows=match_rows(model, weights.state, old))
+    names = match_weights(model, weights.state, report.rows)
     state = model.state_dict()
     parameters = dict(model.named_parameters())
     came = 0.0
     for name, target in state.items():
-        source = weights.state.get(name)
+        source = weights.state.get(names.get(name))
         if source is None:
             report.missing.append(name)
         elif source.shape == target.shape:
@@ -122,15 +131,26 @@ def load_into(model: DetectionModel, weights: WeightsFile) -> TransferReport:
         else:
             report.missing.append(name)
             report.skipped[name] = f"shape {tuple(source.shape)}, the model has {tuple(target.shape)}"
-    for name in weights.state:
-        if name not in state:
-            report.skipped[name] = "no such weight in the model"
+    taken = set(names.values())
+    report.skipped.update({name: "no such weight in the model" for name in weights.state if name not in taken})
     if not any(name in parameters for name in report.loaded):
         raise UserError(f"{weights.path}: none of its {len(weights.state)} tensors fits the model, expected weights of a like model")
     report.share = came / sum(p.numel() for p in parameters.values())
+    if report.share < min_transfer:
+        raise UserError(f"{weights.path}: {report}; expected at least {min_transfer:.1%} of the parameters (--min-transfer)")
     if f"model.{len(model.model) - 1}.anchors" in report.loaded:
         model.head.placeholder_anchors = False  # those of the file were found for its weights
     return report
+
+
+def _spec_of(weights: WeightsFile) -> ModelSpec | None:
+    """The YAML of the file, unbuilt; None where it has none that can be read."""
+    try:
+        if isinstance(weights.yaml, str):
+            return ModelSpec.from_text(weights.yaml, str(weights.path))
+        return None if weights.yaml is None else _from_mapping(weights.yaml, str(weights.path))
+    except UserError:
+        return None
 
 
 def load_into_row(model: DetectionModel, row: int | str, weights: WeightsFile) -> TransferReport:
@@ -225,7 +245,7 @@ class TorchModel(Predictor):
         self.device = torch.device(device)
         self.dtype = torch.float16 if half and self.device.type == "cuda" else torch.float32
         self.model: nn.Module = model.fuse().to(self.device).requires_grad_(False)
-        self.layout = fastest_layout(self.model, self.device, model.channels)
+        self.layout = fastest_layout(self.model, self.device, (model.channels, model.size_multiple, model.size_multiple))
         self.model.to(self.dtype)
         self.names = list(model.names)
         self.names_known = self.names != [str(index) for index in range(model.nc)]
