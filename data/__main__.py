@@ -6,7 +6,7 @@ from pathlib import Path
 from utils import cli
 
 from .config import load_data_config
-from .shapes import COUNT, SEED, draw_shapes, ensure_shapes
+from .shapes import COUNT, SEED, draw_shapes, draw_video, ensure_shapes
 
 
 def make_parser() -> cli.ArgumentParser:
@@ -37,6 +37,7 @@ def make_parser() -> cli.ArgumentParser:
     shapes.add_argument("--out", default=None, help="folder (default: where shapes.yaml looks for it)")
     shapes.add_argument("--seed", type=int, default=SEED, help="another seed, other pictures")
     shapes.add_argument("--count", type=int, default=COUNT, help="pictures for training; a quarter each for val and test")
+    shapes.add_argument("--video", default=None, metavar="FILE.mp4", help="write a short video of moving shapes, too")
     shapes.set_defaults(work=shapes_command)
     return parser
 
@@ -44,6 +45,7 @@ def make_parser() -> cli.ArgumentParser:
 def _add_output(parser) -> None:
     parser.add_argument("--out", required=True, help="new folder, outside the source's")
     parser.add_argument("--pictures", default="copy", help="copy, link (hard links) or symlink")
+    parser.add_argument("--link", dest="pictures", action="store_const", const="link", default="copy", help="as --pictures link")
 
 
 def check_command(args) -> None:
@@ -70,6 +72,8 @@ def shapes_command(args) -> None:
         print(ensure_shapes())
     else:
         print(draw_shapes(Path(args.out or "datasets/shapes"), args.seed, args.count))
+    if args.video:
+        print(draw_video(args.video, seed=args.seed))
 
 
 def _tell(written) -> None:

@@ -41,7 +41,7 @@ def ensure_shapes() -> Path:
     errors = []
     for place in dict.fromkeys(places[1:]):
         try:
-            return draw_shapes(place).absolute()
+            return draw_shapes(place, SEED, COUNT).absolute()
         except UserError as error:
             errors.append(str(error))
     raise UserError("the shapes data set can be drawn nowhere: " + "; ".join(errors))
@@ -56,6 +56,8 @@ def draw_shapes(out: str | Path, seed: int = SEED, count: int = COUNT) -> Path:
     out = Path(out)
     if count < 4:
         raise UserError(f"--count: expected at least 4 pictures, got {count}")
+    if seed < 0:
+        raise UserError(f"--seed: expected a number from 0 on, got {seed}")
     if _complete(out, seed, count):
         return out
     if out.exists() and not (out / _MARKER).is_file() and (not out.is_dir() or any(out.iterdir())):
@@ -78,18 +80,25 @@ def draw_shapes(out: str | Path, seed: int = SEED, count: int = COUNT) -> Path:
 
 
 def _move_into_place(temporary: Path, out: Path, seed: int, count: int) -> None:
-    """Rename `temporary` to `out`; another process that was faster has drawn the same pictures."""
+    """Rename `temporary` to `out`, in place of an older drawing; another process may have been faster."""
     for _ in range(5):
         try:
-            if out.exists():
-                old = Path(tempfile.mkdtemp(prefix=".shapes-", dir=out.parent))
-                os.rename(out, old / "old")
-                shutil.rmtree(old, ignore_errors=True)
-            os.rename(temporary, out)
+            os.rename(temporary, out)  # fails where there is something
             return
-        except OSError:
+        except OSError as error:
             if _complete(out, seed, count):
                 return
+            if not out.exists():
+                raise error
+        old = Path(tempfile.mkdtemp(prefix=".shapes-", dir=out.parent))
+        try:
+            os.rename(out, old / "old")
+            if _complete(old / "old", seed, count):  # it came between the two looks
+                os.rename(old / "old", out)
+        except OSError:  # gone, or taken, in the meantime: look again
+            continue
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
     os.rename(temporary, out)
 
 
@@ -185,15 +194,21 @@ def _draw_cross(image: np.ndarray, rng: np.random.Generator) -> None:
 
 def _shape_mask(label: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     """(H, W) uint8 mask with soft edges of a shape that lies in the picture."""
-    radius = rng.uniform(0.11, 0.3) * min(height, width)  # of the circle around the shape
+    radius = rng.uniform(0.11, 0.3) * min(height, width)
     x, y = rng.uniform(radius, width - radius), rng.uniform(radius, height - radius)
+    turn = rng.uniform(0, 2 * np.pi) if label else 0.0
+    return _mask(label, height, width, x, y, radius, turn)
+
+
+def _mask(label: int, height: int, width: int, x: float, y: float, radius: float, turn: float) -> np.ndarray:
+    """(H, W) uint8 mask of the shape in the circle of `radius` around (x, y), turned by `turn` radians."""
     mask = np.zeros((height, width), np.uint8)
     if label == 0:
         centre = (round(x * 16), round(y * 16))
         cv2.circle(mask, centre, round(radius * 16), 255, -1, cv2.LINE_AA, 4)
         return mask
     corners = 4 if label == 1 else 3
-    angles = rng.uniform(0, 2 * np.pi) + np.arange(corners) * 2 * np.pi / corners
+    angles = turn + np.arange(corners) * 2 * np.pi / corners
     points = np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], 1)
     cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
     return mask
@@ -213,3 +228,29 @@ def _paint(image: np.ndarray, mask: np.ndarray, colour: np.ndarray, rng: np.rand
     shade = np.linspace(-1, 1, width, dtype=np.float32)[None, :, None] * rng.uniform(-25, 25)
     alpha = mask[..., None].astype(np.float32) / 255
     image[:] = image * (1 - alpha) + (colour + shade).astype(np.float32) * alpha
+
+
+def draw_video(path: str | Path, frames: int = 60, seed: int = SEED) -> Path:
+    """Write a short video of one circle, square and triangle that move and turn; return where it is (see `VideoWriter`)."""
+    from .video import VideoWriter
+
+    rng = np.random.default_rng([seed, 99])
+    height, width = 192, 256
+    still, base = _background(height, width, rng)
+    radii, turns = rng.uniform(28, 44, 3), rng.uniform(-0.06, 0.06, 3)
+    starts, speeds = rng.uniform(0, 1, (3, 2)), rng.uniform(0.008, 0.02, (3, 2))
+    colours = [_contrasting(base, rng) for _ in NAMES]
+    try:
+        Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+    with VideoWriter(path) as writer:
+        for frame in range(frames):
+            image = still.copy()
+            for label, radius in enumerate(radii):
+                way = np.abs((starts[label] + frame * speeds[label]) % 2 - 1)  # to and fro between the edges
+                x, y = radius + way * (np.array([width, height]) - 2 * radius)
+                mask = _mask(label, height, width, x, y, radius, frame * turns[label])
+                _paint(image, mask, colours[label], np.random.default_rng([seed, label]))
+            writer.write(np.clip(image, 0, 255).astype(np.uint8))
+    return writer.path
