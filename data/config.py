@@ -61,12 +61,11 @@ def load_data_config(name_or_path: str | Path) -> DataConfig:
         raise UserError(f"{path}: unknown format '{word}'{did_you_mean(word, FORMATS)} (known: {', '.join(FORMATS)})")
     hint = _missing_hint(raw)
     root = FORMATS[word or "coco"].find_root(_text(raw, "path", path), path, hint)
-    if word is None:
-        word = _guess_format(path, root, splits, hint)
-    if not splits:
+    if not splits and word:
         splits = dict(FORMATS[word].SPLITS)
     if not splits:
         raise UserError(f"{path}: no split, expected one of train, val, test")
+    word = word or _guess_format(path, root, splits, hint)
     return DataConfig(path, path.stem, word, root, splits, names, name_ids, nc, names is not None, hint)
 
 
