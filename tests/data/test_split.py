@@ -94,6 +94,14 @@ def test_nothing_is_written_into_the_source(source):
         divide(source, [0.5, 0.5], source.root / "out")
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_rarest_class_is_dealt_out_first(seed):
+    counts = np.array([[1, index % 4 == 0, index % 10 == 0] for index in range(100)], int)
+    chosen = stratify(counts, np.ones(100, int), np.array([0.8, 0.1, 0.1]), np.random.default_rng(seed))
+    assert [int(counts[chosen == split, 2].sum()) for split in range(3)] == [8, 1, 1]
+    assert [int((chosen == split).sum()) for split in range(3)] == [80, 10, 10]
+
+
 def test_every_split_gets_a_picture():
     for number in (3, 4, 7):
         counts = np.ones((number, 1), int)
