@@ -199,7 +199,7 @@ def _guess_format(path: Path, root: Path, splits: dict, hint: str) -> str:
     from .formats import FORMATS
 
     for value in splits.values():
-        sure = {word: kind.recognises(root, value) for word, kind in FORMATS.items()}
+        sure = {word: FORMATS[word].recognises(root, value) for word in sorted(FORMATS)}
         if best := max(sure.values()):
             return next(word for word in sure if sure[word] == best)
     for split, value in splits.items():  # not there at all?
@@ -207,5 +207,5 @@ def _guess_format(path: Path, root: Path, splits: dict, hint: str) -> str:
             find_below(root, item, f"{path}: {split}", split, hint)
     raise UserError(
         f"{path}: cannot tell the format of {root}: found no labels/ folder beside images/ (yolo), no "
-        f"annotations/instances_*.json (coco), no Annotations/*.xml (voc); say format: {', '.join(FORMATS)}"
+        f"annotations/instances_*.json (coco), no Annotations/*.xml (voc); say format: {', '.join(sorted(FORMATS))}"
     )
