@@ -46,13 +46,10 @@ class DetectionModel(nn.Module):
         self.channels = ch or spec.channels
         with default_activation(spec.activation):
             layers, self.shapes, self.recipes = _build_layers(spec, self.channels)
-        if layers[-1].nc != spec.nc:
-            last = spec.rows[-1]
-            wrong = f"is written for {layers[-1].nc} classes, but nc is {spec.nc}; write nc in its args"
-            raise UserError(f"{spec.where}, {last} {last.word}: {wrong}")
         self.model = nn.Sequential(*layers)
-        read_later = {s for row in spec.rows for s in row.sources}
-        self._plan = [(row.sources, row.joined, row.index in read_later) for row in spec.rows]
+        last_read = {row.index: row.index for row in spec.rows} | {s: row.index for row in spec.rows for s in row.sources}
+        done = [[s for s, reader in last_read.items() if reader == row.index and s != IMAGE] for row in spec.rows]
+        self._plan = [(row.sources, row.joined, done[row.index]) for row in spec.rows]
         self.head.set_strides(_head_strides(self))
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -91,13 +88,15 @@ class DetectionModel(nn.Module):
     def raw_outputs(self, images):
         """Images (B, C, H, W) in 0..1 to raw maps, in either mode."""
         outputs = []
-        for (sources, joined, keep), layer in zip(self._plan, self.model, strict=True):
+        for (sources, joined, done), layer in zip(self._plan, self.model, strict=True):
             maps = [images if s == IMAGE else outputs[s] for s in sources]
             if layer is self.head:
                 maps = [m for item in maps for m in (item if isinstance(item, (list, tuple)) else [item])]
                 return layer(maps)
-            result = layer(maps if joined else maps[0])
-            outputs.append(result if keep else None)
+            outputs.append(layer(maps if joined else maps[0]))
+            del maps
+            for index in done:  # nothing reads them any more: their memory is free for the next rows
+                outputs[index] = None
 
     def criterion(self, hyperparameters, image_size: int = 640):
         """The head's loss for this training size: called with raw maps and targets (M, 6)."""

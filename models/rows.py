@@ -131,7 +131,10 @@ def build_head(spec: ModelSpec, row: Row, block, options: dict, inputs, shapes):
     """The same for a head; its shape is what it reads."""
     kwargs = {key: spec.resolve(value) for key, value in row.kwargs.items()}
     recipe = make_head_recipe(block, spec.resolve(row.args), kwargs, [shape[0] for shape in inputs])
-    return _construct(recipe, block), recipe, inputs
+    layer = _construct(recipe, block)
+    if layer.nc != spec.nc:
+        raise UserError(f"is written for {layer.nc} classes, but nc is {spec.nc}; write nc in its args")
+    return layer, recipe, inputs
 
 
 def _explain(spec: ModelSpec, row: Row, inputs, error) -> str:
