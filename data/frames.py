@@ -25,15 +25,14 @@ def fit_frame(declared: tuple[int, int], header: ImageHeader) -> Frame:
     """Decide which frame boxes are in; `declared` (width, height) is what their source says, 0 where it is silent.
 
     - The picture's size once turned, or nothing declared: the turned picture.
-    - The stored size, of a picture that EXIF turns: the boxes were drawn on the unturned one, so it is read unturned.
     - The same aspect at another resolution: the boxes are in the declared frame, and scaled along with the picture.
+    - The stored size (or aspect) of a picture that EXIF turns: the boxes were drawn on the unturned one, so it is read
+      unturned.
     - Anything else: the picture's own pixels are believed.
     """
     stored, upright = (header.width, header.height), header.upright
     if declared[0] <= 0 or declared[1] <= 0 or tuple(declared) == upright:
         return Frame(*upright)
-    if tuple(declared) == stored:
-        return Frame(*stored, False, UNTURNED)
     if same_aspect(declared, upright):
         return Frame(*declared, True, SCALED)
     if same_aspect(declared, stored):

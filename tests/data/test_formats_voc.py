@@ -85,8 +85,9 @@ def test_every_defect_is_counted(tmp_path):
         b'<!DOCTYPE a [<!ENTITY e "x">]><annotation>&e;</annotation>',
         b'<?xml version="1.0"?><! DOCTYPE a><annotation/>',
         '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY e "x">]><annotation>&e;</annotation>'.encode("utf-16"),
+        '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE annotation SYSTEM "a.dtd"><annotation/>'.encode("utf-16"),
     ],
-    ids=["plain", "blank", "utf-16"],
+    ids=["plain", "blank", "utf-16", "utf-16 without entities"],
 )
 def test_document_types_are_refused(tmp_path, data):
     (tmp_path / "a.xml").write_bytes(data)

@@ -54,13 +54,14 @@ def test_every_defect_drops_its_row_and_is_counted(tmp_path):
     rows = [
         "0 0.5 0.5 0.2 0.2",  # good
         "2 0.5 0.5 0.2 0.2", "-1 0.5 0.5 0.2 0.2",  # no such class
-        "0 0.5 0.5 0.2", "0 0.5 0.5 0.2 0.2 0.9", "cat 0.5 0.5 0.2 0.2", "0.5 0.5 0.5 0.2 0.2",  # no rows at all
+        "0 0.5 0.5 0.2", "0 0.5 0.5 0.2 0.2 0.9", "cat 0.5 0.5 0.2 0.2", "0.5 0.5 0.5 0.2 0.2",
+        "0 0.1 0.1 0.2 0.2 0.3 0.3 0.4", "0 0.1 0.1 0.2",  # no rows at all
         "0 nan 0.5 0.2 0.2", "0 0.5 0.5 0 0.2", "0 0.5 0.5 0.2 -0.1", "0 2.5 0.5 0.2 0.2", "1 0.95 0.5 0.2 0.2",
     ]  # fmt: skip
     path = make(tmp_path, {"a.png": "\n".join(rows), "b.png": None})
     (tmp_path / "labels/train/b.txt").write_bytes(b"\xff\xfe\x00binary")
     split = open_train(path)
-    expected = {BAD_CLASS: 2, BAD_ROW: 4, NOT_FINITE: 1, DEGENERATE: 2, OUTSIDE: 1, CLIPPED: 1, BAD_FILE: 1}
+    expected = {BAD_CLASS: 2, BAD_ROW: 6, NOT_FINITE: 1, DEGENERATE: 2, OUTSIDE: 1, CLIPPED: 1, BAD_FILE: 1}
     assert dict(split.problems) == expected
     assert "row 2: class 2" in split.problems.examples[BAD_CLASS][0]
     assert np.allclose(split.samples[0].boxes, [[16, 8, 24, 12], [34, 8, 40, 12]]) and len(split.samples) == 2
