@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from utils.errors import UserError
 
 from ..places import find_below
-from .base import FORMATS, Format, Problems, Sample, Writer, select_names
+from .base import FORMATS, Format, Problems, Sample, Split, Writer, select_names
 
 BAD_IMAGE = "entries of images that cannot be used"
 BAD_ANNOTATION = "annotations that cannot be used"
@@ -255,13 +256,15 @@ def _size(value) -> int:
 
 
 class CocoWriter(Writer):
-    """`images/SPLIT/` and `annotations/instances_SPLIT.json`, with the source's ids."""
+    """`images/SPLIT/` and `annotations/instances_SPLIT.json`, with the source's ids; image ids of text are numbered, as
+    readers of COCO JSON expect numbers."""
 
     CANNOT_CARRY = "segmentation masks and other fields than boxes, areas, crowds and ids"
 
     def write_split(self, split: str, samples: list[Sample], pictures: list[Path]) -> object:
-        from .base import Split
-
+        if not all(isinstance(sample.image_id, int) for sample in samples):
+            self.problems.note("image ids of text, numbered from 1 on", split, len(samples))
+            samples = [replace(sample, image_id=number) for number, sample in enumerate(samples, 1)]
         document = Split(split, samples, self.names, self.category_ids).ground_truth()
         for image, picture in zip(document["images"], pictures):
             image["file_name"] = picture.name

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from data.config import load_data_config, open_split
+from data.formats import FORMATS
 from data.formats.coco import BAD_ANNOTATION, BAD_IMAGE, NO_CATEGORY, NO_IMAGE, OUTSIDE_SET
 from data.formats.settle import CLIPPED, DEGENERATE, MISSING, NOT_FINITE, OUTSIDE, UNREADABLE
 from data.frames import SCALED, SIZE, UNTURNED
@@ -171,6 +172,17 @@ def test_backslashes_and_subfolders(tmp_path):
     image = entry(1, file_name="deep\\er\\1.png")
     split = open_train(make(tmp_path, [image], [row(1, 1)], pictures=["deep/er/1.png"]))
     assert split.samples[0].path == tmp_path / "images/train/deep/er/1.png"
+
+
+def test_the_writer_numbers_ids_of_text(tmp_path):
+    for ids, expected in ((["a", "b"], [1, 2]), ([7, 3], [7, 3])):
+        samples = open_train(make(tmp_path, [entry(one) for one in ids], [row(1, ids[1])])).samples
+        writer = FORMATS["coco"].Writer(tmp_path / "out", ["cat", "cow", "dog"], [7, 8, 90])
+        writer.write_split("val", samples, [sample.path for sample in samples])
+        written = json.loads((tmp_path / "out/annotations/instances_val.json").read_text())
+        assert [image["id"] for image in written["images"]] == expected
+        assert [annotation["image_id"] for annotation in written["annotations"]] == [expected[1]]
+        assert sum(writer.problems.values()) == (2 if ids[0] == "a" else 0)
 
 
 def test_real_coco(datasets_dir, monkeypatch):
