@@ -8,6 +8,7 @@ COMMANDS = {  # command -> (module with add_arguments(parser) and run(args), hel
     "summary": ("summary", "print a row a layer and totals"),
     "check": ("check", "find every mistake in a model YAML, each with its row"),
     "insert": ("insert", "graft a row into a model YAML; indices, comments and layout follow"),
+    "compare": ("compare", "put models side by side: size, speed, memory, and AP after training"),
     "swap": ("swap", "put one block in the place of another in a model YAML"),
 }
 

@@ -6,6 +6,7 @@ import torch
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from utils.cli import at_least
 from utils.errors import UserError
 
 from .graph import DetectionModel, build_model
@@ -120,8 +121,8 @@ def format_table(header: list[str], rows: list[list[str]], right=()) -> str:
     return "\n".join("  ".join(a(t, w) for a, t, w in zip(align, line, widths, strict=True)).rstrip() for line in table)
 
 
-def summary_text(model: DetectionModel, size=(640, 640)) -> str:
-    """The table and its totals as text."""
+def summary_text(model: DetectionModel, size=(640, 640), times: list[float] | None = None) -> str:
+    """The table and its totals as text; with `times`, milliseconds a row, their column and each row's share."""
     rows = summarize(model, size)
     lines = []
     for r in rows:
@@ -129,16 +130,20 @@ def summary_text(model: DetectionModel, size=(640, 640)) -> str:
         shape = " ".join("x".join(map(str, s)) for s in r.shapes)
         args = r.args if len(r.args) <= 48 else r.args[:45] + "..."
         lines.append([str(r.index), r.name, source, str(r.number), r.word, args, shape, f"{r.params:,}", f"{r.macs / 1e6:,.2f}"])
-    header = ["", "name", "from", "n", "module", "args", "output", "params", "MMACs"]
+    header, right = ["", "name", "from", "n", "module", "args", "output", "params", "MMACs"], 2
+    if times:
+        header, right = [*header, "ms", "%"], 4
+        lines = [[*line, f"{ms:.2f}", f"{100 * ms / sum(times):.1f}"] for line, ms in zip(lines, times, strict=True)]
     if not any(line[1] for line in lines):
         header, lines = [header[0], *header[2:]], [[line[0], *line[2:]] for line in lines]
     t = totals(rows)
     unused = f" ({t['unused']:,} of them unused)" if t["unused"] else ""
     return (
-        format_table(header, lines, right=(0, len(header) - 2, len(header) - 1))
+        format_table(header, lines, right=(0, *range(len(header) - right, len(header))))
         + f"\n{model.spec.where}: {len(rows)} rows, {t['params']:,} parameters{unused}, "
         + f"{t['macs'] / 1e9:.2f} GMACs = {t['flops'] / 1e9:.2f} GFLOPs at {size[1]}x{size[0]}, "
         + f"strides {', '.join(f'{s:g}' for s in model.head.strides)}"
+        + (f"; {sum(times):.1f} ms for one picture, fused, float32 (medians of each row)" if times else "")
     )
 
 
@@ -146,9 +151,21 @@ def add_arguments(parser) -> None:
     parser.add_argument("cfg", metavar="FILE.yaml", help="model YAML, a path or a bare name")
     parser.add_argument("--img", type=int, nargs="+", default=[640], help="picture size: one number, or height and width")
     parser.add_argument("--nc", type=int, help="number of classes instead of the YAML's")
+    parser.add_argument("--profile", action="store_true", help="run the model too and add the time of each row")
+    parser.add_argument("--repeats", type=at_least(1), default=10, help="runs that --profile takes the medians of")
+    parser.add_argument("--device", default="cpu", help="where --profile runs: cpu, 0, mps")
 
 
 def run(args) -> None:
     if len(args.img) > 2 or min(args.img) < 1:
         raise UserError(f"--img: expected one or two sizes above 0, got {args.img}")
-    print(summary_text(build_model(args.cfg, args.nc), (args.img[0], args.img[-1])))
+    model, size = build_model(args.cfg, args.nc), (args.img[0], args.img[-1])
+    times = None
+    if args.profile:
+        from utils.device import select_device
+
+        from .timing import time_rows
+
+        summarize(model, size)  # tells a size that does not fit before anything runs
+        times = time_rows(model, size, args.repeats, select_device(args.device))
+    print(summary_text(model, size, times))

@@ -33,7 +33,7 @@ def match_rows(model, state: dict, old: ModelSpec | None = None) -> dict[int, in
             value += 0.25
         return value + 0.01 * (value > 0 and i == j)
 
-    matched = _align(len(ours), count, score)
+    matched = align(len(ours), count, score)
     used = set(matched.values())
     left = [i for i in range(len(ours)) if i not in matched and ours[i]]
     for i in left:
@@ -106,7 +106,7 @@ def _likeness(ours: frozenset, theirs: frozenset, word: str, old_word: str | Non
     return 0.1 if same_names and ours else 0.0  # the same row at another width: told, though nothing fits
 
 
-def _align(n: int, m: int, score) -> dict[int, int]:
+def align(n: int, m: int, score) -> dict[int, int]:
     """The best pairs in order (Needleman and Wunsch, 1970, without a price for gaps)."""
     best = [[0.0] * (m + 1) for _ in range(n + 1)]
     for i in range(n - 1, -1, -1):
