@@ -6,8 +6,8 @@ PROJECT/NAME receives weights/best.pt and weights/last.pt, results.csv, config.y
 import functools
 import os
 
-if __name__ == "__main__":  # before torch loads: compute threads that wait should sleep, they share cores with the loaders
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if __name__ == "__main__":  # before torch loads: its threads spin a little where they wait, then leave the core to others
+    os.environ.setdefault("GOMP_SPINCOUNT", "4000")
 
 import numpy as np
 
