@@ -9,6 +9,7 @@ COMMANDS = {  # command -> (module with add_arguments(parser) and run(args), hel
     "check": ("check", "find every mistake in a model YAML, each with its row"),
     "insert": ("insert", "graft a row into a model YAML; indices, comments and layout follow"),
     "compare": ("compare", "put models side by side: size, speed, memory, and AP after training"),
+    "draw": ("draw", "draw the graph of a model YAML as SVG"),
     "swap": ("swap", "put one block in the place of another in a model YAML"),
 }
 
