@@ -7,7 +7,7 @@ import functools
 import os
 
 if __name__ == "__main__":  # before torch loads: its threads spin a little where they wait, then leave the core to others
-    os.environ.setdefault("GOMP_SPINCOUNT", "4000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import numpy as np
 
