@@ -71,7 +71,7 @@ class Schedule:
     """Learning rate, momentum and accumulation as functions of the batch's number: nothing to save, nothing to resume.
 
     The rate falls from lr0 to lr0 * lrf, a step an epoch, along a line or a cosine. In the warm-up it is interpolated
-    batch by batch: biases from warmup_bias_lr, others from 0; momentum from warmup_momentum; accumulation from 1.
+    batch by batch: biases of SGD from warmup_bias_lr, all others from 0; momentum from warmup_momentum; accumulation from 1.
     """
 
     def __init__(
@@ -91,7 +91,8 @@ class Schedule:
         """Set rates and momentum for batch `iteration` (from 0, over all epochs); return how many batches make a step."""
         h, warm = self.h, min(iteration / self.warmup, 1.0) if self.warmup > 0 else 1.0
         for group in optimizer.param_groups:
-            start = h.warmup_bias_lr if group["name"] == "biases" else 0.0
+            # a high first rate of the biases is for SGD: Adam's steps have the size of the rate itself
+            start = h.warmup_bias_lr if group["name"] == "biases" and "momentum" in group else 0.0
             group["lr"] = _between(start, group["initial_lr"] * self.factor(iteration // self.batches), warm)
             if "momentum" in group:
                 group["momentum"] = _between(h.warmup_momentum, h.momentum, warm)

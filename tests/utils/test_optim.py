@@ -153,3 +153,12 @@ def test_waiting_gradients_survive_the_state():
     after.load_state_dict(state)
     go(second, after, range(4, 6))
     assert torch.equal(second.weight, whole.weight) and torch.equal(second.bias, whole.bias)
+
+
+@pytest.mark.parametrize("name, first", [("SGD", 0.1), ("AdamW", 0.0)])
+def test_only_sgd_warms_its_biases_from_above(name, first):
+    model, h = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1)), Hyperparameters()
+    optimizer = make_optimizer(model, name, h, 16)
+    Schedule(h, epochs=10, batches=50, batch_size=16).apply(optimizer, 0)
+    rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
+    assert rates == {"biases": first, "weights": 0.0}
