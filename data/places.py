@@ -19,7 +19,7 @@ def find_root(value: str | None, yaml_path: Path, missing_hint: str) -> Path:
     """
     if value is None:
         return yaml_path.absolute().parent
-    path = Path(value).expanduser()
+    path = Path(os.path.expanduser(value))
     if path.is_absolute():
         places = [path]
     elif path.parts:
@@ -29,7 +29,7 @@ def find_root(value: str | None, yaml_path: Path, missing_hint: str) -> Path:
     if path.parts[:2] == ("..", "datasets"):
         places[:0] = [datasets_dir().joinpath(*path.parts[2:])]
     for place in places:
-        if place.is_dir():
+        if os.path.isdir(place):
             return place.absolute()
     looked = ", ".join(str(place.absolute()) for place in dict.fromkeys(places))
     raise UserError(f"{yaml_path}: data set '{value}' is not there (looked at {looked}); {missing_hint}")
@@ -54,7 +54,7 @@ def look_below(root: Path, value: str) -> Path | None:
 
 
 def _places_below(root: Path, value: str) -> list[Path]:
-    path = Path(value).expanduser()
+    path = Path(os.path.expanduser(value))
     if path.is_absolute():
         return [path]
     places = [root / path]
@@ -66,7 +66,4 @@ def _places_below(root: Path, value: str) -> list[Path]:
 
 
 def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name too long, or with a NUL
-        return False
+    return os.path.exists(path)  # unlike Path's, false for a name too long

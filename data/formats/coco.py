@@ -44,7 +44,7 @@ class Coco(Format):
     def recognises(cls, root: Path, value) -> int:
         if isinstance(value, dict) or (isinstance(value, str) and value.endswith(".json")):
             return 3
-        return int(isinstance(value, str) and any(place.is_file() for place in _json_places(root, root / value)))
+        return int(isinstance(value, str) and any(os.path.isfile(place) for place in _json_places(root, root / value)))
 
     def __iter__(self) -> Iterator[Sample]:
         images = self._good_images()
@@ -156,11 +156,11 @@ def _locate(config, split: str, where: str) -> tuple[list[Path], Path]:
             return [find_below(root, value["images"], where, "images", hint)], json_path
         return _picture_folders(root, json_path), json_path
     path = find_below(root, value, where, split, hint)
-    if path.is_file():
+    if os.path.isfile(path):
         return _picture_folders(root, path), path
     places = _json_places(root, path)
     for place in places:
-        if place.is_file():
+        if os.path.isfile(place):
             return [path, *_picture_folders(root, place)], place
     looked = ", ".join(str(place) for place in places)
     raise UserError(f"{where}: no COCO JSON for the pictures of {path} (looked at {looked}); say annotations: FILE")
@@ -177,7 +177,7 @@ def _picture_folders(root: Path, json_path: Path) -> list[Path]:
     """Where the pictures of a JSON usually lie, those that are there."""
     name = json_path.stem.removeprefix("instances_")
     places = [root / "images" / name, root / name, root / "images", json_path.parent, root]
-    return [place for place in dict.fromkeys(places) if place.is_dir()]
+    return [place for place in dict.fromkeys(places) if os.path.isdir(place)]
 
 
 def _load(path: Path) -> dict:

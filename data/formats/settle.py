@@ -1,5 +1,6 @@
 """Holding what a source says against its pictures: sizes, EXIF frames, boxes that can't be."""
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -34,7 +35,7 @@ def settle_all(samples: Iterable[Sample], problems: Problems, where: str, every_
     for sample, header in _with_headers(samples, every_header):
         total += 1
         if isinstance(header, UnreadableImage):
-            problems.note(UNREADABLE if sample.path.exists() else MISSING, header)
+            problems.note(UNREADABLE if os.path.lexists(sample.path) else MISSING, str(header)[:300])
         else:
             settled.append(settle(sample, header, problems))
     if not total:

@@ -191,6 +191,12 @@ def test_annotations_without_an_image_or_a_category(folder):
     }
 
 
+def test_a_name_that_no_file_can_have_is_a_missing_picture(folder):
+    folder.add("x" * 5000 + ".png", None)
+    assert folder.report()["splits"]["train"]["problems"] == {MISSING: 1}
+    assert open_split(folder.save(), "train").problems == {MISSING: 1}
+
+
 def test_leakage_between_splits_is_told_with_both_places(folder):
     folder.add("again.png", encoded(seed=1), split="val")  # the content of train_1.png
     report = folder.report()
