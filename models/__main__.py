@@ -7,6 +7,7 @@ from utils.cli import ArgumentParser, run
 COMMANDS = {  # command -> (module with add_arguments(parser) and run(args), help)
     "summary": ("summary", "print a row a layer and totals"),
     "check": ("check", "find every mistake in a model YAML, each with its row"),
+    "conform": ("conform", "try on a block what would break later"),
     "insert": ("insert", "graft a row into a model YAML; indices, comments and layout follow"),
     "compare": ("compare", "put models side by side: size, speed, memory, and AP after training"),
     "draw": ("draw", "draw the graph of a model YAML as SVG"),

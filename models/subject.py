@@ -1,0 +1,129 @@
+"""One block taken out of any model: built with given or guessed arguments, again and again, and what it is fed."""
+
+import inspect
+import itertools
+import random
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import nn
+
+from utils.errors import UserError
+
+from .rules import Recipe, make_recipe
+from .signatures import REQUIRED, STRIDE, WIDTH_OUT, plain_name, read_signature
+
+SIZE = 32  # of a map, pixels
+WIDTHS = (32, 3, 64)  # tried in this order as the width that comes in
+GUESSES = {  # by plain argument name, for arguments without default
+    "k": 3, "ks": 3, "kernel": 3, "kernels": 3, "kernelsize": 3, "ksize": 3, "s": 1, "stride": 1, "strides": 1, "p": 1, "pad": 1,
+    "padding": 1, "d": 1, "dilation": 1, "g": 1, "groups": 1, "n": 1, "num": 1, "r": 4, "ratio": 2, "reduction": 4, "heads": 4,
+    "numheads": 4, "nheads": 4, "e": 0.5, "expansion": 2, "expand": 2, "expandratio": 2, "scale": 2, "scalefactor": 2, "gain": 2,
+    "drop": 0.1, "dropout": 0.1, "dropprob": 0.1, "se": True, "useSe": True, "act": True, "shortcut": True, "size": 7,
+    "dwkernelsize": 3, "alpha": 1.0, "depth": 1, "index": 0, "groupsize": 8,
+}  # fmt: skip
+
+
+def seed_all(seed: int) -> None:
+    """Seed every generator that a block's author may have used."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+@dataclass
+class Subject:
+    """A way to build a block: `recipe` is what its constructor gets, `width_in` what it reads (a list: several maps)."""
+
+    word: str
+    block: type
+    options: dict
+    args: list
+    kwargs: dict
+    width_in: int | list[int]
+    recipe: Recipe = field(init=False)
+
+    def __post_init__(self):
+        self.signature = read_signature(self.block, self.options)
+        self.recipe = self.recipe_of(self.args, self.kwargs)
+
+    def with_argument(self, name: str, value) -> tuple[list, dict]:
+        """The row's args and kwargs with another value for one argument."""
+        free = [key for key in self.signature.named if key != self.recipe.width_in and key not in self.kwargs]
+        free = [key for key in free if key != "n" or self.options.get("rule") in ("stack", "plain")]
+        if name in free[: len(self.args)]:
+            place = free.index(name)
+            return [*self.args[:place], value, *self.args[place + 1 :]], self.kwargs
+        return self.args, {**self.kwargs, name: value}
+
+    def recipe_of(self, args, kwargs, number: int = 1) -> Recipe:
+        return make_recipe(self.block, self.options, args, kwargs, self.width_in, number, 1.0)
+
+    def new(self, seed: int = 0) -> nn.Module:
+        """A new block, alike for the same seed."""
+        seed_all(seed)
+        return self.block(*self.recipe.args, **self.recipe.kwargs)
+
+    def maps(self, batch: int = 2, height: int = SIZE, width: int = SIZE, seed: int = 0):
+        """Maps to read, (batch, c, height, width) normal numbers; a list of them for a block that joins."""
+        generator = torch.Generator().manual_seed(seed)
+        if isinstance(self.width_in, list):
+            return [torch.randn(batch, c, height, width, generator=generator) for c in self.width_in]
+        return torch.randn(batch, self.width_in, height, width, generator=generator)
+
+    def __str__(self):
+        shown = [str(a) for a in self.recipe.args] + [f"{k}={v}" for k, v in self.recipe.kwargs.items()]
+        return f"{self.word}({', '.join(shown)})" + ("" if self.recipe.width_in else f" on {self.width_in} channels")
+
+
+def find_subjects(word: str, block: type, options: dict, args: list | None, kwargs: dict, width_in: list[int] | None) -> list[Subject]:
+    """The block as it is to be tried: with the given arguments, else once keeping width and size and once widening and
+    striding, as far as its arguments allow. Raises `UserError` with the reason when no way of building it is found."""
+    widths = [width_in if len(width_in) > 1 else width_in[0]] if width_in else [*WIDTHS, [32, 32]]
+    problem = None
+    for width in widths:
+        found = []
+        for row in [(args, kwargs)] if args is not None else _likely_rows(block, options, width):
+            try:
+                subject = Subject(word, block, options, *row, width)
+                with torch.no_grad():
+                    subject.new().eval()(subject.maps())
+            except Exception as error:  # whatever the block says to arguments that do not suit it
+                problem = problem or error
+                continue
+            if all(str(subject) != str(other) for other in found):
+                found.append(subject)
+            if args is not None or len(found) == 2:
+                break
+        if found:
+            return found
+    reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+    listed = ", ".join(read_signature(block, options).named)
+    raise UserError(f"{word}: cannot be built and run ({reason}); give --args for ({listed}), and --in for the widths it reads")
+
+
+def _likely_rows(block, options, width):
+    """Args of rows to try: first with the width kept at stride 1, then twice the width at stride 2, then odd guesses."""
+    signature = read_signature(block, options)
+    c = width[0] if isinstance(width, list) else width
+    free = [name for name in signature.named if name not in (signature.width_in, "n")]
+    required = [name for name in free if signature.named[name].default is REQUIRED]
+    strides = [name for name in free if name in STRIDE]
+    for out, stride in ((c, 1), (2 * c, 2), (2 * c, 1), (c, 2)):
+        known = {name: stride for name in strides} | {name: out for name in free if name == signature.width_out}
+        unknown = [name for name in required if name not in known]
+        ways = [_guesses(name, signature.named[name], c) for name in unknown]
+        for values in itertools.islice(itertools.product(*ways), 60):
+            yield [], {**known, **dict(zip(unknown, values, strict=True))}
+
+
+def _guesses(name: str, parameter: inspect.Parameter, c: int) -> list:
+    plain = plain_name(name)
+    if plain in GUESSES:
+        first = [GUESSES[plain]]
+    elif plain in WIDTH_OUT:
+        first = [c]
+    else:
+        first = {bool: [True], "bool": [True], float: [1.0], "float": [1.0]}.get(parameter.annotation, [2 * c, c])
+    return [*first, *(v for v in (3, 1, 2, 0.5, True, [c, c], None) if v not in first)]

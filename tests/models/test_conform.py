@@ -1,0 +1,89 @@
+"""conform: a block that is fine passes every line; each fixture block fails its own line and no other."""
+
+from pathlib import Path
+
+import pytest
+
+from models import BLOCKS, load_plugins
+from models.__main__ import main
+from models.conform import conform
+from models.rows import find_block
+from models.subject import find_subjects
+from models.trials import TRIALS
+from utils import cli
+from utils.errors import UserError
+
+PLUGIN = Path(__file__).resolve().parents[1] / "fixtures" / "plugins" / "conforming.py"
+FAILS = {
+    "NormBehindPool": ("batch of one, 1x1 maps", "one picture in train mode: Expected more than 1 value per channel"),
+    "EvenOnly": ("odd sizes", "31x17 map: The size of tensor a"),
+    "SmallerInTraining": ("eval and train", "train mode gives [(2, 32, 1, 32)], eval mode [(2, 32, 32, 32)]"),
+    "KeepsItsMap": ("deepcopy", "Only Tensors created explicitly"),
+    "AlwaysFloat32": ("float16 and bfloat16", "float16: gives float32"),
+    "OwnRandomNumbers": ("deterministic backward", "the gradient of 'conv.weight' differs from run to run"),
+    "LengthOfNothing": ("finite gradients", "the gradient of 'conv.weight' is not finite"),
+    "OutsideTheState": ("state dict round trip", "another block with these weights: differs by"),
+    "ForgetsTheNorm": ("fuse", "fused: differs by"),
+    "SizeAsNumber": ("tracing", "traced at 32x32, run at 40x48"),
+    "BatchAsGroups": ("ONNX with dynamic batch", "exported with a batch of 2, run with 1"),
+    "RoundsItsWidth": ("width as declared", "declares 8 channels, gives 16"),
+}
+
+
+def results_of(word, args=None, width_in=None):
+    load_plugins([PLUGIN])
+    block, options, _ = find_block(word)
+    return conform(find_subjects(word, block, options, args, {}, width_in))
+
+
+def test_there_is_a_block_for_each_line():
+    assert [line for line, _ in FAILS.values()] == list(TRIALS)
+
+
+def test_a_fine_block_passes_every_line():
+    assert all(passed for passed, _ in results_of("Fine").values())
+
+
+@pytest.mark.parametrize("word", FAILS)
+def test_fails_exactly_its_line(word):
+    results = results_of(word)
+    line, reason = FAILS[word]
+    assert {name for name, (passed, _) in results.items() if not passed} == {line}, results
+    assert reason in results[line][1]
+
+
+@pytest.mark.parametrize("word", ["C3", "SELayer", "RepVGGBlock", "Concat", "DynamicConv", "Shuffle_Block", "nn.Upsample"])
+def test_blocks_of_the_project_pass(word):
+    args = [None, 2] if word == "nn.Upsample" else None
+    results = results_of(word, args)
+    assert all(passed for passed, _ in results.values()), results
+
+
+def test_guesses_and_given_arguments():
+    block, options, _ = find_block("Conv")
+    kept, halved = find_subjects("Conv", block, options, None, {}, None)
+    assert (kept.recipe.width, kept.recipe.kwargs["s"]) == (32, 1) and (halved.recipe.width, halved.recipe.kwargs["s"]) == (64, 2)
+    (given,) = find_subjects("Conv", block, options, [24, 5], {"s": 2}, [16])
+    assert str(given) == "Conv(c1=16, c2=24, k=5, s=2)" and given.with_argument("c2", 8) == ([8, 5], {"s": 2})
+    with pytest.raises(UserError, match=r"cannot be built and run .* give --args for \(c1, c2"):
+        find_subjects("Conv", block, options, [24, 3, 1, None, 5], {}, None)
+    assert "SELayer" in BLOCKS
+
+
+def run(*args):
+    try:
+        cli.run(lambda: main(["conform", *args]))
+    except SystemExit as stop:
+        return stop.code
+    return 0
+
+
+def test_command(capsys):
+    assert run("EvenOnly", "--plugins", str(PLUGIN), "--args", "{oup: 24, stride: 2}", "--in", "16") == 1
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "EvenOnly(inp=16, oup=24, stride=2)" and len(out) == len(TRIALS) + 2 and out[-1] == "EvenOnly: 11 of 12 ok"
+    assert [line for line in out[1:-1] if not line.endswith("ok")] == [line for line in out if line.startswith("odd sizes  ")]
+    assert run("Fine", "--plugins", str(PLUGIN)) == 0
+    capsys.readouterr()
+    for wrong in (["Fin"], ["Detect"], ["Conv", "--args", "[64"], ["Conv", "--args", "64"], ["Conv", "64", "--args", "[64]"], ["Conv", "--in", "0"]):
+        assert run(*wrong) == 2 and capsys.readouterr().err.count("\n") == 1, wrong
