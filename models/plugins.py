@@ -22,7 +22,8 @@ _packages: list[str] = []  # whose classes may be named in YAMLs, by dotted name
 
 
 def load_plugins(plugins=()) -> list[str]:
-    """Load each of `plugins`, a .py file or the dotted name of an installed package, and return its new words.
+    """Load each of `plugins`, a .py file (or a folder with an __init__.py, written with a /) or the dotted name of a
+    package that is installed or stands in the working folder, and return its new words.
 
     Every public `nn.Module` class defined in a file is a word under its own name, as is whatever it registers itself
     with `@BLOCKS.register()`; where the file has `__all__`, only the classes listed there. A class whose name is a
@@ -33,7 +34,7 @@ def load_plugins(plugins=()) -> list[str]:
     words = []
     for plugin in plugins or ():
         path = Path(plugin)
-        if path.is_dir() and (path / "__init__.py").is_file():
+        if not all(part.isidentifier() for part in str(plugin).split(".")) and (path / "__init__.py").is_file():
             path = path / "__init__.py"
         is_file = path.suffix == ".py"
         key = str(path.resolve()) if is_file else str(plugin)
