@@ -16,7 +16,7 @@ from data.config import load_data_config, open_split
 from data.dataset import DetectionDataset
 from data.loader import train_loader, val_loader
 from models import ModelSpec, build_model, load_plugins
-from models.weights import load_into, load_weights
+from models.weights import load_into, load_into_row, load_weights
 from utils import cli
 from utils.autoanchor import fit_head
 from utils.device import default_workers
@@ -108,7 +108,9 @@ def make_model(options, checkpoint, hyperparameters, names):
     model.names = list(names)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"model: {model.spec.where}, {len(model.model)} rows, {parameters:,} parameters, {model.nc} classes")
-    if weights:
+    if weights and options.into:  # of a backbone, as its publishers name them
+        print(f"weights: {options.weights} into row {options.into}, {load_into_row(model, options.into, weights)}")
+    elif weights:
         print(f"weights: {options.weights}, {load_into(model, weights, options.min_transfer)}")
     return model
 
@@ -152,6 +154,7 @@ def make_parser():
     flag = parser.add_argument
     flag("--cfg", type=absolute, default="", help="model YAML (that of --weights, else yolov5n.yaml)")
     flag("--weights", type=absolute, default="", help="weights to start from; from scratch without")
+    flag("--into", default="", metavar="ROW", help="the row, by index or name, that --weights are of: a backbone's own weights")
     flag("--min-transfer", type=cli.at_least(0, float), default=0.0, help="least share of parameters, 0 to 1, they must bring")
     flag("--data", type=absolute, default="shapes.yaml", help="data set YAML")
     flag("--hyp", type=absolute, default="yolov5.yaml", help="hyperparameters YAML")

@@ -275,3 +275,17 @@ def test_text_file_named_like_weights(place, capsys, monkeypatch):
 def test_a_process_of_its_own_ends_alike(place):
     done = subprocess.run(**command(*words(place, "--data", "none.yaml")), capture_output=True, text=True)
     assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1 and "none.yaml" in done.stderr
+
+
+def test_weights_of_a_backbone_go_into_their_row(place, go, capsys):
+    from models.blocks import BLOCKS
+
+    torch.manual_seed(5)
+    published = {name: tensor + 1 for name, tensor in BLOCKS["Conv"](3, 8, 6, 2, 2).state_dict().items()}
+    torch.save(published, place / "backbone.pt")
+    go("into", "--epochs", 1, "--weights", place / "backbone.pt", "--into", 0, "--set", "lr0=0", "warmup_bias_lr=0", "lrf=0")
+    assert "into row 0" in capsys.readouterr().out
+    state = load_checkpoint(place / "runs/into/weights/best.pt")["ema"]
+    assert torch.equal(state["model.0.conv.weight"], published["conv.weight"])
+    with pytest.raises(cli.UserError, match="row 99: the model has no such row"):
+        go("into", "--epochs", 1, "--weights", place / "backbone.pt", "--into", 99)
