@@ -18,7 +18,7 @@ DEMO = ROOT / "demo"
 LEAST_AP50 = 0.90
 EPOCHS, SIZE = 16, 160
 QUICK = (  # what a short run wants: a step a batch, an average that follows within the run
-    "--optimizer", "AdamW", "--set", "lr0=0.002", "nominal_batch=16", "ema_tau=100", "warmup_iterations=50", "close_mosaic=3",
+    "--optimizer", "AdamW", "--set", "lr0=0.002", "nominal_batch=16", "ema_tau=100", "warmup_iterations=50",
 )  # fmt: skip
 
 
