@@ -5,9 +5,13 @@ from .spec import IMAGE, ModelSpec, Row
 from .walk import Walk
 
 
-def advise(spec: ModelSpec, walk: Walk, misread: bool) -> list[str]:
-    """Warnings, one line each. `misread`: some row's `from` is wrong, so what it meant to read is not known."""
+def advise(spec: ModelSpec, walk: Walk, problems: list[str]) -> list[str]:
+    """Warnings, one line each; without those that may follow from `problems`: of rows where some `from` is wrong, of
+    levels where anything is."""
+    misread = any("'from'" in problem or "has no row" in problem for problem in problems)
     lines = [] if misread else _unused_rows(spec) + _read_twice(spec)
+    if problems:
+        return lines
     strides = [PROBE_SIZE / shape[1] for shape in walk.head_reads if isinstance(shape, tuple) and shape[1]]
     if len(strides) > 1:
         lines += _levels(spec, strides)

@@ -3,6 +3,7 @@
 Exit status 0: ok; 1: nothing but warnings, the model can be built; 2: mistakes.
 """
 
+import re
 import sys
 
 from utils.errors import UserError
@@ -10,6 +11,7 @@ from utils.errors import UserError
 from .activations import parse_activation
 from .advice import advise
 from .graph import build_model
+from .shift import explain_shift
 from .spec import ModelSpec
 from .summary import summarize, totals
 from .walk import find_likeliest_walk
@@ -39,27 +41,27 @@ def find_mistakes(cfg, nc: int | None = None) -> tuple[list[str], list[str]]:
     spec = spec.with_classes(nc or spec.nc or _ANY_NC)
     if not spec.rows:
         return problems, []
-    misread = any("'from'" in problem for problem in problems)
     walk = find_likeliest_walk(spec)
-    torn = tuple(problem.split(":")[0] for problem in problems if ": expected [from," in problem)  # told once is enough
-    problems += [problem for problem in walk.problems if not (torn and problem.startswith(torn))]
+    told = {_row_of(line) for line in problems if ": expected [from," in line or ": 'from' " in line}  # once is enough
+    problems += [line for line in walk.problems if _row_of(line) not in told]
+    problems = explain_shift(spec, problems)
     if not problems:
         try:
             build_model(spec)
         except UserError as error:
             problems.append(str(error))
-    return _in_order(problems), _in_order(walk.warnings + advise(spec, walk, misread))
+    return _in_order(problems), _in_order(walk.warnings + advise(spec, walk, problems))
 
 
 def _in_order(lines: list[str]) -> list[str]:
     """Without repetitions, those of the file as a whole first, then row by row."""
+    return sorted(dict.fromkeys(lines), key=_row_of)
 
-    def row_of(line):
-        head, found, tail = line.partition(", row ")
-        digits = tail.split(" ")[0].rstrip(",")
-        return int(digits) if found and digits.isdigit() else -1
 
-    return sorted(dict.fromkeys(lines), key=row_of)
+def _row_of(line: str) -> int:
+    """The index of the row that a line is about; -1 for the file as a whole."""
+    found = re.search(r", row (\d+) ", line)
+    return int(found[1]) if found else -1
 
 
 def add_arguments(parser) -> None:

@@ -184,7 +184,7 @@ def _parse_row(written, index, section, position, indices, at, report) -> Row:
     if not isinstance(written, list) or len(written) not in (4, 5):
         short = isinstance(written, list) and len(written) == 3 and isinstance(written[2], str)
         hint = "; args are missing, write [] where there are none" if short else ""
-        if not short and any(isinstance(part, str) and " " in part for part in written):
+        if not short and isinstance(written, (list, str)) and any(isinstance(part, str) and " " in part for part in written):
             hint = "; is a comma missing?"
         report(f"{at}: expected [from, number, module, args] or with a name as fifth, got {written!r}{hint}")
         written = [*written, []] if short else [-1, 1, UNREADABLE, []]
@@ -205,7 +205,8 @@ def _parse_row(written, index, section, position, indices, at, report) -> Row:
     joined = isinstance(source, list)
     if joined and not source:
         report(f"{at}: 'from' is empty; expected -1, a row's index or a list of them")
-    sources = source if joined and source else [-1] if joined else [source]
+        source, joined = -1, False
+    sources = source if joined else [source]
     sources = tuple(_resolve_source(s, index, indices, at, report) for s in sources)
     return Row(index, section, position, sources, joined, number, word, args, kwargs, name, written)
 

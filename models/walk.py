@@ -72,7 +72,7 @@ class Walk:
         outcome = self._try(row, block, options, inputs, is_head)
         if is_head:
             self.head_reads = inputs
-            if isinstance(outcome, str):
+            if isinstance(outcome, str) and last:
                 self._tell(row, outcome)
             return inputs if last else self._assume(row, inputs)
         if not isinstance(outcome, str):
@@ -106,11 +106,11 @@ class Walk:
             width = sum(s[0] for s in inputs) if row.word == "Concat" else inputs[0][0]
             return self._choose(row.index, [(width, *size) for size in dict.fromkeys(s[1:] for s in inputs)])
         self._tell(row, message)
-        for attempt in _without_mistakes(row, block, options):
-            outcome = self._try(attempt, block, options, inputs, False)
-            if not isinstance(outcome, str):
-                return outcome[0]
-        return self._assume(row, inputs)
+        attempts = [self._try(attempt, block, options, inputs, False) for attempt in _without_mistakes(row, block, options)]
+        shapes = [outcome[0] for outcome in attempts if not isinstance(outcome, str)]
+        if any(isinstance(shape, list) for shape in shapes):
+            return shapes[0]
+        return self._assume(row, inputs, shapes)
 
     def _suggest_source(self, row, inputs) -> str:
         """Rows of the size that the first source has, nearest to the source that differs."""
@@ -130,9 +130,9 @@ class Walk:
             self._cache[key] = _build(self.spec, row, block, options, inputs, is_head)
         return self._cache[key]
 
-    def _assume(self, row, inputs):
-        """Outputs that a row can have whose block is not known: its width as written, or the one it reads; the same
-        size, half or twice."""
+    def _assume(self, row, inputs, likely=()):
+        """Outputs that a row can have that cannot be built: the `likely` ones; its width as written, or the one it
+        reads; the same size, half or twice."""
         first = inputs[0] if isinstance(inputs, list) else inputs
         if not isinstance(first, tuple):
             return first
@@ -144,7 +144,8 @@ class Walk:
         sizes = [(h, w), (-(-h // 2), -(-w // 2)), (2 * h, 2 * w)]
         if 2 in row.args[1:] or 2 in row.kwargs.values():
             sizes[0], sizes[1] = sizes[1], sizes[0]
-        return self._choose(row.index, [(width, *size) for width in dict.fromkeys(widths) for size in sizes])
+        others = [(width, *size) for width in dict.fromkeys(widths) for size in sizes]
+        return self._choose(row.index, list(dict.fromkeys([*likely, *others])))
 
     def _choose(self, key: int, candidates: list):
         self.options[key] = candidates

@@ -102,3 +102,13 @@ def test_unknown_block_downsampling_is_understood():
         text = text.replace(row, row.replace("Conv", "Zebra").replace("C3,", "Zebra,").replace(", 3, 2]", "]"))
     problems, warnings = find_mistakes(ModelSpec.from_text(text, "x.yaml"))
     assert [line.split(" (")[0] for line in problems] == ["x.yaml, row 3", "x.yaml, row 4", "x.yaml, row 21"] and not warnings
+
+
+@pytest.mark.parametrize("old, least", [("  - [-1, 1, SPPF, [1024, 5]]  # 9\n", 10), ("  - [-1, 3, C3, [512, False]]  # 13\n", 14)])
+def test_indices_that_were_not_renumbered_are_one_line(old, least, tmp_path):
+    text = (CONFIGS / "models" / "yolov5n.yaml").read_text(encoding="utf-8")
+    assert old in text
+    path = tmp_path / "x.yaml"
+    path.write_text(text.replace(old, ""), encoding="utf-8")
+    problems, _ = find_mistakes(path)
+    assert len(problems) == 1 and f"the indices from {least} on are one too large" in problems[0]
