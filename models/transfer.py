@@ -59,6 +59,15 @@ def match_weights(model, state: dict, rows: dict[int, int]) -> dict[str, str]:
     return names
 
 
+def rows_put_in(model, state: dict, rows: dict[int, int]) -> list[int]:
+    """Rows of `model` that are new, where every row of the file that has weights is there still; else none: what is new
+    then stands in the place of something else."""
+    with_weights = {_row_of(name) for name in state} - {-1}
+    if not with_weights <= set(rows.values()):
+        return []
+    return [index for index, layer in enumerate(model.model) if index not in rows and any(True for _ in layer.parameters())]
+
+
 def describe_moves(rows: dict[int, int]) -> str:
     """`rows 6-25 are rows 5-24 of the file`, for those that have another number there; '' where none has."""
     spans: list[list[int]] = []  # first, last, shift

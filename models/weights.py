@@ -14,11 +14,12 @@ from utils.checkpoint import ForeignCheckpoint, load_checkpoint
 from utils.errors import UserError
 from utils.trainer import fastest_layout
 
+from .graft import fit_new_rows
 from .graph import DetectionModel, build_model
 from .predictor import Predictor
 from .published import read_published
 from .spec import ModelSpec
-from .transfer import describe_moves, match_rows, match_weights
+from .transfer import describe_moves, match_rows, match_weights, rows_put_in
 
 ROW_PREFIXES = ("", "backbone.", "model.", "module.backbone.")  # that published files put before a block's own names
 
@@ -54,6 +55,7 @@ class TransferReport:
     missing: list[str] = field(default_factory=list)
     share: float = 0.0
     rows: dict[int, int] = field(default_factory=dict)
+    fitted: dict[int, float] = field(default_factory=dict)  # new row -> share of its map that is lost (`models.graft`)
 
     def __str__(self):
         total = len(self.loaded) + len(self.partly) + len(self.missing)
@@ -63,6 +65,8 @@ class TransferReport:
         moves = describe_moves(self.rows)
         if moves:
             text += f"; {moves}"
+        for row, lost in self.fitted.items():
+            text += f"; row {row} is new and begins by handing its map on ({lost:.0%} lost)"
         return text
 
 
@@ -109,7 +113,7 @@ def load_into(model: DetectionModel, weights: WeightsFile, min_transfer: float =
 
     Where the rows of the two models differ, `models.transfer` says which rows belong together. Where only the number
     of classes differs, the head's box and objectness outputs are kept and its class outputs stay as the model has
-    them. Raises `UserError` when nothing fits at all, or less than the share `min_transfer` of the parameters.
+    them. Rows put in between those of the file begin by handing their maps on (`models.graft`). Raises `UserError` when nothing fits at all, or less than the share `min_transfer` of the parameters.
     """
     old = _spec_of(weights)
     report = TransferReport(rows=match_rows(model, weights.state, old))
@@ -140,6 +144,8 @@ def load_into(model: DetectionModel, weights: WeightsFile, min_transfer: float =
         raise UserError(f"{weights.path}: {report}; expected at least {min_transfer:.1%} of the parameters (--min-transfer)")
     if f"model.{len(model.model) - 1}.anchors" in report.loaded:
         model.head.placeholder_anchors = False  # those of the file were found for its weights
+    if report.share >= 0.5:
+        report.fitted = fit_new_rows(model, rows_put_in(model, weights.state, report.rows))
     return report
 
 

@@ -71,6 +71,30 @@ def test_an_identity_grafted_in_gives_the_same_detections():
             assert torch.equal(one, other)
 
 
+def test_a_new_row_begins_by_handing_its_map_on():
+    """Fitted alone: the rows around it stay as they were, as does the random state."""
+    old = model_of(N, seed=1).train()
+    with torch.no_grad():
+        for _ in range(100):  # norms that have seen pictures
+            old(torch.rand(4, 3, 64, 64))
+    weights = WeightsFile("old.pt", "checkpoint", old.state_dict(), N)
+    for row in ("[-1, 1, SELayer, [4]]", "[-1, 1, CBH, [256, 3, 1]]"):
+        model, plain = model_of(insert_row(N, 4, row)), model_of(insert_row(N, 4, row))
+        before = torch.random.get_rng_state()
+        report = load_into(model, weights)
+        assert torch.equal(before, torch.random.get_rng_state())
+        assert list(report.fitted) == [5] and report.fitted[5] < 0.5 and "row 5 is new and begins by" in str(report)
+        assert torch.equal(model.model[4].cv1.conv.weight, weights.state["model.4.cv1.conv.weight"])
+        x = torch.rand(2, 3, 96, 96)
+        for layer in model.model[:5]:
+            x = layer.eval()(x)
+        lost = [(m.model[5].eval()(x) - x).square().mean() for m in (model, plain)]
+        assert lost[0] < lost[1] and model.model[5].training is False
+        assert not any(p.grad is not None for p in model.parameters())
+    swapped = model_of(swap_word(N, "SPPF", "SPP")[0].replace("SPP, [1024, 5]", "C3, [1024]"))
+    assert load_into(swapped, weights).fitted == {}  # something else stood in its place
+
+
 def test_structure_wins_over_a_name_that_fits_by_chance():
     """Rows 1, 2 and 3 have the same shapes: a row with other weights in front shifts them all."""
     weights = file_of(TINY)
