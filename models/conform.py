@@ -12,8 +12,9 @@ from utils.cli import at_least
 from utils.errors import UserError
 
 from .rows import find_block
+from .running import Failure, first_line
 from .subject import Subject, find_subjects
-from .trials import TRIALS, Failure, first_line
+from .trials import TRIALS
 
 
 def conform(subjects: list[Subject]) -> dict[str, tuple[bool, str]]:
@@ -51,7 +52,7 @@ def run(args) -> None:
     results = conform(subjects)
     longest = max(map(len, results))
     for name, (passed, told) in results.items():
-        print(f"{name:{longest}s}  {'ok' if passed else 'no:'}{f'  {told}' if passed and told else f' {told}' if told else ''}")
+        print(f"{name:{longest}s}  {'ok  ' if passed else 'no: '}{told}".rstrip())
     failed = sum(not passed for passed, _ in results.values())
     print(f"{args.word}: {len(results) - failed} of {len(results)} ok")
     if failed:

@@ -14,8 +14,10 @@ def add_arguments(parser) -> None:
     add_file_arguments(parser)
     parser.add_argument("row", metavar="ROW", help="the new row as YAML: '[from, number, module, args]', or with a name as fifth")
     parser.add_argument("--after", required=True, metavar="ROW", help="index or name of the row before it; -1: the very start")
-    parser.add_argument("--readers", choices=("next", "all"), default="next",
-                        help="who reads the new row instead of the one before it: the next row, or all that read it by index or name too")  # fmt: skip
+    parser.add_argument(
+        "--readers", choices=("next", "all"), default="next",
+        help="who reads the new row in the place of the one before it: the next row, or all that read that one",
+    )  # fmt: skip
 
 
 def run(args) -> None:
@@ -32,5 +34,6 @@ def tell_unread(spec: ModelSpec, old: ModelSpec) -> None:
         return [row for row in model.rows[:-1] if not any(row.index in other.sources for other in model.rows)]
 
     if len(unread(spec)) > len(unread(old)):
+        hint = "--readers all lets the rows read it that read the one before it"
         for row in unread(spec):
-            print(f"warning: {spec.where}, {row} {row.word}: is read by no row; --readers all lets the rows read it that read the one before it", file=sys.stderr)
+            print(f"warning: {spec.where}, {row} {row.word}: is read by no row; {hint}", file=sys.stderr)

@@ -1,6 +1,5 @@
 """What breaks a block later: each trial takes a `Subject`, raises `Failure` with the reason, or returns a remark."""
 
-import contextlib
 import copy
 import io
 import math
@@ -11,6 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .graph import fuse_modules
+from .running import Failure, change, evaluated, first_line, must_agree, must_be_finite, run_block, telling
 from .subject import SIZE, Subject, seed_all
 
 TRIALS = {}
@@ -19,10 +19,6 @@ _NOT_DETERMINISTIC = (
     "_adaptive_avg_pool2d_backward", "adaptive_max_pool2d_backward", "fractional_max_pool2d_backward", "grid_sampler_2d_backward",
     "max_unpool2d", "reflection_pad2d_backward", "replication_pad2d_backward", "histc", "kthvalue",
 )  # fmt: skip
-
-
-class Failure(Exception):
-    """Why a block does not pass a trial."""
 
 
 def trial(name: str):
@@ -35,68 +31,22 @@ def trial(name: str):
     return add
 
 
-def run(block: nn.Module, maps, seed: int = 0) -> list[torch.Tensor]:
-    """The block's maps as a list, random numbers seeded. Raises `Failure` where they are no maps of the same batch."""
-    seed_all(seed)
-    output = block(maps)
-    output = list(output) if isinstance(output, (list, tuple)) else [output]
-    batch = (maps[0] if isinstance(maps, list) else maps).shape[0]
-    for item in output:
-        if not isinstance(item, torch.Tensor) or item.ndim != 4 or item.shape[0] != batch or not item.numel():
-            what = f"shape {tuple(item.shape)}" if isinstance(item, torch.Tensor) else type(item).__name__
-            raise Failure(f"gives {what} for a batch of {batch}, expected a map (B, C, H, W)")
-    return output
-
-
-def _evaluated(block, maps, seed=0):
-    with torch.no_grad():
-        return run(block.eval(), maps, seed)
-
-
-def _change(maps, function):
-    return [function(m) for m in maps] if isinstance(maps, list) else function(maps)
-
-
-def _difference(found, expected) -> float:
-    """The largest difference, relative to the largest number expected; infinite for other shapes or missing numbers."""
-    worst = 0.0
-    for a, b in zip(found, expected, strict=True):
-        if a.shape != b.shape or not torch.isfinite(a).all():
-            return math.inf
-        worst = max(worst, float((a.double() - b.double()).abs().max() / b.double().abs().max().clamp(min=1e-6)))
-    return worst
-
-
-def _must_agree(found, expected, what: str, tolerance: float = 0.0) -> None:
-    shapes = [[tuple(t.shape) for t in tensors] for tensors in (found, expected)]
-    if shapes[0] != shapes[1]:
-        raise Failure(f"{what}: gives {shapes[0]}, expected {shapes[1]}")
-    difference = _difference(found, expected)
-    if not difference <= tolerance:
-        raise Failure(f"{what}: differs by {difference:.1e} of the largest value" + (f", allowed is {tolerance:.0e}" if tolerance else ""))
-
-
-def _must_be_finite(tensors, what: str) -> None:
-    if not all(torch.isfinite(t).all() for t in tensors):
-        raise Failure(f"{what}: gives numbers that are not finite")
-
-
 @trial("batch of one, 1x1 maps")
 def one_pixel(subject: Subject):
     """1x1 maps in eval mode; one picture in train mode, which batch norm behind a global pool cannot do."""
-    with _telling("1x1 map in eval mode"):
-        _must_be_finite(_evaluated(subject.new(), subject.maps(1, 1, 1)), "1x1 map")
-    with _telling("one picture in train mode"):
-        _must_be_finite(run(subject.new().train(), subject.maps(1, 2 * SIZE, 2 * SIZE)), "one picture")
+    with telling("1x1 map in eval mode"):
+        must_be_finite(evaluated(subject.new(), subject.maps(1, 1, 1)), "1x1 map")
+    with telling("one picture in train mode"):
+        must_be_finite(run_block(subject.new().train(), subject.maps(1, 2 * SIZE, 2 * SIZE)), "one picture")
 
 
 @trial("odd sizes")
 def odd_sizes(subject: Subject):
     block = subject.new()
-    usual = _evaluated(block, subject.maps())
+    usual = evaluated(block, subject.maps())
     for height, width in ((17, 31), (33, 15)):
-        with _telling(f"{width}x{height} map"):
-            for even, odd in zip(usual, _evaluated(block, subject.maps(2, height, width)), strict=True):
+        with telling(f"{width}x{height} map"):
+            for even, odd in zip(usual, evaluated(block, subject.maps(2, height, width)), strict=True):
                 for side, now, before in ((height, odd.shape[2], even.shape[2]), (width, odd.shape[3], even.shape[3])):
                     exact = side * before / SIZE
                     if not math.floor(exact) <= now <= math.ceil(exact):
@@ -108,14 +58,14 @@ def eval_and_train(subject: Subject):
     """Eval mode is repeatable, sees each picture alone and learns nothing; both modes give maps of the same shape."""
     block, maps = subject.new(), subject.maps()
     state = copy.deepcopy(block.state_dict())
-    first = _evaluated(block, maps, seed=0)
-    _must_agree(_evaluated(block, maps, seed=1), first, "eval mode, a second time")
+    first = evaluated(block, maps, seed=0)
+    must_agree(evaluated(block, maps, seed=1), first, "eval mode, a second time")
     for index in range(2):
-        alone = _evaluated(block, _change(maps, lambda m, i=index: m[i : i + 1]))
-        _must_agree(alone, [t[index : index + 1] for t in first], "eval mode, one picture without the other", 1e-4)
+        alone = evaluated(block, change(maps, lambda m, i=index: m[i : i + 1]))
+        must_agree(alone, [t[index : index + 1] for t in first], "eval mode, one picture without the other", 1e-4)
     if any(not torch.equal(tensor, state[name]) for name, tensor in block.state_dict().items()):
         raise Failure("eval mode changes its weights or buffers")
-    trained = run(block.train(), maps)
+    trained = run_block(block.train(), maps)
     shapes = [[tuple(t.shape) for t in tensors] for tensors in (trained, first)]
     if shapes[0] != shapes[1]:
         raise Failure(f"train mode gives {shapes[0]}, eval mode {shapes[1]}")
@@ -125,25 +75,25 @@ def eval_and_train(subject: Subject):
 def deep_copy(subject: Subject):
     """The average of weights and the exporter copy a model that has run; the copy must be apart from the original."""
     block, maps = subject.new().train(), subject.maps()
-    run(block, maps)
+    run_block(block, maps)
     copied = copy.deepcopy(block)
-    expected = _evaluated(block, maps)
-    _must_agree(_evaluated(copied, maps), expected, "the copy")
+    expected = evaluated(block, maps)
+    must_agree(evaluated(copied, maps), expected, "the copy")
     with torch.no_grad():
         for tensor in copied.state_dict().values():
             tensor.add_(1)
-    _must_agree(_evaluated(block, maps), expected, "the original after the copy was changed")
+    must_agree(evaluated(block, maps), expected, "the original after the copy was changed")
 
 
 @trial("float16 and bfloat16")
 def half_precision(subject: Subject):
     maps, remarks = subject.maps(), []
-    expected = _evaluated(subject.new(), maps)
+    expected = evaluated(subject.new(), maps)
     for dtype in (torch.float16, torch.bfloat16):
         name = str(dtype).removeprefix("torch.")
-        with _telling(name):
+        with telling(name):
             try:
-                found = _evaluated(subject.new().to(dtype), _change(maps, lambda m, d=dtype: m.to(d)))
+                found = evaluated(subject.new().to(dtype), change(maps, lambda m, d=dtype: m.to(d)))
             except RuntimeError as error:
                 if "not implemented for 'Half'" not in str(error):
                     raise
@@ -151,9 +101,9 @@ def half_precision(subject: Subject):
                 continue
             if any(t.dtype != dtype for t in found):
                 raise Failure(f"gives {str(found[0].dtype).removeprefix('torch.')}")
-            _must_agree(found, expected, "beside float32", 0.1)
-    with _telling("mixed precision (bfloat16)"), torch.autocast("cpu", dtype=torch.bfloat16):
-        _must_be_finite(run(subject.new().train(), maps), "train mode")
+            must_agree(found, expected, "beside float32", 0.1)
+    with telling("mixed precision (bfloat16)"), torch.autocast("cpu", dtype=torch.bfloat16):
+        must_be_finite(run_block(subject.new().train(), maps), "train mode")
     return ", ".join(remarks)
 
 
@@ -164,8 +114,8 @@ def _backward(block, maps, seed=0, norms=True) -> dict[str, torch.Tensor | None]
     for module in block.modules():
         if not norms and isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
-    maps = _change(maps, lambda m: m.clone().requires_grad_())
-    loss = sum(((t * torch.linspace(-1, 1, t.numel()).view_as(t)).sum() + t.square().mean()) for t in run(block, maps, seed))
+    maps = change(maps, lambda m: m.clone().requires_grad_())
+    loss = sum(((t * torch.linspace(-1, 1, t.numel()).view_as(t)).sum() + t.square().mean()) for t in run_block(block, maps, seed))
     if loss.requires_grad:
         loss.backward()
     read = {f"input {i}": m.grad for i, m in enumerate(maps if isinstance(maps, list) else [maps])}
@@ -210,9 +160,9 @@ def finite_gradients(subject: Subject):
         "usual maps": lambda m: m, "maps of zeros": torch.zeros_like, "maps of ones": torch.ones_like, "large maps": lambda m: 100 * m,
     }  # fmt: skip
     for kind, make in kinds.items():
-        with _telling(kind):
+        with telling(kind):
             varied = kind in ("usual maps", "large maps")
-            for name, gradient in _backward(subject.new(), _change(subject.maps(), make), norms=varied).items():
+            for name, gradient in _backward(subject.new(), change(subject.maps(), make), norms=varied).items():
                 if gradient is None and kind == "usual maps" and not name.startswith("input"):
                     raise Failure(f"weight '{name}' gets no gradient; leave it out or freeze it (requires_grad_(False))")
                 if gradient is not None and not torch.isfinite(gradient).all():
@@ -223,13 +173,13 @@ def finite_gradients(subject: Subject):
 def state_dict_round_trip(subject: Subject):
     """What a checkpoint holds makes another block the same: no numbers that matter live outside the state dict."""
     block, maps = subject.new(0), subject.maps()
-    run(block.train(), maps)
+    run_block(block.train(), maps)
     file = io.BytesIO()
     torch.save(block.state_dict(), file)
     file.seek(0)
     other = subject.new(1)
     other.load_state_dict(torch.load(file, weights_only=True), strict=True)
-    _must_agree(_evaluated(other, maps), _evaluated(block, maps), "another block with these weights")
+    must_agree(evaluated(other, maps), evaluated(block, maps), "another block with these weights")
 
 
 @trial("fuse")
@@ -241,12 +191,13 @@ def fuse(subject: Subject):
         for module in block.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
                 module.eps = 1e-3  # as in a model
-                for tensor, low, high in ((module.running_mean, -0.5, 0.5), (module.running_var, 0.5, 2.0), (module.weight, 0.5, 1.5), (module.bias, -0.5, 0.5)):
+                parts = (module.running_mean, -0.5, 0.5), (module.running_var, 0.5, 2.0), (module.weight, 0.5, 1.5), (module.bias, -0.5, 0.5)
+                for tensor, low, high in parts:
                     if tensor is not None:
                         tensor.copy_(low + (high - low) * torch.rand(tensor.shape, generator=generator))
-        expected = _evaluated(block, maps)
+        expected = evaluated(block, maps)
         fuse_modules(block)
-        _must_agree(_evaluated(block, maps), expected, "fused", 1e-4)
+        must_agree(evaluated(block, maps), expected, "fused", 1e-4)
 
 
 @trial("tracing")
@@ -259,8 +210,8 @@ def tracing(subject: Subject):
         traced = torch.jit.trace(block, (maps,), check_trace=False)
         for height, width in ((SIZE, SIZE), (48, 40)):
             other = subject.maps(2, height, width, seed=1)
-            with _telling(f"traced at {SIZE}x{SIZE}, run at {width}x{height}"):
-                _must_agree(run(traced, other), _evaluated(block, other), "beside the block itself", 1e-4)
+            with telling(f"traced at {SIZE}x{SIZE}, run at {width}x{height}"):
+                must_agree(run_block(traced, other), evaluated(block, other), "beside the block itself", 1e-4)
 
 
 @trial("ONNX with dynamic batch")
@@ -271,7 +222,7 @@ def onnx_dynamic_batch(subject: Subject):
         return "left out, onnxruntime is not installed"
     block, maps = subject.new().eval(), subject.maps()
     inputs = [f"map{i}" for i in range(len(maps))] if isinstance(maps, list) else ["map"]
-    outputs = [f"out{i}" for i in range(len(_evaluated(block, maps)))]
+    outputs = [f"out{i}" for i in range(len(evaluated(block, maps)))]
     file = io.BytesIO()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -286,16 +237,16 @@ def onnx_dynamic_batch(subject: Subject):
         given = subject.maps(batch, seed=batch)
         feed = {name: m.numpy() for name, m in zip(inputs, given if isinstance(given, list) else [given], strict=True)}
         feed = {given.name: feed[given.name] for given in session.get_inputs()}  # maps that nothing reads are left out
-        with _telling(f"exported with a batch of 2, run with {batch}"):
+        with telling(f"exported with a batch of 2, run with {batch}"):
             found = [torch.from_numpy(array) for array in session.run(outputs, feed)]
-            _must_agree(found, _evaluated(block, given), "beside torch", 1e-3)
+            must_agree(found, evaluated(block, given), "beside torch", 1e-3)
 
 
 @trial("width as declared")
 def width_as_declared(subject: Subject):
     """The output width is what the row says, for several widths, also where the row stacks the block twice."""
     if subject.recipe.width is None:
-        found = [t.shape[1] for t in _evaluated(subject.new(), subject.maps())]
+        found = [t.shape[1] for t in evaluated(subject.new(), subject.maps())]
         return f"declares none, gives {', '.join(map(str, found))} for {subject.width_in}"
     name = next(key for key in subject.signature.named if key == subject.signature.width_out)
     for width in (subject.recipe.width, 8, 24, 40, 64):
@@ -305,7 +256,7 @@ def width_as_declared(subject: Subject):
                 recipe = subject.recipe_of(*given, number)
                 blocks = [subject.block(*recipe.args, **recipe.kwargs)]
                 blocks += [subject.block(*recipe.repeat_args, **recipe.repeat_kwargs) for _ in range(recipe.repeats - 1)]
-                found = _evaluated(nn.Sequential(*blocks), subject.maps())
+                found = evaluated(nn.Sequential(*blocks), subject.maps())
             except Exception as error:
                 if width == subject.recipe.width:
                     raise Failure(f"number {number}: {first_line(error)}") from error
@@ -313,17 +264,3 @@ def width_as_declared(subject: Subject):
             if [t.shape[1] for t in found] != [recipe.width]:
                 raise Failure(f"declares {recipe.width} channels, gives {found[0].shape[1]}" + (", number 2" if number > 1 else ""))
     return ""
-
-
-@contextlib.contextmanager
-def _telling(what: str):
-    """Whatever goes wrong inside is told with `what` was tried."""
-    try:
-        yield
-    except Exception as error:
-        raise Failure(f"{what}: {first_line(error)}") from error
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text, or its kind where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
