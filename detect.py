@@ -3,6 +3,7 @@
 PROJECT/NAME receives the pictures and videos with their boxes drawn, and on request labels, crops, JSON and CSV.
 """
 
+import os
 import sys
 import time
 from collections import Counter
@@ -67,6 +68,12 @@ def in_batches(source, batch_size):
         yield batch
 
 
+def has_display():
+    """Whether windows can be shown: elsewhere than on Linux they are taken to be."""
+    places = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    return not sys.platform.startswith("linux") or any(os.environ.get(name) for name in places)
+
+
 class Output:
     """Writes what was asked for about each frame, tells a line a picture, shows a window."""
 
@@ -112,6 +119,8 @@ class Output:
     def show(self, drawn, milliseconds):
         """Show a frame, for ever with 0; q and Escape end the run. A machine without a display says so once."""
         try:
+            if not has_display():  # OpenCV's window library would end the process, not raise
+                raise cv2.error
             cv2.imshow("detections", drawn)
             self.window_closed = cv2.waitKey(milliseconds) & 0xFF in (ord("q"), 27)
         except cv2.error:

@@ -26,6 +26,7 @@ from utils.errors import UserError
 from utils.evaluate import evaluate
 from utils.hyperparameters import load_hyperparameters
 from utils.optim import OPTIMIZERS, Schedule, Stepper, make_optimizer
+from utils.options import fraction
 from utils.report import Progress
 from utils.run_folder import new_run_folder
 from utils.runs import Run, absolute, resolve_options
@@ -94,6 +95,10 @@ def train(options, checkpoint, ranks, device):
 def make_model(options, checkpoint, hyperparameters, names):
     """The model of --cfg for these classes, with --weights in it; or the checkpoint's, when a run goes on."""
     weights = load_weights(options.weights) if options.weights and not checkpoint else None
+    if (options.into or options.min_transfer) and not options.weights:
+        raise UserError(f"--{'into' if options.into else 'min-transfer'}: says how --weights are taken over, which is missing")
+    if options.into and options.min_transfer:
+        raise UserError("--min-transfer: is about all rows of a model, --into about one; give one of them")
     if checkpoint:
         spec = ModelSpec.from_text(checkpoint["yaml"], options.resume)
         if list(names) != checkpoint["names"]:
@@ -155,7 +160,7 @@ def make_parser():
     flag("--cfg", type=absolute, default="", help="model YAML (that of --weights, else yolov5n.yaml)")
     flag("--weights", type=absolute, default="", help="weights to start from; from scratch without")
     flag("--into", default="", metavar="ROW", help="the row, by index or name, that --weights are of: a backbone's own weights")
-    flag("--min-transfer", type=cli.at_least(0, float), default=0.0, help="least share of parameters, 0 to 1, they must bring")
+    flag("--min-transfer", type=fraction, default=0.0, help="least share of parameters, 0 to 1, they must bring")
     flag("--data", type=absolute, default="shapes.yaml", help="data set YAML")
     flag("--hyp", type=absolute, default="yolov5.yaml", help="hyperparameters YAML")
     flag("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="hyperparameters that differ")

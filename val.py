@@ -47,7 +47,7 @@ def main(argv=None):
     write_json(folder / "predictions.json", result.predictions)
     write_json(folder / "metrics.json", {**result.metrics, "per_class": result.per_class, "speed": result.speed})
     plots.plot_curves(result.curves, split.names, folder)
-    plots.plot_confusion(result.confusion, split.names, folder / "confusion.png")
+    plots.plot_confusion(result.confusion, split.names, folder / "confusion_matrix.png")
     print(f"{len(result.predictions)} predictions; saved to {folder}")
     return result
 

@@ -80,6 +80,8 @@ def open_source(source: str | int | Path) -> Source:
     Raises `UserError` when nothing is there, or nothing of a known kind.
     """
     text = str(source)
+    if not text.strip():
+        raise UserError("--source: is empty; expected a picture, video, folder, pattern, list, address or camera number")
     path = Path(text).expanduser()
     if text.isdecimal() and not path.exists():
         return Source(text, [int(text)])
@@ -125,7 +127,7 @@ def _listed(path: Path) -> list[str | int]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
         raise UserError(f"{path}: expected a text file with a path or address a line") from None
-    targets, wrong = [], None
+    targets, wrong = [], []
     for number, line in enumerate((line.strip() for line in lines), start=1):
         if not line or line.startswith("#"):
             continue
@@ -137,10 +139,11 @@ def _listed(path: Path) -> list[str | int]:
                 found = beside.exists() or glob.has_magic(line) and glob.glob(str(beside), recursive=True)
                 targets += _files(str(beside) if found else line)
         except UserError as error:
-            wrong = f"{path}, line {number}: {error}"
-            print(f"{wrong}; passed over", file=sys.stderr)
+            wrong.append(f"{path}, line {number}: {error}")
     if not targets:
-        raise UserError(wrong or f"{path}: this list is empty")
+        raise UserError(wrong[0] if wrong else f"{path}: this list is empty")
+    for line in wrong:
+        print(f"{line}; passed over", file=sys.stderr)
     return targets
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from dataclasses import replace
 
 from torch import nn
 
@@ -70,6 +71,20 @@ def gather_shapes(row: Row, shapes, image, options, is_head):
 
 def build_row(spec: ModelSpec, row: Row, block, options: dict, inputs, shapes):
     """Build and probe one row: its layer, `Recipe` and output shape (c, h, w), or a list of shapes. Raises `UserError`."""
+    try:
+        return _build_and_probe(spec, row, block, options, inputs)
+    except UserError as error:
+        if row.joined and isinstance(error.__cause__, (TypeError, AttributeError)) and "list" in str(error.__cause__):
+            alone = replace(row, joined=False, sources=row.sources[:1])
+            with contextlib.suppress(UserError):
+                _build_and_probe(spec, alone, block, options, inputs[0])
+                one = row.written[0][0] if len(row.sources) == 1 else None
+                fix = f"write {one}" if one is not None else f"join them first: [{row.written[0]}, 1, Concat, [1]]"
+                error = UserError(f"reads one map, but 'from' is a list; {fix}")
+        raise error from None
+
+
+def _build_and_probe(spec: ModelSpec, row: Row, block, options: dict, inputs):
     widths = [s[0] for s in inputs] if isinstance(inputs, list) else inputs[0]
     number = scale_depth(row.number, spec.depth_multiple)
     kwargs = {key: spec.resolve(value) for key, value in row.kwargs.items()}
@@ -141,7 +156,7 @@ def _explain(spec: ModelSpec, row: Row, inputs, error) -> str:
     """Why a row cannot run on what it reads, in sizes where those differ."""
     if not row.joined:
         c, h, w = inputs if not isinstance(inputs, list) else inputs[0]
-        several = "; it joins maps: give 'from' as a list" if "list" in str(error) or "Tensor" in str(error) else ""
+        several = "; it joins maps: give 'from' as a list" if "must be tuple of Tensors" in str(error) else ""
         return f"cannot run on {c} channels of {w}x{h} from {_name_of(spec, row.sources[0])}: {_first_line(error)}{several}"
 
     def tell(source, shape, what):

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from utils.errors import UserError
+from utils.errors import UserError, did_you_mean
 
 from .signatures import SHORT_NAMES, STRIDE, Signature, plain_name, read_signature
 
@@ -121,6 +121,16 @@ def nearest_argument(name: str, known) -> str | None:
     return next((k for k in known if near and k.lower() == near[0]), None)
 
 
+def _check_type(signature: Signature, name: str, value) -> None:
+    """A word where the default is a number, true or false is a misspelling; activations may be words."""
+    parameter = signature.named.get(name)
+    default = None if parameter is None else parameter.default
+    if not isinstance(value, str) or not isinstance(default, (bool, int, float)) or "act" in name.lower():
+        return
+    wanted, words = ("True or False", ["True", "False"]) if isinstance(default, bool) else ("a number", [])
+    raise UserError(f"argument '{name}' must be {wanted}, got '{value}'{did_you_mean(value, words)}")
+
+
 def _bind(signature: Signature, injected, args, kwargs) -> tuple[dict, list]:
     """Name every argument, as Python would, with the injected ones left out of the row's counting; and those that only
     `*args` takes."""
@@ -140,6 +150,9 @@ def _bind(signature: Signature, injected, args, kwargs) -> tuple[dict, list]:
             near = nearest_argument(name, free)
             raise UserError(f"has no argument '{name}'; " + (f"did you mean '{near}'?" if near else f"it takes {listed}"))
         bound[name] = value
+        _check_type(signature, name, value)
+    for name, value in zip(free, args, strict=False):
+        _check_type(signature, name, value)
     missing = [name for name in signature.required if name not in bound]
     if missing:
         raise UserError(f"argument '{missing[0]}' is missing; it takes {listed}")

@@ -6,6 +6,7 @@ containers and numbers become themselves; objects of a few known families become
 state; any other name is refused (`models.inert_pickle` goes through the pickle).
 """
 
+import errno
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,8 @@ def read_archive(path: str | Path):
     except (UserError, MemoryError):
         raise
     except OSError as error:
+        if error.errno == errno.EINVAL:  # the archive's directory points before its start
+            raise UserError(f"{path}: is torn or incomplete; copy or download it again") from None
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except Refused as error:
         raise UserError(f"{path}: refused: {error}; nothing in it was executed") from None

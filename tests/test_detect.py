@@ -126,10 +126,17 @@ def test_onnx_and_ensembles(tiny_weights, pictures, tmp_path):
         assert a["label"] == b["label"] and a["box"] == pytest.approx(b["box"], abs=0.05)
 
 
-def test_view_without_a_display_says_so_and_goes_on(tiny_weights, pictures, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("display", ["", ":0"])
+def test_view_without_a_display_says_so_and_goes_on(display, tiny_weights, pictures, tmp_path, capsys, monkeypatch):
     def no_display(*_):
+        if not display:  # the real one ends the process here
+            pytest.fail("a window was asked for where there is no display")
         raise cv2.error("no display")
 
+    for name in ("WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DISPLAY", display)
+    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(cv2, "imshow", no_display)
     folder = run(tiny_weights, pictures, tmp_path, "--view")
     assert capsys.readouterr().err.count("--view") == 1 and (folder / "a b.png").exists()
@@ -137,6 +144,7 @@ def test_view_without_a_display_says_so_and_goes_on(tiny_weights, pictures, tmp_
 
 def test_view_ends_with_q(tiny_weights, pictures, tmp_path, monkeypatch):
     shown = []
+    monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(cv2, "imshow", lambda title, image: shown.append(image.shape))
     monkeypatch.setattr(cv2, "waitKey", lambda delay: ord("q"))
     run(tiny_weights, pictures, tmp_path, "--view")

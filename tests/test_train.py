@@ -287,5 +287,14 @@ def test_weights_of_a_backbone_go_into_their_row(place, go, capsys):
     assert "into row 0" in capsys.readouterr().out
     state = load_checkpoint(place / "runs/into/weights/best.pt")["ema"]
     assert torch.equal(state["model.0.conv.weight"], published["conv.weight"])
+    for flags in (["--into", 0], ["--min-transfer", 0.5]):
+        with pytest.raises(cli.UserError, match="--weights"):
+            go("into", "--epochs", 1, *flags)
     with pytest.raises(cli.UserError, match="row 99: the model has no such row"):
         go("into", "--epochs", 1, "--weights", place / "backbone.pt", "--into", 99)
+
+
+@pytest.mark.parametrize("flag", [("--epochs", 100), ("--batch-size", 16), ("--seed", 0), ("--rect",)])
+def test_resume_takes_no_other_flag_even_with_its_default(place, resume, flag):
+    with pytest.raises(cli.UserError, match=f"{flag[0]} is as the run was started"):
+        resume("--resume", place / "runs", *flag)

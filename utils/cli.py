@@ -8,11 +8,19 @@ from collections.abc import Callable
 from .errors import UserError, did_you_mean
 
 
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells defaults where there are any and the help does not tell them itself."""
+
+    def _get_help_string(self, action):
+        told = action.default in (None, "", False) or action.default == [] or "default:" in (action.help or "")
+        return action.help if told else super()._get_help_string(action)
+
+
 class ArgumentParser(argparse.ArgumentParser):
     """argparse with exact flags only, and mistakes told in one line with the nearest known flag."""
 
     def __init__(self, *args, **kwargs):
-        kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        kwargs.setdefault("formatter_class", _HelpFormatter)
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def parse_args(self, args=None, namespace=None):

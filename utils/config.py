@@ -30,18 +30,22 @@ def load_yaml(path: str | Path) -> dict:
 
 
 def read_text(path: str | Path) -> str:
-    """Read a UTF-8 file. Raises `UserError` naming it when it is missing or not text."""
+    """Read a text file. Raises `UserError` naming it when it is missing or not text.
+
+    Bytes that are no UTF-8, as in comments written elsewhere and long ago, become U+FFFD.
+    """
     path = Path(path)
     try:
-        return path.read_text(encoding="utf-8-sig")
+        data = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise UserError(f"{path}: is a folder, expected a YAML file") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file, expected YAML") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if b"\0" in data:
+        raise UserError(f"{path}: not a text file, expected YAML")
+    return data.decode("utf-8-sig", errors="replace")
 
 
 def parse_yaml(text: str, where: str) -> dict:

@@ -44,7 +44,9 @@ class Registry(Mapping):
         try:
             return self._entries[word]
         except (KeyError, TypeError):
-            raise UserError(f"unknown {self.kind} '{word}'{did_you_mean(word, self._entries)}") from None
+            known = sorted(map(str, self._entries))
+            hint = did_you_mean(word, known) or (f" (known: {', '.join(known)})" if len(known) <= 12 else "")
+            raise UserError(f"unknown {self.kind} '{word}'{hint}") from None
 
     def __contains__(self, word) -> bool:
         return isinstance(word, str) and word in self._entries

@@ -45,7 +45,10 @@ def resolve_options(parser: argparse.ArgumentParser, free: tuple[str, ...] = ())
     options.folder = None
     if options.resume is None:
         return options, None
-    given = {key: value for key, value in vars(options).items() if key != "folder" and value != parser.get_default(key)}
+    unset = object()  # argparse leaves what is set already alone, so what differs from it was given, default value or not
+    blank = argparse.Namespace(**{action.dest: unset for action in parser._actions if not isinstance(action.default, list)})
+    parsed = vars(parser.parse_args(namespace=blank))
+    given = {key: value for key, value in parsed.items() if value is not unset and value != []}
     for key in given:
         if key not in ("resume", "project", *free):
             may = ", ".join("--" + word for word in free)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from utils.errors import UserError
+from utils.errors import UserError, did_you_mean
 
 from . import HEADS
 
@@ -28,7 +28,10 @@ class Detect(nn.Module):
     def __init__(self, nc=80, anchors=(), ch=()):
         super().__init__()
         if isinstance(nc, bool) or not isinstance(nc, int) or nc < 1:
-            raise UserError(f"the number of classes must be a whole number of at least 1, got {nc!r}")
+            raise UserError(f"the number of classes must be a whole number of at least 1, got {nc!r}{did_you_mean(nc, ['nc']) if isinstance(nc, str) else ''}")
+        if isinstance(anchors, str):
+            hint = did_you_mean(anchors, ["anchors"]) or "; expected anchors, a number a level or a list a level"
+            raise UserError(f"has no anchors: '{anchors}' is a word{hint}")
         self.placeholder_anchors = isinstance(anchors, int)
         if self.placeholder_anchors:
             anchors = [list(range(2 * anchors))] * len(ch)

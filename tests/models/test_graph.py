@@ -202,3 +202,30 @@ def test_a_head_written_for_other_classes_is_told():
     assert model_of([-1, 1, "Conv", [16]], nc=80, head=head).nc == 80
     with pytest.raises(UserError, match="row 1 \\(head row 0\\) Detect: is written for 80 classes, but nc is 2"):
         model_of([-1, 1, "Conv", [16]], head=head)
+
+
+LIST_FROM = [
+    ([[-1], 1, "Conv", [16, 3]], "Conv: reads one map, but 'from' is a list; write -1"),
+    ([[-1, 0], 1, "Conv", [16, 3]], "Conv: reads one map, but 'from' is a list; join them first: [[-1, 0], 1, Concat, [1]]"),
+    ([[-1], 1, "nn.Upsample", ["None", 2, "nearest"]], "nn.Upsample: reads one map, but 'from' is a list; write -1"),
+    ([-1, 1, "C3", [16, "Flase"]], "argument 'shortcut' must be True or False, got 'Flase'; did you mean 'False'?"),
+    ([-1, 1, "Conv", [16, "three"]], "argument 'k' must be a number, got 'three'"),
+]
+
+
+@pytest.mark.parametrize("row, message", LIST_FROM)
+def test_lists_and_words_where_one_map_or_a_number_belongs(row, message):
+    with pytest.raises(UserError) as caught:
+        model_of([-1, 1, "Conv", [16]], row)
+    assert message in str(caught.value)
+
+
+def test_misspelt_anchors_in_args():
+    with pytest.raises(UserError, match="'anchor' is a word; did you mean 'anchors'?"):
+        model_of([-1, 1, "Conv", [16]], head=[[[-1], 1, "Detect", ["nc", "anchor"]]])
+
+
+def test_comments_in_other_encodings_do_not_hinder(tmp_path):
+    text = (CONFIGS / "models" / "yolov5n.yaml").read_text(encoding="utf-8")
+    (tmp_path / "gbk.yaml").write_bytes("# 模型\n".encode("gbk") + text.encode())
+    assert build_model(tmp_path / "gbk.yaml").nc == 80
