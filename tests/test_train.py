@@ -23,6 +23,15 @@ COLUMNS = (
 ).split(",")
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Runs are compared to the last digit, and sums over several threads may differ there from run to run."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, tiny_yaml):
     """A folder with blanks and umlauts that holds a data set of 24 + 6 pictures, its YAML and a tiny model's."""
