@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from .errors import UserError, did_you_mean
+from .errors import UserError, nearest
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
@@ -20,8 +20,16 @@ def find_config(name: str | Path, kind: str) -> Path:
     for candidate in (path, folder / path, folder / f"{path}.yaml"):
         if candidate.is_file():
             return candidate
-    known = sorted(p.name for p in folder.glob("*.yaml"))
-    raise UserError(f"{name}: no such file, and no YAML of that name in configs/{kind}{did_you_mean(path.name, known)}")
+    raise UserError(f"{name}: no such file, and no YAML of that name in configs/{kind}{_nearest(path, folder)}")
+
+
+def _nearest(path: Path, folder: Path) -> str:
+    """`; did you mean ...?` with the YAML whose name, less its ending, is nearest: beside `path` or in `folder`."""
+    known = {p.stem: p.name for p in sorted(folder.glob("*.yaml"))}
+    known |= {p.stem: str(p) for p in sorted(path.parent.glob("*.y*ml"))}
+    stem = path.stem if path.suffix.lower() in (".yaml", ".yml") else path.name
+    near = nearest(stem, known)
+    return f"; did you mean '{known[near]}'?" if near else ""
 
 
 def load_yaml(path: str | Path) -> dict:

@@ -14,7 +14,12 @@ class UserError(ValueError):
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the choice nearest to `word`, or an empty string when none is near."""
-    choices = [str(choice) for choice in choices]
-    by_lower = {choice.lower(): choice for choice in choices}
+    near = nearest(word, choices)
+    return f"; did you mean '{near}'?" if near else ""
+
+
+def nearest(word: str, choices: Iterable[str]) -> str | None:
+    """Return the choice that is most like `word`, whatever the case; None when none is near."""
+    by_lower = {str(choice).lower(): str(choice) for choice in choices}
     near = difflib.get_close_matches(str(word).lower(), by_lower, n=1, cutoff=0.6)
-    return f"; did you mean '{by_lower[near[0]]}'?" if near else ""
+    return by_lower[near[0]] if near else None
