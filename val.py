@@ -29,7 +29,8 @@ def main(argv=None):
     model = load_models(weights, options.device, options.half)
     data = load_data_config(options.data)
     split = open_split(data, options.split, single_class=options.single_cls)
-    check_classes(model, split.names, weights, options.data)
+    if not options.single_cls or model.nc != 1:  # one class is all classes, whatever it is called
+        split = in_order_of(model, split, f"{weights[0]} and {options.data} do not belong together")
     side = square_side(model, options.img)
     print(f"{', '.join(map(str, weights))} on {data.path}, {options.split}: {len(split.samples)} pictures at {side}")
 
@@ -52,17 +53,22 @@ def main(argv=None):
     return result
 
 
-def check_classes(model, names, weights, data):
-    """The model's classes must be those of the data, in their order. Raises `UserError` naming the first difference."""
-    about = f"{weights[0]} and {data} do not belong together"
-    if model.nc != len(names):
+def in_order_of(model, split, about):
+    """`split` with its classes in the order in which `model` knows them.
+
+    Raises `UserError` when they are not the same classes, naming the first that the weights lack. Weights that name no
+    classes are taken to know them in the order of the data.
+    """
+    if model.nc != len(split.names):
         hint = "; a model of one class is measured with --single-cls" if model.nc == 1 else ""
-        raise UserError(f"{about}: the weights know {model.nc} classes, the data set has {len(names)}{hint}")
-    if not model.names_known:
-        return
-    for index, (known, wanted) in enumerate(zip(model.names, names, strict=True)):
-        if known != wanted:
+        raise UserError(f"{about}: the weights know {model.nc} classes, the data set has {len(split.names)}{hint}")
+    if not model.names_known or model.names == split.names:
+        return split
+    for index, (known, wanted) in enumerate(zip(model.names, split.names, strict=True)):
+        if wanted not in model.names or known not in split.names:
             raise UserError(f"{about}: class {index} is '{known}' in the weights and '{wanted}' in the data set")
+    print(f"classes are in another order in the data set than in the weights ({', '.join(model.names[:3])} ...): matched by name")
+    return split.in_order(model.names)
 
 
 def square_side(model, img):

@@ -1,5 +1,6 @@
 """From the path of a weights file to something that detects. Imports torch only for files that need it."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,8 +29,11 @@ def load_model(weights: str | Path, device: str = "cpu", half: bool = False) -> 
 
 
 def load_models(weights: Sequence[str | Path], device: str = "cpu", half: bool = False) -> Predictor:
-    """`load_model`, with several files as an `EnsemblePredictor`."""
+    """`load_model`, with several files as an `EnsemblePredictor`. Says on standard error where `half` changes nothing."""
     models = [load_model(path, device, half) for path in weights]
+    for path, model in zip(weights, models, strict=True):
+        if half and not model.half:
+            print(f"--half: {path} is computed as without it; float16 is for .pt files on CUDA", file=sys.stderr)
     return models[0] if len(models) == 1 else EnsemblePredictor(models)
 
 

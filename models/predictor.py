@@ -1,5 +1,6 @@
 """From pictures to detections, the same way whatever runs the model. NumPy and OpenCV only, no torch."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,7 @@ class Detections:
         ]
 
 
-class Predictor:
+class Predictor(ABC):
     """Anything that maps images (B, 3, H, W) to decoded boxes and scores, with what belongs to it.
 
     A subclass sets `names`, `stride` (the largest, pixels) and `fixed_size` ((h, w) or None where any multiple of the
@@ -61,6 +62,7 @@ class Predictor:
     names: list[str]
     names_known: bool = True  # False where the file has none and they were made up
     stride: int
+    half: bool = False  # whether it computes in float16
     fixed_size: tuple[int, int] | None = None
     train_size: int = 640
 
@@ -69,8 +71,9 @@ class Predictor:
         """Number of classes."""
         return len(self.names)
 
+    @abstractmethod
     def __call__(self, images):
-        raise NotImplementedError
+        """RGB (B, 3, H, W) -> boxes (B, N, 4) xyxy in pixels of the input, scores (B, N, nc)."""
 
     def predict(
         self,

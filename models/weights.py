@@ -249,7 +249,8 @@ class TorchModel(Predictor):
 
     def __init__(self, model: DetectionModel, device: torch.device, half: bool = False, size: int | None = None):
         self.device = torch.device(device)
-        self.dtype = torch.float16 if half and self.device.type == "cuda" else torch.float32
+        self.half = half and self.device.type == "cuda"
+        self.dtype = torch.float16 if self.half else torch.float32
         self.model: nn.Module = model.fuse().to(self.device).requires_grad_(False)
         self.layout = fastest_layout(self.model, self.device, (model.channels, model.size_multiple, model.size_multiple))
         self.model.to(self.dtype)

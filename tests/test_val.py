@@ -119,11 +119,39 @@ def test_nothing_found_is_ap_0(tiny_weights, data, tmp_path):
     assert json.loads((tmp_path / "exp" / "predictions.json").read_text()) == []
 
 
+def test_classes_in_another_order_are_matched_by_name(tiny_weights, data, tmp_path, capsys):
+    """The data set lists its classes in another order than the weights: same boxes, same ids, same scores."""
+    by_order = run(tiny_weights, data, tmp_path)
+    text = data.read_text() + "names: [triangle, circle, square]\n"
+    (tmp_path / "other.yaml").write_text(text)
+    assert "matched by name" not in capsys.readouterr().out
+    by_name = run(tiny_weights, tmp_path / "other.yaml", tmp_path)
+    assert "matched by name" in capsys.readouterr().out
+    assert by_name.predictions == by_order.predictions and by_name.metrics == by_order.metrics
+    assert [entry["name"] for entry in by_name.per_class] == NAMES
+
+
+@pytest.mark.parametrize("script", ["val", "detect"])
+def test_half_says_where_it_changes_nothing(script, tiny_weights, exported, data, tmp_path, capsys):
+    import detect
+
+    weights = [tiny_weights, exported[True]]
+    if script == "val":
+        run(weights, data, tmp_path, "--half")
+    else:
+        words = ["--weights", *weights, "--source", data.parent / "images", "--project", tmp_path, "--device", "cpu", "--half"]
+        detect.main([str(word) for word in words])
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split()[:2] + line.split()[-1:] for line in told] == [["--half:", str(path).split()[0], "CUDA"] for path in weights]
+
+
 def test_one_class(tiny_yaml, data, tmp_path):
     model = build_model(ModelSpec.from_text(tiny_yaml, "tiny.yaml"), nc=1)
     content = {"yaml": tiny_yaml, "names": ["object"], "nc": 1, "model": model.state_dict()}
     path = save_checkpoint(tmp_path / "one.pt", content)
     assert len(run(path, data, tmp_path, "--single-cls").per_class) == 1
+    named = save_checkpoint(tmp_path / "named.pt", {**content, "names": ["cell"]})
+    assert len(run(named, data, tmp_path, "--single-cls").per_class) == 1
     assert "--single-cls" in ends_with_2(["--weights", path, "--data", data])
 
 
@@ -145,7 +173,7 @@ def test_wrong_input_ends_in_one_line(tiny_weights, exported, data, tmp_path):
     torn.write_bytes(tiny_weights.read_bytes()[:3000])
     text.write_text("hello")
     torch.save({"model": Runs()}, bad)
-    other = save_checkpoint(tmp_path / "names.pt", {**content, "names": ["circle", "triangle", "square"]})
+    other = save_checkpoint(tmp_path / "names.pt", {**content, "names": ["circle", "star", "square"]})
     (tmp_path / "torn.yaml").write_text("path: [")
     (tmp_path / "gone.yaml").write_text("path: /nowhere/at/all\nformat: coco\nval: {images: a, annotations: b.json}\n")
     common = ["--data", data, "--project", tmp_path / "runs"]
@@ -154,7 +182,7 @@ def test_wrong_input_ends_in_one_line(tiny_weights, exported, data, tmp_path):
         (["--weights", torn, *common], "torn.pt"),
         (["--weights", text, *common], "text.pt"),
         (["--weights", bad, *common], "refused"),
-        (["--weights", other, *common], "class 1 is 'triangle'"),
+        (["--weights", other, *common], "class 1 is 'star' in the weights and 'square'"),
         (["--weights", tiny_weights, "--data", tmp_path / "torn.yaml"], "torn.yaml"),
         (["--weights", tiny_weights, "--data", tmp_path / "gone.yaml"], "gone.yaml"),
         (["--weights", tiny_weights, "--data", "shape.yaml"], "did you mean 'shapes.yaml'"),

@@ -1,8 +1,9 @@
 """What every data format speaks: samples, splits, and the count of what was wrong with them."""
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,13 @@ class Split:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def in_order(self, names: list[str]) -> "Split":
+        """This split with its classes, the same `names`, in another order; ids of the source stay with their classes."""
+        order = [self.names.index(name) for name in names]
+        new_label = np.argsort(order)  # of an old one
+        samples = [replace(sample, labels=new_label[sample.labels]) for sample in self.samples]
+        return replace(self, samples=samples, names=list(names), category_ids=[self.category_ids[old] for old in order])
+
     def ground_truth(self) -> dict:
         """Return the split as a COCO dict for the evaluator, with the source's own image and category ids.
 
@@ -120,7 +128,7 @@ def _mend_ids(annotations: list[dict]) -> None:
         seen.add(annotation["id"])
 
 
-class Format:
+class Format(ABC):
     """A data format: an iterable of `Sample`s as the source states them.
 
     A subclass is registered in `FORMATS`, lies in a file of its own in this folder, and has
@@ -142,8 +150,9 @@ class Format:
     category_ids: list[int]
     problems: Problems
 
+    @abstractmethod
     def __iter__(self) -> Iterator[Sample]:
-        raise NotImplementedError
+        """Yield the pictures of the split as the source states them."""
 
     @classmethod
     def recognises(cls, root: Path, value) -> int:
@@ -157,7 +166,7 @@ class Format:
         return find_root(value, yaml_path, missing_hint)
 
 
-class Writer:
+class Writer(ABC):
     """Writes samples below a new folder. Subclasses say in `CANNOT_CARRY` what their format has no place for."""
 
     CANNOT_CARRY: str = ""
@@ -171,9 +180,9 @@ class Writer:
         """Where the picture `name` of a split goes."""
         return self.out / "images" / split / name
 
+    @abstractmethod
     def write_split(self, split: str, samples: list[Sample], pictures: list[Path]) -> object:
         """Write the annotations of a split whose pictures lie at `pictures`; return the value for the YAML."""
-        raise NotImplementedError
 
 
 def select_names(source: list[tuple[int, str]], wanted: list[str] | None, strict: bool, where: str):

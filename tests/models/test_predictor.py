@@ -8,6 +8,11 @@ from utils.errors import UserError
 from utils.images import UnreadableImage, write_image
 
 
+def test_a_predictor_says_how_it_is_called():
+    with pytest.raises(TypeError, match="abstract"):
+        type("Silent", (Predictor,), {})()
+
+
 class FindsRed(Predictor):
     """Reports the bounding box of pure red pixels as class 1, of pure blue ones as class 0; remembers its batches."""
 
