@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import cv2
 
@@ -18,8 +17,7 @@ from models.predictor import class_indices
 from utils import cli
 from utils.detection_files import OutputNames, picture_path, write_crops, write_csv, write_json, write_labels
 from utils.images import write_image
-from utils.nms import METHODS
-from utils.options import fraction, picture_size
+from utils.options import add_folder_flags, add_model_flags, add_selection_flags, picture_size
 from utils.run_folder import new_run_folder
 
 
@@ -156,16 +154,11 @@ class Output:
 def make_parser():
     parser = cli.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--weights", nargs="+", help="a .pt or exported file; several are an ensemble (default: best.pt of the newest training run)")
+    add_model_flags(parser)
     add("--source", required=True, help="picture, video, folder, pattern, .txt list, stream address or camera number")
     add("--img", "--imgsz", "--img-size", type=int, nargs="+", help="longer side, or height and width (default: as trained)")
-    add("--conf", "--conf-thres", type=fraction, default=0.25, help="least score")
-    add("--iou", "--iou-thres", type=fraction, default=0.45, help="overlap above which the weaker box goes")
-    add("--max-det", type=cli.at_least(1), default=300, help="most detections a picture")
     add("--classes", nargs="+", metavar="CLASS", help="keep these classes only, numbers or names")
     add("--agnostic", "--agnostic-nms", action="store_true", help="boxes of different classes compete, too")
-    add("--nms", choices=tuple(METHODS), default="standard", help="blend: boxes that overlap become their mean by score")
-    add("--augment", action="store_true", help="test-time augmentation")
     add("--save-txt", action="store_true", help="labels/*.txt: class cx cy w h, normalised")
     add("--save-conf", action="store_true", help="scores in labels/*.txt")
     add("--save-json", action="store_true", help="detections.json")
@@ -173,13 +166,9 @@ def make_parser():
     add("--save-crop", action="store_true", help="crops/CLASS/*.jpg")
     add("--no-save", "--nosave", action="store_true", help="no drawn pictures and videos")
     add("--view", "--view-img", action="store_true", help="show a window; q or Escape ends")
-    add("--half", action="store_true", help="float16 on CUDA")
     add("--batch-size", type=cli.at_least(1), default=1, help="pictures at once")
-    add("--device", default="", help="cpu, mps, cuda or a CUDA device's number (default: the best there is)")
-    add("--project", type=Path, default=Path("runs/detect"), help="folder of runs")
-    add("--name", default="exp", help="folder of this run; one that exists gets a number")
-    add("--exist-ok", action="store_true", help="write into a folder that exists")
-    add("--plugins", nargs="+", default=[], metavar="FILE", help="Python files with blocks of your own")
+    add_selection_flags(parser, conf=0.25, iou=0.45)
+    add_folder_flags(parser, "runs/detect")
     return parser
 
 

@@ -11,7 +11,7 @@ from models.loading import newest_weights
 from models.weights import build_from, load_weights
 from utils import cli
 from utils.errors import UserError
-from utils.options import picture_size
+from utils.options import add_plugins_flag, picture_size
 
 
 def main(argv=None):
@@ -47,7 +47,7 @@ def output_path(out: str | None, weights: Path, suffix: str, formats: int) -> Pa
     if path.is_dir() or out.endswith(("/", "\\")):
         return path / f"{weights.stem}{suffix}"
     if path.suffix.lower() != suffix or formats > 1:
-        raise UserError(f"--out {out}: expected a folder or a file that ends in {suffix}")
+        raise UserError(f"--out {out}: expected a file that ends in {suffix}, or a folder (a new one as '{out}/')")
     return path
 
 
@@ -59,8 +59,8 @@ def make_parser():
     parser.add_argument("--batch-size", type=cli.at_least(1), default=1, help="pictures at once, of a file that is not --dynamic")
     parser.add_argument("--dynamic", action="store_true", help="take any batch, height and width")
     parser.add_argument("--opset", type=int, default=17, help="ONNX operator set")
-    parser.add_argument("--out", help="file or folder to write to (default: beside the weights)")
-    parser.add_argument("--plugins", nargs="+", default=[], metavar="FILE", help="Python files with blocks of your own")
+    parser.add_argument("--out", help="file or folder to write to, made where it is missing (default: beside the weights)")
+    add_plugins_flag(parser)
     return parser
 
 

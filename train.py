@@ -26,7 +26,7 @@ from utils.errors import UserError
 from utils.evaluate import evaluate
 from utils.hyperparameters import load_hyperparameters
 from utils.optim import OPTIMIZERS, Schedule, Stepper, make_optimizer
-from utils.options import fraction
+from utils.options import add_device_flag, add_folder_flags, add_plugins_flag, fraction
 from utils.report import Progress
 from utils.run_folder import new_run_folder
 from utils.runs import Run, absolute, resolve_options
@@ -167,11 +167,7 @@ def make_parser():
     flag("--img", "--imgsz", "--img-size", type=cli.at_least(32), default=640, help="longer side of the pictures")
     flag("--epochs", type=cli.at_least(1), default=100)
     flag("--batch-size", "--batch", type=cli.at_least(1), default=16, help="pictures a batch, over all processes")
-    flag("--device", default="", help="cpu, 0, mps; the best there is without")
     flag("--workers", type=cli.at_least(0), default=default_workers(), help="processes that load pictures")
-    flag("--project", default="runs/train", help="folder of runs")
-    flag("--name", default="exp", help="name of this run below --project; one that exists gets a number")
-    flag("--exist-ok", action="store_true", help="write into a folder that exists")
     flag("--resume", nargs="?", const="", help="go on with a run: its folder, its last.pt; the newest below --project without")
     flag("--seed", type=cli.at_least(0), default=0)
     flag("--optimizer", choices=OPTIMIZERS, default="SGD")
@@ -187,7 +183,9 @@ def make_parser():
     flag("--save-period", type=cli.at_least(0), default=0, help="keep the weights of every so many epochs; 0: best and last")
     flag("--noval", action="store_true", help="measure after the last epoch only")
     flag("--amp", choices=("auto", "on", "off"), default="auto", help="mixed precision; auto: where it is faster")
-    flag("--plugins", nargs="+", action="extend", default=[], help="Python files that bring blocks of your own")
+    add_device_flag(parser)
+    add_folder_flags(parser, "runs/train")
+    add_plugins_flag(parser)
     return parser
 
 

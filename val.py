@@ -5,7 +5,6 @@ PROJECT/NAME receives predictions.json (COCO results with the source's own ids),
 
 import json
 import math
-from pathlib import Path
 
 from data.config import load_data_config, open_split
 from data.dataset import DetectionDataset
@@ -17,8 +16,7 @@ from utils.device import default_workers
 from utils.errors import UserError
 from utils.evaluate import evaluate, print_table
 from utils.images import write_atomically
-from utils.nms import METHODS
-from utils.options import fraction, picture_size
+from utils.options import add_folder_flags, add_model_flags, add_selection_flags, picture_size
 from utils.run_folder import new_run_folder
 
 
@@ -97,25 +95,16 @@ def defined(value):
 def make_parser():
     parser = cli.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--weights", nargs="+", help="a .pt or exported file; several are an ensemble (default: best.pt of the newest training run)")
+    add_model_flags(parser)
     add("--data", default="shapes.yaml", help="data YAML, a path or a name in configs/data")
     add("--split", "--task", default="val", choices=("train", "val", "test"), help="what to measure on")
     add("--img", "--imgsz", "--img-size", type=cli.at_least(1), help="longest side of the pictures (default: as trained)")
     add("--batch-size", type=cli.at_least(1), default=16, help="pictures at once")
-    add("--conf", "--conf-thres", type=fraction, default=0.001, help="least score")
-    add("--iou", "--iou-thres", type=fraction, default=0.6, help="overlap above which the weaker box goes")
-    add("--max-det", type=cli.at_least(1), default=300, help="most detections a picture")
-    add("--nms", choices=tuple(METHODS), default="standard", help="blend: boxes that overlap become their mean by score")
-    add("--augment", action="store_true", help="test-time augmentation")
     add("--square", action="store_true", help="squares instead of batches of the pictures' own aspect")
     add("--single-cls", action="store_true", help="take all classes of the data as one")
-    add("--half", action="store_true", help="float16 on CUDA")
-    add("--device", default="", help="cpu, mps, cuda or a CUDA device's number (default: the best there is)")
     add("--workers", type=cli.at_least(0), default=default_workers(), help="processes that load pictures")
-    add("--project", type=Path, default=Path("runs/val"), help="folder of runs")
-    add("--name", default="exp", help="folder of this run; one that exists gets a number")
-    add("--exist-ok", action="store_true", help="write into a folder that exists")
-    add("--plugins", nargs="+", default=[], metavar="FILE", help="Python files with blocks of your own")
+    add_selection_flags(parser, conf=0.001, iou=0.6)
+    add_folder_flags(parser, "runs/val")
     return parser
 
 

@@ -1,9 +1,12 @@
-"""Checks of command line values that several scripts share."""
+"""Command line flags, and checks of their values, that several scripts share."""
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
+from . import cli
 from .errors import UserError
+from .nms import METHODS
 
 
 def picture_size(img: int | Sequence[int], stride: int) -> tuple[int, int]:
@@ -24,3 +27,39 @@ def fraction(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got '{text}'")
     return value
+
+
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """What to run, and on what: --weights, --half, --device, --plugins."""
+    weights = "a .pt or exported file; several are an ensemble (default: best.pt of the newest training run)"
+    parser.add_argument("--weights", nargs="+", help=weights)
+    parser.add_argument("--half", action="store_true", help="float16, for .pt files on CUDA")
+    add_device_flag(parser)
+    add_plugins_flag(parser)
+
+
+def add_device_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="", help="cpu, mps, cuda or a CUDA device's number (default: the best there is)")
+
+
+def add_plugins_flag(parser: argparse.ArgumentParser) -> None:
+    about = "Python files that bring blocks of your own"
+    parser.add_argument("--plugins", nargs="+", action="extend", default=[], metavar="FILE", help=about)
+
+
+def add_selection_flags(parser: argparse.ArgumentParser, conf: float, iou: float) -> None:
+    """Which of a model's boxes are kept: --conf, --iou, --max-det, --nms, --augment."""
+    add = parser.add_argument
+    add("--conf", "--conf-thres", type=fraction, default=conf, help="least score")
+    add("--iou", "--iou-thres", type=fraction, default=iou, help="overlap above which the weaker box goes")
+    add("--max-det", type=cli.at_least(1), default=300, help="most detections a picture")
+    add("--nms", choices=tuple(METHODS), default="standard", help="blend: boxes that overlap become their mean by score")
+    add("--augment", action="store_true", help="test-time augmentation")
+
+
+def add_folder_flags(parser: argparse.ArgumentParser, project: str) -> None:
+    """Where a run writes (`utils.run_folder`): --project, --name, --exist-ok."""
+    add = parser.add_argument
+    add("--project", type=Path, default=Path(project), help="folder of runs; made where it is missing")
+    add("--name", default="exp", help="folder of this run below --project; one that exists gets a number")
+    add("--exist-ok", action="store_true", help="write into a folder that exists")
