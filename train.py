@@ -45,7 +45,7 @@ def train(options, checkpoint, ranks, device):
     """Build the parts in order, then train, measure and save epoch by epoch; from `checkpoint` on when there is one."""
     seed_everything(options.seed)
     load_plugins(options.plugins)
-    hyperparameters = load_hyperparameters(checkpoint["hyperparameters"] if checkpoint else options.hyp, options.set)
+    hyperparameters = load_hyperparameters(checkpoint["hyperparameters"] if checkpoint else options.hyp, chosen_values(options))
     for notice in hyperparameters.notices():
         print(notice)
     data = load_data_config(options.data)
@@ -61,9 +61,10 @@ def train(options, checkpoint, ranks, device):
     freeze_rows(model.model, options.freeze)
     layout = fastest_layout(model.to(device), device, (model.channels, stride, stride))
     criterion = model.criterion(hyperparameters, options.img)
-    optimizer = make_optimizer(model, options.optimizer, hyperparameters, options.batch_size)
-    schedule = Schedule(hyperparameters, options.epochs, len(batches), options.batch_size, options.cos_lr)
-    ema = ModelEMA(model, hyperparameters.ema_decay, hyperparameters.ema_tau)
+    recipe = hyperparameters.for_run(options.epochs, len(batches), options.batch_size)
+    optimizer = make_optimizer(model, recipe.optimizer, recipe, options.batch_size)
+    schedule = Schedule(recipe, options.epochs, len(batches), options.batch_size)
+    ema = ModelEMA(model, recipe.ema_decay, recipe.ema_tau, share=recipe.ema_share)
     mixed, scaler = mixed_precision(options.amp, device)
     parallel = distribute(model, ranks, device, options.sync_bn)
     stepper = Stepper(parallel, optimizer, schedule, ema, hyperparameters.clip_norm, scaler)
@@ -90,6 +91,12 @@ def train(options, checkpoint, ranks, device):
             break
     if run:
         run.finish(measure)
+
+
+def chosen_values(options) -> list[str]:
+    """Hyperparameters given as flags: KEY=VALUE."""
+    values = [f"optimizer={options.optimizer}"] if options.optimizer else []
+    return values + ["schedule=cosine"] * options.cos_lr + options.set
 
 
 def make_model(options, checkpoint, hyperparameters, names):
@@ -170,7 +177,7 @@ def make_parser():
     flag("--workers", type=cli.at_least(0), default=default_workers(), help="processes that load pictures")
     flag("--resume", nargs="?", const="", help="go on with a run: its folder, its last.pt; the newest below --project without")
     flag("--seed", type=cli.at_least(0), default=0)
-    flag("--optimizer", choices=OPTIMIZERS, default="SGD")
+    flag("--optimizer", choices=OPTIMIZERS, help="instead of that of --hyp")
     flag("--patience", type=cli.at_least(0), default=100, help="stop after so many epochs without a better one; 0: never")
     flag("--freeze", type=cli.at_least(0), nargs="+", default=[], help="rows that do not learn: the first N, or those named")
     flag("--cache", nargs="?", const="ram", choices=CACHES, default="auto", help="where to keep decoded pictures")

@@ -129,8 +129,8 @@ def train_loader(
     `epochs`, the length of the whole training, tells when `recipe.close_mosaic` begins. `context` is the way workers
     start ('fork', 'spawn', 'forkserver'; None: the platform's).
     """
-    closed = getattr(dataset.recipe, "close_mosaic", 0)
-    mosaic_epochs = math.inf if epochs is None or not closed else epochs - closed
+    closed = 0 if epochs is None else dataset.recipe.closing_epochs(epochs)
+    mosaic_epochs = epochs - closed if closed else math.inf
     sampler = BatchSampler(
         dataset, batch_size, shuffle=shuffle, multi_scale=multi_scale, mosaic_epochs=mosaic_epochs,
         rank=rank, world_size=world_size,

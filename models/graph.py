@@ -61,6 +61,11 @@ class DetectionModel(nn.Module):
         return self.model[-1]
 
     @property
+    def needs_nms(self) -> bool:
+        """Whether several boxes of one object are to be expected."""
+        return self.head.needs_nms
+
+    @property
     def stride(self) -> torch.Tensor:
         """Pixels a cell, (levels,)."""
         return torch.tensor(self.head.strides)

@@ -12,7 +12,7 @@ from utils.ensemble import Ensemble
 from utils.errors import UserError, did_you_mean
 from utils.images import read_image
 from utils.letterbox import letterbox, to_chw, unletterbox
-from utils.nms import select_detections
+from utils.nms import default_method, select_detections
 from utils.tta import Augmented
 
 
@@ -55,7 +55,7 @@ class Predictor(ABC):
     """Anything that maps images (B, 3, H, W) to decoded boxes and scores, with what belongs to it.
 
     A subclass sets `names`, `stride` (the largest, pixels) and `fixed_size` ((h, w) or None where any multiple of the
-    stride is taken), and defines `__call__(images)`: RGB, uint8 0..255 or float 0..1, numpy or torch, to boxes
+    stride is taken) and `needs_nms` (False where it gives each object one box), and defines `__call__(images)`: RGB, uint8 0..255 or float 0..1, numpy or torch, to boxes
     (B, N, 4) xyxy in pixels of the input and scores (B, N, nc).
     """
 
@@ -64,6 +64,7 @@ class Predictor(ABC):
     stride: int
     half: bool = False  # whether it computes in float16
     fixed_size: tuple[int, int] | None = None
+    needs_nms: bool = True
     train_size: int = 640
 
     @property
@@ -84,7 +85,7 @@ class Predictor(ABC):
         max_det: int = 300,
         classes: Iterable[int | str] | None = None,
         agnostic: bool = False,
-        nms: str = "standard",
+        nms: str | None = None,
         augment: bool = False,
         batch_size: int = 16,
     ) -> list[Detections]:
@@ -95,7 +96,7 @@ class Predictor(ABC):
                 made for. A file exported for one size takes no other.
             conf: least score. iou: above this overlap the weaker of two boxes of a class goes.
             max_det: most detections a picture. classes: indices or names to keep. agnostic: boxes of different
-            classes compete too. nms: a word of `utils.nms.METHODS`. augment: test-time augmentation (`utils.tta`),
+            classes compete too. nms: a word of `utils.nms.METHODS` instead of what the model needs. augment: test-time augmentation (`utils.tta`),
             slower and needs torch.
 
         Returns one `Detections` a picture, in order. Raises `UserError` for an unreadable picture, an array of
@@ -115,7 +116,7 @@ class Predictor(ABC):
                 _, gain, pad = fitted[index]
                 inside = _reach_into(boxes[row], gain, pad, image.shape)
                 found = select_detections(
-                    boxes[row][inside], scores[row][inside], conf, iou, max_det, agnostic=agnostic, classes=wanted, method=nms
+                    boxes[row][inside], scores[row][inside], conf, iou, max_det, agnostic=agnostic, classes=wanted, method=nms or default_method(run)
                 )
                 found = unletterbox(found, gain, pad, image.shape[:2])
                 results[index] = Detections(

@@ -75,6 +75,8 @@ def _run(layer, inputs, row, size):
                 raise UserError(f"{row} {row.word}: cannot run at {size[1]}x{size[0]}: {error}") from error
     for hook in hooks:
         hook.remove()
+    if isinstance(output, dict):  # a head of two branches
+        output = [y for raw in output.values() for y in raw]
     output = [o.to("meta") for o in output] if isinstance(output, (list, tuple)) else output.to("meta")
     return output, counter.get_total_flops() // 2 + sum(norm_macs)
 

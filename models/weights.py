@@ -257,6 +257,7 @@ class TorchModel(Predictor):
         self.names = list(model.names)
         self.names_known = self.names != [str(index) for index in range(model.nc)]
         self.stride = model.size_multiple
+        self.needs_nms = model.needs_nms
         self.train_size = size or 640
 
     @torch.inference_mode()

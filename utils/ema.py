@@ -16,22 +16,27 @@ from .distributed import bare
 class ModelEMA:
     """`ema.model` is a copy of `model` in eval mode whose floating-point state follows at each `update`.
 
-    decay(u) = decay * (1 - exp(-u / tau)) after u updates: early on the average follows quickly.
+    After u updates the decay is decay * (1 - exp(-u / tau)): early on the average follows quickly. With a `share` it is
+    1 - 1 / (1 + share * u), at most `decay`: the average spans about that share of all updates so far, however long the
+    run is (Shamir and Zhang, "Stochastic Gradient Descent for Non-smooth Optimization", 2013, section 4).
     """
 
-    def __init__(self, model: nn.Module, decay: float = 0.9999, tau: float = 2000.0, updates: int = 0):
+    def __init__(self, model: nn.Module, decay: float = 0.9999, tau: float = 2000.0, updates: int = 0, share: float = 0.0):
         self.model = copy.deepcopy(bare(model)).eval().requires_grad_(False)
-        self.decay, self.tau, self.updates = decay, tau, updates
+        self.decay, self.tau, self.updates, self.share = decay, tau, updates, share
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Move the average towards `model` (weights and the statistics of its norms); whole numbers are copied."""
         self.updates += 1
-        share = 1 - self.decay * (1 - math.exp(-self.updates / self.tau))
+        if self.share:
+            decay = min(1 - 1 / (1 + self.share * self.updates), self.decay)
+        else:
+            decay = self.decay * (1 - math.exp(-self.updates / self.tau))
         current = bare(model).state_dict()
         for name, average in self.model.state_dict().items():
             if average.is_floating_point():
-                average.lerp_(current[name].to(average.dtype), share)
+                average.lerp_(current[name].to(average.dtype), 1 - decay)
             else:
                 average.copy_(current[name])
 

@@ -15,7 +15,7 @@ from .coco_ap import coco_scores
 from .errors import UserError
 from .letterbox import unletterbox
 from .metrics import ConfusionMatrix, Curves, match_detections, precision_recall_curves
-from .nms import select_detections
+from .nms import default_method, select_detections
 from .report import Progress
 
 __all__ = ["Evaluation", "coco_scores", "evaluate", "format_table", "print_table"]
@@ -55,7 +55,7 @@ def evaluate(
     augment: bool = False,
     progress: bool = True,
     agnostic: bool = False,
-    method: str = "standard",
+    method: str | None = None,
 ) -> Evaluation:
     """Run `model` over `loader` and measure what it finds against `ground_truth`.
 
@@ -64,7 +64,7 @@ def evaluate(
     with "images" (B, 3, H, W) uint8 RGB and the lists "image_ids", "gains", "pads", "shapes" of `letterbox`.
     `ground_truth`: COCO dict; `category_ids`: class index -> category id. `half` computes in float16 on CUDA and in
     bfloat16 elsewhere, without changing the model's weights. `augment` is test-time augmentation. `agnostic` and
-    `method` are those of `select_detections`. Raises `UserError` when `model` has another number of classes.
+    `method` are those of `select_detections`; without a `method` it is the model's own (`default_method`). Raises `UserError` when `model` has another number of classes.
     """
     import torch
 
@@ -72,12 +72,12 @@ def evaluate(
 
     device = torch.device(device)
     tally = _Tally(_Truth(ground_truth, category_ids))
-    settings = {"conf": conf, "iou": iou, "max_det": max_det, "agnostic": agnostic, "method": method}
-    settings["multi_label"] = len(category_ids) > 1
     was_training = getattr(model, "training", False)
     if was_training:
         model.eval()
     run = Augmented(model) if augment else model
+    settings = {"conf": conf, "iou": iou, "max_det": max_det, "agnostic": agnostic, "method": method or default_method(run)}
+    settings["multi_label"] = len(category_ids) > 1
     try:
         with torch.no_grad(), ExitStack() as stack:
             if half:

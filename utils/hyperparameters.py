@@ -19,23 +19,33 @@ def _number(default, low: float = 0.0, high: float = math.inf):
     return field(default=default, metadata={"low": low, "high": high})
 
 
+def _choice(default: str, *others: str):
+    """A field that is one of some words."""
+    return field(default=default, metadata={"choices": (default, *others)})
+
+
 @dataclass(frozen=True)
 class Hyperparameters:
     """A training recipe. Raises `UserError` when a value is outside its range."""
 
     # optimizer and schedule
+    optimizer: str = _choice("SGD", "Adam", "AdamW")
+    schedule: str = _choice("linear", "cosine", "flat_cosine")  # how the rate falls; flat_cosine: in the second half
     lr0: float = _number(0.01)  # learning rate after the warm-up
+    lr_batch: int = _number(0)  # pictures a step that lr0 is for; it follows theirs (Adam: the root); 0: lr0 for any number
     lrf: float = _number(0.01)  # the last epoch's learning rate as a share of lr0
     momentum: float = _number(0.937, 0, 0.9999)  # SGD momentum, Adam beta1
     weight_decay: float = _number(0.0005)
     warmup_epochs: float = _number(3.0)
+    warmup_share: float = _number(0.0, 0, 1)  # the warm-up as a share of the run; 0: warmup_epochs
     warmup_iterations: int = _number(100)  # the warm-up lasts at least as many batches as this; none with warmup_epochs 0
     warmup_momentum: float = _number(0.8, 0, 0.9999)
     warmup_bias_lr: float = _number(0.1)
-    nominal_batch: int = _number(64, 1)  # gradients accumulate over round(nominal_batch / batch) batches
+    nominal_batch: int = _number(64)  # gradients accumulate over round(nominal_batch / batch) batches; 0: a step each batch
     clip_norm: float = _number(10.0)  # largest norm of the gradient, 0: no limit
     ema_decay: float = _number(0.9999, 0, 1)
     ema_tau: float = _number(2000.0, 1e-6)  # updates over which the averaging decay ramps up
+    ema_share: float = _number(0.0, 0, 1)  # the average spans this share of the updates so far; 0: ema_tau
     # loss gains
     box: float = _number(0.05)
     cls: float = _number(0.5)
@@ -44,6 +54,10 @@ class Hyperparameters:
     obj_pw: float = _number(1.0)  # weight of positives in the objectness loss
     fl_gamma: float = _number(0.0)  # focal loss gamma, 0: plain cross entropy
     label_smoothing: float = _number(0.0, 0, 1)
+    # loss gains of heads without anchors (Detect has its own, above; PicoHead has its paper's)
+    free_box: float = _number(7.5)
+    free_cls: float = _number(0.5)
+    free_dfl: float = _number(1.5)
     # matching
     iou_t: float = _number(0.2, 0, 1)  # in every published file, used by none of its code: read and kept
     anchor_t: float = _number(4.0, 1)  # largest ratio of a box's sides to its anchor's
@@ -62,18 +76,42 @@ class Hyperparameters:
     mosaic: float = _number(1.0, 0, 1)
     mixup: float = _number(0.0, 0, 1)
     copy_paste: float = _number(0.0, 0, 1)  # needs masks: without effect here, where there are boxes only
-    close_mosaic: int = _number(0)  # the last epochs, trained without mosaic and mixup
+    close_mosaic: float = _number(0)  # the last epochs, trained without mosaic and mixup; below 1: a share of all
 
     def __post_init__(self):
         for item in dataclasses.fields(self):
             value = to_number(getattr(self, item.name), item.type, item.name)
             object.__setattr__(self, item.name, value)
+            if "choices" in item.metadata:
+                self._choose(item.name, value, item.metadata["choices"])
+                continue
             low, high = item.metadata["low"], item.metadata["high"]
             if not low <= value <= high or not math.isfinite(value):
                 span = f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}"
                 raise UserError(f"{item.name}: expected a number {span}, got {value:g}")
 
-    def as_dict(self) -> dict[str, float | int]:
+    def _choose(self, name: str, value: str, choices: tuple[str, ...]):
+        by_lower = {choice.lower(): choice for choice in choices}
+        if value.lower() not in by_lower:
+            raise UserError(f"{name}: expected one of {', '.join(choices)}, got '{value}'{did_you_mean(value, choices)}")
+        object.__setattr__(self, name, by_lower[value.lower()])
+
+    def for_run(self, epochs: int, batches: int, batch_size: int) -> "Hyperparameters":
+        """These values with shares of the run and of the batch worked out, for `epochs` of `batches` of `batch_size`."""
+        accumulated = max(round(self.nominal_batch / batch_size), 1)
+        pictures, changes = batch_size * accumulated, {"nominal_batch": self.nominal_batch or batch_size}
+        if self.lr_batch:
+            changes["lr0"] = self.lr0 * (pictures / self.lr_batch) ** (1 if self.optimizer == "SGD" else 0.5)
+        if self.warmup_share:
+            changes["warmup_epochs"] = self.warmup_share * epochs
+            changes["warmup_iterations"] = min(self.warmup_iterations, round(0.1 * epochs * batches))
+        return dataclasses.replace(self, lr_batch=0, warmup_share=0, close_mosaic=self.closing_epochs(epochs), **changes)
+
+    def closing_epochs(self, epochs: int) -> int:
+        """How many of the last of `epochs` go without mosaic and mixup."""
+        return round(self.close_mosaic * epochs) if self.close_mosaic < 1 else round(self.close_mosaic)
+
+    def as_dict(self) -> dict[str, float | int | str]:
         """All values by name: plain numbers, ready for a YAML or a checkpoint."""
         return dataclasses.asdict(self)
 

@@ -52,6 +52,11 @@ def select_detections(
     return suppress(rows, groups, iou, max_det)
 
 
+def default_method(model) -> str:
+    """The word of `METHODS` for a model: "none" where it says `needs_nms = False`, else "standard"."""
+    return "standard" if getattr(model, "needs_nms", True) else "none"
+
+
 @METHODS.register("standard")
 def standard(rows: np.ndarray, groups: np.ndarray, iou: float, max_det: int) -> np.ndarray:
     """Greedy suppression: a row is kept unless a kept, better row of its group overlaps it by more than `iou`.
@@ -74,6 +79,12 @@ def standard(rows: np.ndarray, groups: np.ndarray, iou: float, max_det: int) -> 
         if len(kept) >= max_det:
             break
     return rows[kept[:max_det]]
+
+
+@METHODS.register("none")
+def unsuppressed(rows: np.ndarray, groups: np.ndarray, iou: float, max_det: int) -> np.ndarray:
+    """The best `max_det` rows as they are, for models that give each object one box."""
+    return rows[:max_det]
 
 
 @METHODS.register("blend")

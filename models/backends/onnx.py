@@ -2,14 +2,12 @@
 w, h in pixels, objectness, class probabilities. Running a file needs onnxruntime and NumPy, no torch."""
 
 import ast
-import io
 import json
-import warnings
 from pathlib import Path
 
 import numpy as np
 
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.images import write_atomically
 
 from ..predictor import Predictor
@@ -24,11 +22,12 @@ _NUMPY_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 def export(model, path: str | Path, options: ExportOptions) -> Path:
     """Write `model` (a `DetectionModel`, which stays as it is) as one ONNX file with its weights inside.
 
-    torch's tracing exporter is asked for by name: it gives the same numbers as the newer one, writes opset 17 itself,
-    never puts weights into a second file, names the axes, and works alike from torch 2.6 on. Returns the path. Raises
-    `UserError` when the size does not fit the strides, torch cannot export a block, or the file cannot be written.
+    Returns the path. Raises `UserError` when the size does not fit the strides, torch cannot export a block, or the
+    file cannot be written.
     """
     import torch
+
+    from .tracing import trace_to_onnx
 
     path, stride = Path(path), model.size_multiple
     if options.opset not in OPSETS:
@@ -36,18 +35,15 @@ def export(model, path: str | Path, options: ExportOptions) -> Path:
     if options.batch < 1 or any(side < stride or side % stride for side in options.size):
         raise UserError(f"size {options.size}, batch {options.batch}: expected multiples of {stride} (the coarsest stride), batch 1 or more")
     axes = {"images": {0: "batch", 2: "height", 3: "width"}, "output0": {0: "batch", 1: "rows"}}
-    written = io.BytesIO()
     try:
-        with warnings.catch_warnings():  # that this exporter is the older one; that shapes are traced
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                rows_module(model), (torch.zeros(options.batch, model.channels, *options.size),), written,
-                opset_version=options.opset, dynamo=False, input_names=["images"], output_names=["output0"],
-                dynamic_axes=axes if options.dynamic else None,
-            )  # fmt: skip
-        data = _finish(written.getvalue(), model, options, stride)
+        written = trace_to_onnx(
+            rows_module(model), (torch.zeros(options.batch, model.channels, *options.size),),
+            opset_version=options.opset, input_names=["images"], output_names=["output0"],
+            dynamic_axes=axes if options.dynamic else None,
+        )  # fmt: skip
+        data = _finish(written, model, options, stride)
     except Exception as error:  # torch's exporter raises many kinds for a block that it cannot trace
-        raise UserError(f"{path}: the model cannot be exported: {_first_line(error)}") from error
+        raise UserError(f"{path}: the model cannot be exported: {first_line(error)}") from error
     write_atomically(path, data)
     return path
 
@@ -84,6 +80,7 @@ def _finish(data: bytes, model, options: ExportOptions, stride: int) -> bytes:
         "stride": stride,
         "size": list(options.size),
         "dynamic": options.dynamic,
+        "needs_nms": model.needs_nms,
         "version": VERSION,
         "made_by": "graftdet",
     }
@@ -113,7 +110,7 @@ def load(path: str | Path, device: str = "cpu") -> "OnnxModel":
     except UserError:
         raise
     except Exception as error:  # onnxruntime's exceptions have no common base
-        raise UserError(f"{path}: is no ONNX file that can be run ({_first_line(error)})") from None
+        raise UserError(f"{path}: is no ONNX file that can be run ({first_line(error)})") from None
     return OnnxModel(session, path)
 
 
@@ -144,6 +141,7 @@ class OnnxModel(Predictor):
         self.fixed_batch = batch
         self.fixed_size = (height, width) if height and width else None
         size = _literal(metadata.get("size") or metadata.get("imgsz"))
+        self.needs_nms = _literal(metadata.get("needs_nms")) is not False
         self.train_size = max(self.fixed_size or _pair(size) or (640,))
         columns = self._columns()
         names = _names(metadata.get("names"), columns - 5)
@@ -185,7 +183,7 @@ class OnnxModel(Predictor):
             return self.session.run([self._output.name], {self._input.name: images})[0]
         except Exception as error:  # onnxruntime's exceptions have no common base
             shape = "x".join(map(str, images.shape))
-            raise UserError(f"{self.path}: onnxruntime fails on pictures of {shape} ({_first_line(error)})") from None
+            raise UserError(f"{self.path}: onnxruntime fails on pictures of {shape} ({first_line(error)})") from None
 
     def _columns(self) -> int:
         """5 + nc, from the declared output, else from one trial run."""
@@ -228,10 +226,6 @@ def _stride(text: str | None) -> int:
 def _pair(value) -> tuple[int, int] | None:
     fits = isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(v, int) and v > 0 for v in value)
     return tuple(value) if fits else None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 BACKENDS.register("onnx")(Backend(suffix=".onnx", export=export, load=load))

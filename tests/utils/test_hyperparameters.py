@@ -63,7 +63,7 @@ def test_numbers_that_yaml_reads_as_text_and_overrides(tmp_path):
     file = tmp_path / "hyp.yaml"
     file.write_text("lr0: 1e-3\nclose_mosaic: 5.0\n")
     h = load_hyperparameters(file, ["lr0=2e-3", "mosaic = 0.5"])
-    assert (h.lr0, h.mosaic, h.close_mosaic) == (0.002, 0.5, 5) and isinstance(h.close_mosaic, int)
+    assert (h.lr0, h.mosaic, h.close_mosaic) == (0.002, 0.5, 5) and h.closing_epochs(100) == 5
     assert load_hyperparameters(h.as_dict()) == h
 
 

@@ -66,12 +66,12 @@ def test_schedule_is_the_published_one():
     assert optimizer.param_groups[0]["momentum"] == pytest.approx(0.8)
 
     assert schedule.apply(optimizer, 50) == 2  # 2.5 rounds to even, as the original's rounding does
-    target = 0.01 * (1 - (50 // 13) / 100 * 0.99)
+    target = 0.01 * (1 - 50 / 1300 * 0.99)
     assert rates()["weights"] == pytest.approx(target / 2) and rates()["biases"] == pytest.approx((0.1 + target) / 2)
     assert optimizer.param_groups[1]["momentum"] == pytest.approx((0.8 + 0.937) / 2)
 
     assert schedule.apply(optimizer, 100) == 4
-    assert list(rates().values()) == pytest.approx([0.01 * (1 - 7 / 100 * 0.99)] * 3)
+    assert list(rates().values()) == pytest.approx([0.01 * (1 - 100 / 1300 * 0.99)] * 3)
     assert schedule.apply(optimizer, 13 * 99) == 4
     assert rates()["weights"] == pytest.approx(0.01 * (1 - 0.99 * 0.99))
     assert optimizer.param_groups[0]["momentum"] == pytest.approx(0.937)
@@ -79,12 +79,12 @@ def test_schedule_is_the_published_one():
 
 def test_cosine_and_no_warmup():
     optimizer = make_optimizer(Odd(), "SGD", Hyperparameters(), 64)
-    schedule = Schedule(Hyperparameters(warmup_epochs=0), epochs=10, batches=5, batch_size=64, cosine=True)
+    schedule = Schedule(Hyperparameters(warmup_epochs=0, schedule="cosine"), epochs=10, batches=5, batch_size=64)
     schedule.apply(optimizer, 0)
     assert optimizer.param_groups[0]["lr"] == 0.01
     schedule.apply(optimizer, 25)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01 * (1 + 0.01) / 2)
-    assert schedule.factor(3) == pytest.approx((1 + math.cos(0.3 * math.pi)) / 2 * 0.99 + 0.01)
+    assert schedule.factor(15) == pytest.approx((1 + math.cos(0.3 * math.pi)) / 2 * 0.99 + 0.01)
 
 
 @pytest.mark.parametrize(("batch", "count"), [(1, 64), (16, 4), (20, 3), (24, 3), (64, 1), (200, 1)])
