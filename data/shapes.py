@@ -240,10 +240,6 @@ def draw_video(path: str | Path, frames: int = 60, seed: int = SEED) -> Path:
     radii, turns = rng.uniform(28, 44, 3), rng.uniform(-0.06, 0.06, 3)
     starts, speeds = rng.uniform(0, 1, (3, 2)), rng.uniform(0.008, 0.02, (3, 2))
     colours = [_class_colour(label, rng) for label in range(len(NAMES))]
-    try:
-        Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
     with VideoWriter(path) as writer:
         for frame in range(frames):
             image = still.copy()

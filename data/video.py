@@ -1,5 +1,6 @@
 """Videos in, videos out, and streams that run live. OpenCV only, no torch."""
 
+import errno
 import math
 import os
 import struct
@@ -12,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.errors import UserError
+from utils.errors import UserError, writing
 from utils.images import quiet_opencv
 
 DEFAULT_FPS = 25.0
@@ -149,13 +150,27 @@ class VideoWriter:
         self.count += 1
 
     def close(self) -> None:
-        """Finish the file. Nothing was written when no frame came."""
+        """Finish the file. Nothing was written when no frame came. Raises `UserError` when it cannot be read back."""
         if self._writer is None:
             return
         self._writer.release()
         self._writer = None
-        if self._plain_avi:
-            _set_avi_rate(self.path, self.fps)
+        with writing(self.path):
+            if self._plain_avi:
+                _set_avi_rate(self.path, self.fps)
+            if not self._is_whole():
+                raise OSError(errno.ENOSPC, "it cannot be read back; is the disk full?")
+
+    def _is_whole(self) -> bool:
+        """Whether the file has what is written into it last: OpenCV's writers say nothing when the disk is full."""
+        if self._plain_avi:  # RIFF, and how many bytes follow, 0 until the end
+            with open(self.path, "rb") as file:
+                length = int.from_bytes(file.read(8)[4:], "little")
+            return 0 < length <= self.path.stat().st_size - 8
+        capture = open_capture(str(self.path))  # MP4 cannot be opened without the table at its end
+        opened = capture.isOpened()
+        capture.release()
+        return opened
 
     def __enter__(self):
         return self
@@ -170,10 +185,8 @@ class VideoWriter:
         plans = [(avi, cv2.CAP_OPENCV_MJPEG, "MJPG"), (avi, cv2.CAP_ANY, "MJPG")]
         if width % 2 == 0 and height % 2 == 0:
             plans.insert(0, (self.path, cv2.CAP_ANY, "mp4v"))
-        try:
+        with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
         for path, backend, codec in plans:
             writer = cv2.VideoWriter(str(path), backend, cv2.VideoWriter_fourcc(*codec), self.fps, (width, height))
             if writer.isOpened():

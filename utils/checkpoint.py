@@ -6,6 +6,7 @@ A checkpoint is a dict: `format`, `version`, `yaml` (the model's YAML as text), 
 
 import argparse
 import dataclasses
+import errno
 import os
 import types
 import warnings
@@ -14,7 +15,7 @@ from pathlib import Path, PurePath
 import numpy as np
 import torch
 
-from .errors import UserError
+from .errors import UserError, writing
 
 FORMAT = "graftdet"
 VERSION = 1
@@ -25,21 +26,25 @@ class ForeignCheckpoint(UserError):
 
 
 def save_checkpoint(path: str | Path, content: dict) -> Path:
-    """Write `content` to `path` and return it. A reader finds the old file or the new one, never half of one."""
+    """Write `content` to `path` and return it. A reader finds the old file or the new one, never half of one.
+
+    Raises `UserError` when it cannot be written.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     plain = to_plain({"format": FORMAT, "version": VERSION, **content})
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            torch.save(plain, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
-    finally:
-        part.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(part, "wb") as file:
+                torch.save(plain, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except RuntimeError:  # what torch's writer of archives makes of a file that takes no more
+            raise OSError(errno.ENOSPC, "the file ends too early; is the disk full?") from None
+        finally:
+            part.unlink(missing_ok=True)
     return path
 
 

@@ -1,11 +1,16 @@
 """How every script starts and ends: one line for a mistake, exit status 2."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable
 
 from .errors import UserError, did_you_mean
+
+
+# What a disk may refuse anywhere, a report that goes into a full one included.
+_OF_THE_DISK = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES") if hasattr(errno, name)}
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -65,3 +70,10 @@ def run(main: Callable[[], object]) -> None:
     except BrokenPipeError:  # the reader of a pipe (`| head`) went away: nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        if error.filename is None:  # standard output itself, which would fail once more at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(2)

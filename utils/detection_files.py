@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import UserError
+from .errors import writing
 from .images import write_image
 
 WRITABLE = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
@@ -75,22 +75,17 @@ def write_json(path: Path, records: list[dict]) -> None:
 
 def write_csv(path: Path, records: list[dict]) -> None:
     """Write one line a detection with the columns `COLUMNS`, boxes in pixels."""
-    try:
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            for record in records:
-                for found in record["detections"]:
-                    box = [f"{value:.2f}" for value in found["box"]]
-                    frame = "" if record["frame"] is None else record["frame"]
-                    writer.writerow([record["source"], frame, found["name"], found["label"], f"{found['score']:.4f}", *box])
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+    with writing(path), open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for record in records:
+            for found in record["detections"]:
+                box = [f"{value:.2f}" for value in found["box"]]
+                frame = "" if record["frame"] is None else record["frame"]
+                writer.writerow([record["source"], frame, found["name"], found["label"], f"{found['score']:.4f}", *box])
 
 
 def _write_text(path: Path, text: str) -> None:
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None

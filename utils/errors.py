@@ -1,7 +1,10 @@
 """What the user got wrong, told in one line."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 
 class UserError(ValueError):
@@ -23,3 +26,27 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
     by_lower = {str(choice).lower(): str(choice) for choice in choices}
     near = difflib.get_close_matches(str(word).lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[near[0]] if near else None
+
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Whatever the system refuses inside (no room, no permission, a file where a folder belongs) is a `UserError` that
+    names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+_REQUESTS = re.compile(r"\.*\s*Please feel free to request support.*| *\[Caused by the value .*")
+_ONNXRUNTIME = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Non-zero status code returned while running )?")
+_SOURCE = re.compile(r" Status Message: (/\S+:\d+ .*?\) )?")
+
+
+def first_line(error: BaseException, limit: int = 240) -> str:
+    """What an error of Python's, torch's or onnxruntime's says, in one line of at most `limit` characters: its first
+    line, the last one of a traced program's; its kind where it says nothing."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    line = lines[-1 if "TorchScript interpreter" in lines[0] else 0]
+    line = _REQUESTS.sub("", _SOURCE.sub(" ", _ONNXRUNTIME.sub("", line))).strip()
+    return line if len(line) <= limit else line[: limit - 4] + " ..."

@@ -194,7 +194,6 @@ def _joined(pictures, axis: int) -> np.ndarray:
 def write(path, image: np.ndarray) -> Path:
     """Write `image` to `path`, whose folder is made when it is missing; returns the path."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_image(path, image)
     return path
 

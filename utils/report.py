@@ -14,7 +14,7 @@ import yaml
 from tqdm import tqdm
 
 from .config import ROOT
-from .errors import UserError
+from .errors import writing
 
 _PACKAGES = ("torch", "numpy", "opencv-python", "faster-coco-eval", "onnx", "onnxruntime")
 
@@ -72,13 +72,14 @@ class ResultsTable:
             writer = csv.DictWriter(text, self.columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        self.path.write_text(text.getvalue(), encoding="utf-8")
+        with writing(self.path):
+            self.path.write_text(text.getvalue(), encoding="utf-8")
 
     def add(self, row: dict) -> None:
         """Append one row; None becomes an empty cell, other floats get six significant digits."""
         first = self.columns is None
         self.columns = self.columns or list(row)
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
+        with writing(self.path), open(self.path, "a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, lineterminator="\n")
             if first:
                 writer.writeheader()
@@ -104,10 +105,8 @@ def epoch_line(epoch: int, epochs: int, row: dict, seconds_left: float) -> str:
 def save_config(path: str | Path, content: dict) -> None:
     """Write plain `content` (see `utils.checkpoint.to_plain`) as YAML, in its own order."""
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-    try:
+    with writing(path):
         Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def versions() -> dict[str, str]:

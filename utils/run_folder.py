@@ -1,6 +1,7 @@
 """Where a run writes: `runs/train/exp`, `exp2`, `exp3` ... No torch."""
 
 import itertools
+import os
 from pathlib import Path
 
 from .errors import UserError
@@ -20,8 +21,9 @@ def new_run_folder(project: str | Path, name: str = "exp", exist_ok: bool = Fals
             folder.mkdir(parents=True, exist_ok=exist_ok)
             return folder
         except FileExistsError:
-            if exist_ok:
-                raise UserError(f"{folder}: is a file, expected a folder to write into") from None
+            if exist_ok or not os.path.lexists(folder):  # it is a file, or one above it is
+                what = folder if os.path.lexists(folder) else project
+                raise UserError(f"{what}: is a file, expected a folder to write into") from None
         except OSError as error:
             raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another --project") from None
     raise AssertionError("the numbers never end")

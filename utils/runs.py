@@ -9,7 +9,7 @@ import numpy as np
 
 from . import plots
 from .checkpoint import load_checkpoint, save_checkpoint, to_plain
-from .errors import UserError
+from .errors import UserError, writing
 from .evaluate import Evaluation, print_table
 from .report import ResultsTable, epoch_line, results_row, save_config, versions
 from .trainer import EpochResult, RunState, fitness
@@ -82,11 +82,13 @@ class Run:
         self.names = self.about["names"]
         self.start, self.first = time.monotonic() - state.elapsed, state.epoch
         self.best, self.last = self.folder / "weights" / "best.pt", self.folder / "weights" / "last.pt"
-        self.best.parent.mkdir(parents=True, exist_ok=True)
+        with writing(self.best.parent):
+            self.best.parent.mkdir(parents=True, exist_ok=True)
         self.table = ResultsTable(self.folder / "results.csv", keep_until=state.epoch)
         if not state.epoch:
             for old in (self.best, self.last):  # of an earlier run in the same folder
-                old.unlink(missing_ok=True)
+                with writing(old):
+                    old.unlink(missing_ok=True)
             save_config(self.folder / "config.yaml", {key: value for key, value in self.about.items() if key != "yaml"})
         print(f"run: {self.folder}, epochs {state.epoch + 1} to {epochs}")
 

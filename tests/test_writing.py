@@ -1,0 +1,133 @@
+"""Whatever a script cannot write, it says in one line: files in the way, folders that take nothing, full disks."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import detect
+import train
+import val
+from data.shapes import draw_shapes
+from data.video import VideoWriter
+from utils import cli
+from utils.checkpoint import save_checkpoint
+from utils.errors import UserError, writing
+from utils.report import ResultsTable
+from utils.run_folder import new_run_folder
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, tiny_yaml):
+    """A small data set, the tiny model's YAML, and a file where folders are wanted."""
+    folder = tmp_path_factory.mktemp("place")
+    draw_shapes(folder / "pictures", seed=3, count=8)
+    splits = "".join(f"{s}: {{images: images/{s}, annotations: annotations/instances_{s}.json}}\n" for s in ("train", "val"))
+    (folder / "data.yaml").write_text(f"path: '{(folder / 'pictures').as_posix()}'\nformat: coco\n{splits}")
+    (folder / "tiny.yaml").write_text(tiny_yaml)
+    (folder / "file").write_text("in the way")
+    return folder
+
+
+def error_line(main, capfd):
+    """Call `main` as a script does; it must end with status 2. Returns its one line."""
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        cli.run(main)
+    said = capfd.readouterr().err
+    assert ended.value.code == 2 and said.count("\n") == 1, said
+    return said
+
+
+def training(place, *more):
+    words = ["--cfg", place / "tiny.yaml", "--data", place / "data.yaml", "--img", 64, "--batch-size", 8, "--device", "cpu"]
+    return [str(word) for word in (*words, "--epochs", 1, "--workers", 0, *more)]
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "file/further/below"])
+@pytest.mark.parametrize("flags", [[], ["--exist-ok"]], ids=["", "exist-ok"])
+def test_a_file_in_the_way_of_the_project(name, flags, place, tiny_weights, capfd, monkeypatch):
+    project = ["--project", str(place / name), *flags]
+    monkeypatch.setattr("sys.argv", ["train.py", *training(place, *project)])
+    source = ["--source", str(place / "pictures" / "images" / "val")]
+    common = ["--weights", str(tiny_weights), "--device", "cpu", *project]
+    for main in (
+        train.main,
+        lambda: val.main(["--data", str(place / "data.yaml"), "--workers", "0", *common]),
+        lambda: detect.main([*source, *common]),
+    ):
+        assert str(place / "file") in error_line(main, capfd)
+
+
+def test_a_file_in_the_way_is_told_where_the_system_calls_it_existing(tmp_path, monkeypatch):
+    """As Windows does for PROJECT/NAME when PROJECT is a file; a name that is taken would be looked for for ever."""
+    (tmp_path / "runs").write_text("")
+
+    def refuse(self, *args, **kwargs):
+        raise FileExistsError(errno.EEXIST, "File exists")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UserError, match="runs: is a file"):
+        new_run_folder(tmp_path / "runs")
+
+
+@pytest.mark.parametrize("name", ["weights", "results.csv", "config.yaml", "labels.png", "weights/last.pt"])
+def test_things_in_the_way_inside_a_run(name, place, tmp_path, capfd, monkeypatch):
+    taken = tmp_path / "exp" / name
+    taken.parent.mkdir(parents=True)
+    taken.write_text("") if name == "weights" else (taken / "folder").mkdir(parents=True)
+    monkeypatch.setattr("sys.argv", ["train.py", *training(place, "--project", str(tmp_path), "--exist-ok")])
+    assert f"{taken}: " in error_line(train.main, capfd)
+
+
+def test_checkpoints_and_tables_name_what_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file.last.pt: cannot be written"):
+        save_checkpoint(tmp_path / "file" / "last.pt", {})
+    table = ResultsTable(tmp_path / "results.csv")
+    (tmp_path / "results.csv").unlink()
+    (tmp_path / "results.csv").mkdir()
+    with pytest.raises(UserError, match="results.csv: cannot be written"):
+        table.add({"epoch": 1})
+    with pytest.raises(UserError, match=r"place: cannot be written \(No space"), writing("place"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def full_after(kilobytes):
+    """Limits the files that this process may write: what a full disk does to them."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024 * kilobytes, before[1]))
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk(tmp_path):
+    frames = [np.random.default_rng(n).integers(0, 256, (64, 64, 3), np.uint8) for n in range(40)]
+    release = full_after(16)
+    try:
+        with pytest.raises(UserError, match="last.pt: cannot be written"):  # torch's own error is no OSError
+            save_checkpoint(tmp_path / "last.pt", {"model": {"weight": torch.zeros(50_000)}})
+        with pytest.raises(UserError, match="video.mp4: cannot be written"), VideoWriter(tmp_path / "video") as video:
+            for frame in frames:  # OpenCV says nothing
+                video.write(frame)
+        with pytest.raises(UserError, match="video.avi: cannot be written"), VideoWriter(tmp_path / "video") as video:
+            for frame in frames:
+                video.write(frame[:63])
+    finally:
+        release()
+    assert "last.pt" not in os.listdir(tmp_path)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_a_report_into_a_full_disk():
+    with open("/dev/full", "w") as full:
+        code = "from utils import cli; cli.run(lambda: print('x' * 100_000))"
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+        assert done.returncode == 2 and done.stderr == "error: output: No space left on device\n"
