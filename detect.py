@@ -17,7 +17,7 @@ from models.predictor import class_indices
 from utils import cli
 from utils.detection_files import OutputNames, picture_path, write_crops, write_csv, write_json, write_labels
 from utils.images import write_image
-from utils.options import add_folder_flags, add_model_flags, add_selection_flags, picture_size
+from utils.options import add_model_flags, add_run_flags, add_selection_flags, picture_size
 from utils.run_folder import new_run_folder
 
 
@@ -168,7 +168,7 @@ def make_parser():
     add("--view", "--view-img", action="store_true", help="show a window; q or Escape ends")
     add("--batch-size", type=cli.at_least(1), default=1, help="pictures at once")
     add_selection_flags(parser, conf=0.25, iou=0.45)
-    add_folder_flags(parser, "runs/detect")
+    add_run_flags(parser, "runs/detect")
     return parser
 
 

@@ -26,7 +26,7 @@ from utils.errors import UserError
 from utils.evaluate import evaluate
 from utils.hyperparameters import load_hyperparameters
 from utils.optim import OPTIMIZERS, Schedule, Stepper, make_optimizer
-from utils.options import add_device_flag, add_folder_flags, add_plugins_flag, fraction
+from utils.options import add_run_flags, fraction
 from utils.report import Progress
 from utils.run_folder import new_run_folder
 from utils.runs import Run, absolute, resolve_options
@@ -190,9 +190,7 @@ def make_parser():
     flag("--save-period", type=cli.at_least(0), default=0, help="keep the weights of every so many epochs; 0: best and last")
     flag("--noval", action="store_true", help="measure after the last epoch only")
     flag("--amp", choices=("auto", "on", "off"), default="auto", help="mixed precision; auto: where it is faster")
-    add_device_flag(parser)
-    add_folder_flags(parser, "runs/train")
-    add_plugins_flag(parser)
+    add_run_flags(parser, "runs/train")
     return parser
 
 

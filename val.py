@@ -16,7 +16,7 @@ from utils.device import default_workers
 from utils.errors import UserError
 from utils.evaluate import evaluate, print_table
 from utils.images import write_atomically
-from utils.options import add_folder_flags, add_model_flags, add_selection_flags, picture_size
+from utils.options import add_model_flags, add_run_flags, add_selection_flags, picture_size
 from utils.run_folder import new_run_folder
 
 
@@ -104,7 +104,7 @@ def make_parser():
     add("--single-cls", action="store_true", help="take all classes of the data as one")
     add("--workers", type=cli.at_least(0), default=default_workers(), help="processes that load pictures")
     add_selection_flags(parser, conf=0.001, iou=0.6)
-    add_folder_flags(parser, "runs/val")
+    add_run_flags(parser, "runs/val")
     return parser
 
 

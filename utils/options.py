@@ -29,22 +29,26 @@ def fraction(text: str) -> float:
     return value
 
 
-def add_model_flags(parser: argparse.ArgumentParser) -> None:
-    """What to run, and on what: --weights, --half, --device, --plugins."""
-    weights = "a .pt or exported file; several are an ensemble (default: best.pt of the newest training run)"
-    parser.add_argument("--weights", nargs="+", help=weights)
-    parser.add_argument("--half", action="store_true", help="float16, for .pt files on CUDA")
-    add_device_flag(parser)
+def add_run_flags(parser: argparse.ArgumentParser, project: str) -> None:
+    """What every run takes: --device, where it writes (`utils.run_folder`), and --plugins."""
+    add = parser.add_argument
+    add("--device", default="", help="cpu, mps, cuda or a CUDA device's number (default: the best there is)")
+    add("--project", type=Path, default=Path(project), help="folder of runs; made where it is missing")
+    add("--name", default="exp", help="folder of this run below --project; one that exists gets a number")
+    add("--exist-ok", action="store_true", help="write into a folder that exists")
     add_plugins_flag(parser)
-
-
-def add_device_flag(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="", help="cpu, mps, cuda or a CUDA device's number (default: the best there is)")
 
 
 def add_plugins_flag(parser: argparse.ArgumentParser) -> None:
     about = "Python files that bring blocks of your own"
     parser.add_argument("--plugins", nargs="+", action="extend", default=[], metavar="FILE", help=about)
+
+
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """What detects, for scripts that do not train: --weights, --half."""
+    weights = "a .pt or exported file; several are an ensemble (default: best.pt of the newest training run)"
+    parser.add_argument("--weights", nargs="+", help=weights)
+    parser.add_argument("--half", action="store_true", help="float16, for .pt files on CUDA")
 
 
 def add_selection_flags(parser: argparse.ArgumentParser, conf: float, iou: float) -> None:
@@ -55,11 +59,3 @@ def add_selection_flags(parser: argparse.ArgumentParser, conf: float, iou: float
     add("--max-det", type=cli.at_least(1), default=300, help="most detections a picture")
     add("--nms", choices=tuple(METHODS), default="standard", help="blend: boxes that overlap become their mean by score")
     add("--augment", action="store_true", help="test-time augmentation")
-
-
-def add_folder_flags(parser: argparse.ArgumentParser, project: str) -> None:
-    """Where a run writes (`utils.run_folder`): --project, --name, --exist-ok."""
-    add = parser.add_argument
-    add("--project", type=Path, default=Path(project), help="folder of runs; made where it is missing")
-    add("--name", default="exp", help="folder of this run below --project; one that exists gets a number")
-    add("--exist-ok", action="store_true", help="write into a folder that exists")
