@@ -5,41 +5,16 @@ wrote them; the one exception is a comment behind a row that starts with the row
 """
 
 import re
-import sys
-from dataclasses import dataclass
-from pathlib import Path
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
-from utils.config import find_config, read_text
 from utils.errors import UserError, did_you_mean
 
-from .graph import build_model
+from .places import SECTIONS, Part, Place, find_rows
+from .putting import Edit, apply_edits, find_counts, new_count, put_row
+from .rows import find_block
 from .spec import ModelSpec, Row
-
-SECTIONS = ("backbone", "head")
-
-
-@dataclass
-class Place:
-    """A row in the text: from character `start` to `end`, and its node."""
-
-    node: SequenceNode
-    section: SequenceNode
-
-    @property
-    def start(self) -> int:
-        return self.node.start_mark.index
-
-    @property
-    def end(self) -> int:
-        """Behind the last character. The mark of a list in block style lies behind its comments, so its last part's."""
-        node = self.node
-        while isinstance(node, (SequenceNode, MappingNode)) and not node.flow_style and node.value:
-            node = node.value[-1] if isinstance(node, SequenceNode) else node.value[-1][1]
-        return node.end_mark.index
 
 
 def insert_row(text: str, after: int | str, row: str, where: str = "model", readers: str = "next") -> str:
@@ -51,48 +26,58 @@ def insert_row(text: str, after: int | str, row: str, where: str = "model", read
     Raises `UserError`.
     """
     spec = ModelSpec.from_text(text, where)
-    after = _index_of(spec, after)
-    _check_row(row, where)
-    places = _find_rows(text, where)
-    edits: dict[int, tuple[int, str]] = {}
-    for old in spec.rows:
-        for node, source in _sources(places[old.index].node, old):
-            new = _moved(source, old.index, after, readers, spec)
-            if new is not None and str(new) != node.value:
-                _edit(edits, node.start_mark.index, node.end_mark.index, str(new), where, old)
-    counting = _renumber_comments(text, places, after, edits)
-    for position, added in _insertion(text, places, after, row.strip(), f"  # {after + 1}" if counting else ""):
-        edits[position] = (position, added)
-    return _apply(text, edits)
+    after = find_index(spec, after)
+    name = _check_row(row, where)
+    places = find_rows(text, where)
+    sources, wanted = [], []
+    for old, place in zip(spec.rows, places, strict=True):
+        moved = [_move(s, t, old.index, after, readers) for s, t in zip(_written(old), old.sources, strict=True)]
+        sources.append(tuple(moved))
+        wanted.append([_told(t, s, p, old.index, after, name) for t, s, p in zip(moved, _written(old), place.sources, strict=True)])
+    edits = _rewrite(text, places, [[*told, place.word.meant.value] for told, place in zip(wanted, places, strict=True)], spec)
+    counts = find_counts(text, places)
+    edits += [Edit(found.start(1), found.end(1), str(index + 1)) for index, found in counts.items() if index > after]
+    edits += put_row(text, places, after, row.strip(), new_count(counts.get(max(after, 0)), after + 1))
+    text = apply_edits(text, edits)
+    _check_result(spec, text, sources, [old.word for old in spec.rows], after + 1)
+    return text
 
 
 def swap_word(text: str, old: str, new: str, where: str = "model", rows: str | None = None) -> tuple[str, list[int]]:
     """Return the YAML with the word `old` replaced by `new`, and the indices of the rows where it was.
 
-    `rows` limits it: 'backbone', 'head', or indices, ranges and names ('2,4,6-8,neck'). Raises `UserError` when no row
-    there has the word.
+    `rows` limits it: 'backbone', 'head', or indices, ranges and names ('2,4,6-8,neck'). Another word for the same block
+    counts where `old` itself occurs nowhere. Raises `UserError` when no row there has the word.
     """
     spec = ModelSpec.from_text(text, where)
     chosen = select_rows(spec, rows)
-    places = _find_rows(text, where)
-    found = [row for row in spec.rows if row.index in chosen and row.word == old]
+    places = find_rows(text, where)
+    found = {row.index for row in spec.rows if row.index in chosen and row.word == old}
+    found = found or {row.index for row in spec.rows if row.index in chosen and _is_same_block(row.word, old)}
     if not found:
         words = sorted({row.word for row in spec.rows if row.index in chosen})
         hint = did_you_mean(old, words) or f"; expected one of {', '.join(words)}"
         raise UserError(f"{where}: no row{f' of {rows}' if rows else ''} has the word '{old}'{hint}")
-    edits: dict[int, tuple[int, str]] = {}
-    for row in found:
-        node = places[row.index].node.value[2]
-        written = text[node.start_mark.index : node.end_mark.index]
-        quote = written[0] if written[:1] in ("'", '"') else ""
-        _edit(edits, node.start_mark.index, node.end_mark.index, f"{quote}{new}{quote}", where, row)
-    return _apply(text, edits), [row.index for row in found]
+    words = [new if row.index in found else row.word for row in spec.rows]
+    wanted = [[*(s.meant.value for s in place.sources), word] for place, word in zip(places, words, strict=True)]
+    text = apply_edits(text, _rewrite(text, places, wanted, spec))
+    _check_result(spec, text, [row.sources for row in spec.rows], words)
+    return text, sorted(found)
+
+
+def _is_same_block(word: str, other: str) -> bool:
+    try:
+        return find_block(word) == find_block(other)
+    except UserError:
+        return False
 
 
 def select_rows(spec: ModelSpec, rows: str | None) -> set[int]:
     """Indices that `rows` means: None (all), 'backbone', 'head', or a list of indices, ranges and names."""
     if rows is None:
         return {row.index for row in spec.rows}
+    if not rows.strip(" ,"):
+        raise UserError("--rows: is empty, expected backbone, head, or indices, ranges and names")
     chosen: set[int] = set()
     names = {row.name: row.index for row in spec.rows if row.name}
     for part in filter(None, (p.strip() for p in rows.split(","))):
@@ -109,7 +94,8 @@ def select_rows(spec: ModelSpec, rows: str | None) -> set[int]:
     return chosen
 
 
-def _index_of(spec: ModelSpec, after: int | str) -> int:
+def find_index(spec: ModelSpec, after: int | str) -> int:
+    """The row that `after`, an index or a name, means: -1, the start, to the last one before the head. Raises `UserError`."""
     names = {row.name: row.index for row in spec.rows if row.name}
     if after in names:
         return names[after]
@@ -123,141 +109,92 @@ def _index_of(spec: ModelSpec, after: int | str) -> int:
     return index
 
 
-def _check_row(row: str, where: str) -> None:
+def _check_row(row: str, where: str) -> str | None:
+    """The name of the new row, where it has one. Raises `UserError` where `row` is no YAML text of one row."""
     problem = f"{where}: the new row must be one YAML list [from, number, module, args] on one line, got {row!r}"
     try:
-        value = YAML(typ="safe", pure=True).load(row)
-    except YAMLError:
+        reader = YAML(typ="safe", pure=True)
+        value, node = reader.load(row), reader.compose(row)
+    except (YAMLError, ValueError, RecursionError):
         raise UserError(problem) from None
+    if isinstance(value, list) and len(value) > 1 and all(isinstance(part, list) and len(part) in (4, 5) for part in value):
+        raise UserError(f"{problem}; give several rows one after the other, each in quotes of its own")
     if not isinstance(value, list) or len(value) not in (4, 5) or "\n" in row.strip() or not row.strip().startswith("["):
         raise UserError(problem)
+    if node.end_mark.index != len(row.rstrip()):
+        raise UserError(f"{problem}; what is behind its last bracket does not belong to it")
+    return value[4] if len(value) == 5 else None
 
 
-def _find_rows(text: str, where: str) -> list[Place]:
-    """All rows in order; `ModelSpec` has read the same text already."""
-    root = YAML(typ="rt", pure=True).compose(text)
-    sections = {key.value: value for key, value in root.value} if isinstance(root, MappingNode) else {}
-    places = [Place(row, sections[name]) for name in SECTIONS for row in sections[name].value]
-    if any(not isinstance(place.node, SequenceNode) for place in places):
-        raise UserError(f"{where}: its rows are no plain lists")
-    return places
+def _written(row: Row) -> list[int | str]:
+    """A row's sources as its author wrote them."""
+    return row.written[0] if row.joined else [row.written[0]]
 
 
-def _sources(node: SequenceNode, row: Row) -> list[tuple[ScalarNode, int | str]]:
-    """The scalars of a row's `from`, each with its value as written."""
-    first, written = node.value[0], row.written[0]
-    if isinstance(first, SequenceNode):
-        return list(zip(first.value, written, strict=True))
-    return [(first, written)]
+def _move(written: int | str, target: int, index: int, after: int, readers: str) -> int:
+    """The row that row `index` reads once a row stands behind row `after`, where it was row `target`."""
+    if target == after and index > after and (readers == "all" or (written == -1 and index == after + 1)):
+        return after + 1
+    return target + (target > after)
 
 
-def _moved(source, index: int, after: int, readers: str, spec: ModelSpec):
-    """What `source` of row `index` must be once a row stands behind row `after`; None: as it is."""
-    if isinstance(source, str):
-        return after + 1 if readers == "all" and spec.rows[after].name == source and index > after >= 0 else None
-    target = source if source >= 0 else index + source
-    if index <= after:
-        return None
-    if target == after and (readers == "all" or (source == -1 and index == after + 1)):
-        return source if source < 0 else source + 1
-    if source >= 0:
-        return source + 1 if source > after else None
-    return source - 1 if target <= after else None
+def _told(target: int, written: int | str, part: Part, index: int, after: int, name: str | None) -> str:
+    """The new text of a source that must mean row `target`: an index, an offset or a name, as it was."""
+    if isinstance(written, str):
+        return (name or str(target)) if target == after + 1 else part.meant.value
+    new = target if written >= 0 else target - index - (index > after)
+    return part.meant.value if new == written else str(new)
 
 
-def _edit(edits, start, end, new, where, row) -> None:
-    if edits.get(start, (end, new)) != (end, new):
-        raise UserError(f"{where}, {row}: is written once and used twice (a YAML alias); write it out first")
-    edits[start] = (end, new)
+def _rewrite(text: str, places: list[Place], wanted: list[list[str]], spec: ModelSpec) -> list[Edit]:
+    """The edits after which each row has the sources and, last, the word of its line in `wanted`.
+
+    What an alias stands for is changed where it is written; an alias that then says something else than is wanted of
+    it is written out.
+    """
+    edits, final = [], {}
+    slots = [[*place.sources, place.word] for place in places]
+    for place, parts, line in zip(places, slots, wanted, strict=True):
+        for part, new in zip(parts, line, strict=True):
+            if place.part.alias or part.alias or (place.origin.alias and part is not place.word):
+                continue
+            final[id(part)] = new
+            if new != part.value:
+                edits.append(Edit(part.inner, part.end, _quoted(text, part, new)))
+    for place, row, parts, line in zip(places, spec.rows, slots, wanted, strict=True):
+        wrong = [final.get(id(part.meant), part.meant.value) != new for part, new in zip(parts, line, strict=True)]
+        if place.part.alias and any(wrong):
+            edits.append(Edit(place.part.start, place.part.end, _write_out(text, place, line, f"{spec.where}, {row}")))
+        elif place.origin.alias and any(wrong[:-1]):
+            joined = ", ".join(line[:-1])
+            edits.append(Edit(place.origin.start, place.origin.end, f"[{joined}]" if place.origin.meant.parts else joined))
+        elif not place.part.alias:
+            edits += [Edit(part.start, part.end, new) for part, new, bad in zip(parts, line, wrong, strict=True) if bad]
+        if wrong[-1] and place.origin.alias and not place.part.alias and any(wrong[:-1]):
+            edits.append(Edit(place.word.start, place.word.end, line[-1]))
+    return edits
 
 
-def _renumber_comments(text: str, places: list[Place], after: int, edits) -> bool:
-    """`# 17 (P3)` behind row 17 becomes `# 18 (P3)`, in a file whose comments count the rows; whether row `after` is so
-    counted."""
-    starts = re.compile(r"[ \t,\]]*#[ \t]*(?:row[ \t]+|layer[ \t]+)?(\d+)(?![\d.x])")
-    found = {index: starts.match(text, place.end) for index, place in enumerate(places)}
-    numbered = {index: match for index, match in found.items() if match}
-    counting = [index for index, match in numbered.items() if int(match[1]) == index]
-    if len(counting) < 2 or 2 * len(counting) < len(numbered):
-        return False
-    for index in counting:
-        if index > after:
-            edits[numbered[index].start(1)] = (numbered[index].end(1), str(index + 1))
-    return max(after, 0) in counting
+def _quoted(text: str, part: Part, new: str) -> str:
+    quote = text[part.inner] if text[part.inner] in "'\"" else ""
+    return f"{quote}{new}{quote}"
 
 
-def _insertion(text: str, places: list[Place], after: int, row: str, comment: str):
-    """Where text goes in for the new row and its comment, and what: (position, text) pairs."""
-    newline = "\r\n" if "\r\n" in text else "\n"
-    anchor = places[max(after, 0)]
-    line_start = text.rfind("\n", 0, anchor.start) + 1
-    line_end = re.compile(r"[ \t]*(#[^\r\n]*)?(?=\r?\n|$)")
-    if not anchor.section.flow_style:
-        dash = line_start + len(text[line_start : anchor.start]) - len(text[line_start : anchor.start].lstrip())
-        if dash >= anchor.start:  # the row's own dash stands on a line above
-            dash = text.rfind("-", 0, anchor.start)
-            line_start = text.rfind("\n", 0, dash) + 1
-        if after < 0:
-            return [(line_start, f"{text[line_start:dash]}- {row}{comment}{newline}")]
-        rest = line_end.match(text, anchor.end)
-        return [(rest.end() if rest else anchor.end, f"{newline}{text[line_start:dash]}- {row}{comment}")]
-    indent = newline + " " * (anchor.start - line_start)
-    if anchor.section.start_mark.line == anchor.section.end_mark.line:
-        indent, comment = " ", ""
-    if after < 0:
-        return [(anchor.start, f"{row},{comment}{indent}")]
-    comma = re.compile(r"\s*,").match(text, anchor.end)
-    if comma is None:  # the last of its section
-        rest = line_end.match(text, anchor.end)
-        return [(anchor.end, ","), (rest.end(), indent + row + comment)] if rest else [(anchor.end, f",{indent}{row}")]
-    rest = line_end.match(text, comma.end())
-    return [(rest.end(), f"{indent}{row},{comment}")] if rest else [(comma.end(), f"{indent}{row},")]
+def _write_out(text: str, place: Place, line: list[str], at: str) -> str:
+    """The row that an alias stands for, with sources and word of its own."""
+    row, origin, word = place.part.meant, place.origin, place.word
+    sources = f"[{', '.join(line[:-1])}]" if origin.meant.parts else line[0]
+    rest = text[origin.end : word.start], text[word.end : row.end]
+    if not row.flow or "&" in "".join(rest):
+        raise UserError(f"{at}: is written once and used twice (a YAML alias); write it out first")
+    return f"[{sources}{rest[0]}{line[-1]}{rest[1]}"
 
 
-def _apply(text: str, edits: dict[int, tuple[int, str]]) -> str:
-    for start in sorted(edits, reverse=True):
-        end, new = edits[start]
-        text = text[:start] + new + text[end:]
-    return text
-
-
-def add_file_arguments(parser) -> None:
-    """The arguments that all commands have which rewrite a file."""
-    parser.add_argument("cfg", metavar="FILE.yaml", help="model YAML, a path or a bare name")
-    target = parser.add_mutually_exclusive_group()
-    target.add_argument("-o", "--output", metavar="FILE", help="write here instead of to standard output")
-    target.add_argument("--in-place", action="store_true", help="rewrite FILE.yaml itself")
-
-
-def read_model_text(cfg: str) -> tuple[Path, str]:
-    """The path of a model YAML and its text, line ends as they are."""
-    path = find_config(cfg, "models")
-    read_text(path)  # tells what is no text
-    return path, path.read_bytes().decode("utf-8")
-
-
-def write_model_text(args, path: Path, old: str, new: str, what: str) -> ModelSpec:
-    """Build the rewritten model, and write its text where `args` say. Raises `UserError`, and writes nothing, when it
-    cannot be built although the old one can."""
-    mark = "\ufeff" if old.startswith("\ufeff") else ""
-    spec = ModelSpec.from_text(new, path.name)
-    try:
-        build_model(spec.with_classes(spec.nc or 80))
-    except UserError as error:
-        try:
-            build_model(ModelSpec.from_text(old.removeprefix(mark), path.name).with_classes(spec.nc or 80))
-        except UserError as before:
-            raise UserError(f"before any change: {before}") from None
-        raise UserError(f"{what}: {error}") from None
-    if not args.output and not args.in_place:
-        sys.stdout.write(new)
-        return spec
-    target = path if args.in_place else Path(args.output)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(target.name + ".part")
-        part.write_bytes((mark + new).encode("utf-8"))
-        part.replace(target)
-    except OSError as error:
-        raise UserError(f"{target}: cannot be written ({error.strerror})") from None
-    return spec
+def _check_result(old: ModelSpec, text: str, sources: list, words: list[str], new: int | None = None) -> None:
+    """Raise `UserError` where the rows, but the `new` one, are not what they should be: then aliases share more than
+    is seen here."""
+    rows = [row for row in ModelSpec.from_text(text, old.where).rows if row.index != new]
+    for before, row, told, word in zip(old.rows, rows, sources, words, strict=True):
+        same = (row.args, row.kwargs, row.number, row.name) == (before.args, before.kwargs, before.number, before.name)
+        if row.sources != told or row.word != word or not same:
+            raise UserError(f"{old.where}, {before}: shares a part with another place in the file (a YAML alias); write it out first")

@@ -6,13 +6,17 @@ reading row 9, unless `--readers all` is given.
 
 import sys
 
-from .edit import add_file_arguments, insert_row, read_model_text, write_model_text
+from .edit import find_index, insert_row
+from .rewritten import add_file_arguments, read_model_text, write_model_text
 from .spec import ModelSpec
 
 
 def add_arguments(parser) -> None:
     add_file_arguments(parser)
-    parser.add_argument("row", metavar="ROW", help="the new row as YAML: '[from, number, module, args]', or with a name as fifth")
+    parser.add_argument(
+        "row", nargs="+", metavar="ROW",
+        help="the new row as YAML: '[from, number, module, args]', or with a name as fifth; several go in one after the other",
+    )  # fmt: skip
     parser.add_argument("--after", required=True, metavar="ROW", help="index or name of the row before it; -1: the very start")
     parser.add_argument(
         "--readers", choices=("next", "all"), default="next",
@@ -22,9 +26,13 @@ def add_arguments(parser) -> None:
 
 def run(args) -> None:
     path, text = read_model_text(args.cfg)
-    new = insert_row(text.removeprefix("\ufeff"), args.after, args.row, path.name, args.readers)
-    spec = write_model_text(args, path, text, new, f"with the row after {args.after}")
-    tell_unread(spec, ModelSpec.from_text(text.removeprefix("\ufeff"), path.name))
+    old = ModelSpec.from_text(text, path.name)
+    after, new = find_index(old, args.after), text
+    for number, row in enumerate(args.row):
+        new = insert_row(new, after + number, row, path.name, args.readers)
+    which = "row" if len(args.row) == 1 else "rows"
+    spec = write_model_text(args, path, text, new, f"with the new {which} after row {args.after}" if after >= 0 else f"with the new {which} at the start")
+    tell_unread(spec, old)
 
 
 def tell_unread(spec: ModelSpec, old: ModelSpec) -> None:

@@ -4,7 +4,8 @@ import sys
 
 from utils.errors import UserError
 
-from .edit import add_file_arguments, read_model_text, swap_word, write_model_text
+from .edit import swap_word
+from .rewritten import add_file_arguments, read_model_text, write_model_text
 from .rows import find_block
 
 
@@ -21,6 +22,6 @@ def run(args) -> None:
     except UserError as error:
         raise UserError(f"{args.new}: {error}") from None
     path, text = read_model_text(args.cfg)
-    new, rows = swap_word(text.removeprefix("\ufeff"), args.old, args.new, path.name, args.rows)
+    new, rows = swap_word(text, args.old, args.new, path.name, args.rows)
     write_model_text(args, path, text, new, f"with {args.new} for {args.old}")
     print(f"{path.name}: {args.new} for {args.old} in {len(rows)} rows: {', '.join(map(str, rows))}", file=sys.stderr)
