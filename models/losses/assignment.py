@@ -1,4 +1,8 @@
-"""What an assigner of points to true boxes gives, and what such assigners share."""
+"""What an assigner of points to true boxes gives, and what such assigners share.
+
+They look at pairs of a box and a point that may learn it, all pictures' in one list: few of all points are candidates
+of a box, and no picture waits for one that has more boxes.
+"""
 
 from dataclasses import dataclass
 
@@ -8,52 +12,68 @@ from utils.registry import Registry
 
 ASSIGNERS = Registry("assigner")
 """name -> class; its objects are called as `assign(scores (B, N, nc) 0..1, boxes (B, N, 4) xyxy pixels, points (N, 2)
-pixels, strides (N,), PaddedTargets) -> Assignment`, without gradients, in float32."""
+pixels, strides (N,), TrueBoxes) -> Assignment`, in float32, without gradients."""
 
 
 @dataclass
 class Assignment:
-    """Which true box each of N points learns in each of B pictures.
+    """K positives, each a point of a picture that learns a true box; no point of a picture comes twice.
 
-    `positive` (B, N) bool; `target` (B, N) int64, the place of the box in `PaddedTargets`, 0 for negatives; `quality`
-    (B, N) float32, what the class score should be, 0 for negatives.
+    `box` (K,) int64, the place in `TrueBoxes`; `point` (K,) int64, of N; `quality` (K,) float32 in 0..1, what the score
+    of the box's class should be there.
     """
 
-    positive: torch.Tensor
-    target: torch.Tensor
+    box: torch.Tensor
+    point: torch.Tensor
     quality: torch.Tensor
-
-    @classmethod
-    def empty(cls, batch_size: int, points: int, device) -> "Assignment":
-        """Of pictures without a single box."""
-        shape = (batch_size, points)
-        return cls(
-            torch.zeros(shape, dtype=torch.bool, device=device),
-            torch.zeros(shape, dtype=torch.long, device=device),
-            torch.zeros(shape, device=device),
-        )
 
 
 def points_inside(points, boxes_xyxy, least_side=0.0):
-    """Points (N, 2) and boxes (B, G, 4) xyxy pixels -> (B, G, N) bool: strictly inside.
+    """Points (N, 2) and boxes (M, 4) xyxy, in pixels -> (M, N) bool: strictly inside.
 
     Boxes with a side below `least_side` are taken as that long around their centre: smaller than the cells of the finest
     level they would contain no point at all.
     """
-    centre = (boxes_xyxy[..., :2] + boxes_xyxy[..., 2:]) / 2
-    half = ((boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]) / 2).clamp(min=least_side / 2)
-    offset = (points[None, None] - centre[:, :, None]).abs()  # (B, G, N, 2)
-    return (offset < half[:, :, None]).all(-1)
+    centre, sides = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2, boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
+    # a little longer than a cell: between four cells, too, a centre has points on either side
+    half = torch.where(sides < least_side, least_side * 1.01, sides) / 2  # (M, 2)
+    return _within(points, centre, half[:, 0, None], half[:, 1, None])
 
 
-def scores_of_labels(scores, labels):
-    """Scores (B, N, nc) and labels (B, G) -> the score of each box's class at each point, (B, G, N)."""
-    batch, points, _ = scores.shape
-    return scores.transpose(1, 2).gather(1, labels[..., None].expand(batch, labels.shape[1], points))
+def points_near(points, boxes_xyxy, radius):
+    """Points (N, 2) whose x and y differ by less than `radius` (N,) from those of the boxes' (M, 4) centres: (M, N)."""
+    return _within(points, (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2, radius, radius)
 
 
-def mask_of_best(values, count: int, allowed):
-    """(B, G, N) bool: the `count` greatest `values` of each row that are `allowed` (B, G, N)."""
-    count = min(count, values.shape[-1])
-    best = values.masked_fill(~allowed, -torch.inf).topk(count, dim=-1).indices
-    return torch.zeros_like(allowed).scatter_(-1, best, True) & allowed
+def _within(points, centre, reach_x, reach_y):
+    in_x = (points[:, 0] - centre[:, 0, None]).abs_() < reach_x  # one axis after the other: (M, N), never (M, N, 2)
+    return in_x.logical_and_((points[:, 1] - centre[:, 1, None]).abs_() < reach_y)
+
+
+def by_box(values, box, boxes: int, empty: float):
+    """Values (P,) of pairs, in the order of `box` (P,), as a table (boxes, W), a row a box filled up with `empty`; and
+    where each box's values start, (boxes,), and how many they are."""
+    counts = torch.bincount(box, minlength=boxes)
+    starts = counts.cumsum(0) - counts
+    table = values.new_full((boxes, int(counts.max())), empty)
+    table[box, torch.arange(len(box), device=box.device) - starts[box]] = values
+    return table, starts, counts
+
+
+def best_of_each(values, box, boxes: int, numbers):
+    """The indices, of P pairs in the order of `box` (P,), of the greatest values of each box, as many as it has and
+    `numbers` (boxes,) allows."""
+    table, starts, counts = by_box(values, box, boxes, -torch.inf)
+    numbers = torch.minimum(numbers, counts)
+    best = table.topk(int(numbers.max()), 1).indices  # (boxes, most)
+    taken = torch.arange(best.shape[1], device=box.device) < numbers[:, None]
+    return (best + starts[:, None])[taken]
+
+
+def one_box_a_point(values, place):
+    """Of K pairs that claim places (K,), the indices of those with the greatest value at each; of equals the first."""
+    order = values.argsort(descending=True, stable=True)
+    order = order[place[order].argsort(stable=True)]
+    first = torch.ones_like(order, dtype=torch.bool)
+    first[1:] = place[order][1:] != place[order][:-1]
+    return order[first]

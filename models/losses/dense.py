@@ -5,12 +5,12 @@ import torch
 from .distribution import boxes_to_distances, distances_to_boxes, distribution_focal_loss, expected_distances
 from .focal import CLASS_LOSSES
 from .overlap import OVERLAPS
-from .padded import pad_targets
+from .targets import read_targets
 
 
 def flatten_levels(raw, sides: int):
     """Raw maps, a list of (B, sides + nc, H, W) -> (B, N, sides) and (B, N, nc), level after level, row after row."""
-    rows = torch.cat([y.flatten(2) for y in raw], 2).transpose(1, 2)
+    rows = torch.cat([y.permute(0, 2, 3, 1).flatten(1, 2) for y in raw], 1)  # (B, N, sides + nc)
     return rows[..., :sides], rows[..., sides:]
 
 
@@ -30,61 +30,56 @@ class DenseCriterion:
     """Class, box and distribution losses of the points that an assigner gives to each true box.
 
     Called with raw maps, a list of (B, 4 * bins + nc, H, W), and targets (M, 6): image, class, cx, cy, w, h normalised;
-    gives {"box", "cls", "dfl"}: scalars, each a mean over positives weighted by their quality, times its gain. The
-    gradients' total is their sum times the batch size, which the trainer applies. Computed in float32.
+    gives {"box", "cls", "dfl"}: scalars, each a mean over positives times its gain (the class loss of all points counts
+    into theirs). The total is their sum times the batch size, which the trainer applies. Computed in float32.
 
     Args:
         assigner: an entry of `assignment.ASSIGNERS`. class_loss, overlap: words of `CLASS_LOSSES` and `OVERLAPS`.
         gains: of "box", "cls" and "dfl".
-        weigh_by: "quality": box losses weigh as much as the class target; "score": as the predicted score (Li et al.,
-            Generalized Focal Loss, 2020, section 4).
+        weigh_by: "quality": a positive's box losses weigh as much as its class target, and the class loss is per unit of
+            that (Feng et al., TOOD, 2021, section 3.3); "score": they weigh as much as its predicted score, and the
+            class loss is per positive (Li et al., Generalized Focal Loss, 2020, section 4).
     """
 
     def __init__(self, nc, bins, strides, assigner, class_loss="bce", overlap="ciou", gains=None, weigh_by="quality"):
         self.nc, self.bins, self.strides, self.assign = nc, bins, strides, assigner
         self.class_loss, self.overlap = CLASS_LOSSES[class_loss], OVERLAPS[overlap]
         self.gains = gains or {"box": 1.0, "cls": 1.0, "dfl": 1.0}
-        self.weigh_by_score = weigh_by == "score"
+        self.weigh_by = weigh_by
 
     def __call__(self, raw, targets):
         with torch.autocast(raw[0].device.type, enabled=False):
             return self._losses([y.float() for y in raw], targets.to(raw[0].device, torch.float32))
 
     def _losses(self, raw, targets):
-        batch, _, height, width = raw[0].shape
+        _, _, height, width = raw[0].shape
         sides, classes = flatten_levels(raw, 4 * self.bins)
         points, strides = level_points([y.shape[2:] for y in raw], self.strides, sides)
-        true = pad_targets(targets, batch, round(height * self.strides[0]), round(width * self.strides[0]))
+        true = read_targets(targets, round(height * self.strides[0]), round(width * self.strides[0]))
         with torch.no_grad():
             scores = classes.sigmoid()
             boxes = distances_to_boxes(points, expected_distances(sides, self.bins) * strides[:, None])
             found = self.assign(scores, boxes, points, strides, true)
-        image, point = found.positive.nonzero(as_tuple=True)  # (K,)
-        target = found.target[image, point]
-        quality = found.quality[image, point]
+        image, point, label = true.image[found.box], found.point, true.labels[found.box]  # (K,)
 
         wanted = torch.zeros_like(classes)
-        wanted[image, point, true.labels[image, target]] = quality
-        share = quality.sum().clamp(min=1)
-        class_loss = self.class_loss(classes, wanted).sum() / share
-        if not len(image):  # keep every parameter in the graph: processes wait for the gradients of all
-            nothing = sides.sum() * 0
-            return {"box": nothing, "cls": class_loss * self.gains["cls"], "dfl": nothing}
+        wanted[image, point, label] = found.quality
+        weight = class_weight = found.quality
+        if self.weigh_by == "score":
+            weight, class_weight = scores[image, point].amax(-1), torch.ones_like(found.quality)
+        class_loss = self.class_loss(classes, wanted).sum() / class_weight.sum().clamp(min=1)
+        box_loss, distribution_loss = self._box_losses(sides[image, point], points[point], strides[point, None], true.boxes[found.box])
+        share = weight / weight.sum().clamp(min=1e-3 if self.weigh_by == "score" else 1)
+        losses = {"box": (box_loss * share).sum(), "cls": class_loss, "dfl": (distribution_loss * share).sum()}
+        return {name: loss * self.gains[name] for name, loss in losses.items()}
 
-        sides, points, strides = sides[image, point], points[point], strides[point, None]
-        true_boxes = true.boxes[image, target]
-        if self.weigh_by_score:
-            quality = scores[image, point].amax(-1)
-            share = quality.sum().clamp(min=1e-3)
+    def _box_losses(self, sides, points, strides, true_boxes):
+        """Of K positives: side logits (K, 4 * bins), points (K, 2) and true boxes (K, 4) xyxy in pixels, strides (K, 1)
+        -> overlap and distribution losses, each (K,). Without positives both are empty, and still lead back to every
+        parameter: processes that train together wait for the gradients of all."""
         predicted = distances_to_boxes(points, expected_distances(sides, self.bins) * strides)
-        box_loss = ((1 - self.overlap(predicted, true_boxes)) * quality).sum() / share
         distances = boxes_to_distances(points / strides, true_boxes / strides, self.bins)
-        distribution_loss = (distribution_focal_loss(sides, distances, self.bins) * quality).sum() / share
-        return {
-            "box": box_loss * self.gains["box"],
-            "cls": class_loss * self.gains["cls"],
-            "dfl": distribution_loss * self.gains["dfl"],
-        }
+        return 1 - self.overlap(predicted, true_boxes), distribution_focal_loss(sides, distances, self.bins)
 
 
 class TwoBranchCriterion:

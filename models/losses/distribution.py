@@ -1,7 +1,6 @@
 """Box sides as distributions over whole numbers of strides (Li et al., Generalized Focal Loss, 2020, section 3.2)."""
 
 import torch
-import torch.nn.functional as F
 
 
 def expected_distances(logits, bins: int):
@@ -28,8 +27,7 @@ def distribution_focal_loss(logits, distances, bins: int):
     """
     low = distances.floor()
     share = distances - low  # of the upper neighbour
-    logits = logits.float().view(-1, bins)
-    low = low.long().view(-1)
-    below = F.cross_entropy(logits, low, reduction="none").view_as(share)
-    above = F.cross_entropy(logits, low + 1, reduction="none").view_as(share)
-    return (below * (1 - share) + above * share).mean(-1)
+    told = logits.float().unflatten(-1, (4, bins)).log_softmax(-1)  # (K, 4, bins)
+    low = low.long()[..., None]
+    below, above = told.gather(-1, low)[..., 0], told.gather(-1, low + 1)[..., 0]
+    return -(below * (1 - share) + above * share).mean(-1)

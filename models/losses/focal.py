@@ -3,6 +3,7 @@
 All take logits and targets (..., nc), compute in float32 and return (..., nc), unreduced.
 """
 
+import torch
 import torch.nn.functional as F
 
 from utils.registry import Registry
@@ -13,7 +14,7 @@ CLASS_LOSSES = Registry("class loss")
 
 @CLASS_LOSSES.register("bce")
 def binary_cross_entropy(logits, quality):
-    """Cross entropy with soft targets, all examples alike (Feng et al., TOOD, 2021, uses it with quality as weight)."""
+    """Cross entropy with soft targets, all examples alike: no example is played down for being easy."""
     return F.binary_cross_entropy_with_logits(logits.float(), quality.float(), reduction="none")
 
 
@@ -21,13 +22,14 @@ def binary_cross_entropy(logits, quality):
 def varifocal(logits, quality, alpha: float = 0.75, gamma: float = 2.0):
     """Positives weighted by their quality, negatives by alpha p^gamma (Zhang et al., VarifocalNet, 2021, equation 2)."""
     logits, quality = logits.float(), quality.float()
-    weight = quality + alpha * logits.detach().sigmoid() ** gamma * (quality == 0)
+    weight = torch.where(quality > 0, quality, alpha * logits.sigmoid() ** gamma)
     return F.binary_cross_entropy_with_logits(logits, quality, reduction="none") * weight
 
 
 @CLASS_LOSSES.register("quality_focal")
 def quality_focal(logits, quality, beta: float = 2.0):
-    """Cross entropy weighted by |quality - p|^beta (Li et al., Generalized Focal Loss, 2020, equation 5)."""
+    """Cross entropy weighted by |quality - p|^beta (Li et al., Generalized Focal Loss, 2020, equation 5; Feng et al.,
+    TOOD, 2021, equation 5, has the same form)."""
     logits, quality = logits.float(), quality.float()
     weight = (quality - logits.sigmoid()).abs() ** beta
     return F.binary_cross_entropy_with_logits(logits, quality, reduction="none") * weight

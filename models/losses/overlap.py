@@ -63,14 +63,3 @@ def siou(boxes_xyxy, targets_xyxy):
     omega = (sides - wanted).abs() / (torch.maximum(sides, wanted) + EPS)
     shape = ((1 - torch.exp(-omega)) ** 4).sum(-1)
     return intersection / (union + EPS) - (distance + shape) / 2
-
-
-def pairwise_iou(boxes_xyxy, targets_xyxy):
-    """Boxes (B, N, 4) and targets (B, G, 4), xyxy -> IoU of each pair, (B, G, N)."""
-    return iou(boxes_xyxy[:, None], targets_xyxy[:, :, None])
-
-
-def pairwise_giou(boxes_xyxy, targets_xyxy):
-    """The same for the generalised IoU."""
-    return giou(boxes_xyxy[:, None], targets_xyxy[:, :, None])
-

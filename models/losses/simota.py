@@ -1,12 +1,11 @@
 """Simplified optimal transport assignment: each box takes as many of the cheapest points as its overlaps suggest."""
 
 import torch
-import torch.nn.functional as F
 
-from .assignment import ASSIGNERS, Assignment, points_inside, scores_of_labels
-from .overlap import pairwise_giou, pairwise_iou
+from .assignment import ASSIGNERS, Assignment, best_of_each, by_box, one_box_a_point, points_inside, points_near
+from .overlap import giou, iou
 
-_OUTSIDE = 1e5  # added to the cost of points that are not both in the box and near its centre
+_OUTSIDE = 1e4  # added to the cost of points that are not both in the box and near its centre: above any other cost
 
 
 @ASSIGNERS.register("simota")
@@ -22,40 +21,32 @@ class SimOTAAssigner:
         self.radius, self.top, self.box_weight = radius, top, box_weight
 
     @torch.no_grad()
-    def __call__(self, scores, boxes, points, strides, targets) -> Assignment:
-        batch, count, _ = scores.shape
-        if not targets.real.shape[1]:
-            return Assignment.empty(batch, count, scores.device)
-        scores, boxes = scores.float(), boxes.float()
-        centre = (targets.boxes[..., :2] + targets.boxes[..., 2:]) / 2
-        offset = (points[None, None] - centre[:, :, None]).abs().amax(-1)  # (B, G, N)
-        in_box = points_inside(points, targets.boxes)
-        near = offset < self.radius * strides
-        allowed = (in_box | near) & targets.real[..., None]
-        iou = pairwise_iou(boxes, targets.boxes).clamp(0) * allowed
-        cost = _varifocal_cost(scores, targets.labels, iou)
-        cost += self.box_weight * (1 - pairwise_giou(boxes, targets.boxes))
-        cost += _OUTSIDE * ~(in_box & near)
-        cost.masked_fill_(~allowed, torch.inf)
+    def __call__(self, scores, boxes, points, strides, truth) -> Assignment:
+        inside = points_inside(points, truth.boxes)
+        near = points_near(points, truth.boxes, self.radius * strides)
+        box, point = (inside | near).nonzero(as_tuple=True)  # (P,) pairs
+        if not len(box):
+            return Assignment(box, point, strides.new_zeros(0))
+        image, wanted = truth.image[box], truth.boxes[box]
+        predicted = boxes[image, point]
+        overlap = iou(predicted, wanted).clamp_(0)
+        cost = _class_cost(scores, image, point, truth.labels[box], overlap)
+        cost += self.box_weight * (1 - giou(predicted, wanted))
+        cost += _OUTSIDE * ~(inside & near)[box, point]
 
-        top = min(self.top, count)
-        numbers = iou.topk(top, dim=-1).values.sum(-1).int().clamp(min=1)  # (B, G)
-        cheapest = cost.topk(top, dim=-1, largest=False).indices
-        taken = (torch.arange(top, device=cost.device) < numbers[..., None]) & targets.real[..., None]
-        claimed = torch.zeros_like(allowed).scatter_(-1, cheapest, taken) & allowed
-        several = claimed.sum(1, keepdim=True) > 1
-        least = torch.zeros_like(claimed).scatter_(1, cost.masked_fill(~claimed, torch.inf).argmin(1, keepdim=True), True)
-        claimed &= least | ~several
-        return Assignment(claimed.any(1), claimed.float().argmax(1), (iou * claimed).amax(1))
+        overlaps, _, _ = by_box(overlap, box, len(truth), 0.0)
+        numbers = overlaps.topk(min(self.top, overlaps.shape[1]), 1).values.sum(1).long().clamp(min=1)  # (M,)
+        best = best_of_each(-cost, box, len(truth), numbers)
+        kept = best[one_box_a_point(-cost[best], image[best] * len(points) + point[best])]
+        return Assignment(box[kept], point[kept], overlap[kept])
 
 
-def _varifocal_cost(scores, labels, iou, alpha: float = 0.75, gamma: float = 2.0):
-    """Varifocal loss of each point, summed over classes, were it to learn each box: (B, G, N).
-
-    All classes count as negatives but the box's, whose quality is the IoU.
-    """
-    scores = scores.clamp(1e-7, 1 - 1e-7)
-    negative = alpha * scores**gamma * -torch.log1p(-scores)  # (B, N, nc)
-    own = scores_of_labels(scores, labels)  # (B, G, N)
-    positive = F.binary_cross_entropy(own, iou.clamp(0, 1), reduction="none") * iou
-    return negative.sum(-1)[:, None] - scores_of_labels(negative, labels) + positive
+def _class_cost(scores, image, point, labels, overlap, alpha: float = 0.75, gamma: float = 2.0):
+    """The varifocal loss of each pair's (P,) classes, were the point to learn the box: all classes count as negatives
+    but its own, whose quality is the overlap (see `focal.varifocal`; here of scores (B, N, nc), not of logits)."""
+    scores = scores.float().clamp(1e-6, 1 - 1e-6)
+    negative = scores**gamma * torch.log1p(-scores) * -alpha  # (B, N, nc)
+    own = scores[image, point, labels]
+    positive = -overlap * (overlap * own.log() + (1 - overlap) * torch.log1p(-own))
+    negative_own = negative[image, point, labels]
+    return negative.sum(-1)[image, point] + torch.where(overlap > 0, positive - negative_own, 0)

@@ -2,8 +2,8 @@
 
 import torch
 
-from .assignment import ASSIGNERS, Assignment, mask_of_best, points_inside, scores_of_labels
-from .overlap import pairwise_iou
+from .assignment import ASSIGNERS, Assignment, best_of_each, one_box_a_point, points_inside
+from .overlap import iou
 
 
 @ASSIGNERS.register("task_aligned")
@@ -12,30 +12,31 @@ class TaskAlignedAssigner:
     t are positive, a point claimed by several goes to the one that it overlaps most. A positive's quality is its t,
     scaled so that the greatest of each box is the greatest IoU among its points.
 
-    With `top` 1 the assignment is one-to-one (Wang et al., YOLOv10, 2024, section 3.1: both with one metric).
+    With `top` 1 the assignment is one-to-one (Wang et al., YOLOv10, 2024, section 3.1: both with one metric). Beyond the
+    paper, boxes smaller than a cell count as large as one, and where nothing overlaps yet the nearest points are taken.
     """
 
     def __init__(self, top: int = 10, alpha: float = 0.5, beta: float = 6.0):
         self.top, self.alpha, self.beta = top, alpha, beta
 
     @torch.no_grad()
-    def __call__(self, scores, boxes, points, strides, targets) -> Assignment:
-        batch, count, _ = scores.shape
-        if not targets.real.shape[1]:
-            return Assignment.empty(batch, count, scores.device)
-        scores, boxes = scores.float(), boxes.float()
-        iou = pairwise_iou(boxes, targets.boxes).clamp(0)  # (B, G, N)
-        inside = points_inside(points, targets.boxes, float(strides.min())) & targets.real[..., None]
-        metric = scores_of_labels(scores, targets.labels) ** self.alpha * iou**self.beta
-        # where nothing overlaps yet every t is 0: nearest points first
-        centre = (targets.boxes[..., :2] + targets.boxes[..., 2:]) / 2
-        near = 1 / (1 + (points[None, None] - centre[:, :, None]).square().sum(-1))
-        claimed = mask_of_best(metric + near * 1e-12, self.top, inside)
+    def __call__(self, scores, boxes, points, strides, truth) -> Assignment:
+        box, point = points_inside(points, truth.boxes, strides.min()).nonzero(as_tuple=True)  # (P,) pairs
+        if not len(box):
+            return Assignment(box, point, strides.new_zeros(0))
+        image, wanted = truth.image[box], truth.boxes[box]
+        overlap = iou(boxes[image, point], wanted).clamp_(0)
+        metric = scores[image, point, truth.labels[box]].float() ** self.alpha * overlap**self.beta
+        # so little that it decides only where t is 0 for want of any overlap
+        apart = (points[point] - (wanted[:, :2] + wanted[:, 2:]) / 2).square().sum(-1)
+        numbers = torch.full_like(truth.labels, self.top)
+        best = best_of_each(metric + 1e-12 / (1 + apart), box, len(truth), numbers)
+        kept = best[one_box_a_point(overlap[best], image[best] * len(points) + point[best])]
 
-        several = claimed.sum(1, keepdim=True) > 1  # (B, 1, N)
-        most = torch.zeros_like(claimed).scatter_(1, iou.masked_fill(~claimed, -1).argmax(1, keepdim=True), True)
-        claimed &= most | ~several
+        box, point, metric, overlap = box[kept], point[kept], metric[kept], overlap[kept]
+        return Assignment(box, point, metric * _greatest(overlap, box, truth) / _greatest(metric, box, truth).clamp(min=1e-30))
 
-        metric, iou = metric * claimed, iou * claimed
-        quality = metric / (metric.amax(-1, keepdim=True) + 1e-9) * iou.amax(-1, keepdim=True)
-        return Assignment(claimed.any(1), claimed.float().argmax(1), quality.amax(1))
+
+def _greatest(values, box, truth):
+    """The greatest of the values (K,) of each pair's box, (K,)."""
+    return values.new_zeros(len(truth)).scatter_reduce_(0, box, values, "amax")[box]
