@@ -108,3 +108,33 @@ class C3Ghost(C3):
 
     def inner(self, hidden, n, shortcut, g):
         return nn.Sequential(*(GhostBottleneck(hidden, hidden) for _ in range(n)))
+
+
+class _TwoSquares(Bottleneck):
+    """The bottleneck with 3x3 kernels in both convolutions."""
+
+    def __init__(self, c1, c2, shortcut, g):
+        super().__init__(c1, c2, shortcut, g, e=1.0)
+        self.cv1 = Conv(c1, c2, 3, 1)
+
+
+@BLOCKS.register()
+class C2f(nn.Module):
+    """CSP block that joins what each of its `n` bottlenecks gives, as ELAN does: (B, c1, H, W) -> (B, c2, H, W).
+
+    Wang et al., Designing Network Design Strategies Through Gradient Path Analysis, 2022, have stacks of convolutions
+    in place of the bottlenecks. Names, 3x3 kernels and no shortcut by default are those of YOLOv8.
+    """
+
+    def __init__(self, c1, c2, n=1, shortcut=False, g=1, e=0.5):
+        super().__init__()
+        hidden = int(c2 * e)
+        self.cv1 = Conv(c1, 2 * hidden, 1, 1)
+        self.cv2 = Conv((2 + n) * hidden, c2, 1)
+        self.m = nn.ModuleList(_TwoSquares(hidden, hidden, shortcut, g) for _ in range(n))
+
+    def forward(self, x):
+        maps = list(self.cv1(x).chunk(2, 1))
+        for m in self.m:
+            maps.append(m(maps[-1]))
+        return self.cv2(torch.cat(maps, 1))

@@ -13,7 +13,7 @@ from .ops import channel_shuffle
 NORM = {"eps": 1e-3, "momentum": 0.01}  # of EfficientNet's batch norms; inside a model all have the recipe's
 
 
-@BLOCKS.register()
+@BLOCKS.register("conv_bn_relu_maxpool", "CBRM")
 class conv_bn_relu_maxpool(nn.Module):
     """ShuffleNet v2's stem: 3x3 convolution, batch norm, ReLU, 3x3 max pool: (B, c1, H, W) -> (B, c2, H/4, W/4)."""
 
@@ -26,7 +26,7 @@ class conv_bn_relu_maxpool(nn.Module):
         return self.maxpool(self.conv(x))
 
 
-@BLOCKS.register()
+@BLOCKS.register("Shuffle_Block", "ShuffleNetV2_InvertedResidual")
 class Shuffle_Block(nn.Module):
     """Unit of ShuffleNet v2 (Ma et al., 2018, figure 3 c and d): (B, c1, H, W) -> (B, c2, H/s, W/s).
 
@@ -139,13 +139,15 @@ class mobilev3_bneck(nn.Module):
     after it. Where s == 1 and c1 == c2 the input is added.
     """
 
+    swish = Hswish
+
     def __init__(self, c1, c2, hidden, k=3, s=1, se=False, hs=False):
         super().__init__()
         if s not in (1, 2):
             raise ValueError(f"stride must be 1 or 2, got {s}")
 
         def act():
-            return Hswish() if hs else nn.ReLU(inplace=True)
+            return self.swish() if hs else nn.ReLU(inplace=True)
 
         depthwise = conv_bn(hidden, hidden, k, s, g=hidden)
         excite = SELayer(hidden) if se else nn.Identity()
@@ -158,6 +160,29 @@ class mobilev3_bneck(nn.Module):
 
     def forward(self, x):
         return x + self.conv(x) if self.add else self.conv(x)
+
+
+@BLOCKS.register()
+class MobileNetV3_InvertedResidual(mobilev3_bneck):
+    """mobilev3_bneck with the paper's hard swish in place of the word Hswish: (B, c1, H, W) -> (B, c2, H/s, W/s)."""
+
+    swish = nn.Hardswish
+
+
+@BLOCKS.register()
+class conv_bn_hswish(FusePairs, nn.Module):
+    """3x3 convolution, batch norm, hard swish, MobileNet v3's first row: (B, c1, H, W) -> (B, c2, H/s, W/s)."""
+
+    fuse_pairs = (("conv", "bn"),)
+
+    def __init__(self, c1, c2, s=1):
+        super().__init__()
+        self.conv = nn.Conv2d(c1, c2, 3, s, 1, bias=False)
+        self.bn = nn.BatchNorm2d(c2)
+        self.act = nn.Hardswish()
+
+    def forward(self, x):
+        return self.act(self.bn(self.conv(x)))
 
 
 class GlobalContext(nn.Module):

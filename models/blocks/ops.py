@@ -39,6 +39,23 @@ class Contract(nn.Module):
         return x.reshape(b, c * s * s, h // s, w // s)
 
 
+@BLOCKS.register("space_to_depth", "SPD")
+class SpaceToDepth(nn.Module):
+    """Places into channels by two, in place of a stride (Sunkara and Luo, No More Strided Convolutions or Pooling, 2022).
+
+    (B, c, H, W) -> (B, 4 c, H/2, W/2); the quarters stand one after the other, the place below second. H and W
+    must be even. `dimension` is 1, and only in the row for the sake of those that write it.
+    """
+
+    def __init__(self, dimension=1):
+        super().__init__()
+        if dimension != 1:
+            raise ValueError(f"dimension must be 1, the channels, got {dimension}")
+
+    def forward(self, x):
+        return torch.cat([x[..., row::2, column::2] for column in (0, 1) for row in (0, 1)], 1)
+
+
 @BLOCKS.register()
 class Expand(nn.Module):
     """Channels into places: (B, c, H, W) -> (B, c / gain^2, H gain, W gain)."""

@@ -146,6 +146,23 @@ class LC_Block(nn.Module):
 
 
 @BLOCKS.register()
+class DepthSepConv(nn.Module):
+    """PP-LCNet's block as the paper has it (section 3): (B, inp, H, W) -> (B, oup, H/stride, W/stride).
+
+    LC_Block with its arguments in another order and a hard sigmoid as the gate of SE.
+    """
+
+    def __init__(self, inp, oup, dw_size=3, stride=1, use_se=False):
+        super().__init__()
+        self.dw_conv = CBH(inp, inp, dw_size, stride, inp)
+        self.se = ES_SEModule(inp) if use_se else nn.Identity()
+        self.pw_conv = CBH(inp, oup, 1, 1)
+
+    def forward(self, x):
+        return self.pw_conv(self.se(self.dw_conv(x)))
+
+
+@BLOCKS.register()
 class Dense(nn.Module):
     """Convolution without padding, bias and norm, hard swish, dropout: the end of PP-LCNet, here on maps.
 

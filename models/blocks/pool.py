@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from ..activations import activation
 from . import BLOCKS
 from .base import Conv
 
@@ -39,3 +40,37 @@ class SPPF(nn.Module):
         for _ in range(3):
             maps.append(self.m(maps[-1]))
         return self.cv2(torch.cat(maps, 1))
+
+
+@BLOCKS.register()
+class SimSPPF(SPPF):
+    """SPPF with ReLU in its convolutions (Li et al., YOLOv6, 2022): (B, c1, H, W) -> (B, c2, H, W)."""
+
+    def __init__(self, c1, c2, k=5):
+        super().__init__(c1, c2, k)
+        self.cv1.act, self.cv2.act = activation("nn.ReLU(inplace=True)"), activation("nn.ReLU(inplace=True)")
+
+
+@BLOCKS.register(rule="stack")
+class SPPCSPC(nn.Module):
+    """Max pools of several kernel sizes in one of two paths (Wang et al., YOLOv7, 2022): (B, c1, H, W) -> (B, c2, H, W).
+
+    `n`, `shortcut` and `g` are taken as other CSP blocks take them, and change nothing, as published.
+    """
+
+    def __init__(self, c1, c2, n=1, shortcut=False, g=1, e=0.5, k=(5, 9, 13)):
+        super().__init__()
+        hidden = int(2 * c2 * e)
+        self.cv1 = Conv(c1, hidden, 1, 1)
+        self.cv2 = Conv(c1, hidden, 1, 1)
+        self.cv3 = Conv(hidden, hidden, 3, 1)
+        self.cv4 = Conv(hidden, hidden, 1, 1)
+        self.m = nn.ModuleList(nn.MaxPool2d(size, 1, size // 2) for size in k)
+        self.cv5 = Conv((len(k) + 1) * hidden, hidden, 1, 1)
+        self.cv6 = Conv(hidden, hidden, 3, 1)
+        self.cv7 = Conv(2 * hidden, c2, 1, 1)
+
+    def forward(self, x):
+        y = self.cv4(self.cv3(self.cv1(x)))
+        y = self.cv6(self.cv5(torch.cat([y, *(m(y) for m in self.m)], 1)))
+        return self.cv7(torch.cat((y, self.cv2(x)), 1))

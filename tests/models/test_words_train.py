@@ -23,6 +23,8 @@ LEARNS = {  # YAML -> None, or arguments of its first row
     "ghostnet": [0.5, [4, 6, 9]], "ghost-blocks": None, "dynamic-ghost": None, "yolov5n-C3_GhostModule": None,
     "picodet-esnet-s": None, "PicoDet-s": None, "v5Lite-e": None,
     "v5Lite-c": None, "v5Lite-g": None, "lite-mobilev3": None, "lite-mbconv": None,
+    "attention-blocks": None, "slim-neck": None, "bifpn-blocks": None, "efficientnetv2-blocks": None,
+    "graft-blocks": None,
 }  # fmt: skip
 TARGETS = [[0, 1, 0.5, 0.5, 0.4, 0.3], [0, 2, 0.3, 0.6, 0.2, 0.2], [1, 0, 0.4, 0.4, 0.5, 0.6]]
 SIZE, STEPS = 64, 20

@@ -1,0 +1,75 @@
+"""Joins with a learned weight a map (Tan et al., EfficientDet: Scalable and Efficient Object Detection, 2020, section 3.3,
+"fast normalized fusion") in the forms that YOLOv5's YAMLs have.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from . import BLOCKS
+
+
+class _WeightedMaps(nn.Module):
+    """Weights of `count` maps, at first all one: relu(w) / (sum of relu(w) + 0.0001)."""
+
+    count: int
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(self.count))
+
+    def weighted(self, maps):
+        """The list of maps, each times its weight."""
+        if not isinstance(maps, (list, tuple)) or len(maps) != self.count:
+            raise ValueError(f"joins {self.count} maps: its 'from' is a list of {self.count} rows")
+        w = F.relu(self.w)
+        w = w / (w.sum() + 1e-4)
+        return [w[i].to(x.dtype) * x for i, x in enumerate(maps)]
+
+
+@BLOCKS.register()
+class BiFPN_Concat2(_WeightedMaps):
+    """Two weighted maps joined along `dimension` (1: channels); the paper adds them instead."""
+
+    count = 2
+
+    def __init__(self, dimension=1):
+        super().__init__()
+        self.d = dimension
+
+    def forward(self, maps):
+        return torch.cat(self.weighted(maps), self.d)
+
+
+@BLOCKS.register()
+class BiFPN_Concat3(BiFPN_Concat2):
+    """Three weighted maps joined along `dimension` (1: channels)."""
+
+    count = 3
+
+
+@BLOCKS.register(rule="plain")
+class BiFPN_Add2(_WeightedMaps):
+    """Two weighted maps added, SiLU, 1x1 convolution: two of (B, c1, H, W) -> (B, c2, H, W).
+
+    Both widths stand in the row, as they really are: `[[-1, 6], 1, BiFPN_Add2, [256, 256]]` at any width multiple.
+    """
+
+    count = 2
+
+    def __init__(self, c1, c2):
+        super().__init__()
+        self.conv = nn.Conv2d(c1, c2, 1)
+
+    def forward(self, maps):
+        if isinstance(maps, (list, tuple)) and any(x.shape[1:] != maps[0].shape[1:] for x in maps):
+            shapes = ", ".join(str(tuple(x.shape[1:])) for x in maps)  # broadcasting would hide a wrong row
+            raise ValueError(f"maps differ: {shapes}")
+        return self.conv(F.silu(sum(self.weighted(maps))))
+
+
+@BLOCKS.register(rule="plain")
+class BiFPN_Add3(BiFPN_Add2):
+    """Three weighted maps added, SiLU, 1x1 convolution: three of (B, c1, H, W) -> (B, c2, H, W)."""
+
+    count = 3

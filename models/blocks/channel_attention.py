@@ -1,0 +1,202 @@
+"""Attention that weights a map and leaves its width: words to put behind any row, and C3 with one in each bottleneck.
+
+As rows they stand with their width (`[-1, 1, CBAM, [1024]]`, scaled, as others write it) or without one (`[]`).
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from . import BLOCKS
+from .base import FusePairs
+from .csp import C3, Bottleneck
+
+
+def _same_width(c1, c2):
+    """Raise `ValueError` where a row asks for another width than the one that comes in."""
+    if c2 not in (None, c1):
+        raise ValueError(f"keeps the width: {c1} channels in, {c2} asked for")
+
+
+def _reduced(c1, ratio) -> int:
+    if not 1 <= ratio <= c1:
+        raise ValueError(f"a reduction of {ratio} leaves no channels of {c1}")
+    return c1 // ratio
+
+
+@BLOCKS.register()
+class SE(nn.Module):
+    """Channels weighted by their means (Hu et al., Squeeze-and-Excitation Networks, 2018): (B, c1, H, W) -> the same.
+
+    Two linear layers without bias, c1 / r wide between, ReLU, sigmoid. Weights `l1`, `l2`.
+    """
+
+    def __init__(self, c1, c2=None, r=16):
+        super().__init__()
+        _same_width(c1, c2)
+        self.l1 = nn.Linear(c1, _reduced(c1, r), bias=False)
+        self.l2 = nn.Linear(self.l1.out_features, c1, bias=False)
+
+    def forward(self, x):
+        weights = torch.sigmoid(self.l2(F.relu(self.l1(x.mean((2, 3))))))
+        return x * weights[:, :, None, None]
+
+
+class _ChannelAttention(nn.Module):
+    """CBAM section 3, equation 2: means and maxima of the places through one shared perceptron, added, sigmoid."""
+
+    def __init__(self, c, ratio):
+        super().__init__()
+        self.f1 = nn.Conv2d(c, _reduced(c, ratio), 1, bias=False)
+        self.f2 = nn.Conv2d(self.f1.out_channels, c, 1, bias=False)
+
+    def forward(self, x):
+        mean, largest = (self.f2(F.relu(self.f1(y))) for y in (x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)))
+        return torch.sigmoid(mean + largest)  # (B, c, 1, 1)
+
+
+class _SpatialAttention(nn.Module):
+    """CBAM section 3, equation 3: mean and maximum of the channels through one k x k convolution, sigmoid."""
+
+    def __init__(self, k):
+        super().__init__()
+        if k % 2 == 0:
+            raise ValueError(f"the kernel must be odd, got {k}")
+        self.conv = nn.Conv2d(2, 1, k, padding=k // 2, bias=False)
+
+    def forward(self, x):
+        return torch.sigmoid(self.conv(torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), 1)))  # (B, 1, H, W)
+
+
+@BLOCKS.register()
+class CBAM(nn.Module):
+    """Channels, then places weighted (Woo et al., CBAM: Convolutional Block Attention Module, 2018).
+
+    (B, c1, H, W) -> the same. No batch norm behind the k x k convolution, as in the paper's equation.
+    """
+
+    def __init__(self, c1, c2=None, ratio=16, kernel_size=7):
+        super().__init__()
+        _same_width(c1, c2)
+        self.channel_attention = _ChannelAttention(c1, ratio)
+        self.spatial_attention = _SpatialAttention(kernel_size)
+
+    def forward(self, x):
+        x = x * self.channel_attention(x)
+        return x * self.spatial_attention(x)
+
+
+@BLOCKS.register()
+class ECA(nn.Module):
+    """Channels weighted by the means of their neighbours (Wang et al., ECA-Net, 2020): (B, c1, H, W) -> the same.
+
+    One convolution over `k_size` channels; the published code has 3, the paper takes it from the width (equation 12).
+    """
+
+    def __init__(self, c1, c2=None, k_size=3):
+        super().__init__()
+        _same_width(c1, c2)
+        if k_size % 2 == 0:
+            raise ValueError(f"k_size must be odd, got {k_size}")
+        self.conv = nn.Conv1d(1, 1, k_size, padding=k_size // 2, bias=False)
+
+    def forward(self, x):
+        weights = torch.sigmoid(self.conv(x.mean((2, 3)).unsqueeze(1)))  # (B, 1, c1)
+        return x * weights.transpose(1, 2).unsqueeze(-1)
+
+
+@BLOCKS.register("CoordAtt", "CA")
+class CoordAtt(FusePairs, nn.Module):
+    """Places weighted by the means of their row and of their column (Hou et al., Coordinate Attention for Efficient
+    Mobile Network Design, 2021): (B, inp, H, W) -> the same. Weights are named as published (`conv1 bn1 conv_h conv_w`).
+    """
+
+    fuse_pairs = (("conv1", "bn1"),)
+
+    def __init__(self, inp, oup=None, reduction=32):
+        super().__init__()
+        _same_width(inp, oup)
+        if reduction < 1:
+            raise ValueError(f"reduction must be at least 1, got {reduction}")
+        hidden = max(8, inp // reduction)
+        self.conv1 = nn.Conv2d(inp, hidden, 1)
+        self.bn1 = nn.BatchNorm2d(hidden)
+        self.act = nn.Hardswish()
+        self.conv_h = nn.Conv2d(hidden, inp, 1)
+        self.conv_w = nn.Conv2d(hidden, inp, 1)
+
+    def forward(self, x):
+        h = x.shape[2]
+        rows, columns = x.mean(3, keepdim=True), x.mean(2, keepdim=True).transpose(2, 3)  # (B, c, H, 1), (B, c, W, 1)
+        y = self.act(self.bn1(self.conv1(torch.cat((rows, columns), 2))))
+        rows, columns = torch.sigmoid(self.conv_h(y[:, :, :h])), torch.sigmoid(self.conv_w(y[:, :, h:].transpose(2, 3)))
+        return x * rows * columns
+
+
+@BLOCKS.register()
+class SimAM(nn.Module):
+    """Each value weighted by how far it is from the mean of its channel (Yang et al., SimAM, 2021, equation 5).
+
+    (B, c1, H, W) -> the same, without weights; computed in float32.
+    """
+
+    def __init__(self, c1, c2=None, e_lambda=1e-4):
+        super().__init__()
+        _same_width(c1, c2)
+        self.e_lambda = e_lambda
+
+    def forward(self, x):
+        y = x.float()
+        others = (torch.ones_like(y[:1, :1]).sum() - 1).clamp(min=1)  # places but one; at least one for a 1x1 map
+        distance = (y - y.mean((2, 3), keepdim=True)).square()
+        variance = distance.sum((2, 3), keepdim=True) / others
+        return x * torch.sigmoid(distance / (4 * (variance + self.e_lambda)) + 0.5).to(x.dtype)
+
+
+class _Attending(Bottleneck):
+    """The bottleneck with attention behind its second convolution, before the shortcut."""
+
+    def __init__(self, c1, c2, attention, shortcut=True, g=1):
+        super().__init__(c1, c2, shortcut, g, e=1.0)
+        self.attention = attention(c2)
+
+    def forward(self, x):
+        y = self.attention(self.cv2(self.cv1(x)))
+        return x + y if self.add else y
+
+
+class _AttendingC3(C3):
+    """C3 whose bottlenecks end in `attention`: (B, c1, H, W) -> (B, c2, H, W). Where it stands is that of Hu et al."""
+
+    attention: type
+
+    def inner(self, hidden, n, shortcut, g):
+        return nn.Sequential(*(_Attending(hidden, hidden, self.attention, shortcut, g) for _ in range(n)))
+
+
+@BLOCKS.register()
+class C3SE(_AttendingC3):
+    """C3 with SE in each bottleneck: (B, c1, H, W) -> (B, c2, H, W)."""
+
+    attention = SE
+
+
+@BLOCKS.register()
+class C3CBAM(_AttendingC3):
+    """C3 with CBAM in each bottleneck: (B, c1, H, W) -> (B, c2, H, W)."""
+
+    attention = CBAM
+
+
+@BLOCKS.register()
+class C3ECA(_AttendingC3):
+    """C3 with ECA in each bottleneck: (B, c1, H, W) -> (B, c2, H, W)."""
+
+    attention = ECA
+
+
+@BLOCKS.register()
+class C3CA(_AttendingC3):
+    """C3 with CoordAtt in each bottleneck: (B, c1, H, W) -> (B, c2, H, W)."""
+
+    attention = CoordAtt

@@ -1,0 +1,37 @@
+"""ConvNeXt (Liu et al., A ConvNet for the 2020s, 2022)."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from . import BLOCKS
+from .csp import C3
+
+
+@BLOCKS.register()
+class ConvNextBlock(nn.Module):
+    """7x7 depth-wise, layer norm, to four times the width and back by linear layers (GELU), scaled, added (figure 4).
+
+    (B, dim, H, W) -> the same. Weights are named as published (`dwconv norm pwconv1 pwconv2 gamma`). Paper: drop path.
+    """
+
+    def __init__(self, dim, layer_scale_init_value=1e-6):
+        super().__init__()
+        self.dwconv = nn.Conv2d(dim, dim, 7, padding=3, groups=dim)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.pwconv1 = nn.Linear(dim, 4 * dim)
+        self.pwconv2 = nn.Linear(4 * dim, dim)
+        self.gamma = nn.Parameter(torch.full((dim,), float(layer_scale_init_value)))
+
+    def forward(self, x):
+        y = self.dwconv(x).permute(0, 2, 3, 1)  # (B, H, W, dim)
+        y = self.gamma * self.pwconv2(F.gelu(self.pwconv1(self.norm(y))))
+        return x + y.permute(0, 3, 1, 2)
+
+
+@BLOCKS.register()
+class CNeB(C3):
+    """C3 of ConvNeXt blocks: (B, c1, H, W) -> (B, c2, H, W)."""
+
+    def inner(self, hidden, n, shortcut, g):
+        return nn.Sequential(*(ConvNextBlock(hidden) for _ in range(n)))

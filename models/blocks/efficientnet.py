@@ -1,0 +1,70 @@
+"""Blocks of EfficientNet v2 (Tan and Le, EfficientNetV2: Smaller Models and Faster Training, 2021, figure 2)."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from . import BLOCKS
+from .backbone import conv_bn
+
+
+class _SqueezeExcite(nn.Module):
+    """Squeeze and excite (Hu et al., 2018) with `hidden` channels between, SiLU, sigmoid: (B, c, H, W) -> the same."""
+
+    def __init__(self, c, hidden):
+        super().__init__()
+        self.fc1 = nn.Conv2d(c, hidden, 1)
+        self.fc2 = nn.Conv2d(hidden, c, 1)
+
+    def forward(self, x):
+        return x * torch.sigmoid(self.fc2(F.silu(self.fc1(x.mean((2, 3), keepdim=True)))))
+
+
+class _Inverted(nn.Module):
+    """Layers in `block`, the input added where the stride is 1 and the widths agree."""
+
+    def __init__(self, c1, c2, s, expansion, se_ratio):
+        super().__init__()
+        if s not in (1, 2):
+            raise ValueError(f"stride must be 1 or 2, got {s}")
+        if expansion < 1 or not 0 <= se_ratio <= 1:
+            raise ValueError(f"expansion must be at least 1 and se_ratio 0 to 1, got {expansion} and {se_ratio}")
+        self.add = s == 1 and c1 == c2
+
+    def excite(self, c1, hidden, se_ratio) -> list[nn.Module]:
+        """Squeeze and excite of the expanded width; what is between is a share of the width that comes in."""
+        return [_SqueezeExcite(hidden, max(int(c1 * se_ratio), 1))] if se_ratio else []
+
+    def forward(self, x):
+        return x + self.block(x) if self.add else self.block(x)
+
+
+@BLOCKS.register()
+class FusedMBConv(_Inverted):
+    """A k x k convolution to c1 x expansion, SE where `se_ratio`, 1x1 to c2: (B, c1, H, W) -> (B, c2, H/s, W/s).
+
+    Without expansion one k x k convolution to c2. SiLU, none at the end of an expanded one. Paper: drop path as well.
+    """
+
+    def __init__(self, c1, c2, k=3, s=1, expansion=1, se_ratio=0):
+        super().__init__(c1, c2, s, expansion, se_ratio)
+        hidden = int(c1 * expansion)
+        layers = [conv_bn(c1, c2 if hidden == c1 else hidden, k, s, act=nn.SiLU(inplace=True))]
+        if hidden != c1:
+            layers += [*self.excite(c1, hidden, se_ratio), conv_bn(hidden, c2)]
+        self.block = nn.Sequential(*layers)
+
+
+@BLOCKS.register()
+class MBConv(_Inverted):
+    """1x1 to c1 x expansion (left out at 1), k x k depth-wise, SE where `se_ratio`, 1x1 to c2.
+
+    (B, c1, H, W) -> (B, c2, H/s, W/s). SiLU, none at the end. Paper: drop path as well.
+    """
+
+    def __init__(self, c1, c2, k=3, s=1, expansion=4, se_ratio=0.25):
+        super().__init__(c1, c2, s, expansion, se_ratio)
+        hidden = int(c1 * expansion)
+        layers = [] if hidden == c1 else [conv_bn(c1, hidden, act=nn.SiLU(inplace=True))]
+        layers.append(conv_bn(hidden, hidden, k, s, g=hidden, act=nn.SiLU(inplace=True)))
+        self.block = nn.Sequential(*layers, *self.excite(c1, hidden, se_ratio), conv_bn(hidden, c2))

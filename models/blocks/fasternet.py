@@ -1,0 +1,42 @@
+"""FasterNet (Chen et al., Run, Don't Walk: Chasing Higher FLOPS for Faster Neural Networks, 2023)."""
+
+import torch
+from torch import nn
+
+from . import BLOCKS
+from .backbone import conv_bn
+
+
+@BLOCKS.register()
+class PConv(nn.Module):
+    """Partial convolution: 3x3 on the first 1 / n_div of the channels, the others pass (section 3.3).
+
+    (B, dim, H, W) -> the same.
+    """
+
+    def __init__(self, dim, n_div=4):
+        super().__init__()
+        if not 1 <= n_div <= dim:
+            raise ValueError(f"n_div must be 1 to {dim}, got {n_div}")
+        self.touched = dim // n_div
+        self.partial_conv3 = nn.Conv2d(self.touched, self.touched, 3, 1, 1, bias=False)
+
+    def forward(self, x):
+        return torch.cat((self.partial_conv3(x[:, : self.touched]), x[:, self.touched :]), 1)
+
+
+@BLOCKS.register()
+class FasterNetBlock(nn.Module):
+    """PConv, 1x1 to `mlp_ratio` times the width with batch norm and ReLU, 1x1 back; the input is added (figure 4).
+
+    (B, dim, H, W) -> the same. Paper: drop path as well, and GELU in its smallest network.
+    """
+
+    def __init__(self, dim, n_div=4, mlp_ratio=2):
+        super().__init__()
+        hidden = int(dim * mlp_ratio)
+        self.spatial_mixing = PConv(dim, n_div)
+        self.mlp = nn.Sequential(*conv_bn(dim, hidden, act=nn.ReLU(inplace=True)), nn.Conv2d(hidden, dim, 1, bias=False))
+
+    def forward(self, x):
+        return x + self.mlp(self.spatial_mixing(x))

@@ -1,0 +1,57 @@
+"""Receptive field block (Liu et al., Receptive Field Block Net for Accurate and Fast Object Detection, 2018)."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from . import BLOCKS
+from .base import FusePairs
+
+
+class _ConvBn(FusePairs, nn.Module):
+    """Convolution without bias, batch norm, ReLU where `relu`; weights are named as published (`conv`, `bn`)."""
+
+    fuse_pairs = (("conv", "bn"),)
+
+    def __init__(self, c1, c2, k=1, s=1, d=1, relu=True):
+        super().__init__()
+        self.conv = nn.Conv2d(c1, c2, k, s, d * (k - 1) // 2, d, bias=False)
+        self.bn = nn.BatchNorm2d(c2, eps=1e-5, momentum=0.01)
+        self.relu = relu
+
+    def forward(self, x):
+        x = self.bn(self.conv(x))
+        return F.relu(x) if self.relu else x
+
+
+@BLOCKS.register()
+class BasicRFB(nn.Module):
+    """Branches of growing kernel and dilation, joined, scaled and added to a shortcut (section 3.2, figure 4 a).
+
+    (B, in_planes, H, W) -> (B, out_planes, H/stride, W/stride). `visual` is the first branch's dilation, the others'
+    are `visual` + 1 and 2 `visual` + 1. 5x5 kernels are two 3x3 ones, as published.
+    """
+
+    def __init__(self, in_planes, out_planes, stride=1, scale=0.1, visual=1):
+        super().__init__()
+        c = in_planes // 8
+        if c < 1:
+            raise ValueError(f"needs at least 8 channels in, got {in_planes}")
+        wider = max(c // 2 * 3, 1)
+        self.scale = scale
+        self.branch0 = nn.Sequential(
+            _ConvBn(in_planes, 2 * c, s=stride), _ConvBn(2 * c, 2 * c, 3, d=visual, relu=False)
+        )  # fmt: skip
+        self.branch1 = nn.Sequential(
+            _ConvBn(in_planes, c), _ConvBn(c, 2 * c, 3, stride), _ConvBn(2 * c, 2 * c, 3, d=visual + 1, relu=False)
+        )
+        self.branch2 = nn.Sequential(
+            _ConvBn(in_planes, c), _ConvBn(c, wider, 3), _ConvBn(wider, 2 * c, 3, stride),
+            _ConvBn(2 * c, 2 * c, 3, d=2 * visual + 1, relu=False),
+        )  # fmt: skip
+        self.ConvLinear = _ConvBn(6 * c, out_planes, relu=False)
+        self.shortcut = _ConvBn(in_planes, out_planes, s=stride, relu=False)
+
+    def forward(self, x):
+        joined = torch.cat((self.branch0(x), self.branch1(x), self.branch2(x)), 1)
+        return F.relu(self.ConvLinear(joined) * self.scale + self.shortcut(x))
