@@ -25,7 +25,8 @@ def conform(subjects: list[Subject]) -> dict[str, tuple[bool, str]]:
         passed, told = True, ""
         for subject in subjects:
             try:
-                told = trial(subject) or told
+                remark = trial(subject) or ""
+                told = told or remark
             except Exception as error:  # a Failure, or whatever the block raises
                 reason = first_line(error) if isinstance(error, Failure) else f"{type(error).__name__}: {first_line(error)}"
                 passed, told = False, reason + (f"; with {subject}" if len(subjects) > 1 else "")

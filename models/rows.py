@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from torch import nn
 
-from utils.errors import UserError, did_you_mean
+from utils.errors import UserError, did_you_mean, first_line
 
 from .blocks import BLOCKS
 from .heads import HEADS
 from .plugins import find_in_packages
 from .probe import PROBE_SIZE, output_shapes
-from .rules import Recipe, make_head_recipe, make_recipe, scale_depth
+from .rules import Recipe, make_head_recipe, make_recipe, scale_depth, ways_to_join
 from .spec import IMAGE, ModelSpec, Row
 
 
@@ -85,7 +85,18 @@ def build_row(spec: ModelSpec, row: Row, block, options: dict, inputs, shapes):
 
 
 def _build_and_probe(spec: ModelSpec, row: Row, block, options: dict, inputs):
-    widths = [s[0] for s in inputs] if isinstance(inputs, list) else inputs[0]
+    problems = []
+    for widths in ways_to_join([s[0] for s in inputs]) if isinstance(inputs, list) else [inputs[0]]:
+        layer = None
+        try:
+            layer, recipe = _make_layer(spec, row, block, options, inputs, widths)
+            return layer, recipe, _probe(spec, row, layer, recipe, inputs)
+        except UserError as error:
+            problems.append((layer is None, len(problems), error))
+    raise min(problems)[2]  # the first one of a block that could be built: why it cannot run says more
+
+
+def _make_layer(spec: ModelSpec, row: Row, block, options: dict, inputs, widths):
     number = scale_depth(row.number, spec.depth_multiple)
     kwargs = {key: spec.resolve(value) for key, value in row.kwargs.items()}
     recipe = make_recipe(block, options, spec.resolve(row.args), kwargs, widths, number, spec.width_multiple)
@@ -93,6 +104,10 @@ def _build_and_probe(spec: ModelSpec, row: Row, block, options: dict, inputs):
         _set_repeat_width(recipe, block, inputs)
     layer = _construct(recipe, block)
     _check_weights(layer, widths)
+    return layer, recipe
+
+
+def _probe(spec: ModelSpec, row: Row, layer: nn.Module, recipe: Recipe, inputs):
     try:
         shape = output_shapes(layer, inputs)
     except UserError:
@@ -101,7 +116,7 @@ def _build_and_probe(spec: ModelSpec, row: Row, block, options: dict, inputs):
         raise UserError(_explain(spec, row, inputs, error)) from error
     if recipe.width is not None and not isinstance(shape, list) and shape[0] != recipe.width:
         raise UserError(f"declares {recipe.width} channels out, but gives {shape[0]}")
-    return layer, recipe, shape
+    return shape
 
 
 def _set_repeat_width(recipe: Recipe, block: type, inputs) -> None:
@@ -120,7 +135,7 @@ def _construct(recipe: Recipe, block: type) -> nn.Module:
         raise
     except Exception as error:  # torch's own checks of widths, groups and types
         given = ", ".join(f"{k}={v}" for k, v in recipe.kwargs.items()) or ", ".join(map(str, recipe.args))
-        raise UserError(f"cannot be built with {given}: {_first_line(error)}{_divisor_hint(recipe, error)}") from error
+        raise UserError(f"cannot be built with {given}: {first_line(error)}{_divisor_hint(recipe, error)}") from error
     return blocks[0] if len(blocks) == 1 else nn.Sequential(*blocks)
 
 
@@ -157,7 +172,7 @@ def _explain(spec: ModelSpec, row: Row, inputs, error) -> str:
     if not row.joined:
         c, h, w = inputs if not isinstance(inputs, list) else inputs[0]
         several = "; it joins maps: give 'from' as a list" if "must be tuple of Tensors" in str(error) else ""
-        return f"cannot run on {c} channels of {w}x{h} from {_name_of(spec, row.sources[0])}: {_first_line(error)}{several}"
+        return f"cannot run on {c} channels of {w}x{h} from {_name_of(spec, row.sources[0])}: {first_line(error)}{several}"
 
     def tell(source, shape, what):
         return f"{_name_of(spec, source)} {'has' if source == IMAGE else 'gives'} {what(shape)}"
@@ -167,7 +182,8 @@ def _explain(spec: ModelSpec, row: Row, inputs, error) -> str:
             if what(shape) != what(inputs[0]):
                 first, other = tell(row.sources[0], inputs[0], what), tell(source, shape, what)
                 return f"inputs differ in {name}, {first} and {other} at {PROBE_SIZE}x{PROBE_SIZE}"
-    return f"cannot join rows {list(row.sources)}: {_first_line(error)}"
+    several = "; a block that joins takes one list of maps" if "positional argument" in str(error) else ""
+    return f"cannot join rows {list(row.sources)}: {first_line(error)}{several}"
 
 
 def _name_of(spec: ModelSpec, source: int) -> str:
@@ -175,9 +191,3 @@ def _name_of(spec: ModelSpec, source: int) -> str:
         return "the picture"
     name = spec.rows[source].name
     return f"row {source} ('{name}')" if name else f"row {source}"
-
-
-def _first_line(error) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-

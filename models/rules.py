@@ -87,6 +87,13 @@ def make_recipe(block: type, options: dict, args: list, kwargs: dict, widths_in,
     return recipe
 
 
+def ways_to_join(widths_in: list[int]) -> list:
+    """What a block that joins maps may mean by the width that comes in: the list of widths, the one width that all
+    have, or their sum. The first with which it can be built and run is meant."""
+    common = widths_in[:1] if len(set(widths_in)) == 1 else []
+    return [widths_in, *common, sum(widths_in)]
+
+
 def make_head_recipe(head: type, args: list, kwargs: dict, widths_in: list[int]) -> Recipe:
     """The `Recipe` of a head's row: its own arguments, and `ch`, the widths of its levels."""
     signature = read_signature(head, {"rule": "plain"})

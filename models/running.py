@@ -2,11 +2,20 @@
 
 import contextlib
 import math
+import random
 
+import numpy as np
 import torch
 from torch import nn
 
-from .subject import seed_all
+from utils.errors import first_line
+
+
+def seed_all(seed: int) -> None:
+    """Seed every generator that a block's author may have used."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 class Failure(Exception):
@@ -70,8 +79,3 @@ def telling(what: str):
         yield
     except Exception as error:
         raise Failure(f"{what}: {first_line(error)}") from error
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text, or its kind where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

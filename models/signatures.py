@@ -14,8 +14,8 @@ REQUIRED = inspect.Parameter.empty
 WIDTH_IN = frozenset(
     """c1 cin ci chin cinput inch inchs inc inp inchannel inchannels inputchannel inputchannels inchan inchans channelin
     channelsin inplane inplanes planesin indim indims dimin inputdim infeature infeatures infeat infeats infilter
-    infilters inwidth inputwidth widthin nin ninput ninputs numin ninchannels numinchannels numinputchannels inputc
-    inputch innc""".split()
+    infilters inwidth inputwidth widthin nin ninput numin ninchannels numinchannels numinputchannels inputc inputch
+    innc inchannelslist inchannellist inchslist inplaneslist channelslist channellist""".split()
 )
 WIDTH_OUT = frozenset(
     """c2 cout co chout coutput outch outchs outc ouc oup outp outchannel outchannels outputchannel outputchannels outchan
@@ -45,7 +45,7 @@ NO_WIDTH = frozenset(
     reduction scale scales scalefactor upscalefactor gain alpha beta gamma factor size sizes outputsize imgsize dimension
     axis act activation actlayer norm normlayer mode shape heads numheads nheads head eps momentum drop dropout droppath
     block blocks layer layers depth index i e expand expansion expandratio bias inplace anchors name h w height resolution
-    module modules fn func rate prob""".split()
+    module modules fn func rate prob ninputs numinputs""".split()
 )
 TORCH_WIDTH_IN = ("in_channels", "num_features", "num_channels", "in_features")
 
@@ -141,6 +141,9 @@ def _find_width_in(block, named) -> str | None:
     for name in named:
         if plain_name(name) in WIDTH_IN:
             return name
+    counts = next((name for name in named if plain_name(name) in ("ninputs", "numinputs")), None)
+    if counts and any(plain_name(name) in WIDTH_OUT for name in named):
+        return counts  # beside n_outputs; alone it counts the maps that are joined
     first = next(iter(named), None)
     return first if first is not None and plain_name(first) in WIDTH_FIRST else None
 

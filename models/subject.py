@@ -2,39 +2,33 @@
 
 import inspect
 import itertools
-import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import nn
 
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 
-from .rules import Recipe, make_recipe
+from .rules import Recipe, make_recipe, ways_to_join
+from .running import evaluated, seed_all
 from .signatures import REQUIRED, STRIDE, WIDTH_OUT, plain_name, read_signature
 
 SIZE = 32  # of a map, pixels
-WIDTHS = (32, 3, 64)  # tried in this order as the width that comes in
+WIDTHS = (32, 3, 64, 48)  # tried in this order as the width that comes in
 GUESSES = {  # by plain argument name, for arguments without default
     "k": 3, "ks": 3, "kernel": 3, "kernels": 3, "kernelsize": 3, "ksize": 3, "s": 1, "stride": 1, "strides": 1, "p": 1, "pad": 1,
     "padding": 1, "d": 1, "dilation": 1, "g": 1, "groups": 1, "n": 1, "num": 1, "r": 4, "ratio": 2, "reduction": 4, "heads": 4,
     "numheads": 4, "nheads": 4, "e": 0.5, "expansion": 2, "expand": 2, "expandratio": 2, "scale": 2, "scalefactor": 2, "gain": 2,
     "drop": 0.1, "dropout": 0.1, "dropprob": 0.1, "se": True, "useSe": True, "act": True, "shortcut": True, "size": 7,
-    "dwkernelsize": 3, "alpha": 1.0, "depth": 1, "index": 0, "groupsize": 8,
+    "dwkernelsize": 3, "alpha": 1.0, "depth": 1, "index": 0, "groupsize": 8, "numgroups": 8,
 }  # fmt: skip
-
-
-def seed_all(seed: int) -> None:
-    """Seed every generator that a block's author may have used."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
 
 
 @dataclass
 class Subject:
-    """A way to build a block: `recipe` is what its constructor gets, `width_in` what it reads (a list: several maps)."""
+    """A way to build a block: `recipe` is what its constructor gets, `width_in` what it reads (a list: several maps),
+    `told` what the constructor gets for that where it is not the list."""
 
     word: str
     block: type
@@ -42,6 +36,7 @@ class Subject:
     args: list
     kwargs: dict
     width_in: int | list[int]
+    told: int | list[int] | None = None
     recipe: Recipe = field(init=False)
 
     def __post_init__(self):
@@ -58,7 +53,7 @@ class Subject:
         return self.args, {**self.kwargs, name: value}
 
     def recipe_of(self, args, kwargs, number: int = 1) -> Recipe:
-        return make_recipe(self.block, self.options, args, kwargs, self.width_in, number, 1.0)
+        return make_recipe(self.block, self.options, args, kwargs, self.told or self.width_in, number, 1.0)
 
     def new(self, seed: int = 0) -> nn.Module:
         """A new block, alike for the same seed."""
@@ -74,7 +69,7 @@ class Subject:
 
     def __str__(self):
         shown = [str(a) for a in self.recipe.args] + [f"{k}={v}" for k, v in self.recipe.kwargs.items()]
-        return f"{self.word}({', '.join(shown)})" + ("" if self.recipe.width_in else f" on {self.width_in} channels")
+        return f"{self.word}({', '.join(shown)})" + ("" if self.recipe.width_in and not self.told else f" on {self.width_in} channels")
 
 
 def find_subjects(word: str, block: type, options: dict, args: list | None, kwargs: dict, width_in: list[int] | None) -> list[Subject]:
@@ -83,39 +78,53 @@ def find_subjects(word: str, block: type, options: dict, args: list | None, kwar
     widths = [width_in if len(width_in) > 1 else width_in[0]] if width_in else [*WIDTHS, [32, 32]]
     problem = None
     for width in widths:
-        found = []
-        for row in [(args, kwargs)] if args is not None else _likely_rows(block, options, width):
-            try:
-                subject = Subject(word, block, options, *row, width)
-                with torch.no_grad():
-                    subject.new().eval()(subject.maps())
-            except Exception as error:  # whatever the block says to arguments that do not suit it
-                problem = problem or error
-                continue
-            if all(str(subject) != str(other) for other in found):
+        found: list[Subject] = []
+        for rows in [[(args, kwargs)]] if args is not None else _likely_rows(block, options, width):
+            subject, error = _first_that_runs(word, block, options, rows, width)
+            problem = problem or error
+            if subject and all(str(subject) != str(other) for other in found):
                 found.append(subject)
-            if args is not None or len(found) == 2:
+            if len(found) == 2:
                 break
         if found:
             return found
-    reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-    listed = ", ".join(read_signature(block, options).named)
-    raise UserError(f"{word}: cannot be built and run ({reason}); give --args for ({listed}), and --in for the widths it reads")
+    signature = read_signature(block, options)
+    listed = [*signature.named, *["*args"] * signature.open_positional, *["**kwargs"] * signature.open_keywords]
+    raise UserError(
+        f"{word}: cannot be built and run ({first_line(problem)}); give --args for ({', '.join(listed)}), and --in for the widths it reads"
+    )
 
 
-def _likely_rows(block, options, width):
-    """Args of rows to try: first with the width kept at stride 1, then twice the width at stride 2, then odd guesses."""
+def _first_that_runs(word, block, options, rows, width) -> tuple[Subject | None, Exception | None]:
+    """The first of `rows` with which the block gives maps, and what was wrong with the first of them."""
+    problem = None
+    for args, kwargs in rows:
+        for told in ways_to_join(width) if isinstance(width, list) else [None]:
+            try:
+                subject = Subject(word, block, options, args, kwargs, width, None if told == width else told)
+                evaluated(subject.new(), subject.maps())
+                return subject, problem
+            except Exception as error:  # whatever the block says to arguments that do not suit it
+                problem = problem or error
+    return None, problem
+
+
+def _likely_rows(block, options, width) -> Iterator[list[tuple[list, dict]]]:
+    """Rows to try: those that keep the width at stride 1, those of twice the width at stride 2, then mixed ones. Each
+    time the likeliest first."""
     signature = read_signature(block, options)
     c = width[0] if isinstance(width, list) else width
     free = [name for name in signature.named if name not in (signature.width_in, "n")]
     required = [name for name in free if signature.named[name].default is REQUIRED]
     strides = [name for name in free if name in STRIDE]
+    pads = [name for name in free if plain_name(name) in ("p", "pad", "padding") and signature.named[name].default == 0]
     for out, stride in ((c, 1), (2 * c, 2), (2 * c, 1), (c, 2)):
         known = {name: stride for name in strides} | {name: out for name in free if name == signature.width_out}
         unknown = [name for name in required if name not in known]
+        if any(GUESSES.get(plain_name(name)) == GUESSES["kernel"] for name in unknown):
+            known |= dict.fromkeys(pads, GUESSES["kernel"] // 2)  # else the map shrinks
         ways = [_guesses(name, signature.named[name], c) for name in unknown]
-        for values in itertools.islice(itertools.product(*ways), 60):
-            yield [], {**known, **dict(zip(unknown, values, strict=True))}
+        yield [([], {**known, **dict(zip(unknown, values, strict=True))}) for values in itertools.islice(itertools.product(*ways), 60)]
 
 
 def _guesses(name: str, parameter: inspect.Parameter, c: int) -> list:

@@ -9,9 +9,12 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from utils.errors import first_line
+
 from .graph import fuse_modules
-from .running import Failure, change, evaluated, first_line, must_agree, must_be_finite, run_block, telling
-from .subject import SIZE, Subject, seed_all
+from .running import Failure, change, evaluated, must_agree, must_be_finite, run_block, seed_all, telling
+from .subject import SIZE, Subject
+from .tracing import trace_to_onnx
 
 TRIALS = {}
 # Operations whose backward pass has no deterministic form on CUDA (torch.use_deterministic_algorithms raises there).
@@ -33,18 +36,47 @@ def trial(name: str):
 
 @trial("batch of one, 1x1 maps")
 def one_pixel(subject: Subject):
-    """1x1 maps in eval mode; one picture in train mode, which batch norm behind a global pool cannot do."""
-    with telling("1x1 map in eval mode"):
+    """1x1 maps in eval mode, of a block that strides the map that it makes 1x1 at least; one picture in train mode,
+    which batch norm behind a global pool cannot do."""
+    least = 1
+    try:
         must_be_finite(evaluated(subject.new(), subject.maps(1, 1, 1)), "1x1 map")
+    except Exception as error:
+        least = _stride(subject)
+        if least == 1:
+            raise Failure(f"1x1 map in eval mode: {first_line(error)}") from error
+        with telling(f"{least}x{least} map in eval mode"):
+            must_be_finite(evaluated(subject.new(), subject.maps(1, least, least)), "small map")
     with telling("one picture in train mode"):
         must_be_finite(run_block(subject.new().train(), subject.maps(1, 2 * SIZE, 2 * SIZE)), "one picture")
+    return f"reads maps from {least}x{least} on" if least > 1 else ""
+
+
+def _stride(subject: Subject) -> int:
+    """Cells of the map that comes in a cell of the coarsest one that goes out."""
+    return max(round(SIZE / min(t.shape[2:])) for t in evaluated(subject.new(), subject.maps()))
 
 
 @trial("odd sizes")
 def odd_sizes(subject: Subject):
+    """Sides that no stride divides; a block that strides may refuse those, since pictures come in multiples of what
+    all rows together stride."""
+    try:
+        _sizes(subject, (17, 31), (33, 15))
+    except Failure:
+        stride = _stride(subject)
+        if stride < 2:
+            raise
+        _sizes(subject, (5 * stride, 3 * stride), (stride, 7 * stride))
+        return f"reads sides that are multiples of {stride}, as maps that a row strides by {stride} have in a model"
+    return ""
+
+
+def _sizes(subject: Subject, *sizes: tuple[int, int]) -> None:
+    """Raise `Failure` where a map of one of the sizes is refused, or the one that goes out is not as large as expected."""
     block = subject.new()
     usual = evaluated(block, subject.maps())
-    for height, width in ((17, 31), (33, 15)):
+    for height, width in sizes:
         with telling(f"{width}x{height} map"):
             for even, odd in zip(usual, evaluated(block, subject.maps(2, height, width)), strict=True):
                 for side, now, before in ((height, odd.shape[2], even.shape[2]), (width, odd.shape[3], even.shape[3])):
@@ -223,16 +255,11 @@ def onnx_dynamic_batch(subject: Subject):
     block, maps = subject.new().eval(), subject.maps()
     inputs = [f"map{i}" for i in range(len(maps))] if isinstance(maps, list) else ["map"]
     outputs = [f"out{i}" for i in range(len(evaluated(block, maps)))]
-    file = io.BytesIO()
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        axes = {name: {0: "batch"} for name in [*inputs, *outputs]}
-        torch.onnx.export(
-            block, (maps,), file, opset_version=17, dynamo=False, input_names=inputs, output_names=outputs, dynamic_axes=axes
-        )  # fmt: skip
+    axes = {name: {0: "batch"} for name in [*inputs, *outputs]}
+    exported = trace_to_onnx(block, (maps,), opset_version=17, input_names=inputs, output_names=outputs, dynamic_axes=axes)
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 4
-    session = onnxruntime.InferenceSession(file.getvalue(), settings, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(exported, settings, providers=["CPUExecutionProvider"])
     for batch in (2, 1, 3):
         given = subject.maps(batch, seed=batch)
         feed = {name: m.numpy() for name, m in zip(inputs, given if isinstance(given, list) else [given], strict=True)}
@@ -245,12 +272,14 @@ def onnx_dynamic_batch(subject: Subject):
 @trial("width as declared")
 def width_as_declared(subject: Subject):
     """The output width is what the row says, for several widths, also where the row stacks the block twice."""
+    usual = [t.shape[1] for t in evaluated(subject.new(), subject.maps())]
     if subject.recipe.width is None:
-        found = [t.shape[1] for t in evaluated(subject.new(), subject.maps())]
-        return f"declares none, gives {', '.join(map(str, found))} for {subject.width_in}"
+        return f"no argument of it, gives {', '.join(map(str, usual))} for {subject.width_in}"
+    if len(usual) > 1:
+        return f"several maps, of {', '.join(map(str, usual))} channels"
     name = next(key for key in subject.signature.named if key == subject.signature.width_out)
     for width in (subject.recipe.width, 8, 24, 40, 64):
-        for number in (1, 2):
+        for number in (1, 2) if not isinstance(subject.width_in, list) else (1,):
             given = subject.with_argument(name, width)
             try:
                 recipe = subject.recipe_of(*given, number)
@@ -262,5 +291,7 @@ def width_as_declared(subject: Subject):
                     raise Failure(f"number {number}: {first_line(error)}") from error
                 continue  # a width that the block refuses with these arguments
             if [t.shape[1] for t in found] != [recipe.width]:
-                raise Failure(f"declares {recipe.width} channels, gives {found[0].shape[1]}" + (", number 2" if number > 1 else ""))
+                kept = found[0].shape[1] == usual[0] != recipe.width and subject.width_in == usual[0]
+                hint = f", the width that it reads: '{name}' changes nothing" if kept else ", number 2" if number > 1 else ""
+                raise Failure(f"declares {recipe.width} channels, gives {found[0].shape[1]}{hint}")
     return ""

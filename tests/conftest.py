@@ -1,9 +1,11 @@
 """What several test files need: real pictures where they are, and a tiny detector in a file."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 TINY_YAML = """
 nc: 3
@@ -59,3 +61,50 @@ def tiny_weights(tmp_path_factory):
     names = ["circle", "square", "triangle"]
     content = {"yaml": TINY_YAML, "names": names, "nc": 3, "model": model.state_dict(), "options": {"img": 64}}
     return save_checkpoint(tmp_path_factory.mktemp("weights") / "tiny näme.pt", content)
+
+
+@pytest.fixture
+def own_words(monkeypatch):
+    """Words, packages and search paths that a test's plugins add are gone after it."""
+    from models import BLOCKS, plugins
+
+    monkeypatch.setattr(BLOCKS, "_entries", dict(BLOCKS._entries))
+    monkeypatch.setattr(BLOCKS, "_options", dict(BLOCKS._options))
+    monkeypatch.setattr(plugins, "_loaded", {})
+    monkeypatch.setattr(plugins, "_packages", [])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory, tiny_yaml):
+    """A folder with blanks and umlauts that holds a data set of 24 + 6 pictures, its YAML and a tiny model's."""
+    from data.shapes import draw_shapes
+
+    folder = tmp_path_factory.mktemp("träin here")
+    draw_shapes(folder / "pictures", seed=3, count=24)
+    data = {"path": str(folder / "pictures"), "format": "coco"}
+    for split in ("train", "val"):
+        data[split] = {"images": f"images/{split}", "annotations": f"annotations/instances_{split}.json"}
+    (folder / "data.yaml").write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
+    (folder / "tiny.yaml").write_text(tiny_yaml, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def train_words(place):
+    """`train_words(*more)`: a command line for a short run below `place`; later flags win."""
+    start = ["--cfg", place / "tiny.yaml", "--data", place / "data.yaml", "--img", 64, "--batch", 8, "--device", "cpu"]
+    return lambda *more: [str(word) for word in (*start, "--project", place / "runs", "--workers", 0, *more)]
+
+
+@pytest.fixture
+def go(place, train_words, monkeypatch):
+    """`go(name, *flags)`: runs train.py in this process; gives the run's folder."""
+    import train
+
+    def call(name, *more):
+        monkeypatch.setattr("sys.argv", ["train.py", *train_words("--name", name, "--exist-ok", *more)])
+        train.main()
+        return place / "runs" / name
+
+    return call

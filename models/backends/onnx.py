@@ -27,7 +27,7 @@ def export(model, path: str | Path, options: ExportOptions) -> Path:
     """
     import torch
 
-    from .tracing import trace_to_onnx
+    from ..tracing import trace_to_onnx
 
     path, stride = Path(path), model.size_multiple
     if options.opset not in OPSETS:

@@ -30,8 +30,12 @@ FAILS = {
 }
 
 
+JOINS = PLUGIN.with_name("joins.py")
+pytestmark = pytest.mark.usefixtures("own_words")
+
+
 def results_of(word, args=None, width_in=None):
-    load_plugins([PLUGIN])
+    load_plugins([PLUGIN, JOINS])
     block, options, _ = find_block(word)
     return conform(find_subjects(word, block, options, args, {}, width_in))
 
@@ -57,6 +61,39 @@ def test_blocks_of_the_project_pass(word):
     args = [None, 2] if word == "nn.Upsample" else None
     results = results_of(word, args)
     assert all(passed for passed, _ in results.values()), results
+
+
+@pytest.mark.parametrize(
+    "word, subject, line, told",
+    [
+        ("WeightedAdd", "WeightedAdd(c1=32, c2=32) on [32, 32] channels", "width as declared", ""),
+        ("ConcatConv", "ConcatConv(in_channels=64, out_channels=32) on [32, 32] channels", "width as declared", ""),
+        ("ListOfWidths", "ListOfWidths(in_channels_list=[32, 32], out_channels=32)", "width as declared", ""),
+        ("CountOfMaps", "CountOfMaps() on [32, 32] channels", "width as declared", "no argument of it, gives 32 for [32, 32]"),
+        ("TwoMaps", "TwoMaps(c1=32, c2=32)", "width as declared", "several maps, of 32, 32 channels"),
+        ("CoordinateGate", "CoordinateGate(inp=32, oup=32)", "ONNX with dynamic batch", ""),
+        ("SelfAttention", "SelfAttention(embed_dim=32, num_heads=4)", "ONNX with dynamic batch", ""),
+        ("Focus", "Focus(c1=32, s=1, c2=32)", "odd sizes", "reads sides that are multiples of 2, as maps that a row strides by 2 have in a model"),
+        ("Contract", "Contract() on 32 channels", "batch of one, 1x1 maps", "reads maps from 2x2 on"),
+        ("ShuffleNetUnit", "ShuffleNetUnit(c1=48, s=1, c2=48)", "width as declared", ""),
+        ("nn.Conv2d", "nn.Conv2d(in_channels=32, stride=1, out_channels=32, padding=1, kernel_size=3)", "odd sizes", ""),
+    ],
+)
+def test_what_is_guessed_and_remarked(monkeypatch, word, subject, line, told):
+    load_plugins([JOINS])
+    block, options, _ = find_block(word)
+    subjects = find_subjects(word, block, options, None, {}, None)
+    monkeypatch.setattr("models.conform.TRIALS", {line: TRIALS[line]})
+    assert str(subjects[0]) == subject and conform(subjects) == {line: (True, told)}
+
+
+def test_what_cannot_be_run_says_why():
+    load_plugins([JOINS])
+    for word, reason in (("Flat", r"gives shape \(2, 32, 1024\) for a batch of 2, expected a map"), ("TwoArguments", "missing 1 required .* argument: 'y'")):
+        with pytest.raises(UserError, match=f"{word}: cannot be built and run .*{reason}"):
+            find_subjects(word, *find_block(word)[:2], None, {}, None)
+    passed, reason = results_of("KeepsItsWidth")["width as declared"]
+    assert not passed and reason.startswith("declares 8 channels, gives 32, the width that it reads: 'c2' changes nothing")
 
 
 def test_guesses_and_given_arguments():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import BLOCKS, build_model, load_plugins, plugins
+from models import BLOCKS, build_model, load_plugins
 from models.__main__ import main
 from models.rows import find_block
 from models.weights import build_from, load_weights
@@ -17,16 +17,10 @@ from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ROOT / "tests" / "fixtures" / "plugins" / "names.py"
+JOINS = NAMES.with_name("joins.py")
 
 
-@pytest.fixture(autouse=True)
-def forget_what_was_loaded(monkeypatch):
-    """Words, packages and search paths that a test adds are gone after it."""
-    monkeypatch.setattr(BLOCKS, "_entries", dict(BLOCKS._entries))
-    monkeypatch.setattr(BLOCKS, "_options", dict(BLOCKS._options))
-    monkeypatch.setattr(plugins, "_loaded", {})
-    monkeypatch.setattr(plugins, "_packages", [])
-    monkeypatch.setattr(sys, "path", list(sys.path))
+pytestmark = pytest.mark.usefixtures("own_words")
 
 
 def model_of(word, args, number=1, width_multiple=0.5, source=-1):
@@ -80,6 +74,29 @@ def test_positional_rest_and_joins():
         with pytest.raises(UserError, match="row 2") as caught:
             model_of("NoInit" if "gates" not in str(args) else "HandsOn", args)
         assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "word, args, given, width",
+    [
+        ("WeightedAdd", [64], {"c1": 16, "c2": 32}, 32),
+        ("ConcatConv", [64], {"in_channels": 32, "out_channels": 32}, 32),
+        ("ListOfWidths", [64], {"in_channels_list": [16, 16], "out_channels": 32}, 32),
+        ("CountOfMaps", [], {}, 16),
+        ("CountOfMaps", [2], {"n_inputs": 2}, 16),
+    ],
+)
+def test_a_join_gets_the_width_that_its_author_means(word, args, given, width):
+    load_plugins([JOINS])
+    model = model_of(word, args, source=[-1, 0])
+    assert model.recipes[2].kwargs == given and model.shapes[2] == (width, 320, 320)
+
+
+def test_a_join_that_cannot_be_says_why():
+    load_plugins([JOINS])
+    for source, message in (([-1, 0], "missing 1 required positional argument: 'y'; a block that joins takes one list of maps"), (-1, "argument: 'y'")):
+        with pytest.raises(UserError, match=r"row 2 .*TwoArguments: .*" + message):
+            model_of("TwoArguments", [], source=source)
 
 
 def test_what_is_a_word():
