@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from unicodedata import east_asian_width
 
 from utils.cli import at_least
 from utils.errors import UserError
@@ -15,6 +16,7 @@ from .summary import RowSummary, summarize, totals
 
 WIDTH, HEIGHT = 176, 46  # of a box, pixels
 TOP = 108  # above the first line
+MOST_LETTERS, LONGEST_NAME = 30, 12  # of a box's first line and of a name in it, that can still be read when squeezed
 FONT = "font-family='Helvetica, Arial, sans-serif'"
 COLOURS = {  # by what a row does, (fill, edge)
     "head": ("#fde0dd", "#c2453c"), "join": ("#fff3c4", "#b8860b"),
@@ -56,7 +58,8 @@ def draw_model(model, size: tuple[int, int] = (640, 640)) -> str:
     strides = [_stride(row, size, rows) for row in rows]
     layout = arrange([row.sources for row in rows], strides)
     left = 20
-    width = left * 2 + len(layout.lanes) * LANE
+    heading = _heading(model, rows, size)
+    width = max(left * 2 + len(layout.lanes) * LANE, *(math.ceil(left * 2 + wide * _text_width(text, True)) for text, wide in zip(heading, (1.6, 1.05), strict=True)))
     height = TOP + (layout.lines + 1) * (HEIGHT + GAP) + 10
     colours = _colours(rows)
     boxes = [_row_box(row, layout, left, colours[row.index]) for row in rows]
@@ -66,7 +69,7 @@ def draw_model(model, size: tuple[int, int] = (640, 640)) -> str:
         "<defs><marker id='tip' viewBox='0 0 8 8' refX='7.5' refY='4' markerWidth='7' markerHeight='7' orient='auto'>"
         "<path d='M0 0.6 L8 4 L0 7.4 z' fill='context-stroke'/></marker></defs>",
         f"<rect width='{width}' height='{height}' fill='#ffffff'/>",
-        *_titles(model, rows, layout, size, left, height),
+        *_titles(heading, layout, size, left, height),
     ]
     arrows = [(source, row.index) for row in rows for source in row.sources]
     lines += [_arrow(source, target, boxes, layout, left) for source, target in arrows]
@@ -80,11 +83,17 @@ def _stride(row: RowSummary, size, rows) -> int:
     return 2 ** round(math.log2(max(size[0] / shapes[-1][1], 1)))
 
 
-def _titles(model, rows, layout: Layout, size, left, height) -> list[str]:
+def _heading(model, rows, size) -> tuple[str, str]:
+    """The name of the file, and what the model costs."""
     t = totals(rows)
     about = f"{len(rows)} rows, {t['params']:,} parameters, {t['macs'] / 1e9:.2f} GMACs at {size[1]}x{size[0]}, {model.nc} classes"
+    return _shorten(Path(model.spec.where).name, 60), about
+
+
+def _titles(heading, layout: Layout, size, left, height) -> list[str]:
+    name, about = heading
     parts = [
-        f"<text x='{left + 6}' y='26' font-size='17' font-weight='bold' fill='#222222'>{escape(Path(model.spec.where).name)}</text>",
+        f"<text x='{left + 6}' y='26' font-size='17' font-weight='bold' fill='#222222'>{escape(name)}</text>",
         f"<text x='{left + 6}' y='46' font-size='12.5' fill='#444444'>{escape(about)}</text>",
     ]
     for column, stride in enumerate(layout.lanes):
@@ -103,11 +112,13 @@ def _row_box(row: RowSummary, layout: Layout, left, colour) -> Box:
     x = left + column * LANE + (LANE - WIDTH) / 2
     y = TOP + line * (HEIGHT + GAP)
     repeats = f" x{row.number}" if row.number > 1 else ""
-    name = f" '{row.name}'" if row.name else ""
+    name = f" '{_shorten(row.name, LONGEST_NAME)}'" if row.name else ""
+    word = _shorten(row.word, max(MOST_LETTERS - len(f"{row.index}  {repeats}{name}"), 8))
     shape = "x".join(map(str, row.shapes[-1])) + (f" +{len(row.shapes) - 1}" if len(row.shapes) > 1 else "")
     facts = shape + (f", {_short_count(row.params)}" if row.params else "")
-    title = f"row {row.index} {row.word}({row.args}), {row.params:,} parameters, {row.macs / 1e6:,.1f} MMACs"
-    return Box(x, y, WIDTH, HEIGHT, (f"{row.index}  {row.word}{repeats}{name}", facts), colour, title)
+    called = f" '{row.name}'" if row.name else ""
+    title = f"row {row.index}{called} {row.word}({row.args}), {row.params:,} parameters, {row.macs / 1e6:,.1f} MMACs"
+    return Box(x, y, WIDTH, HEIGHT, (f"{row.index}  {word}{repeats}{name}", facts), colour, title)
 
 
 def _head_box(model, row: RowSummary, layout: Layout, left) -> Box:
@@ -146,7 +157,12 @@ def _short_count(number: int) -> str:
 
 
 def _text_width(text: str, small: bool) -> float:
-    return len(text) * (6.4 if small else 8.2)
+    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text) * (6.4 if small else 8.2)
+
+
+def _shorten(text: str, most: int) -> str:
+    """At most `most` letters; the whole of it stands in the box's title."""
+    return text if len(text) <= most else text[: most - 1] + "\u2026"
 
 
 def _arrow(source: int, target: int, boxes: list[Box], layout: Layout, left) -> str:

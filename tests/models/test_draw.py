@@ -80,3 +80,16 @@ def test_command(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.run(lambda: main(["draw", "yolov5n.yaml", "-o", str(tmp_path / "graph.png")]))
     assert stop.value.code == 2 and "ends in .svg" in capsys.readouterr().err
+
+
+def test_long_words_are_cut_and_narrow_pictures_hold_their_titles():
+    """A box of 176 pixels holds 30 letters that can still be read; what is cut stands in the title."""
+    name = "the last of the first half"
+    text = f"nc: 1\nanchors: 3\nbackbone:\n  - [-1, 2, ShuffleNetV2_InvertedResidual, [32, 2], {name}]\nhead:\n  - [[0], 1, Detect, [nc, anchors]]\n"
+    root = ElementTree.fromstring(draw_model(build_model(ModelSpec.from_text(text, "x" * 200 + ".yaml")), (64, 64)))
+    group = root.find(f"{SVG}g")
+    first = group.find(f"{SVG}text").text
+    assert len(first) <= 30 and first.startswith("0  Shuffle") and first.endswith("x2 'the last of…'")
+    assert name in group.find(f"{SVG}title").text and "ShuffleNetV2_InvertedResidual" in group.find(f"{SVG}title").text
+    for title in root.findall(f"{SVG}text")[:2]:
+        assert float(title.get("x")) + 0.56 * float(title.get("font-size")) * len(title.text) <= float(root.get("width"))
