@@ -3,6 +3,7 @@
 Only what the user names on the command line is ever loaded; a checkpoint or a YAML cannot ask for it.
 """
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -19,6 +20,7 @@ from .heads import HEADS
 
 _loaded: dict[str, list[str]] = {}
 _packages: list[str] = []  # whose classes may be named in YAMLs, by dotted name
+_disputed: dict[str, str] = {}  # words of the project that a plugin's class has too -> where, and which word the class is
 
 
 def load_plugins(plugins=()) -> list[str]:
@@ -27,7 +29,8 @@ def load_plugins(plugins=()) -> list[str]:
 
     Every public `nn.Module` class defined in a file is a word under its own name, as is whatever it registers itself
     with `@BLOCKS.register()`; where the file has `__all__`, only the classes listed there. A class whose name is a
-    word already stays the file's own helper, and is the word `file.Name`. A package's classes are words by dotted name
+    word already is the word `file.Name`: the plain name stays the project's where other code of the file uses the class
+    as its helper, else nobody's, since one may mean either (`refuse_disputed`). A package's classes are words by dotted name
     (`my_package.MyBlock`, `my_package.parts.MyBlock`). Loading the same one again does nothing. Raises `UserError`
     when it is not there, does not run, or has no class to offer.
     """
@@ -42,6 +45,12 @@ def load_plugins(plugins=()) -> list[str]:
             _loaded[key] = _load_file(path) if is_file else _load_package(str(plugin))
         words += _loaded[key]
     return words
+
+
+def refuse_disputed(word: str) -> None:
+    """Raise `UserError` for a word that may mean the project's block or a plugin's class."""
+    if word in _disputed:
+        raise UserError(_disputed[word])
 
 
 def find_in_packages(word: str) -> type | None:
@@ -115,6 +124,16 @@ def _public_classes(module, package: str):
             yield name, entry
 
 
+def _is_helper(entry: type) -> bool:
+    """Whether other code of a class's own file uses it."""
+    try:
+        tree = ast.parse(inspect.getsource(sys.modules[entry.__module__]))
+    except (OSError, SyntaxError):
+        return False
+    others = [node for node in tree.body if not (isinstance(node, ast.ClassDef) and node.name == entry.__name__)]
+    return any(isinstance(node, ast.Name) and node.id == entry.__name__ for other in others for node in ast.walk(other))
+
+
 def _register(module, short: str, where: str, known: set[str]) -> list[str]:
     """Make words of the module's classes that it has not registered itself; return all its words."""
     words = [word for word in (*BLOCKS, *HEADS) if word not in known]
@@ -129,7 +148,10 @@ def _register(module, short: str, where: str, known: set[str]) -> list[str]:
             word = f"{short}.{name}"
             if word in BLOCKS:
                 raise UserError(f"--plugins {where}: the word '{word}' exists already; give the class another name")
-            print(f"--plugins {where}: '{name}' is a word already; the file's class is the word '{word}'", file=sys.stderr)
+            if _is_helper(entry):
+                print(f"--plugins {where}: '{name}' is a word already; the file's class is the word '{word}'", file=sys.stderr)
+            else:
+                _disputed[name] = f"'{name}' is a block of the project and a class of {where}; write '{word}' for the latter, or rename it there"
         BLOCKS.register(word)(entry)
         words.append(word)
     if not words:

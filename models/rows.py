@@ -10,7 +10,7 @@ from utils.errors import UserError, did_you_mean, first_line
 
 from .blocks import BLOCKS
 from .heads import HEADS
-from .plugins import find_in_packages
+from .plugins import find_in_packages, refuse_disputed
 from .probe import PROBE_SIZE, output_shapes
 from .rules import Recipe, make_head_recipe, make_recipe, scale_depth, ways_to_join
 from .spec import IMAGE, ModelSpec, Row
@@ -18,6 +18,7 @@ from .spec import IMAGE, ModelSpec, Row
 
 def find_block(word: str) -> tuple[type, dict, bool]:
     """The class behind a YAML word, its registration's options and whether it is a head. Raises `UserError`."""
+    refuse_disputed(word)
     if word in HEADS:
         return HEADS[word], HEADS.options(word), True
     if word in BLOCKS:

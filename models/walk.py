@@ -179,7 +179,10 @@ def _nearest_block(word: str):
     if not near:
         return None, {}, False
     found = next(k for k in known if k.lower() == near[0])
-    return find_block(found if found in BLOCKS or found in HEADS else f"nn.{found}")
+    try:
+        return find_block(found if found in BLOCKS or found in HEADS else f"nn.{found}")
+    except UserError:  # a word that may mean two blocks
+        return None, {}, False
 
 
 def _without_mistakes(row: Row, block, options):

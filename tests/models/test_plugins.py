@@ -114,14 +114,29 @@ def write(path, text):
 BLOCK = "from torch import nn\nclass {0}(nn.Module):\n    def __init__(self, c1, c2):\n        super().__init__()\n        self.m = nn.Conv2d(c1, c2, 1)\n    def forward(self, x):\n        return self.m(x)\n"
 
 
-def test_helpers_beside_the_file_and_words_that_exist(tmp_path, capsys):
+def test_a_word_that_may_mean_two_blocks_is_refused(tmp_path, capsys):
+    """A class that the file itself uses is its helper; any other class of a known name may be the one that is meant."""
+    text = BLOCK.format("SELayer") + BLOCK.format("Conv") + BLOCK.format("Mine").replace("nn.Conv2d(", "Conv(")
+    path = write(tmp_path / "mine.py", text.replace("super().__init__()", "super(SELayer, self).__init__()", 1))
+    assert set(load_plugins([path])) == {"mine.SELayer", "mine.Conv", "Mine"}
+    assert "'Conv' is a word already" in capsys.readouterr().err and find_block("Conv")[0].__module__ == "models.blocks.base"
+    for find in (lambda: find_block("SELayer"), lambda: model_of("SELayer", [64])):
+        with pytest.raises(UserError, match=r"'SELayer' is a block of the project and a class of .*mine.py; write 'mine.SELayer' for the latter, or"):
+            find()
+    assert model_of("mine.SELayer", [64]).shapes[2][0] == 32
+    graft = write(tmp_path / "m.yaml", "nc: 1\nanchors: 3\nbackbone: [[-1, 1, SELayer, []]]\nhead: [[[0], 1, Detect, [nc, anchors]]]\n")
+    with pytest.raises(SystemExit):
+        main(["check", str(graft), "--plugins", str(path)])
+    assert "row 0 (backbone row 0): 'SELayer' is a block of the project and a class of" in "".join(capsys.readouterr())
+
+
+def test_helpers_beside_the_file_and_words_that_exist(tmp_path):
     write(tmp_path / "ein Ordner" / "side_helper_a.py", "WIDTH = 8\n")
     write(tmp_path / "ein Ordner" / "side_helper_b.py", BLOCK.format("Inner"))
     text = "from side_helper_a import WIDTH\nfrom .side_helper_b import Inner\n" + BLOCK.format("SELayer") + BLOCK.format("Mine")
     path = write(tmp_path / "ein Ordner" / "my_blocks.py", text.replace("self.m = nn", "self.w = WIDTH; self.m = nn"))
     words = load_plugins([path])
     assert set(words) == {"Inner", "my_blocks.SELayer", "Mine"}
-    assert "'SELayer' is a word already; the file's class is the word 'my_blocks.SELayer'" in capsys.readouterr().err
     assert BLOCKS["SELayer"].__module__.startswith("models.") and model_of("my_blocks.SELayer", [64]).shapes[2][0] == 32
 
 
