@@ -24,7 +24,7 @@ def main(argv=None):
     options = make_parser().parse_args(argv)
     load_plugins(options.plugins)
     weights = options.weights or [newest_weights()]
-    model = load_models(weights, options.device, options.half)
+    model = load_models(weights, options.device, options.half, options.branch)
     data = load_data_config(options.data)
     split = open_split(data, options.split, single_class=options.single_cls)
     if not options.single_cls or model.nc != 1:  # one class is all classes, whatever it is called
@@ -101,6 +101,7 @@ def make_parser():
     add("--img", "--imgsz", "--img-size", type=cli.at_least(1), help="longest side of the pictures (default: as trained)")
     add("--batch-size", type=cli.at_least(1), default=16, help="pictures at once")
     add("--square", action="store_true", help="squares instead of batches of the pictures' own aspect")
+    add("--branch", help="one_to_many: measure that branch of a OneToOneDetect model, by NMS")
     add("--single-cls", action="store_true", help="take all classes of the data as one")
     add("--workers", type=cli.at_least(0), default=default_workers(), help="processes that load pictures")
     add_selection_flags(parser, conf=0.001, iou=0.6)

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from utils.errors import UserError
+from utils.errors import UserError, did_you_mean
 
 from .activations import default_activation
 from .blocks.base import fuse_sequential
@@ -32,8 +32,8 @@ def build_model(cfg: str | Path | dict | ModelSpec, nc: int | None = None, ch: i
 class DetectionModel(nn.Module):
     """The graph of a model YAML.
 
-    In train mode it returns raw maps, a list with one (B, A, H, W, 5 + nc) a level for `Detect`; in eval mode decoded
-    boxes (B, N, 4) xyxy in pixels of the input and scores (B, N, nc). Weight names are `model.<row>.<...>`.
+    In train mode it returns raw maps, a list with one (B, A, H, W, 5 + nc) a level for `Detect`, or whatever else the
+    head's criterion takes; in eval mode decoded boxes (B, N, 4) xyxy in pixels of the input and scores (B, N, nc). Weight names are `model.<row>.<...>`.
     """
 
     def __init__(self, spec: ModelSpec, ch: int | None = None):
@@ -92,16 +92,27 @@ class DetectionModel(nn.Module):
 
     def raw_outputs(self, images):
         """Images (B, C, H, W) in 0..1 to raw maps, in either mode."""
+        return self.head(self.head_inputs(images))
+
+    def head_inputs(self, images):
+        """Images (B, C, H, W) in 0..1 to the maps (B, c, H, W) that the head reads, one a level."""
         outputs = []
         for (sources, joined, done), layer in zip(self._plan, self.model, strict=True):
             maps = [images if s == IMAGE else outputs[s] for s in sources]
             if layer is self.head:
-                maps = [m for item in maps for m in (item if isinstance(item, (list, tuple)) else [item])]
-                return layer(maps)
+                return [m for item in maps for m in (item if isinstance(item, (list, tuple)) else [item])]
             outputs.append(layer(maps if joined else maps[0]))
             del maps
             for index in done:  # nothing reads them any more: their memory is free for the next rows
                 outputs[index] = None
+
+    def use_branch(self, name: str) -> None:
+        """Let branch `name` give the boxes, for heads that have several (as `OneToOneDetect`). Raises `UserError`."""
+        branches = [branch for branch in getattr(self.head, "branch_names", ()) if getattr(self.head, branch) is not None]
+        if name not in branches:
+            has = f"one of {', '.join(branches)}{did_you_mean(name, branches)}" if branches else "this head has no branches"
+            raise UserError(f"branch '{name}': {'expected ' if branches else ''}{has} ({type(self.head).__name__})")
+        self.head.branch = name
 
     def criterion(self, hyperparameters, image_size: int = 640):
         """The head's loss for this training size: called with raw maps and targets (M, 6)."""

@@ -54,9 +54,9 @@ class Detections:
 class Predictor(ABC):
     """Anything that maps images (B, 3, H, W) to decoded boxes and scores, with what belongs to it.
 
-    A subclass sets `names`, `stride` (the largest, pixels) and `fixed_size` ((h, w) or None where any multiple of the
-    stride is taken) and `needs_nms` (False where it gives each object one box), and defines `__call__(images)`: RGB, uint8 0..255 or float 0..1, numpy or torch, to boxes
-    (B, N, 4) xyxy in pixels of the input and scores (B, N, nc).
+    A subclass sets `names`, `stride` (the largest, pixels), `fixed_size` ((h, w) or None where any multiple of the
+    stride is taken) and `needs_nms` (False where it gives each object one box), and defines `__call__(images)`: RGB,
+    uint8 0..255 or float 0..1, numpy or torch, to boxes (B, N, 4) xyxy in pixels of the input and scores (B, N, nc).
     """
 
     names: list[str]
@@ -96,8 +96,8 @@ class Predictor(ABC):
                 made for. A file exported for one size takes no other.
             conf: least score. iou: above this overlap the weaker of two boxes of a class goes.
             max_det: most detections a picture. classes: indices or names to keep. agnostic: boxes of different
-            classes compete too. nms: a word of `utils.nms.METHODS` instead of what the model needs. augment: test-time augmentation (`utils.tta`),
-            slower and needs torch.
+            classes compete too. nms: a word of `utils.nms.METHODS` instead of what the model needs.
+            augment: test-time augmentation (`utils.tta`), slower and needs torch.
 
         Returns one `Detections` a picture, in order. Raises `UserError` for an unreadable picture, an array of
         another kind, or an unknown class.
@@ -108,6 +108,8 @@ class Predictor(ABC):
         results: list[Detections | None] = [None] * len(loaded)
         fitted = [letterbox(image, frame, self.stride, auto=self.fixed_size is None) for image, _ in loaded]
         run = Augmented(self) if augment else self
+        how = {"conf": conf, "iou": iou, "max_det": max_det, "agnostic": agnostic, "classes": wanted}
+        how["method"] = nms or default_method(run)
         for group in _groups([image.shape for image, _, _ in fitted], batch_size):
             pictures = np.stack([to_chw(fitted[index][0]) for index in group])
             boxes, scores = run(pictures.astype(np.float32) / 255 if augment else pictures)
@@ -115,9 +117,7 @@ class Predictor(ABC):
                 image, path = loaded[index]
                 _, gain, pad = fitted[index]
                 inside = _reach_into(boxes[row], gain, pad, image.shape)
-                found = select_detections(
-                    boxes[row][inside], scores[row][inside], conf, iou, max_det, agnostic=agnostic, classes=wanted, method=nms or default_method(run)
-                )
+                found = select_detections(boxes[row][inside], scores[row][inside], **how)
                 found = unletterbox(found, gain, pad, image.shape[:2])
                 results[index] = Detections(
                     found[:, :4].astype(np.float32), found[:, 4].astype(np.float32), found[:, 5].astype(np.int64),

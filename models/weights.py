@@ -19,9 +19,11 @@ from .graph import DetectionModel, build_model
 from .predictor import Predictor
 from .published import read_published
 from .spec import ModelSpec
-from .transfer import describe_moves, match_rows, match_weights, rows_put_in
+from .transfer import describe_moves, describe_scales, match_rows, match_weights, rows_put_in
 
 ROW_PREFIXES = ("", "backbone.", "model.", "module.backbone.")  # that published files put before a block's own names
+
+LEAST_SHARE = 1e-3  # of the parameters: less are norms and biases whose widths agree by chance
 
 
 @dataclass
@@ -55,13 +57,16 @@ class TransferReport:
     missing: list[str] = field(default_factory=list)
     share: float = 0.0
     rows: dict[int, int] = field(default_factory=dict)
+    classes_anew: bool = False  # the file has another number of classes
     fitted: dict[int, float] = field(default_factory=dict)  # new row -> share of its map that is lost (`models.graft`)
+    scales: str = ""  # how the two YAMLs scale their rows, where they do so differently
 
     def __str__(self):
         total = len(self.loaded) + len(self.partly) + len(self.missing)
         text = f"{len(self.loaded) + len(self.partly)} of {total} tensors, {self.share:.1%} of the parameters, came over"
-        if self.partly:
+        if self.classes_anew:
             text += "; the class outputs of the head begin anew, because the file has another number of classes"
+        text += self.scales
         moves = describe_moves(self.rows)
         if moves:
             text += f"; {moves}"
@@ -113,10 +118,11 @@ def load_into(model: DetectionModel, weights: WeightsFile, min_transfer: float =
 
     Where the rows of the two models differ, `models.transfer` says which rows belong together. Where only the number
     of classes differs, the head's box and objectness outputs are kept and its class outputs stay as the model has
-    them. Rows put in between those of the file begin by handing their maps on (`models.graft`). Raises `UserError` when nothing fits at all, or less than the share `min_transfer` of the parameters.
+    them. Rows put in between those of the file begin by handing their maps on (`models.graft`). Raises `UserError` when
+    next to nothing fits, or less than the share `min_transfer` of the parameters.
     """
     old = _spec_of(weights)
-    report = TransferReport(rows=match_rows(model, weights.state, old))
+    report = TransferReport(rows=match_rows(model, weights.state, old), scales=describe_scales(model.spec, old))
     names = match_weights(model, weights.state, report.rows)
     state = model.state_dict()
     parameters = dict(model.named_parameters())
@@ -135,11 +141,17 @@ def load_into(model: DetectionModel, weights: WeightsFile, min_transfer: float =
         else:
             report.missing.append(name)
             report.skipped[name] = f"shape {tuple(source.shape)}, the model has {tuple(target.shape)}"
+    head = f"model.{len(model.model) - 1}."
+    report.classes_anew = bool(report.partly) or (
+        weights.nc not in (None, model.nc) and any(name.startswith(head) for name in report.skipped)
+    )
     taken = set(names.values())
     report.skipped.update({name: "no such weight in the model" for name in weights.state if name not in taken})
-    if not any(name in parameters for name in report.loaded):
-        raise UserError(f"{weights.path}: none of its {len(weights.state)} tensors fits the model, expected weights of a like model")
     report.share = came / sum(p.numel() for p in parameters.values())
+    if report.share < LEAST_SHARE:
+        count = sum(name in parameters for name in report.loaded)
+        few = f"none of its {len(weights.state)} tensors fits" if not count else f"next to nothing of it fits ({report.share:.2%} of the parameters)"
+        raise UserError(f"{weights.path}: {few} the model, expected weights of a like model{report.scales}")
     if report.share < min_transfer:
         raise UserError(f"{weights.path}: {report}; expected at least {min_transfer:.1%} of the parameters (--min-transfer)")
     if f"model.{len(model.model) - 1}.anchors" in report.loaded:
@@ -198,17 +210,21 @@ def load_into_row(model: DetectionModel, row: int | str, weights: WeightsFile) -
 
 
 def _copy_box_outputs(model: DetectionModel, name: str, source: torch.Tensor, target: torch.Tensor) -> float:
-    """Copy the rows of a head's convolution that do not depend on nc; returns their share (0: nothing fits)."""
-    head = model.head
-    anchors = getattr(head, "num_anchors", None)
-    if anchors is None or not name.startswith(f"model.{len(model.model) - 1}.m."):
+    """Copy the rows of a head's convolution that do not depend on nc; returns their share (0: nothing fits).
+
+    A head whose convolutions give boxes and classes together says so in `box_outputs`: what their names begin with, and
+    how many outputs of each anchor come before its classes.
+    """
+    prefix, kept = getattr(model.head, "box_outputs", (None, 0))
+    anchors = getattr(model.head, "num_anchors", 1)
+    if prefix is None or not name.startswith(f"model.{len(model.model) - 1}.{prefix}"):
         return 0.0
-    if source.shape[1:] != target.shape[1:] or source.shape[0] % anchors or source.shape[0] // anchors < 6:
+    if source.shape[1:] != target.shape[1:] or source.shape[0] % anchors or source.shape[0] // anchors <= kept:
         return 0.0
     old = source.reshape(anchors, -1, *source.shape[1:])
     new = target.view(anchors, -1, *target.shape[1:])
-    new[:, :5] = old[:, :5]
-    return 5 / new.shape[1]
+    new[:, :kept] = old[:, :kept]
+    return kept / new.shape[1]
 
 
 def build_from(weights: WeightsFile) -> DetectionModel:

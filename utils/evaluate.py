@@ -64,7 +64,8 @@ def evaluate(
     with "images" (B, 3, H, W) uint8 RGB and the lists "image_ids", "gains", "pads", "shapes" of `letterbox`.
     `ground_truth`: COCO dict; `category_ids`: class index -> category id. `half` computes in float16 on CUDA and in
     bfloat16 elsewhere, without changing the model's weights. `augment` is test-time augmentation. `agnostic` and
-    `method` are those of `select_detections`; without a `method` it is the model's own (`default_method`). Raises `UserError` when `model` has another number of classes.
+    `method` are those of `select_detections`; without a `method` it is the one that the model needs (`default_method`).
+    Raises `UserError` when `model` has another number of classes.
     """
     import torch
 

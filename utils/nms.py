@@ -53,7 +53,8 @@ def select_detections(
 
 
 def default_method(model) -> str:
-    """The word of `METHODS` for a model: "none" where it says `needs_nms = False`, else "standard"."""
+    """The word of `METHODS` for what gives the boxes: "none" where it says `needs_nms = False`, else "standard": several
+    looks at a picture (`utils.tta`) and several models (`utils.ensemble`) give an object several boxes."""
     return "standard" if getattr(model, "needs_nms", True) else "none"
 
 

@@ -29,6 +29,12 @@ def fraction(text: str) -> float:
     return value
 
 
+def chosen_values(options) -> list[str]:
+    """Hyperparameters given to train.py as flags: KEY=VALUE."""
+    values = [f"optimizer={options.optimizer}"] if options.optimizer else []
+    return values + ["schedule=cosine"] * options.cos_lr + options.set
+
+
 def add_run_flags(parser: argparse.ArgumentParser, project: str) -> None:
     """What every run takes: --device, where it writes (`utils.run_folder`), and --plugins."""
     add = parser.add_argument
@@ -57,5 +63,6 @@ def add_selection_flags(parser: argparse.ArgumentParser, conf: float, iou: float
     add("--conf", "--conf-thres", type=fraction, default=conf, help="least score")
     add("--iou", "--iou-thres", type=fraction, default=iou, help="overlap above which the weaker box goes")
     add("--max-det", type=cli.at_least(1), default=300, help="most detections a picture")
-    add("--nms", choices=tuple(METHODS), default="standard", help="blend: boxes that overlap become their mean by score")
+    told = "standard, none, or blend: boxes that overlap become their mean by score (default: what the model needs)"
+    add("--nms", choices=tuple(METHODS), help=told)
     add("--augment", action="store_true", help="test-time augmentation")

@@ -9,7 +9,8 @@ HEADS = Registry("head")
 """word -> nn.Module class, built with the row's args and `ch`, the list of its input widths. `forward(maps)` gives raw
 maps, a list with one a level; `decode(raw)` gives boxes (B, N, 4) xyxy pixels and scores (B, N, nc);
 `decode_rows(raw)` the layout of exported files; `set_strides(list)` is called once with the real strides;
-`criterion(hyperparameters, image_size)` gives the loss; attributes `nc`, `strides`, `needs_nms`."""
+`criterion(hyperparameters, image_size)` gives the loss; attributes `nc`, `strides`, `needs_nms`. Optional: `branch_names`,
+the branches that can give the boxes, with `branch`, the one in use; `box_outputs`, see `models.weights`."""
 
 for _module in pkgutil.iter_modules(__path__):
     import_module(f".{_module.name}", __name__)

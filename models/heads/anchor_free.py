@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from utils.errors import UserError
+
 from ..blocks.base import Conv, DWConv
 from . import HEADS
 from .points import PointHead
@@ -17,6 +19,8 @@ class Branches(nn.Module):
 
     def __init__(self, ch, nc, bins, light):
         super().__init__()
+        if not isinstance(light, bool):
+            raise UserError(f"light, depth-wise convolutions for the sides too, must be True or False, got {light!r}")
         box_width, class_width = max(ch[0] // 4, 4 * bins), max(ch[0], min(nc, 100))
         self.box = nn.ModuleList(_branch(c, box_width, 4 * bins, light) for c in ch)
         self.cls = nn.ModuleList(_branch(c, class_width, nc, True) for c in ch)
@@ -72,6 +76,8 @@ class OneToOneDetect(PointHead):
     branches that are not in use.
     """
 
+    branch_names = ("one_to_one", "one_to_many")
+
     def __init__(self, nc=80, bins=16, light=False, ch=()):
         super().__init__(nc, bins)
         self.one_to_many = Branches(ch, nc, bins, light)
@@ -99,11 +105,12 @@ class OneToOneDetect(PointHead):
 
     def fuse(self) -> None:
         """Drop the branches that do not run in eval mode."""
-        for name in {"one_to_many", "one_to_one"} - {self.branch}:
-            setattr(self, name, None)
+        for name in self.branch_names:
+            if name != self.branch:
+                setattr(self, name, None)
 
     def criterion(self, hyperparameters, image_size: int = 640):
-        """Both branches' losses; one metric assigns for both, which makes them agree."""
+        """Both branches' losses; one metric assigns for both, so that the point that is best for one is so for the other."""
         from ..losses.dense import TwoBranchCriterion
 
         return TwoBranchCriterion(_criterion(self, hyperparameters, top=10), _criterion(self, hyperparameters, top=1))

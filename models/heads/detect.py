@@ -8,6 +8,7 @@ from torch import nn
 from utils.errors import UserError, did_you_mean
 
 from . import HEADS
+from .checks import check_classes
 
 
 @HEADS.register()
@@ -24,11 +25,11 @@ class Detect(nn.Module):
     """
 
     needs_nms = True
+    box_outputs = ("m.", 5)
 
     def __init__(self, nc=80, anchors=(), ch=()):
         super().__init__()
-        if isinstance(nc, bool) or not isinstance(nc, int) or nc < 1:
-            raise UserError(f"the number of classes must be a whole number of at least 1, got {nc!r}{did_you_mean(nc, ['nc']) if isinstance(nc, str) else ''}")
+        check_classes(nc)
         if isinstance(anchors, str):
             hint = did_you_mean(anchors, ["anchors"]) or "; expected anchors, a number a level or a list a level"
             raise UserError(f"has no anchors: '{anchors}' is a word{hint}")

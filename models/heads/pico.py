@@ -2,8 +2,11 @@
 
 from torch import nn
 
+from utils.errors import UserError
+
 from ..blocks.esnet import DPConv
 from . import HEADS
+from .checks import check_whole
 from .points import PointHead
 
 
@@ -22,6 +25,11 @@ class PicoHead(PointHead):
 
     def __init__(self, nc=80, stacked=2, bins=8, k=5, ch=()):
         super().__init__(nc, bins)
+        check_whole(stacked, "stacked, the number of convolutions before the last,", 0)
+        check_whole(k, "k, the kernel size,", 1)
+        if k % 2 == 0:
+            raise UserError(f"k, the kernel size, must be odd, got {k}")
+        self.box_outputs = ("outputs.", 4 * bins)
         self.convs = nn.ModuleList(nn.Sequential(*(DPConv(c, c, k) for _ in range(stacked))) for c in ch)
         self.outputs = nn.ModuleList(nn.Conv2d(c, 4 * bins + nc, 1) for c in ch)
 

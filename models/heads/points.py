@@ -3,10 +3,9 @@
 import torch
 from torch import nn
 
-from utils.errors import UserError, did_you_mean
-
-from ..losses.distribution import distances_to_boxes, expected_distances
 from ..losses.dense import flatten_levels, level_points
+from ..losses.distribution import distances_to_boxes, expected_distances
+from .checks import check_classes, check_whole
 
 
 class PointHead(nn.Module):
@@ -22,11 +21,9 @@ class PointHead(nn.Module):
 
     def __init__(self, nc, bins):
         super().__init__()
-        if isinstance(nc, bool) or not isinstance(nc, int) or nc < 1:
-            hint = did_you_mean(nc, ["nc"]) if isinstance(nc, str) else ""
-            raise UserError(f"the number of classes must be a whole number of at least 1, got {nc!r}{hint}")
-        if isinstance(bins, bool) or not isinstance(bins, int) or bins < 2:
-            raise UserError(f"bins, the number of distances a side is told by, must be a whole number of at least 2, got {bins!r}")
+        check_classes(nc)
+        hint = "; this head takes no anchors" if isinstance(bins, list) or bins == "anchors" else ""
+        check_whole(bins, "bins, the number of distances that a side is told by,", 2, hint)
         self.nc, self.bins = nc, bins
         self.strides: list[float] = []
 

@@ -1,0 +1,47 @@
+"""What tests of heads without anchors share: predictions and true boxes drawn from a seed."""
+
+import pytest
+
+
+class Scene:
+    """Random predictions of B pictures on cells of several strides, and true boxes, some tiny, flat or outside."""
+
+    def __init__(self, seed, counts=(4, 0, 7), nc=3, size=(96, 128), strides=(8, 16, 32)):
+        import torch
+
+        from models.losses.dense import level_points
+        from models.losses.targets import read_targets
+
+        make = torch.Generator().manual_seed(seed)
+        self.height, self.width = size
+        self.points, self.strides = level_points([(size[0] // s, size[1] // s) for s in strides], strides, torch.zeros(1))
+        shape = (len(counts), len(self.points))
+        self.scores = torch.rand(*shape, nc, generator=make) ** 3
+        reach = torch.rand(*shape, 4, generator=make) * 4 * self.strides[:, None]
+        self.boxes = torch.cat((self.points - reach[..., :2], self.points + reach[..., 2:]), -1)
+        image = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+        boxes = torch.rand(len(image), 4, generator=make) * torch.tensor([1.0, 1.0, 0.6, 0.6])
+        if len(boxes) > 4:
+            boxes[0] = torch.tensor([16 / size[1], 16 / size[0], 0.02, 0.03])  # smaller than a cell, between four
+            boxes[1, 2] = 0  # without area
+            boxes[2, :2] = torch.tensor([1.7, -0.9])  # outside
+            boxes[-1] = boxes[-2]  # given twice
+        labels = torch.randint(nc, (len(image),), generator=make)
+        if len(boxes) > 4:
+            labels[-1] = labels[-2]
+        self.targets = torch.cat((image[:, None].float(), labels[:, None].float(), boxes), 1)  # (M, 6)
+        self.truth = read_targets(self.targets, *size)
+
+    def assigned(self, assigner):
+        """{(image, point): (place of its box, quality)}, as plain numbers."""
+        found = assigner(self.scores, self.boxes, self.points, self.strides, self.truth)
+        rows = zip(self.truth.image[found.box].tolist(), found.point.tolist(), found.box.tolist(), found.quality.tolist())
+        wanted = {(image, point): (box, quality) for image, point, box, quality in rows}
+        assert len(wanted) == len(found.box)  # no point twice
+        return wanted
+
+
+@pytest.fixture(scope="session")
+def scene():
+    """`scene(seed, counts, nc, size, strides)` builds a `Scene`."""
+    return Scene
