@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from models import build_model
+from models import BLOCKS, build_model
 from utils.config import CONFIGS
 from utils.hyperparameters import Hyperparameters
 
@@ -24,7 +24,7 @@ LEARNS = {  # YAML -> None, or arguments of its first row
     "picodet-esnet-s": None, "PicoDet-s": None, "v5Lite-e": None,
     "v5Lite-c": None, "v5Lite-g": None, "lite-mobilev3": None, "lite-mbconv": None,
     "attention-blocks": None, "slim-neck": None, "bifpn-blocks": None, "efficientnetv2-blocks": None,
-    "graft-blocks": None,
+    "graft-blocks": None, "yolov5-blocks": None,
 }  # fmt: skip
 TARGETS = [[0, 1, 0.5, 0.5, 0.4, 0.3], [0, 2, 0.3, 0.6, 0.2, 0.2], [1, 0, 0.4, 0.4, 0.5, 0.6]]
 SIZE, STEPS = 64, 20
@@ -35,6 +35,15 @@ def model_of(name: str, first_args):
     if first_args is not None:
         values["backbone"][0][3] = first_args
     return build_model(values, nc=3)
+
+
+def test_every_word_is_in_a_yaml_that_learns():
+    used = set()
+    for name in LEARNS:
+        values = yaml.safe_load((Path(CONFIGS) / "models" / f"{name}.yaml").read_text(encoding="utf-8"))
+        used |= {BLOCKS[row[2]] for row in values["backbone"] + values["head"] if row[2] in BLOCKS}
+    own = {word: cls for word, cls in BLOCKS.items() if cls.__module__.startswith("models.blocks.")}  # no plugins
+    assert not {word for word, cls in own.items() if cls not in used}
 
 
 @pytest.mark.parametrize("name", LEARNS)
