@@ -1,0 +1,146 @@
+"""Flags of train.py: what they do, and what it says to mistakes."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from utils import cli
+from utils.checkpoint import load_checkpoint
+
+ROOT = Path(train.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def trained(place, train_words):
+    """Weights of a run of one epoch, which is finished."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["train.py", *train_words("--name", "trained", "--epochs", 1)])
+        train.main()
+    return place / "runs" / "trained" / "weights" / "best.pt"
+
+
+def rows(folder):
+    with open(folder / "results.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_noval_measures_at_the_end_alone(go):
+    folder = go("noval", "--epochs", 2, "--noval", "--save-period", 1)
+    first, last = rows(folder)
+    assert first["val/AP50"] == "" and last["val/AP50"] != ""
+    assert sorted(path.name for path in (folder / "weights").iterdir()) == ["best.pt", "epoch1.pt", "epoch2.pt", "last.pt"]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--multi-scale", "--cos-lr", "--optimizer", "AdamW", "--set", "lr0=1e-3"],
+        ["--rect", "--image-weights", "--set", "close_mosaic=1", "mixup=0.5"],
+        ["--single-cls", "--amp", "on", "--imgsz", "50"],
+        ["--set", "anchors=2", "--cache", "disk", "--patience", "1"],
+    ],
+    ids=" ".join,
+)
+def test_flags(go, flags):
+    folder = go("flags", "--epochs", 2, *flags)
+    assert len(rows(folder)) == 2
+    best = load_checkpoint(folder / "weights" / "best.pt")
+    assert best["names"] == (["object"] if "--single-cls" in flags else ["circle", "square", "triangle"])
+    anchors = next(tensor for name, tensor in best["ema"].items() if name.endswith("anchors"))
+    assert anchors.shape == (2, 2 if "anchors=2" in flags else 3, 2)
+    assert best["options"]["img"] == 64  # 50 is no multiple of the stride
+    from models import load_model
+
+    load_model(folder / "weights" / "best.pt")
+
+
+def test_weights_of_other_classes_and_frozen_rows(trained, go, capsys):
+    weights = trained
+    folder = go("tuned", "--epochs", 1, "--weights", weights, "--single-cls", "--freeze", "4", "--cfg", "")
+    assert "class outputs of the head begin anew" in capsys.readouterr().out
+    before, after = load_checkpoint(weights)["ema"], load_checkpoint(folder / "weights" / "last.pt")["ema"]
+    for name, tensor in after.items():
+        row = int(name.split(".")[1])
+        if row < 4:
+            assert torch.equal(tensor, before[name]), name
+    assert not torch.equal(after["model.7.cv1.conv.weight"], before["model.7.cv1.conv.weight"])
+
+
+def test_plugin_block_trains_and_resumes(place, go, tiny_yaml, tmp_path):
+    plugin = tmp_path / "my_blocks.py"
+    plugin.write_text("import torch.nn as nn\nclass Doubling(nn.Module):\n    def forward(self, x):\n        return 2 * x\n")
+    model = tmp_path / "model.yaml"
+    model.write_text(tiny_yaml.replace("[-1, 1, C3, [16]]", "[-1, 1, Doubling, []]"))
+    assert len(rows(go("plugin", "--cfg", model, "--plugins", plugin, "--epochs", 1))) == 1
+
+
+def assert_told(flags, told, capsys, monkeypatch):
+    """`train.py flags` ends with exit status 2 and one line on standard error that holds `told`."""
+    monkeypatch.setattr("sys.argv", ["train.py", *map(str, flags)])
+    with pytest.raises(SystemExit) as end:
+        cli.run(train.main)
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and told in error and len(error.strip().splitlines()) == 1, error
+
+
+def test_finished_run_says_so(trained, capsys, monkeypatch):
+    assert_told(["--resume", trained.parent], "finished, 1 epochs", capsys, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--epocs", "3"], "did you mean '--epochs'"),
+        (["--epochs", "0"], "expected a whole number of at least 1, got '0'"),
+        (["--img", "big"], "got 'big'"),
+        (["--optimizer", "Sgd2"], "--optimizer"),
+        (["--cfg", "yolov5q.yaml"], "yolov5q.yaml: no such file"),
+        (["--data", "shape.yaml"], "did you mean 'shapes.yaml'"),
+        (["--hyp", "yolo.yaml"], "no such file"),
+        (["--set", "lro=1"], "unknown hyperparameter 'lro'"),
+        (["--weights", "no.pt"], "no.pt: no such file"),
+        (["--device", "cuda:77"], "--device cuda:77"),
+        (["--freeze", "99"], "rows 0 to 8"),
+        (["--plugins", "no.py"], "no.py"),
+        (["--resume", "nowhere"], "nowhere"),
+        (["--name", "../x"], "--name"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_are_one_line(flags, told, place, train_words, capsys, monkeypatch):
+    start = [] if "--resume" in flags else train_words("--epochs", 1)
+    assert_told(start + flags, told, capsys, monkeypatch)
+    assert "--name" in flags or not (place / "runs" / "exp").exists()
+
+
+def test_text_file_named_like_weights(place, train_words, capsys, monkeypatch):
+    fake = place / "fake.pt"
+    fake.write_text("no weights")
+    assert_told(train_words("--weights", fake), str(fake), capsys, monkeypatch)
+
+
+def test_a_process_of_its_own_ends_alike(train_words):
+    done = subprocess.run([sys.executable, str(ROOT / "train.py"), *train_words("--data", "none.yaml")], capture_output=True, text=True)
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1 and "none.yaml" in done.stderr
+
+
+def test_weights_of_a_backbone_go_into_their_row(place, go, capsys):
+    from models.blocks import BLOCKS
+
+    torch.manual_seed(5)
+    published = {name: tensor + 1 for name, tensor in BLOCKS["Conv"](3, 8, 6, 2, 2).state_dict().items()}
+    torch.save(published, place / "backbone.pt")
+    go("into", "--epochs", 1, "--weights", place / "backbone.pt", "--into", 0, "--set", "lr0=0", "warmup_bias_lr=0", "lrf=0")
+    assert "into row 0" in capsys.readouterr().out
+    state = load_checkpoint(place / "runs/into/weights/best.pt")["ema"]
+    assert torch.equal(state["model.0.conv.weight"], published["conv.weight"])
+    for flags in (["--into", 0], ["--min-transfer", 0.5]):
+        with pytest.raises(cli.UserError, match="--weights"):
+            go("into", "--epochs", 1, *flags)
+    with pytest.raises(cli.UserError, match="row 99: the model has no such row"):
+        go("into", "--epochs", 1, "--weights", place / "backbone.pt", "--into", 99)
