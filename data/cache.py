@@ -8,7 +8,6 @@ import hashlib
 import io
 import os
 import sys
-import tempfile
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ from utils.letterbox import resize
 from utils.memory import free_memory
 
 from .frames import fit_frame
+from .places import cache_folder
 from .progress import watched
 from .shared_file import SharedFile
 
@@ -227,25 +227,3 @@ def open_pictures(
         kind = "ram" if free is not None and needed <= free / 4 else "none"
     store = {"ram": RamPictures, "disk": DiskPictures, "none": Pictures}[kind]
     return store(paths, apply_exif, size, frames)
-
-
-def cache_folder() -> Path:
-    """The user's cache folder for this project: $GRAFTDET_CACHE, else the platform's, else a temporary one."""
-    if os.environ.get("GRAFTDET_CACHE"):
-        return Path(os.environ["GRAFTDET_CACHE"]).expanduser()
-    try:
-        home = Path.home()
-    except RuntimeError:
-        home = Path(tempfile.gettempdir())
-    base = {
-        "win32": os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local",
-        "darwin": home / "Library" / "Caches",
-    }.get(sys.platform, os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    folder = Path(base) / "graftdet"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    except OSError:
-        pass
-    return Path(tempfile.gettempdir()) / "graftdet"

@@ -18,7 +18,7 @@ import numpy as np
 from utils.errors import UserError
 from utils.images import write_image
 
-from .places import datasets_dir
+from .places import cache_folder, datasets_dir
 
 NAMES = ("circle", "square", "triangle")
 VERSION = 2  # raise it when the same seed gives other pictures
@@ -35,7 +35,7 @@ def ensure_shapes() -> Path:
     An existing `$DATASETS_DIR/shapes` is taken as it is; else it is `datasets/shapes` in the working directory, or in
     the user's cache when that cannot be written. Several processes may call this at once.
     """
-    places = [datasets_dir() / "shapes", Path("datasets/shapes"), _cache_folder() / "shapes"]
+    places = [datasets_dir() / "shapes", Path("datasets/shapes"), cache_folder() / "shapes"]
     for place in places:
         if _complete(place, SEED, COUNT):
             return place.absolute()
@@ -112,17 +112,6 @@ def _complete(folder: Path, seed: int, count: int) -> bool:
         return json.loads((folder / _MARKER).read_text(encoding="utf-8")) == _marker(seed, count)
     except (OSError, ValueError):
         return False
-
-
-def _cache_folder() -> Path:
-    """Where programs may keep what they can make again."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    if base:
-        return Path(base) / "graftdet"
-    try:
-        return Path.home() / ".cache" / "graftdet"
-    except RuntimeError:  # a user without a home
-        return Path(tempfile.gettempdir()) / "graftdet"
 
 
 def _draw_split(root: Path, split: str, number: int, seeds: np.random.SeedSequence) -> None:

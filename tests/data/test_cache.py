@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from data.cache import CACHES, DiskPictures, cache_folder, open_pictures
+from data.cache import CACHES, DiskPictures, open_pictures
+from data.places import cache_folder
 from data.shared_file import SharedFile
 from utils.errors import UserError
 from utils.images import UnreadableImage, write_image

@@ -97,6 +97,10 @@ def test_the_cache_is_used_where_the_working_folder_cannot_be_written(tmp_path, 
     assert ensure_shapes() == tmp_path / "cache" / "graftdet" / "shapes"
     (tmp_path / "cache").rename(tmp_path / "cache2")
     (tmp_path / "cache").write_text("")
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))  # where there is no home, or none to write into
+    assert ensure_shapes() == tmp_path / "temporary" / "graftdet" / "shapes"
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "cache"))
     with pytest.raises(UserError, match="can be drawn nowhere"):
         ensure_shapes()
 
