@@ -21,6 +21,7 @@ from .summary import RowSummary, format_table, summarize, totals
 from .timing import Timing, peak_activation_bytes, time_calls
 from .transfer import align
 
+LONGEST_LABEL = 36
 MEASURES = ("val/AP50-95", "val/AP50")  # columns of results.csv
 
 
@@ -100,7 +101,15 @@ def row_table(models: list[DetectionModel], size: tuple[int, int]) -> str:
     for line in lines:
         differs = any(row is None or _facts(row) != _facts(line[0]) for row in line) if line[0] else True
         table.append(["*" if differs else "", *("" if row is None else _short(row) for row in line)])
-    return format_table(["", *(model.spec.where for model in models)], table)
+    return format_table(["", *labels_of(models)], table)
+
+
+def labels_of(models: list[DetectionModel]) -> list[str]:
+    """A heading for each model: the name of its file, with its folder where that tells two apart; long ones are cut in
+    the middle."""
+    paths = [Path(model.spec.where) for model in models]
+    names = [path.name if all(p == path for p in paths if p.name == path.name) else str(path) for path in paths]
+    return [name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL // 2]}\u2026{name[1 - LONGEST_LABEL // 2 :]}" for name in names]
 
 
 def _facts(row: RowSummary):
@@ -185,7 +194,7 @@ def run(args) -> None:
     lines = measure(models, size, args.repeats, not args.no_onnx, str(select_device(args.device)))
     if args.train:
         lines += train_and_measure(args.cfg, args)
-    header = ["", *(model.spec.where for model in models)]
+    header = ["", *labels_of(models)]
     print(format_table(header, lines, right=range(1, len(header))))
     if not args.no_rows:
         print("\nrows (* differs): index, module, output, parameters")

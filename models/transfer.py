@@ -86,6 +86,15 @@ def describe_moves(rows: dict[int, int]) -> str:
     return ", ".join(told) + " of the file" if told else ""
 
 
+def describe_scales(new: ModelSpec, old: ModelSpec | None) -> str:
+    """`; width_multiple is 0.25, in the file 0.5`: why rows of one text have other shapes; '' where they scale alike."""
+    told = ""
+    for key in ("width_multiple", "depth_multiple"):
+        if old and getattr(new, key) != getattr(old, key):
+            told += f"; {key} is {getattr(new, key):g}, in the file {getattr(old, key):g}"
+    return told
+
+
 def _row_of(name: str) -> int:
     found = re.match(r"model\.(\d+)\.", name)
     return int(found[1]) if found else -1

@@ -143,3 +143,13 @@ def test_mistakes_are_one_line(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.run(lambda: main(["compare", *arguments]))
     assert stop.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+
+
+def test_headings_are_short_and_tell_files_apart():
+    def of(*paths):
+        return compare.labels_of([SimpleNamespace(spec=SimpleNamespace(where=path)) for path in paths])
+
+    assert of("a/one.yaml", "b/two.yaml", "a/one.yaml") == ["one.yaml", "two.yaml", "one.yaml"]
+    assert of("a/one.yaml", "b/one.yaml") == [str(Path("a/one.yaml")), str(Path("b/one.yaml"))]
+    (long,) = of("x" * 60 + "-v2.yaml")
+    assert len(long) == 36 and long.startswith("xxx") and long.endswith("-v2.yaml") and "…" in long

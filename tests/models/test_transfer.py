@@ -141,6 +141,15 @@ def test_too_little_stops():
         load_into(model_of(TINY.replace("8", "16")), WeightsFile("old.pt", "state dict", {"a.weight": torch.zeros(3)}))
 
 
+def test_other_widths_are_told():
+    """At another width only norms and biases of equal length fit, by chance: that is no transfer."""
+    weights = file_of(N)
+    with pytest.raises(UserError, match=r"next to nothing of it fits .0.0\d% of .*; width_multiple is 0.33, in the file 0.25"):
+        load_into(model_of(N.replace("width_multiple: 0.25", "width_multiple: 0.33")), weights)
+    report = load_into(model_of(N.replace("depth_multiple: 0.33", "depth_multiple: 0.67")), weights)
+    assert "; depth_multiple is 0.67, in the file 0.33" in str(report) and len(report.loaded) == len(weights.state)
+
+
 def test_the_yaml_may_be_a_mapping_or_unreadable():
     for text in (yaml.safe_load(TINY), "nonsense: 1"):
         weights = file_of(TINY)
