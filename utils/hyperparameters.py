@@ -29,7 +29,7 @@ class Hyperparameters:
     """A training recipe. Raises `UserError` when a value is outside its range."""
 
     # optimizer and schedule
-    optimizer: str = _choice("SGD", "Adam", "AdamW")
+    optimizer: str = _choice("SGD", "Adam", "AdamW", "Muon")
     schedule: str = _choice("linear", "cosine", "flat_cosine")  # how the rate falls; flat_cosine: in the second half
     lr0: float = _number(0.01)  # learning rate after the warm-up
     lr_batch: int = _number(0)  # pictures a step that lr0 is for; it follows theirs (Adam: the root); 0: lr0 for any number
@@ -43,6 +43,7 @@ class Hyperparameters:
     warmup_bias_lr: float = _number(0.1)
     nominal_batch: int = _number(64)  # gradients accumulate over round(nominal_batch / batch) batches; 0: a step each batch
     clip_norm: float = _number(10.0)  # largest norm of the gradient, 0: no limit
+    norm_momentum: float = _number(0.03, 0, 1)  # share of a batch in the running statistics of norms
     ema_decay: float = _number(0.9999, 0, 1)
     ema_tau: float = _number(2000.0, 1e-6)  # updates over which the averaging decay ramps up
     ema_share: float = _number(0.0, 0, 1)  # the average spans this share of the updates so far; 0: ema_tau
@@ -58,6 +59,9 @@ class Hyperparameters:
     free_box: float = _number(7.5)
     free_cls: float = _number(0.5)
     free_dfl: float = _number(1.5)
+    # loss gains of what a --teacher tells, as multiples of that of the head's boxes; 0: not asked
+    distill_features: float = _number(1.0)  # the maps that the heads read
+    distill_logits: float = _number(1.0)  # scores and boxes
     # matching
     iou_t: float = _number(0.2, 0, 1)  # in every published file, used by none of its code: read and kept
     anchor_t: float = _number(4.0, 1)  # largest ratio of a box's sides to its anchor's

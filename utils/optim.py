@@ -9,17 +9,19 @@ from .distributed import bare
 from .ema import ModelEMA
 from .errors import UserError, did_you_mean
 from .hyperparameters import Hyperparameters
+from .muon import Muon
 
-OPTIMIZERS = ("SGD", "Adam", "AdamW")
+OPTIMIZERS = ("SGD", "Adam", "AdamW", "Muon")
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
 
 
-def parameter_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
+def parameter_groups(model: nn.Module, matrices: bool = False) -> dict[str, list[nn.Parameter]]:
     """Sort the trainable parameters of `model` into 'biases', 'weights' (the only ones to decay) and 'norms'.
 
-    'norms' are the scales of normalisation layers and any other parameter of one dimension or none.
+    'norms' are the scales of normalisation layers and any other parameter of one dimension or none. With `matrices`
+    the weights that mix channels are a group of their own, less those of outputs, which have a bias.
     """
-    groups = {"biases": [], "weights": [], "norms": []}
+    groups = {"biases": [], "weights": [], "norms": []} | ({"matrices": []} if matrices else {})
     seen = set()
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -30,9 +32,15 @@ def parameter_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
                 groups["biases"].append(parameter)
             elif isinstance(module, _NORMS) or parameter.ndim < 2:
                 groups["norms"].append(parameter)
+            elif matrices and _is_matrix(module, parameter):
+                groups["matrices"].append(parameter)
             else:
                 groups["weights"].append(parameter)
     return groups
+
+
+def _is_matrix(module: nn.Module, parameter: nn.Parameter) -> bool:
+    return min(parameter.shape[0], parameter[0].numel()) > 1 and parameter.shape[1] > 1 and getattr(module, "bias", None) is None
 
 
 def accumulation(batch_size: int, nominal_batch: int = 64) -> int:
@@ -55,14 +63,17 @@ def make_optimizer(
     pictures = batch_size * accumulation(batch_size, h.nominal_batch)
     decay = h.weight_decay * pictures / h.nominal_batch
     groups = [
-        {"params": parameters, "name": group, "weight_decay": decay if group == "weights" else 0.0, "initial_lr": h.lr0}
-        for group, parameters in parameter_groups(model).items()
+        {"params": parameters, "name": group, "weight_decay": decay if group in ("weights", "matrices") else 0.0, "initial_lr": h.lr0}
+        for group, parameters in parameter_groups(model, matrices=name.lower() == "muon").items()
         if parameters
     ]
     if not groups:
         raise UserError("nothing to train: every row of the model is frozen")
     if by_lower[name.lower()] == "SGD":
         return torch.optim.SGD(groups, lr=h.lr0, momentum=h.momentum, nesterov=h.momentum > 0)
+    if by_lower[name.lower()] == "Muon":
+        groups = [{**group, "orthogonal": group["name"] == "matrices"} for group in groups]
+        return Muon(groups, lr=h.lr0, betas=(h.momentum, 0.999))
     kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[by_lower[name.lower()]]
     return kind(groups, lr=h.lr0, betas=(h.momentum, 0.999))
 

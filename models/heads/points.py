@@ -32,11 +32,13 @@ class PointHead(nn.Module):
         raise NotImplementedError
 
     def set_strides(self, strides: list[float]) -> None:
-        """Take the real strides and start the biases: classes rare, sides spread evenly."""
+        """Take the real strides and start the biases: classes rare, boxes of about five strides, the middle of what a level
+        is for. (Evenly spread sides would start with 15 strides, and overlap with true boxes so little that the first
+        epochs are spent on making them smaller.)"""
         self.strides = [float(s) for s in strides]
         with torch.no_grad():
             for sides, classes in self.output_biases():
-                sides.fill_(1.0)
+                sides.copy_(-torch.arange(self.bins, dtype=sides.dtype).repeat(4) / 3)
                 classes.fill_(torch.logit(torch.tensor(self.prior)).item())
 
     def decode_rows(self, raw):
