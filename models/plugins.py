@@ -95,7 +95,7 @@ def _tell(error, path: Path) -> str:
     """What went wrong in the file, with its line."""
     line, traceback = getattr(error, "lineno", None), error.__traceback__
     while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename == str(path):
+        if Path(traceback.tb_frame.f_code.co_filename).resolve() == path.resolve():
             line = traceback.tb_lineno
         traceback = traceback.tb_next
     return (f"line {line}: " if line else "") + f"{type(error).__name__}: {getattr(error, 'msg', None) or error}"

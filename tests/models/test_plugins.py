@@ -185,6 +185,13 @@ def test_mistakes_name_the_file(tmp_path, text, message):
         load_plugins(["no_such_package_anywhere"])
 
 
+def test_the_line_of_a_mistake_in_a_file_below_the_working_folder(tmp_path, monkeypatch):
+    write(tmp_path / "bad.py", "x = 1\nimport nothing_like_this\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="--plugins bad.py: line 2: ModuleNotFoundError"):
+        load_plugins(["bad.py"])
+
+
 def test_a_checkpoint_says_which_word_and_which_flag(tmp_path):
     load_plugins([NAMES])
     model = model_of("C1C2", [64])
