@@ -16,6 +16,7 @@ from data.config import load_data_config, open_split
 from data.dataset import DetectionDataset
 from data.loader import train_loader, val_loader
 from models import ModelSpec, build_model, load_plugins
+from models.distillation import load_teacher, taught
 from models.weights import load_into, load_into_row, load_weights
 from utils import cli
 from utils.autoanchor import fit_head
@@ -26,12 +27,13 @@ from utils.errors import UserError
 from utils.evaluate import evaluate
 from utils.hyperparameters import load_hyperparameters
 from utils.optim import OPTIMIZERS, Schedule, Stepper, make_optimizer
-from utils.options import add_run_flags, fraction
+from utils.options import add_run_flags, chosen_values, fraction
 from utils.report import Progress
 from utils.run_folder import new_run_folder
 from utils.runs import Run, absolute, resolve_options
 from utils.trainer import (
-    EarlyStopping, RunState, fastest_layout, freeze_rows, mixed_precision, picture_weights, seed_everything, train_one_epoch,
+    EarlyStopping, RunState, fastest_layout, freeze_rows, mixed_precision, picture_weights, seed_everything,
+    set_norm_momentum, train_one_epoch,
 )  # fmt: skip
 
 
@@ -51,22 +53,24 @@ def train(options, checkpoint, ranks, device):
     data = load_data_config(options.data)
     splits = {name: open_split(data, name, single_class=options.single_cls) for name in ("train", "val")}
     model = make_model(options, checkpoint, hyperparameters, splits["train"].names)
-    stride = model.size_multiple
-    options.img = -(-options.img // stride) * stride  # rounded up to what the model can take
+    teacher = load_teacher(options.teacher, model) if options.teacher else None
+    stride = max(one.size_multiple for one in (model, teacher) if one)
+    options.img = -(-options.img // stride) * stride  # rounded up to what they can take
     train_set, batches, measure = make_loaders(options, hyperparameters, splits, stride, ranks, device)
     if not checkpoint:
         print(fit_head(model.head, train_set.boxes, train_set.frames, options.img, hyperparameters.anchor_t) or "no anchors")
 
-    # What learns: the model, by its head's loss, in these steps. Its running average is what is measured and kept.
+    # What learns: the model, by its head's loss (and a teacher's), in these steps. Its average is measured and kept.
     freeze_rows(model.model, options.freeze)
     layout = fastest_layout(model.to(device), device, (model.channels, stride, stride))
-    criterion = model.criterion(hyperparameters, options.img)
+    learner, criterion = taught(model, model.criterion(hyperparameters, options.img), teacher, hyperparameters)
     recipe = hyperparameters.for_run(options.epochs, len(batches), options.batch_size)
-    optimizer = make_optimizer(model, recipe.optimizer, recipe, options.batch_size)
+    set_norm_momentum(model, recipe.norm_momentum)
+    optimizer = make_optimizer(learner, recipe.optimizer, recipe, options.batch_size)
     schedule = Schedule(recipe, options.epochs, len(batches), options.batch_size)
     ema = ModelEMA(model, recipe.ema_decay, recipe.ema_tau, share=recipe.ema_share)
     mixed, scaler = mixed_precision(options.amp, device)
-    parallel = distribute(model, ranks, device, options.sync_bn)
+    parallel = distribute(learner, ranks, device, options.sync_bn)
     stepper = Stepper(parallel, optimizer, schedule, ema, hyperparameters.clip_norm, scaler)
     state = RunState(model, ema, stepper, EarlyStopping(options.patience), class_ap=np.zeros(model.nc))
     if checkpoint:
@@ -91,12 +95,6 @@ def train(options, checkpoint, ranks, device):
             break
     if run:
         run.finish(measure)
-
-
-def chosen_values(options) -> list[str]:
-    """Hyperparameters given as flags: KEY=VALUE."""
-    values = [f"optimizer={options.optimizer}"] if options.optimizer else []
-    return values + ["schedule=cosine"] * options.cos_lr + options.set
 
 
 def make_model(options, checkpoint, hyperparameters, names):
@@ -168,6 +166,7 @@ def make_parser():
     flag("--weights", type=absolute, default="", help="weights to start from; from scratch without")
     flag("--into", default="", metavar="ROW", help="the row, by index or name, that --weights are of: a backbone's own weights")
     flag("--min-transfer", type=fraction, default=0.0, help="least share of parameters, 0 to 1, they must bring")
+    flag("--teacher", type=absolute, default="", help="a .pt file of a better model to learn from, too")
     flag("--data", type=absolute, default="shapes.yaml", help="data set YAML")
     flag("--hyp", type=absolute, default="yolov5.yaml", help="hyperparameters YAML")
     flag("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="hyperparameters that differ")

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from .device import cpu_flags, device_memory
+from .distributed import bare
 from .ema import ModelEMA
 from .errors import UserError
 from .optim import Stepper
@@ -94,6 +95,13 @@ def still_frozen(model: nn.Module) -> None:
             module.eval()
 
 
+def set_norm_momentum(model: nn.Module, momentum: float) -> None:
+    """Let the running statistics of batch norms take the share `momentum` of each batch."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = momentum
+
+
 def freeze_rows(rows: nn.Sequential, which: list[int]) -> list[int]:
     """Freeze rows of a model: one number N means the first N, several mean these. Returns the rows frozen.
 
@@ -169,7 +177,8 @@ class RunState:
     """All that a run must remember between two epochs to go on as if it had never stopped.
 
     `epoch` counts finished epochs, `elapsed` their seconds; `class_ap` (nc,) is the last AP of each class. Random
-    generators are not in it: each epoch starts them anew from the seed (`seed_everything`).
+    generators are not in it: each epoch starts them anew from the seed (`seed_everything`). What the stepper trains
+    beside the model, under names of its own, is kept as "helpers" as long as the run lasts.
     """
 
     def __init__(self, model: nn.Module, ema: ModelEMA, stepper: Stepper, stopping: EarlyStopping, class_ap: np.ndarray):
@@ -178,8 +187,10 @@ class RunState:
 
     def state_dict(self) -> dict:
         """Plain data for `utils.checkpoint`."""
-        return {
-            "model": self.model.state_dict(),
+        own = self.model.state_dict()
+        helpers = {name: value for name, value in bare(self.stepper.model).state_dict().items() if name not in own}
+        return ({"helpers": helpers} if helpers else {}) | {
+            "model": own,
             "ema": self.ema.state_dict(),
             "ema_updates": self.ema.updates,
             "optimizer": self.stepper.state_dict(),
@@ -194,7 +205,7 @@ class RunState:
     def load_state_dict(self, state: dict) -> None:
         """Restore what `state_dict` gave; raises `UserError` when it belongs to another model."""
         try:
-            self.model.load_state_dict(state["model"])
+            bare(self.stepper.model).load_state_dict(state["model"] | state.get("helpers", {}))
             self.ema.load_state_dict(state["ema"], state["ema_updates"])
             self.stepper.load_state_dict(state["optimizer"])
             self.stopping.load_state_dict(state["stopping"])

@@ -1,0 +1,89 @@
+"""train.py --teacher from the command line: its losses in the table, runs that go on, mistakes."""
+
+import csv
+
+import pytest
+import torch
+
+import train
+from utils.checkpoint import load_checkpoint
+from utils.errors import UserError
+from utils.runs import Run
+
+LOSSES = ["train/distill_features", "train/distill_scores", "train/distill_boxes"]
+
+
+@pytest.fixture
+def taught_words(place, tiny_yaml, tiny_weights):
+    """Flags for a student of half the teacher's width."""
+    thin = place / "thin.yaml"
+    thin.write_text("width_multiple: 0.5\n" + tiny_yaml, encoding="utf-8")
+    return ["--cfg", thin, "--teacher", tiny_weights, "--epochs", 2]
+
+
+@pytest.fixture
+def taught(go, taught_words):
+    return lambda name, *more: go(name, *taught_words, *more)
+
+
+def table(folder):
+    with open(folder / "results.csv", newline="") as file:
+        return [{key: row[key] for key in row if key not in ("time", "train/images_per_s")} for row in csv.DictReader(file)]
+
+
+def test_a_taught_run_and_one_that_was_interrupted(taught, place, tiny_weights, monkeypatch, capsys):
+    from models import load_model
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums over several differ in the last digit
+    whole = taught("taught")
+    assert f"teacher: {tiny_weights}" in capsys.readouterr().out
+    rows = table(whole)
+    assert all(float(row[name]) > 0 for row in rows for name in LOSSES)
+    best = torch.load(whole / "weights" / "best.pt", weights_only=True)
+    assert "helpers" not in best and not any("adapter" in name for name in best["ema"])
+    assert best["options"]["teacher"] == str(tiny_weights)
+    load_model(whole / "weights" / "best.pt")
+
+    class Stop(Exception):
+        pass
+
+    finish_epoch = Run.finish_epoch
+
+    def stop_after_the_first(run, *results):
+        finish_epoch(run, *results)
+        raise Stop
+
+    with monkeypatch.context() as patched, pytest.raises(Stop):
+        patched.setattr(Run, "finish_epoch", stop_after_the_first)
+        taught("taught halfway")
+    folder = place / "runs" / "taught halfway"
+    assert sorted(load_checkpoint(folder / "weights" / "last.pt")["helpers"]) == ["adapters.0.weight", "adapters.1.weight"]
+    monkeypatch.setattr("sys.argv", ["train.py", "--resume", str(folder)])
+    moved = tiny_weights.with_name("moved.pt")
+    tiny_weights.rename(moved)
+    try:
+        with pytest.raises(UserError, match="--teacher .*tiny.*no such file"):
+            train.main()
+    finally:
+        moved.rename(tiny_weights)
+    train.main()
+    assert table(folder) == rows
+    ends = [load_checkpoint(one / "weights" / "last.pt")["ema"] for one in (whole, folder)]
+    assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--teacher", "no.pt"], "--teacher no.pt: no such file"),
+        (["--single-cls"], "knows 3 classes, the data has 1"),
+        (["--set", "distill_features=0", "distill_logits=0"], "teach nothing"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_mistakes(taught, flags, told):
+    with pytest.raises(UserError) as error:
+        taught("untaught", *flags)
+    assert told in str(error.value)
