@@ -71,7 +71,8 @@ class TransferReport:
         if moves:
             text += f"; {moves}"
         for row, lost in self.fitted.items():
-            text += f"; row {row} is new and begins by handing its map on ({lost:.0%} lost)"
+            how = "begins by handing its map on" if lost < 0.5 else "cannot begin by handing its map on, train before you detect"
+            text += f"; row {row} is new and {how} ({min(lost, 1):.0%} lost)"
         return text
 
 

@@ -10,7 +10,7 @@ from models import build_model
 from models.edit import insert_row, swap_word
 from models.spec import ModelSpec
 from models.transfer import describe_moves, match_rows
-from models.weights import WeightsFile, load_into
+from models.weights import TransferReport, WeightsFile, load_into
 from utils.config import CONFIGS, read_text
 from utils.errors import UserError
 
@@ -155,6 +155,12 @@ def test_the_yaml_may_be_a_mapping_or_unreadable():
         weights = file_of(TINY)
         weights.yaml = text
         assert load_into(model_of(TINY), weights).share == 1
+
+
+def test_what_a_new_row_loses_is_told():
+    """A channel shuffle never gives what it reads, however it is trained."""
+    assert "row 5 is new and begins by handing its map on (4% lost)" in str(TransferReport(fitted={5: 0.04}))
+    assert "row 5 is new and cannot begin by handing its map on, train before you detect (100% lost)" in str(TransferReport(fitted={5: 1.01}))
 
 
 def test_moves_are_told_in_spans():
