@@ -1,13 +1,15 @@
 """How every script starts and ends: one line for a mistake, exit status 2."""
 
 import argparse
+import contextlib
 import errno
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 
 from .errors import UserError, did_you_mean
-
 
 # What a disk may refuse anywhere, a report that goes into a full one included.
 _OF_THE_DISK = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES") if hasattr(errno, name)}
@@ -58,12 +60,17 @@ def at_least(least: float, kind: type = int) -> Callable[[str], float]:
 
 
 def run(main: Callable[[], object]) -> None:
-    """Call `main`; a `UserError` becomes one line on standard error and exit status 2, Ctrl-C becomes status 130."""
+    """Call `main`; a `UserError` becomes one line on standard error and exit status 2, Ctrl-C becomes status 130, and
+    a request to end (SIGTERM) becomes 143, after files that are being written were closed."""
     try:
-        main()
+        with _terminable():
+            main()
     except UserError as error:
         print("error: " + " ".join(str(error).split("\n")), file=sys.stderr)
         sys.exit(2)
+    except _Terminated:
+        print("terminated", file=sys.stderr)
+        sys.exit(143)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -77,3 +84,25 @@ def run(main: Callable[[], object]) -> None:
         if error.filename is None:  # standard output itself, which would fail once more at the end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(2)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came; what tidies up after Ctrl-C does so after this, too."""
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM raises `_Terminated` inside. Not in the processes of torchrun, which must end at once when one fails."""
+    ours = threading.current_thread() is threading.main_thread() and "TORCHELASTIC_RUN_ID" not in os.environ
+    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def stop(*_):
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
