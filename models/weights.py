@@ -71,7 +71,7 @@ class TransferReport:
         if moves:
             text += f"; {moves}"
         for row, lost in self.fitted.items():
-            how = "begins by handing its map on" if lost < 0.5 else "cannot begin by handing its map on, train before you detect"
+            how = "begins by handing its map on" if lost < 0.5 else "does not hand its map on yet, train it"
             text += f"; row {row} is new and {how} ({min(lost, 1):.0%} lost)"
         return text
 

@@ -160,7 +160,7 @@ def test_the_yaml_may_be_a_mapping_or_unreadable():
 def test_what_a_new_row_loses_is_told():
     """A channel shuffle never gives what it reads, however it is trained."""
     assert "row 5 is new and begins by handing its map on (4% lost)" in str(TransferReport(fitted={5: 0.04}))
-    assert "row 5 is new and cannot begin by handing its map on, train before you detect (100% lost)" in str(TransferReport(fitted={5: 1.01}))
+    assert "row 5 is new and does not hand its map on yet, train it (100% lost)" in str(TransferReport(fitted={5: 1.01}))
 
 
 def test_moves_are_told_in_spans():
