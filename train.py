@@ -27,10 +27,11 @@ from utils.errors import UserError
 from utils.evaluate import evaluate
 from utils.hyperparameters import load_hyperparameters
 from utils.optim import OPTIMIZERS, Schedule, Stepper, make_optimizer
-from utils.options import add_run_flags, chosen_values, fraction
+from utils.options import add_run_flags, check_transfer_flags, chosen_values, fraction
 from utils.report import Progress
 from utils.run_folder import new_run_folder
 from utils.runs import Run, absolute, resolve_options
+from utils.search import add_search_flags, search, search_asked
 from utils.trainer import (
     EarlyStopping, RunState, fastest_layout, freeze_rows, mixed_precision, picture_weights, seed_everything,
     set_norm_momentum, train_one_epoch,
@@ -39,6 +40,8 @@ from utils.trainer import (
 
 def main():
     options, checkpoint = resolve_options(make_parser(), free=("device", "workers"))
+    if search_asked(options):
+        return search(options)
     with process_group(options.device) as (ranks, device):  # one process, or one of those that torchrun started
         train(options, checkpoint, ranks, device)
 
@@ -100,10 +103,7 @@ def train(options, checkpoint, ranks, device):
 def make_model(options, checkpoint, hyperparameters, names):
     """The model of --cfg for these classes, with --weights in it; or the checkpoint's, when a run goes on."""
     weights = load_weights(options.weights) if options.weights and not checkpoint else None
-    if (options.into or options.min_transfer) and not options.weights:
-        raise UserError(f"--{'into' if options.into else 'min-transfer'}: says how --weights are taken over, which is missing")
-    if options.into and options.min_transfer:
-        raise UserError("--min-transfer: is about all rows of a model, --into about one; give one of them")
+    check_transfer_flags(options)
     if checkpoint:
         spec = ModelSpec.from_text(checkpoint["yaml"], options.resume)
         if list(names) != checkpoint["names"]:
@@ -190,6 +190,7 @@ def make_parser():
     flag("--noval", action="store_true", help="measure after the last epoch only")
     flag("--amp", choices=("auto", "on", "off"), default="auto", help="mixed precision; auto: where it is faster")
     add_run_flags(parser, "runs/train")
+    add_search_flags(parser)
     return parser
 
 

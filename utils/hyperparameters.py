@@ -137,17 +137,17 @@ def load_hyperparameters(name_or_path: str | Path | dict, overrides: Iterable[st
     else:
         where = find_config(name_or_path, "hyp")
         values = load_yaml(where)
-    values = {key: _check(f"{where}: ", key, value) for key, value in values.items()}
+    values = {key: check_value(f"{where}: ", key, value) for key, value in values.items()}
     for word in overrides:
         key, equals, value = word.partition("=")
         if not equals:
             raise UserError(f"--set {word}: expected KEY=VALUE, for example lr0=0.02")
-        values[key.strip()] = _check("--set ", key.strip(), value.strip())
+        values[key.strip()] = check_value("--set ", key.strip(), value.strip())
     return Hyperparameters(**values)
 
 
-def _check(where: str, key: str, value):
-    """Return `value` as the type of field `key`, in its range; errors start with `where`."""
+def check_value(where: str, key: str, value):
+    """Return `value` as the type of hyperparameter `key`, in its range. Raises `UserError` that starts with `where`."""
     kinds = {item.name: item.type for item in dataclasses.fields(Hyperparameters)}
     if key not in kinds:
         raise UserError(f"{where}unknown hyperparameter '{key}'{did_you_mean(key, kinds)}")

@@ -35,6 +35,14 @@ def chosen_values(options) -> list[str]:
     return values + ["schedule=cosine"] * options.cos_lr + options.set
 
 
+def check_transfer_flags(options) -> None:
+    """Raise `UserError` where --into and --min-transfer of train.py do not go with its other flags."""
+    if (options.into or options.min_transfer) and not options.weights:
+        raise UserError(f"--{'into' if options.into else 'min-transfer'}: says how --weights are taken over, which is missing")
+    if options.into and options.min_transfer:
+        raise UserError("--min-transfer: is about all rows of a model, --into about one; give one of them")
+
+
 def add_run_flags(parser: argparse.ArgumentParser, project: str) -> None:
     """What every run takes: --device, where it writes (`utils.run_folder`), and --plugins."""
     add = parser.add_argument

@@ -86,6 +86,16 @@ class ResultsTable:
             writer.writerow({key: _cell(value) for key, value in row.items()})
 
 
+def read_measures(path: str | Path, column: str) -> list[tuple[int, float]]:
+    """The epochs of a results table, one being written included, and their values in `column`, where there are any."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    whole = text[: text.rfind("\n") + 1]  # the last line may be half of one
+    return [(int(row["epoch"]), float(row[column])) for row in csv.DictReader(io.StringIO(whole)) if row.get(column)]
+
+
 def results_row(epoch: int, seconds: float, trained, metrics: dict | None) -> dict:
     """The row of `results.csv` for `epoch`, counted from 1: `trained` is a `utils.trainer.EpochResult`, `metrics` those
     of the validation (None: there was none), `seconds` since the start."""

@@ -67,7 +67,7 @@ def batches(count):
         yield {"images": images, "targets": targets, "paths": ["a", "b"]}
 
 
-def run_of(model, teacher, h, steps=20, **options):
+def run_of(model, teacher, h, steps=16, **options):
     """Train `model` for some steps on the same four batches; gives the state and the mean losses of two epochs."""
     layout = fastest_layout(model, CPU)
     torch.manual_seed(0)
@@ -166,7 +166,7 @@ def test_any_head_learns_from_any_other(teacher_file, tiny_yaml, student, of):
 
 @pytest.mark.parametrize("head", [HEADS[0], HEADS[1]], ids=["Detect", "AnchorFreeDetect"])
 def test_effect_when_on_and_none_when_off(teacher_file, tiny_yaml, head):
-    """20 steps bring scores and maps nearer to the teacher's than the labels alone do."""
+    """16 steps bring scores and maps nearer to the teacher's than the labels alone do."""
     ends, goal = {}, load_teacher(teacher_file(head), model_of(text(tiny_yaml, head)))
     for gains in ((0, 0), (20, 0), (0, 20)):
         model = model_of(text(tiny_yaml, head))

@@ -1,0 +1,47 @@
+"""train.py --search from the command line, with a training of its own; what can go wrong before the first."""
+
+import pytest
+import yaml
+
+import train
+from utils.checkpoint import load_checkpoint
+from utils.errors import UserError
+from utils.hyperparameters import load_hyperparameters
+
+
+@pytest.fixture
+def search(place, train_words, monkeypatch, tmp_path):
+    def call(ranges, *flags):
+        path = tmp_path / "ranges.yaml"
+        path.write_text(yaml.safe_dump(ranges), encoding="utf-8")
+        words = train_words("--search", path, "--trials", 1, "--epochs", 1, "--name", "searched", *flags)
+        monkeypatch.setattr("sys.argv", ["train.py", *words])
+        train.main()
+        return place / "runs" / "searched"
+
+    return call
+
+
+def test_a_trial_is_a_training_with_values_of_its_own(search, capsys, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    folder = search({"lr0": {"low": 0.002, "high": 0.004}, "mosaic": [0.25, 0.5]}, "--set", "mixup=0.125")
+    told = capsys.readouterr().out
+    assert "trial 0: AP50-95 0." in told and f"best recipe: --hyp {folder / 'best.yaml'}" in told
+    best, last = load_hyperparameters(folder / "best.yaml"), load_checkpoint(folder / "trial0" / "weights" / "last.pt")
+    assert 0.002 <= best.lr0 <= 0.004 and best.mosaic in (0.25, 0.5) and best.mixup == 0.125
+    assert last["hyperparameters"] == best.as_dict()
+    assert not {"search", "trials", "study", "trial_seeds"} & set(last["options"])
+
+
+@pytest.mark.parametrize(
+    ("ranges", "flags", "told"),
+    [
+        ({"lro": [1, 2]}, [], "unknown hyperparameter 'lro'"),
+        ({"mosaic": [0, 1]}, ["--set", "mixup=3"], "--set mixup"),
+        ({"mosaic": [0, 1]}, ["--hyp", "none.yaml"], "none.yaml"),
+    ],
+)
+def test_mistakes(search, place, ranges, flags, told):
+    with pytest.raises(UserError, match=told):
+        search(ranges, *flags, "--name", "unsearched")
+    assert not (place / "runs" / "unsearched").exists()
