@@ -3,22 +3,23 @@
 import pytest
 import torch
 
-from models.losses.assignment import ASSIGNERS
 from models.losses.dense import DenseCriterion, flatten_levels, level_points
 from models.losses.distribution import distribution_focal_loss, expected_distances
 from models.losses.focal import CLASS_LOSSES
 from models.losses.overlap import OVERLAPS
+from models.losses.simota import SimOTAAssigner
 from models.losses.targets import read_targets
+from models.losses.task_aligned import TaskAlignedAssigner
 
 NC, BINS, STRIDES = 3, 8, (8, 16, 32)
 GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5}
-KINDS = {"tal": ("task_aligned", "bce", "ciou", "quality"), "simota": ("simota", "varifocal", "giou", "score"),
-         "mixed": ("simota", "quality_focal", "siou", "quality")}  # fmt: skip
+KINDS = {"tal": (TaskAlignedAssigner, "bce", "ciou", "quality"), "simota": (SimOTAAssigner, "varifocal", "giou", "score"),
+         "mixed": (SimOTAAssigner, "quality_focal", "siou", "quality")}  # fmt: skip
 
 
 def make(kind, nc=NC, strides=STRIDES):
     assigner, class_loss, overlap, weigh_by = KINDS[kind]
-    return DenseCriterion(nc, BINS, strides, ASSIGNERS[assigner](), class_loss, overlap, GAINS, weigh_by)
+    return DenseCriterion(nc, BINS, strides, assigner(), class_loss, overlap, GAINS, weigh_by)
 
 
 def raw_maps(batch, size=(64, 96), nc=NC, strides=STRIDES, seed=0):
