@@ -124,7 +124,7 @@ def test_an_interrupted_run_goes_on(word, trained, go, place, monkeypatch):
 
 @pytest.mark.parametrize(
     ("args", "told"),
-    [("[nc, anchors]", "this head takes no anchors"), ("[nc, 16, maybe]", "True or False, got 'maybe'"), ("[ncc]", "got 'ncc'")],
+    [("[nc, anchors]", "takes no anchors: write [nc]"), ("[nc, 16, maybe]", "True or False, got 'maybe'"), ("[ncc]", "got 'ncc'")],
 )
 def test_wrong_args_are_told_in_one_line(args, told, place, train_words, tiny_yaml, tmp_path, capsys, monkeypatch):
     (tmp_path / "wrong.yaml").write_text(tiny_yaml.replace("Detect, [nc, anchors]", f"AnchorFreeDetect, {args}"))

@@ -61,7 +61,7 @@ def make_optimizer(
         raise UserError(f"--optimizer {name}: expected one of {', '.join(OPTIMIZERS)}{did_you_mean(name, OPTIMIZERS)}")
     h = hyperparameters
     pictures = batch_size * accumulation(batch_size, h.nominal_batch)
-    decay = h.weight_decay * pictures / h.nominal_batch
+    decay = h.weight_decay * pictures / (h.nominal_batch or pictures)
     groups = [
         {"params": parameters, "name": group, "weight_decay": decay if group in ("weights", "matrices") else 0.0, "initial_lr": h.lr0}
         for group, parameters in parameter_groups(model, matrices=name.lower() == "muon").items()
@@ -82,7 +82,8 @@ class Schedule:
     """Learning rate, momentum and accumulation as functions of the batch's number: nothing to save, nothing to resume.
 
     The rate falls from lr0 to lr0 * lrf, batch by batch, along a line or a cosine, or along a cosine in the second half
-    of the run ("flat_cosine", Lyu et al., RTMDet, 2022, section 4.1). In the warm-up it is interpolated: biases of SGD from warmup_bias_lr, all others from 0; momentum from warmup_momentum; accumulation from 1.
+    of the run ("flat_cosine", Lyu et al., RTMDet, 2022, section 4.1). In the warm-up it is interpolated: biases of SGD
+    from warmup_bias_lr, all others from 0; momentum from warmup_momentum; accumulation from 1.
     """
 
     def __init__(self, hyperparameters: Hyperparameters, epochs: int, batches: int, batch_size: int):

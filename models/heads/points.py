@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from utils.errors import UserError
+
 from ..losses.dense import flatten_levels, level_points
 from ..losses.distribution import distances_to_boxes, expected_distances
 from .checks import check_classes, check_whole
@@ -22,8 +24,9 @@ class PointHead(nn.Module):
     def __init__(self, nc, bins):
         super().__init__()
         check_classes(nc)
-        hint = "; this head takes no anchors" if isinstance(bins, list) or bins == "anchors" else ""
-        check_whole(bins, "bins, the number of distances that a side is told by,", 2, hint)
+        if isinstance(bins, (list, tuple)) or bins == "anchors":
+            raise UserError("takes no anchors: write [nc] for its args")
+        check_whole(bins, "bins, the number of distances that a side is told by,", 2)
         self.nc, self.bins = nc, bins
         self.strides: list[float] = []
 

@@ -165,7 +165,7 @@ def test_gains_come_from_the_recipe(build):
 @pytest.mark.parametrize(
     ("word", "args", "told"),
     [
-        ("AnchorFreeDetect", "[nc, anchors]", "bins, .* at least 2, got .*; this head takes no anchors"),
+        ("AnchorFreeDetect", "[nc, anchors]", r"takes no anchors: write \[nc\] for its args"),
         ("AnchorFreeDetect", "[ncc]", "argument 'nc' must be a number, got 'ncc'"),
         ("AnchorFreeDetect", "[4]", "is written for 4 classes, but nc is 3"),
         ("AnchorFreeDetect", "[nc, 1]", "bins, .* at least 2, got 1"),

@@ -56,3 +56,22 @@ def test_state_round_trip_goes_on_alike():
     for ema in (first, second):
         ema.update(model)
     assert all(torch.equal(first.state_dict()[name], value) for name, value in second.state_dict().items())
+
+
+def test_a_share_spans_that_part_of_all_updates():
+    """The weight at update u is 1 / (1 + share u), at least 1 - decay: what came before its last share hardly counts."""
+    model = nn.Linear(1, 1, bias=False)
+    ema = ModelEMA(model, decay=0.9999, share=0.1)
+    expected = model.weight.item()
+    for update in range(1, 201):
+        with torch.no_grad():
+            model.weight.fill_(1.0 if update > 100 else 0.0)
+        ema.update(model)
+        expected += (model.weight.item() - expected) / (1 + 0.1 * update)
+        assert abs(ema.model.weight.item() - expected) < 1e-5
+    assert ema.model.weight.item() > 0.99  # the second half is five spans long
+    bounded = ModelEMA(model, decay=0.5, share=0.01, updates=10**6)
+    with torch.no_grad():
+        model.weight.fill_(3.0)
+    bounded.update(model)
+    assert bounded.model.weight.item() == 2.0

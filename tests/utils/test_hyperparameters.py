@@ -90,3 +90,40 @@ def test_mistakes(tmp_path, text, overrides, told):
         load_hyperparameters(file, overrides)
     assert told in str(error.value)
     assert overrides or str(file) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "batch", "nominal", "lr0"),
+    [
+        ("SGD", 16, 0, 0.01), ("SGD", 32, 0, 0.02), ("SGD", 16, 64, 0.04), ("AdamW", 64, 0, 0.02), ("adamw", 4, 0, 0.005),
+        ("Muon", 16, 32, 0.01 * 2**0.5), ("SGD", 100, 64, 0.0625),
+    ],
+)  # fmt: skip
+def test_rates_follow_the_pictures_of_a_step(optimizer, batch, nominal, lr0):
+    h = Hyperparameters(optimizer=optimizer, lr0=0.01, lr_batch=16, nominal_batch=nominal)
+    run = h.for_run(10, 50, batch)
+    assert run.lr0 == pytest.approx(lr0) and run.lr_batch == 0 and run.nominal_batch == (nominal or batch)
+    assert run.for_run(10, 50, batch) == run  # worked out once
+
+
+def test_shares_become_epochs_and_batches():
+    h = Hyperparameters(warmup_share=0.05, warmup_iterations=30, close_mosaic=0.1)
+    run = h.for_run(200, 11, 16)
+    assert (run.warmup_epochs, run.warmup_iterations, run.close_mosaic) == (10, 30, 20)
+    short = h.for_run(3, 11, 16)  # 33 batches in all
+    assert (short.warmup_epochs, short.warmup_iterations, short.close_mosaic) == (pytest.approx(0.15), 3, 0)
+    plain = Hyperparameters(close_mosaic=10)
+    assert plain.for_run(200, 11, 16) == plain
+
+
+@pytest.mark.parametrize(("value", "epochs", "closed"), [(0, 100, 0), (0.1, 100, 10), (0.1, 4, 0), (1, 100, 1), (15, 100, 15)])
+def test_close_mosaic_is_a_number_or_a_share(value, epochs, closed):
+    assert Hyperparameters(close_mosaic=value).closing_epochs(epochs) == closed
+
+
+def test_words_among_the_numbers():
+    assert Hyperparameters(optimizer="ADAMW", schedule="Cosine").optimizer == "AdamW"
+    with pytest.raises(UserError, match="optimizer: expected one of SGD, .*, got 'AdmaW'; did you mean 'AdamW'"):
+        Hyperparameters(optimizer="AdmaW")
+    with pytest.raises(UserError, match="schedule: expected one of linear, cosine, flat_cosine, got '3'"):
+        load_hyperparameters({}, ["schedule=3"])

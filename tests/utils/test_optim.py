@@ -162,3 +162,24 @@ def test_only_sgd_warms_its_biases_from_above(name, first):
     Schedule(h, epochs=10, batches=50, batch_size=16).apply(optimizer, 0)
     rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
     assert rates == {"biases": first, "weights": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "shares"),
+    [
+        ("linear", [1, 0.775, 0.55, 0.325, 0.1]),
+        ("cosine", [1, 1 - 0.9 * (1 - 0.5**0.5) / 2, 0.55, 1 - 0.9 * (1 + 0.5**0.5) / 2, 0.1]),
+        ("flat_cosine", [1, 1, 1, 0.55, 0.1]),
+    ],
+)
+def test_the_rate_falls_along(schedule, shares):
+    falling = Schedule(Hyperparameters(schedule=schedule, lrf=0.1), epochs=10, batches=4, batch_size=16)
+    assert [falling.factor(iteration) for iteration in (0, 10, 20, 30, 40)] == pytest.approx(shares)
+
+
+def test_a_step_each_batch():
+    h = Hyperparameters(optimizer="AdamW", nominal_batch=0, warmup_epochs=1, weight_decay=0.02)
+    optimizer = make_optimizer(nn.Conv2d(1, 1, 1), h.optimizer, h, 16)
+    schedule = Schedule(h, 10, 20, 16)
+    assert {schedule.apply(optimizer, iteration) for iteration in range(0, 200, 7)} == {1}
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 0.02}
