@@ -63,11 +63,16 @@ def start(tmp_path, monkeypatch):
     return call
 
 
-def values_of(folder, name="find"):
+def study_in(folder):
     import optuna
 
-    study = optuna.load_study(storage=f"sqlite:///{folder / 'study.db'}", study_name=name)
-    return [trial.params for trial in study.trials], study
+    return optuna.load_study(storage=f"sqlite:///{folder / 'study.db'}", study_name="find")
+
+
+def values_of(name, url):
+    import optuna
+
+    return [trial.params for trial in optuna.load_study(storage=url, study_name=name).trials]
 
 
 LR = {"lr0": {"low": "1e-4", "high": "1e-1", "log": True}}
@@ -82,7 +87,8 @@ def test_finds_the_best_and_goes_on_where_it_stopped(start, capsys):
     start(LR, trials=5)
     told = capsys.readouterr().out
     assert "2 of 5 trials done" in told and "trial 4: AP50-95" in told
-    values, study = values_of(folder)
+    study = study_in(folder)
+    values = [trial.params for trial in study.trials]
     assert len(values) == 5 and all(1e-4 <= value["lr0"] <= 0.1 for value in values) and len({v["lr0"] for v in values}) == 5
     best = max(values, key=lambda value: -abs(value["lr0"] - 0.02))
     assert study.best_params == best and study.best_value == pytest.approx(0.5 - abs(best["lr0"] - 0.02) * 10, abs=1e-4)
@@ -95,11 +101,10 @@ def test_finds_the_best_and_goes_on_where_it_stopped(start, capsys):
 
 
 def test_what_is_drawn_follows_from_seed_and_number(start, tmp_path):
-    folder = start(LR, trials=1)
-    start(LR, trials=2)
-    again = start(LR, trials=2, name="again")
-    other = start(LR, trials=1, name="other", seed=1)
-    drawn = [values_of(one, name)[0] for one, name in ((folder, "find"), (again, "again"), (other, "other"))]
+    url = f"sqlite:///{(tmp_path / 'one.db').as_posix()}"
+    for options in ({"trials": 1}, {"trials": 2}, {"trials": 2, "name": "again"}, {"trials": 1, "name": "other", "seed": 1}):
+        start(LR, study=url, **options)
+    drawn = [values_of(name, url) for name in ("find", "again", "other")]
     assert drawn[0] == drawn[1] and drawn[2][0] != drawn[0][0]
 
 
@@ -107,7 +112,8 @@ def test_failures_are_told_and_not_fatal(start, capsys):
     ranges = {**LR, "mosaic": [0.5, 1]}
     folder = start(ranges, trials=5)
     told = capsys.readouterr().out
-    values, study = values_of(folder)
+    study = study_in(folder)
+    values = [trial.params for trial in study.trials]
     failed = [trial.number for trial in study.trials if trial.state.name == "FAIL"]
     assert failed and len(failed) < 5 == len(values)
     assert all(values[number]["mosaic"] == 1 and f"trial {number}: failed (of this trial's own)" in told for number in failed)
@@ -124,18 +130,18 @@ def test_hopeless_trials_are_stopped_early(start, monkeypatch, capsys):
     import optuna
 
     folder = start({"lr0": {"low": 0.019, "high": 0.021}}, trials=5, epochs=10)
-    study = values_of(folder)[1]
+    study = study_in(folder)
     study.set_user_attr("begun", None)
     study.enqueue_trial({"lr0": 0.09})
     start({"lr0": {"low": 0.019, "high": 0.1}}, "--slow", 0.5, trials=6, epochs=10)
-    last = values_of(folder)[1].trials[-1]
+    last = study_in(folder).trials[-1]
     assert last.state == optuna.trial.TrialState.PRUNED and 2 <= len(last.intermediate_values) < 10
     assert "trial 5: stopped early" in capsys.readouterr().out
 
 
 def test_several_seeds_count_by_their_mean(start):
     folder = start(LR, trials=1, trial_seeds=3)
-    study = values_of(folder)[1]
+    study = study_in(folder)
     rows = [read_measures(folder / name / "results.csv", "val/AP50-95") for name in ("trial0", "trial0-seed1", "trial0-seed2")]
     ends = [row[-1][1] for row in rows]
     assert len({*ends}) == 3 and study.best_value == pytest.approx(sum(ends) / 3)
@@ -167,7 +173,8 @@ def test_interrupted_trial_is_tried_again(start, tmp_path):
         process.communicate()
     assert process.returncode == 130
     folder = start(LR, trials=2)
-    values, study = values_of(folder)
+    study = study_in(folder)
+    values = [trial.params for trial in study.trials]
     assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE", "COMPLETE"] and values[0] == values[1] != values[2]
 
 
