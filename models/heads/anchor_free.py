@@ -7,6 +7,7 @@ from utils.errors import UserError
 
 from ..blocks.base import Conv, DWConv
 from . import HEADS
+from .checks import check_whole
 from .points import PointHead
 
 
@@ -17,11 +18,13 @@ class Branches(nn.Module):
     they are for the sides too where `light` is set.
     """
 
-    def __init__(self, ch, nc, bins, light):
+    def __init__(self, ch, nc, bins, light, width):
         super().__init__()
         if not isinstance(light, bool):
             raise UserError(f"light, depth-wise convolutions for the sides too, must be True or False, got {light!r}")
-        box_width, class_width = max(ch[0] // 4, 4 * bins), max(ch[0], min(nc, 100))
+        if width is not None:
+            check_whole(width, "width, that of the branch for the sides,", 1)
+        box_width, class_width = width or max(ch[0] // 4, 4 * bins), ch[0]
         self.box = nn.ModuleList(_branch(c, box_width, 4 * bins, light) for c in ch)
         self.cls = nn.ModuleList(_branch(c, class_width, nc, True) for c in ch)
 
@@ -47,12 +50,14 @@ class AnchorFreeDetect(PointHead):
         nc: number of classes.
         bins: distances that a side is told by; a box reaches at most bins - 1 strides from a cell's centre.
         light: depth-wise convolutions for the sides too.
+        width: of the branch for the sides; without it the outputs', 4 * bins, or a quarter of the first level's where
+            that is more. The branch for the classes has the first level's.
         ch: input widths, one a level.
     """
 
-    def __init__(self, nc=80, bins=16, light=False, ch=()):
+    def __init__(self, nc=80, bins=16, light=False, width=None, ch=()):
         super().__init__(nc, bins)
-        self.branches = Branches(ch, nc, bins, light)
+        self.branches = Branches(ch, nc, bins, light, width)
 
     def forward(self, maps):
         """Maps (B, c, H, W), one a level, to raw outputs (B, 4 * bins + nc, H, W)."""
@@ -78,10 +83,10 @@ class OneToOneDetect(PointHead):
 
     branch_names = ("one_to_one", "one_to_many")
 
-    def __init__(self, nc=80, bins=16, light=False, ch=()):
+    def __init__(self, nc=80, bins=16, light=False, width=None, ch=()):
         super().__init__(nc, bins)
-        self.one_to_many = Branches(ch, nc, bins, light)
-        self.one_to_one = Branches(ch, nc, bins, light)
+        self.one_to_many = Branches(ch, nc, bins, light, width)
+        self.one_to_one = Branches(ch, nc, bins, light, width)
         self.branch = "one_to_one"
 
     @property
