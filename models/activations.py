@@ -34,7 +34,7 @@ def parse_activation(text: str) -> nn.Module:
     match = _CALL.match(text.strip())
     by_lower = {name.lower(): name for name in TABLE}
     if not match or match[1].lower() not in by_lower:
-        hint = did_you_mean(match[1], TABLE) if match else ""
+        hint = did_you_mean({"swish": "SiLU"}.get(match[1].lower(), match[1]), TABLE) if match else ""
         raise UserError(f"unknown activation '{text}'{hint or '; expected one of torch.nn, such as nn.SiLU()'}")
     args, kwargs = [], {}
     for part in filter(None, re.split(r"\s*,\s*", match[2] or "")):

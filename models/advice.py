@@ -1,5 +1,7 @@
 """What can be built and is likely not meant: rows that nothing reads, levels and anchors that do not go together."""
 
+import re
+
 from .probe import PROBE_SIZE
 from .spec import IMAGE, ModelSpec, Row
 from .walk import Walk
@@ -8,8 +10,9 @@ from .walk import Walk
 def advise(spec: ModelSpec, walk: Walk, problems: list[str]) -> list[str]:
     """Warnings, one line each; without those that may follow from `problems`: of rows where some `from` is wrong, of
     levels where anything is."""
-    misread = any("'from'" in problem or "has no row" in problem for problem in problems)
-    lines = [] if misread else _unused_rows(spec) + _read_twice(spec)
+    wrong = {int(found[1]) for line in problems if (found := re.search(r", row (\d+) ", line))}
+    misread = any("'from'" in problem or "has no row" in problem or "indices from" in problem for problem in problems)
+    lines = [] if misread else _unused_rows(spec, wrong) + _read_twice(spec, wrong)
     if problems:
         return lines
     strides = [PROBE_SIZE / shape[1] for shape in walk.head_reads if isinstance(shape, tuple) and shape[1]]
@@ -20,19 +23,26 @@ def advise(spec: ModelSpec, walk: Walk, problems: list[str]) -> list[str]:
     return lines
 
 
-def _unused_rows(spec: ModelSpec) -> list[str]:
+def unused_rows(spec: ModelSpec) -> list[Row]:
+    """Rows but the last that no row reads."""
+    read = {s for row in spec.rows for s in row.sources}
+    return [row for row in spec.rows[:-1] if row.index not in read]
+
+
+def _unused_rows(spec: ModelSpec, wrong: set[int]) -> list[str]:
+    """A line each; none where a row is `wrong` that may be the one that should read it."""
     rows, lines = spec.rows, []
-    read = {s for row in rows for s in row.sources}
     leads_on: set[int] = {rows[-1].index}
     for row in reversed(rows):
         if row.index in leads_on:
             leads_on.update(s for s in row.sources if s != IMAGE)
-    for row in rows[:-1]:
-        if row.index in read:
+    for row in unused_rows(spec):
+        reader = _who_could(rows, row)
+        if wrong & {row.index, row.index + 1, len(rows) - 1} or (reader and reader[0].index in wrong):
             continue
         before = [r.index for r in rows[: row.index] if r.index not in leads_on and _leads_to(rows, r.index, row.index)]
         more = f", nor through it {_rows_text(before)}" if before else ""
-        lines.append(f"{spec.where}, {row} {row.word}: is read by no row{more}{_who_could(rows, row)}")
+        lines.append(f"{spec.where}, {row} {row.word}: is read by no row{more}{_hint(row, reader)}")
     return lines
 
 
@@ -48,22 +58,34 @@ def _rows_text(indices) -> str:
     return ("row " if len(indices) == 1 else "rows ") + ", ".join(map(str, indices))
 
 
-def _who_could(rows, row: Row) -> str:
-    """A later row that names a neighbour of `row` by its index, and may mean `row`."""
+def _hint(row: Row, reader) -> str:
+    if reader is None:
+        return "; take it out, or read it"
+    return f"; does row {reader[0].index} ({reader[0].word}), which reads {reader[1]}, mean {row.index}?"
+
+
+def _who_could(rows, row: Row) -> tuple[Row, int] | None:
+    """A later row that names a neighbour of `row` by its index, and may mean `row`; and that index."""
     for reader in rows[row.index + 1 :]:
-        written = reader.written[0] if isinstance(reader.written, list) else None
+        written = reader.written[0] if isinstance(reader.written, list) and reader.written else None
         for source in written if isinstance(written, list) else [written]:
             if isinstance(source, int) and source >= 0 and abs(source - row.index) == 1:
-                return f"; does row {reader.index} ({reader.word}), which reads {source}, mean {row.index}?"
-    return "; take it out, or read it"
+                return reader, source
+    return None
 
 
-def _read_twice(spec: ModelSpec) -> list[str]:
+def _read_twice(spec: ModelSpec, wrong: set[int]) -> list[str]:
     lines = []
     for row in spec.rows:
-        for source in sorted({s for s in row.sources if row.sources.count(s) > 1}):
+        for source in [] if row.index in wrong else sorted({s for s in row.sources if row.sources.count(s) > 1}):
             lines.append(f"{spec.where}, {row} {row.word}: reads row {source} more than once")
     return lines
+
+
+def levels_differ(walk: Walk) -> bool:
+    """Whether the head reads levels of different sizes, in order."""
+    sizes = [shape[1] for shape in walk.head_reads]
+    return len(set(sizes)) == len(sizes) and sizes in (sorted(sizes), sorted(sizes, reverse=True))
 
 
 def _levels(spec: ModelSpec, strides) -> list[str]:

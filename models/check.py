@@ -10,11 +10,11 @@ from utils.errors import UserError
 
 from .activations import parse_activation
 from .advice import advise
+from .causes import find_causes
 from .graph import build_model
-from .shift import explain_shift
+from .shift import explain_shift, explain_unused
 from .spec import ModelSpec
 from .summary import summarize, totals
-from .walk import find_likeliest_walk
 
 _ANY_NC = 80  # to go on with where the file names none
 
@@ -29,7 +29,7 @@ def find_mistakes(cfg, nc: int | None = None) -> tuple[list[str], list[str]]:
     try:
         spec = ModelSpec.read(cfg, problems.append)
     except UserError as error:
-        return [*problems, str(error)], []
+        return _in_order([*problems, str(error)]), []
     if spec.activation is not None:
         try:
             parse_activation(spec.activation)
@@ -40,17 +40,30 @@ def find_mistakes(cfg, nc: int | None = None) -> tuple[list[str], list[str]]:
         problems.append(f"{spec.where}: 'nc', the number of classes, is missing")
     spec = spec.with_classes(nc or spec.nc or _ANY_NC)
     if not spec.rows:
-        return problems, []
-    walk = find_likeliest_walk(spec)
-    told = {_row_of(line) for line in problems if ": expected [from," in line or ": 'from' " in line}  # once is enough
-    problems += [line for line in walk.problems if _row_of(line) not in told]
-    problems = explain_shift(spec, problems)
+        return _in_order(problems), []
+    told = _told_rows(problems)
+    walk, lines = find_causes(spec, told)
+    misplaced = {problem.row for problem in walk.problems if problem.kind == "place"}
+    problems = [line for line in problems if not (_row_of(line) in misplaced and ": 'from' " in line)]
+    problems = explain_shift(spec, problems + lines)
     if not problems:
         try:
             build_model(spec)
         except UserError as error:
             problems.append(str(error))
-    return _in_order(problems), _in_order(walk.warnings + advise(spec, walk, problems))
+    warnings = advise(spec, walk, problems)
+    if not problems and any("is read by no row" in line for line in warnings):
+        warnings = explain_unused(spec, warnings)
+    return _in_order(problems), _in_order(walk.warnings + warnings)
+
+
+def _told_rows(problems: list[str]) -> dict[int, str]:
+    """Rows whose mistakes are told already (as `Walk` takes them); a wrong number or name does not hide others."""
+    told = {}
+    for line in problems:
+        if _row_of(line) >= 0 and not any(text in line for text in (": number must", " name must", ": the name '")):
+            told[_row_of(line)] = "from" if ": 'from' " in line else "all"
+    return told
 
 
 def _in_order(lines: list[str]) -> list[str]:

@@ -16,6 +16,10 @@ from .rules import Recipe, make_head_recipe, make_recipe, scale_depth, ways_to_j
 from .spec import IMAGE, ModelSpec, Row
 
 
+class RunError(UserError):
+    """A row that is built but cannot run on what it reads: the cause may lie in a row before it."""
+
+
 def find_block(word: str) -> tuple[type, dict, bool]:
     """The class behind a YAML word, its registration's options and whether it is a head. Raises `UserError`."""
     refuse_disputed(word)
@@ -28,7 +32,8 @@ def find_block(word: str) -> tuple[type, dict, bool]:
         layer = getattr(nn, short, None)
         if isinstance(layer, type) and issubclass(layer, nn.Module):
             return layer, {}, False
-        raise UserError(f"torch.nn has no layer '{short}'{did_you_mean(short, torch_layers())}")
+        near = did_you_mean(short, torch_layers()).replace("mean '", "mean 'nn.") or "; a block of your own is brought by --plugins FILE.py"
+        raise UserError(f"torch.nn has no layer '{short}'{near}")
     plugin = find_in_packages(word)
     if plugin is not None:
         return plugin, {}, False
@@ -42,7 +47,9 @@ def torch_layers() -> list[str]:
 
 def _unknown_word(word: str) -> str:
     hint = f"; did you mean 'nn.{word}'?" if word in torch_layers() else did_you_mean(word, [*BLOCKS, *HEADS])
-    if not hint and "." in word:
+    if "." in word and word.rsplit(".", 1)[1] in BLOCKS:
+        hint = f"; did you mean '{word.rsplit('.', 1)[1]}'?"
+    elif "." in word:
         hint = f"; a block of an installed package is allowed by --plugins {word.rsplit('.', 1)[0]}"
     return f"unknown block '{word}'{hint or '; a block of your own is brought by --plugins FILE.py'}"
 
@@ -114,7 +121,7 @@ def _probe(spec: ModelSpec, row: Row, layer: nn.Module, recipe: Recipe, inputs):
     except UserError:
         raise
     except Exception as error:  # whatever a block raises on these inputs is the author's mistake in this row
-        raise UserError(_explain(spec, row, inputs, error)) from error
+        raise RunError(_explain(spec, row, inputs, error)) from error
     if recipe.width is not None and not isinstance(shape, list) and shape[0] != recipe.width:
         raise UserError(f"declares {recipe.width} channels out, but gives {shape[0]}")
     return shape
@@ -161,6 +168,8 @@ def _divisor_hint(recipe: Recipe, error) -> str:
 def build_head(spec: ModelSpec, row: Row, block, options: dict, inputs, shapes):
     """The same for a head; its shape is what it reads."""
     kwargs = {key: spec.resolve(value) for key, value in row.kwargs.items()}
+    if row.number != 1:
+        raise UserError(f"a head stands once; its number must be 1, got {row.number}")
     recipe = make_head_recipe(block, spec.resolve(row.args), kwargs, [shape[0] for shape in inputs])
     layer = _construct(recipe, block)
     if layer.nc != spec.nc:

@@ -10,12 +10,19 @@
 """
 
 import math
+import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from utils.errors import UserError, did_you_mean
 
 from .signatures import SHORT_NAMES, STRIDE, Signature, plain_name, read_signature
+
+
+_CHOICES = {
+    "mode": ("nearest", "bilinear", "bicubic", "nearest-exact"),
+    "padding_mode": ("zeros", "reflect", "replicate", "circular"),
+}
 
 
 @dataclass
@@ -56,6 +63,8 @@ def make_recipe(block: type, options: dict, args: list, kwargs: dict, widths_in,
     args, kwargs = list(args), dict(kwargs)
     if block.__name__ == "BatchNorm2d" and block.__module__.startswith("torch.nn"):
         args = args[1:]  # published rows may repeat the unscaled width here; the real one is known
+    elif block.__name__ == "GroupNorm" and block.__module__.startswith("torch.nn") and _counts(args[1:2]):
+        args = [args[0], *args[2:]]  # as torch has it: groups, width
     signature = read_signature(block, options)
     injected = {}
     takes_number = "n" in signature.named and options.get("rule") not in ("stack", "plain")
@@ -115,27 +124,57 @@ def _strides_by_default(signature: Signature, name: str) -> bool:
 
 def _whole_width(value, name):
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 2**20:
-        raise UserError(f"the output width ({name}) must be a whole number of at least 1, got {value!r}")
+        raise UserError(f"the output width ({name}) must be a whole number of at least 1, got {value!r}{_as_number(value)}")
     return value
 
 
 def nearest_argument(name: str, known) -> str | None:
     """The one of `known` arguments that `name` most likely means: its short or long form (s, stride), or a misspelling."""
+    known = list(known)
     for short in SHORT_NAMES.values():
         if plain_name(name) in short:
             return next((k for k in known if plain_name(k) in short), None)
-    near = get_close_matches(name.lower(), [k.lower() for k in known], n=1)
-    return next((k for k in known if near and k.lower() == near[0]), None)
+    spellings = {k.lower(): k for k in known}
+    for k in known:
+        forms = next((forms for forms in SHORT_NAMES.values() if plain_name(k) in forms), ())
+        spellings.update({form: k for form in forms if len(form) > 2 and form not in spellings})
+    near = get_close_matches(name.lower(), spellings, n=1) or get_close_matches(plain_name(name), spellings, n=1)
+    return spellings[near[0]] if near else None
 
 
 def _check_type(signature: Signature, name: str, value) -> None:
-    """A word where the default is a number, true or false is a misspelling; activations may be words."""
+    """A word where the default is a number, true or false is a misspelling; activations may be words. Kernels, strides,
+    dilations and groups are whole numbers."""
     parameter = signature.named.get(name)
     default = None if parameter is None else parameter.default
+    if name in _CHOICES and isinstance(value, str) and isinstance(default, str) and value not in _CHOICES[name]:
+        raise UserError(f"{name} '{value}' is not known{did_you_mean(value, _CHOICES[name]) or '; expected ' + ', '.join(_CHOICES[name])}")
+    if name == "eps" and isinstance(value, (int, float)) and value >= 1:
+        raise UserError(f"argument 'eps' is {value}, expected a small number such as 1e-5; the width is filled in, leave it out")
+    counts = any(plain_name(name) in SHORT_NAMES[key] for key in "ksgd") and isinstance(default, int) and not isinstance(default, bool)
+    if counts and not _counts(value):
+        raise UserError(f"argument '{name}' must be a whole number of at least 1, got {value!r}{_as_number(value)}")
     if not isinstance(value, str) or not isinstance(default, (bool, int, float)) or "act" in name.lower():
         return
     wanted, words = ("True or False", ["True", "False"]) if isinstance(default, bool) else ("a number", [])
-    raise UserError(f"argument '{name}' must be {wanted}, got '{value}'{did_you_mean(value, words)}")
+    raise UserError(f"argument '{name}' must be {wanted}, got '{value}'{did_you_mean(value, words) or _as_number(value)}")
+
+
+def _counts(value) -> bool:
+    """Whether a value is a whole number of at least 1, or a list of them."""
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(map(_counts, value))
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _as_number(value) -> str:
+    """What a word may mean where a number is expected: `k=3` a named argument, `3` a number in quotes."""
+    named = re.fullmatch(r"\s*(\w+)\s*[=:]\s*(-?[\d.]+)\s*", value) if isinstance(value, str) else None
+    if named:
+        return f"; named arguments are written {{{named[1]}: {named[2]}}}"
+    if isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?", value.strip()):
+        return f"; write {value.strip()} without quotes"
+    return ""
 
 
 def _bind(signature: Signature, injected, args, kwargs) -> tuple[dict, list]:
@@ -146,6 +185,11 @@ def _bind(signature: Signature, injected, args, kwargs) -> tuple[dict, list]:
     extra = args[len(free) :]
     if extra and not signature.open_positional:
         raise UserError(f"takes at most {len(free)} arguments {listed}, got {len(args)}: {list(args)}")
+    unknown = [name for name in kwargs if name not in injected and name not in free and not signature.open_keywords]
+    if unknown:
+        near = dict.fromkeys(filter(None, (nearest_argument(name, free) for name in unknown)))
+        hint = f"did you mean {', '.join(map(repr, near))}?" if near else f"it takes {listed}"
+        raise UserError(f"has no argument{'s' * (len(unknown) > 1)} {', '.join(map(repr, unknown))}; {hint}")
     bound = dict(injected)
     bound.update(zip(free, args, strict=False))
     for name, value in kwargs.items():
@@ -153,9 +197,6 @@ def _bind(signature: Signature, injected, args, kwargs) -> tuple[dict, list]:
             raise UserError(f"argument '{name}' is filled in by the parser; leave it out")
         if name in bound:
             raise UserError(f"argument '{name}' is given twice")
-        if name not in free and not signature.open_keywords:
-            near = nearest_argument(name, free)
-            raise UserError(f"has no argument '{name}'; " + (f"did you mean '{near}'?" if near else f"it takes {listed}"))
         bound[name] = value
         _check_type(signature, name, value)
     for name, value in zip(free, args, strict=False):

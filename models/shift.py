@@ -7,30 +7,75 @@ import yaml
 from utils.config import parse_yaml
 from utils.errors import UserError
 
+from .advice import levels_differ, unused_rows
 from .spec import ModelSpec
 from .walk import find_likeliest_walk
+from .written import show_row
 
-_SIGNS = (": 'from' is ", "inputs differ in", "anchors for")
+_SIGNS = (": 'from' is ", "inputs differ in", "anchors for", " does not fit row ")
 
 
 def explain_shift(spec: ModelSpec, problems: list[str]) -> list[str]:
-    """Where moving all indices from some row on by one would heal a file, tell so in the first of the `problems` that
-    come from it, in place of them all."""
+    """Where moving all indices from some row on by one or two would heal a file, or a row that changes the size is left
+    out, tell so in the first of the `problems` that come from it, in place of them all."""
     signs = [line for line in problems if any(sign in line for sign in _SIGNS)]
     if len(signs) < 2 or len(signs) < len(problems):
         return problems
+    hint = find_shift(spec) or _find_gap(spec)
+    return [f"{signs[0].split('; row ')[0]}; {hint}"] if hint else problems
+
+
+def explain_unused(spec: ModelSpec, warnings: list[str]) -> list[str]:
+    """The same for warnings, of rows that nothing reads: all that come from it are one line."""
+    hint = find_shift(spec, at_least=2)
+    if hint is None:
+        return warnings
+    first = next(line for line in warnings if "is read by no row" in line)
+    return [f"{first} Or {hint.replace(' are ', ' may be ', 1)}"]
+
+
+def find_shift(spec: ModelSpec, at_least: int = 1) -> str | None:
+    """What to do to the indices of a file so that all fits, `at_least` so many of them moved; None where nothing helps."""
+    values, cache = _values(spec), {}
+    used = sorted({s for row in _rows(values) for s in _indices(row)}) if values else []
+    for step in (-1, 1, -2, 2):
+        for least in reversed(used[: len(used) + 1 - at_least]):  # the fewest that heal it
+            if _is_healthy(_moved(values, least, step), spec, cache):
+                count = "a row was" if abs(step) == 1 else "two rows were"
+                what = f"{'one' if abs(step) == 1 else 'two'} too {'large' if step < 0 else 'small'}"
+                made = "taken out" if step < 0 else "put in"
+                return f"the indices from {least} on are {what}, as if {count} {made} before it by hand; python -m models insert renumbers them"
+    return None
+
+
+def _find_gap(spec: ModelSpec) -> str | None:
+    """Where the indices would fit if a row that changes the size stood before some row."""
+    values, cache = _values(spec), {}
+    if not values:
+        return None
+    for section in ("head", "backbone"):
+        for place in range(len(values[section])):
+            for row, what in _RESIZING:
+                filled = {**values, section: [*values[section][:place], row, *values[section][place:]]}
+                if _is_healthy(filled, spec, cache):
+                    index = place + (len(values["backbone"]) if section == "head" else 0)
+                    return f"as if {what} was taken out before row {index} ({section} row {place}) by hand, such as {show_row(row)}"
+    return None
+
+
+_RESIZING = (
+    ([-1, 1, "nn.Upsample", [None, 2, "nearest"]], "a row that doubles the size"),
+    ([-1, 1, "nn.MaxPool2d", [2, 2]], "a row that halves the size"),
+)
+
+
+def _values(spec: ModelSpec) -> dict | None:
     try:
         values = parse_yaml(spec.text, spec.where)
     except (UserError, yaml.YAMLError):
-        return problems
-    used = sorted({s for row in _rows(values) for s in _indices(row)})
-    for least in reversed(used):  # the fewest that heal it
-        for step in (-1, 1):
-            if _is_healthy(_moved(values, least, step), spec):
-                what = "taken out" if step < 0 else "put in"
-                hint = f"the indices from {least} on are one too {'large' if step < 0 else 'small'}, as if a row was {what} before it"
-                return [f"{signs[0]}; {hint} by hand; python -m models insert renumbers them"]
-    return problems
+        return None
+    whole = all(isinstance(values.get(section), list) for section in ("backbone", "head"))
+    return values if whole else None
 
 
 def _rows(values):
@@ -51,7 +96,10 @@ def _moved(values, least: int, step: int) -> dict:
     return values
 
 
-def _is_healthy(values, spec: ModelSpec) -> bool:
+def _is_healthy(values, spec: ModelSpec, cache) -> bool:
     found: list[str] = []
     moved = ModelSpec.from_dict(values, spec.where, spec.text, found.append).with_classes(spec.nc)
-    return not found and not find_likeliest_walk(moved).problems
+    if found or unused_rows(moved):
+        return False
+    walk = find_likeliest_walk(moved, cache, limit=0)
+    return not walk.problems and levels_differ(walk)

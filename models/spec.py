@@ -1,6 +1,7 @@
 """YAML text -> ModelSpec: rows, names, sources. Nothing is evaluated and torch is not needed."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -10,33 +11,14 @@ from utils.config import find_config, read_text, to_number
 from utils.errors import UserError, did_you_mean
 
 from .torn import Report, parse_model_yaml, raise_problem
+from .written import IMAGE, UNREADABLE, Row, parse_rows
 
 KEYS = ("nc", "names", "ch", "depth_multiple", "width_multiple", "anchors", "activation", "backbone", "head", "inplace")
 CONSTANTS = {"None": None, "True": True, "False": False}
-IMAGE = -1  # the source of a row that reads the picture itself
-UNREADABLE = "?"  # the word of a row that could not be read, where reading goes on
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row `[from, number, module, args, name]` of a model YAML, its sources resolved to row indices."""
-
-    index: int
-    section: str
-    position: int  # within its section
-    sources: tuple[int, ...]  # absolute indices, IMAGE for the picture
-    joined: bool  # `from` was a list: the block receives a list of maps
-    number: int
-    word: str
-    args: tuple
-    kwargs: dict
-    name: str | None
-    written: list = field(compare=False)  # the row as the author wrote it
-
-    def __str__(self):
-        named = f" '{self.name}'" if self.name else ""
-        return f"row {self.index} ({self.section} row {self.position}){named}"
-
+MEANT = {
+    "neck": "head", "classes": "nc", "numclasses": "nc", "nclasses": "nc", "depth": "depth_multiple", "gd": "depth_multiple",
+    "width": "width_multiple", "gw": "width_multiple", "act": "activation", "channels": "ch", "inchannels": "ch",
+}  # fmt: skip
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -75,20 +57,14 @@ class ModelSpec:
     @classmethod
     def from_dict(cls, values: dict, where: str, text: str, report: Report = raise_problem) -> "ModelSpec":
         """Check a loaded mapping and resolve its rows."""
-        for key in values:
-            if key not in KEYS:
-                report(f"{where}: unknown key '{key}'{did_you_mean(key, KEYS)}")
-        for key in ("backbone", "head"):
-            if not isinstance(values.get(key), list):
-                report(f"{where}: '{key}' must be a list of rows [from, number, module, args]")
-                values = {**values, key: []}
+        values, sections = _settle_keys(values, where, report)
 
         def number(key, kind, default, least):
             value = values.get(key)
             try:
                 value = default if value is None else to_number(value, kind, f"{where}, {key}")
                 if value is not None and not least <= value <= 1e6:
-                    raise UserError(f"{where}, {key}: expected at least {least}, got {value}")
+                    raise UserError(f"{where}, {key}: expected {least:g} to 1e6, got {value:g}")
             except UserError as error:
                 report(str(error))
                 value = default
@@ -97,7 +73,7 @@ class ModelSpec:
         nc = number("nc", int, None, 1)
         names = _class_names(values.get("names"), where, report)
         if names and nc is not None and len(names) != nc:
-            report(f"{where}: nc is {nc}, but names has {len(names)}")
+            report(f"{where}: nc is {nc}, but names has {len(names)}; expected a name a class")
             names = None
         activation = values.get("activation")
         if activation is not None and not isinstance(activation, str):
@@ -106,7 +82,7 @@ class ModelSpec:
         return cls(
             where=where,
             text=text,
-            rows=_parse_rows(values, where, report),
+            rows=parse_rows(sections, where, report),
             nc=len(names) if names and nc is None else nc,
             names=names,
             channels=number("ch", int, 3, 1),
@@ -144,102 +120,69 @@ def _class_names(names, where, report):
     return tuple(str(name) for name in names)
 
 
+def _settle_keys(values: dict, where, report) -> tuple[dict, dict[str, list]]:
+    """The values under the keys that are meant, and the rows of each section; no section where one of them cannot be
+    read, as indices would mean other rows then."""
+    settled, whole = {key: value for key, value in values.items() if key in KEYS}, True
+    for key, value in values.items():
+        if key in KEYS:
+            continue
+        rows = isinstance(value, list) and any(isinstance(row, list) and len(row) > 2 and _has_word(row) for row in value)
+        meant = _meant_key(str(key), rows, [k for k in KEYS if values.get(k) is None])
+        hint = did_you_mean(key, KEYS) or f"; known keys: {', '.join(KEYS)}"
+        hint = "; rows belong under backbone or head" if rows else hint
+        report(f"{where}: unknown key '{key}'" + (f"; did you mean '{meant}'?" if meant else hint))
+        if meant:
+            settled[meant] = value
+        whole = whole and (meant is not None or not rows)
+    for key in ("backbone", "head"):
+        if not isinstance(settled.get(key), list):
+            what = "is missing" if settled.get(key) is None else f"must be a list of rows, got {settled[key]!r}"
+            report(f"{where}: '{key}' {what}; expected a list of rows [from, number, module, args]")
+            whole = False
+    if whole and not settled["backbone"] and not settled["head"]:
+        report(f"{where}: the model has no rows; expected rows [from, number, module, args] in backbone and head")
+    return settled, {key: settled[key] for key in ("backbone", "head")} if whole else {}
+
+
+def _has_word(row: list) -> bool:
+    return any(isinstance(part, str) for part in row)
+
+
+def _meant_key(key: str, rows: bool, missing: list[str]) -> str | None:
+    """The key that is `missing` and that an unknown one most likely stands for."""
+    plain = key.lower().replace("_", "").replace("-", "").replace(" ", "")
+    if rows:
+        missing = [k for k in missing if k in ("backbone", "head")]
+        if len(missing) == 1:
+            return missing[0]
+    alike = [k for k in missing if k.replace("_", "") == plain or MEANT.get(plain) == k]
+    near = get_close_matches(key.lower(), missing, n=1, cutoff=0.6)
+    return next(iter([*alike, *near]), None)
+
+
 def _check_anchors(anchors, where, report):
     """Anchors are a number a level, or one list of widths and heights in pixels a level."""
     if anchors is None or (isinstance(anchors, int) and not isinstance(anchors, bool) and 1 <= anchors <= 100):
         return anchors
     expected = f"{where}, anchors: expected a number a level or a list of [w, h, w, h, ...] a level"
-    found = []
     if not isinstance(anchors, list) or not anchors:
-        found.append(f"{expected}, got {anchors!r}")
-        anchors = []
+        report(f"{expected}, got {anchors!r}")
+        return 3
+    found = []
+    lengths = [len(level) for level in anchors if isinstance(level, list) and level and len(level) % 2 == 0]
+    usual = max(lengths, key=lengths.count, default=6)
     for i, level in enumerate(anchors):
         numbers = level if isinstance(level, list) else []
         wrong = [v for v in numbers if isinstance(v, bool) or not isinstance(v, (int, float)) or not 0 < v < 1e6]
-        if not numbers or len(level) % 2:
-            found.append(f"{expected}; level {i} is {level!r}")
-        elif isinstance(anchors[0], list) and len(level) != len(anchors[0]):
-            found.append(f"{where}, anchors: level {i} has {len(level)} numbers, level 0 has {len(anchors[0])}")
-        found += [f"{expected}; level {i} holds {value!r}" for value in wrong]
+        if wrong:
+            found.append(f"{expected}; level {i} holds {', '.join(map(repr, wrong[:3]))}")
+        elif not numbers or len(level) % 2:
+            found.append(f"{expected}; level {i} is {level!r}" + (f", {len(level)} numbers" if numbers else ""))
+        elif len(level) != usual:
+            found.append(f"{where}, anchors: level {i} has {len(level)} numbers, expected {usual} as the other levels have")
+    if not lengths and len(found) > 1:  # one mistake of the whole
+        found = [f"{expected}, got {anchors!r}"]
     for problem in found:
         report(problem)
-    return 3 if found else anchors
-
-
-def _parse_rows(values: dict, where: str, report) -> tuple[Row, ...]:
-    rows, indices = [], {}
-    for section in ("backbone", "head"):
-        for position, written in enumerate(values[section]):
-            at = f"{where}, row {len(rows)} ({section} row {position})"
-            row = _parse_row(written, len(rows), section, position, indices, at, report)
-            rows.append(row)
-            if row.name:
-                indices[row.name] = row.index
-    if not rows:
-        report(f"{where}: the model has no rows")
-    return tuple(rows)
-
-
-def _parse_row(written, index, section, position, indices, at, report) -> Row:
-    if not isinstance(written, list) or len(written) not in (4, 5):
-        short = isinstance(written, list) and len(written) == 3 and isinstance(written[2], str)
-        hint = "; args are missing, write [] where there are none" if short else ""
-        if not short and isinstance(written, (list, str)) and any(isinstance(part, str) and " " in part for part in written):
-            hint = "; is a comma missing?"
-        report(f"{at}: expected [from, number, module, args] or with a name as fifth, got {written!r}{hint}")
-        written = [*written, []] if short else [-1, 1, UNREADABLE, []]
-    source, number, word, args, *name = written
-    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= 1000:
-        report(f"{at}: number must be a whole number of at least 1, got {number!r}")
-        number = 1
-    if not isinstance(word, str) or not word:
-        report(f"{at}: module must be a word such as Conv, got {word!r}")
-        word = UNREADABLE
-    at = f"{at} {word}"
-    args, kwargs = _parse_args(args, at, report)
-    name = name[0] if name else None
-    if name is not None and (not isinstance(name, str) or not name or name.lstrip("-").isdigit()):
-        name = report(f"{at}: a row's name must be a word, got {name!r}")
-    if name in indices:
-        name = report(f"{at}: the name '{name}' is row {indices[name]}'s already; expected a name of its own")
-    joined = isinstance(source, list)
-    if joined and not source:
-        report(f"{at}: 'from' is empty; expected -1, a row's index or a list of them")
-        source, joined = -1, False
-    sources = source if joined else [source]
-    sources = tuple(_resolve_source(s, index, indices, at, report) for s in sources)
-    return Row(index, section, position, sources, joined, number, word, args, kwargs, name, written)
-
-
-def _parse_args(args, at, report) -> tuple[tuple, dict]:
-    args = [] if args is None else args
-    if isinstance(args, dict):
-        args, kwargs = [], args
-    elif isinstance(args, list):
-        kwargs = args[-1] if args and isinstance(args[-1], dict) else {}
-        args = args[:-1] if kwargs else args
-    else:
-        report(f"{at}: args must be a list or a mapping of names, got {args!r}; write [{args}]")
-        args, kwargs = [args], {}
-    if any(not isinstance(key, str) for key in kwargs):
-        report(f"{at}: argument names must be words, got {sorted(map(str, kwargs))}")
-        kwargs = {key: value for key, value in kwargs.items() if isinstance(key, str)}
-    return tuple(args), kwargs
-
-
-def _resolve_source(source, index, indices, at, report) -> int:
-    """Return the absolute index that `source` (an index, a negative offset or a row's name) means in row `index`."""
-    if isinstance(source, str):
-        if source in indices:
-            return indices[source]
-        named = f"; names before it: {', '.join(indices)}" if indices else "; no row before it has a name"
-        report(f"{at}: 'from' names '{source}', which is no row before this one{did_you_mean(source, indices) or named}")
-    elif isinstance(source, bool) or not isinstance(source, int):
-        report(f"{at}: 'from' must be a row's index, a negative offset or a row's name, got {source!r}")
-    else:
-        absolute = source if source >= 0 else index + source
-        if IMAGE <= absolute < index:
-            return absolute
-        valid = f"0 to {index - 1} or -1 to -{index}" if index else "-1 (the picture)"
-        report(f"{at}: 'from' is {source}, but only rows before it can be read: {valid}")
-    return index - 1
+    return [[1.0] * usual] * len(anchors) if found and lengths else 3 if found else anchors

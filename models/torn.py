@@ -8,6 +8,8 @@ import yaml
 from utils.config import parse_yaml
 from utils.errors import UserError
 
+from .margins import find_wrong_line
+
 Report = Callable[[str], None]
 _MOST = 50  # torn rows that are mended one after the other
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"\\]|\\.)*\"")
@@ -25,6 +27,14 @@ def parse_model_yaml(text: str, where: str, report: Report = raise_problem) -> d
         try:
             return parse_yaml(text, where)
         except UserError as error:
+            line = find_wrong_line(text)
+            if line is not None:
+                at = f"{where}, row {line.row[0]} ({line.row[1]} row {line.row[2]}), line" if line.row else f"{where}, line"
+                report(f"{at} {line.number + 1}: not valid YAML: {line.wrong}")
+                lines = text.split("\n")
+                lines[line.number] = line.meant
+                text = "\n".join(lines)
+                continue
             torn = _find_torn_row(text)
             if torn is None:
                 raise

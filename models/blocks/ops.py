@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from utils.errors import UserError
+
 from . import BLOCKS
 
 
@@ -18,6 +20,8 @@ class Concat(nn.Module):
 
     def __init__(self, dimension=1):
         super().__init__()
+        if dimension not in (1, -3) or isinstance(dimension, bool):
+            raise UserError(f"joins maps along their channels: expected [1], got {dimension!r}")
         self.d = dimension
 
     def forward(self, maps):

@@ -33,6 +33,8 @@ class Detect(nn.Module):
         if isinstance(anchors, str):
             hint = did_you_mean(anchors, ["anchors"]) or "; expected anchors, a number a level or a list a level"
             raise UserError(f"has no anchors: '{anchors}' is a word{hint}")
+        if isinstance(anchors, (bool, float)) or (isinstance(anchors, int) and anchors < 1):
+            raise UserError(f"anchors must be a number a level of at least 1 or a list a level, got {anchors!r}")
         self.placeholder_anchors = isinstance(anchors, int)
         if self.placeholder_anchors:
             anchors = [list(range(2 * anchors))] * len(ch)

@@ -92,7 +92,7 @@ def test_torn_row_of_a_flow_list(tmp_path):
 def test_a_forgotten_stride_is_one_line_although_several_joins_follow():
     text = (CONFIGS / "models" / "yolov5n.yaml").read_text(encoding="utf-8").replace("[1024, 3, 2]]", "[1024, 3, 1]]")
     problems, _ = find_mistakes(ModelSpec.from_text(text, "x.yaml"))
-    assert len(problems) == 1 and "row 12 (head row 2) Concat: inputs differ in size" in problems[0]
+    assert len(problems) == 1 and problems[0].startswith("x.yaml, row 7 (backbone row 7) Conv: s=1 does not fit row 12")
 
 
 def test_unknown_block_downsampling_is_understood():

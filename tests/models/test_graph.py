@@ -209,7 +209,7 @@ LIST_FROM = [
     ([[-1, 0], 1, "Conv", [16, 3]], "Conv: reads one map, but 'from' is a list; join them first: [[-1, 0], 1, Concat, [1]]"),
     ([[-1], 1, "nn.Upsample", ["None", 2, "nearest"]], "nn.Upsample: reads one map, but 'from' is a list; write -1"),
     ([-1, 1, "C3", [16, "Flase"]], "argument 'shortcut' must be True or False, got 'Flase'; did you mean 'False'?"),
-    ([-1, 1, "Conv", [16, "three"]], "argument 'k' must be a number, got 'three'"),
+    ([-1, 1, "Conv", [16, "three"]], "argument 'k' must be a whole number of at least 1, got 'three'"),
 ]
 
 

@@ -43,11 +43,11 @@ def test_words_in_args_resolve_and_nothing_is_evaluated():
     "old, new, message",
     [
         ("nc: 3", "nc: three", "x.yaml, nc: expected a whole number, got 'three'"),
-        ("nc: 3", "nc: 0", "at least 1"),
+        ("nc: 3", "nc: 0", "nc: expected 1 to 1e6, got 0"),
         ("nc: 3", "ncc: 3", "unknown key 'ncc'; did you mean 'nc'?"),
         ("nc: 3", "nc: 3\nnames: [a, b]", "nc is 3, but names has 2"),
         ("[[1,2], [3,4]]", "[[1,2], [3,4,5]]", "anchors"),
-        ("[[1,2], [3,4]]", "[[1,2], [3,4,5,6]]", "level 1 has 4 numbers, level 0 has 2"),
+        ("[[1,2], [3,4]]", "[[1,2], [3,4,5,6]]", "level 1 has 4 numbers, expected 2"),
         ("[[1,2], [3,4]]", "[[1,-2], [3,4]]", "level 0 holds -2"),
         ("[-1, 1, Conv, [16, 3, 2], stem]", "[-1, 1, Conv]", "row 0 (backbone row 0): expected [from, number"),
         ("[-1, 1, Conv, [16, 3, 2], stem]", "[-1, 0, Conv, [16], stem]", "number must be a whole number"),

@@ -1,0 +1,179 @@
+"""Which row is to blame where rows do not fit: the one whose change makes all after it fit."""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+from torch import nn
+
+from utils.errors import UserError
+
+from .advice import levels_differ, unused_rows
+from .probe import PROBE_SIZE
+from .rows import find_block
+from .rules import nearest_argument
+from .signatures import SHORT_NAMES, STRIDE, plain_name, read_signature
+from .spec import IMAGE, ModelSpec, Row
+from .walk import FROM_INPUTS, Walk, find_likeliest_walk
+
+_MOST_CAUSES = 6
+
+
+class Change(NamedTuple):
+    """A row as it may be meant. `rank`: the unlikely ones later; `what` is wrong with it, and what would `fit`."""
+
+    row: Row
+    rank: int
+    what: str
+    fit: str
+
+
+def find_causes(spec: ModelSpec, told: dict[int, str]) -> tuple[Walk, list[str]]:
+    """The likeliest walk, and its problems as lines: those of rows that do not fit are told where one change of a row
+    heals them, and once."""
+    cache: dict = {}
+    walk = first = find_likeliest_walk(spec, cache, told)
+    lines: dict[int, str] = {}
+    for _ in range(_MOST_CAUSES):
+        healed = _heal(walk, cache)
+        if healed is None:
+            break
+        walk, row, line = healed
+        lines.setdefault(row, line)
+    rest = [problem.text for problem in walk.problems]
+    return first, [*lines.values(), *rest]
+
+
+def _heal(walk: Walk, cache) -> tuple[Walk, int, str] | None:
+    """The walk after the change of one row that leaves the fewest problems, that row and its line; None where no
+    change leaves fewer lines than there are, or as many with all healed."""
+    blamed = next((problem for problem in walk.problems if problem.kind in ("run", "join", "args")), None)
+    if blamed is None:
+        return None
+    own = {problem.row: problem for problem in walk.problems}
+    lines, best, unused = len(walk.problems), None, len(unused_rows(walk.spec))
+    for change in _changes(walk, blamed.row):
+        index = change.row.index
+        # a row that has a line may change at no cost; another one takes the blame for one line, if all is well then
+        most = lines - 2 if lines > 1 else 0
+        if best is not None:
+            most = min(most, best[0][0])
+        if most < 0:
+            break
+        rows = (*walk.spec.rows[:index], change.row, *walk.spec.rows[index + 1 :])
+        spec = replace(walk.spec, rows=rows)
+        left_out = len(unused_rows(spec))
+        if left_out > unused:
+            continue
+        other = find_likeliest_walk(spec, cache, walk.told, most)
+        if len(other.problems) > most or other.follow_ups or not (other.problems or levels_differ(other)):
+            continue
+        cost = len(other.problems), left_out, change.rank, blamed.row - index
+        if best is None or cost < best[0]:
+            best = cost, other, change
+    return best and (best[1], best[2].row.index, _line(walk, own, blamed, best[2]))
+
+
+def _line(walk: Walk, own, blamed, change: Change) -> str:
+    if change.row.index in own:
+        if own[change.row.index].kind not in FROM_INPUTS:
+            return own[change.row.index].text
+        return f"{own[change.row.index].text.split('; row ')[0]}; {change.fit}"
+    reader = walk.spec.rows[blamed.row]
+    message = blamed.text.split(f"{reader.word}: ", 1)[-1].split("; row ")[0]
+    return f"{walk.spec.where}, {change.row} {walk.spec.rows[change.row.index].word}: {change.what} does not fit row {reader.index} ({reader.word}: {message}); {change.fit}"
+
+
+def _changes(walk: Walk, index: int) -> Iterator[Change]:
+    """Likely changes of row `index` and of the rows that lead to it."""
+    rows = walk.spec.rows
+    yield from _other_sources(rows[index], walk)
+    for ancestor in sorted(walk.ancestors[index], reverse=True):
+        row = rows[ancestor]
+        if ancestor != index and not row.joined and row.sources != (ancestor - 1,) and ancestor > 0:
+            source = row.written[0] if isinstance(row.written, list) and row.written else row.sources[0]
+            yield Change(replace(row, sources=(ancestor - 1,)), 3, f"'from' {source}", "does it mean -1?")
+        if not row.joined and ancestor < len(rows) - 1:
+            try:
+                block, options, is_head = find_block(row.word)
+            except UserError:
+                continue
+            if not is_head:
+                yield from _other_sizes(row, block, options, walk)
+
+
+def _other_sources(row: Row, walk: Walk) -> Iterator[Change]:
+    """The row with one source replaced, those near it first."""
+    for place, source in enumerate(row.sources):
+        others = [s for s in range(row.index) if s not in row.sources]
+        for other in sorted(others, key=lambda s: abs(s - source)):
+            sources = (*row.sources[:place], other, *row.sources[place + 1 :])
+            fit = f"row {other} would fit in place of row {source}" if source != IMAGE else f"row {other} would fit"
+            relative = isinstance(row.written, list) and place < len(_written(row)) and _written(row)[place] == -1
+            yield Change(replace(row, sources=sources), 5 if relative else 0, f"'from' {source}", fit)
+
+
+def _written(row: Row) -> list:
+    source = row.written[0] if row.written else []
+    return source if isinstance(source, list) else [source]
+
+
+def _other_sizes(row: Row, block, options, walk: Walk) -> Iterator[Change]:
+    """The row with another stride, scale or padding, or taken out where it only changes the size."""
+    given, names = _given(row, block, options)
+    shape, source = walk.shapes[row.index], row.sources[0]
+    before = walk.shapes[source] if source != IMAGE else (walk.spec.channels, PROBE_SIZE, PROBE_SIZE)
+    if not isinstance(shape, tuple) or not isinstance(before, tuple):
+        return
+    if block is nn.Upsample:
+        meant = replace(row, args=(None, 2, given.get("mode", "nearest")), kwargs={})
+        if (given.get("size"), given.get("scale_factor")) not in ((None, 2), ("None", 2)):
+            yield Change(meant, 0, f"making {_size(shape)} of {_size(before)}", "write [None, 2, nearest]")
+        return
+    if before[0] == shape[0] and before[1:] != shape[1:]:
+        odd = max(before[1], shape[1]) not in (2 * before[1], 2 * shape[1])
+        out = replace(row, word="nn.Identity", args=(), kwargs={}, number=1)
+        yield Change(out, 0 if odd else 2, f"making {_size(shape)} of {_size(before)}", "without this row all would fit")
+    yield from _other_arguments(row, block, given, names)
+
+
+def _other_arguments(row: Row, block, given: dict, names) -> Iterator[Change]:
+    pads = next((name for name in names if plain_name(name) in SHORT_NAMES["p"]), None)
+    kernel = next((given.get(name) for name in names if plain_name(name) in SHORT_NAMES["k"]), None)
+    if pads and isinstance(kernel, int) and given.get(pads) is not None and given[pads] != kernel // 2:
+        yield Change(_with(row, given, names, pads, kernel // 2), 0, f"{pads}={given[pads]}", f"{pads}={kernel // 2} would fit")
+    elif pads and isinstance(kernel, int) and kernel > 2 and names[pads].default == 0 and pads not in given:
+        yield Change(_with(row, given, names, pads, kernel // 2), 1, f"no {pads}", f"{pads}={kernel // 2} would fit")
+    stride = next((name for name in names if name in STRIDE), None)
+    if stride is not None:
+        now = given.get(stride, names[stride].default)
+        name = next((name for name in names if plain_name(name) in SHORT_NAMES["k"]), None)
+        if isinstance(kernel, int) and isinstance(now, int) and now > kernel:
+            swapped = _with(row, {**given, name: now}, names, stride, kernel)
+            yield Change(swapped, 0, f"{name}={kernel}, {stride}={now}", f"{name}={now}, {stride}={kernel} would fit")
+        for value in (2, 1):
+            if value != now:
+                unlikely = value == 2 and isinstance(kernel, int) and kernel < 2 or now not in (1, 2, None)
+                rank = 2 + unlikely if now in (1, 2) else 1
+                yield Change(_with(row, given, names, stride, value), rank, f"{stride}={now}", f"{stride}={value} would fit")
+
+
+def _given(row: Row, block, options) -> tuple[dict, dict[str, inspect.Parameter]]:
+    """Arguments of the row by name, and the parameters that a row may give, in order."""
+    signature = read_signature(block, options)
+    names = {name: p for name, p in signature.named.items() if name not in (signature.width_in, "n")}
+    given = dict(zip(names, row.args, strict=False))
+    for key, value in row.kwargs.items():
+        name = key if key in names else nearest_argument(key, names)
+        if name:
+            given[name] = value
+    return given, names
+
+
+def _with(row: Row, given: dict, names, name: str, value) -> Row:
+    return replace(row, args=(), kwargs={**given, name: value})
+
+
+def _size(shape) -> str:
+    return f"{shape[2]}x{shape[1]}"

@@ -1,0 +1,67 @@
+"""Lines of a model YAML that stand wrongly: tabs, keys without colon or off the margin, rows without dash or out of line."""
+
+import re
+from typing import NamedTuple
+
+_KEYS = "nc|names|ch|depth_multiple|width_multiple|anchors|activation|backbone|head"
+_ROW = re.compile(r"(\s*)(-?\s*)\[")
+
+
+class Line(NamedTuple):
+    """A line that stands wrongly: its number from 0, the row that it holds or None, what is wrong, and how it is meant."""
+
+    number: int
+    row: tuple[int, str, int] | None  # index, section, position
+    wrong: str
+    meant: str
+
+
+def find_wrong_line(text: str) -> Line | None:
+    """The first line of a text that stands wrongly; None where none is seen. For texts that do not parse."""
+    section, position, index, first = None, -1, -1, None
+    for number, line in enumerate(text.split("\n")):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        key = re.match(rf"(\s*)({_KEYS})\b(.*)", line)
+        if key and not re.match(r"\s*-", line):
+            wrong = _wrong_key(*key.groups())
+            if wrong:
+                return Line(number, None, *wrong)
+            section, position, first = (key[2] if key[2] in ("backbone", "head") else None), -1, None
+            continue
+        row = None
+        found = _ROW.match(line)
+        if section and found:
+            position, index = position + 1, index + 1
+            row = (index, section, position)
+            first = first or found
+        if line[: len(line) - len(line.lstrip())].count("\t"):
+            return Line(number, row, "begins with a tab; indent with spaces", (first[1].replace("\t", "") if first else "  ") + line.lstrip())
+        if row and first[2].strip() and first is not found:
+            wrong = _wrong_row(found, first)
+            if wrong:
+                return Line(number, row, wrong, first[1] + "- " + line[found.end() - 1 :])
+    return None
+
+
+def _wrong_key(margin: str, key: str, rest: str) -> tuple[str, str] | None:
+    """What is wrong with a line that begins with a key, and the line as it is meant."""
+    if not rest.lstrip().startswith(":"):
+        value = rest.lstrip(" =\uff1a")
+        return f"a ':' is missing behind '{key}'", f"{key}: {value}"
+    value = rest.lstrip()[1:]
+    if margin:
+        return f"the key '{key}' is indented; keys begin at the margin", f"{key}:{value}"
+    if value and not value[0].isspace():
+        return f"a space is missing behind '{key}:'", f"{key}: {value}"
+    return None
+
+
+def _wrong_row(found, first) -> str | None:
+    if not found[2].strip():
+        return "'- ' is missing before the row"
+    if found[2] == "-":
+        return "a space is missing behind '-'"
+    if found[1] != first[1]:
+        return f"is indented by {len(found[1])} spaces, the rows before it by {len(first[1])}"
+    return None
