@@ -15,7 +15,8 @@ from .rows import find_block
 from .rules import nearest_argument
 from .signatures import SHORT_NAMES, STRIDE, plain_name, read_signature
 from .spec import IMAGE, ModelSpec, Row
-from .walk import FROM_INPUTS, Walk, find_likeliest_walk
+from .walk import FROM_INPUTS, Walk, begins_with_width_in, find_likeliest_walk
+from .written import show_row
 
 _MOST_CAUSES = 6
 
@@ -135,10 +136,13 @@ def _other_sizes(row: Row, block, options, walk: Walk) -> Iterator[Change]:
         odd = max(before[1], shape[1]) not in (2 * before[1], 2 * shape[1])
         out = replace(row, word="nn.Identity", args=(), kwargs={}, number=1)
         yield Change(out, 0 if odd else 2, f"making {_size(shape)} of {_size(before)}", "without this row all would fit")
-    yield from _other_arguments(row, block, given, names)
+    if begins_with_width_in(row, before, walk.spec):
+        without = replace(row, args=row.args[1:])
+        yield Change(without, 0, show_row(row.args), f"the width in is left out: write {show_row(without.args)}")
+    yield from _other_arguments(row, given, names)
 
 
-def _other_arguments(row: Row, block, given: dict, names) -> Iterator[Change]:
+def _other_arguments(row: Row, given: dict, names) -> Iterator[Change]:
     pads = next((name for name in names if plain_name(name) in SHORT_NAMES["p"]), None)
     kernel = next((given.get(name) for name in names if plain_name(name) in SHORT_NAMES["k"]), None)
     if pads and isinstance(kernel, int) and given.get(pads) is not None and given[pads] != kernel // 2:
@@ -146,9 +150,11 @@ def _other_arguments(row: Row, block, given: dict, names) -> Iterator[Change]:
     elif pads and isinstance(kernel, int) and kernel > 2 and names[pads].default == 0 and pads not in given:
         yield Change(_with(row, given, names, pads, kernel // 2), 1, f"no {pads}", f"{pads}={kernel // 2} would fit")
     stride = next((name for name in names if name in STRIDE), None)
+    name = next((name for name in names if plain_name(name) in SHORT_NAMES["k"]), None)
+    if isinstance(kernel, int) and kernel % 2 == 0 and kernel > 2:
+        yield Change(_with(row, given, names, name, kernel - 1), 1, f"{name}={kernel}", f"{name}={kernel - 1} would fit")
     if stride is not None:
         now = given.get(stride, names[stride].default)
-        name = next((name for name in names if plain_name(name) in SHORT_NAMES["k"]), None)
         if isinstance(kernel, int) and isinstance(now, int) and now > kernel:
             swapped = _with(row, {**given, name: now}, names, stride, kernel)
             yield Change(swapped, 0, f"{name}={kernel}, {stride}={now}", f"{name}={now}, {stride}={kernel} would fit")

@@ -182,7 +182,10 @@ def _explain(spec: ModelSpec, row: Row, inputs, error) -> str:
     if not row.joined:
         c, h, w = inputs if not isinstance(inputs, list) else inputs[0]
         several = "; it joins maps: give 'from' as a list" if "must be tuple of Tensors" in str(error) else ""
-        return f"cannot run on {c} channels of {w}x{h} from {_name_of(spec, row.sources[0])}: {first_line(error)}{several}"
+        why = first_line(error)
+        if "is invalid for input of size" in why:  # torch's words for a view into parts
+            why = "its width or its sides do not divide by what the row says"
+        return f"cannot run on {c} channels of {w}x{h} from {_name_of(spec, row.sources[0])}: {why}{several}"
 
     def tell(source, shape, what):
         return f"{_name_of(spec, source)} {'has' if source == IMAGE else 'gives'} {what(shape)}"

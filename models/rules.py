@@ -149,6 +149,8 @@ def _check_type(signature: Signature, name: str, value) -> None:
     default = None if parameter is None else parameter.default
     if name in _CHOICES and isinstance(value, str) and isinstance(default, str) and value not in _CHOICES[name]:
         raise UserError(f"{name} '{value}' is not known{did_you_mean(value, _CHOICES[name]) or '; expected ' + ', '.join(_CHOICES[name])}")
+    if name == "scale_factor" and isinstance(value, str):
+        raise UserError(f"argument '{name}' must be a number, got '{value}'; write [None, 2, nearest]")
     if name == "eps" and isinstance(value, (int, float)) and value >= 1:
         raise UserError(f"argument 'eps' is {value}, expected a small number such as 1e-5; the width is filled in, leave it out")
     counts = any(plain_name(name) in SHORT_NAMES[key] for key in "ksgd") and isinstance(default, int) and not isinstance(default, bool)

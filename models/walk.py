@@ -125,7 +125,7 @@ class Walk:
 
     def _after_mistake(self, row, block, options, inputs, error):
         """Tell the mistake unless it follows from another one, and go on with a likely shape."""
-        sizes = {shape[1:] for shape in inputs} if isinstance(inputs, list) else set()
+        sizes = {shape[1:] for shape in inputs} if row.joined and isinstance(inputs, list) else set()
         if len(sizes) > 1 and isinstance(error, RunError):
             if self._disputed.intersection(row.sources):
                 self.follow_ups += 1
@@ -144,11 +144,7 @@ class Walk:
         return self._assume(row, inputs, shapes)
 
     def _width_in_hint(self, row, block, options, inputs) -> str:
-        """For a row that begins with the width it reads, as constructors do."""
-        first = _first_number(row.args)
-        if not isinstance(inputs, tuple) or first is None or (_first_number(row.args[1:]) or 0) < 8:
-            return ""
-        if inputs[0] not in (first, scale_width(first, self.spec.width_multiple)):
+        if not begins_with_width_in(row, inputs, self.spec):
             return ""
         without = self._try(replace(row, args=row.args[1:]), block, options, inputs, False)
         return "" if isinstance(without, UserError) else f"; the width in is left out: write {show_row(row.args[1:])}"
@@ -195,6 +191,14 @@ class Walk:
         self.options[key] = candidates
         choice = self.choices.get(key, 0)
         return candidates[choice if choice < len(candidates) else 0]
+
+
+def begins_with_width_in(row: Row, inputs, spec: ModelSpec) -> bool:
+    """Whether a row's args begin with the width it reads, and a second width, as constructors do."""
+    first, second = _first_number(row.args), _first_number(row.args[1:])
+    if not isinstance(inputs, tuple) or first is None or (second or 0) < 8:
+        return False
+    return inputs[0] in (first, scale_width(first, spec.width_multiple))
 
 
 def _first_number(args) -> int | None:

@@ -1,0 +1,58 @@
+"""`check` on a good YAML with one mistake made in it: one line, at the row where it was made or that it is traced to."""
+
+import pytest
+
+from models.check import find_mistakes
+from utils.config import CONFIGS
+
+YOLO = (CONFIGS / "models" / "yolov5n.yaml").read_text(encoding="utf-8")
+SPPF, UP, ROW2 = "[-1, 1, SPPF, [1024, 5]]", "[-1, 1, nn.Upsample, [None, 2, 'nearest']]  # 11", "[-1, 3, C3, [128]]"
+
+CASES = [  # what is replaced, by what, the start of the line behind the file's name, a part of the suggestion
+    (SPPF, "[-1, 1, SPP, [1024, [4, 8, 12]]]", ", row 9 ", "odd kernels"),
+    (SPPF, "[-1, 1, SPP, [1024, 5]]", ", row 9 ", "a list of kernels"),
+    (SPPF, "[-1, 1, nn.AdaptiveAvgPool2d, [1]]", ", row 9 ", "without this row"),
+    (SPPF, "[-1, 1, nn.MaxPool2d, [3, 2, 0]]", ", row 9 ", "without this row"),
+    (SPPF, "[-1, 1, nn.MaxPool2d, [3, 1, 0]]", ", row 9 ", "row 12 (Concat"),
+    (SPPF, "[-1, 1, Contract, [3]]", ", row 9 ", "do not divide"),
+    (SPPF, "[-1, 1, os.system, [1024]]", ", row 9 ", "unknown block 'os.system'"),
+    (SPPF, "[-1, 1, common.SPPF, [1024, 5]]", ", row 9 ", "did you mean 'SPPF'?"),
+    (SPPF, "[-1, 1, Conv, {c2: 1024, kernal: 3}]", ", row 9 ", "did you mean 'k'?"),
+    (SPPF, "[-1, 1, Conv, [1024, 'k=3']]", ", row 9 ", "{k: 3}"),
+    (SPPF, "[-1, 1, Conv, [256, 1024, 1]]", ", row 9 ", "the width in is left out"),
+    (UP, "[-1, 1, nn.Upsample, [2]]", ", row 11 ", "write [None, 2, nearest]"),
+    (UP, "[-1, 1, nn.Upsample, [None, 4, 'nearest']]", ", row 11 ", "write [None, 2, nearest]"),
+    (UP, "[-1, 1, nn.Upsample, [None, 2, 'neareast']]", ", row 11 ", "did you mean 'nearest'?"),
+    ("[-1, 1, Conv, [256, 3, 2]]  # 18", "[-1, 1, Conv, [256, 3]]", ", row 18 ", "s=2 would fit"),
+    ("[[-1, 6], 1, Concat, [1]]", "[[-1, 6], 1, Concat, [2]]", ", row 12 ", "expected [1]"),
+    ("[[-1, 6], 1, Concat, [1]]", "[[-1, 4], 1, Concat, [1]]", ", row 12 ", "would fit in place of row 4"),
+    ("[[-1, 6], 1, Concat, [1]]", "[[[-1, 6]], 1, Concat, [1]]", ", row 12 ", "write [-1, 6]"),
+    ("[[17, 20, 23], 1, Detect", "[[17, 20, 23], 2, Detect", ", row 24 ", "must be 1"),
+    ("[[17, 20, 23], 1, Detect", "[17, 20, 23, 1, Detect", ", row 24 ", "sources belong in brackets"),
+    ("[nc, anchors]", "[nc, 0]", ", row 24 ", "at least 1"),
+    (ROW2, "[3, -1, C3, [128]]", ", row 2 ", "write [-1, 3, C3, [128]]"),
+    (ROW2, "[-1, C3, 3, [128]]", ", row 2 ", "write [-1, 3, C3, [128]]"),
+    (ROW2, "[-1, C3, [128]]", ", row 2 ", "the number is missing"),
+    (ROW2, "[-1, 3, C3, 128, True]", ", row 2 ", "args belong in brackets"),
+    (ROW2, "[-1, 3 C3, [128]]", ", row 2 ", "a comma is missing"),
+    (f"  - {ROW2}", f"  {ROW2}", ", row 2 ", "'- ' is missing"),
+    (f"  - {ROW2}", f"\t- {ROW2}", ", row 2 ", "a tab"),
+    (f"  - {ROW2}", f"   - {ROW2}", ", row 2 ", "indented by 3 spaces"),
+    ("nc: 80", "nc:80", ", line 2: ", "a space is missing"),
+    ("nc: 80", "ncs: 80", ": ", "did you mean 'nc'?"),
+    ("head:", "heads:", ": ", "did you mean 'head'?"),
+    ("head:", "head", ", line 23: ", "a ':' is missing"),
+    ("backbone:", "neck:", ": ", "did you mean 'backbone'?"),
+    ("[10,13, 16,30, 33,23]", "[10,13, 16,30, 33]", ", anchors: ", "level 0 is"),
+    ("[10,13, 16,30, 33,23]", "[10,13, 16,30]", ", anchors: ", "level 0 has 4 numbers, expected 6"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("old, new, start, hint", CASES, ids=[f"{i}-{case[1][:30]}" for i, case in enumerate(CASES)])
+def test_one_mistake_is_one_line(old, new, start, hint, tmp_path):
+    assert old in YOLO
+    path = tmp_path / "x.yaml"
+    path.write_text(YOLO.replace(old, new, 1), encoding="utf-8")
+    problems, warnings = find_mistakes(path)
+    assert len(problems) == 1 and not warnings, (problems, warnings)
+    assert problems[0].startswith(f"{path}{start}") and hint in problems[0], problems
