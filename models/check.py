@@ -41,6 +41,8 @@ def find_mistakes(cfg, nc: int | None = None) -> tuple[list[str], list[str]]:
     spec = spec.with_classes(nc or spec.nc or _ANY_NC)
     if not spec.rows:
         return _in_order(problems), []
+    torn = {_row_of(line) for line in problems if "not valid YAML" in line}
+    problems = [line for line in problems if "not valid YAML" in line or _row_of(line) < 0 or _row_of(line) not in torn]
     told = _told_rows(problems)
     walk, lines = find_causes(spec, told)
     misplaced = {problem.row for problem in walk.problems if problem.kind == "place"}

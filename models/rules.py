@@ -16,7 +16,7 @@ from difflib import get_close_matches
 
 from utils.errors import UserError, did_you_mean
 
-from .signatures import SHORT_NAMES, STRIDE, Signature, plain_name, read_signature
+from .signatures import REQUIRED, SHORT_NAMES, STRIDE, Signature, plain_name, read_signature
 
 
 _CHOICES = {
@@ -78,7 +78,8 @@ def make_recipe(block: type, options: dict, args: list, kwargs: dict, widths_in,
         bound.setdefault(name, value)
     width = None
     for name in (signature.width_out if width_in else None, options.get("width_out")):  # the latter, where given, wins
-        if bound.get(name) is not None:
+        required = name in bound and name in signature.named and signature.named[name].default is REQUIRED
+        if bound.get(name) is not None or required:
             width = bound[name] = scale_width(_whole_width(bound[name], name), width_multiple)
             expansion = getattr(block, "expansion", 1)
             if plain_name(name) == "planes" and isinstance(expansion, int):

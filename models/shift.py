@@ -19,7 +19,7 @@ def explain_shift(spec: ModelSpec, problems: list[str]) -> list[str]:
     """Where moving all indices from some row on by one or two would heal a file, or a row that changes the size is left
     out, tell so in the first of the `problems` that come from it, in place of them all."""
     signs = [line for line in problems if any(sign in line for sign in _SIGNS)]
-    if len(signs) < 2 or len(signs) < len(problems):
+    if not signs or len(signs) < len(problems) or len(signs) + len(unused_rows(spec)) < 2:
         return problems
     hint = find_shift(spec) or _find_gap(spec)
     return [f"{signs[0].split('; row ')[0]}; {hint}"] if hint else problems
@@ -28,10 +28,10 @@ def explain_shift(spec: ModelSpec, problems: list[str]) -> list[str]:
 def explain_unused(spec: ModelSpec, warnings: list[str]) -> list[str]:
     """The same for warnings, of rows that nothing reads: all that come from it are one line."""
     hint = find_shift(spec, at_least=2)
-    if hint is None:
+    if hint is None or " from 0 " in hint:
         return warnings
     first = next(line for line in warnings if "is read by no row" in line)
-    return [f"{first} Or {hint.replace(' are ', ' may be ', 1)}"]
+    return [f"{first.rstrip('?')}; or {hint.replace(' are ', ' may be ', 1)}"]
 
 
 def find_shift(spec: ModelSpec, at_least: int = 1) -> str | None:

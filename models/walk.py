@@ -135,6 +135,10 @@ class Walk:
                 self._disputed |= set.union(*lineages) - set.intersection(*lineages)
             width = sum(s[0] for s in inputs) if row.word == "Concat" else inputs[0][0]
             return self._choose(row.index, [(width, *size) for size in dict.fromkeys(s[1:] for s in inputs)])
+        wrong = {problem.row for problem in self.problems} | set(self.told)
+        if row.joined and isinstance(error, RunError) and wrong.intersection(row.sources):
+            self.follow_ups += 1  # the width of a row that is wrong itself is a guess
+            return self._assume(row, inputs)
         hint = self._width_in_hint(row, block, options, inputs)
         self._tell(row, "args" if hint or not isinstance(error, RunError) else "run", str(error).split(": Calculated")[0] + hint)
         attempts = [self._try(attempt, block, options, inputs, False) for attempt in _without_mistakes(row, block, options)]
