@@ -13,21 +13,31 @@ class Line(NamedTuple):
     number: int
     row: tuple[int, str, int] | None  # index, section, position
     wrong: str
-    meant: str
+    meant: str | None  # None: not known
 
 
 def find_wrong_line(text: str) -> Line | None:
     """The first line of a text that stands wrongly; None where none is seen. For texts that do not parse."""
     section, position, index, first = None, -1, -1, None
+    flow: list[tuple] = []  # rows of a section written as one list in brackets
     for number, line in enumerate(text.split("\n")):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
+        if re.match(r"<{7}|={7}|>{7}", line):
+            return Line(number, None, f"'{line[:7]}' is the mark of a merge conflict; keep one of the two versions", None)
         key = re.match(rf"(\s*)({_KEYS})\b(.*)", line)
         if key and not re.match(r"\s*-", line):
             wrong = _wrong_key(*key.groups())
             if wrong:
                 return Line(number, None, *wrong)
+            wrong = _wrong_flow(flow)
+            if wrong:
+                return wrong
+            flow = []
             section, position, first = (key[2] if key[2] in ("backbone", "head") else None), -1, None
+            continue
+        if flow and line.strip().startswith("]"):
+            flow.append((number, flow[-1][1], line))
             continue
         row = None
         found = _ROW.match(line)
@@ -37,10 +47,26 @@ def find_wrong_line(text: str) -> Line | None:
             first = first or found
         if line[: len(line) - len(line.lstrip())].count("\t"):
             return Line(number, row, "begins with a tab; indent with spaces", (first[1].replace("\t", "") if first else "  ") + line.lstrip())
+        if row and not first[2].strip() and (flow or line.lstrip().startswith("[[")):
+            flow.append((number, row, line))
         if row and first[2].strip() and first is not found:
             wrong = _wrong_row(found, first)
             if wrong:
                 return Line(number, row, wrong, first[1] + "- " + line[found.end() - 1 :])
+    return _wrong_flow(flow)
+
+
+def _wrong_flow(flow: list[tuple]) -> Line | None:
+    """The first of the rows of one list in brackets that leaves a quote or a bracket open, or closes one too many."""
+    for place, (number, row, line) in enumerate(flow):
+        content = re.sub(r"(^|\s)#.*$", "", line)
+        if content.count("'") % 2 or content.count('"') % 2:
+            return Line(number, row, "a quote is missing", None)
+        surplus = content.count("]") - content.count("[") + (place == 0)
+        if place < len(flow) - 1 and surplus > 0:
+            return Line(number, row, "there is a ']' too many", None)
+        if place == len(flow) - 1 and surplus == 0 and place:
+            return Line(number, row, f"the ']' that ends '{row[1]}' is missing", None)
     return None
 
 
@@ -48,6 +74,8 @@ def _wrong_key(margin: str, key: str, rest: str) -> tuple[str, str] | None:
     """What is wrong with a line that begins with a key, and the line as it is meant."""
     if not rest.lstrip().startswith(":"):
         value = rest.lstrip(" =\uff1a")
+        if "\uff1a" in rest:
+            return f"a full-width colon stands behind '{key}'; write ':'", f"{key}: {value}"
         return f"a ':' is missing behind '{key}'", f"{key}: {value}"
     value = rest.lstrip()[1:]
     if margin:

@@ -30,7 +30,10 @@ def parse_model_yaml(text: str, where: str, report: Report = raise_problem) -> d
             line = find_wrong_line(text)
             if line is not None:
                 at = f"{where}, row {line.row[0]} ({line.row[1]} row {line.row[2]}), line" if line.row else f"{where}, line"
-                report(f"{at} {line.number + 1}: not valid YAML: {line.wrong}")
+                problem = f"{at} {line.number + 1}: not valid YAML: {line.wrong}"
+                if line.meant is None:
+                    raise UserError(problem) from None
+                report(problem)
                 lines = text.split("\n")
                 lines[line.number] = line.meant
                 text = "\n".join(lines)

@@ -71,6 +71,8 @@ class Walk:
 
     def _tell(self, row: Row, kind: str, message: str) -> None:
         told = self.told.get(row.index)
+        if any(problem.row == row.index and problem.kind == "word" for problem in self.problems):
+            return  # what it means is a guess
         if kind == "place" or not (told == "all" or (told == "from" and kind in FROM_INPUTS)):
             word = "" if kind == "word" else f" {row.word}"
             self.problems.append(Problem(row.index, kind, f"{self.spec.where}, {row}{word}: {message}"))

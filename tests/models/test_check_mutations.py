@@ -41,6 +41,9 @@ CASES = [  # what is replaced, by what, the start of the line behind the file's 
     ("nc: 80", "nc:80", ", line 2: ", "a space is missing"),
     ("nc: 80", "ncs: 80", ": ", "did you mean 'nc'?"),
     ("head:", "heads:", ": ", "did you mean 'head'?"),
+    (f"  - {ROW2}", f"<<<<<<< ours\n  - {ROW2}\n=======\n  - {ROW2}\n>>>>>>> theirs", ", line 14: ", "merge conflict"),
+    (ROW2, "[-1, 3, SPPELAN, [512, 256]]", ", row 2 ", "unknown block"),
+    ("nc: 80", "nc\uff1a 80", ", line 2: ", "full-width colon"),
     ("head:", "head", ", line 23: ", "a ':' is missing"),
     ("backbone:", "neck:", ": ", "did you mean 'backbone'?"),
     ("[10,13, 16,30, 33,23]", "[10,13, 16,30, 33]", ", anchors: ", "level 0 is"),
@@ -56,3 +59,27 @@ def test_one_mistake_is_one_line(old, new, start, hint, tmp_path):
     problems, warnings = find_mistakes(path)
     assert len(problems) == 1 and not warnings, (problems, warnings)
     assert problems[0].startswith(f"{path}{start}") and hint in problems[0], problems
+
+
+@pytest.mark.parametrize(
+    "old, new, start, hint",
+    [
+        ("   [-1, 6, C3, [256]],", "   [-1, 6, C3, [256]]],", ", row 4 (backbone row 4), line ", "a ']' too many"),
+        ("Detect, [nc, anchors]]]", "Detect, [nc, anchors]]", ", row 24 (head row 14), line ", "the ']' that ends 'head' is missing"),
+        ("   [-1, 1, nn.Upsample, [None, 2, 'nearest']],", "   [-1, 1, nn.Upsample, [None, 2, 'nearest]],", ", row 11 ", "a quote"),
+    ],
+)
+def test_sections_written_as_one_list_in_brackets(old, new, start, hint, tmp_path):
+    lines = [line.split("#")[0].rstrip() for line in YOLO.splitlines()]
+    firsts = {lines.index("backbone:") + 1, lines.index("head:") + 1}
+    text = "\n".join(
+        f"  {'[' if i in firsts else ' '}{line.strip()[2:]}{']' if not lines[i + 1 : i + 2] or not lines[i + 1] else ','}"
+        if line.startswith("  - [-") or line.startswith("  - [[") else line
+        for i, line in enumerate(lines)
+    )  # fmt: skip
+    path = tmp_path / "x.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert find_mistakes(path) == ([], []) and old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    problems, warnings = find_mistakes(path)
+    assert len(problems) == 1 and not warnings and problems[0].startswith(f"{path}{start}") and hint in problems[0], problems
