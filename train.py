@@ -168,7 +168,7 @@ def make_parser():
     flag("--min-transfer", type=fraction, default=0.0, help="least share of parameters, 0 to 1, they must bring")
     flag("--teacher", type=absolute, default="", help="a .pt file of a better model to learn from, too")
     flag("--data", type=absolute, default="shapes.yaml", help="data set YAML")
-    flag("--hyp", type=absolute, default="yolov5.yaml", help="hyperparameters YAML")
+    flag("--hyp", type=absolute, default="default.yaml", help="hyperparameters YAML")
     flag("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="hyperparameters that differ")
     flag("--img", "--imgsz", "--img-size", type=cli.at_least(32), default=640, help="longer side of the pictures")
     flag("--epochs", type=cli.at_least(1), default=100)
