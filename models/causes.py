@@ -127,15 +127,17 @@ def _other_sizes(row: Row, block, options, walk: Walk) -> Iterator[Change]:
     before = walk.shapes[source] if source != IMAGE else (walk.spec.channels, PROBE_SIZE, PROBE_SIZE)
     if not isinstance(shape, tuple) or not isinstance(before, tuple):
         return
+    making = f"making {_size(shape)} of {_size(before)}"
+    if before[1:] != shape[1:]:
+        odd = max(before[1], shape[1]) not in (2 * before[1], 2 * shape[1])
+        out = replace(row, word="nn.Identity", args=(), kwargs={}, number=1)
+        rank = 5 if before[0] != shape[0] else 1 if odd else 2
+        yield Change(out, rank, making, "without this row all would fit")
     if block is nn.Upsample:
         meant = replace(row, args=(None, 2, given.get("mode", "nearest")), kwargs={})
         if (given.get("size"), given.get("scale_factor")) not in ((None, 2), ("None", 2)):
-            yield Change(meant, 0, f"making {_size(shape)} of {_size(before)}", "write [None, 2, nearest]")
+            yield Change(meant, 0, making, "write [None, 2, nearest]")
         return
-    if before[0] == shape[0] and before[1:] != shape[1:]:
-        odd = max(before[1], shape[1]) not in (2 * before[1], 2 * shape[1])
-        out = replace(row, word="nn.Identity", args=(), kwargs={}, number=1)
-        yield Change(out, 0 if odd else 2, f"making {_size(shape)} of {_size(before)}", "without this row all would fit")
     if begins_with_width_in(row, before, walk.spec):
         without = replace(row, args=row.args[1:])
         yield Change(without, 0, show_row(row.args), f"the width in is left out: write {show_row(without.args)}")

@@ -46,7 +46,7 @@ def find_wrong_line(text: str) -> Line | None:
             row = (index, section, position)
             first = first or found
         if line[: len(line) - len(line.lstrip())].count("\t"):
-            return Line(number, row, "begins with a tab; indent with spaces", (first[1].replace("\t", "") if first else "  ") + line.lstrip())
+            return Line(number, row, "begins with a tab; indent with spaces", _margin(text, number) + line.lstrip())
         if row and not first[2].strip() and (flow or line.lstrip().startswith("[[")):
             flow.append((number, row, line))
         if row and first[2].strip() and first is not found:
@@ -54,6 +54,13 @@ def find_wrong_line(text: str) -> Line | None:
             if wrong:
                 return Line(number, row, wrong, first[1] + "- " + line[found.end() - 1 :])
     return _wrong_flow(flow)
+
+
+def _margin(text: str, number: int) -> str:
+    """The spaces that the rows near a line begin with."""
+    lines = text.split("\n")
+    near = sorted(range(len(lines)), key=lambda other: abs(other - number))
+    return next((" " * (len(lines[i]) - len(lines[i].lstrip())) for i in near if re.match(r" *-?\s*\[", lines[i])), "  ")
 
 
 def _wrong_flow(flow: list[tuple]) -> Line | None:

@@ -53,13 +53,16 @@ def _find_gap(spec: ModelSpec) -> str | None:
     values, cache = _values(spec), {}
     if not values:
         return None
-    for section in ("head", "backbone"):
-        for place in range(len(values[section])):
-            for row, what in _RESIZING:
-                filled = {**values, section: [*values[section][:place], row, *values[section][place:]]}
-                if _is_healthy(filled, spec, cache):
-                    index = place + (len(values["backbone"]) if section == "head" else 0)
-                    return f"as if {what} was taken out before row {index} ({section} row {place}) by hand, such as {show_row(row)}"
+    places = [("backbone", i) for i in range(len(values["backbone"]))] + [("head", i) for i in range(len(values["head"]))]
+    for row, what in _RESIZING:
+        fitting = []
+        for index, (section, place) in enumerate(places):
+            filled = {**values, section: [*values[section][:place], row, *values[section][place:]]}
+            if _is_healthy(filled, spec, cache):
+                fitting.append(index)
+        if fitting:
+            where = f"row {fitting[0]}" if len(fitting) == 1 else f"one of the rows {fitting[0]} to {fitting[-1]}"
+            return f"as if {what} was taken out before {where} by hand, such as {show_row(row)}"
     return None
 
 

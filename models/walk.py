@@ -87,8 +87,7 @@ class Walk:
             except UserError as error:
                 self._tell(row, "word", str(error))
                 block, options, is_head = _nearest_block(row.word)
-        last = row.index == len(self.spec.rows) - 1
-        inputs = self._gather(row, options, is_head)
+        inputs, last = self._gather(row, options, is_head), row is self.spec.rows[-1]
         if block is None:
             return inputs if last else self._assume(row, inputs)
         options = settle_options(options, self.spec)
@@ -97,8 +96,7 @@ class Walk:
             self._tell(row, "place", f"a head must be the last row; {behind}")
             return self._assume(row, inputs)
         if last and not is_head and not self.has_head:
-            heads = ", ".join(word for word in HEADS)
-            self._tell(row, "place", f"the last row must be a head ({heads}), such as [[17, 20, 23], 1, Detect, [nc, anchors]]")
+            self._tell(row, "place", f"the last row must be a head ({', '.join(HEADS)}), such as [[17, 20, 23], 1, Detect, [nc, anchors]]")
         outcome = self._try(row, block, options, inputs, is_head)
         if is_head:
             self.head_reads = inputs

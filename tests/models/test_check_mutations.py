@@ -38,6 +38,8 @@ CASES = [  # what is replaced, by what, the start of the line behind the file's 
     (f"  - {ROW2}", f"  {ROW2}", ", row 2 ", "'- ' is missing"),
     (f"  - {ROW2}", f"\t- {ROW2}", ", row 2 ", "a tab"),
     (f"  - {ROW2}", f"   - {ROW2}", ", row 2 ", "indented by 3 spaces"),
+    ("  - [-1, 1, Conv, [64, 6, 2, 2]]", "\t- [-1, 1, Conv, [64, 6, 2, 2]]", ", row 0 ", "a tab"),
+    ("  - [-1, 1, Conv, [512, 3, 2]]  # 5\n", "", ", row 23 ", "taken out before one of the rows 5 to 10"),
     ("nc: 80", "nc:80", ", line 2: ", "a space is missing"),
     ("nc: 80", "ncs: 80", ": ", "did you mean 'nc'?"),
     ("head:", "heads:", ": ", "did you mean 'head'?"),
