@@ -185,6 +185,8 @@ def _explain(spec: ModelSpec, row: Row, inputs, error) -> str:
         why = first_line(error)
         if "is invalid for input of size" in why:  # torch's words for a view into parts
             why = "its width or its sides do not divide by what the row says"
+        elif "invalid combination of arguments" in why:
+            why = "an argument is missing or of another kind than the layer takes"
         return f"cannot run on {c} channels of {w}x{h} from {_name_of(spec, row.sources[0])}: {why}{several}"
 
     def tell(source, shape, what):

@@ -23,6 +23,8 @@ CASES = [  # what is replaced, by what, the start of the line behind the file's 
     (UP, "[-1, 1, nn.Upsample, [2]]", ", row 11 ", "write [None, 2, nearest]"),
     (UP, "[-1, 1, nn.Upsample, [None, 4, 'nearest']]", ", row 11 ", "write [None, 2, nearest]"),
     (UP, "[-1, 1, nn.Upsample, [None, 2, 'neareast']]", ", row 11 ", "did you mean 'nearest'?"),
+    (UP, "[-1, 1, nn.Upsample, ['nearest']]", ", row 11 ", "than the layer takes; write [None, 2, nearest]"),
+    ("[-1, 1, Conv, [256, 3, 2]]  # 3", "[-1, 1, nn.MaxPool2d, [3, 2]]", ", row 3 ", "padding=1 would fit"),
     ("[-1, 1, Conv, [256, 3, 2]]  # 18", "[-1, 1, Conv, [256, 3]]", ", row 18 ", "s=2 would fit"),
     ("[[-1, 6], 1, Concat, [1]]", "[[-1, 6], 1, Concat, [2]]", ", row 12 ", "expected [1]"),
     ("[[-1, 6], 1, Concat, [1]]", "[[-1, 4], 1, Concat, [1]]", ", row 12 ", "would fit in place of row 4"),
