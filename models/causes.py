@@ -54,6 +54,7 @@ def _heal(walk: Walk, cache) -> tuple[Walk, int, str] | None:
         return None
     own = {problem.row: problem for problem in walk.problems}
     lines, best, unused = len(walk.problems), None, len(unused_rows(walk.spec))
+    odd = _first_odd(walk, blamed.row)
     for change in _changes(walk, blamed.row):
         index = change.row.index
         # a row that has a line may change at no cost; another one takes the blame for one line, if all is well then
@@ -70,10 +71,27 @@ def _heal(walk: Walk, cache) -> tuple[Walk, int, str] | None:
         other = find_likeliest_walk(spec, cache, walk.told, most)
         if len(other.problems) > most or other.follow_ups or not (other.problems or levels_differ(other)):
             continue
-        cost = len(other.problems), left_out, change.rank, blamed.row - index
+        likely = index == odd and change.row.word == walk.spec.rows[index].word
+        cost = len(other.problems), left_out, change.rank - 2 * likely, blamed.row - index
         if best is None or cost < best[0]:
             best = cost, other, change
     return best and (best[1], best[2].row.index, _line(walk, own, blamed, best[2]))
+
+
+def _first_odd(walk: Walk, index: int) -> int | None:
+    """The first row among those that lead to row `index` whose size is no whole part or multiple of the one it reads."""
+    for row in (walk.spec.rows[i] for i in sorted(walk.ancestors[index])):
+        before, shape = _before(walk, row), walk.shapes[row.index]
+        if not row.joined and isinstance(shape, tuple) and isinstance(before, tuple):
+            if any(max(sizes) % max(min(sizes), 1) for sizes in zip(before[1:], shape[1:], strict=True)):
+                return row.index
+    return None
+
+
+def _before(walk: Walk, row: Row):
+    """The shape that the first source of a row gives."""
+    source = row.sources[0]
+    return walk.shapes[source] if source != IMAGE else (walk.spec.channels, PROBE_SIZE, PROBE_SIZE)
 
 
 def _line(walk: Walk, own, blamed, change: Change) -> str:
@@ -123,34 +141,34 @@ def _written(row: Row) -> list:
 def _other_sizes(row: Row, block, options, walk: Walk) -> Iterator[Change]:
     """The row with another stride, scale or padding, or taken out where it only changes the size."""
     given, names = _given(row, block, options)
-    shape, source = walk.shapes[row.index], row.sources[0]
-    before = walk.shapes[source] if source != IMAGE else (walk.spec.channels, PROBE_SIZE, PROBE_SIZE)
+    shape, before = walk.shapes[row.index], _before(walk, row)
     if not isinstance(shape, tuple) or not isinstance(before, tuple):
         return
     making = f"making {_size(shape)} of {_size(before)}"
+    if block is nn.Upsample:
+        meant = replace(row, args=(None, 2, given.get("mode", "nearest")), kwargs={})
+        if (given.get("size"), given.get("scale_factor")) not in ((None, 2), ("None", 2)):
+            yield Change(meant, 0, making, "write [None, 2, nearest]")
+    else:
+        if begins_with_width_in(row, before, walk.spec):
+            without = replace(row, args=row.args[1:])
+            yield Change(without, 0, show_row(row.args), f"the width in is left out: write {show_row(without.args)}")
+        yield from _other_arguments(row, given, names)
     if before[1:] != shape[1:]:
         odd = max(before[1], shape[1]) not in (2 * before[1], 2 * shape[1])
         out = replace(row, word="nn.Identity", args=(), kwargs={}, number=1)
         rank = 5 if before[0] != shape[0] else 1 if odd else 2
         yield Change(out, rank, making, "without this row all would fit")
-    if block is nn.Upsample:
-        meant = replace(row, args=(None, 2, given.get("mode", "nearest")), kwargs={})
-        if (given.get("size"), given.get("scale_factor")) not in ((None, 2), ("None", 2)):
-            yield Change(meant, 0, making, "write [None, 2, nearest]")
-        return
-    if begins_with_width_in(row, before, walk.spec):
-        without = replace(row, args=row.args[1:])
-        yield Change(without, 0, show_row(row.args), f"the width in is left out: write {show_row(without.args)}")
-    yield from _other_arguments(row, given, names)
 
 
 def _other_arguments(row: Row, given: dict, names) -> Iterator[Change]:
     pads = next((name for name in names if plain_name(name) in SHORT_NAMES["p"]), None)
     kernel = next((given.get(name) for name in names if plain_name(name) in SHORT_NAMES["k"]), None)
-    if pads and isinstance(kernel, int) and given.get(pads) is not None and given[pads] != kernel // 2:
-        yield Change(_with(row, given, names, pads, kernel // 2), 0, f"{pads}={given[pads]}", f"{pads}={kernel // 2} would fit")
-    elif pads and isinstance(kernel, int) and kernel > 2 and names[pads].default == 0 and pads not in given:
-        yield Change(_with(row, given, names, pads, kernel // 2), 1, f"no {pads}", f"{pads}={kernel // 2} would fit")
+    half = (kernel - 1) // 2 if isinstance(kernel, int) and not isinstance(kernel, bool) else None
+    if pads and half is not None and given.get(pads) is not None and given[pads] != half:
+        yield Change(_with(row, given, names, pads, half), 0, f"{pads}={given[pads]}", f"{pads}={half} would fit")
+    elif pads and half and names[pads].default == 0 and pads not in given:
+        yield Change(_with(row, given, names, pads, half), 1, f"no {pads}", f"{pads}={half} would fit")
     stride = next((name for name in names if name in STRIDE), None)
     name = next((name for name in names if plain_name(name) in SHORT_NAMES["k"]), None)
     if isinstance(kernel, int) and kernel % 2 == 0 and kernel > 2:

@@ -39,12 +39,15 @@ def find_shift(spec: ModelSpec, at_least: int = 1) -> str | None:
     values, cache = _values(spec), {}
     used = sorted({s for row in _rows(values) for s in _indices(row)}) if values else []
     for step in (-1, 1, -2, 2):
-        for least in reversed(used[: len(used) + 1 - at_least]):  # the fewest that heal it
+        movable = used[: len(used) + 1 - at_least]
+        # behind a row taken out, the fewest that heal it; behind one put in, all that can count the old way
+        for least in reversed(movable) if step < 0 else movable:
             if _is_healthy(_moved(values, least, step), spec, cache):
                 count = "a row was" if abs(step) == 1 else "two rows were"
                 what = f"{'one' if abs(step) == 1 else 'two'} too {'large' if step < 0 else 'small'}"
                 made = "taken out" if step < 0 else "put in"
-                return f"the indices from {least} on are {what}, as if {count} {made} before it by hand; python -m models insert renumbers them"
+                next_time = "" if step < 0 else "; python -m models insert would have renumbered them"
+                return f"the indices from {least} on are {what}, as if {count} {made} before it by hand{next_time}"
     return None
 
 

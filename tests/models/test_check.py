@@ -95,6 +95,14 @@ def test_a_forgotten_stride_is_one_line_although_several_joins_follow():
     assert len(problems) == 1 and problems[0].startswith("x.yaml, row 7 (backbone row 7) Conv: s=1 does not fit row 12")
 
 
+def test_the_row_that_makes_an_odd_size_is_to_blame_and_not_a_good_one_behind_it():
+    text = (CONFIGS / "models" / "yolov3-tiny.yaml").read_text(encoding="utf-8")
+    old = "[-1, 1, nn.MaxPool2d, [2, 2, 0]]  # 9"
+    assert old in text
+    problems, _ = find_mistakes(ModelSpec.from_text(text.replace(old, "[-1, 1, nn.MaxPool2d, [2, 2, 1]]"), "x.yaml"))
+    assert len(problems) == 1 and problems[0].startswith("x.yaml, row 9 ") and problems[0].endswith("padding=0 would fit")
+
+
 def test_unknown_block_downsampling_is_understood():
     text = (CONFIGS / "models" / "yolov5n.yaml").read_text(encoding="utf-8")
     for row in ("[-1, 1, Conv, [256, 3, 2]]  # 3", "[-1, 1, Conv, [512, 3, 2]]  # 21", "[-1, 6, C3, [256]]  # 4"):
@@ -112,3 +120,12 @@ def test_indices_that_were_not_renumbered_are_one_line(old, least, tmp_path):
     path.write_text(text.replace(old, ""), encoding="utf-8")
     problems, _ = find_mistakes(path)
     assert len(problems) == 1 and f"the indices from {least} on are one too large" in problems[0]
+
+
+@pytest.mark.parametrize("place, least", [("  - [-1, 1, SPPF, [1024, 5]]  # 9\n", 10), ("  - [-1, 1, Conv, [256, 1, 1]]  # 14\n", 14)])
+def test_all_indices_that_were_not_renumbered_behind_a_new_row_are_told(place, least):
+    text = (CONFIGS / "models" / "yolov5n.yaml").read_text(encoding="utf-8")
+    assert place in text
+    text = text.replace(place, "  - [-1, 1, nn.ReLU, []]\n" + place)
+    problems, warnings = find_mistakes(ModelSpec.from_text(text, "x.yaml"))
+    assert not problems and len(warnings) == 1 and f"the indices from {least} on may be one too small" in warnings[0]
