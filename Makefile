@@ -17,15 +17,16 @@ endif
 demo: .venv/ready
 	$(VENV) -m tests.demo
 
+# Several processes of one thread each: most tests are too small for two threads.
 test: .venv/ready
-	$(VENV) -m pytest
+	OMP_NUM_THREADS=1 $(VENV) -m pytest -n auto --maxprocesses 4
 
 # Installing is repeated when a requirement changes. The interpreter is called by name, never a script of .venv/bin:
 # those start by an absolute path, which breaks where the checkout's path has spaces or is moved.
 .venv/ready: requirements.txt constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv .venv
-	$(VENV) -m pip install --quiet --disable-pip-version-check -r requirements.txt pytest optuna -c constraints.txt
+	$(VENV) -m pip install --quiet --disable-pip-version-check -r requirements.txt pytest pytest-xdist optuna -c constraints.txt
 	$(VENV) -c 'import cv2'  # on a slim image this names the system library that is missing (libgl1, libglib2.0-0)
 	touch .venv/ready
 

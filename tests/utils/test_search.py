@@ -158,7 +158,8 @@ def test_machines_share_a_study_in_a_file(start, tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is another thing there")
 def test_interrupted_trial_is_tried_again(start, tmp_path):
     code = (
-        "import argparse, sys; from pathlib import Path; from utils.search import search; from utils import cli\n"
+        "import argparse, signal, sys; from pathlib import Path; from utils.search import search; from utils import cli\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started deaf to it\n"
         "options = argparse.Namespace(search=sys.argv[2], trials=2, hyp='yolov5.yaml', optimizer=None, cos_lr=False, set=[],\n"
         "    seed=0, epochs=3, project=Path(sys.argv[-1]), name='find', data='data.yaml')\n"
         "cli.run(lambda: search(options, Path(sys.argv[-1]).parent / 'stand_in.py'))\n"
@@ -170,7 +171,7 @@ def test_interrupted_trial_is_tried_again(start, tmp_path):
         while process.poll() is None and not (results.is_file() and "1," in results.read_text()):
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        process.communicate()
+        process.communicate(timeout=60)
     assert process.returncode == 130
     folder = start(LR, trials=2)
     study = study_in(folder)
