@@ -143,7 +143,7 @@ class OnnxModel(Predictor):
         size = _literal(metadata.get("size") or metadata.get("imgsz"))
         self.needs_nms = _literal(metadata.get("needs_nms")) is not False
         self.train_size = max(self.fixed_size or _pair(size) or (640,))
-        columns = self._columns()
+        columns = self._columns(_literal(metadata.get("names")))
         names = _names(metadata.get("names"), columns - 5)
         self.names = names or [f"class{index}" for index in range(columns - 5)]
         self.names_known = names is not None
@@ -185,15 +185,17 @@ class OnnxModel(Predictor):
             shape = "x".join(map(str, images.shape))
             raise UserError(f"{self.path}: onnxruntime fails on pictures of {shape} ({first_line(error)})") from None
 
-    def _columns(self) -> int:
-        """5 + nc, from the declared output, else from one trial run."""
+    def _columns(self, names) -> int:
+        """5 + nc, from the declared output, else from one trial run. `names`, from the metadata, tells rows from columns
+        where a small picture has fewer rows than that."""
         shape = list(self._output.shape)
         if len(shape) != 3 or not isinstance(shape[2], int):
             sides = self.fixed_size or (2 * self.stride, 2 * self.stride)
             channels = self._input.shape[1] if isinstance(self._input.shape[1], int) else 3
             shape = list(self._run(np.zeros((self.fixed_batch or 1, channels, *sides), _NUMPY_TYPES[self._input.type])).shape)
-        rows_first = len(shape) == 3 and not (isinstance(shape[1], int) and shape[1] < shape[2] and shape[1] < 300)
-        if not rows_first or shape[2] < 6:
+        as_named = len(shape) == 3 and isinstance(names, (list, dict)) and shape[-1] == 5 + len(names)
+        turned = len(shape) != 3 or (isinstance(shape[1], int) and shape[1] < min(shape[2], 300))
+        if (turned and not as_named) or shape[2] < 6:
             raise UserError(f"{self.path}: expected an output (batch, rows, 5 + classes) in YOLOv5's layout, found {shape}")
         return shape[2]
 

@@ -68,6 +68,19 @@ def test_published_shape_of_the_default_model(tmp_path):
     assert dims == [1, 25200, 85]
 
 
+def test_a_small_picture_may_have_fewer_rows_than_columns(tmp_path):
+    """84 rows of 85 columns are no turned layout where the file names 80 classes; without names they may be."""
+    model = build_model("graft-p.yaml", nc=80).eval()
+    path = BACKEND.export(model, tmp_path / "p.onnx", ExportOptions((64, 64)))
+    loaded = BACKEND.load(path)
+    assert loaded.nc == 80 and loaded.rows(np.zeros((1, 3, 64, 64), np.float32)).shape == (1, 84, 85)
+    graph = onnx.load(str(path))
+    del graph.metadata_props[:]
+    onnx.save(graph, str(path))
+    with pytest.raises(UserError, match="expected an output"):
+        BACKEND.load(path)
+
+
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_the_same_numbers_as_torch(model, exported, dynamic):
     options, path = exported[dynamic]
