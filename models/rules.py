@@ -177,7 +177,8 @@ def _as_number(value) -> str:
         return f"; named arguments are written {{{named[1]}: {named[2]}}}"
     if isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?", value.strip()):
         return f"; write {value.strip()} without quotes"
-    return ""
+    product = re.fullmatch(r"\s*(\d{1,6})\s*\*\s*(\d{1,6})\s*", value) if isinstance(value, str) else None
+    return f"; nothing is computed here, write {int(product[1]) * int(product[2])}" if product else ""
 
 
 def _bind(signature: Signature, injected, args, kwargs) -> tuple[dict, list]:

@@ -5,8 +5,11 @@ from itertools import permutations
 
 from utils.errors import did_you_mean
 
+from .characters import in_plain_characters
+
 IMAGE = -1  # the source of a row that reads the picture itself
 UNREADABLE = "?"  # the word of a row that could not be read, where reading goes on
+_PARTS = ("from", "number", "module", "args", "name")
 _ROW = "expected [from, number, module, args] or with a name as fifth"
 
 
@@ -101,14 +104,25 @@ def _parse_row(written, index, section, position, indices, at, report) -> Row:
 
 def _arrange(written, index, at, report) -> list:
     """The elements of a row in order; a row that is not of that form is told, and given the likely one."""
+    plain = in_plain_characters(written, show_row)
+    if plain and len(plain[0]) in (4, 5) and _fits([-1, *plain[0][1:]]):
+        report(f"{at}: YAML takes {plain[1]} for part of a word in {show_row(written)}; write {show_row(plain[0])}")
+        return plain[0]
     told = f"{at}: {_ROW}, got {show_row(written)}"
+    if isinstance(written, dict) and {"from", "module"} <= set(written) <= set(_PARTS):
+        likely = [written["from"], written.get("number", 1), written["module"], written.get("args", [])]
+        likely += [written["name"]] if "name" in written else []
+        if _fits([-1, *likely[1:]]):
+            report(f"{told}; a row is a list: write {show_row(likely)}")
+            return likely
     if not isinstance(written, list) or not written:
         report(told + ("; is a comma missing?" if isinstance(written, str) and " " in written else ""))
         return [-1, 1, UNREADABLE, []]
     brackets = len(written) == 5 and _is_int(written[3]) and not isinstance(written[4], str)
     spaced = any(isinstance(part, str) and " " in part.strip() for part in written[:3])
     if len(written) in (4, 5) and not brackets and not spaced:
-        if _fits([-1, *written[1:]]) or not _in_another_order(written, index):
+        bare = _is_int(written[3]) and written[3] >= 0 and _fits([*written[:3], written[3:4], *written[4:]], index)
+        if bare or _fits([-1, *written[1:]]) or not _in_another_order(written, index):
             return written
     likely, why = _likely_row(written, index)
     if likely is None:
