@@ -1,4 +1,4 @@
-# make demo   the whole way once, on data drawn on the spot: train, validate, detect, export (about 3 minutes)
+# make demo   the whole way once, on data drawn on the spot: train, validate, detect, export (about 2 minutes)
 # make test   everything CI runs
 # Both make .venv first, with the exact versions of constraints.txt. Only Python 3.11 or newer is needed.
 PYTHON ?= python3
