@@ -33,7 +33,8 @@ class DetectionModel(nn.Module):
     """The graph of a model YAML.
 
     In train mode it returns raw maps, a list with one (B, A, H, W, 5 + nc) a level for `Detect`, or whatever else the
-    head's criterion takes; in eval mode decoded boxes (B, N, 4) xyxy in pixels of the input and scores (B, N, nc). Weight names are `model.<row>.<...>`.
+    head's criterion takes; in eval mode decoded boxes (B, N, 4) xyxy in pixels of the input and scores (B, N, nc).
+    Weight names are `model.<row>.<...>`.
     """
 
     def __init__(self, spec: ModelSpec, ch: int | None = None):

@@ -31,6 +31,7 @@ class Hyperparameters:
     # optimizer and schedule
     optimizer: str = _choice("SGD", "Adam", "AdamW", "Muon")
     schedule: str = _choice("linear", "cosine", "flat_cosine")  # how the rate falls; flat_cosine: in the second half
+    rate_steps: str = _choice("epoch", "batch")  # how often it does
     lr0: float = _number(0.01)  # learning rate after the warm-up
     lr_batch: int = _number(0)  # pictures a step that lr0 is for; it follows theirs (Adam: the root); 0: lr0 for any number
     lrf: float = _number(0.01)  # the last epoch's learning rate as a share of lr0

@@ -40,7 +40,9 @@ def parameter_groups(model: nn.Module, matrices: bool = False) -> dict[str, list
 
 
 def _is_matrix(module: nn.Module, parameter: nn.Parameter) -> bool:
-    return min(parameter.shape[0], parameter[0].numel()) > 1 and parameter.shape[1] > 1 and getattr(module, "bias", None) is None
+    if not isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)) or module.bias is not None:
+        return False  # an embedding or the kernels of several experts are no map from channels to channels
+    return min(parameter.shape[0], parameter[0].numel()) > 1 and parameter.shape[1] > 1
 
 
 def accumulation(batch_size: int, nominal_batch: int = 64) -> int:
@@ -81,18 +83,21 @@ def make_optimizer(
 class Schedule:
     """Learning rate, momentum and accumulation as functions of the batch's number: nothing to save, nothing to resume.
 
-    The rate falls from lr0 to lr0 * lrf, batch by batch, along a line or a cosine, or along a cosine in the second half
-    of the run ("flat_cosine", Lyu et al., RTMDet, 2022, section 4.1). In the warm-up it is interpolated: biases of SGD
-    from warmup_bias_lr, all others from 0; momentum from warmup_momentum; accumulation from 1.
+    The rate falls from lr0 to lr0 * lrf along a line or a cosine, or along a cosine in the second half of the run
+    ("flat_cosine", Lyu et al., RTMDet, 2022, section 4.1): a step an epoch or a batch, as `rate_steps` says. In the
+    warm-up it is interpolated batch by batch: biases of SGD from warmup_bias_lr, all others from 0; momentum from
+    warmup_momentum; accumulation from 1.
     """
 
     def __init__(self, hyperparameters: Hyperparameters, epochs: int, batches: int, batch_size: int):
-        self.h, self.iterations, self.batch_size = hyperparameters, epochs * batches, batch_size
+        self.h, self.batches, self.iterations, self.batch_size = hyperparameters, batches, epochs * batches, batch_size
         h = hyperparameters
         self.warmup = max(round(h.warmup_epochs * batches), h.warmup_iterations) if h.warmup_epochs > 0 else -1
 
     def factor(self, iteration: int) -> float:
         """The learning rate of batch `iteration` (from 0, over all epochs) as a share of lr0."""
+        if self.h.rate_steps == "epoch":
+            iteration -= iteration % self.batches
         done = iteration / self.iterations
         if self.h.schedule == "flat_cosine":
             done = max(2 * done - 1, 0)

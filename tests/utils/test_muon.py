@@ -96,3 +96,14 @@ def test_matrices_mix_channels():
     assert groups["matrices"] == [model[0].weight]
     assert {id(p) for p in groups["weights"]} == {id(model[2].weight), id(model[3].weight)}
     assert "matrices" not in parameter_groups(model)
+
+
+def test_other_tables_of_numbers_are_no_matrices():
+    class Experts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(4, 8, 3, 3, 3))
+            self.places = nn.Embedding(5, 8)
+
+    groups = parameter_groups(Experts(), matrices=True)
+    assert not groups["matrices"] and len(groups["weights"]) == 2

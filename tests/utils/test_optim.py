@@ -66,12 +66,12 @@ def test_schedule_is_the_published_one():
     assert optimizer.param_groups[0]["momentum"] == pytest.approx(0.8)
 
     assert schedule.apply(optimizer, 50) == 2  # 2.5 rounds to even, as the original's rounding does
-    target = 0.01 * (1 - 50 / 1300 * 0.99)
+    target = 0.01 * (1 - (50 // 13) / 100 * 0.99)
     assert rates()["weights"] == pytest.approx(target / 2) and rates()["biases"] == pytest.approx((0.1 + target) / 2)
     assert optimizer.param_groups[1]["momentum"] == pytest.approx((0.8 + 0.937) / 2)
 
     assert schedule.apply(optimizer, 100) == 4
-    assert list(rates().values()) == pytest.approx([0.01 * (1 - 100 / 1300 * 0.99)] * 3)
+    assert list(rates().values()) == pytest.approx([0.01 * (1 - 7 / 100 * 0.99)] * 3)
     assert schedule.apply(optimizer, 13 * 99) == 4
     assert rates()["weights"] == pytest.approx(0.01 * (1 - 0.99 * 0.99))
     assert optimizer.param_groups[0]["momentum"] == pytest.approx(0.937)
@@ -173,7 +173,7 @@ def test_only_sgd_warms_its_biases_from_above(name, first):
     ],
 )
 def test_the_rate_falls_along(schedule, shares):
-    falling = Schedule(Hyperparameters(schedule=schedule, lrf=0.1), epochs=10, batches=4, batch_size=16)
+    falling = Schedule(Hyperparameters(schedule=schedule, rate_steps="batch", lrf=0.1), epochs=10, batches=4, batch_size=16)
     assert [falling.factor(iteration) for iteration in (0, 10, 20, 30, 40)] == pytest.approx(shares)
 
 
