@@ -1,6 +1,7 @@
 # make demo   the whole way once, on data drawn on the spot: train, validate, detect, export (about 2 minutes)
 # make test   everything CI runs
-# Both make .venv first, with the exact versions of constraints.txt. Only Python 3.11 or newer is needed.
+# make bench  speed on this machine, table by table: ratio, limit, verdict
+# All make .venv first, with the exact versions of constraints.txt. Only Python 3.11 or newer is needed.
 PYTHON ?= python3
 VENV := .venv/bin/python
 
@@ -12,7 +13,7 @@ export DATASETS_DIR := $(BESIDE)
 endif
 endif
 
-.PHONY: demo test clean
+.PHONY: demo test bench clean
 
 demo: .venv/ready
 	$(VENV) -m tests.demo
@@ -20,6 +21,9 @@ demo: .venv/ready
 # Several processes of one thread each: most tests are too small for two threads.
 test: .venv/ready
 	OMP_NUM_THREADS=1 $(VENV) -m pytest -n auto --maxprocesses 4
+
+bench: .venv/ready
+	$(VENV) -m benchmarks
 
 # Installing is repeated when a requirement changes. The interpreter is called by name, never a script of .venv/bin:
 # those start by an absolute path, which breaks where the checkout's path has spaces or is moved.

@@ -60,8 +60,9 @@ def train(options, checkpoint, ranks, device):
     stride = max(one.size_multiple for one in (model, teacher) if one)
     options.img = -(-options.img // stride) * stride  # rounded up to what they can take
     train_set, batches, measure = make_loaders(options, hyperparameters, splits, stride, ranks, device)
-    if not checkpoint:
-        print(fit_head(model.head, train_set.boxes, train_set.frames, options.img, hyperparameters.anchor_t) or "no anchors")
+    fitted = None if checkpoint else fit_head(model.head, train_set.boxes, train_set.frames, options.img, hyperparameters.anchor_t)
+    if fitted:
+        print(fitted)
 
     # What learns: the model, by its head's loss (and a teacher's), in these steps. Its average is measured and kept.
     freeze_rows(model.model, options.freeze)

@@ -1,16 +1,15 @@
 """What can be built and is likely not meant: rows that nothing reads, levels and anchors that do not go together."""
 
-import re
-
 from .probe import PROBE_SIZE
 from .spec import IMAGE, ModelSpec, Row
 from .walk import Walk
+from .written import row_in
 
 
 def advise(spec: ModelSpec, walk: Walk, problems: list[str]) -> list[str]:
     """Warnings, one line each; without those that may follow from `problems`: of rows where some `from` is wrong, of
     levels where anything is."""
-    wrong = {int(found[1]) for line in problems if (found := re.search(r", row (\d+) ", line))}
+    wrong = {row_in(line) for line in problems}
     misread = any("'from'" in problem or "has no row" in problem or "indices from" in problem for problem in problems)
     lines = [] if misread else _unused_rows(spec, wrong) + _read_twice(spec, wrong)
     if problems:
@@ -67,8 +66,7 @@ def _hint(row: Row, reader) -> str:
 def _who_could(rows, row: Row) -> tuple[Row, int] | None:
     """A later row that names a neighbour of `row` by its index, and may mean `row`; and that index."""
     for reader in rows[row.index + 1 :]:
-        written = reader.written[0] if isinstance(reader.written, list) and reader.written else None
-        for source in written if isinstance(written, list) else [written]:
+        for source in reader.written_sources:
             if isinstance(source, int) and source >= 0 and abs(source - row.index) == 1:
                 return reader, source
     return None

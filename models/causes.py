@@ -111,8 +111,8 @@ def _changes(walk: Walk, index: int) -> Iterator[Change]:
     for ancestor in sorted(walk.ancestors[index], reverse=True):
         row = rows[ancestor]
         if ancestor != index and not row.joined and row.sources != (ancestor - 1,) and ancestor > 0:
-            source = row.written[0] if isinstance(row.written, list) and row.written else row.sources[0]
-            yield Change(replace(row, sources=(ancestor - 1,)), 3, f"'from' {source}", "does it mean -1?")
+            written = (*row.written_sources, *row.sources)[0]
+            yield Change(replace(row, sources=(ancestor - 1,)), 3, f"'from' {written}", "does it mean -1?")
         if not row.joined and ancestor < len(rows) - 1:
             try:
                 block, options, is_head = find_block(row.word)
@@ -129,13 +129,8 @@ def _other_sources(row: Row, walk: Walk) -> Iterator[Change]:
         for other in sorted(others, key=lambda s: abs(s - source)):
             sources = (*row.sources[:place], other, *row.sources[place + 1 :])
             fit = f"row {other} would fit in place of row {source}" if source != IMAGE else f"row {other} would fit"
-            relative = isinstance(row.written, list) and place < len(_written(row)) and _written(row)[place] == -1
+            relative = row.written_sources[place : place + 1] == [-1]
             yield Change(replace(row, sources=sources), 5 if relative else 0, f"'from' {source}", fit)
-
-
-def _written(row: Row) -> list:
-    source = row.written[0] if row.written else []
-    return source if isinstance(source, list) else [source]
 
 
 def _other_sizes(row: Row, block, options, walk: Walk) -> Iterator[Change]:
@@ -163,14 +158,14 @@ def _other_sizes(row: Row, block, options, walk: Walk) -> Iterator[Change]:
 
 def _other_arguments(row: Row, given: dict, names) -> Iterator[Change]:
     pads = next((name for name in names if plain_name(name) in SHORT_NAMES["p"]), None)
-    kernel = next((given.get(name) for name in names if plain_name(name) in SHORT_NAMES["k"]), None)
+    name = next((name for name in names if plain_name(name) in SHORT_NAMES["k"]), None)
+    kernel = given.get(name)
     half = (kernel - 1) // 2 if isinstance(kernel, int) and not isinstance(kernel, bool) else None
     if pads and half is not None and given.get(pads) is not None and given[pads] != half:
         yield Change(_with(row, given, names, pads, half), 0, f"{pads}={given[pads]}", f"{pads}={half} would fit")
     elif pads and half and names[pads].default == 0 and pads not in given:
         yield Change(_with(row, given, names, pads, half), 1, f"no {pads}", f"{pads}={half} would fit")
     stride = next((name for name in names if name in STRIDE), None)
-    name = next((name for name in names if plain_name(name) in SHORT_NAMES["k"]), None)
     if isinstance(kernel, int) and kernel % 2 == 0 and kernel > 2:
         yield Change(_with(row, given, names, name, kernel - 1), 1, f"{name}={kernel}", f"{name}={kernel - 1} would fit")
     if stride is not None:

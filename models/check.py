@@ -3,7 +3,6 @@
 Exit status 0: ok; 1: nothing but warnings, the model can be built; 2: mistakes.
 """
 
-import re
 import sys
 
 from utils.errors import UserError
@@ -15,6 +14,7 @@ from .graph import build_model
 from .shift import explain_shift, explain_unused
 from .spec import ModelSpec
 from .summary import summarize, totals
+from .written import row_in
 
 _ANY_NC = 80  # to go on with where the file names none
 
@@ -41,12 +41,12 @@ def find_mistakes(cfg, nc: int | None = None) -> tuple[list[str], list[str]]:
     spec = spec.with_classes(nc or spec.nc or _ANY_NC)
     if not spec.rows:
         return _in_order(problems), []
-    torn = {_row_of(line) for line in problems if "not valid YAML" in line}
-    problems = [line for line in problems if "not valid YAML" in line or _row_of(line) < 0 or _row_of(line) not in torn]
+    torn = {row_in(line) for line in problems if "not valid YAML" in line}
+    problems = [line for line in problems if "not valid YAML" in line or row_in(line) < 0 or row_in(line) not in torn]
     told = _told_rows(problems)
     walk, lines = find_causes(spec, told)
     misplaced = {problem.row for problem in walk.problems if problem.kind == "place"}
-    problems = [line for line in problems if not (_row_of(line) in misplaced and ": 'from' " in line)]
+    problems = [line for line in problems if not (row_in(line) in misplaced and ": 'from' " in line)]
     problems = explain_shift(spec, problems + lines)
     if not problems:
         try:
@@ -63,20 +63,14 @@ def _told_rows(problems: list[str]) -> dict[int, str]:
     """Rows whose mistakes are told already (as `Walk` takes them); a wrong number or name does not hide others."""
     told = {}
     for line in problems:
-        if _row_of(line) >= 0 and not any(text in line for text in (": number must", " name must", ": the name '")):
-            told[_row_of(line)] = "from" if ": 'from' " in line else "all"
+        if row_in(line) >= 0 and not any(text in line for text in (": number must", " name must", ": the name '")):
+            told[row_in(line)] = "from" if ": 'from' " in line else "all"
     return told
 
 
 def _in_order(lines: list[str]) -> list[str]:
     """Without repetitions, those of the file as a whole first, then row by row."""
-    return sorted(dict.fromkeys(lines), key=_row_of)
-
-
-def _row_of(line: str) -> int:
-    """The index of the row that a line is about; -1 for the file as a whole."""
-    found = re.search(r", row (\d+) ", line)
-    return int(found[1]) if found else -1
+    return sorted(dict.fromkeys(lines), key=row_in)
 
 
 def add_arguments(parser) -> None:

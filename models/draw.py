@@ -7,7 +7,7 @@ from pathlib import Path
 from unicodedata import east_asian_width
 
 from utils.cli import at_least
-from utils.errors import UserError
+from utils.errors import UserError, writing
 from utils.options import picture_size
 
 from .graph import build_model
@@ -224,9 +224,7 @@ def run(args) -> None:
         raise UserError(f"-o {path}: expected a file that ends in .svg")
     model = build_model(args.cfg, args.nc)
     text = draw_model(model, picture_size(args.img, model.size_multiple))
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
     print(f"{path}: {len(model.spec.rows)} rows")

@@ -14,7 +14,7 @@ from utils.errors import UserError, did_you_mean
 from .places import SECTIONS, Part, Place, find_rows
 from .putting import Edit, apply_edits, find_counts, new_count, put_row
 from .rows import find_block
-from .spec import ModelSpec, Row
+from .spec import ModelSpec
 
 
 def insert_row(text: str, after: int | str, row: str, where: str = "model", readers: str = "next") -> str:
@@ -31,9 +31,9 @@ def insert_row(text: str, after: int | str, row: str, where: str = "model", read
     places = find_rows(text, where)
     sources, wanted = [], []
     for old, place in zip(spec.rows, places, strict=True):
-        moved = [_move(s, t, old.index, after, readers) for s, t in zip(_written(old), old.sources, strict=True)]
+        moved = [_move(s, t, old.index, after, readers) for s, t in zip(old.written_sources, old.sources, strict=True)]
         sources.append(tuple(moved))
-        wanted.append([_told(t, s, p, old.index, after, name) for t, s, p in zip(moved, _written(old), place.sources, strict=True)])
+        wanted.append([_told(t, s, p, old.index, after, name) for t, s, p in zip(moved, old.written_sources, place.sources, strict=True)])
     edits = _rewrite(text, places, [[*told, place.word.meant.value] for told, place in zip(wanted, places, strict=True)], spec)
     counts = find_counts(text, places)
     edits += [Edit(found.start(1), found.end(1), str(index + 1)) for index, found in counts.items() if index > after]
@@ -79,7 +79,7 @@ def select_rows(spec: ModelSpec, rows: str | None) -> set[int]:
     if not rows.strip(" ,"):
         raise UserError("--rows: is empty, expected backbone, head, or indices, ranges and names")
     chosen: set[int] = set()
-    names = {row.name: row.index for row in spec.rows if row.name}
+    names = spec.row_names
     for part in filter(None, (p.strip() for p in rows.split(","))):
         span = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
         if part in SECTIONS:
@@ -96,7 +96,7 @@ def select_rows(spec: ModelSpec, rows: str | None) -> set[int]:
 
 def find_index(spec: ModelSpec, after: int | str) -> int:
     """The row that `after`, an index or a name, means: -1, the start, to the last one before the head. Raises `UserError`."""
-    names = {row.name: row.index for row in spec.rows if row.name}
+    names = spec.row_names
     if after in names:
         return names[after]
     try:
@@ -124,11 +124,6 @@ def _check_row(row: str, where: str) -> str | None:
     if node.end_mark.index != len(row.rstrip()):
         raise UserError(f"{problem}; what is behind its last bracket does not belong to it")
     return value[4] if len(value) == 5 else None
-
-
-def _written(row: Row) -> list[int | str]:
-    """A row's sources as its author wrote them."""
-    return row.written[0] if row.joined else [row.written[0]]
 
 
 def _move(written: int | str, target: int, index: int, after: int, readers: str) -> int:

@@ -160,7 +160,7 @@ def _build_layers(spec: ModelSpec, channels: int):
         try:
             inputs = gather_shapes(row, shapes, (channels, PROBE_SIZE, PROBE_SIZE), options, is_head)
             build = build_head if is_head else build_row
-            layer, recipe, shape = build(spec, row, block, options, inputs, shapes)
+            layer, recipe, shape = build(spec, row, block, options, inputs)
         except UserError as error:
             raise UserError(f"{at} {row.word}: {error}") from None
         layers.append(layer)

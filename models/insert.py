@@ -6,6 +6,7 @@ reading row 9, unless `--readers all` is given.
 
 import sys
 
+from .advice import unused_rows
 from .edit import find_index, insert_row
 from .rewritten import add_file_arguments, read_model_text, write_model_text
 from .spec import ModelSpec
@@ -37,11 +38,8 @@ def run(args) -> None:
 
 def tell_unread(spec: ModelSpec, old: ModelSpec) -> None:
     """Say which rows of `spec` nothing reads, where `old` had fewer of them."""
-
-    def unread(model):
-        return [row for row in model.rows[:-1] if not any(row.index in other.sources for other in model.rows)]
-
-    if len(unread(spec)) > len(unread(old)):
+    unread = unused_rows(spec)
+    if len(unread) > len(unused_rows(old)):
         hint = "--readers all lets the rows read it that read the one before it"
-        for row in unread(spec):
+        for row in unread:
             print(f"warning: {spec.where}, {row} {row.word}: is read by no row; {hint}", file=sys.stderr)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from utils.config import find_config, read_text
-from utils.errors import UserError
+from utils.errors import UserError, writing
 
 from .graph import build_model
 from .spec import ModelSpec
@@ -59,8 +59,8 @@ def write_model_text(args, path: Path, old: str, new: str, what: str) -> ModelSp
 
 def _write(target: Path, data: bytes) -> None:
     """Write a file as a whole or not at all: through a link, with the rights that it had."""
-    try:
-        target = target.resolve()
+    target = target.resolve()
+    with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and not os.access(target, os.W_OK):
             raise UserError(f"{target}: cannot be written (it is read-only); write elsewhere with -o")
@@ -74,5 +74,3 @@ def _write(target: Path, data: bytes) -> None:
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{target}: cannot be written ({error.strerror})") from None

@@ -77,7 +77,7 @@ def gather_shapes(row: Row, shapes, image, options, is_head):
     return inputs if row.joined or is_head else inputs[0]
 
 
-def build_row(spec: ModelSpec, row: Row, block, options: dict, inputs, shapes):
+def build_row(spec: ModelSpec, row: Row, block, options: dict, inputs):
     """Build and probe one row: its layer, `Recipe` and output shape (c, h, w), or a list of shapes. Raises `UserError`."""
     try:
         return _build_and_probe(spec, row, block, options, inputs)
@@ -165,7 +165,7 @@ def _divisor_hint(recipe: Recipe, error) -> str:
     return f"; groups that divide the widths, nearest first: {', '.join(map(str, divisors[:3]))}" if divisors else ""
 
 
-def build_head(spec: ModelSpec, row: Row, block, options: dict, inputs, shapes):
+def build_head(spec: ModelSpec, row: Row, block, options: dict, inputs):
     """The same for a head; its shape is what it reads."""
     kwargs = {key: spec.resolve(value) for key, value in row.kwargs.items()}
     if row.number != 1:

@@ -92,6 +92,11 @@ class ModelSpec:
             activation=activation,
         )
 
+    @property
+    def row_names(self) -> dict[str, int]:
+        """The index of each row that has a name."""
+        return {row.name: row.index for row in self.rows if row.name}
+
     def with_classes(self, nc: int | None) -> "ModelSpec":
         """The same model for `nc` classes (None: as written)."""
         return self if nc in (None, self.nc) else replace(self, nc=nc, names=None)

@@ -20,7 +20,7 @@ GUESSES = {  # by plain argument name, for arguments without default
     "k": 3, "ks": 3, "kernel": 3, "kernels": 3, "kernelsize": 3, "ksize": 3, "s": 1, "stride": 1, "strides": 1, "p": 1, "pad": 1,
     "padding": 1, "d": 1, "dilation": 1, "g": 1, "groups": 1, "n": 1, "num": 1, "r": 4, "ratio": 2, "reduction": 4, "heads": 4,
     "numheads": 4, "nheads": 4, "e": 0.5, "expansion": 2, "expand": 2, "expandratio": 2, "scale": 2, "scalefactor": 2, "gain": 2,
-    "drop": 0.1, "dropout": 0.1, "dropprob": 0.1, "se": True, "useSe": True, "act": True, "shortcut": True, "size": 7,
+    "drop": 0.1, "dropout": 0.1, "dropprob": 0.1, "se": True, "usese": True, "act": True, "shortcut": True, "size": 7,
     "dwkernelsize": 3, "alpha": 1.0, "depth": 1, "index": 0, "groupsize": 8, "numgroups": 8,
 }  # fmt: skip
 

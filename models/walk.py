@@ -179,15 +179,14 @@ class Walk:
         first = inputs[0] if isinstance(inputs, list) else inputs
         if not isinstance(first, tuple):
             return first
-        c, h, w = first
+        c = first[0]
         widths = [sum(s[0] for s in inputs), c] if isinstance(inputs, list) else [c]
         readers = [other for other in self.spec.rows[row.index + 1 :] if row.index in other.sources]
         written = [number for other in (row, *readers) if (number := _first_number(other.args)) is not None]
         widths = [scale_width(number, self.spec.width_multiple) for number in written if 8 <= number <= 2**14] + widths
-        sizes = [(h, w), (-(-h // 2), -(-w // 2)), (2 * h, 2 * w)]
+        sizes = [size for _, *size in _resized(first)]
         if 2 in row.args[1:] or 2 in row.kwargs.values():
             sizes[0], sizes[1] = sizes[1], sizes[0]
-        sizes += [(-(-h // 4), -(-w // 4)), (4 * h, 4 * w)]
         others = [(width, *size) for width in dict.fromkeys(widths) for size in sizes]
         return self._choose(row.index, list(dict.fromkeys([*likely, *others])))
 
@@ -269,7 +268,7 @@ def _build(spec, row, block, options, inputs, is_head):
     for device in ("meta", "cpu"):
         try:
             with torch.device(device), default_activation(spec.activation):
-                _, recipe, shape = (build_head if is_head else build_row)(spec, row, block, options, inputs, None)
+                _, recipe, shape = (build_head if is_head else build_row)(spec, row, block, options, inputs)
         except UserError as error:
             if device == "meta" and needs_values(error):
                 continue

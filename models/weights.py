@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 from torch import nn
 
 from utils.checkpoint import ForeignCheckpoint, load_checkpoint
@@ -165,9 +166,7 @@ def load_into(model: DetectionModel, weights: WeightsFile, min_transfer: float =
 def _spec_of(weights: WeightsFile) -> ModelSpec | None:
     """The YAML of the file, unbuilt; None where it has none that can be read."""
     try:
-        if isinstance(weights.yaml, str):
-            return ModelSpec.from_text(weights.yaml, str(weights.path))
-        return None if weights.yaml is None else _from_mapping(weights.yaml, str(weights.path))
+        return None if weights.yaml is None else _read_spec(weights, str(weights.path))
     except UserError:
         return None
 
@@ -179,7 +178,7 @@ def load_into_row(model: DetectionModel, row: int | str, weights: WeightsFile) -
     for, such as a classifier, is skipped. `share` of the report is the part of the row's parameters. Raises
     `UserError` when there is no such row or nothing fits.
     """
-    indices = {r.name: r.index for r in model.spec.rows if r.name}
+    indices = model.spec.row_names
     index = int(row) if str(row).isdigit() else indices.get(row)
     if index is None or index >= len(model.model):
         named = f" or a name ({', '.join(indices)})" if indices else ""
@@ -237,7 +236,7 @@ def build_from(weights: WeightsFile) -> DetectionModel:
         raise UserError(f"{weights.path}: holds weights without their YAML; build the model with --cfg and start it with --weights")
     where = f"{weights.path} (its YAML)"
     try:
-        spec = ModelSpec.from_text(weights.yaml, where) if isinstance(weights.yaml, str) else _from_mapping(weights.yaml, where)
+        spec = _read_spec(weights, where)
         model = build_model(spec, nc=weights.nc)
     except UserError as error:
         text = str(error)
@@ -255,10 +254,11 @@ def build_from(weights: WeightsFile) -> DetectionModel:
     return model.eval()
 
 
-def _from_mapping(values: dict, where: str) -> ModelSpec:
-    import yaml
-
-    return ModelSpec.from_dict(values, where, yaml.safe_dump(values, sort_keys=False))
+def _read_spec(weights: WeightsFile, where: str) -> ModelSpec:
+    """The YAML of the file, which may be text or a mapping; `where` names it in errors."""
+    if isinstance(weights.yaml, str):
+        return ModelSpec.from_text(weights.yaml, where)
+    return ModelSpec.from_dict(weights.yaml, where, yaml.safe_dump(weights.yaml, sort_keys=False))
 
 
 class TorchModel(Predictor):

@@ -1,5 +1,6 @@
 """Rows of a model YAML as written -> `Row`s: sources resolved, mistakes told with the row as it should be."""
 
+import re
 from dataclasses import dataclass, field
 from itertools import permutations
 
@@ -32,6 +33,18 @@ class Row:
     def __str__(self):
         named = f" '{self.name}'" if self.name else ""
         return f"row {self.index} ({self.section} row {self.position}){named}"
+
+    @property
+    def written_sources(self) -> list:
+        """The sources as the author wrote them; [] where the row is no list."""
+        source = self.written[0] if isinstance(self.written, list) and self.written else []
+        return source if isinstance(source, list) else [source]
+
+
+def row_in(line: str) -> int:
+    """The index of the row that a line of `check` is about; -1 for the file as a whole."""
+    found = re.search(r", row (\d+) ", line)
+    return int(found[1]) if found else -1
 
 
 def show_row(written) -> str:

@@ -109,3 +109,27 @@ def go(place, train_words, monkeypatch):
         return place / "runs" / name
 
     return call
+
+
+@pytest.fixture
+def go_until(go, place, monkeypatch):
+    """`go_until(epoch, name, *flags)`: as `go`, but the run dies right behind that epoch's checkpoint."""
+    from utils.runs import Run
+
+    class Stop(Exception):
+        pass
+
+    finish_epoch = Run.finish_epoch
+
+    def call(epoch, name, *more):
+        def stop(run, *results):
+            finish_epoch(run, *results)
+            if run.state.epoch == epoch:
+                raise Stop
+
+        with monkeypatch.context() as patched, pytest.raises(Stop):
+            patched.setattr(Run, "finish_epoch", stop)
+            go(name, *more)
+        return place / "runs" / name
+
+    return call

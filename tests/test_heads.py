@@ -13,7 +13,6 @@ from models import load_model
 from utils import cli
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
-from utils.runs import Run
 
 LOSSES = {"AnchorFreeDetect": ["box", "cls", "dfl"], "PicoHead": ["box", "cls", "dfl"],
           "OneToOneDetect": ["box", "cls", "dfl", "o2o_box", "o2o_cls", "o2o_dfl"]}  # fmt: skip
@@ -99,23 +98,10 @@ def test_the_other_branch_is_measured_by_suppression(trained, measure, place, tm
 
 
 @pytest.mark.parametrize("word", ["OneToOneDetect", "PicoHead"])
-def test_an_interrupted_run_goes_on(word, trained, go, place, monkeypatch):
+def test_an_interrupted_run_goes_on(word, trained, go_until, place, monkeypatch):
     """Both branches, moments and averages are in the checkpoint: the end is that of a run in one go."""
-
-    class Stop(Exception):
-        pass
-
-    finish_epoch = Run.finish_epoch
-
-    def stop(run, *results):
-        finish_epoch(run, *results)
-        raise Stop
-
     whole = trained(word).parent
-    with monkeypatch.context() as patched, pytest.raises(Stop):
-        patched.setattr(Run, "finish_epoch", stop)
-        go(f"{word} broken", "--cfg", place / f"{word}.yaml", "--epochs", 2, "--freeze", 1)
-    weights = place / "runs" / f"{word} broken" / "weights"
+    weights = go_until(1, f"{word} broken", "--cfg", place / f"{word}.yaml", "--epochs", 2, "--freeze", 1) / "weights"
     monkeypatch.setattr("sys.argv", ["train.py", "--resume", str(weights.parent)])
     train.main()
     one, other = (load_checkpoint(folder / "last.pt")["ema"] for folder in (whole, weights))

@@ -29,7 +29,7 @@ def imported(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_imports_go_down_only(path):
     floor = path.relative_to(ROOT).parts[0]
-    forbidden = ({*FLOORS, "train", "val", "detect", "export", "tests", "torchvision", "*"} - FLOORS[floor]) - {floor}
+    forbidden = ({*FLOORS, "train", "val", "detect", "export", "tests", "benchmarks", "torchvision", "*"} - FLOORS[floor]) - {floor}
     if path.name == "nms.py":
         forbidden -= {"torchvision"}
     wrong = [f"line {line}: {name}" for name, line in imported(path) if name in forbidden]

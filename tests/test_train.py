@@ -15,7 +15,6 @@ import train
 from utils import cli
 from utils.checkpoint import load_checkpoint
 from utils.hyperparameters import load_hyperparameters
-from utils.runs import Run
 
 ROOT = Path(train.__file__).parent
 COLUMNS = (
@@ -115,21 +114,8 @@ def test_same_seed_same_run_on_two_threads(go):
     assert len(keep) == 100
 
 
-def test_interrupted_run_goes_on_as_if_nothing_had_been(whole, go, resume, place, monkeypatch):
-    class Stop(Exception):
-        pass
-
-    finish_epoch = Run.finish_epoch
-
-    def stop_after_three(run, *results):
-        finish_epoch(run, *results)
-        if run.state.epoch == 3:
-            raise Stop
-
-    with monkeypatch.context() as patched, pytest.raises(Stop):
-        patched.setattr(Run, "finish_epoch", stop_after_three)
-        go("interrupted", "--epochs", 8)
-    folder = place / "runs" / "interrupted"
+def test_interrupted_run_goes_on_as_if_nothing_had_been(whole, go_until, resume):
+    folder = go_until(3, "interrupted", "--epochs", 8)
     assert len(rows(folder)) == 3
     with open(folder / "results.csv", "a") as file:  # the run died after the row and before its checkpoint
         file.write("4,9,0,0,0,0,0,0,0,0,0\n")

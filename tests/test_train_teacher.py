@@ -8,7 +8,6 @@ import torch
 import train
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
-from utils.runs import Run
 
 LOSSES = ["train/distill_features", "train/distill_scores", "train/distill_boxes"]
 
@@ -31,7 +30,7 @@ def table(folder):
         return [{key: row[key] for key in row if key not in ("time", "train/images_per_s")} for row in csv.DictReader(file)]
 
 
-def test_a_taught_run_and_one_that_was_interrupted(taught, place, tiny_weights, monkeypatch, capsys):
+def test_a_taught_run_and_one_that_was_interrupted(taught, taught_words, go_until, tiny_weights, monkeypatch, capsys):
     from models import load_model
 
     threads = torch.get_num_threads()
@@ -45,19 +44,7 @@ def test_a_taught_run_and_one_that_was_interrupted(taught, place, tiny_weights, 
     assert best["options"]["teacher"] == str(tiny_weights)
     load_model(whole / "weights" / "best.pt")
 
-    class Stop(Exception):
-        pass
-
-    finish_epoch = Run.finish_epoch
-
-    def stop_after_the_first(run, *results):
-        finish_epoch(run, *results)
-        raise Stop
-
-    with monkeypatch.context() as patched, pytest.raises(Stop):
-        patched.setattr(Run, "finish_epoch", stop_after_the_first)
-        taught("taught halfway")
-    folder = place / "runs" / "taught halfway"
+    folder = go_until(1, "taught halfway", *taught_words)
     assert sorted(load_checkpoint(folder / "weights" / "last.pt")["helpers"]) == ["adapters.0.weight", "adapters.1.weight"]
     monkeypatch.setattr("sys.argv", ["train.py", "--resume", str(folder)])
     moved = tiny_weights.with_name("moved.pt")

@@ -14,6 +14,11 @@ from .config import find_config, load_yaml, to_number
 from .errors import UserError, did_you_mean
 
 
+def accumulation(batch_size: int, nominal_batch: int = 64) -> int:
+    """Over how many batches gradients accumulate once the warm-up is over; 1 where `nominal_batch` is 0."""
+    return max(round(nominal_batch / batch_size), 1)
+
+
 def _number(default, low: float = 0.0, high: float = math.inf):
     """A field whose value lies in [low, high]."""
     return field(default=default, metadata={"low": low, "high": high})
@@ -35,7 +40,7 @@ class Hyperparameters:
     lr0: float = _number(0.01)  # learning rate after the warm-up
     lr_batch: int = _number(0)  # pictures a step that lr0 is for; it follows theirs (Adam: the root); 0: lr0 for any number
     lrf: float = _number(0.01)  # the last epoch's learning rate as a share of lr0
-    momentum: float = _number(0.937, 0, 0.9999)  # SGD momentum, Adam beta1
+    momentum: float = _number(0.937, 0, 0.9999)  # of SGD and Muon, Adam's beta1
     weight_decay: float = _number(0.0005)
     warmup_epochs: float = _number(3.0)
     warmup_share: float = _number(0.0, 0, 1)  # the warm-up as a share of the run; 0: warmup_epochs
@@ -103,8 +108,8 @@ class Hyperparameters:
 
     def for_run(self, epochs: int, batches: int, batch_size: int) -> "Hyperparameters":
         """These values with shares of the run and of the batch worked out, for `epochs` of `batches` of `batch_size`."""
-        accumulated = max(round(self.nominal_batch / batch_size), 1)
-        pictures, changes = batch_size * accumulated, {"nominal_batch": self.nominal_batch or batch_size}
+        pictures = batch_size * accumulation(batch_size, self.nominal_batch)
+        changes = {"nominal_batch": self.nominal_batch or batch_size}
         if self.lr_batch:
             changes["lr0"] = self.lr0 * (pictures / self.lr_batch) ** (1 if self.optimizer == "SGD" else 0.5)
         if self.warmup_share:

@@ -8,7 +8,7 @@ from torch import nn
 from .distributed import bare
 from .ema import ModelEMA
 from .errors import UserError, did_you_mean
-from .hyperparameters import Hyperparameters
+from .hyperparameters import Hyperparameters, accumulation
 from .muon import Muon
 
 OPTIMIZERS = ("SGD", "Adam", "AdamW", "Muon")
@@ -45,15 +45,10 @@ def _is_matrix(module: nn.Module, parameter: nn.Parameter) -> bool:
     return min(parameter.shape[0], parameter[0].numel()) > 1 and parameter.shape[1] > 1
 
 
-def accumulation(batch_size: int, nominal_batch: int = 64) -> int:
-    """Over how many batches gradients accumulate once the warm-up is over."""
-    return max(round(nominal_batch / batch_size), 1)
-
-
 def make_optimizer(
     model: nn.Module, name: str, hyperparameters: Hyperparameters, batch_size: int
 ) -> torch.optim.Optimizer:
-    """Return the optimizer called `name` (SGD with Nesterov momentum, Adam, AdamW) over three groups of parameters.
+    """Return the optimizer called `name` (SGD with Nesterov momentum, Adam, AdamW, Muon) over the groups of `parameter_groups`.
 
     Weight decay grows with the number of pictures a step: x batch_size * accumulation / nominal_batch.
     Raises `UserError` for an unknown name, and when nothing is left to train.

@@ -20,6 +20,13 @@ def same_padding(k, p=None, d=1):
     return [(dilation * (size - 1) + 1) // 2 for size, dilation in zip(k, d, strict=True)]
 
 
+def reduced(c, ratio) -> int:
+    """The width between, of attention that squeezes `c` channels by `ratio`. Raises `ValueError` where none is left."""
+    if not 1 <= ratio <= c:
+        raise ValueError(f"a reduction of {ratio} leaves no channels of {c}")
+    return c // ratio
+
+
 def _fuse_pair(module: nn.Module, conv: str, bn: str) -> None:
     """Replace the convolution by one that includes the batch norm, which becomes an identity."""
     if isinstance(getattr(module, bn), nn.BatchNorm2d):

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from . import BLOCKS
-from .base import FusePairs
+from .base import FusePairs, reduced
 from .csp import C3, Bottleneck
 
 
@@ -16,12 +16,6 @@ def _same_width(c1, c2):
     """Raise `ValueError` where a row asks for another width than the one that comes in."""
     if c2 not in (None, c1):
         raise ValueError(f"keeps the width: {c1} channels in, {c2} asked for")
-
-
-def _reduced(c1, ratio) -> int:
-    if not 1 <= ratio <= c1:
-        raise ValueError(f"a reduction of {ratio} leaves no channels of {c1}")
-    return c1 // ratio
 
 
 @BLOCKS.register()
@@ -34,7 +28,7 @@ class SE(nn.Module):
     def __init__(self, c1, c2=None, r=16):
         super().__init__()
         _same_width(c1, c2)
-        self.l1 = nn.Linear(c1, _reduced(c1, r), bias=False)
+        self.l1 = nn.Linear(c1, reduced(c1, r), bias=False)
         self.l2 = nn.Linear(self.l1.out_features, c1, bias=False)
 
     def forward(self, x):
@@ -47,7 +41,7 @@ class _ChannelAttention(nn.Module):
 
     def __init__(self, c, ratio):
         super().__init__()
-        self.f1 = nn.Conv2d(c, _reduced(c, ratio), 1, bias=False)
+        self.f1 = nn.Conv2d(c, reduced(c, ratio), 1, bias=False)
         self.f2 = nn.Conv2d(self.f1.out_channels, c, 1, bias=False)
 
     def forward(self, x):

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from . import BLOCKS
 from .backbone import conv_bn
-from .base import Conv, FusePairs
+from .base import Conv, FusePairs, reduced
 from .ops import channel_shuffle
 
 
@@ -57,10 +57,9 @@ class ES_SEModule(nn.Module):
 
     def __init__(self, c1, reduction=4):
         super().__init__()
-        if not 1 <= reduction <= c1:
-            raise ValueError(f"a reduction of {reduction} leaves no channels of {c1}")
-        self.conv1 = nn.Conv2d(c1, c1 // reduction, 1)
-        self.conv2 = nn.Conv2d(c1 // reduction, c1, 1)
+        hidden = reduced(c1, reduction)
+        self.conv1 = nn.Conv2d(c1, hidden, 1)
+        self.conv2 = nn.Conv2d(hidden, c1, 1)
 
     def forward(self, x):
         return x * self.gate(self.conv2(F.relu(self.conv1(x.mean((2, 3), keepdim=True)))))

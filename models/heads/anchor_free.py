@@ -6,6 +6,8 @@ from torch import nn
 from utils.errors import UserError
 
 from ..blocks.base import Conv, DWConv
+from ..losses.dense import DenseCriterion, TwoBranchCriterion
+from ..losses.task_aligned import TaskAlignedAssigner
 from . import HEADS
 from .checks import check_whole
 from .points import PointHead
@@ -116,8 +118,6 @@ class OneToOneDetect(PointHead):
 
     def criterion(self, hyperparameters, image_size: int = 640):
         """Both branches' losses; one metric assigns for both, so that the point that is best for one is so for the other."""
-        from ..losses.dense import TwoBranchCriterion
-
         return TwoBranchCriterion(_criterion(self, hyperparameters, top=10), _criterion(self, hyperparameters, top=1))
 
 
@@ -126,9 +126,6 @@ def _biases(branches: Branches):
 
 
 def _criterion(head: PointHead, hyperparameters, top: int):
-    from ..losses.dense import DenseCriterion
-    from ..losses.task_aligned import TaskAlignedAssigner
-
     h = hyperparameters
     gains = {"box": h.free_box, "cls": h.free_cls, "dfl": h.free_dfl}
     return DenseCriterion(head.nc, head.bins, head.strides, TaskAlignedAssigner(top), "bce", "ciou", gains)

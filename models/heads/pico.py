@@ -5,6 +5,8 @@ from torch import nn
 from utils.errors import UserError
 
 from ..blocks.esnet import DPConv
+from ..losses.dense import DenseCriterion
+from ..losses.simota import SimOTAAssigner
 from . import HEADS
 from .checks import check_whole
 from .points import PointHead
@@ -42,8 +44,5 @@ class PicoHead(PointHead):
 
     def criterion(self, hyperparameters, image_size: int = 640):
         """Varifocal, GIoU and distribution losses with the weights 1, 2 and 0.25, assigned by SimOTA."""
-        from ..losses.dense import DenseCriterion
-        from ..losses.simota import SimOTAAssigner
-
         gains = {"cls": 1.0, "box": 2.0, "dfl": 0.25}
         return DenseCriterion(self.nc, self.bins, self.strides, SimOTAAssigner(), "varifocal", "giou", gains, "score")

@@ -1,5 +1,7 @@
 """What heads without anchors share: every cell predicts the distances from its centre to the sides of a box."""
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import nn
 
@@ -10,7 +12,7 @@ from ..losses.distribution import distances_to_boxes, expected_distances
 from .checks import check_classes, check_whole
 
 
-class PointHead(nn.Module):
+class PointHead(nn.Module, ABC):
     """Base of heads that predict, per cell, `4 * bins` logits of side distances and `nc` class logits.
 
     The distances are in strides, each the mean of a distribution over 0 .. bins - 1 (Li et al., Generalized Focal Loss,
@@ -30,9 +32,9 @@ class PointHead(nn.Module):
         self.nc, self.bins = nc, bins
         self.strides: list[float] = []
 
+    @abstractmethod
     def output_biases(self):
         """Pairs of biases, one a level: (4 * bins,) of the sides and (nc,) of the classes, as views."""
-        raise NotImplementedError
 
     def set_strides(self, strides: list[float]) -> None:
         """Take the real strides and start the biases: classes rare, boxes of about five strides, the middle of what a level

@@ -45,3 +45,19 @@ class Scene:
 def scene():
     """`scene(seed, counts, nc, size, strides)` builds a `Scene`."""
     return Scene
+
+
+@pytest.fixture
+def command():
+    """`command(*words)` runs `python -m models` with these words in this process; gives its exit status."""
+    from models.__main__ import main
+    from utils import cli
+
+    def call(*words):
+        try:
+            cli.run(lambda: main([str(word) for word in words]))
+        except SystemExit as stop:
+            return stop.code
+        return 0
+
+    return call

@@ -63,14 +63,18 @@ CASES = [  # what is replaced, by what, the start of the line behind the file's 
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("old, new, start, hint", CASES, ids=[f"{i}-{case[1][:30]}" for i, case in enumerate(CASES)])
-def test_one_mistake_is_one_line(old, new, start, hint, tmp_path):
-    assert old in YOLO
-    path = tmp_path / "x.yaml"
-    path.write_text(YOLO.replace(old, new, 1), encoding="utf-8")
+def must_tell(path, text, start, hint):
+    """One mistake and nothing else, its line beginning with the file's name and `start`."""
+    path.write_text(text, encoding="utf-8")
     problems, warnings = find_mistakes(path)
     assert len(problems) == 1 and not warnings, (problems, warnings)
     assert problems[0].startswith(f"{path}{start}") and hint in problems[0], problems
+
+
+@pytest.mark.parametrize("old, new, start, hint", CASES, ids=[f"{i}-{case[1][:30]}" for i, case in enumerate(CASES)])
+def test_one_mistake_is_one_line(old, new, start, hint, tmp_path):
+    assert old in YOLO
+    must_tell(tmp_path / "x.yaml", YOLO.replace(old, new, 1), start, hint)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +96,4 @@ def test_sections_written_as_one_list_in_brackets(old, new, start, hint, tmp_pat
     path = tmp_path / "x.yaml"
     path.write_text(text, encoding="utf-8")
     assert find_mistakes(path) == ([], []) and old in text
-    path.write_text(text.replace(old, new, 1), encoding="utf-8")
-    problems, warnings = find_mistakes(path)
-    assert len(problems) == 1 and not warnings and problems[0].startswith(f"{path}{start}") and hint in problems[0], problems
+    must_tell(path, text.replace(old, new, 1), start, hint)

@@ -5,12 +5,10 @@ from pathlib import Path
 import pytest
 
 from models import BLOCKS, load_plugins
-from models.__main__ import main
 from models.conform import conform
 from models.rows import find_block
 from models.subject import find_subjects
 from models.trials import TRIALS
-from utils import cli
 from utils.errors import UserError
 
 PLUGIN = Path(__file__).resolve().parents[1] / "fixtures" / "plugins" / "conforming.py"
@@ -107,20 +105,12 @@ def test_guesses_and_given_arguments():
     assert "SELayer" in BLOCKS
 
 
-def run(*args):
-    try:
-        cli.run(lambda: main(["conform", *args]))
-    except SystemExit as stop:
-        return stop.code
-    return 0
-
-
-def test_command(capsys):
-    assert run("EvenOnly", "--plugins", str(PLUGIN), "--args", "{oup: 24, stride: 2}", "--in", "16") == 1
+def test_command(capsys, command):
+    assert command("conform", "EvenOnly", "--plugins", str(PLUGIN), "--args", "{oup: 24, stride: 2}", "--in", "16") == 1
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "EvenOnly(inp=16, oup=24, stride=2)" and len(out) == len(TRIALS) + 2 and out[-1] == "EvenOnly: 11 of 12 ok"
     assert [line for line in out[1:-1] if not line.endswith("ok")] == [line for line in out if line.startswith("odd sizes  ")]
-    assert run("Fine", "--plugins", str(PLUGIN)) == 0
+    assert command("conform", "Fine", "--plugins", str(PLUGIN)) == 0
     capsys.readouterr()
     for wrong in (["Fin"], ["Detect"], ["Conv", "--args", "[64"], ["Conv", "--args", "64"], ["Conv", "64", "--args", "[64]"], ["Conv", "--in", "0"]):
-        assert run(*wrong) == 2 and capsys.readouterr().err.count("\n") == 1, wrong
+        assert command("conform", *wrong) == 2 and capsys.readouterr().err.count("\n") == 1, wrong

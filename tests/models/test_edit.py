@@ -6,10 +6,8 @@ import pytest
 import torch
 
 from models import build_model
-from models.__main__ import main
 from models.edit import insert_row, select_rows, swap_word
 from models.spec import IMAGE, ModelSpec
-from utils import cli
 from utils.config import CONFIGS, read_text
 from utils.errors import UserError
 
@@ -172,27 +170,19 @@ def test_swap_chosen_rows():
             swap_word(text, old, "C3x", rows=rows)
 
 
-def run(*args):
-    try:
-        cli.run(lambda: main([str(a) for a in args]))
-    except SystemExit as stop:
-        return stop.code
-    return 0
-
-
-def test_commands_write_what_builds_and_nothing_else(tmp_path, capsys):
+def test_commands_write_what_builds_and_nothing_else(tmp_path, capsys, command):
     path = tmp_path / "mein Modell ü.yaml"
     path.write_bytes("\ufeff".encode() + FLOW.encode())
-    assert run("insert", path, "--after", 1, "[-1, 1, SELayer, [4]]", "-o", tmp_path / "new.yaml") == 0
+    assert command("insert", path, "--after", 1, "[-1, 1, SELayer, [4]]", "-o", tmp_path / "new.yaml") == 0
     assert (tmp_path / "new.yaml").read_bytes() == "\ufeff".encode() + AFTER_1.encode() and path.read_bytes().endswith(FLOW.encode())
     capsys.readouterr()
-    assert run("insert", path, "--after", 1, "[-1, 1, SELayers, [4]]", "--in-place") == 2
+    assert command("insert", path, "--after", 1, "[-1, 1, SELayers, [4]]", "--in-place") == 2
     error = capsys.readouterr().err
     assert "row 2 (backbone row 2): unknown block 'SELayers'; did you mean 'SELayer'?" in error and error.count("\n") == 1
     assert path.read_bytes().endswith(FLOW.encode())
-    assert run("insert", path, "--after", 4, IDENTITY) == 0
+    assert command("insert", path, "--after", 4, IDENTITY) == 0
     captured = capsys.readouterr()
     assert "is read by no row; --readers all" in captured.err and IDENTITY in captured.out
-    assert run("swap", path, "C3", "GhostConv", "--in-place") == 0 and b"'GhostConv'" in path.read_bytes()
-    assert run("swap", path, "GhostConv", "GhostConvv") == 2
+    assert command("swap", path, "C3", "GhostConv", "--in-place") == 0 and b"'GhostConv'" in path.read_bytes()
+    assert command("swap", path, "GhostConv", "GhostConvv") == 2
     assert ModelSpec.read(path).rows[0].sources == (IMAGE,)

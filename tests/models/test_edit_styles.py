@@ -5,11 +5,9 @@ import os
 
 import pytest
 
-from models.__main__ import main
 from models.edit import insert_row, swap_word
 from models.places import find_rows
 from models.spec import ModelSpec
-from utils import cli
 from utils.errors import UserError
 
 IDENTITY = "[-1, 1, nn.Identity, []]"
@@ -210,22 +208,14 @@ def test_a_name_stays_a_name():
     assert "[[added, 1, -4]" in insert_row(text, "neck", IDENTITY.replace("]]", "], added]"), readers="all")
 
 
-def run(*args):
-    try:
-        cli.run(lambda: main([str(a) for a in args]))
-    except SystemExit as stop:
-        return stop.code
-    return 0
-
-
-def test_files_keep_their_bytes_rights_and_links(tmp_path, capfdbinary):
+def test_files_keep_their_bytes_rights_and_links(tmp_path, capfdbinary, command):
     old = b"# gr\xf6sse\r\n" + STYLES["comma_first"].replace("\n", "\r\n").encode()
     path, link = tmp_path / "real.yaml", tmp_path / "link.yaml"
     path.write_bytes(old)
     path.chmod(0o640)
     expected = old.replace(b"[8]]         # 2", b"[8]] # 2")
     path.write_bytes(expected)
-    assert run("insert", path, "--after", 0, IDENTITY, "[-1, 1, SELayer, [4], se]") == 0
+    assert command("insert", path, "--after", 0, IDENTITY, "[-1, 1, SELayer, [4], se]") == 0
     told = capfdbinary.readouterr().out
     assert told.startswith(b"# gr\xf6sse\r\n") and told.count(b"\r\n") == told.count(b"\n") == old.count(b"\n") + 2
     assert b"  , [-1, 1, nn.Identity, []] # 1\r\n  , [-1, 1, SELayer, [4], se] # 2\r\n  , [-1, 1, Conv, [8, 3, 2]] # 3\r\n" in told
@@ -233,7 +223,7 @@ def test_files_keep_their_bytes_rights_and_links(tmp_path, capfdbinary):
         link.symlink_to(path)
     except OSError:
         pytest.skip("links need rights here")
-    assert run("insert", link, "--after", 0, IDENTITY, "[-1, 1, SELayer, [4], se]", "--in-place") == 0
+    assert command("insert", link, "--after", 0, IDENTITY, "[-1, 1, SELayer, [4], se]", "--in-place") == 0
     assert link.is_symlink() and path.read_bytes() == told
     assert os.name == "nt" or path.stat().st_mode & 0o777 == 0o640
     assert sorted(p.name for p in tmp_path.iterdir()) == ["link.yaml", "real.yaml"]
