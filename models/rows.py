@@ -13,6 +13,7 @@ from .heads import HEADS
 from .plugins import find_in_packages, refuse_disputed
 from .probe import PROBE_SIZE, output_shapes
 from .rules import Recipe, make_head_recipe, make_recipe, scale_depth, ways_to_join
+from .signatures import read_signature
 from .spec import IMAGE, ModelSpec, Row
 
 
@@ -170,11 +171,22 @@ def build_head(spec: ModelSpec, row: Row, block, options: dict, inputs):
     kwargs = {key: spec.resolve(value) for key, value in row.kwargs.items()}
     if row.number != 1:
         raise UserError(f"a head stands once; its number must be 1, got {row.number}")
+    _refuse_anchors(block, row)
     recipe = make_head_recipe(block, spec.resolve(row.args), kwargs, [shape[0] for shape in inputs])
     layer = _construct(recipe, block)
     if layer.nc != spec.nc:
         raise UserError(f"is written for {layer.nc} classes, but nc is {spec.nc}; write nc in its args")
     return layer, recipe, inputs
+
+
+def _refuse_anchors(head, row: Row) -> None:
+    """Raise `UserError` for the word `anchors` in the place of a number: a YAML may give them as a number a level, which
+    would be taken for whatever the head reads there."""
+    named = read_signature(head, {"rule": "plain"}).named
+    told = dict(zip((name for name in named if name != "ch"), row.args, strict=False)) | row.kwargs
+    numbers = [name for name, value in told.items() if value == "anchors" and name in named and isinstance(named[name].default, int)]
+    if numbers and "anchors" not in named:
+        raise UserError("takes no anchors: write [nc] for its args")
 
 
 def _explain(spec: ModelSpec, row: Row, inputs, error) -> str:

@@ -1,4 +1,4 @@
-"""`python -m models swap FILE.yaml C3 C3_GhostModule [--rows backbone]`: another block in the place of one, args kept."""
+"""`python -m models swap FILE.yaml C3 C3_GhostModule [--rows backbone]`: another block, or head, in the place of one."""
 
 import sys
 
@@ -7,6 +7,8 @@ from utils.errors import UserError
 from .edit import swap_word
 from .rewritten import add_file_arguments, read_model_text, write_model_text
 from .rows import find_block
+from .spec import ModelSpec
+from .written import show_row
 
 
 def add_arguments(parser) -> None:
@@ -23,5 +25,7 @@ def run(args) -> None:
         raise UserError(f"{args.new}: {error}") from None
     path, text = read_model_text(args.cfg)
     new, rows = swap_word(text, args.old, args.new, path.name, args.rows)
-    write_model_text(args, path, text, new, f"with {args.new} for {args.old}")
-    print(f"{path.name}: {args.new} for {args.old} in {len(rows)} rows: {', '.join(map(str, rows))}", file=sys.stderr)
+    head = write_model_text(args, path, text, new, f"with {args.new} for {args.old}").rows[-1]
+    before = ModelSpec.from_text(text, path.name).rows[-1]
+    args_now = f"; its args were {show_row(before.written[3])}, now {show_row(head.written[3])}" if head.written[3] != before.written[3] else ""
+    print(f"{path.name}: {args.new} for {args.old} in {len(rows)} rows: {', '.join(map(str, rows))}{args_now}", file=sys.stderr)

@@ -26,7 +26,7 @@ class PointHead(nn.Module, ABC):
     def __init__(self, nc, bins):
         super().__init__()
         check_classes(nc)
-        if isinstance(bins, (list, tuple)) or bins == "anchors":
+        if isinstance(bins, (list, tuple)):
             raise UserError("takes no anchors: write [nc] for its args")
         check_whole(bins, "bins, the number of distances that a side is told by,", 2)
         self.nc, self.bins = nc, bins

@@ -186,6 +186,15 @@ def test_wrong_args_are_told_with_their_row(build, word, args, told):
 
 
 @pytest.mark.parametrize("word", POINT_HEADS)
+@pytest.mark.parametrize("args", ["[nc, anchors]", "{nc: nc, bins: anchors}"])
+def test_anchors_are_no_number_where_they_are_one_a_level(word, args, tiny_yaml):
+    text = re.sub(r"(?m)^anchors:(\n  - .*)+", "anchors: 3", tiny_yaml).replace("Detect, [nc, anchors]", f"{word}, {args}")
+    assert "anchors: 3\n" in text
+    with pytest.raises(UserError, match=r"row 8 .*takes no anchors: write \[nc\] for its args"):
+        build_model(ModelSpec.from_text(text, "tiny.yaml"))
+
+
+@pytest.mark.parametrize("word", POINT_HEADS)
 def test_weights_travel_between_numbers_of_classes(build, word):
     """All but the outputs of the classes come over; those begin at their prior."""
     old, new = build(word, nc=5), build(word, nc=3)
