@@ -7,7 +7,6 @@ from models.edit import swap_word
 from utils.config import CONFIGS, read_text
 from utils.errors import UserError
 
-YAMLS = sorted((CONFIGS / "models").glob("*.yaml"))
 TINY = "nc: 2\nbackbone: [[-1, 1, Conv, [8, 3, 2]]]\nhead:\n  - [[0], 1, HEAD, ARGS]  # the head\n"
 ANCHORS = "anchors: [[10, 13, 16, 30]]\n"
 
@@ -62,15 +61,15 @@ def test_block_style_and_aliases():
         swap_word(later, "Detect", "AnchorFreeDetect")
 
 
-@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
-def test_there_and_back_is_the_same_file(path):
-    text = read_text(path)
-    if ModelSpec.from_text(text, path.name).rows[-1].word != "Detect":
-        return
-    for word in ("AnchorFreeDetect", "OneToOneDetect", "PicoHead"):
-        new, _ = swap_word(text, "Detect", word, path.name)
-        assert ModelSpec.from_text(new, path.name).rows[-1].args == ("nc",)
-        assert swap_word(new, word, "Detect", path.name)[0] == text
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [("yolov5s6", "AnchorFreeDetect"), ("yolov3-tiny", "OneToOneDetect"), ("v5Lite-e", "PicoHead"), ("PicoDet-s", "AnchorFreeDetect")],
+)
+def test_there_and_back_is_the_same_file(name, word):
+    text = read_text(CONFIGS / "models" / f"{name}.yaml")
+    new, _ = swap_word(text, "Detect", word, name)
+    assert ModelSpec.from_text(new, name).rows[-1].args == ("nc",)
+    assert swap_word(new, word, "Detect", name)[0] == text
 
 
 def test_the_command_says_what_became_of_the_args(command, capsys):
