@@ -1,18 +1,13 @@
 """What an assigner of points to true boxes gives, and what such assigners share.
 
-They look at pairs of a box and a point that may learn it, all pictures' in one list: few of all points are candidates
-of a box, and no picture waits for one that has more boxes.
+An assigner is called as `assign(scores (B, N, nc) 0..1, boxes (B, N, 4) xyxy pixels, points (N, 2) pixels, strides (N,),
+TrueBoxes) -> Assignment`, in float32, without gradients. It looks at pairs of a box and a point that may learn it, all
+pictures' in one list: few of all points are candidates of a box, and no picture waits for one that has more boxes.
 """
 
 from dataclasses import dataclass
 
 import torch
-
-from utils.registry import Registry
-
-ASSIGNERS = Registry("assigner")
-"""name -> class; its objects are called as `assign(scores (B, N, nc) 0..1, boxes (B, N, 4) xyxy pixels, points (N, 2)
-pixels, strides (N,), TrueBoxes) -> Assignment`, in float32, without gradients."""
 
 
 @dataclass

@@ -34,7 +34,7 @@ class DenseCriterion:
     into theirs). The total is their sum times the batch size, which the trainer applies. Computed in float32.
 
     Args:
-        assigner: an entry of `assignment.ASSIGNERS`. class_loss, overlap: words of `CLASS_LOSSES` and `OVERLAPS`.
+        assigner: see `models.losses.assignment`. class_loss, overlap: words of `CLASS_LOSSES` and `OVERLAPS`.
         gains: of "box", "cls" and "dfl".
         weigh_by: "quality": a positive's box losses weigh as much as its class target, and the class loss is per unit of
             that (Feng et al., TOOD, 2021, section 3.3); "score": they weigh as much as its predicted score, and the

@@ -2,13 +2,12 @@
 
 import torch
 
-from .assignment import ASSIGNERS, Assignment, best_of_each, by_box, one_box_a_point, points_inside, points_near
+from .assignment import Assignment, best_of_each, by_box, one_box_a_point, points_inside, points_near
 from .overlap import giou, iou
 
 _OUTSIDE = 1e4  # added to the cost of points that are not both in the box and near its centre: above any other cost
 
 
-@ASSIGNERS.register("simota")
 class SimOTAAssigner:
     """Ge et al., YOLOX, 2021, section 2.1, with the cost of Yu et al., PP-PicoDet, 2021, section 3.3: varifocal class
     loss + `box_weight` x GIoU loss.

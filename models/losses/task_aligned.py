@@ -2,18 +2,17 @@
 
 import torch
 
-from .assignment import ASSIGNERS, Assignment, best_of_each, one_box_a_point, points_inside
+from .assignment import Assignment, best_of_each, one_box_a_point, points_inside
 from .overlap import iou
 
 
-@ASSIGNERS.register("task_aligned")
 class TaskAlignedAssigner:
     """Feng et al., TOOD, 2021, section 3.2: t = score^alpha * IoU^beta; the `top` points inside a box with the greatest
     t are positive, a point claimed by several goes to the one that it overlaps most. A positive's quality is its t,
     scaled so that the greatest of each box is the greatest IoU among its points.
 
-    With `top` 1 the assignment is one-to-one (Wang et al., YOLOv10, 2024, section 3.1: both with one metric). Beyond the
-    paper, boxes smaller than a cell count as large as one, and where nothing overlaps yet the nearest points are taken.
+    With `top` 1 the assignment is one-to-one (Wang et al., YOLOv10, 2024, section 3.1: both with one metric, whose alpha
+    0.5 and beta 6 are taken here; TOOD has 1 and 6, and 13 points a box). Beyond the papers, boxes smaller than a cell count as large as one, and where nothing overlaps yet the nearest points are taken.
     """
 
     def __init__(self, top: int = 10, alpha: float = 0.5, beta: float = 6.0):
