@@ -34,11 +34,14 @@ class ModelEMA:
         else:
             decay = self.decay * (1 - math.exp(-self.updates / self.tau))
         current = bare(model).state_dict()
+        averages, towards = [], []
         for name, average in self.model.state_dict().items():
             if average.is_floating_point():
-                average.lerp_(current[name].to(average.dtype), 1 - decay)
+                averages.append(average)
+                towards.append(current[name].to(average.dtype))
             else:
                 average.copy_(current[name])
+        torch._foreach_lerp_(averages, towards, 1 - decay)
 
     def state_dict(self) -> dict:
         """The averaged weights by name. `updates` is kept apart."""

@@ -11,15 +11,37 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of Jordan's quintic iteration: sing
 
 @torch.no_grad()
 def orthogonalize(matrices, steps: int = 5):
-    """Matrices (..., rows, columns) -> the same with all singular values near 1 (Newton-Schulz iteration)."""
-    a, b, c = _COEFFICIENTS
+    """Matrices (..., rows, columns) -> the same with all singular values near 1 (Newton-Schulz iteration).
+
+    Every step multiplies from the left by a polynomial of x x^T. Where one side is much the longer, these are gathered
+    in its small square first and the matrix is multiplied once: the same up to rounding, at about half the work.
+    """
     x = matrices / (matrices.flatten(-2).norm(dim=-1)[..., None, None] + 1e-7)
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
+    x = _gathered(x, steps) if x.shape[-1] >= 2 * x.shape[-2] else _step_by_step(x, steps)
+    return x.mT if tall else x
+
+
+def _step_by_step(x, steps: int):
+    a, b, c = _COEFFICIENTS
     for _ in range(steps):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+    return x
+
+
+def _gathered(x, steps: int):
+    """The same for (..., n, m) with products of n x n alone but for the first and the last."""
+    a, b, c = _COEFFICIENTS
+    gram, product = x @ x.mT, None
+    for step in range(steps):
+        factor = b * gram + c * gram @ gram
+        factor.diagonal(dim1=-2, dim2=-1).add_(a)
+        product = factor if product is None else factor @ product
+        if step + 1 < steps:
+            gram = factor @ gram @ factor  # of the next x: all factors are polynomials of the same matrix
+    return product @ x
 
 
 class Muon(torch.optim.Optimizer):
@@ -70,10 +92,11 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(averages, gradients, 1 - beta)
         torch._foreach_mul_(squares, beta2)
         torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
-        for p, average, square in zip(parameters, averages, squares, strict=True):
-            done = self.state[p]["step"]
-            spread = (square / (1 - beta2**done)).sqrt_().add_(group["eps"])
-            p.addcdiv_(average, spread, value=-group["lr"] / (1 - beta**done))
+        done = [self.state[p]["step"] for p in parameters]
+        spread = torch._foreach_div(squares, [1 - beta2**steps for steps in done])
+        torch._foreach_sqrt_(spread)
+        torch._foreach_add_(spread, group["eps"])
+        torch._foreach_addcdiv_(parameters, averages, spread, [-group["lr"] / (1 - beta**steps) for steps in done])
 
     def _state(self, parameter, name: str):
         state = self.state[parameter]

@@ -1,6 +1,7 @@
 """Muon: orthogonal steps for matrices, AdamW for the rest."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -20,6 +21,22 @@ def test_singular_values_come_near_one(shape):
     assert result.shape == matrix.shape and 0.5 < values.min() and values.max() < 1.3
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)  # the directions stay
     assert (torch.linalg.diagonal(u.mT @ result @ v.mT) > 0.5).all()
+
+
+@pytest.mark.parametrize("shape", [(8, 16), (8, 72), (72, 8), (1, 40), (32, 288)])
+@pytest.mark.parametrize("spread", [1, 1e2, 1e5])
+def test_gathering_the_factors_changes_nothing_but_rounding(shape, spread):
+    """Against the iteration as published, in float64, for singular values from 1 down to 1 / spread."""
+    generator = torch.Generator().manual_seed(0)
+    u, _, v = torch.linalg.svd(torch.randn(2, *shape, generator=generator, dtype=torch.float64), full_matrices=False)
+    matrices = u * torch.logspace(0, -math.log10(spread), min(shape), dtype=torch.float64) @ v
+    expected = matrices / matrices.flatten(-2).norm(dim=-1)[:, None, None]
+    for _ in range(5):
+        gram = expected @ expected.mT
+        expected = 3.4445 * expected + (-4.7750 * gram + 2.0315 * gram @ gram) @ expected
+    result = orthogonalize(matrices.float())
+    assert (result - expected).norm() < 1e-3 * expected.norm()
+    torch.testing.assert_close(orthogonalize(matrices), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_zero_stays_zero():
