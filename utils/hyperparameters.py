@@ -154,10 +154,16 @@ def load_hyperparameters(name_or_path: str | Path | dict, overrides: Iterable[st
 
 def check_value(where: str, key: str, value):
     """Return `value` as the type of hyperparameter `key`, in its range. Raises `UserError` that starts with `where`."""
-    kinds = {item.name: item.type for item in dataclasses.fields(Hyperparameters)}
-    if key not in kinds:
-        raise UserError(f"{where}unknown hyperparameter '{key}'{did_you_mean(key, kinds)}")
+    kind_of(where, key)
     try:
         return getattr(Hyperparameters(**{key: value}), key)
     except UserError as error:
         raise UserError(f"{where}{error}") from None
+
+
+def kind_of(where: str, key: str) -> type:
+    """The type of hyperparameter `key`: float, int or str. Raises `UserError` that starts with `where` for unknown ones."""
+    kinds = {item.name: item.type for item in dataclasses.fields(Hyperparameters)}
+    if key not in kinds:
+        raise UserError(f"{where}unknown hyperparameter '{key}'{did_you_mean(str(key), kinds)}")
+    return kinds[key]

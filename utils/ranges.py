@@ -1,12 +1,11 @@
 """Ranges of hyperparameters, read from YAML: between which values, or among which, a search may choose."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 from .config import find_config, load_yaml, to_number
 from .errors import UserError, did_you_mean
-from .hyperparameters import Hyperparameters, check_value
+from .hyperparameters import check_value, kind_of
 
 _BOUNDS = ("low", "high", "log", "step")
 
@@ -53,10 +52,7 @@ def load_ranges(name_or_path: str | Path) -> dict[str, Range]:
 
 def _read(path: Path, key: str, value) -> Range:
     at = f"{path}: {key}"
-    kinds = {item.name: item.type for item in dataclasses.fields(Hyperparameters)}
-    if key not in kinds:
-        raise UserError(f"{path}: unknown hyperparameter '{key}'{did_you_mean(str(key), kinds)}")
-    kind = kinds[key]
+    kind = kind_of(f"{path}: ", key)
     if isinstance(value, list):
         choices = tuple(dict.fromkeys(check_value(f"{path}: ", key, choice) for choice in value))
         if len(choices) < 2:

@@ -12,7 +12,8 @@ class TaskAlignedAssigner:
     scaled so that the greatest of each box is the greatest IoU among its points.
 
     With `top` 1 the assignment is one-to-one (Wang et al., YOLOv10, 2024, section 3.1: both with one metric, whose alpha
-    0.5 and beta 6 are taken here; TOOD has 1 and 6, and 13 points a box). Beyond the papers, boxes smaller than a cell count as large as one, and where nothing overlaps yet the nearest points are taken.
+    0.5 and beta 6 are taken here; TOOD has 1 and 6, and 13 points a box). Beyond the papers, boxes smaller than a cell
+    count as large as one, and where nothing overlaps yet the nearest points are taken.
     """
 
     def __init__(self, top: int = 10, alpha: float = 0.5, beta: float = 6.0):
