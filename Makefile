@@ -30,7 +30,7 @@ bench: .venv/ready
 .venv/ready: requirements.txt constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv .venv
-	$(VENV) -m pip install --quiet --disable-pip-version-check -r requirements.txt pytest pytest-xdist optuna -c constraints.txt
+	$(VENV) -m pip install --quiet --disable-pip-version-check -r requirements.txt pytest pytest-xdist optuna openvino -c constraints.txt
 	$(VENV) -c 'import cv2'  # on a slim image this names the system library that is missing (libgl1, libglib2.0-0)
 	touch .venv/ready
 

@@ -29,14 +29,14 @@ def main(argv=None):
         load_plugins(options.plugins)
     source = open_source(options.source)
     weights = options.weights or [newest_weights()]
-    model = load_models(weights, options.device, options.half)
+    model = load_models(weights, options.device, options.half, backend=options.backend, plugins=options.plugins)
     size = picture_size(options.img, model.stride) if options.img else None
     asked = {
         "size": model.input_size(size),  # complains now rather than after the first picture
         "conf": options.conf, "iou": options.iou, "max_det": options.max_det, "agnostic": options.agnostic, "nms": options.nms,
         "classes": class_indices(options.classes, model.names), "augment": options.augment, "batch_size": options.batch_size,
     }  # fmt: skip
-    print(f"weights {', '.join(map(str, weights))}: {model.nc} classes; source {options.source}")
+    print(f"weights {', '.join(map(str, weights))}: {model.nc} classes, run by {model.backend}; source {options.source}")
 
     output, seconds = Output(options), 0.0
     try:
@@ -154,7 +154,7 @@ class Output:
 def make_parser():
     parser = cli.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add_model_flags(parser)
+    add_model_flags(parser, backend="auto")
     add("--source", required=True, help="picture, video, folder, pattern, .txt list, stream address or camera number")
     add("--img", "--imgsz", "--img-size", type=int, nargs="+", help="longer side, or height and width (default: as trained)")
     add("--classes", nargs="+", metavar="CLASS", help="keep these classes only, numbers or names")

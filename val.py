@@ -24,7 +24,7 @@ def main(argv=None):
     options = make_parser().parse_args(argv)
     load_plugins(options.plugins)
     weights = options.weights or [newest_weights()]
-    model = load_models(weights, options.device, options.half, options.branch)
+    model = load_models(weights, options.device, options.half, options.branch, options.backend, options.plugins)
     data = load_data_config(options.data)
     split = open_split(data, options.split, single_class=options.single_cls)
     if not options.single_cls or model.nc != 1:  # one class is all classes, whatever it is called
@@ -95,7 +95,7 @@ def defined(value):
 def make_parser():
     parser = cli.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add_model_flags(parser)
+    add_model_flags(parser, backend="torch")
     add("--data", default="shapes.yaml", help="data YAML, a path or a name in configs/data")
     add("--split", "--task", default="val", choices=("train", "val", "test"), help="what to measure on")
     add("--img", "--imgsz", "--img-size", type=cli.at_least(1), help="longest side of the pictures (default: as trained)")

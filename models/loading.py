@@ -1,28 +1,46 @@
 """From the path of a weights file to something that detects. Imports torch only for files that need it."""
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from utils.errors import UserError
 
-from .backends import backend_for
+from .backends import BACKENDS, Backend, backend_for
 from .predictor import EnsemblePredictor, Predictor
 
 
-def load_model(weights: str | Path, device: str = "cpu", half: bool = False, branch: str | None = None) -> Predictor:
+def load_model(
+    weights: str | Path,
+    device: str = "cpu",
+    half: bool = False,
+    branch: str | None = None,
+    backend: str = "torch",
+    plugins: Iterable[str] = (),
+) -> Predictor:
     """Load anything that detects: own checkpoint, published YOLOv5 `.pt`, or an exported file such as `.onnx`.
 
     Returns a `Predictor`: callable on images (B, 3, H, W), with `.predict(images)`, `.names`, `.stride`, `.nc`.
     `device` is 'cpu', 'cuda', a CUDA device's number, 'mps' or '' for the best there is; `half` computes in float16
-    on CUDA and changes nothing elsewhere; `branch` is the one to take of a head that has several.
+    on CUDA, in bfloat16 with OpenVINO on CPUs that have it, and changes nothing elsewhere; `branch` is the one to take
+    of a head that has several. `backend` is what runs a `.pt`: 'torch', 'onnx' or 'openvino' on a CPU (`models.exported`;
+    `plugins` are those of its blocks), or 'auto': torch on a GPU, the fastest installed on a CPU.
     Raises `UserError` naming the file and what is wrong with it.
     """
-    backend = backend_for(weights)
-    if backend is not None and branch:
+    file_format = backend_for(weights)
+    if file_format is not None and branch:
         raise UserError(f"{weights}: branch '{branch}': an exported file holds one branch only; take the .pt file that it is from")
-    if backend is not None:
-        return backend.load(weights, device=str(device))
+    if file_format is not None:
+        return reader_of(weights, file_format, backend).load(weights, device=str(device), half=half)
+    if backend != "torch" and branch:
+        raise UserError(f"--backend {backend}: a branch that is not the usual one is run by torch")
+    if backend != "torch" and _is_cpu(str(device), backend):
+        from .exported import load_exported
+
+        exported = load_exported(weights, backend, half, plugins)
+        if exported is not None:
+            return exported
     from utils.device import select_device
 
     from .weights import TorchModel, build_from, load_weights
@@ -37,14 +55,44 @@ def load_model(weights: str | Path, device: str = "cpu", half: bool = False, bra
     return TorchModel(model, select_device(device), half, file.size)
 
 
+def reader_of(weights: str | Path, file_format: Backend, word: str) -> Backend:
+    """What runs an exported file: its own format's backend; OpenVINO reads .onnx too. Raises `UserError`."""
+    asked = file_format if word in ("auto", "torch") else BACKENDS[word]
+    if asked is file_format or (asked is BACKENDS["openvino"] and file_format is BACKENDS["onnx"]):
+        return asked
+    raise UserError(f"--backend {word}: cannot run {weights}; leave --backend away, or give the .pt file that it is from")
+
+
+def _is_cpu(device: str, backend: str) -> bool:
+    """Whether a `.pt` goes to the CPU. Asks torch, whose import takes longer than a picture, only where there may be
+    anything else. Raises `UserError` for a device that is not there or that `backend` does not run on."""
+    if device == "cpu":
+        return True
+    drivers = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+    if not device and sys.platform.startswith("linux") and not any(map(os.path.exists, drivers)):
+        return True
+    from utils.device import select_device
+
+    is_cpu = select_device(device).type == "cpu"
+    if not is_cpu and device and backend != "auto":
+        raise UserError(f"--backend {backend}: a .pt is run by it on the CPU only; add --device cpu")
+    return is_cpu or backend != "auto"
+
+
 def load_models(
-    weights: Sequence[str | Path], device: str = "cpu", half: bool = False, branch: str | None = None
+    weights: Sequence[str | Path],
+    device: str = "cpu",
+    half: bool = False,
+    branch: str | None = None,
+    backend: str = "torch",
+    plugins: Iterable[str] = (),
 ) -> Predictor:
     """`load_model`, with several files as an `EnsemblePredictor`. Says on standard error where `half` changes nothing."""
-    models = [load_model(path, device, half, branch) for path in weights]
+    models = [load_model(path, device, half, branch, backend, plugins) for path in weights]
     for path, model in zip(weights, models, strict=True):
         if half and not model.half:
-            print(f"--half: {path} is computed as without it; float16 is for .pt files on CUDA", file=sys.stderr)
+            told = "float16 is for .pt files on CUDA, bfloat16 for OpenVINO on CPUs that have it"
+            print(f"--half: {path} is computed as without it; {told}", file=sys.stderr)
     return models[0] if len(models) == 1 else EnsemblePredictor(models)
 
 

@@ -62,7 +62,8 @@ class Predictor(ABC):
     names: list[str]
     names_known: bool = True  # False where the file has none and they were made up
     stride: int
-    half: bool = False  # whether it computes in float16
+    half: bool = False  # whether it computes in float16 or bfloat16
+    backend: str = "torch"  # what runs it
     fixed_size: tuple[int, int] | None = None
     needs_nms: bool = True
     train_size: int = 640
@@ -154,6 +155,7 @@ class EnsemblePredictor(Predictor):
         self.names_known = any(model.names_known for model in models)
         self.fixed_size = sizes.pop() if sizes else None
         self.train_size = models[0].train_size
+        self.backend = ", ".join(dict.fromkeys(model.backend for model in models))
 
     def __call__(self, images):
         return self._together(images)

@@ -41,7 +41,7 @@ def pictures(tmp_path):
 def run(weights, source, tmp_path, *more):
     weights = weights if isinstance(weights, list) else [weights]
     argv = ["--weights", *weights, "--source", source, "--project", tmp_path / "runs", "--device", "cpu", "--conf", 0.3]
-    detect.main([str(word) for word in [*argv, "--iou", 0.3, *more]])
+    detect.main([str(word) for word in [*argv, "--iou", 0.3, "--backend", "torch", *more]])
     return sorted((tmp_path / "runs").iterdir(), key=lambda p: p.stat().st_mtime_ns)[-1]
 
 

@@ -67,6 +67,7 @@ def test_all_four_scripts(word, trained, measure, place, tmp_path, capsys):
 
 def detected(weights, place, tmp_path, *flags):
     words = ["--weights", weights, "--source", place / "pictures" / "images" / "val", "--conf", 0.0, "--iou", 0.1, "--no-save"]
+    words += ["--backend", "torch"]
     detect.main([str(word) for word in (*words, "--save-csv", "--project", tmp_path, "--exist-ok", "--device", "cpu", *flags)])
     return list(csv.DictReader((tmp_path / "exp" / "detections.csv").open()))
 

@@ -12,7 +12,7 @@ FLOORS = {"utils": set(), "data": {"utils"}, "models": {"utils"}}
 FILES = sorted(p for floor in FLOORS for p in (ROOT / floor).rglob("*.py"))
 SCRIPTS = [ROOT / f"{name}.py" for name in ("train", "val", "detect", "export")]
 TORCH_FREE = ["utils.letterbox", "utils.images", "utils.nms", "utils.draw", "utils.boxes", "data.sources", "models.predictor",
-              "models.backends.onnx", "models.spec"]  # fmt: skip
+              "models.backends.onnx", "models.backends.openvino", "models.exported", "models.spec"]  # fmt: skip
 
 
 def imported(path):

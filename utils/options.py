@@ -58,11 +58,13 @@ def add_plugins_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plugins", nargs="+", action="extend", default=[], metavar="FILE", help=about)
 
 
-def add_model_flags(parser: argparse.ArgumentParser) -> None:
-    """What detects, for scripts that do not train: --weights, --half."""
+def add_model_flags(parser: argparse.ArgumentParser, backend: str) -> None:
+    """What detects, for scripts that do not train: --weights, --half, and --backend with its default."""
     weights = "a .pt or exported file; several are an ensemble (default: best.pt of the newest training run)"
     parser.add_argument("--weights", nargs="+", help=weights)
-    parser.add_argument("--half", action="store_true", help="float16, for .pt files on CUDA")
+    parser.add_argument("--half", action="store_true", help="float16 on CUDA; bfloat16 with OpenVINO")
+    told = f"what runs a .pt: torch, onnx or openvino, or auto: the fastest that is installed (default: {backend})"
+    parser.add_argument("--backend", choices=("auto", "torch", "onnx", "openvino"), default=backend, help=told)
 
 
 def add_selection_flags(parser: argparse.ArgumentParser, conf: float, iou: float) -> None:

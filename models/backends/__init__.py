@@ -14,8 +14,9 @@ BACKENDS = Registry("export format")
 
 @dataclass(frozen=True)
 class Backend:
-    """A format. `export(model, path, options)` writes a `DetectionModel` and returns the path; `load(path, device)`
-    gives a `Predictor` with names, stride and size read back from the file, and imports torch for neither."""
+    """A format. `export(model, path, options)` writes a `DetectionModel` and returns the path; `load(path, device, half)`
+    gives a `Predictor` with names, stride and size read back from the file, without torch; its `half` tells whether it
+    computes in half precision, which is asked for by `half` and done where format and device have it."""
 
     suffix: str
     export: Callable

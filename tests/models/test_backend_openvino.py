@@ -1,0 +1,144 @@
+"""OpenVINO files: the same numbers as torch, what they say about themselves, and files that are none."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models import load_model
+from models.backends import BACKENDS, ExportOptions, backend_for
+from models.backends.verify import relative_difference, trial_pictures, verify
+from models.weights import build_from, load_weights
+from utils.errors import UserError
+
+openvino = pytest.importorskip("openvino")
+BACKEND = BACKENDS["openvino"]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_weights):
+    return build_from(load_weights(tiny_weights))
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    """(options, path) of a file of one size and of a dynamic one."""
+    folder = tmp_path_factory.mktemp("modèle openvino")
+    both = {}
+    for dynamic in (False, True):
+        options = ExportOptions(size=(64, 96), batch=1, dynamic=dynamic)
+        both[dynamic] = options, BACKEND.export(model, folder / f"tiny {dynamic}.xml", options)
+    return both
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_the_same_numbers_as_torch(model, exported, dynamic):
+    options, path = exported[dynamic]
+    loaded = BACKEND.load(path)
+    for batch, size in [(1, (64, 96)), (3, (64, 96)), *([(1, (32, 32)), (2, (128, 64))] if dynamic else [])]:
+        images = trial_pictures(batch, size, seed=batch)
+        with torch.no_grad():
+            expected = model.head.decode_rows(model.raw_outputs(torch.from_numpy(images))).numpy()
+            boxes, scores = (output.numpy() for output in model(torch.from_numpy(images)))
+        first = loaded.rows(images)
+        loaded.rows(1 - images)
+        assert relative_difference(first, expected) < 1e-4  # and a later call does not write into what was given
+        found = loaded(images)
+        np.testing.assert_allclose(found[0], boxes, rtol=1e-3, atol=1e-2)
+        np.testing.assert_allclose(found[1], scores, atol=1e-4)
+        for row, (some_boxes, some_scores) in enumerate(loaded.likely(images, 0.5)):
+            likely = scores[row].max(1) > 0.5
+            assert 0 < likely.sum() <= len(some_scores) < len(scores[row])
+            np.testing.assert_allclose(some_boxes[some_scores.max(1) > 0.5], boxes[row][likely], rtol=1e-3, atol=1e-2)
+    assert verify(model, loaded, path, options) < 1e-4
+
+
+def test_what_is_written_and_read_back(exported):
+    fixed, free = (BACKEND.load(exported[dynamic][1]) for dynamic in (False, True))
+    assert (fixed.fixed_size, fixed.fixed_batch, fixed.stride, fixed.nc) == ((64, 96), 1, 16, 3)
+    assert (free.fixed_size, free.fixed_batch, free.train_size) == (None, None, 96)
+    assert fixed.names == ["circle", "square", "triangle"] and fixed.names_known and fixed.needs_nms
+    folder = exported[False][1].parent
+    assert sorted(p.name for p in folder.iterdir()) == ["tiny False.bin", "tiny False.xml", "tiny True.bin", "tiny True.xml"]
+    network = openvino.Core().read_model(exported[False][1])
+    assert [p.get_any_name() for p in (*network.inputs, *network.outputs)] == ["images", "output0"]
+    assert all(op.get_element_type() != openvino.Type.f16 for op in network.get_ops() if op.get_type_name() == "Constant")
+    assert backend_for("a/B.XML") is BACKEND
+
+
+def test_bfloat16_is_only_computed_when_asked_for(exported):
+    images = trial_pictures(1, (64, 96))
+    full, half = (load_model(exported[False][1], half=asked) for asked in (False, True))
+    assert not full.half and full.backend == "OpenVINO"
+    if not half.half:
+        pytest.skip("this CPU has no bfloat16")
+    difference = relative_difference(half.rows(images), full.rows(images))
+    assert 0 < difference and half.backend == "OpenVINO in bfloat16"
+    assert np.abs(half.rows(images)[..., 4:] - full.rows(images)[..., 4:]).max() < 0.1
+
+
+def test_it_reads_onnx_files_too(model, exported, tmp_path):
+    path = BACKENDS["onnx"].export(model, tmp_path / "m.onnx", exported[True][0])
+    images = trial_pictures(2, (64, 96))
+    by_openvino = load_model(path, backend="openvino")
+    assert by_openvino.backend == "OpenVINO" and by_openvino.names == ["circle", "square", "triangle"]
+    assert relative_difference(by_openvino.rows(images), load_model(path, backend="auto").rows(images)) < 1e-4
+    with pytest.raises(UserError, match="--backend onnx: cannot run .*True.xml"):
+        load_model(exported[True][1], backend="onnx")
+
+
+def test_files_that_cannot_be_run(exported, tmp_path):
+    path = exported[False][1]
+    graph, weights = path.read_bytes(), path.with_suffix(".bin").read_bytes()
+    table = {
+        "missing": (None, None, "missing.xml: no such file"),
+        "bare": (graph, None, "bare.bin: no such file; it holds the weights of bare.xml"),
+        "torn": (graph[: len(graph) // 2], weights, "torn.xml: is no file that OpenVINO can run"),
+        "half": (graph, weights[: len(weights) // 2], "half.xml: is no file that OpenVINO can run.*bin"),
+        "text": (b"hello", weights, "text.xml: is no file that OpenVINO can run"),
+        "empty": (b"", b"", "empty.xml: is no file that OpenVINO can run"),
+    }
+    for name, (first, second, message) in table.items():
+        for suffix, data in ((".xml", first), (".bin", second)):
+            if data is not None:
+                (tmp_path / f"{name}{suffix}").write_bytes(data)
+        with pytest.raises(UserError, match=message):
+            load_model(tmp_path / f"{name}.xml")
+    for data in (b"", b"hello"):
+        (tmp_path / "a.onnx").write_bytes(data)
+        with pytest.raises(UserError, match="a.onnx"):
+            load_model(tmp_path / "a.onnx", backend="openvino")
+    with pytest.raises(UserError, match="--device 0.*CPU only"):
+        load_model(path, device="0")
+
+
+def test_pictures_of_a_size_that_it_does_not_take(exported):
+    with pytest.raises(UserError, match="OpenVINO fails on pictures of 1x3x128x128"):
+        BACKEND.load(exported[False][1]).rows(np.zeros((1, 3, 128, 128), np.float32))
+
+
+def test_nothing_is_left_where_the_model_cannot_be_exported(model, tmp_path):
+    with pytest.raises(UserError, match="multiples of 16"):
+        BACKEND.export(model, tmp_path / "a.xml", ExportOptions(size=(64, 90)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_openvino_it_says_what_to_install(exported, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(UserError, match="pip install openvino"):
+        BACKEND.load(exported[False][1])
+
+
+def test_running_a_file_imports_no_torch(exported):
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import numpy as np; from models.loading import load_model\n"
+        "print(len(load_model(sys.argv[1]).predict(np.zeros((50, 60, 3), np.uint8), conf=0)[0]))"
+    )
+    command = [sys.executable, "-c", code, str(exported[True][1])]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0 and int(result.stdout) > 0, result.stderr
