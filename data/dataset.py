@@ -10,6 +10,7 @@ from utils.images import UnreadableImage
 from utils.letterbox import letterbox, pad_to, to_chw
 
 from .cache import check_readable, open_pictures
+from .canvas import Canvas
 from .frames import loaded_frame
 from .mosaic import draw_centre, mosaic
 from .transforms import clip_boxes, hsv_jitter, jitter, mixup
@@ -23,6 +24,11 @@ class Key(NamedTuple):
     size: int  # longest side of the picture, or side of the mosaic
     mosaic: bool = False
     shape: tuple[int, int] | None = None  # (h, w) of the result; None: (size, size)
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """(h, w) of the result."""
+        return self.shape or (self.size, self.size)
 
 
 @dataclass(slots=True)
@@ -107,18 +113,26 @@ class DetectionDataset:
         check_readable(self.paths, self.pictures.errors)
 
     def __getitem__(self, key: Key) -> Item | Unreadable:
+        return self._read(key, np.empty((3, *key.sides), dtype=np.uint8))
+
+    def __getitems__(self, keys: list[Key]) -> list[Item | Unreadable]:
+        """A batch: items whose pictures lie in one array (B, 3, h, w), each drawn there once. `keys` ask for one shape."""
+        images = np.empty((len(keys), 3, *keys[0].sides), dtype=np.uint8)
+        return [self._read(key, out) for key, out in zip(keys, images, strict=True)]
+
+    def _read(self, key: Key, out: np.ndarray) -> Item | Unreadable:
+        """The item of `key`, its picture drawn into `out` (3, h, w)."""
         try:
             if not self.augment:
-                return self._plain(key)
-            rng = np.random.default_rng(np.random.SeedSequence([self.seed, key.epoch, key.index]))
-            return self._augmented(key, rng)
+                return self._plain(key, out)
+            rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((self.seed, key.epoch, key.index))))
+            return self._augmented(key, rng, out)
         except UnreadableImage as error:
             return Unreadable(key.index, self.paths[key.index], error.reason)
 
-    def _plain(self, key: Key) -> Item:
+    def _plain(self, key: Key, out: np.ndarray) -> Item:
         image, boxes, labels, original = self._picture(key.index)
-        gain = key.size / max(original)
-        shape = key.shape or (key.size, key.size)
+        gain, shape = key.size / max(original), key.sides
         height, width = image.shape[:2]
         if key.size != self.size or height > shape[0] or width > shape[1]:
             image, factor, pad = letterbox(image, shape)
@@ -127,10 +141,10 @@ class DetectionDataset:
         else:
             image, pad = pad_to(image, shape)
         boxes = boxes + np.array([*pad, *pad], dtype=np.float32)
-        return self._item(key, image, boxes, labels, gain, pad, original)
+        return self._item(key, to_chw(image, out), boxes, labels, gain, pad, original)
 
-    def _augmented(self, key: Key, rng: np.random.Generator) -> Item:
-        recipe, shape = self.recipe, key.shape or (key.size, key.size)
+    def _augmented(self, key: Key, rng: np.random.Generator, out: np.ndarray) -> Item:
+        recipe, shape = self.recipe, key.sides
         original = tuple(int(side) for side in self.frames[key.index])
         if key.mosaic and not self.rect and rng.random() < recipe.mosaic:
             image, boxes, labels = self._mosaic(key.index, shape, key.size, rng)
@@ -141,8 +155,8 @@ class DetectionDataset:
                     boxes, labels = np.concatenate((boxes, partner[1])), np.concatenate((labels, partner[2]))
         else:
             image, boxes, labels, original = self._picture(key.index)
-            image, boxes, labels = jitter(image, boxes, labels, rng, recipe, shape, key.size / self.size)
-        image = hsv_jitter(image, rng, recipe)
+            image, boxes, labels = jitter(Canvas.of(image, boxes, labels), rng, recipe, shape, key.size / self.size)
+        image = hsv_jitter(image, rng, recipe, out)
         return self._item(key, image, boxes, labels, 1.0, (0.0, 0.0), original)
 
     def _mosaic(self, index: int, shape: tuple[int, int], size: int, rng: np.random.Generator):
@@ -151,8 +165,8 @@ class DetectionDataset:
         tiles = [self._picture(index)[:3]]
         tiles += [self._partner(rng, lambda other: self._picture(other)[:3]) for _ in range(3)]
         order = rng.permutation(4)
-        canvas, boxes, labels = mosaic([tiles[place] for place in order], self.size, centre)
-        return jitter(canvas, boxes, labels, rng, self.recipe, shape, size / self.size)
+        canvas = mosaic([tiles[place] for place in order], self.size, centre)
+        return jitter(canvas, rng, self.recipe, shape, size / self.size)
 
     def _partner(self, rng: np.random.Generator, make):
         """`make(index)` of a drawn picture. Draws again when it cannot be read: whether it can is the same everywhere."""
@@ -169,17 +183,20 @@ class DetectionDataset:
         image, original = self.pictures.read(index)
         rows = slice(self._ends[index], self._ends[index + 1])
         frame = loaded_frame(self.frames[index], original)
-        scale = np.array([image.shape[1] / frame[1], image.shape[0] / frame[0]], dtype=np.float32)
-        return image, self._boxes[rows] * np.tile(scale, 2), self._labels[rows], frame
+        across, down = image.shape[1] / frame[1], image.shape[0] / frame[0]
+        boxes = self._boxes[rows] * np.array([across, down, across, down], dtype=np.float32)
+        return image, boxes, self._labels[rows], frame
 
-    def _item(self, key: Key, image, boxes, labels, gain, pad, original) -> Item:
-        height, width = image.shape[:2]
-        boxes = clip_boxes(boxes, (height, width))
-        sides = boxes[:, 2:] - boxes[:, :2]
-        keep = (sides > 0).all(1)
-        targets = np.empty((int(keep.sum()), 5), dtype=np.float32)
+    def _item(self, key: Key, image: np.ndarray, boxes, labels, gain, pad, original) -> Item:
+        """`image` (3, h, w) and what is in it."""
+        sides = np.array(image.shape[:0:-1], dtype=np.float32)  # width, height
+        boxes = clip_boxes(boxes, image.shape[1:])
+        spans = boxes[:, 2:] - boxes[:, :2]
+        keep = (spans > 0).all(1)
+        boxes, spans = boxes[keep], spans[keep]
+        targets = np.empty((len(boxes), 5), dtype=np.float32)
         targets[:, 0] = labels[keep]
-        targets[:, 1:3] = (boxes[keep, :2] + sides[keep] / 2) / (width, height)
-        targets[:, 3:] = sides[keep] / (width, height)
+        targets[:, 1:3] = (boxes[:, :2] + spans / 2) / sides
+        targets[:, 3:] = spans / sides
         path, image_id = self.paths[key.index], self.image_ids[key.index]
-        return Item(to_chw(image), targets, key.index, path, image_id, gain, pad, original)
+        return Item(image, targets, key.index, path, image_id, gain, pad, original)

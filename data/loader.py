@@ -20,7 +20,7 @@ def collate(items: list[Item | Unreadable]) -> dict:
     paths, image_ids, gains, pads [(left, top)], shapes [(h0, w0)], indices.
     """
     good = [item for item in items if isinstance(item, Item)]
-    images = np.stack([item.image for item in good]) if good else np.zeros((0, 3, 1, 1), np.uint8)
+    images = _one_array(good)
     numbers = np.repeat(np.arange(len(good)), [len(item.targets) for item in good])
     rows = np.concatenate([item.targets for item in good] or [np.zeros((0, 5))])
     return {
@@ -34,6 +34,16 @@ def collate(items: list[Item | Unreadable]) -> dict:
         "indices": [item.index for item in good],
         "unreadable": [item for item in items if isinstance(item, Unreadable)],
     }
+
+
+def _one_array(items: list[Item]) -> np.ndarray:
+    """The pictures (B, 3, H, W): the array that the data set drew them into, unless one of them was left out."""
+    if not items:
+        return np.zeros((0, 3, 1, 1), np.uint8)
+    block = items[0].image.base
+    if block is not None and len(block) == len(items) and all(item.image.base is block for item in items):
+        return block
+    return np.stack([item.image for item in items])
 
 
 def collate_arrays(items: list[Item | Unreadable]) -> dict:

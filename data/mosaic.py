@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .transforms import FILL, clip_boxes
+from .canvas import Canvas, Piece
+from .transforms import clip_boxes
 
 Tile = tuple[np.ndarray, np.ndarray, np.ndarray]  # picture (h, w, 3), boxes (n, 4) xyxy pixels, labels (n,)
 
@@ -15,26 +16,21 @@ def draw_centre(rng: np.random.Generator, size: int) -> tuple[int, int]:
     return int(x), int(y)
 
 
-def mosaic(tiles: Sequence[Tile | None], size: int, centre: tuple[int, int]) -> Tile:
-    """Lay four pictures around `centre` on a canvas (2 `size`, 2 `size`, 3): top left, top right, bottom left, right.
+def mosaic(tiles: Sequence[Tile | None], size: int, centre: tuple[int, int]) -> Canvas:
+    """Lay four pictures around `centre` on a canvas (2 `size`, 2 `size`): top left, top right, bottom left, right.
 
     Each touches the centre with a corner and loses what lies outside the canvas; its boxes move along and are clipped.
     A tile that is None stays grey.
     """
-    canvas = np.full((2 * size, 2 * size, 3), FILL[0], dtype=np.uint8)
-    all_boxes, all_labels = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.int64)]
+    pieces, boxes, labels = [], [np.zeros((0, 4), np.float32)], [np.zeros(0, np.int64)]
     for place, tile in enumerate(tiles):
         if tile is None:
             continue
-        image, boxes, labels = tile
-        height, width = image.shape[:2]
-        left = centre[0] if place % 2 else centre[0] - width
-        top = centre[1] if place // 2 else centre[1] - height
-        x1, y1 = max(left, 0), max(top, 0)
-        x2, y2 = min(left + width, 2 * size), min(top + height, 2 * size)
-        if x2 > x1 and y2 > y1:
-            canvas[y1:y2, x1:x2] = image[y1 - top : y2 - top, x1 - left : x2 - left]
-        moved = boxes + np.array([left, top, left, top], dtype=np.float32)
-        all_boxes.append(clip_boxes(moved, canvas.shape[:2]))
-        all_labels.append(labels)
-    return canvas, np.concatenate(all_boxes), np.concatenate(all_labels)
+        image = tile[0]
+        left = centre[0] if place % 2 else centre[0] - image.shape[1]
+        top = centre[1] if place // 2 else centre[1] - image.shape[0]
+        pieces.append(Piece(image, left, top, len(tile[1])))
+        boxes.append(tile[1] + np.array([left, top, left, top], dtype=np.float32))
+        labels.append(tile[2])
+    shape = (2 * size, 2 * size)
+    return Canvas(shape, pieces, clip_boxes(np.concatenate(boxes), shape), np.concatenate(labels))

@@ -10,7 +10,12 @@ import math
 import cv2
 import numpy as np
 
-FILL = (114, 114, 114)
+from utils.letterbox import to_chw
+
+from .canvas import GREY, Canvas
+
+FILL = (GREY,) * 3
+RAMP = np.arange(256)
 
 
 def jitter_matrix(
@@ -21,19 +26,21 @@ def jitter_matrix(
     `recipe` gives degrees, translate, scale, shear, perspective (see `utils.hyperparameters`). Without jitter the
     centre of the source lands on the centre of the output, at scale 1. Returns (matrix, scale).
     """
-    to_centre = np.eye(3)
-    to_centre[:2, 2] = -source[1] / 2, -source[0] / 2
+    draws = 2 * rng.random(8) - 1  # tilt x, y, angle, scale, shear x, y, place x, y
+    scale = float(1 + draws[3] * recipe.scale)
+    x, y = (0.5 + draws[6:] * recipe.translate) * (out[1], out[0])  # of the centre
+    if not (recipe.degrees or recipe.shear or recipe.perspective):
+        shift = x - scale * source[1] / 2, y - scale * source[0] / 2
+        return np.array([[scale, 0, shift[0]], [0, scale, shift[1]], [0, 0, 1.0]]), scale
+    to_centre = np.array([[1, 0, -source[1] / 2], [0, 1, -source[0] / 2], [0, 0, 1]])
     tilt = np.eye(3)
-    tilt[2, :2] = rng.uniform(-1, 1, 2) * recipe.perspective
-    angle = math.radians(rng.uniform(-1, 1) * recipe.degrees)
-    scale = 1 + rng.uniform(-1, 1) * recipe.scale
-    turn = np.eye(3)
-    turn[0, :2] = scale * math.cos(angle), scale * math.sin(angle)
-    turn[1, :2] = -scale * math.sin(angle), scale * math.cos(angle)
+    tilt[2, :2] = draws[:2] * recipe.perspective
+    angle = math.radians(draws[2] * recipe.degrees)
+    cos, sin = scale * math.cos(angle), scale * math.sin(angle)
+    turn = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
     shear = np.eye(3)
-    shear[[0, 1], [1, 0]] = np.tan(np.radians(rng.uniform(-1, 1, 2) * recipe.shear))
-    place = np.eye(3)
-    place[:2, 2] = (0.5 + rng.uniform(-1, 1, 2) * recipe.translate) * (out[1], out[0])
+    shear[[0, 1], [1, 0]] = np.tan(np.radians(draws[4:6] * recipe.shear))
+    place = np.array([[1, 0, x], [0, 1, y], [0, 0, 1]])
     return place @ shear @ turn @ tilt @ to_centre, scale
 
 
@@ -72,7 +79,7 @@ def warp_boxes(boxes: np.ndarray, matrix: np.ndarray, out: tuple[int, int]) -> n
 def clip_boxes(boxes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Clip xyxy boxes (n, 4) to a picture of `shape` (h, w). Returns a new array."""
     height, width = shape
-    return np.clip(boxes, 0, np.array([width, height, width, height], dtype=boxes.dtype))
+    return np.minimum(np.maximum(boxes, 0), np.array([width, height, width, height], dtype=boxes.dtype))
 
 
 def candidates(
@@ -87,45 +94,69 @@ def candidates(
     `before` (n, 4) are the boxes at their new scale but whole, `after` (n, 4) what the warp and the clipping left.
     Kept: both sides over `min_side` pixels, over `min_area` of the area left, and no side `max_aspect` times the other.
     """
-    old = np.maximum(before[:, 2:] - before[:, :2], 0)
-    new = np.maximum(after[:, 2:] - after[:, :2], 0)
+    old = np.maximum(before[:, 2:] - before[:, :2], 0).T  # (2, n)
+    new = np.maximum(after[:, 2:] - after[:, :2], 0).T
     eps = 1e-16
-    aspect = np.maximum(new[:, 0] / (new[:, 1] + eps), new[:, 1] / (new[:, 0] + eps))
-    share = new.prod(1) / (old.prod(1) + eps)
-    return (new > min_side).all(1) & (share > min_area) & (aspect < max_aspect)
+    short, long = np.minimum(*new), np.maximum(*new)
+    share = short * long / (old[0] * old[1] + eps)
+    return (short > min_side) & (share > min_area) & (long / (short + eps) < max_aspect)
 
 
 def jitter(
-    image: np.ndarray,
-    boxes: np.ndarray,
-    labels: np.ndarray,
-    rng: np.random.Generator,
-    recipe,
-    out: tuple[int, int],
-    zoom: float = 1.0,
+    canvas: Canvas, rng: np.random.Generator, recipe, out: tuple[int, int], zoom: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Affine or perspective jitter, flips and a fixed `zoom` in one warp, onto shape `out` (h, w).
+    """Affine or perspective jitter, flips and a fixed `zoom` in one go, onto shape `out` (h, w).
 
-    Boxes that are lost (see `candidates`) are dropped, with their labels.
+    Returns (picture, boxes, labels). Boxes that are lost (see `candidates`) are dropped, with their labels. A jitter
+    that only scales and moves draws each picture of the canvas where it is seen (`Canvas.draw_scaled`); one that turns
+    or bends warps the whole canvas.
     """
-    matrix, scale = jitter_matrix(rng, recipe, image.shape[:2], (out[0] / zoom, out[1] / zoom))
-    matrix = flip_matrix(rng, recipe, out) @ np.diag([zoom, zoom, 1.0]) @ matrix
-    warped = warp_boxes(boxes, matrix, out)
-    keep = candidates(boxes * (scale * zoom), warped)
-    return warp(image, matrix, out), warped[keep], labels[keep]
+    matrix, scale = jitter_matrix(rng, recipe, canvas.shape, (out[0] / zoom, out[1] / zoom))
+    flip = flip_matrix(rng, recipe, out)
+    matrix[:2] *= zoom
+    upright = not (matrix[0, 1] or matrix[1, 0] or matrix[2, 0] or matrix[2, 1])
+    if upright and matrix[0, 0] > 0.01:
+        image, boxes = canvas.draw_scaled(float(matrix[0, 0]), (float(matrix[0, 2]), float(matrix[1, 2])), out)
+        image, boxes = mirror(image, boxes, flip)
+        boxes = clip_boxes(boxes, out)
+    else:
+        image = warp(canvas.draw(), flip @ matrix, out)
+        boxes = warp_boxes(canvas.boxes, flip @ matrix, out)
+    keep = candidates(canvas.boxes * (scale * zoom), boxes)
+    return image, boxes[keep], canvas.labels[keep]
 
 
-def hsv_jitter(image: np.ndarray, rng: np.random.Generator, recipe) -> np.ndarray:
-    """Scale hue, saturation and value by 1 + uniform(-1, 1) * (hsv_h, hsv_s, hsv_v). Returns a new picture."""
+def mirror(image: np.ndarray, boxes: np.ndarray, flip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mirror a picture and its boxes (n, 4) as a `flip_matrix` says."""
+    left_right, up_down = flip[0, 0] < 0, flip[1, 1] < 0
+    if left_right or up_down:
+        image = cv2.flip(image, -1 if left_right and up_down else int(left_right))
+    if left_right:
+        boxes = np.stack((flip[0, 2] - boxes[:, 2], boxes[:, 1], flip[0, 2] - boxes[:, 0], boxes[:, 3]), 1)
+    if up_down:
+        boxes = np.stack((boxes[:, 0], flip[1, 2] - boxes[:, 3], boxes[:, 2], flip[1, 2] - boxes[:, 1]), 1)
+    return image, boxes.astype(np.float32)
+
+
+def hsv_jitter(image: np.ndarray, rng: np.random.Generator, recipe, out: np.ndarray | None = None) -> np.ndarray:
+    """Scale hue, saturation and value by 1 + uniform(-1, 1) * (hsv_h, hsv_s, hsv_v).
+
+    (h, w, 3) BGR -> (3, h, w) RGB, a new array, or `out`: each plane is looked up and laid down once.
+    """
     gains = 1 + rng.uniform(-1, 1, 3) * (recipe.hsv_h, recipe.hsv_s, recipe.hsv_v)
+    out = np.empty((3, *image.shape[:2]), dtype=np.uint8) if out is None else out
     if np.all(gains == 1):
-        return image
-    ramp = np.arange(256)
-    hue = (ramp * gains[0] % 180).astype(np.uint8)  # OpenCV keeps hue as 0..179
-    saturation, value = (np.clip(ramp * gain, 0, 255).astype(np.uint8) for gain in gains[1:])
-    planes = cv2.split(cv2.cvtColor(image, cv2.COLOR_BGR2HSV))
-    planes = [cv2.LUT(plane, table) for plane, table in zip(planes, (hue, saturation, value), strict=True)]
-    return cv2.cvtColor(cv2.merge(planes), cv2.COLOR_HSV2BGR)
+        return to_chw(image, out)
+    hue = (RAMP * gains[0] % 180).astype(np.uint8)  # OpenCV keeps hue as 0..179
+    saturation, value = (np.minimum(RAMP * gain, 255).astype(np.uint8) for gain in gains[1:])
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
+    planes = cv2.split(image, list(out))
+    for plane, table in zip(planes, (hue, saturation, value), strict=True):
+        cv2.LUT(plane, table, dst=plane)
+    image = cv2.merge(planes, dst=image)
+    image = cv2.cvtColor(image, cv2.COLOR_HSV2RGB)
+    cv2.split(image, list(out))
+    return out
 
 
 def mixup(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -68,6 +68,8 @@ def unletterbox(
     return boxes
 
 
-def to_chw(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) BGR -> (3, H, W) RGB, contiguous."""
-    return np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1))
+def to_chw(image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """(H, W, 3) BGR -> (3, H, W) RGB, contiguous; a new array, or `out`."""
+    out = np.empty((3, *image.shape[:2]), dtype=image.dtype) if out is None else out
+    cv2.split(image, [out[2], out[1], out[0]])
+    return out

@@ -238,3 +238,18 @@ def test_no_mosaic_in_the_recipe(split):
     dataset = train_set(split, recipe=replace(Hyperparameters(), mosaic=0.0))
     item = dataset[Key(0, 2, 64, True)]
     assert set(item.targets[:, 0].tolist()) <= {2.0}
+
+
+def test_a_batch_is_drawn_where_it_stays(split):
+    split.samples[4].path.unlink()
+    dataset = train_set(split)
+    keys = [Key(3, index, 64, True) for index in (2, 0, 9)]
+    items = dataset.__getitems__(keys)
+    for key, item in zip(keys, items):
+        alone = dataset[key]
+        assert np.array_equal(item.image, alone.image) and np.array_equal(item.targets, alone.targets)
+    images = data.loader.collate(items)["images"]
+    assert images.data_ptr() == items[0].image.ctypes.data  # nothing was copied
+    holed = data.loader.collate(dataset.__getitems__([keys[0], Key(3, 4, 64, True), keys[2]]))
+    assert torch.equal(holed["images"], images[[0, 2]])
+    assert torch.equal(data.loader.collate(items[:2])["images"], images[:2])

@@ -1,8 +1,10 @@
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
+from data.canvas import Canvas
 from data.transforms import (
     candidates,
     clip_boxes,
@@ -24,6 +26,10 @@ CALM = replace(
 
 def rng(seed=0):
     return np.random.default_rng(seed)
+
+
+def jittered(image, boxes, labels, *more):
+    return jitter(Canvas.of(image, boxes, labels), *more)
 
 
 def extent(image, level=128):
@@ -70,7 +76,7 @@ def test_boxes_follow_the_picture(recipe, zoom):
     box = np.array([[50, 40, 100, 70]], np.float32)
     for seed in range(10):
         out = (int(160 * zoom), int(200 * zoom))
-        picture, boxes, labels = jitter(image, box, np.array([7]), rng(seed), recipe, out, zoom)
+        picture, boxes, labels = jittered(image, box, np.array([7]), rng(seed), recipe, out, zoom)
         assert picture.shape == (*out, 3)
         assert labels.tolist() == [7]
         assert np.abs(extent(picture) - boxes[0]).max() <= 0.51  # a pixel's edge is at most half a pixel away
@@ -81,7 +87,7 @@ def test_rotated_and_sheared_boxes_are_the_hull_of_the_corners():
     image[80:120, 60:140] = 255
     recipe = replace(CALM, degrees=40, shear=10, perspective=0.0005)
     for seed in range(10):
-        picture, boxes, _ = jitter(image, np.array([[60, 80, 140, 120]], np.float32), np.zeros(1), rng(seed), recipe, (260, 260))
+        picture, boxes, _ = jittered(image, np.array([[60, 80, 140, 120]], np.float32), np.zeros(1), rng(seed), recipe, (260, 260))
         assert np.abs(extent(picture, 120) - boxes[0]).max() < 2.5
 
 
@@ -92,7 +98,7 @@ def test_flips_are_exact_mirrors():
         (replace(CALM, flipud=1.0), image[::-1]),
         (replace(CALM, flipud=1.0, fliplr=1.0), image[::-1, ::-1]),
     ):
-        picture, boxes, _ = jitter(image, np.array([[1, 2, 11, 22]], np.float32), np.zeros(1), rng(), recipe, (30, 41))
+        picture, boxes, _ = jittered(image, np.array([[1, 2, 11, 22]], np.float32), np.zeros(1), rng(), recipe, (30, 41))
         assert np.array_equal(picture, expected)
     assert boxes.tolist() == [[30, 8, 40, 28]]
 
@@ -135,7 +141,7 @@ def test_candidates(before, after, kept):
 def test_jitter_drops_lost_boxes_with_their_labels():
     image = np.zeros((100, 100, 3), np.uint8)
     boxes = np.array([[0, 0, 99, 99], [40, 40, 41, 41], [45, 45, 60, 60]], np.float32)
-    _, kept, labels = jitter(image, boxes, np.array([1, 2, 3]), rng(), CALM, (30, 30))
+    _, kept, labels = jittered(image, boxes, np.array([1, 2, 3]), rng(), CALM, (30, 30))
     assert labels.tolist() == [3]  # 2 is too small, a tenth of 1 is left
     assert np.allclose(kept, [[10, 10, 25, 25]])
 
@@ -146,15 +152,63 @@ def test_clip_boxes():
 
 def test_hsv_moves_only_what_it_should():
     image = rng().integers(0, 255, (40, 40, 3)).astype(np.uint8)
-    assert hsv_jitter(image, rng(), CALM) is image
+    assert np.array_equal(hsv_jitter(image, rng(), CALM), image[..., ::-1].transpose(2, 0, 1))
     before = image.copy()
     bright = hsv_jitter(image, rng(2), replace(CALM, hsv_v=0.4))
-    assert np.array_equal(image, before)
+    assert np.array_equal(image, before) and bright.shape == (3, 40, 40)
     gain = 1 + (rng(2).uniform(-1, 1, 3) * (0, 0, 0.4))[2]
-    value, expected = bright.max(2), np.clip(image.max(2) * gain, 0, 255)
+    value, expected = bright.max(0), np.clip(image.max(2) * gain, 0, 255)
     assert np.abs(value - expected).max() <= 1.01
     grey = np.full((8, 8, 3), 90, np.uint8)
-    assert np.array_equal(hsv_jitter(grey, rng(), replace(CALM, hsv_s=0.7, hsv_h=0.5)), grey)
+    assert (hsv_jitter(grey, rng(), replace(CALM, hsv_s=0.7, hsv_h=0.5)) == 90).all()
+
+
+def plain_hsv_jitter(image, rng, recipe):
+    """As `hsv_jitter`, step by step."""
+    gains = 1 + rng.uniform(-1, 1, 3) * (recipe.hsv_h, recipe.hsv_s, recipe.hsv_v)
+    ramp = np.arange(256)
+    tables = [ramp * gains[0] % 180, np.clip(ramp * gains[1], 0, 255), np.clip(ramp * gains[2], 0, 255)]
+    hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
+    hsv = np.stack([table.astype(np.uint8)[hsv[..., plane]] for plane, table in enumerate(tables)], -1)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)[..., ::-1].transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize("hue", [0.015, 1.0])
+def test_hsv_equals_the_plain_version(hue):
+    image = rng().integers(0, 255, (33, 47, 3)).astype(np.uint8)
+    block = np.zeros((2, 3, 33, 40), np.uint8)
+    recipe = replace(CALM, hsv_h=hue, hsv_s=0.7, hsv_v=0.4)
+    for seed in range(20):
+        view = image[:, 3:43]
+        expected = plain_hsv_jitter(view, rng(seed), recipe)
+        assert np.array_equal(hsv_jitter(view, rng(seed), recipe), expected)
+        assert hsv_jitter(view, rng(seed), recipe, block[1]).base is block
+        assert np.array_equal(block[1], expected) and not block[0].any()
+
+
+def plain_matrix(rng, recipe, source, out):
+    """As `jitter_matrix`, one matrix a step."""
+    to_centre, tilt, turn, shear, place = (np.eye(3) for _ in range(5))
+    to_centre[:2, 2] = -source[1] / 2, -source[0] / 2
+    tilt[2, :2] = rng.uniform(-1, 1, 2) * recipe.perspective
+    angle = np.radians(rng.uniform(-1, 1) * recipe.degrees)
+    scale = 1 + rng.uniform(-1, 1) * recipe.scale
+    turn[0, :2] = scale * np.cos(angle), scale * np.sin(angle)
+    turn[1, :2] = -scale * np.sin(angle), scale * np.cos(angle)
+    shear[[0, 1], [1, 0]] = np.tan(np.radians(rng.uniform(-1, 1, 2) * recipe.shear))
+    place[:2, 2] = (0.5 + rng.uniform(-1, 1, 2) * recipe.translate) * (out[1], out[0])
+    return place @ shear @ turn @ tilt @ to_centre, scale
+
+
+@pytest.mark.parametrize("more", [{}, {"degrees": 20}, {"shear": 5, "perspective": 0.001}])
+def test_the_matrix_equals_the_plain_one(more):
+    recipe = replace(CALM, scale=0.5, translate=0.1, **more)
+    for seed in range(10):
+        one, other = rng(seed), rng(seed)
+        matrix, scale = jitter_matrix(one, recipe, (50, 60), (40, 30))
+        expected, size = plain_matrix(other, recipe, (50, 60), (40, 30))
+        assert np.allclose(matrix, expected, atol=1e-12) and scale == size
+        assert one.random() == other.random()  # as much was drawn
 
 
 def test_mixup_is_a_blend_near_a_half():
