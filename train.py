@@ -32,9 +32,9 @@ from utils.report import Progress
 from utils.run_folder import new_run_folder
 from utils.runs import Run, absolute, resolve_options
 from utils.search import add_search_flags, search, search_asked
+from utils.speed import fastest_form, mixed_precision
 from utils.trainer import (
-    EarlyStopping, RunState, fastest_layout, freeze_rows, mixed_precision, picture_weights, seed_everything,
-    set_norm_momentum, train_one_epoch,
+    EarlyStopping, RunState, freeze_rows, picture_weights, seed_everything, set_norm_momentum, train_one_epoch,
 )  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def train(options, checkpoint, ranks, device):
 
     # What learns: the model, by its head's loss (and a teacher's), in these steps. Its average is measured and kept.
     freeze_rows(model.model, options.freeze)
-    layout = fastest_layout(model.to(device), device, (model.channels, stride, stride))
+    layout = fastest_form(model.to(device), device, (model.channels, stride, stride))
     learner, criterion = taught(model, model.criterion(hyperparameters, options.img), teacher, hyperparameters)
     recipe = hyperparameters.for_run(options.epochs, len(batches), options.batch_size)
     set_norm_momentum(model, recipe.norm_momentum)

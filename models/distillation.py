@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from utils.errors import UserError
-from utils.trainer import fastest_layout
+from utils.speed import fastest_layout
 
 from .graph import DetectionModel
 from .losses.distill import box_loss, map_loss, score_loss, side_loss

@@ -13,7 +13,7 @@ from torch import nn
 
 from utils.checkpoint import ForeignCheckpoint, load_checkpoint
 from utils.errors import UserError
-from utils.trainer import fastest_layout
+from utils.speed import fastest_layout
 
 from .graft import fit_new_rows
 from .graph import DetectionModel, build_model

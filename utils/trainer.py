@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .device import cpu_flags, device_memory
+from .device import device_memory
 from .distributed import bare
 from .ema import ModelEMA
 from .errors import UserError
@@ -55,8 +55,8 @@ def train_one_epoch(
     """
     model.train()
     still_frozen(model)
-    totals: dict[str, float] = {}
-    pictures = done = 0
+    watch = LossWatch(epoch)
+    pictures = 0
     start = time.perf_counter()
     for number, batch in enumerate(batches):
         if on_batch:
@@ -67,24 +67,60 @@ def train_one_epoch(
         with torch.autocast(device.type, dtype=mixed, enabled=mixed is not None):
             raw = model(images)
         losses = criterion(raw, batch["targets"].to(device, non_blocking=True))
-        values = torch.stack([loss.detach().float() for loss in losses.values()]).tolist()
-        if not np.isfinite(values).all():
-            raise UserError(_not_finite(losses, values, batch["paths"], epoch, number))
+        watch.add(losses, batch["paths"], number)
         # the recipe's total is a sum over pictures; processes average their gradients, which takes that away again
         stepper.backward(sum(losses.values()) * (len(images) * world_size))
 
-        done, pictures = done + 1, pictures + len(images)
-        for name, value in zip(losses, values, strict=True):
-            totals[name] = totals.get(name, 0.0) + value
+        pictures += len(images)
         if progress:
-            told = " ".join(f"{name} {total / done:.4f}" for name, total in totals.items())
+            told = " ".join(f"{name} {mean:.4f}" for name, mean in watch.means.items())
             size = f"{images.shape[3]}x{images.shape[2]}"
             progress.step(f"{told} boxes {len(batch['targets'])} size {size} memory {device_memory(device)}")
-    if not done:
+    if not pictures:
         raise UserError("no picture of the training split can be read")
+    watch.settle()
     seconds = time.perf_counter() - start
-    means = {name: total / done for name, total in totals.items()}
-    return EpochResult(means, pictures * world_size / seconds, stepper.learning_rate)
+    return EpochResult(watch.means, pictures * world_size / seconds, stepper.learning_rate)
+
+
+class LossWatch:
+    """The mean of each named loss over the batches of `epoch` so far, `means`; raises `UserError` naming the pictures
+    when one is not finite. A CUDA device is not waited for: there a batch counts when the next one is under way, the
+    last one at `settle()`."""
+
+    def __init__(self, epoch: int):
+        self.epoch, self.done = epoch, 0
+        self._totals: dict[str, float] = {}
+        self._waiting: tuple | None = None
+
+    @property
+    def means(self) -> dict[str, float]:
+        return {name: total / self.done for name, total in self._totals.items()}
+
+    def add(self, losses: dict[str, torch.Tensor], paths: list[str], number: int) -> None:
+        """Take the losses of batch `number` of the epoch."""
+        values, arrived = torch.stack([loss.detach().float() for loss in losses.values()]), None
+        if values.is_cuda:
+            values, arrived = values.to("cpu", non_blocking=True), torch.cuda.Event()
+            arrived.record()
+        self.settle()
+        self._waiting = list(losses), values, arrived, paths, number
+        if arrived is None:
+            self.settle()
+
+    def settle(self) -> None:
+        """Count what waits."""
+        if self._waiting is None:
+            return
+        (names, values, arrived, paths, number), self._waiting = self._waiting, None
+        if arrived is not None:
+            arrived.synchronize()
+        told = dict(zip(names, values.tolist(), strict=True))
+        if not np.isfinite(list(told.values())).all():
+            raise UserError(_not_finite(told, paths, self.epoch, number))
+        self.done += 1
+        for name, value in told.items():
+            self._totals[name] = self._totals.get(name, 0.0) + value
 
 
 def still_frozen(model: nn.Module) -> None:
@@ -115,41 +151,6 @@ def freeze_rows(rows: nn.Sequential, which: list[int]) -> list[int]:
             raise UserError(f"--freeze {' '.join(map(str, which))}: the model has rows 0 to {len(rows) - 1}")
         rows[row].requires_grad_(False)
     return chosen
-
-
-def mixed_precision(choice: str, device: torch.device) -> tuple[torch.dtype | None, torch.amp.GradScaler | None]:
-    """The type to autocast to (None: float32 everywhere) and the gradient scaler that it needs.
-
-    'auto' takes float16 on CUDA and bfloat16 on CPUs with matrix units for it (AMX); the vector instructions that
-    older CPUs have (AVX512-BF16) measured slower than float32. 'on' takes them on any device, 'off' on none.
-    """
-    if choice == "off":
-        return None, None
-    if device.type == "cuda":
-        return torch.float16, torch.amp.GradScaler("cuda")
-    if choice == "on":
-        return (torch.bfloat16 if device.type == "cpu" else torch.float16), None
-    return (torch.bfloat16 if device.type == "cpu" and "amx_bf16" in cpu_flags() else None), None
-
-
-def fastest_layout(
-    model: nn.Module, device: torch.device, picture: tuple[int, int, int] = (3, 64, 64)
-) -> torch.memory_format:
-    """Bring `model` into the order in memory that it trains fastest in, and return it: channels last (a quarter faster
-    on a CPU), where all its blocks take that. `picture` is a shape (C, H, W) that it can run on."""
-    if device.type == "mps":
-        return torch.contiguous_format
-    training = model.training
-    try:
-        with torch.no_grad():
-            images = torch.zeros(1, *picture, device=device).contiguous(memory_format=torch.channels_last)
-            model.eval().to(memory_format=torch.channels_last)(images)
-        return torch.channels_last
-    except RuntimeError:  # a block that calls view() on what it takes to be channels first
-        model.to(memory_format=torch.contiguous_format)
-        return torch.contiguous_format
-    finally:
-        model.train(training)
 
 
 class EarlyStopping:
@@ -241,8 +242,8 @@ def picture_weights(labels: list[np.ndarray], class_ap: np.ndarray) -> np.ndarra
     return weights + max(weights.mean() * 1e-3, 1e-12)  # pictures without boxes are drawn now and then
 
 
-def _not_finite(losses: dict, values: list[float], paths: list[str], epoch: int, number: int) -> str:
+def _not_finite(losses: dict[str, float], paths: list[str], epoch: int, number: int) -> str:
     """What to tell about a batch whose loss is not a number."""
-    wrong = ", ".join(f"{name} {value}" for name, value in zip(losses, values, strict=True))
+    wrong = ", ".join(f"{name} {value}" for name, value in losses.items())
     files = ", ".join(str(path) for path in paths)
     return f"epoch {epoch + 1}, batch {number + 1}: the loss is not finite ({wrong}); a lower lr0 may help; pictures: {files}"

@@ -11,7 +11,8 @@ from utils.ema import ModelEMA
 from utils.errors import UserError
 from utils.hyperparameters import Hyperparameters
 from utils.optim import Schedule, Stepper, make_optimizer
-from utils.trainer import EarlyStopping, RunState, fastest_layout, train_one_epoch
+from utils.speed import fastest_layout
+from utils.trainer import EarlyStopping, RunState, train_one_epoch
 
 NAMES = ["circle", "square", "triangle"]
 HEADS = ["Detect, [nc, anchors]", "AnchorFreeDetect, [nc, 8]", "AnchorFreeDetect, [nc, 16]", "OneToOneDetect, [nc, 8]", "PicoHead, [nc]"]

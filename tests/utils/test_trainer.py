@@ -15,8 +15,8 @@ from utils.hyperparameters import Hyperparameters
 from utils.optim import Schedule, Stepper, make_optimizer
 from utils.report import ResultsTable, duration, results_row
 from utils.trainer import (
-    EarlyStopping, EpochResult, RunState, fastest_layout, fitness, freeze_rows, mixed_precision, picture_weights,
-    seed_everything, still_frozen, train_one_epoch,
+    EarlyStopping, EpochResult, RunState, fitness, freeze_rows, picture_weights, seed_everything, still_frozen,
+    train_one_epoch,
 )  # fmt: skip
 
 CPU = torch.device("cpu")
@@ -153,25 +153,6 @@ def test_bfloat16_trains_and_the_criterion_sees_its_outputs():
         state.model, watching, Batches(), state.stepper, epoch=0, batches_per_epoch=5, device=CPU, mixed=torch.bfloat16
     )
     assert set(seen) == {torch.bfloat16} and all(p.dtype == torch.float32 for p in state.model.parameters())
-
-
-def test_mixed_precision_choices(monkeypatch):
-    assert mixed_precision("off", CPU) == (None, None)
-    assert mixed_precision("on", CPU) == (torch.bfloat16, None)
-    for flags, wanted in ((set(), None), ({"avx512_bf16"}, None), ({"avx512_bf16", "amx_bf16"}, torch.bfloat16)):
-        monkeypatch.setattr("utils.trainer.cpu_flags", lambda flags=flags: frozenset(flags))
-        assert mixed_precision("auto", CPU) == (wanted, None)
-
-
-def test_layout_falls_back_for_blocks_that_need_channels_first():
-    class Viewing(nn.Module):
-        def forward(self, x):
-            return x.view(x.shape[0], -1)
-
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-    assert fastest_layout(model.train(), CPU) == torch.channels_last and model.training
-    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
-    assert fastest_layout(nn.Sequential(nn.Conv2d(3, 4, 3), Viewing()), CPU) == torch.contiguous_format
 
 
 def test_frozen_rows_stay_to_the_bit():

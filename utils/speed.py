@@ -1,0 +1,59 @@
+"""What makes a training step faster on the device at hand and changes nothing of what is learnt."""
+
+import torch
+from torch import nn
+
+from .device import cpu_flags
+
+_SMOOTH = (nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid)
+
+
+def fastest_form(
+    model: nn.Module, device: torch.device, picture: tuple[int, int, int] = (3, 64, 64)
+) -> torch.memory_format:
+    """Bring `model` into the form it trains fastest in; gives the order in memory of its pictures (`fastest_layout`)."""
+    write_beside(model)
+    return fastest_layout(model, device, picture)
+
+
+def mixed_precision(choice: str, device: torch.device) -> tuple[torch.dtype | None, torch.amp.GradScaler | None]:
+    """The type to autocast to (None: float32 everywhere) and the gradient scaler that it needs.
+
+    'auto' takes float16 on CUDA and bfloat16 on CPUs with matrix units for it (AMX); the vector instructions that
+    older CPUs have (AVX512-BF16) measured slower than float32. 'on' takes them on any device, 'off' on none.
+    """
+    if choice == "off":
+        return None, None
+    if device.type == "cuda":
+        return torch.float16, torch.amp.GradScaler("cuda")
+    if choice == "on":
+        return (torch.bfloat16 if device.type == "cpu" else torch.float16), None
+    return (torch.bfloat16 if device.type == "cpu" and "amx_bf16" in cpu_flags() else None), None
+
+
+def fastest_layout(
+    model: nn.Module, device: torch.device, picture: tuple[int, int, int] = (3, 64, 64)
+) -> torch.memory_format:
+    """Bring `model` into the order in memory that it trains fastest in, and return it: channels last (a quarter faster
+    on a CPU), where all its blocks take that. `picture` is a shape (C, H, W) that it can run on."""
+    if device.type == "mps":
+        return torch.contiguous_format
+    training = model.training
+    try:
+        with torch.no_grad():
+            images = torch.zeros(1, *picture, device=device).contiguous(memory_format=torch.channels_last)
+            model.eval().to(memory_format=torch.channels_last)(images)
+        return torch.channels_last
+    except RuntimeError:  # a block that calls view() on what it takes to be channels first
+        model.to(memory_format=torch.contiguous_format)
+        return torch.contiguous_format
+    finally:
+        model.train(training)
+
+
+def write_beside(model: nn.Module) -> None:
+    """Let smooth activations write beside what they read, not over it: their gradient asks for what they read, so
+    autograd would copy it first (a twelfth of a step on a CPU, and no memory saved)."""
+    for module in model.modules():
+        if isinstance(module, _SMOOTH):
+            module.inplace = False
