@@ -1,9 +1,10 @@
 """From pictures to detections, the same way whatever runs the model. NumPy and OpenCV only, no torch."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -77,9 +78,22 @@ class Predictor(ABC):
     def __call__(self, images):
         """RGB (B, 3, H, W) -> boxes (B, N, 4) xyxy in pixels of the input, scores (B, N, nc)."""
 
-    def predict(
+    def likely(self, images, conf: float) -> list[tuple]:
+        """`self(images)` as a pair (boxes (n, 4), scores (n, nc)) a picture. A subclass may leave out boxes of which it
+        knows cheaply that no score is above `conf`."""
+        return list(zip(*self(images), strict=True))
+
+    def predict(self, images, **asked) -> list[Detections]:
+        """Detect in a picture or a list of them; each is a path or an array (H, W, 3) uint8 BGR, as OpenCV has it.
+
+        `asked` is what `steps` takes. Returns one `Detections` a picture, in order. Raises `UserError` for an unreadable
+        picture, an array of another kind, or an unknown class.
+        """
+        prepare, infer, finish = self.steps(**asked)
+        return finish(infer(prepare(images)))
+
+    def steps(
         self,
-        images,
         size: int | tuple[int, int] | None = None,
         conf: float = 0.25,
         iou: float = 0.45,
@@ -89,8 +103,10 @@ class Predictor(ABC):
         nms: str | None = None,
         augment: bool = False,
         batch_size: int = 16,
-    ) -> list[Detections]:
-        """Detect in a picture or a list of them; each is a path or an array (H, W, 3) uint8 BGR, as OpenCV has it.
+    ) -> tuple[Callable, Callable, Callable]:
+        """The three steps of `predict`, each called with what the one before returns: pictures are prepared, the model
+        looks at them, and what it says becomes `Detections`. They share nothing that changes, so each may work on
+        other pictures at the same time, in a thread of its own.
 
         Args:
             size: the longer side, or (height, width), that pictures are fitted into; None is the size the model was
@@ -98,33 +114,44 @@ class Predictor(ABC):
             conf: least score. iou: above this overlap the weaker of two boxes of a class goes.
             max_det: most detections a picture. classes: indices or names to keep. agnostic: boxes of different
             classes compete too. nms: a word of `utils.nms.METHODS` instead of what the model needs.
-            augment: test-time augmentation (`utils.tta`), slower and needs torch.
-
-        Returns one `Detections` a picture, in order. Raises `UserError` for an unreadable picture, an array of
-        another kind, or an unknown class.
+            augment: test-time augmentation (`utils.tta`), slower and needs torch. batch_size: pictures at once.
         """
         frame = self.input_size(size)
-        wanted = class_indices(classes, self.names)
-        loaded = [_load(image) for image in _as_list(images)]
-        results: list[Detections | None] = [None] * len(loaded)
-        fitted = [letterbox(image, frame, self.stride, auto=self.fixed_size is None) for image, _ in loaded]
-        run = Augmented(self) if augment else self
-        how = {"conf": conf, "iou": iou, "max_det": max_det, "agnostic": agnostic, "classes": wanted}
-        how["method"] = nms or default_method(run)
-        for group in _groups([image.shape for image, _, _ in fitted], batch_size):
-            pictures = np.stack([to_chw(fitted[index][0]) for index in group])
-            boxes, scores = run(pictures.astype(np.float32) / 255 if augment else pictures)
-            for row, index in enumerate(group):
-                image, path = loaded[index]
-                _, gain, pad = fitted[index]
-                inside = _reach_into(boxes[row], gain, pad, image.shape)
-                found = select_detections(boxes[row][inside], scores[row][inside], **how)
-                found = unletterbox(found, gain, pad, image.shape[:2])
-                results[index] = Detections(
-                    found[:, :4].astype(np.float32), found[:, 4].astype(np.float32), found[:, 5].astype(np.int64),
-                    self.names, image, path,
-                )  # fmt: skip
-        return results
+        looks = Augmented(self) if augment else self
+        how = {"conf": conf, "iou": iou, "max_det": max_det, "agnostic": agnostic}
+        how |= {"classes": class_indices(classes, self.names), "method": nms or default_method(looks)}
+
+        def prepare(images) -> tuple[list[_Fitted], list[tuple[list[int], np.ndarray]]]:
+            fitted = [_fit(image, frame, self.stride, auto=self.fixed_size is None) for image in _as_list(images)]
+            groups = _groups([one.picture.shape for one in fitted], batch_size)
+            return fitted, [(group, np.stack([to_chw(fitted[i].picture) for i in group])) for group in groups]
+
+        def infer(prepared) -> tuple[list[_Fitted], list[tuple[int, tuple]]]:
+            fitted, groups = prepared
+            decoded = []
+            for group, pictures in groups:
+                if augment:
+                    found = zip(*looks(pictures.astype(np.float32) / 255), strict=True)
+                else:
+                    found = self.likely(pictures, conf)
+                decoded += zip(group, found, strict=True)
+            return fitted, decoded
+
+        def finish(inferred) -> list[Detections]:
+            fitted, decoded = inferred
+            by_index = dict(decoded)
+            return [self._detections(one, *by_index[index], how) for index, one in enumerate(fitted)]
+
+        return prepare, infer, finish
+
+    def _detections(self, fitted: "_Fitted", boxes, scores, how: dict) -> Detections:
+        """What is found in a picture, from the decoded boxes (n, 4) and scores (n, nc) of its letterboxed form."""
+        (left, top), gain, (height, width) = fitted.pad, fitted.gain, fitted.image.shape[:2]
+        inside = (left, top, left + width * gain, top + height * gain)
+        found = select_detections(boxes, scores, inside=inside, **how)
+        found = unletterbox(found, gain, fitted.pad, (height, width))
+        boxes, scores, labels = found[:, :4].astype(np.float32), found[:, 4].astype(np.float32), found[:, 5].astype(np.int64)
+        return Detections(boxes, scores, labels, self.names, fitted.image, fitted.path)
 
     def input_size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:
         """The (height, width) that pictures are fitted into when the user asks for `size`, in multiples of the stride.
@@ -197,11 +224,19 @@ def _load(image) -> tuple[np.ndarray, Path | None]:
     return image[..., :3], None
 
 
-def _reach_into(boxes, gain: float, pad: tuple[float, float], shape: tuple[int, ...]):
-    """(N,) bool: which boxes (N, 4) xyxy in pixels of the letterboxed picture are not in its border alone."""
-    left, top = pad
-    right, bottom = left + shape[1] * gain, top + shape[0] * gain
-    return (boxes[:, 2] > left) & (boxes[:, 3] > top) & (boxes[:, 0] < right) & (boxes[:, 1] < bottom)
+class _Fitted(NamedTuple):
+    """A picture beside its letterboxed form and the way back from there."""
+
+    image: np.ndarray
+    path: Path | None
+    picture: np.ndarray
+    gain: float
+    pad: tuple[float, float]
+
+
+def _fit(image, frame: tuple[int, int], stride: int, auto: bool) -> _Fitted:
+    image, path = _load(image)
+    return _Fitted(image, path, *letterbox(image, frame, stride, auto))
 
 
 def _groups(shapes: list[tuple], batch_size: int) -> list[list[int]]:

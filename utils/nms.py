@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from .boxes import is_tensor
+from .candidates import best_candidates
+from .overlaps import Covered, Overlaps
 from .registry import Registry
 
 MAX_CANDIDATES = 30_000  # boxes (or pairs of box and class) that enter suppression, best first
-BLOCK = 256
+BLOCK, LARGEST_BLOCK = 128, 4096  # rows looked at together: few at first, of which most are kept, then more
 
 METHODS = Registry("nms method")
 """How overlapping candidates become detections.
@@ -26,6 +27,7 @@ def select_detections(
     multi_label: bool = False,
     agnostic: bool = False,
     classes=None,
+    inside: tuple[float, float, float, float] | None = None,
     method: str = "standard",
 ) -> np.ndarray:
     """Turn one picture's decoded output into detections.
@@ -36,19 +38,17 @@ def select_detections(
 
     A candidate needs a score above `conf`. With `multi_label` every class of a box above `conf` is a candidate (for
     measuring), else its best class alone. A candidate that overlaps a better one by an IoU above `iou` is dropped, when
-    both are of one class or `agnostic` is set. `classes` keeps these class indices only. At most `MAX_CANDIDATES` are
-    looked at; boxes with a coordinate that is no finite number are passed over. `method` is a word of `METHODS`.
+    both are of one class or `agnostic` is set. Only the class indices `classes` are kept, and only boxes that reach into
+    `inside`, a rectangle xyxy. At most `MAX_CANDIDATES` are looked at; boxes with a coordinate that is no finite number
+    are passed over. `method` is a word of `METHODS`.
     """
     suppress = METHODS[method]
     if len(boxes.shape) != 2 or boxes.shape[1] != 4 or len(scores.shape) != 2 or len(scores) != len(boxes):
         raise ValueError(f"expected boxes (N, 4) and scores (N, nc), got {tuple(boxes.shape)}, {tuple(scores.shape)}")
     if not scores.shape[0] or not scores.shape[1]:
         return np.zeros((0, 6), np.float32)
-    find = _candidates_torch if is_tensor(scores) else _candidates_numpy
-    rows = find(boxes, scores, conf, multi_label, classes)
-    rows = rows[np.isfinite(rows[:, :4]).all(1)]
-    rows = rows[np.argsort(-rows[:, 4], kind="stable")][:MAX_CANDIDATES]
-    groups = np.zeros(len(rows), int) if agnostic else rows[:, 5].astype(int)
+    rows = best_candidates(boxes, scores, conf, multi_label, classes, inside, MAX_CANDIDATES)
+    groups = np.zeros(len(rows), np.int32) if agnostic else rows[:, 5].astype(np.int32)
     return suppress(rows, groups, iou, max_det)
 
 
@@ -62,23 +62,28 @@ def default_method(model) -> str:
 def standard(rows: np.ndarray, groups: np.ndarray, iou: float, max_det: int) -> np.ndarray:
     """Greedy suppression: a row is kept unless a kept, better row of its group overlaps it by more than `iou`.
 
-    Goes through blocks of rows: first against all rows kept so far, then within the block; ends at `max_det` rows.
+    Goes through blocks of rows: first against all rows kept so far, then within the block; ends at `max_det` rows. The
+    blocks grow as fewer of their rows are kept.
     """
-    kept = np.zeros(0, int)
-    for start in range(0, len(rows), BLOCK):
-        block = np.arange(start, min(start + BLOCK, len(rows)))
-        if len(kept):
-            block = block[~_overlaps(rows, groups, block, kept, iou).any(1)]
-        overlaps = _overlaps(rows, groups, block, block, iou)
+    overlaps = Overlaps(rows[:, :4], groups, iou)
+    covered, kept = Covered(overlaps), np.zeros(0, int)
+    start, size = 0, BLOCK
+    while start < len(rows) and len(kept) < max_det:
+        block = np.arange(start, min(start + size, len(rows)))
+        start, size = start + size, min(2 * size, LARGEST_BLOCK)
+        block = block[~covered(block)]
+        if len(block) > 2 * BLOCK:  # few fell: those kept of the first are to be known before the next are looked at
+            start, size = block[2 * BLOCK], BLOCK
+            block = block[: 2 * BLOCK]
+        rivals = overlaps.matrix(block, block)
         alive = np.ones(len(block), bool)
         chosen = []
         for i in range(len(block)):
             if alive[i]:
                 chosen.append(i)
-                alive &= ~overlaps[i]
+                alive &= ~rivals[i]
         kept = np.concatenate((kept, block[chosen]))
-        if len(kept) >= max_det:
-            break
+        covered.add(block[chosen])
     return rows[kept[:max_det]]
 
 
@@ -95,10 +100,11 @@ def blend(rows: np.ndarray, groups: np.ndarray, iou: float, max_det: int) -> np.
     The best row left and all rows of its group that overlap it by more than `iou` become one: its box is the mean of
     theirs weighted by score, its score and class those of the best. So the rows are those of `standard` with other boxes.
     """
+    overlaps = Overlaps(rows[:, :4], groups, iou)
     blended = []
     left = np.arange(len(rows))
     while len(left) and len(blended) < max_det:
-        together = _overlaps(rows, groups, left[:1], left, iou)[0]
+        together = overlaps.matrix(left[:1], left)[0]
         together[0] = True  # a box without area overlaps nothing, not even itself
         cluster = rows[left[together]]
         best = cluster[0].copy()
@@ -108,74 +114,3 @@ def blend(rows: np.ndarray, groups: np.ndarray, iou: float, max_det: int) -> np.
         blended.append(best)
         left = left[~together]
     return np.stack(blended) if blended else rows[:0]
-
-
-def _overlaps(rows, groups, first, second, iou) -> np.ndarray:
-    """(len(first), len(second)) bool: same group and IoU above `iou`; `first` and `second` are row indices."""
-    same = groups[first][:, None] == groups[second][None]
-    a, b = np.nonzero(same)  # pairs of one group only: with many classes these are few
-    overlaps = np.zeros(same.shape, bool)
-    x1, y1, x2, y2 = rows[first, :4].T
-    u1, v1, u2, v2 = rows[second, :4].T
-    if len(a) * 4 > same.size:
-        x1, y1, x2, y2 = (v[:, None] for v in (x1, y1, x2, y2))
-        overlaps = _above(x1, y1, x2, y2, u1, v1, u2, v2, iou) & same
-    else:
-        overlaps[a, b] = _above(x1[a], y1[a], x2[a], y2[a], u1[b], v1[b], u2[b], v2[b], iou)
-    return overlaps
-
-
-def _above(x1, y1, x2, y2, u1, v1, u2, v2, iou):
-    """IoU of boxes (x1, y1, x2, y2) and (u1, v1, u2, v2), which broadcast, above `iou`; without a division."""
-    width = (np.minimum(x2, u2) - np.maximum(x1, u1)).clip(0)
-    height = (np.minimum(y2, v2) - np.maximum(y1, v1)).clip(0)
-    intersection = width * height
-    return intersection > iou * ((x2 - x1) * (y2 - y1) + (u2 - u1) * (v2 - v1) - intersection)
-
-
-def _candidates_numpy(boxes, scores, conf, multi_label, classes) -> np.ndarray:
-    """Rows (n, 6) above `conf` in the order of boxes, then of classes; see `select_detections`."""
-    scores = np.asarray(scores, np.float32)
-    if multi_label:
-        wanted = scores > conf
-        if classes is not None:
-            wanted &= np.isin(np.arange(scores.shape[1]), classes)[None]
-        box, label = np.nonzero(wanted)
-    else:
-        best = scores.argmax(1)
-        box = np.flatnonzero(scores[np.arange(len(scores)), best] > conf)
-        label = best[box]
-        if classes is not None:
-            wanted = np.isin(label, classes)
-            box, label = box[wanted], label[wanted]
-    score = scores[box, label]
-    if len(score) > MAX_CANDIDATES:  # keep the best, ties at the limit included: the caller sorts and cuts
-        top = score >= np.partition(score, -MAX_CANDIDATES)[-MAX_CANDIDATES]
-        box, label, score = box[top], label[top], score[top]
-    return np.column_stack((boxes[box], score, label)).astype(np.float32)
-
-
-def _candidates_torch(boxes, scores, conf, multi_label, classes) -> np.ndarray:
-    """As `_candidates_numpy`, on the tensors' device; what is left comes back as numpy."""
-    import torch
-
-    boxes, scores = boxes.detach(), scores.detach().float()
-    if classes is not None:
-        classes = torch.as_tensor(np.asarray(classes), device=scores.device)
-    if multi_label:
-        wanted = scores > conf
-        if classes is not None:
-            wanted &= torch.isin(torch.arange(scores.shape[1], device=scores.device), classes)
-        box, label = wanted.nonzero(as_tuple=True)
-        score = scores[box, label]
-    else:
-        score, label = scores.max(1)
-        wanted = score > conf
-        if classes is not None:
-            wanted &= torch.isin(label, classes)
-        (box,) = wanted.nonzero(as_tuple=True)
-        score, label = score[box], label[box]
-    if len(score) > MAX_CANDIDATES:
-        top = score >= score.topk(MAX_CANDIDATES, sorted=False).values.min()
-        box, label, score = box[top], label[top], score[top]
-    return torch.column_stack((boxes[box].float(), score, label.float())).cpu().numpy()

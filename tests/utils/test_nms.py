@@ -8,6 +8,7 @@ import torch
 
 from utils import nms
 from utils.boxes import box_iou
+from utils.candidates import best_first
 from utils.errors import UserError
 from utils.nms import METHODS, select_detections
 
@@ -75,6 +76,51 @@ def test_at_most_so_many_candidates_best_first(kind, monkeypatch):
     assert len(found) == 50
     every = [(-scores[i, k], i, k) for i in range(200) for k in range(3)]
     assert [tuple(row[4:]) for row in found] == [(-score, k) for score, _, k in sorted(every)[:50]]
+
+
+def greedy(rows, groups, iou, max_det):
+    """Plain: each row against all kept before it, by the ratio of areas."""
+    overlaps = (box_iou(rows[:, :4], rows[:, :4]) > iou) & (groups[:, None] == groups[None])
+    kept = []
+    for i in range(len(rows)):
+        if not overlaps[kept, i].any():
+            kept.append(i)
+    return rows[kept[:max_det]]
+
+
+@pytest.mark.parametrize("iou", [0.0, 0.05, 0.3, 0.5, 0.6, 0.9, 1.0])
+@pytest.mark.parametrize("nc", [1, 7, 300])
+@pytest.mark.parametrize("kind", ["spread", "crowd", "wild"])
+def test_many_boxes_against_the_greedy_one(kind, nc, iou, monkeypatch):
+    """Sizes from a pixel to the picture; wild: inverted and empty boxes, and some far away from all others."""
+    monkeypatch.setattr(nms, "BLOCK", 16)  # many blocks
+    monkeypatch.setattr(nms, "LARGEST_BLOCK", 64)
+    rng = np.random.default_rng(nc)
+    n = 900
+    centres = rng.uniform(0, 640, (n, 2)) if kind != "crowd" else rng.uniform(0, 640, (20, 2))[rng.integers(0, 20, n)]
+    sides = np.exp(rng.uniform(0, 6.4, (n, 2))) if kind != "crowd" else 60 * rng.uniform(0.7, 1.4, (n, 2))
+    if kind == "wild":
+        sides[::7] *= [-1, 1]
+        sides[::11] *= [0, 1]
+        centres[::50] *= 1e6
+    rows = np.concatenate((centres - sides / 2, centres + sides / 2, np.linspace(1, 0.1, n)[:, None], np.zeros((n, 1))), 1)
+    rows = rows.round(1).astype(np.float32)
+    groups = rng.integers(0, nc, n).astype(np.int32)
+    for max_det in (5, 200, n):
+        assert np.array_equal(METHODS["standard"](rows, groups, iou, max_det), greedy(rows, groups, iou, max_det))
+
+
+def test_best_first_is_a_stable_sort():
+    scores = np.random.default_rng(0).normal(size=5000).round(1).astype(np.float32)
+    scores[::9] = -0.0
+    assert np.array_equal(best_first(scores), np.argsort(-scores, kind="stable"))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+def test_only_boxes_that_reach_inside(kind):
+    boxes = np.array([[0, 0, 9, 9], [0, 0, 11, 11], [60, 20, 70, 30], [59, 20, 70, 30], [20, 0, 30, 10]], np.float32)
+    found = select_detections(kind(boxes), kind(np.full((5, 1), 0.5, np.float32)), inside=(10, 10, 60, 50))
+    assert found[:, :4].tolist() == boxes[[1, 3]].tolist()
 
 
 def test_known_case():
