@@ -2,6 +2,7 @@
 
 import functools
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -49,6 +50,18 @@ def device_memory(device: torch.device) -> str:
         return f"{int(Path('/proc/self/statm').read_text().split()[1]) * 4096 / 1e9:.1f}G"
     except (OSError, IndexError, ValueError):
         return "-"
+
+
+def peak_memory(device: torch.device) -> str:
+    """The most memory that this process has taken on `device` so far, as `device_memory` tells it."""
+    if device.type == "cuda":
+        return f"{torch.cuda.max_memory_reserved(device) / 1e9:.1f}G"
+    try:
+        import resource
+    except ImportError:  # Windows
+        return "-"
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return f"{most * (1 if sys.platform == 'darwin' else 1024) / 1e9:.1f}G"
 
 
 def default_workers(world_size: int = 1) -> int:

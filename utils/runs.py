@@ -9,6 +9,7 @@ import numpy as np
 
 from . import plots
 from .checkpoint import load_checkpoint, save_checkpoint, to_plain
+from .device import peak_memory
 from .errors import UserError, writing
 from .evaluate import Evaluation, print_table
 from .report import ResultsTable, epoch_line, results_row, save_config, versions
@@ -139,4 +140,4 @@ class Run:
             content = load_checkpoint(path)
             kept = {key: content[key] for key in (*self.about, "ema", "epoch", "best")}
             save_checkpoint(path, {**kept, "model": None, "finished": True})
-        print(f"results in {self.folder}")
+        print(f"results in {self.folder}; peak memory {peak_memory(next(model.parameters()).device)}")
