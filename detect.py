@@ -18,7 +18,8 @@ from utils import cli
 from utils.detection_files import OutputNames, picture_path, write_crops, write_csv, write_json, write_labels
 from utils.images import write_image
 from utils.options import add_model_flags, add_run_flags, add_selection_flags, picture_size
-from utils.run_folder import new_run_folder
+from utils.pipeline import Pipeline
+from utils.run_folder import check_run_name, new_run_folder
 
 
 def main(argv=None):
@@ -38,20 +39,27 @@ def main(argv=None):
     }  # fmt: skip
     print(f"weights {', '.join(map(str, weights))}: {model.nc} classes, run by {model.backend}; source {options.source}")
 
-    output, seconds = Output(options), 0.0
+    output, begun = Output(options), time.perf_counter()
+    prepare, infer, finish = model.steps(**asked)
+    steps = [
+        lambda frames: (frames, prepare([frame.image for frame in frames])),
+        lambda work: (work[0], infer(work[1])),
+        lambda work: [(frame, found, output.drawn(found)) for frame, found in zip(work[0], finish(work[1]), strict=True)],
+    ]
+    batches = in_batches(source, options.batch_size)
+    inside = 3 + 5 // options.batch_size
     try:
-        for frames in in_batches(source, options.batch_size):
-            start = time.perf_counter()
-            found = model.predict([frame.image for frame in frames], **asked)
-            seconds += time.perf_counter() - start
-            for frame, detections in zip(frames, found, strict=True):
-                output.add(frame, detections)
-            if output.window_closed:
-                break
+        with Pipeline(batches, steps, inside, live=lambda frames: frames[0].info.kind == "stream", stop=source.stop) as results:
+            for batch in results:
+                for frame, found, drawn in batch:
+                    output.add(frame, found, drawn)
+                if output.window_closed:
+                    break
     finally:  # a stream ends with Ctrl-C
         output.finish()
-    speed = 1000 * seconds / output.pictures
-    print(f"{output.pictures} pictures, {output.total} detections, {speed:.1f} ms a picture; saved to {output.folder}")
+    whole, inferring = (1000 * seconds / output.pictures for seconds in (time.perf_counter() - begun, results.seconds[2]))
+    told = f"{whole:.1f} ms a picture, {inferring:.1f} of it in the model"
+    print(f"{output.pictures} pictures, {output.total} detections, {told}; saved to {output.folder}")
 
 
 def in_batches(source, batch_size):
@@ -76,6 +84,7 @@ class Output:
     """Writes what was asked for about each frame, tells a line a picture, shows a window."""
 
     def __init__(self, options):
+        check_run_name(options.name)
         self.options = options
         self.folder = None  # made once there is something to write
         self.pictures, self.total, self.records = 0, 0, []
@@ -83,13 +92,16 @@ class Output:
         self.video, self.video_source, self.told = None, None, 0.0
         self.view, self.window_closed = options.view, False
 
-    def add(self, frame, found):
+    def drawn(self, found):
+        """The picture with its boxes where somebody will see it; called from another thread than the rest."""
+        return found.draw() if self.view or not self.options.no_save else None
+
+    def add(self, frame, found, drawn):
         options, stem = self.options, self.stem_of(frame.path)
         name = stem if frame.index is None else f"{stem}_{frame.index + 1}"
         shape = frame.image.shape[:2]
         self.folder = self.folder or new_run_folder(options.project, options.name, options.exist_ok)
         self.pictures, self.total = self.pictures + 1, self.total + len(found)
-        drawn = found.draw() if self.view or not options.no_save else None
         if not options.no_save:
             self.save(frame, stem, drawn)
         if options.save_txt and len(found):

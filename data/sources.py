@@ -52,16 +52,20 @@ class Source:
     def __init__(self, text: str, targets: list[str | int]):
         self.text, self.targets = text, targets
         self.skipped: list[str] = []
+        self._streams: list[LiveFrames] = []
+        self._stopped = False
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def __iter__(self) -> Iterator[Frame]:
-        self.skipped = []
+        self.skipped, self._streams, self._stopped = [], [], False
         seen = 0
         for target in self.targets:
+            if self._stopped:
+                return
             try:
-                for frame in _frames(target):
+                for frame in _frames(target, self._streams):
                     seen += 1
                     yield frame
             except UserError as error:
@@ -71,6 +75,12 @@ class Source:
                 print(f"{error}; passed over", file=sys.stderr)
         if not seen:
             raise UserError(f"{self.text}: none of its {len(self.targets)} pictures and videos can be read")
+
+    def stop(self) -> None:
+        """End an iteration that runs in another thread, soon: no other target is begun, and no frame of a stream awaited."""
+        self._stopped = True
+        for stream in self._streams:
+            stream.stop()
 
 
 def open_source(source: str | int | Path) -> Source:
@@ -151,10 +161,10 @@ def _suffix(path: str) -> str:
     return Path(path).suffix.lower()
 
 
-def _frames(target: str | int) -> Iterator[Frame]:
-    """The frames of one file, address or camera. Raises `UserError` when it has none."""
+def _frames(target: str | int, streams: list[LiveFrames]) -> Iterator[Frame]:
+    """The frames of one file, address or camera; what is live goes into `streams`. Raises `UserError` when it has none."""
     if isinstance(target, int) or _is_address(target):
-        yield from _live(target)
+        yield from _live(target, streams)
     elif _suffix(target) in VIDEO_SUFFIXES:
         yield from _video(target)
     else:
@@ -175,7 +185,7 @@ def _video(path: str) -> Iterator[Frame]:
     yield from _numbered(read_frames(capture), path, "video", frame_rate(capture), frame_count(capture))
 
 
-def _live(target: str | int) -> Iterator[Frame]:
+def _live(target: str | int, streams: list[LiveFrames]) -> Iterator[Frame]:
     """A stream or camera, live; an address that has an end (a file behind http) is read frame by frame."""
     name = f"camera {target}" if isinstance(target, int) else target
     capture = open_capture(target)
@@ -184,6 +194,7 @@ def _live(target: str | int) -> Iterator[Frame]:
         yield from _numbered(read_frames(capture), name, "video", frame_rate(capture), count)
         return
     live = LiveFrames(target, capture=capture)
+    streams.append(live)
     try:
         yield from _numbered(iter(live), name, "stream", live.fps, None)
     finally:

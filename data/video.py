@@ -90,10 +90,14 @@ class LiveFrames:
 
     def close(self) -> None:
         """Stop reading and let the stream go."""
+        self.stop()
+        self._thread.join(timeout=15)
+
+    def stop(self) -> None:
+        """End the iteration, whatever it waits for; from any thread."""
         with self._ready:
             self._stopped = True
             self._ready.notify_all()
-        self._thread.join(timeout=15)
 
     def _read(self) -> None:
         try:

@@ -13,8 +13,7 @@ def new_run_folder(project: str | Path, name: str = "exp", exist_ok: bool = Fals
     Two runs that start together get different folders. Raises `UserError` when it cannot be made.
     """
     project = Path(project)
-    if not name or Path(name).is_absolute() or ".." in Path(name).parts:
-        raise UserError(f"--name '{name}': expected the name of a folder below --project")
+    check_run_name(name)
     for number in itertools.count(1):
         folder = project / (name if number == 1 else f"{name}{number}")
         try:
@@ -27,3 +26,9 @@ def new_run_folder(project: str | Path, name: str = "exp", exist_ok: bool = Fals
         except OSError as error:
             raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another --project") from None
     raise AssertionError("the numbers never end")
+
+
+def check_run_name(name: str) -> None:
+    """Raise `UserError` when `name` is none for a folder below --project: before the work rather than after it."""
+    if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise UserError(f"--name '{name}': expected the name of a folder below --project")
