@@ -81,7 +81,7 @@ def open_split(config: DataConfig, split: str, names: list[str] | None = None, s
     samples = settle_all(source, source.problems, where)
     _tell(source.problems, config, split)
     opened = Split(split, samples, source.names, source.category_ids, source.problems)
-    if split == "train" and not any(len(sample.boxes) for sample in samples):
+    if split == "train" and not len(samples.boxes):
         seen = "; ".join(source.problems.lines()) or "none are there"
         raise UserError(f"{where}: no boxes to learn from ({seen})")
     return _one_class(opened) if single_class else opened
@@ -118,7 +118,7 @@ def _tell(problems: Problems, config: DataConfig, split: str) -> None:
 
 
 def _one_class(split: Split) -> Split:
-    samples = [replace(sample, labels=np.zeros_like(sample.labels)) for sample in split.samples]
+    samples = replace(split.samples, labels=np.zeros_like(split.samples.labels))
     return Split(split.name, samples, ["object"], split.category_ids[:1], split.problems)
 
 

@@ -11,6 +11,7 @@ from utils.letterbox import letterbox, pad_to, to_chw
 
 from .cache import check_readable, open_pictures
 from .canvas import Canvas
+from .formats.table import SampleTable
 from .frames import loaded_frame
 from .mosaic import draw_centre, mosaic
 from .transforms import clip_boxes, hsv_jitter, jitter, mixup
@@ -66,24 +67,21 @@ class DetectionDataset:
     def __init__(
         self, split, size=640, recipe=None, *, augment=False, rect=False, stride=32, cache="none", seed=0, label="pictures"
     ):
-        samples = split.samples
-        if not samples:
+        samples = SampleTable.of(split.samples)
+        if not len(samples):
             raise UserError(f"{label}: no pictures")
         self.size, self.stride, self.rect, self.seed = int(size), int(stride), rect, abs(int(seed))
         self.augment, self.recipe, self.label = augment, recipe, label
-        self.paths = [str(sample.path) for sample in samples]
-        self.image_ids = [sample.image_id for sample in samples]
-        self.frames = np.array([(s.height, s.width) for s in samples], dtype=np.float32).reshape(-1, 2)
-        trained = [np.asarray(sample.crowd, dtype=bool) == 0 for sample in samples]
-        boxes = [np.asarray(s.boxes, np.float32).reshape(-1, 4)[keep] for s, keep in zip(samples, trained)]
-        labels = [np.asarray(s.labels, np.int64).reshape(-1)[keep] for s, keep in zip(samples, trained)]
-        # two flat arrays instead of thousands of small ones: cheap to send to spawned workers
-        self._ends = np.cumsum([0] + [len(rows) for rows in labels])
-        self._boxes = np.concatenate(boxes)
-        self._labels = np.concatenate(labels)
+        self.paths, self.image_ids = samples.paths, samples.image_ids
+        self.frames = np.stack((samples.heights, samples.widths), 1).astype(np.float32)
+        trained = ~samples.crowd
+        # flat arrays instead of thousands of small ones: cheap to send to spawned workers
+        self._ends = np.concatenate(([0], np.cumsum(trained)))[samples.ends]
+        self._boxes = samples.boxes[trained].astype(np.float32)
+        self._labels = samples.labels[trained]
         longest = np.maximum(self.frames.max(1), 1)
         self.pictures = open_pictures(
-            cache, self.paths, [s.apply_exif for s in samples], self.size,
+            cache, self.paths, samples.apply_exif, self.size,
             int((self.frames.prod(1) * (self.size / longest) ** 2).sum() * 3), self.frames,
         )  # fmt: skip
         self.pictures.fill(label)

@@ -1,8 +1,9 @@
 """What every data format speaks: samples, splits, and the count of what was wrong with them."""
 
+import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,31 +12,11 @@ import numpy as np
 from utils.errors import UserError, did_you_mean
 from utils.registry import Registry
 
+from .sample import Sample
+from .table import SampleTable
+
 FORMATS = Registry("data format")
 """Word of a YAML's `format:` -> subclass of `Format`."""
-
-
-@dataclass(slots=True)
-class Sample:
-    """One picture and what its source says of it.
-
-    A format yields samples as the source has them: boxes may be wrong, and `width`, `height` are what the source
-    declares (0 when it is silent). Those in `Split.samples` were held against the picture (`settle`): boxes lie inside,
-    crowds are marked, and `width`, `height` are those of `read_image(path, apply_exif)`.
-    """
-
-    path: Path
-    boxes: np.ndarray  # (n, 4) float32 xyxy in pixels
-    labels: np.ndarray  # (n,) int64, index into the split's names
-    crowd: np.ndarray  # (n,) bool: regions not to be trained on, which the evaluator ignores
-    areas: np.ndarray  # (n,) float64 in square pixels, the source's own where it has them (NaN before settling)
-    annotation_ids: np.ndarray  # (n,) int64, the source's own
-    image_id: int | str  # the source's own
-    width: int = 0  # of the frame that the boxes are in
-    height: int = 0
-    apply_exif: bool = True  # False: the boxes are in the frame of the stored pixels, read the picture unturned
-    source_boxes: np.ndarray | None = None  # (n, 4) float64 xywh in pixels, to the digit as the source has them
-    fractions: bool = False  # before settling: boxes are fractions of the picture, not pixels
 
 
 class Problems(Counter):
@@ -60,14 +41,15 @@ class Problems(Counter):
         return [f"{count} {kind} (first: {self.examples[kind][0]})" for kind, count in self.most_common()]
 
     def __reduce__(self):  # Counter's own would lose the examples on the way to a spawned worker
-        return _problems, (dict(self), self.examples)
+        return Problems.of, (dict(self), self.examples)
 
-
-def _problems(counts: dict, examples: dict) -> Problems:
-    problems = Problems()
-    problems.update(counts)
-    problems.examples = examples
-    return problems
+    @classmethod
+    def of(cls, counts: dict, examples: dict[str, list[str]]) -> "Problems":
+        """Problems that were counted before."""
+        problems = cls()
+        problems.update(counts)
+        problems.examples = examples
+        return problems
 
 
 @dataclass
@@ -75,7 +57,7 @@ class Split:
     """The checked samples of one split, ready for training or measuring."""
 
     name: str
-    samples: list[Sample]
+    samples: Sequence[Sample]  # of `open_split`: a `SampleTable`
     names: list[str]  # class index -> name
     category_ids: list[int]  # class index -> category id of the source
     problems: Problems = field(default_factory=Problems)
@@ -87,7 +69,8 @@ class Split:
         """This split with its classes, the same `names`, in another order; ids of the source stay with their classes."""
         order = [self.names.index(name) for name in names]
         new_label = np.argsort(order)  # of an old one
-        samples = [replace(sample, labels=new_label[sample.labels]) for sample in self.samples]
+        table = SampleTable.of(self.samples)
+        samples = replace(table, labels=new_label[table.labels])
         return replace(self, samples=samples, names=list(names), category_ids=[self.category_ids[old] for old in order])
 
     def ground_truth(self) -> dict:
@@ -96,21 +79,25 @@ class Split:
         Boxes (xywh pixels) and areas are the source's to the digit, crowds are in it with `iscrowd` 1. Annotation ids
         are the source's where they are unique and above 0 (pycocotools takes id 0 for "no match"), else new ones.
         """
-        images, annotations = [], []
-        for sample in self.samples:
-            width, height = int(sample.width), int(sample.height)
-            images.append({"id": sample.image_id, "file_name": sample.path.name, "width": width, "height": height})
-            for row in range(len(sample.boxes)):
-                annotations.append(
-                    {
-                        "id": int(sample.annotation_ids[row]),
-                        "image_id": sample.image_id,
-                        "category_id": self.category_ids[int(sample.labels[row])],
-                        "bbox": [float(value) for value in sample.source_boxes[row]],
-                        "area": float(sample.areas[row]),
-                        "iscrowd": int(sample.crowd[row]),
-                    }
-                )
+        table = SampleTable.of(self.samples)
+        images = [
+            {"id": image_id, "file_name": os.path.basename(path), "width": width, "height": height}
+            for image_id, path, width, height in zip(
+                table.image_ids, table.paths, table.widths.tolist(), table.heights.tolist(), strict=True
+            )
+        ]
+        columns = (table.owners, table.annotation_ids, table.labels, table.source_boxes, table.areas, table.crowd.astype(int))
+        annotations = [
+            {
+                "id": number,
+                "image_id": table.image_ids[owner],
+                "category_id": self.category_ids[label],
+                "bbox": box,
+                "area": area,
+                "iscrowd": crowd,
+            }
+            for owner, number, label, box, area, crowd in zip(*(column.tolist() for column in columns), strict=True)
+        ]
         _mend_ids(annotations)
         categories = [{"id": id_, "name": name} for id_, name in zip(self.category_ids, self.names)]
         return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
@@ -153,6 +140,10 @@ class Format(ABC):
     @abstractmethod
     def __iter__(self) -> Iterator[Sample]:
         """Yield the pictures of the split as the source states them."""
+
+    def table(self) -> SampleTable:
+        """The same as a table; formats that are read by columns give it without making the samples."""
+        return SampleTable.of(iter(self))
 
     @classmethod
     def recognises(cls, root: Path, value) -> int:

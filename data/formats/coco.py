@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,9 @@ import numpy as np
 from utils.errors import UserError
 
 from ..places import find_below
-from .base import FORMATS, Format, Problems, Sample, Split, Writer, select_names
+from .base import FORMATS, Format, Sample, SampleTable, Split, Writer, select_names
+from .coco_json import read_columns
 
-BAD_IMAGE = "entries of images that cannot be used"
-BAD_ANNOTATION = "annotations that cannot be used"
-NO_IMAGE = "annotations without an image"
-NO_CATEGORY = "annotations of a category that the file does not list"
 OUTSIDE_SET = "pictures named outside the data set's folder"
 
 
@@ -30,15 +28,13 @@ class Coco(Format):
     """
 
     def __init__(self, config, split: str, names: list[str] | None = None, strict: bool = True):
-        self.problems = Problems()
         self.root = config.root
         where = f"{config.path}: {split}"
         self.folders, self.json_path = _locate(config, split, where)
-        document = _load(self.json_path)
-        self._images = _list(document, "images", self.json_path, required=True)
-        self._annotations = _list(document, "annotations", self.json_path)
-        self.categories = _categories(document, self.json_path, self.problems)
-        self.names, self.category_ids = select_names(self.categories, names, strict, f"{where}: {self.json_path}")
+        self._columns = read_columns(self.json_path)
+        self.problems = self._columns.problems
+        classes = self._columns.categories
+        self.names, self.category_ids = select_names(classes, names, strict, f"{where}: {self.json_path}")
 
     @classmethod
     def recognises(cls, root: Path, value) -> int:
@@ -47,82 +43,48 @@ class Coco(Format):
         return int(isinstance(value, str) and any(os.path.isfile(place) for place in _json_places(root, root / value)))
 
     def __iter__(self) -> Iterator[Sample]:
-        images = self._good_images()
-        rows = self._rows_by_image(images)
-        folders = self._order_folders(images)
-        for image_id, image in images.items():
-            path = self._picture(image["file_name"], folders)
-            if path is None:
-                self.problems.note(OUTSIDE_SET, f"{self.json_path}: image {image_id}: {image['file_name']!r:.100}")
-                continue
-            yield self._sample(image_id, image, path, rows.get(image_id, ()))
+        return iter(self.table())
 
-    def _good_images(self) -> dict:
-        """Image id -> its entry, in the file's order, without the entries that can't be used."""
-        images = {}
-        for index, image in enumerate(self._images):
-            image_id = _id(image.get("id")) if isinstance(image, dict) else None
-            good = image_id is not None and image_id not in images
-            if good and isinstance(image.get("file_name"), str) and image["file_name"]:
-                images[image_id] = image
-            else:
-                self.problems.note(BAD_IMAGE, f"{self.json_path}: images[{index}]: {str(image):.100}")
-        return images
-
-    def _rows_by_image(self, images: dict) -> dict:
-        """Image id -> its annotations of the wanted classes."""
+    def table(self) -> SampleTable:
+        columns = self._columns
         labels = {id_: label for label, id_ in enumerate(self.category_ids)}
-        known = {id_ for id_, _ in self.categories}
-        rows: dict = {}
-        for index, row in enumerate(self._annotations):
-            try:
-                image_id, category = row["image_id"], row["category_id"]
-                if image_id not in images:
-                    self.problems.note(NO_IMAGE, f"{self.json_path}: annotations[{index}], image_id {image_id!r:.50}")
-                elif category in labels and "bbox" in row:
-                    rows.setdefault(image_id, []).append((row, labels[category]))
-                elif category not in known:
-                    self.problems.note(NO_CATEGORY, f"{self.json_path}: annotations[{index}], {category!r:.50}")
-                elif "bbox" not in row:
-                    self.problems.note(BAD_ANNOTATION, f"{self.json_path}: annotations[{index}]: no bbox")
-            except (TypeError, KeyError):
-                self.problems.note(BAD_ANNOTATION, f"{self.json_path}: annotations[{index}]: {str(row):.100}")
-        return rows
-
-    def _sample(self, image_id, image: dict, path: Path, rows) -> Sample:
-        boxes = self._boxes(rows)  # (n, 4) xywh
-        return Sample(
-            path=path,
+        label_of = np.array([labels.get(id_, -1) for id_, _ in columns.categories], np.int64)
+        rows_labels = label_of[columns.classes]
+        paths = self._pictures(columns.file_names)
+        inside = np.array([path is not None for path in paths], bool)
+        for index in np.flatnonzero(~inside).tolist():
+            name = columns.file_names[index]
+            self.problems.note(OUTSIDE_SET, f"{self.json_path}: image {columns.image_ids[index]}: {name!r:.100}")
+        rows = np.flatnonzero((rows_labels >= 0) & inside[columns.owners])
+        boxes = columns.boxes[rows]  # (N, 4) xywh
+        kept = np.flatnonzero(inside).tolist()
+        return SampleTable(
+            paths=[paths[index] for index in kept],
+            image_ids=[columns.image_ids[index] for index in kept],
+            widths=columns.widths[inside],
+            heights=columns.heights[inside],
+            apply_exif=np.ones(len(kept), bool),
+            fractions=np.zeros(len(kept), bool),
+            counts=np.bincount(columns.owners[rows], minlength=len(paths))[inside],
             boxes=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1),
-            labels=np.array([label for _, label in rows], np.int64),
-            crowd=np.array([row.get("iscrowd") in (1, True, "1") for row, _ in rows], bool),
-            areas=np.array([_positive(row.get("area")) for row, _ in rows], np.float64),
-            annotation_ids=np.array([_int64(row.get("id")) for row, _ in rows], np.int64),
-            image_id=image_id,
-            width=_size(image.get("width")),
-            height=_size(image.get("height")),
+            labels=rows_labels[rows],
+            crowd=columns.crowd[rows],
+            areas=columns.areas[rows],
+            annotation_ids=columns.annotation_ids[rows],
             source_boxes=boxes,
         )
 
-    def _boxes(self, rows) -> np.ndarray:
-        """(n, 4) float64 xywh; a box that isn't four numbers becomes NaN, which settling drops and counts."""
-        try:
-            boxes = np.array([row["bbox"] for row, _ in rows], np.float64).reshape(-1, 4)
-            if len(boxes) == len(rows):
-                return boxes
-        except (TypeError, ValueError, OverflowError):
-            pass
-        boxes = np.full((len(rows), 4), np.nan)
-        for index, (row, _) in enumerate(rows):
-            try:
-                boxes[index] = np.array(row["bbox"], np.float64).reshape(4)
-            except (TypeError, ValueError, OverflowError):
-                continue
-        return boxes
+    def _pictures(self, names: list[str]) -> list[str | None]:
+        """Where each picture lies, or None when its name leads out of the data set."""
+        folders = self._order_folders(names[:5])
+        base = os.path.join(os.path.normpath(folders[0]), "") if folders else ""
+        plain = re.compile(r"[^/\\:\0]+").fullmatch  # nothing to be resolved in it
+        return [
+            base + name if plain(name) and name not in (".", "..") else self._picture(name, folders) for name in names
+        ]
 
-    def _order_folders(self, images: dict) -> list[Path]:
-        """The folders that pictures may be in, the one that has the first few of them first."""
-        few = [image["file_name"] for image in list(images.values())[:5]]
+    def _order_folders(self, few: list[str]) -> list[Path]:
+        """The folders that pictures may be in, the one that has these few of them first."""
 
         def found(folder: Path) -> int:
             places = [self._picture(name, [folder]) for name in few]
@@ -130,7 +92,7 @@ class Coco(Format):
 
         return sorted(self.folders, key=found, reverse=True)
 
-    def _picture(self, name: str, folders: list[Path]) -> Path | None:
+    def _picture(self, name: str, folders: list[Path]) -> str | None:
         """Where a picture lies, or None when its name leads out of the data set."""
         if "\0" in name:
             return None
@@ -139,7 +101,7 @@ class Coco(Format):
         place = os.path.normpath(folders[0] / name)
         for base in (folders[0], self.root):
             if place.startswith(os.path.join(os.path.normpath(base), "")):
-                return Path(place)
+                return place
         return None
 
 
@@ -178,81 +140,6 @@ def _picture_folders(root: Path, json_path: Path) -> list[Path]:
     name = json_path.stem.removeprefix("instances_")
     places = [root / "images" / name, root / name, root / "images", json_path.parent, root]
     return [place for place in dict.fromkeys(places) if os.path.isdir(place)]
-
-
-def _load(path: Path) -> dict:
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            document = json.load(file)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except RecursionError:
-        raise UserError(f"{path}: not COCO JSON: nested too deeply") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON: {str(error):.200}") from None
-    if not isinstance(document, dict):
-        raise UserError(f"{path}: not COCO JSON: expected a mapping with images, annotations and categories")
-    return document
-
-
-def _list(document: dict, key: str, path: Path, required: bool = False) -> list:
-    value = document.get(key)
-    if value is None and not required:  # COCO's own image_info files have no annotations
-        return []
-    if not isinstance(value, list):
-        got = "nothing" if value is None else f"a {type(value).__name__}"
-        raise UserError(f"{path}: not COCO JSON: '{key}' should be a list, got {got}")
-    return value
-
-
-def _categories(document: dict, path: Path, problems: Problems) -> list[tuple[int, str]]:
-    """(id, name) of every category by rising id; a name that is taken gets its id added."""
-    found = {}
-    for index, category in enumerate(_list(document, "categories", path)):
-        id_ = _id(category.get("id")) if isinstance(category, dict) else None
-        name = category.get("name") if isinstance(category, dict) else None
-        if not isinstance(id_, int) or not isinstance(name, (str, int)) or name == "":
-            raise UserError(f"{path}: categories[{index}]: expected an id and a name, got {category!r:.100}")
-        if id_ in found:
-            raise UserError(f"{path}: categories[{index}]: id {id_} is taken by '{found[id_]}'")
-        found[id_] = str(name)
-    pairs, taken = [], set()
-    for id_ in sorted(found):
-        name = found[id_]
-        if name in taken:
-            problems.note("categories with the name of another", f"{path}: id {id_} '{name}'")
-            name = f"{name} (id {id_})"
-        taken.add(name)
-        pairs.append((id_, name))
-    return pairs
-
-
-def _id(value) -> int | str | None:
-    """An id as an int or text; None when it is neither."""
-    if isinstance(value, (int, str)) and not isinstance(value, bool):
-        return value
-    return int(value) if isinstance(value, float) and value.is_integer() else None
-
-
-def _int64(value) -> int:
-    """An annotation id, 0 ('none') when it is missing or no number that fits."""
-    good = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**62
-    return value if good else 0
-
-
-def _positive(value) -> float:
-    """An area, NaN ('take the box's') when it is missing or no number from 0 on."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return float("nan")
-    return number if 0 <= number < float("inf") else float("nan")
-
-
-def _size(value) -> int:
-    """A declared width or height, 0 when it is missing or no whole number."""
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 2**31
-    return int(value) if good else 0
 
 
 class CocoWriter(Writer):

@@ -1,7 +1,7 @@
 """Holding what a source says against its pictures: sizes, EXIF frames, boxes that can't be."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +12,8 @@ from utils.images import UnreadableImage, image_header
 
 from ..frames import SCALED, SIZE, Frame, fit_frame
 from ..threads import Listings, map_threads
-from .base import Problems, Sample
+from .base import Format, Problems, Sample
+from .table import SampleTable
 
 ROUNDING = 0.5  # pixels that a box may lie over the edge before it counts as out of bounds: sources round
 
@@ -24,24 +25,103 @@ OUTSIDE = "boxes outside the picture"
 CLIPPED = "boxes over the edge, clipped"
 
 
-def settle_all(samples: Iterable[Sample], problems: Problems, where: str, every_header: bool = False) -> list[Sample]:
-    """Return the samples held against their pictures; what is wrong is dropped and noted.
+def settle_all(source: Iterable[Sample], problems: Problems, where: str, every_header: bool = False) -> SampleTable:
+    """Return the samples of a format held against their pictures; what is wrong is dropped and noted.
 
     A sample that declares its size, with every box inside it, is believed until its picture is loaded
     (`frames.loaded_frame`); of the others, or with `every_header` of all, the picture's header is read. No picture is
-    decoded. Raises `UserError` when there is no picture, or more than half are missing or unreadable.
+    decoded. Does what `settle` does to each, by columns. Raises `UserError` when there is no picture, or more than half
+    are missing or unreadable.
     """
-    settled, total = [], 0
-    for sample, header in _with_headers(samples, every_header):
-        total += 1
-        if isinstance(header, UnreadableImage):
-            problems.note(UNREADABLE if os.path.lexists(sample.path) else MISSING, str(header)[:300])
-        else:
-            settled.append(settle(sample, header, problems))
-    if not total:
+    table = source.table() if isinstance(source, Format) else SampleTable.of(source)
+    if not len(table):
         raise UserError(f"{where}: no pictures there" + "".join(f"; {line}" for line in problems.lines()[:3]))
-    _check_readable(total, problems, where)
+    frames, notes = _frames(table, every_header)
+    settled = _settled(table, frames, notes)
+    for index in sorted(notes):
+        for kind, place, count in notes[index]:
+            problems.note(kind, place, count)
+    _check_readable(len(table), problems, where)
     return settled
+
+
+def _frames(table: SampleTable, every_header: bool) -> tuple[dict[int, Frame | None], dict[int, list]]:
+    """(index -> frame of each sample whose declared one is not simply believed, None: no picture; index -> what to note)."""
+    frames, notes = {}, {}
+    listings = Listings()
+    asked = np.flatnonzero(np.ones(len(table), bool) if every_header else ~_all_plausible(table)).tolist()
+    headers = dict(map_threads(lambda index: _header(table.paths[index]), asked))
+    for index, path in enumerate(table.paths):
+        if index not in headers and not listings.has(path):
+            headers[index] = UnreadableImage(path, "no such file")
+    for index, header in headers.items():
+        if isinstance(header, UnreadableImage):
+            frames[index] = None
+            kind = UNREADABLE if os.path.lexists(table.paths[index]) else MISSING
+            notes[index] = [(kind, str(header)[:300], 1)]
+            continue
+        sample = table[index]
+        frames[index] = _frame(sample, header)
+        if frames[index].kind:
+            notes[index] = [(frames[index].kind, _odd_place(sample, header), 1)]
+    return frames, notes
+
+
+def _header(path: str) -> ImageHeader | UnreadableImage:
+    try:
+        return image_header(path)
+    except UnreadableImage as error:
+        return error
+
+
+def _all_plausible(table: SampleTable) -> np.ndarray:
+    """`_plausible` of each sample: bool (n,)."""
+    limits = np.stack((table.widths, table.heights), 1)[table.owners] + ROUNDING  # (N, 2)
+    inside = (table.boxes >= -ROUNDING).all(1) & (table.boxes[:, :2] <= limits).all(1) & (table.boxes[:, 2:] <= limits).all(1)
+    outside = np.bincount(table.owners[~inside], minlength=len(table)) > 0
+    return ~table.fractions & (table.widths > 0) & (table.heights > 0) & ~outside
+
+
+def _settled(table: SampleTable, frames: dict[int, Frame | None], notes: dict[int, list]) -> SampleTable:
+    """The table in these frames, without what cannot be; what was wrong with boxes goes into `notes`."""
+    widths, heights, apply_exif = table.widths.copy(), table.heights.copy(), np.ones(len(table), bool)
+    there = np.ones(len(table), bool)
+    for index, frame in frames.items():
+        if frame is None:
+            there[index] = False
+        else:
+            widths[index], heights[index], apply_exif[index] = frame[:3]
+    owners = table.owners
+    limits = np.stack((widths, heights, widths, heights), 1).astype(np.float64)[owners]  # (N, 4)
+    boxes = np.asarray(table.boxes, np.float64)
+    fractions = table.fractions[owners]
+    if fractions.any():
+        boxes = np.where(fractions[:, None], boxes * limits, boxes)
+    source = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+    if table.source_boxes is not None:
+        source = np.where(np.isnan(table.source_boxes).all(1, keepdims=True), source, table.source_boxes)
+    clipped, keep, defects = judge_boxes(boxes, limits)
+    for kind, found in defects.items():
+        numbers = np.bincount(owners[found], minlength=len(table)) if found.any() else np.zeros(len(table), int)
+        for index in np.flatnonzero(numbers * there).tolist():
+            notes.setdefault(index, []).append((kind, table.paths[index], int(numbers[index])))
+    keep &= there[owners]
+    kept = np.flatnonzero(there).tolist()
+    return SampleTable(
+        paths=[table.paths[index] for index in kept],
+        image_ids=[table.image_ids[index] for index in kept],
+        widths=widths[there],
+        heights=heights[there],
+        apply_exif=apply_exif[there],
+        fractions=np.zeros(len(kept), bool),
+        counts=np.bincount(owners[keep], minlength=len(table))[there],
+        boxes=clipped[keep],
+        labels=table.labels[keep],
+        crowd=table.crowd[keep],
+        areas=np.where(np.isfinite(table.areas), table.areas, source[:, 2] * source[:, 3])[keep],
+        annotation_ids=table.annotation_ids[keep],
+        source_boxes=source[keep],
+    )
 
 
 def _check_readable(total: int, problems: Problems, where: str) -> None:
@@ -50,23 +130,6 @@ def _check_readable(total: int, problems: Problems, where: str) -> None:
     if 2 * bad > total:
         first = next(problems.examples[kind][0] for kind in (MISSING, UNREADABLE) if problems[kind])
         raise UserError(f"{where}: {bad} of {total} pictures are missing or unreadable, more than half (first: {first})")
-
-
-def _with_headers(samples: Iterable[Sample], every: bool) -> Iterator[tuple[Sample, ImageHeader | UnreadableImage]]:
-    """Pair each sample with the header of its picture, one made of its declared size, or why it has none."""
-    listings = Listings()
-
-    def header(sample: Sample):
-        if not every and _plausible(sample):
-            if listings.has(sample.path):
-                return ImageHeader(sample.width, sample.height)
-            return UnreadableImage(sample.path, "no such file")
-        try:
-            return image_header(sample.path)
-        except UnreadableImage as error:
-            return error
-
-    yield from map_threads(header, samples)
 
 
 def _plausible(sample: Sample) -> bool:
@@ -83,8 +146,7 @@ def settle(sample: Sample, header: ImageHeader, problems: Problems) -> Sample:
     """Return `sample` in the frame of its picture, with the boxes that can't be dropped and the others clipped."""
     width, height, apply_exif, odd = _frame(sample, header)
     if odd:
-        declared, is_ = f"{sample.width}x{sample.height}", f"{header.width}x{header.height}"
-        problems.note(odd, f"{sample.path}: declared {declared}, is {is_}")
+        problems.note(odd, _odd_place(sample, header))
     boxes = np.asarray(sample.boxes, np.float64).reshape(-1, 4)  # (n, 4) xyxy
     if sample.fractions:
         boxes = boxes * np.array([width, height, width, height], np.float64)
@@ -118,19 +180,29 @@ def _frame(sample: Sample, header: ImageHeader) -> Frame:
     return frame
 
 
+def _odd_place(sample: Sample, header: ImageHeader) -> str:
+    return f"{sample.path}: declared {sample.width}x{sample.height}, is {header.width}x{header.height}"
+
+
 def check_boxes(boxes: np.ndarray, width: int, height: int, path, problems: Problems):
     """Return (boxes (n, 4) float32 xyxy clipped to the picture, (n,) bool which of them can be); note the rest."""
+    clipped, keep, defects = judge_boxes(boxes, np.array([width, height, width, height], np.float64))
+    for kind, found in defects.items():
+        problems.note(kind, path, int(found.sum()))
+    return clipped, keep
+
+
+def judge_boxes(boxes: np.ndarray, limits: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """(boxes (n, 4) float32 xyxy clipped, (n,) bool which of them can be, kind of defect -> (n,) bool which have it).
+
+    `limits` (4,) or (n, 4): width, height, width, height of the picture.
+    """
     finite = np.isfinite(boxes).all(1)
     boxes = np.where(finite[:, None], boxes, 0.0)
     solid = (boxes[:, 2:] > boxes[:, :2]).all(1)
-    limit = np.array([width, height, width, height], np.float64)
-    clipped = np.clip(boxes, 0, limit).astype(np.float32)
+    clipped = np.clip(boxes, 0, limits).astype(np.float32)
     inside = (clipped[:, 2:] > clipped[:, :2]).all(1)
-    over = (boxes < -ROUNDING).any(1) | (boxes > limit + ROUNDING).any(1)
+    over = (boxes < -ROUNDING).any(1) | (boxes > limits + ROUNDING).any(1)
     keep = finite & solid & inside
-    if not keep.all() or over.any():
-        problems.note(NOT_FINITE, path, int((~finite).sum()))
-        problems.note(DEGENERATE, path, int((finite & ~solid).sum()))
-        problems.note(OUTSIDE, path, int((finite & solid & ~inside).sum()))
-        problems.note(CLIPPED, path, int((keep & over).sum()))
-    return clipped, keep
+    defects = {NOT_FINITE: ~finite, DEGENERATE: finite & ~solid, OUTSIDE: finite & solid & ~inside, CLIPPED: keep & over}
+    return clipped, keep, defects

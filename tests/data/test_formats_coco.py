@@ -1,11 +1,13 @@
 import json
+import os
 
 import numpy as np
 import pytest
 
 from data.config import load_data_config, open_split
 from data.formats import FORMATS
-from data.formats.coco import BAD_ANNOTATION, BAD_IMAGE, NO_CATEGORY, NO_IMAGE, OUTSIDE_SET
+from data.formats.coco import OUTSIDE_SET
+from data.formats.coco_json import BAD_ANNOTATION, BAD_IMAGE, NO_CATEGORY, NO_IMAGE
 from data.formats.settle import CLIPPED, DEGENERATE, MISSING, NOT_FINITE, OUTSIDE, UNREADABLE
 from data.frames import SCALED, SIZE, UNTURNED
 from utils.errors import UserError
@@ -136,7 +138,7 @@ def test_headers_are_read_only_where_needed(tmp_path, monkeypatch):
     from data.formats import settle
 
     read, asked = settle.image_header, []
-    monkeypatch.setattr(settle, "image_header", lambda path: asked.append(path.name) or read(path))
+    monkeypatch.setattr(settle, "image_header", lambda path: asked.append(os.path.basename(path)) or read(path))
     open_train(path)
     assert sorted(asked) == ["2.png", "3.png"]
 
