@@ -27,6 +27,7 @@ from .report import duration, read_measures
 
 HEARTBEAT, STALE = 30, 120  # seconds between signs of life of a trial, and without one until it counts as dead
 POLL = 0.5  # seconds between looks at a training's results
+_ATTEMPTS = 4  # to open a study that another machine is just making
 _FIRST_FAILURES = 3  # of a search of which nothing has worked yet: then it is no matter of luck
 _OWN = {"search": None, "trials": 20, "study": "", "trial_seeds": 1}
 # What may differ between the machines of a study, and what its recipe and ranges say.
@@ -188,25 +189,30 @@ def _optuna():
 
 
 def _open_study(optuna, options, folder: Path):
-    """The study called NAME in its storage: a database's URL, or a file that machines with one file system share."""
+    """The study called NAME in its storage."""
     url = options.study or f"sqlite:///{(folder / 'study.db').resolve().as_posix()}"
-    storages = optuna.storages
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=max(options.epochs // 5, 1))
-    try:
-        if "://" in url:
-            again = storages.RetryHeartbeatStaleTrialCallback(max_retry=2)
-            storage = storages.RDBStorage(
-                url, heartbeat_interval=HEARTBEAT, grace_period=STALE, heartbeat_stale_trial_callback=again
-            )
-        else:
-            files = storages.journal
-            storage = files.JournalStorage(files.JournalFileBackend(url, lock_obj=files.JournalFileOpenLock(url)))
-        return optuna.create_study(
-            storage=storage, study_name=options.name, direction="maximize", load_if_exists=True, pruner=pruner,
-            sampler=_sampler(optuna, options.seed),
-        )  # fmt: skip
-    except Exception as error:  # databases' drivers raise what they like
-        raise UserError(f"--study: cannot be opened ({first_line(error)}); expected a URL such as sqlite:///study.db, or a file") from None
+    for attempt in range(_ATTEMPTS):
+        try:
+            return optuna.create_study(
+                storage=_storage(optuna.storages, url), study_name=options.name, direction="maximize", load_if_exists=True,
+                pruner=pruner, sampler=_sampler(optuna, options.seed),
+            )  # fmt: skip
+        except Exception as error:  # databases' drivers raise what they like
+            made = any(word in str(error).lower() for word in ("already exists", "duplicate", "unique"))
+            if not made or attempt + 1 == _ATTEMPTS:
+                told = f"cannot be opened ({first_line(error)}); expected a URL such as sqlite:///study.db, or a file"
+                raise UserError(f"--study: {told}") from None
+            time.sleep(2 * POLL)  # another machine that begins now is making the same tables
+
+
+def _storage(storages, url: str):
+    """A database by its URL, or a file that machines with one file system share."""
+    if "://" in url:
+        again = storages.RetryHeartbeatStaleTrialCallback(max_retry=2)
+        return storages.RDBStorage(url, heartbeat_interval=HEARTBEAT, grace_period=STALE, heartbeat_stale_trial_callback=again)
+    files = storages.journal
+    return files.JournalStorage(files.JournalFileBackend(url, lock_obj=files.JournalFileOpenLock(url)))
 
 
 def _sampler(optuna, seed: int):

@@ -155,6 +155,25 @@ def test_machines_share_a_study_in_a_file(start, tmp_path):
     assert [path.name for path in sorted((tmp_path / "elsewhere/find").glob("trial*.log"))] == ["trial2.log", "trial3.log"]
 
 
+@pytest.mark.parametrize(("busy", "works"), [(2, True), (9, False)])
+def test_machines_that_begin_together_wait_for_each_others_tables(start, monkeypatch, busy, works):
+    asked, real = [], searching._storage
+
+    def storage(*words):
+        asked.append(words)
+        if len(asked) <= busy:
+            raise RuntimeError("(sqlite3.OperationalError) table alembic_version already exists")
+        return real(*words)
+
+    monkeypatch.setattr(searching, "_storage", storage)
+    if works:
+        assert len(study_in(start(LR, trials=1)).trials) == 1
+    else:
+        with pytest.raises(UserError, match="--study: cannot be opened .*already exists"):
+            start(LR, trials=1)
+    assert 3 <= len(asked) <= 4
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is another thing there")
 def test_interrupted_trial_is_tried_again(start, tmp_path):
     code = (
