@@ -34,8 +34,9 @@ class Listings:
     def __init__(self):
         self._names: dict[str, set[str]] = {}
 
-    def has(self, path: str | os.PathLike) -> bool:
-        folder, name = os.path.split(path)
+    def has(self, path: str) -> bool:
+        start = path.rfind(os.sep) + 1
+        folder, name = path[:start], path[start:]
         if folder not in self._names:
             try:
                 self._names[folder] = set(os.listdir(folder or "."))

@@ -190,11 +190,14 @@ def _good_images(entries: list, path: Path, problems: Problems) -> dict:
 
 def _annotation_columns(annotations: list, images: dict, categories: list, path: Path, problems: Problems) -> dict:
     """The columns of `CocoColumns` that are about annotations; those that cannot be used are noted."""
-    rows, numbers = _with_ids(annotations, path, problems)
-    row_of = {image_id: row for row, image_id in enumerate(images)}
+    image_of = {image_id: row for row, image_id in enumerate(images)}
     class_of = {id_: row for row, (id_, _) in enumerate(categories)}
-    owners = np.fromiter(map(row_of.get, map(itemgetter("image_id"), rows), repeat(-1)), np.int64, len(rows))
-    classes = np.fromiter(map(class_of.get, map(itemgetter("category_id"), rows), repeat(-1)), np.int64, len(rows))
+    rows, numbers = annotations, range(len(annotations))
+    try:
+        owners, classes = _numbers(rows, "image_id", image_of), _numbers(rows, "category_id", class_of)
+    except (TypeError, KeyError):  # not all of them have both
+        rows, numbers = _with_ids(annotations, path, problems)
+        owners, classes = _numbers(rows, "image_id", image_of), _numbers(rows, "category_id", class_of)
     boxed = np.fromiter(("bbox" in row for row in rows), bool, len(rows))
     for place in np.flatnonzero((owners < 0) | (classes < 0) | ~boxed).tolist():
         where, row = f"{path}: annotations[{numbers[place]}]", rows[place]
@@ -212,9 +215,14 @@ def _annotation_columns(annotations: list, images: dict, categories: list, path:
         "classes": classes[good],
         "boxes": _boxes([row["bbox"] for row in rows]),
         "crowd": np.array([row.get("iscrowd") in (1, True, "1") for row in rows], bool),
-        "areas": np.array([_positive(row.get("area")) for row in rows], np.float64),
-        "annotation_ids": np.array([_int64(row.get("id")) for row in rows], np.int64),
+        "areas": _areas([row.get("area") for row in rows]),
+        "annotation_ids": _ids([row.get("id") for row in rows]),
     }
+
+
+def _numbers(rows: list[dict], key: str, number_of: dict) -> np.ndarray:
+    """(n,) what `number_of` has for `key` of each row, -1 where it has nothing."""
+    return np.fromiter(map(number_of.get, map(itemgetter(key), rows), repeat(-1)), np.int64, len(rows))
 
 
 def _with_ids(annotations: list, path: Path, problems: Problems) -> tuple[list[dict], list[int]]:
@@ -255,19 +263,32 @@ def _id(value) -> int | str | None:
     return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
-def _int64(value) -> int:
-    """An annotation id, 0 ('none') when it is missing or no number that fits."""
-    good = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**62
-    return value if good else 0
+def _ids(values: list) -> np.ndarray:
+    """Annotation ids, 0 ('none') where one is missing or no whole number that fits."""
+    if set(map(type, values)) <= {int}:
+        try:
+            ids = np.array(values, np.int64)
+            return np.where(np.abs(ids) < 2**62, ids, 0)
+        except OverflowError:
+            pass
+    fits = [isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**62 for value in values]
+    return np.array([value if good else 0 for value, good in zip(values, fits)], np.int64)
 
 
-def _positive(value) -> float:
-    """An area, NaN ('take the box's') when it is missing or no number from 0 on."""
+def _areas(values: list) -> np.ndarray:
+    """Areas, NaN ('take the box's') where one is missing or no number from 0 on."""
     try:
-        number = float(value)
+        areas = np.array(values, np.float64).reshape(len(values))
+    except (TypeError, ValueError, OverflowError):
+        areas = np.array([_float(value) for value in values])
+    return np.where((areas >= 0) & (areas < np.inf), areas, np.nan)
+
+
+def _float(value) -> float:
+    try:
+        return float(value)
     except (TypeError, ValueError, OverflowError):
         return float("nan")
-    return number if 0 <= number < float("inf") else float("nan")
 
 
 def _size(value) -> int:
