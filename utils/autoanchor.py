@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 ENOUGH_RECALL = 0.98
+_STRETCH = 4096  # boxes at a time: what they take stays in the processor's cache
 _MOST_BOXES = 20_000  # more than these do not change the anchors, only the time
 
 
@@ -19,11 +20,25 @@ def worst_ratios(sizes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
     return np.minimum(ratios, 1 / ratios).min(2)
 
 
+def best_ratios(sizes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
+    """`worst_ratios(...).max(1)`, (n,), to rounding and much faster: ratios of logarithms are differences, and the
+    boxes lie along the rows, a stretch at a time."""
+    with np.errstate(divide="ignore"):  # without a side: as far from any other as can be
+        log_anchors = np.log(anchors.astype(np.float64)).T[:, :, None]  # (2, k, 1)
+        logs = np.log(sizes.astype(np.float64)).T  # (2, n)
+    away = np.empty(len(sizes))
+    for start in range(0, len(sizes), _STRETCH):
+        some = logs[:, None, start : start + _STRETCH]
+        apart = np.abs(some - log_anchors)  # (2, k, up to _STRETCH)
+        away[start : start + _STRETCH] = np.maximum(apart[0], apart[1]).min(0)
+    return np.exp(-away)
+
+
 def best_possible_recall(sizes: np.ndarray, anchors: np.ndarray, anchor_t: float = 4.0) -> float:
     """The share of boxes, sizes (n, 2), that at least one of the anchors (..., 2) may match; 1 when there are none."""
     if not len(sizes):
         return 1.0
-    return float((worst_ratios(sizes, anchors.reshape(-1, 2)).max(1) > 1 / anchor_t).mean())
+    return float((best_ratios(sizes, anchors.reshape(-1, 2)) > 1 / anchor_t).mean())
 
 
 def sizes_at(boxes_wh: np.ndarray, shapes_hw: np.ndarray, size: int) -> np.ndarray:
@@ -149,5 +164,5 @@ def fit_head(head, boxes: list[np.ndarray], frames_hw: np.ndarray, size: int, an
 
 def _fitness(sizes: np.ndarray, anchors: np.ndarray, anchor_t: float) -> float:
     """The mean closeness of boxes to their best anchor, counting only those that it may match."""
-    best = worst_ratios(sizes, anchors).max(1)
+    best = best_ratios(sizes, anchors)
     return float((best * (best > 1 / anchor_t)).mean())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.autoanchor import best_possible_recall, check_anchors, fit_anchors, fit_head, kmeans, order_by_stride, sizes_at
+from utils.autoanchor import best_possible_recall, best_ratios, check_anchors, fit_anchors, fit_head, kmeans, order_by_stride, sizes_at, worst_ratios
 
 COCO = np.array([[10, 13, 16, 30, 33, 23], [30, 61, 62, 45, 59, 119], [116, 90, 156, 198, 373, 326]], float).reshape(3, 3, 2)
 STRIDES = np.array([8.0, 16, 32])
@@ -25,6 +25,15 @@ def test_recall_against_a_loop():
     for w, h in sizes:
         hits += any(max(w / a, a / w) < 3 and max(h / b, b / h) < 3 for a, b in COCO.reshape(-1, 2))
     assert best_possible_recall(sizes, COCO, 3.0) == pytest.approx(hits / 200)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5000])
+def test_best_ratios_are_the_best_of_all_ratios(count):
+    sizes = np.random.default_rng(1).uniform(0.1, 600, (count, 2)).astype(np.float32)
+    anchors = COCO.reshape(-1, 2)
+    expected = worst_ratios(sizes.astype(float), anchors).max(1)
+    assert np.allclose(best_ratios(sizes, anchors), expected, rtol=1e-12, atol=0)
+    assert best_ratios(np.array([[0.0, 5.0]]), anchors).tolist() == [0]
 
 
 def test_kmeans_finds_clusters():
