@@ -43,11 +43,11 @@ def main(argv=None):
 
     print_table(result)
     folder = new_run_folder(options.project, options.name, options.exist_ok)
-    write_json(folder / "predictions.json", result.predictions)
+    result.results.write(folder / "predictions.json")
     write_json(folder / "metrics.json", {**result.metrics, "per_class": result.per_class, "speed": result.speed})
     plots.plot_curves(result.curves, split.names, folder)
     plots.plot_confusion(result.confusion, split.names, folder / "confusion_matrix.png")
-    print(f"{len(result.predictions)} predictions; saved to {folder}")
+    print(f"{len(result.results)} predictions; saved to {folder}")
     return result
 
 

@@ -5,16 +5,18 @@ decoded boxes and scores, and any loader of batches; it knows neither models nor
 """
 
 import time
-from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import zip_longest
 
 import numpy as np
 
-from .coco_ap import coco_scores
+from .coco_ap import Truth, coco_scores
+from .coco_results import Results
 from .errors import UserError
 from .letterbox import unletterbox
-from .metrics import ConfusionMatrix, Curves, match_detections, precision_recall_curves
+from .metrics import ConfusionMatrix, Curves, precision_recall_curves
 from .nms import default_method, select_detections
 from .report import Progress
 
@@ -27,18 +29,23 @@ class Evaluation:
 
     `metrics`: "AP50-95", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100" (see `coco_scores`) and, at IoU
     0.5 and the confidence of the best mean F1, "precision", "recall", "f1", "confidence". `per_class`: one dict a
-    class with "name", "id", "images", "instances", "precision", "recall", "AP50", "AP50-95". `predictions`: COCO
-    results. `speed`: milliseconds a picture of "preprocess", "inference", "nms".
+    class with "name", "id", "images", "instances", "precision", "recall", "AP50", "AP50-95". `results`: what was found.
+    `speed`: milliseconds a picture of "preprocess", "inference", "nms".
     """
 
     metrics: dict[str, float]
     per_class: list[dict]
-    predictions: list[dict]
+    results: Results
     curves: Curves
     confusion: ConfusionMatrix
     speed: dict[str, float]
     images: int
     instances: int
+
+    @cached_property
+    def predictions(self) -> list[dict]:
+        """`results` as COCO results, made when they are first asked for."""
+        return self.results.to_dicts()
 
 
 def evaluate(
@@ -56,7 +63,8 @@ def evaluate(
     progress: bool = True,
     agnostic: bool = False,
     method: str | None = None,
-) -> Evaluation:
+    ranks=None,
+) -> Evaluation | None:
     """Run `model` over `loader` and measure what it finds against `ground_truth`.
 
     `model`: callable (B, 3, H, W) float 0..1 RGB on `device` -> (boxes (B, N, 4) xyxy pixels of that input, scores
@@ -65,14 +73,18 @@ def evaluate(
     `ground_truth`: COCO dict; `category_ids`: class index -> category id. `half` computes in float16 on CUDA and in
     bfloat16 elsewhere, without changing the model's weights. `augment` is test-time augmentation. `agnostic` and
     `method` are those of `select_detections`; without a `method` it is the one that the model needs (`default_method`).
-    Raises `UserError` when `model` has another number of classes.
+    Of several processes (`ranks`, see `utils.distributed`) each runs the main one's weights over its part of the pictures;
+    the main one gets the result, the others None. Raises `UserError` when `model` has another number of classes.
     """
     import torch
 
     from .tta import Augmented
 
     device = torch.device(device)
-    tally = _Tally(_Truth(ground_truth, category_ids))
+    if ranks:
+        ranks.align(model)
+    found = []  # a list of (image id, rows) for each batch
+    seconds = {"preprocess": 0.0, "inference": 0.0, "nms": 0.0}
     was_training = getattr(model, "training", False)
     if was_training:
         model.eval()
@@ -86,12 +98,23 @@ def evaluate(
                 stack.enter_context(torch.autocast(device.type, dtype))
             bar = stack.enter_context(Progress(len(loader), "validation", quiet=not progress))
             for batch in loader:
-                _measure(run, batch, tally, device, _float_type(model), settings)
+                found.append(_measure(run, batch, len(category_ids), seconds, device, _float_type(model), settings))
                 bar.step()
     finally:
         if was_training:
             model.train()
-    return tally.evaluation(_without(ground_truth, _unreadable_ids(loader)))
+    mine = found, seconds, _unreadable_ids(loader)
+    parts = ranks.gather(mine) if ranks else [mine]
+    if parts is None:
+        return None
+    results = Results(category_ids)
+    for batches in zip_longest(*[found for found, _, _ in parts], fillvalue=()):
+        for pictures in zip_longest(*batches):  # the processes share each batch by turns
+            for picture in filter(None, pictures):
+                results.add(*picture)
+    pictures = max(len(results.image_ids), 1)
+    speed = {name: 1000 * sum(spent[name] for _, spent, _ in parts) / pictures for name in seconds}
+    return score(_without(ground_truth, set().union(*(unreadable for _, _, unreadable in parts))), results, speed)
 
 
 def _unreadable_ids(loader) -> set:
@@ -109,102 +132,61 @@ def _without(ground_truth: dict, image_ids: set) -> dict:
     return {**ground_truth, "images": images, "annotations": annotations}
 
 
-def _measure(run, batch: dict, tally: "_Tally", device, dtype, settings: dict) -> None:
-    """One batch through the model `run`, suppression and back into the frames of the source pictures."""
+def _measure(run, batch: dict, nc: int, seconds: dict, device, dtype, settings: dict) -> list[tuple]:
+    """One batch through the model `run`, suppression and back into the frames of the source pictures: the id of each and
+    its detections (n, 6)."""
     import torch
 
     clock = _Clock(device)
     images = torch.as_tensor(batch["images"]).to(device, non_blocking=True).to(dtype) / 255
-    tally.seconds["preprocess"] += clock.lap()
+    seconds["preprocess"] += clock.lap()
     boxes, scores = run(images)
-    tally.seconds["inference"] += clock.lap()
-    tally.truth.check_classes(scores.shape[2])
+    seconds["inference"] += clock.lap()
+    if scores.shape[2] != nc:
+        raise UserError(f"the model has {scores.shape[2]} classes, the data set {nc}: nothing to compare")
+    found = []
     for index, image_id in enumerate(batch["image_ids"]):
         rows = select_detections(boxes[index], scores[index], **settings)
         shape, pad = batch["shapes"][index], batch["pads"][index]
         rows[:, :4] = unletterbox(rows[:, :4], batch["gains"][index], pad, shape)
-        tally.add(image_id, rows)
-    tally.seconds["nms"] += clock.lap()
+        found.append((image_id, rows))
+    seconds["nms"] += clock.lap()
+    return found
 
 
-class _Truth:
-    """The ground truth of each picture as arrays, classes as indices."""
+def score(ground_truth: dict, results: Results, speed: dict[str, float]) -> Evaluation:
+    """Measure what was found against the COCO dict of the pictures that could be read."""
+    truth = Truth(ground_truth)
+    metrics, hits = truth.scores(results)
+    nc, index = len(results.category_ids), {given: k for k, given in enumerate(results.category_ids)}
+    classes = np.array([index.get(given, -1) for given in truth.categories], int)  # class index of each category's number
+    boxes = truth.boxes.take(np.flatnonzero(classes[truth.boxes.category] >= 0))
+    labels = classes[boxes.category]
+    instances = np.bincount(labels[~boxes.crowd], minlength=nc)  # of each class, crowd regions not counted
+    together = np.unique(np.stack((labels, boxes.image))[:, ~boxes.crowd], axis=1)
+    images = np.bincount(together[0], minlength=nc)  # with at least one of them
 
-    def __init__(self, ground_truth: dict, category_ids):
-        self.category_ids = [_plain(given) for given in category_ids]
-        names = {category["id"]: str(category.get("name", category["id"])) for category in ground_truth["categories"]}
-        self.names = [names.get(given, str(given)) for given in self.category_ids]
-        index = {given: k for k, given in enumerate(self.category_ids)}
-        lists = defaultdict(list)
-        for annotation in ground_truth.get("annotations", []):
-            if annotation["category_id"] in index:
-                x, y, w, h = annotation["bbox"]
-                crowd = bool(annotation.get("iscrowd"))
-                lists[annotation["image_id"]].append((x, y, x + w, y + h, index[annotation["category_id"]], crowd))
-        self.rows = {image: np.array(rows, np.float64).reshape(-1, 6) for image, rows in lists.items()}
-        self.instances = np.zeros(len(self.category_ids), int)  # of each class, crowd regions not counted
-        self.images = np.zeros(len(self.category_ids), int)  # with at least one of them
-        for rows in self.rows.values():
-            labels = rows[rows[:, 5] == 0, 4].astype(int)
-            np.add.at(self.instances, labels, 1)
-            self.images[np.unique(labels)] += 1
+    rows = results.rows()
+    _, scores, found = results.columns()
+    curves = precision_recall_curves(hits, scores, found, instances)
+    confusion = ConfusionMatrix(nc)
+    xyxy = np.concatenate((boxes.xywh[:, :2], boxes.xywh[:, :2] + boxes.xywh[:, 2:]), 1)
+    confusion.update(rows, xyxy, labels, boxes.crowd, truth.pictures_of(results), boxes.image)
 
-    def of(self, image_id) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Boxes (m, 4) xyxy, labels (m,), crowd (m,) of one picture."""
-        rows = self.rows.get(image_id, np.zeros((0, 6)))
-        return rows[:, :4], rows[:, 4].astype(int), rows[:, 5].astype(bool)
-
-    def check_classes(self, nc: int) -> None:
-        if nc != len(self.category_ids):
-            raise UserError(f"the model has {nc} classes, the data set {len(self.category_ids)}: nothing to compare")
-
-
-class _Tally:
-    """What is collected picture by picture."""
-
-    def __init__(self, truth: _Truth):
-        self.truth = truth
-        self.predictions, self.columns, self.images = [], [], 0
-        self.confusion = ConfusionMatrix(len(truth.category_ids))
-        self.seconds = {"preprocess": 0.0, "inference": 0.0, "nms": 0.0}
-
-    def add(self, image_id, rows: np.ndarray) -> None:
-        """One picture's detections: `rows` (n, 6) x1, y1, x2, y2, score, class in pixels of the source picture."""
-        truth = self.truth.of(image_id)
-        matches = match_detections(rows[:, :4], rows[:, 5].astype(int), *truth)
-        self.columns.append(np.column_stack((matches, rows[:, 4], rows[:, 5])))
-        self.confusion.update(rows, *truth)
-        self.images += 1
-        image_id = _plain(image_id)
-        xywh = np.concatenate((rows[:, :2], rows[:, 2:4] - rows[:, :2]), 1).astype(np.float64).round(3).tolist()
-        scores, labels = rows[:, 4].astype(np.float64).round(6).tolist(), rows[:, 5].astype(int).tolist()
-        self.predictions += [
-            {"image_id": image_id, "category_id": self.truth.category_ids[label], "bbox": box, "score": score}
-            for box, score, label in zip(xywh, scores, labels)
-        ]
-
-    def evaluation(self, ground_truth: dict) -> Evaluation:
-        """Everything together, against the ground truth of the pictures that could be read."""
-        self.truth = _Truth(ground_truth, self.truth.category_ids)
-        matches, scores, labels = np.concatenate([np.zeros((0, 3)), *self.columns]).T
-        curves = precision_recall_curves(matches.astype(int), scores, labels.astype(int), self.truth.instances)
-        metrics = coco_scores(ground_truth, self.predictions)
-        coco_classes = {entry["id"]: entry for entry in metrics.pop("per_class")}
-        for name in ("precision", "recall", "f1"):
-            metrics[name] = float(curves.mean(name)[curves.best])
-        metrics["confidence"] = float(curves.confidence[curves.best])
-        undefined = {"AP50": float("nan"), "AP50-95": float("nan")}
-        per_class = []
-        for k, (name, given) in enumerate(zip(self.truth.names, self.truth.category_ids)):
-            entry = {"name": name, "id": given, "images": int(self.truth.images[k])}
-            entry["instances"] = int(self.truth.instances[k])
-            for which in ("precision", "recall"):
-                entry[which] = float(getattr(curves, which)[k, curves.best]) if entry["instances"] else float("nan")
-            entry |= {key: coco_classes.get(given, undefined)[key] for key in undefined}
-            per_class.append(entry)
-        speed = {name: 1000 * seconds / max(self.images, 1) for name, seconds in self.seconds.items()}
-        instances = int(self.truth.instances.sum())
-        return Evaluation(metrics, per_class, self.predictions, curves, self.confusion, speed, self.images, instances)
+    coco_classes = {entry["id"]: entry for entry in metrics.pop("per_class")}
+    for name in ("precision", "recall", "f1"):
+        metrics[name] = float(curves.mean(name)[curves.best])
+    metrics["confidence"] = float(curves.confidence[curves.best])
+    undefined = {"name": None, "AP50": float("nan"), "AP50-95": float("nan")}
+    per_class = []
+    for k, given in enumerate(results.category_ids):
+        coco = coco_classes.get(given, undefined)
+        entry = {"name": coco["name"] or str(given), "id": given, "images": int(images[k]), "instances": int(instances[k])}
+        for which in ("precision", "recall"):
+            entry[which] = float(getattr(curves, which)[k, curves.best]) if instances[k] else float("nan")
+        per_class.append({**entry, "AP50": coco["AP50"], "AP50-95": coco["AP50-95"]})
+    pictures = len(results.image_ids)
+    return Evaluation(metrics, per_class, results, curves, confusion, speed, pictures, int(instances.sum()))
 
 
 def format_table(evaluation: Evaluation, names=None) -> str:
@@ -259,8 +241,3 @@ def _float_type(model):
     parameters = getattr(model, "parameters", None)
     first = next(iter(parameters()), None) if callable(parameters) else None
     return first.dtype if first is not None and first.is_floating_point() else torch.float32
-
-
-def _plain(identity):
-    """An id as JSON knows it: numpy's integers become Python's."""
-    return identity.item() if isinstance(identity, np.generic) else identity

@@ -4,45 +4,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .boxes import box_area, box_iou
+from .boxes import box_area
+from .matching import HIT, IGNORED, pairs
 
-TRUE_POSITIVE, FALSE_POSITIVE, IGNORED = 1, 0, -1
 CONFIDENCES = np.linspace(0, 1, 1001)
 RECALLS = np.linspace(0, 1, 101)
-
-
-def match_detections(boxes, labels, truth_boxes, truth_labels, crowd, iou: float = 0.5) -> np.ndarray:
-    """Match one picture's detections with its ground truth, class by class, by the rule of COCO's evaluator.
-
-    `boxes` (n, 4) xyxy best first, `labels` (n,); `truth_boxes` (m, 4), `truth_labels` (m,), `crowd` (m,) bool. Each
-    detection takes the free true box of its class that it overlaps most, by at least `iou`. What is left and lies in
-    a crowd region of its class by at least that share of its own area counts neither way. Returns (n,) int8 of
-    TRUE_POSITIVE, FALSE_POSITIVE and IGNORED.
-    """
-    labels, truth_labels, crowd = np.asarray(labels), np.asarray(truth_labels), np.asarray(crowd, bool)
-    matches = np.full(len(boxes), FALSE_POSITIVE, np.int8)
-    if not len(boxes) or not len(truth_boxes):
-        return matches
-    same = labels[:, None] == truth_labels[None]
-    overlaps = np.where(same & ~crowd[None], box_iou(boxes, truth_boxes), 0)
-    for i in np.flatnonzero(overlaps.max(1) >= iou):
-        best = overlaps[i].argmax()
-        if overlaps[i, best] >= iou:
-            matches[i] = TRUE_POSITIVE
-            overlaps[:, best] = 0  # taken
-    matches[(matches == FALSE_POSITIVE) & _in_crowd(boxes, truth_boxes, same, crowd, iou)] = IGNORED
-    return matches
-
-
-def _in_crowd(boxes, truth_boxes, same, crowd, share) -> np.ndarray:
-    """(n,) bool: `share` or more of the box lies in one crowd region of its class (`same` (n, m) bool)."""
-    if not crowd.any():
-        return np.zeros(len(boxes), bool)
-    regions = np.asarray(truth_boxes)[crowd]
-    low = np.maximum(boxes[:, None, :2], regions[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:4], regions[None, :, 2:])
-    inside = box_area(np.concatenate((low, high), -1))
-    return ((inside >= share * box_area(boxes)[:, None]) & same[:, crowd] & (inside > 0)).any(1)
 
 
 @dataclass
@@ -74,7 +40,8 @@ class Curves:
 
 
 def precision_recall_curves(matches, scores, labels, instances) -> Curves:
-    """Curves from all pictures' detections: `matches` (n,) of `match_detections`, `scores` (n,), `labels` (n,).
+    """Curves from all pictures' detections: `matches` (n,) HIT, MISSED or IGNORED (`utils.matching`), `scores` (n,),
+    `labels` (n,).
 
     `instances` (nc,) counts the true boxes (without crowd regions) of each class. Above the highest score of a class
     its precision is 1, as nothing is wrong there; a class without a detection has precision 0 everywhere.
@@ -84,14 +51,13 @@ def precision_recall_curves(matches, scores, labels, instances) -> Curves:
     nc = len(instances)
     precision, recall = np.zeros((nc, len(CONFIDENCES))), np.zeros((nc, len(CONFIDENCES)))
     at_recall = np.zeros((nc, len(RECALLS)))
-    for k in range(nc):
-        mine = (labels == k) & (matches != IGNORED)
-        if not mine.any() or not instances[k]:
-            continue
-        order = np.argsort(-scores[mine], kind="stable")
-        descending = scores[mine][order]
-        hits = np.concatenate(([0], np.cumsum(matches[mine][order] == TRUE_POSITIVE)))  # of the first 0, 1, 2, ...
-        count = np.searchsorted(-descending, -CONFIDENCES, side="right")
+    order = np.flatnonzero(matches != IGNORED)
+    order = order[np.lexsort((-scores[order], labels[order]))]
+    bounds = np.searchsorted(labels[order], np.arange(nc + 1))
+    for k in np.flatnonzero((np.diff(bounds) > 0) & (instances > 0)):
+        mine = order[bounds[k] : bounds[k + 1]]
+        hits = np.concatenate(([0], np.cumsum(matches[mine] == HIT)))  # of the first 0, 1, 2, ...
+        count = np.searchsorted(-scores[mine], -CONFIDENCES, side="right")
         precision[k] = np.where(count > 0, hits[count] / np.maximum(count, 1), 1)
         recall[k] = hits[count] / instances[k]
         envelope = np.maximum.accumulate((hits[1:] / np.arange(1, len(hits)))[::-1])[::-1]
@@ -113,24 +79,55 @@ class ConfusionMatrix:
         self.nc, self.conf, self.iou = nc, conf, iou
         self.matrix = np.zeros((nc + 1, nc + 1), np.int64)
 
-    def update(self, detections: np.ndarray, truth_boxes, truth_labels, crowd) -> None:
-        """Add one picture: `detections` (n, 6) x1, y1, x2, y2, score, class; truth as for `match_detections`."""
-        crowd = np.asarray(crowd, bool)
+    def update(self, detections: np.ndarray, truth_boxes, truth_labels, crowd, pictures=None, truth_pictures=None) -> None:
+        """Add pictures: `detections` (n, 6) x1, y1, x2, y2, score, class; `truth_boxes` (m, 4) xyxy, `truth_labels` (m,)
+        and `crowd` (m,) bool. `pictures` (n,) and `truth_pictures` (m,) number their pictures; None: all are of one."""
         truth_boxes, truth_labels = np.asarray(truth_boxes).reshape(-1, 4), np.asarray(truth_labels, int)
-        detections = detections[detections[:, 4] > self.conf]
-        boxes, labels = detections[:, :4], detections[:, 5].astype(int)
-        real, real_labels = truth_boxes[~crowd], truth_labels[~crowd]
+        crowd = np.asarray(crowd, bool)
+        pictures = np.zeros(len(detections), int) if pictures is None else pictures
+        truth_pictures = np.zeros(len(crowd), int) if truth_pictures is None else truth_pictures
+        sure = detections[:, 4] > self.conf
+        boxes, labels, pictures = detections[sure, :4], detections[sure, 5].astype(int), pictures[sure]
 
-        overlap = box_iou(boxes, real)
-        found, true = np.nonzero(overlap > self.iou)
-        differs = labels[found] != real_labels[true]  # of equal overlaps the right class goes first
-        paired_found, paired_true = np.zeros(len(boxes), bool), np.zeros(len(real), bool)
-        for pair in np.lexsort((differs, -overlap[found, true])):
-            i, j = found[pair], true[pair]
-            if not paired_found[i] and not paired_true[j]:
-                paired_found[i] = paired_true[j] = True
-                self.matrix[labels[i], real_labels[j]] += 1
-        same = labels[:, None] == truth_labels[None]
-        spurious = ~paired_found & ~_in_crowd(boxes, truth_boxes, same, crowd, self.iou)
+        order = np.argsort(truth_pictures, kind="stable")
+        starts, ends = (np.searchsorted(truth_pictures[order], pictures, side) for side in ("left", "right"))
+        paired = []
+        spurious, missed = np.ones(len(boxes), bool), ~crowd
+        for found, true in pairs(starts, ends):
+            true = order[true]
+            same = labels[found] == truth_labels[true]
+            overlap, share = _overlaps(boxes[found], truth_boxes[true])
+            spurious[found[crowd[true] & same & (share >= self.iou)]] = False  # no error: somewhere in a crowd of its class
+            near = (overlap > self.iou) & ~crowd[true]
+            paired.append((found[near], true[near], overlap[near], ~same[near]))
+        found, true, overlap, differs = map(np.concatenate, zip(*paired)) if paired else np.zeros((4, 0), int)
+        best_first = np.lexsort((differs, -overlap))  # of equal overlaps the right class goes first
+        found, true = found[best_first], true[best_first]
+        chosen = one_to_one(found, true)
+        spurious[found[chosen]] = missed[true[chosen]] = False
+        np.add.at(self.matrix, (labels[found[chosen]], truth_labels[true[chosen]]), 1)
         np.add.at(self.matrix, (labels[spurious], self.nc), 1)
-        np.add.at(self.matrix, (self.nc, real_labels[~paired_true]), 1)
+        np.add.at(self.matrix, (self.nc, truth_labels[missed]), 1)
+
+
+def one_to_one(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Which of the pairs (first[i], second[i]), best first, are taken when each number may be taken once: indices (k,).
+
+    As one after the other, in a few steps: a pair that is the best one left for both its numbers is taken anyway.
+    """
+    taken = []
+    left = np.arange(len(first))
+    while len(left):
+        best = [np.unique(numbers[left], return_index=True)[1] for numbers in (first, second)]
+        chosen = left[np.intersect1d(*best)]
+        taken.append(chosen)
+        left = left[~(np.isin(first[left], first[chosen]) | np.isin(second[left], second[chosen]))]
+    return np.concatenate([np.zeros(0, int), *taken])
+
+
+def _overlaps(boxes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """IoU of matching rows (n, 4) xyxy, and the part of the first one's area that lies in the second, each (n,)."""
+    low, high = np.maximum(boxes[:, :2], others[:, :2]), np.minimum(boxes[:, 2:], others[:, 2:])
+    shared, area = box_area(np.concatenate((low, high), -1)), box_area(boxes)
+    union = area + box_area(others) - shared
+    return shared / (union + (union <= 0)), shared / (area + (area <= 0))  # empty ones: 0 / 1

@@ -1,32 +1,14 @@
 import numpy as np
 import pytest
 
-from utils.metrics import CONFIDENCES, ConfusionMatrix, match_detections, precision_recall_curves
+from utils.boxes import box_iou
+from utils.metrics import CONFIDENCES, ConfusionMatrix, one_to_one, precision_recall_curves
 
 A, B, FAR = [0, 0, 10, 10], [20, 0, 30, 10], [80, 80, 90, 90]
 
 
 def arrays(boxes, labels):
     return np.array(boxes, float).reshape(-1, 4), np.array(labels, int)
-
-
-@pytest.mark.parametrize("boxes, labels, true_boxes, true_labels, crowd, expected", [
-    ([A], [0], [A], [0], [False], [1]),
-    ([A], [1], [A], [0], [False], [0]),  # another class
-    ([A, A], [0, 0], [A], [0], [False], [1, 0]),  # the second finds it taken
-    ([A, B, FAR], [0, 0, 0], [B, A], [0, 0], [False, False], [1, 1, 0]),
-    ([[0, 0, 10, 5]], [0], [A], [0], [False], [1]),  # IoU 0.5 is enough
-    ([[0, 0, 10, 4.9]], [0], [A], [0], [False], [0]),
-    ([[1, 0, 11, 10], A], [0, 0], [A, [2, 0, 12, 10]], [0, 0], [False, False], [1, 1]),  # takes a free one
-    ([A, A, FAR], [0, 0, 0], [[0, 0, 50, 50]], [0], [True], [-1, -1, 0]),  # crowds take any number
-    ([A], [1], [[0, 0, 50, 50]], [0], [True], [0]),  # of their class
-    ([A, [1, 1, 9, 9]], [0, 0], [A, [0, 0, 50, 50]], [0, 0], [False, True], [1, -1]),  # a true box before a crowd
-    ([], [], [A], [0], [False], []),
-    ([A], [0], [], [], [], [0]),
-])  # fmt: skip
-def test_match_detections(boxes, labels, true_boxes, true_labels, crowd, expected):
-    truth = arrays(true_boxes, true_labels)
-    assert match_detections(*arrays(boxes, labels), *truth, np.array(crowd, bool)).tolist() == expected
 
 
 def at(confidence):
@@ -89,3 +71,65 @@ def test_confusion_matrix_most_overlap_first_and_crowds():
     confusion.update(np.zeros((0, 6)), *arrays([A], [0]), [False])
     confusion.update(detections[:1], *arrays([], []), [])
     assert confusion.matrix.tolist() == [[1, 2], [1, 0]]
+
+
+def one_after_the_other(pairs):
+    """The plain rule: indices of pairs that are taken, best first."""
+    first, second, taken = set(), set(), []
+    for index, (a, b) in enumerate(pairs):
+        if a not in first and b not in second:
+            first.add(a), second.add(b), taken.append(index)
+    return taken
+
+
+@pytest.mark.parametrize("seed, numbers", [(0, 5), (1, 30), (2, 300)])
+def test_one_to_one_equals_one_after_the_other(seed, numbers):
+    rng = np.random.default_rng(seed)
+    pairs = rng.integers(0, numbers, (400, 2))
+    assert sorted(one_to_one(*pairs.T)) == one_after_the_other(pairs.tolist())
+    chain = np.stack((np.arange(400) // 2, (np.arange(400) + 1) // 2), 1)[::-1]  # each pair waits for the one before it
+    assert sorted(one_to_one(*chain.T)) == one_after_the_other(chain.tolist())
+    assert len(one_to_one(*np.zeros((2, 0), int))) == 0
+
+
+def slow_confusion(nc, detections, truth_boxes, truth_labels, crowd, conf=0.25, iou=0.45):
+    """One picture, pair by pair."""
+    matrix = np.zeros((nc + 1, nc + 1), int)
+    detections = detections[detections[:, 4] > conf]
+    labels = detections[:, 5].astype(int)
+    overlap = box_iou(detections[:, :4], truth_boxes)
+    near = [(-overlap[i, j], labels[i] != truth_labels[j], i, j) for i, j in np.argwhere(overlap > iou) if not crowd[j]]
+    near = sorted(near)
+    taken = [near[k] for k in one_after_the_other([pair[2:] for pair in near])]
+    for _, _, i, j in taken:
+        matrix[labels[i], truth_labels[j]] += 1
+    for i in {*range(len(labels))} - {pair[2] for pair in taken}:
+        x1, y1, x2, y2 = detections[i, :4]
+        inside = [
+            crowd[j] and truth_labels[j] == labels[i]
+            and max(min(x2, t[2]) - max(x1, t[0]), 0) * max(min(y2, t[3]) - max(y1, t[1]), 0) >= iou * (x2 - x1) * (y2 - y1)
+            for j, t in enumerate(truth_boxes)
+        ]  # fmt: skip
+        matrix[labels[i], nc] += not any(inside)
+    for j in {*range(len(truth_labels))} - {pair[3] for pair in taken}:
+        matrix[nc, truth_labels[j]] += not crowd[j]
+    return matrix
+
+
+def test_confusion_of_many_pictures_at_once_is_that_of_each():
+    rng = np.random.default_rng(3)
+    n, m, nc = 900, 400, 4
+
+    def boxes(count):
+        corner = rng.integers(0, 30, (count, 2))  # whole numbers: many equal overlaps
+        return np.concatenate((corner, corner + rng.integers(5, 20, (count, 2))), 1).astype(float)
+
+    detections = np.column_stack((boxes(n), rng.uniform(0, 1, n), rng.integers(0, nc, n)))
+    truth, labels, crowd = boxes(m), rng.integers(0, nc, m), rng.uniform(size=m) < 0.1
+    of, truth_of = rng.integers(0, 40, n), rng.integers(0, 40, m)
+    together, expected = ConfusionMatrix(nc), np.zeros((nc + 1, nc + 1), int)
+    together.update(detections, truth, labels, crowd, of, truth_of)
+    for picture in range(40):
+        mine = truth_of == picture
+        expected += slow_confusion(nc, detections[of == picture], truth[mine], labels[mine], crowd[mine])
+    assert together.matrix.tolist() == expected.tolist()
