@@ -36,7 +36,8 @@ def main(argv=None):
             told = "cannot read it" if opencv is None else f"reads it, largest difference {opencv:.2e}"
             print(f"OpenCV {cv2.__version__} dnn: {told}")
         shape = "any batch and size" if options.dynamic else f"batch {options.batch_size}, {size[0]}x{size[1]}"
-        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, input {shape}, {len(model.names)} names inside")
+        megabytes = sum(path.with_suffix(end).stat().st_size for end in (backend.suffix, *backend.beside)) / 1e6
+        print(f"{path}: {megabytes:.1f} MB, input {shape}, {len(model.names)} names inside")
 
 
 def output_path(out: str | None, weights: Path, suffix: str, formats: int) -> Path:

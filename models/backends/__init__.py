@@ -16,11 +16,13 @@ BACKENDS = Registry("export format")
 class Backend:
     """A format. `export(model, path, options)` writes a `DetectionModel` and returns the path; `load(path, device, half)`
     gives a `Predictor` with names, stride and size read back from the file, without torch; its `half` tells whether it
-    computes in half precision, which is asked for by `half` and done where format and device have it."""
+    computes in half precision, which is asked for by `half` and done where format and device have it. `beside` are suffixes of
+    further files that belong to an exported one."""
 
     suffix: str
     export: Callable
     load: Callable
+    beside: tuple[str, ...] = ()
 
 
 @dataclass

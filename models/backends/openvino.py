@@ -123,4 +123,4 @@ def _last_line(error: BaseException) -> str:
     return lines[-1] if lines else first_line(error)
 
 
-BACKENDS.register("openvino")(Backend(suffix=".xml", export=export, load=load))
+BACKENDS.register("openvino")(Backend(suffix=".xml", export=export, load=load, beside=(".bin",)))

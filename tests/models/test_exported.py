@@ -127,20 +127,22 @@ def test_a_backend_that_gives_other_numbers_is_passed_over(weights, monkeypatch)
 @pytest.mark.parametrize(
     ("milliseconds", "word", "half", "chosen"),
     [
-        ({"onnx": 2, "openvino": 3, "torch": 5}, "auto", False, "onnx"),
-        ({"onnx": 4, "openvino": 3, "torch": 5}, "auto", False, "openvino"),
-        ({"onnx": 4, "openvino": 3, "torch": 2}, "auto", False, "torch"),
-        ({"onnx": 4, "openvino": 3, "openvino bfloat16": 2.5, "torch": 5}, "auto", False, "openvino"),
-        ({"onnx": 4, "openvino": 3, "openvino bfloat16": 2.0, "torch": 5}, "auto", False, "openvino bfloat16"),
-        ({"onnx": 4, "openvino": 3, "openvino bfloat16": 1.0, "torch": 5}, "openvino", False, "openvino"),
-        ({"onnx": 2, "openvino": 3, "torch": 5}, "auto", True, "openvino bfloat16"),
-        ({"onnx": 2, "openvino": 3, "torch": 5}, "openvino", True, "openvino bfloat16"),
-        ({"onnx": 2, "openvino": 3, "torch": 5}, "onnx", True, "onnx"),
-        ({"onnx": 2, "torch": 5}, "auto", True, "onnx"),
+        ({"onnx": 2, "openvino": 3}, "auto", False, "onnx"),
+        ({"onnx": 4, "openvino": 3}, "auto", False, "openvino"),
+        ({"onnx": 4, "openvino": 3.9}, "auto", False, "onnx"),
+        ({"openvino": 3}, "auto", False, "openvino"),
+        ({"onnx": 4, "openvino": 3, "openvino bfloat16": 2.5}, "auto", False, "openvino"),
+        ({"onnx": 4, "openvino": 3, "openvino bfloat16": 2.0}, "auto", False, "openvino bfloat16"),
+        ({"onnx": 4, "openvino": 3.8, "openvino bfloat16": 3.3}, "auto", False, "onnx"),
+        ({"onnx": 4, "openvino": 3, "openvino bfloat16": 1.0}, "openvino", False, "openvino"),
+        ({"onnx": 2, "openvino": 3}, "auto", True, "openvino bfloat16"),
+        ({"onnx": 2, "openvino": 3}, "openvino", True, "openvino bfloat16"),
+        ({"onnx": 2, "openvino": 3}, "onnx", True, "onnx"),
+        ({"onnx": 2}, "auto", True, "onnx"),
     ],
 )
 def test_the_fastest_is_chosen(milliseconds, word, half, chosen):
-    """bfloat16 unasked only where it takes less than 0.8 of the time."""
+    """Unasked, bfloat16 has to save a fifth of the time, and OpenVINO a tenth of onnxruntime's."""
     assert exported.choose(milliseconds, word, half) == chosen
 
 
