@@ -1,0 +1,181 @@
+"""The start of a training on 100,000 annotated pictures, first and second time; time a picture as the data grows."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.table import ROOT, Table
+
+PICTURES, VAL, BOXES, CLASSES = 100_000, 2_000, 7, 80  # boxes a picture on average
+WIDTH, HEIGHT, SIZE, BATCH = 64, 48, 320, 16
+FIRST, AGAIN = 20.0, 5.0  # seconds at most
+GROWTH, SMALL, READ = (100, 1_000, 10_000), 128, 2_000  # pictures; their side; how many are read for a figure
+FLAT = 1.3  # time a picture of the most against that of the fewest, at most: what no longer fits the processor's cache
+
+
+def make_data_set(folder: Path) -> Path:
+    """Write a COCO data set of noise, pictures being hard links to a few files, copies where those cannot be; its YAML."""
+    from utils.images import write_image
+
+    rng = np.random.default_rng(0)
+    (folder / "annotations").mkdir(parents=True)
+    for split, count in (("train", PICTURES), ("val", VAL)):
+        pictures = folder / "images" / split
+        first = [pictures / f"{number:012d}.jpg" for number in range(20)]
+        for path in first:
+            write_image(path, rng.integers(0, 255, (HEIGHT, WIDTH, 3)).astype(np.uint8))
+        for number in range(len(first), count):
+            _link(first[number % len(first)], pictures / f"{number:012d}.jpg")
+        _write_json(folder / "annotations" / f"instances_{split}.json", count, rng)
+    yaml = "".join(f"{s}: {{images: images/{s}, annotations: annotations/instances_{s}.json}}\n" for s in ("train", "val"))
+    (folder / "data.yaml").write_text(yaml)
+    return folder / "data.yaml"
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        target.write_bytes(source.read_bytes())
+
+
+def _write_json(path: Path, count: int, rng: np.random.Generator) -> None:
+    """COCO JSON with the keys of the published files, as text: millions of values through `json.dump` take a minute."""
+    counts = rng.integers(0, 2 * BOXES + 1, count)
+    sides = np.exp(rng.normal(2, 0.8, (counts.sum(), 2))).clip(1, (WIDTH * 0.9, HEIGHT * 0.9))
+    corners = rng.random((len(sides), 2)) * ((WIDTH, HEIGHT) - sides)
+    table = np.column_stack((np.repeat(np.arange(count), counts), rng.integers(1, CLASSES + 1, len(sides)), corners, sides))
+    rows = [
+        '{"id": %d, "image_id": %d, "category_id": %d, "bbox": [%.2f, %.2f, %.2f, %.2f], "area": %.3f, "iscrowd": 0}'
+        % (number, image, label, x, y, w, h, w * h)
+        for number, (image, label, x, y, w, h) in enumerate(table.tolist(), 1)
+    ]
+    images = [
+        f'{{"license": 1, "file_name": "{number:012d}.jpg", "height": {HEIGHT}, "width": {WIDTH}, "id": {number}}}'
+        for number in range(count)
+    ]
+    categories = json.dumps([{"id": label, "name": f"class{label}"} for label in range(1, CLASSES + 1)])
+    path.write_text(f'{{"images": [{", ".join(images)}],\n"annotations": [{", ".join(rows)}],\n"categories": {categories}}}')
+
+
+def start(yaml: str) -> dict[str, float]:
+    """What `train.py` does until it has its first batch, and the seconds of each part, imports included."""
+    begun = last = time.perf_counter()
+    seconds = {}
+
+    def lap(what: str) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        seconds[what], last = now - last, now
+
+    from data.config import load_data_config, open_split
+    from data.dataset import DetectionDataset
+    from data.loader import train_loader
+    from models import build_model
+    from utils.autoanchor import fit_head
+    from utils.hyperparameters import load_hyperparameters
+    from utils.plots import plot_labels
+
+    lap("imports")
+    config, recipe = load_data_config(yaml), load_hyperparameters("default.yaml")
+    train = open_split(config, "train")
+    lap("train split")
+    val = open_split(config, "val")
+    lap("val split")
+    pictures = DetectionDataset(train, SIZE, recipe, augment=True, cache="auto")
+    batches = train_loader(pictures, BATCH, epochs=100)
+    lap("data set")
+    model = build_model("yolov5n.yaml", nc=len(train.names))
+    lap("model")
+    fit_head(model.head, pictures.boxes, pictures.frames, SIZE, recipe.anchor_t)
+    lap("anchors")
+    val.ground_truth()
+    lap("truth of val")
+    boxes = np.concatenate(pictures.boxes)
+    sides = np.repeat(pictures.frames[:, ::-1], [len(rows) for rows in pictures.boxes], 0)
+    normalised = np.hstack(((boxes[:, :2] + boxes[:, 2:]) / 2 / sides, (boxes[:, 2:] - boxes[:, :2]) / sides))
+    with tempfile.TemporaryDirectory() as folder:
+        plot_labels(normalised, np.concatenate(pictures.labels), train.names, Path(folder) / "labels.png")
+    lap("plot of the boxes")
+    next(iter(batches))
+    lap("first batch")
+    return {**seconds, "total": last - begun, "memory": _peak_memory()}
+
+
+def _peak_memory() -> float:
+    """Most bytes that this process took; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return 0.0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def growth(table: Table, yaml: Path) -> None:
+    """Rows of the time a picture out of ever more pictures, all in memory."""
+    import cv2
+
+    from data.config import load_data_config, open_split
+    from data.dataset import DetectionDataset
+    from data.formats.base import Split
+    from data.loader import train_loader
+    from utils.hyperparameters import load_hyperparameters
+
+    cv2.setNumThreads(1)
+    whole = open_split(load_data_config(yaml), "train")
+    loaders = []
+    for count in GROWTH:
+        split = Split("train", whole.samples[:count], whole.names, whole.category_ids)
+        pictures = DetectionDataset(split, SMALL, load_hyperparameters("default.yaml"), augment=True, cache="ram")
+        loaders.append(train_loader(pictures, BATCH))
+    best = [float("inf")] * len(loaders)
+    for _ in range(3):  # in turns, so that a machine that slows down slows all of them down
+        for place, loader in enumerate(loaders):
+            best[place] = min(best[place], _seconds_a_picture(loader))
+    for count, seconds in zip(GROWTH, best, strict=True):
+        limit = {"at_most": FLAT} if count == GROWTH[-1] else {}
+        table.add(f"a picture of {count:,} at {SMALL}, mosaic", f"{1e6 * seconds:.0f} us of CPU time", seconds / best[0], **limit)
+
+
+def _seconds_a_picture(loader) -> float:
+    read, epoch, begun = 0, 0, time.process_time()
+    while read < READ:
+        loader.set_epoch(epoch)
+        epoch += 1
+        for batch in loader:
+            read += len(batch["paths"])
+            if read >= READ:
+                break
+    return (time.process_time() - begun) / read
+
+
+def main() -> int:
+    table = Table(f"Start of a training on {PICTURES:,} pictures with {BOXES} boxes each, process start to first batch")
+    with tempfile.TemporaryDirectory() as folder:
+        yaml = make_data_set(Path(folder) / "set")
+        for what, limit in (("first time", FIRST), ("second time", AGAIN)):
+            begun = time.perf_counter()
+            command = [sys.executable, "-m", "benchmarks.start", str(yaml)]
+            environment = {**os.environ, "GRAFTDET_CACHE": str(Path(folder) / "cache")}
+            told = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True, text=True)
+            total = time.perf_counter() - begun
+            parts = json.loads(told.stdout.splitlines()[-1])
+            table.add(what, f"{total:.1f} s", total, at_most=limit)
+            for part in sorted(parts.keys() - {"total", "memory"}, key=parts.get, reverse=True):
+                table.add(f"{what}: {part}", f"{parts[part]:.2f} s")
+            table.add(f"{what}: memory at most", f"{parts['memory'] / 1e6:.0f} MB")
+        growth(table, yaml)
+    return bool(table.short)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        print(json.dumps(start(sys.argv[1])))
+        sys.exit()
+    sys.exit(main())
