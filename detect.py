@@ -94,7 +94,7 @@ class Output:
 
     def drawn(self, found):
         """The picture with its boxes where somebody will see it; called from another thread than the rest."""
-        return found.draw() if self.view or not self.options.no_save else None
+        return found.draw(in_place=not self.options.save_crop) if self.view or not self.options.no_save else None
 
     def add(self, frame, found, drawn):
         options, stem = self.options, self.stem_of(frame.path)

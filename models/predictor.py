@@ -40,9 +40,10 @@ class Detections:
         """The name of each detection's class."""
         return [self.names[label] for label in self.labels]
 
-    def draw(self) -> np.ndarray:
-        """A copy of the picture with the boxes, names and scores drawn, (H, W, 3) BGR."""
-        return draw_boxes(self.image, self.boxes, self.labels, self.scores, self.names)
+    def draw(self, in_place: bool = False) -> np.ndarray:
+        """A copy of the picture, or with `in_place` the picture itself, with the boxes, names and scores drawn, (H, W, 3)
+        BGR."""
+        return draw_boxes(self.image, self.boxes, self.labels, self.scores, self.names, in_place)
 
     def to_dicts(self) -> list[dict]:
         """One dict a detection: name, label, score and box xyxy in pixels, as plain numbers."""

@@ -12,14 +12,15 @@ DRAWS_UNICODE = int(cv2.__version__.split(".")[0]) >= 5  # OpenCV 5 brings a rea
 NUM_COLOURS = 96
 
 
-def draw_boxes(image: np.ndarray, boxes_xyxy, labels, scores=None, names=None) -> np.ndarray:
+def draw_boxes(image: np.ndarray, boxes_xyxy, labels, scores=None, names=None, in_place: bool = False) -> np.ndarray:
     """Return a copy of `image` with boxes and their names drawn; best first, so that the best lies on top.
 
     `image` (H, W, 3) uint8 BGR (or (H, W) grey); `boxes_xyxy` (n, 4) pixels; `labels` (n,) class indices; `scores`
     (n,) or None; `names` a list or a dict from class index to name, or None for the bare index. Line width and text
     grow with the picture. Boxes with a coordinate that is no number are left out; text never leaves the picture.
+    `in_place` draws into `image` itself where it can be drawn into: contiguous BGR.
     """
-    canvas = _canvas(image)
+    canvas = _canvas(image, in_place)
     boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
     labels = np.asarray(labels).reshape(-1).astype(int)
     height, width = canvas.shape[:2]
@@ -167,11 +168,11 @@ def shorten(text: str, width: float, scale: float, weight: int = 1) -> str:
     return text[:fits].rstrip() + ".." if fits else ""
 
 
-def _canvas(image: np.ndarray) -> np.ndarray:
-    """A contiguous (H, W, 3) uint8 copy of a BGR or grey picture."""
+def _canvas(image: np.ndarray, in_place: bool = False) -> np.ndarray:
+    """A contiguous (H, W, 3) uint8 copy of a BGR or grey picture; with `in_place` the picture itself where it is that."""
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
         raise ValueError(f"expected a uint8 picture (H, W, 3) or (H, W), got {image.dtype} {image.shape}")
     if image.ndim == 2 or image.shape[2] == 1:
         image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
-    return np.array(image, order="C")
+    return np.require(image, requirements="CW") if in_place else np.array(image, order="C")

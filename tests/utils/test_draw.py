@@ -119,3 +119,16 @@ def test_picture_grid_places_pictures_in_rows():
 def test_wrong_pictures_are_refused():
     with pytest.raises(ValueError, match="uint8"):
         draw_boxes(np.zeros((5, 5, 3), np.float32), [], [])
+
+
+def test_in_place_draws_into_the_picture_itself():
+    image = np.full((90, 120, 3), 60, np.uint8)
+    drawn = draw_boxes(image, [[10, 20, 60, 70]], [1], [0.5])
+    assert (image == 60).all() and drawn is not image
+    assert draw_boxes(image, [[10, 20, 60, 70]], [1], [0.5], in_place=True) is image
+    assert np.array_equal(image, drawn)
+    image = np.full((90, 240, 3), 60, np.uint8)[:, ::2]  # not contiguous: a copy after all
+    assert np.array_equal(draw_boxes(image, [[10, 20, 60, 70]], [1], [0.5], in_place=True), drawn)
+    frozen = np.full((90, 120, 3), 60, np.uint8)
+    frozen.flags.writeable = False
+    assert np.array_equal(draw_boxes(frozen, [[10, 20, 60, 70]], [1], [0.5], in_place=True), drawn)
