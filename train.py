@@ -4,10 +4,11 @@ PROJECT/NAME receives weights/best.pt and weights/last.pt, results.csv, config.y
 """
 
 import functools
-import os
 
-if __name__ == "__main__":  # before torch loads: its threads spin a little where they wait, then leave the core to others
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+from utils.threads import spin_by_load
+
+if __name__ == "__main__":  # before torch loads
+    spin_by_load()
 
 import numpy as np
 
@@ -91,14 +92,13 @@ def train(options, checkpoint, ranks, device):
                 mixed=mixed, layout=layout, world_size=ranks.world_size, progress=progress,
                 on_batch=run and run.draw_batch,
             )  # fmt: skip
+        measured = measure(ema.model) if not options.noval or epoch + 1 == options.epochs else None
         if run:
-            measured = not options.noval or epoch + 1 == options.epochs
-            run.finish_epoch(trained, measure(ema.model) if measured else None)
+            run.finish_epoch(trained, measured)
         state.class_ap, stop = ranks.share((state.class_ap, state.stopping.stop))
         if stop:
             break
-    if run:
-        run.finish(measure)
+    run.finish(measure) if run else measure(ema.model)  # each process its part
 
 
 def make_model(options, checkpoint, hyperparameters, names):
@@ -131,19 +131,18 @@ def make_loaders(options, hyperparameters, splits, stride, ranks, device):
     batch_size = options.batch_size // ranks.world_size
     if batch_size * ranks.world_size != options.batch_size:
         raise UserError(f"--batch-size {options.batch_size}: counts all {ranks.world_size} processes, which must divide it")
+    shares = {"rank": ranks.rank, "world_size": ranks.world_size}
     common = {"stride": stride, "seed": options.seed, "cache": options.cache}
     train_set = DetectionDataset(
         splits["train"], options.img, hyperparameters, augment=True, rect=options.rect, label="train", **common
     )
     batches = train_loader(
         train_set, batch_size, options.workers, epochs=options.epochs, multi_scale=options.multi_scale,
-        rank=ranks.rank, world_size=ranks.world_size, pin_memory=device.type == "cuda",
+        pin_memory=device.type == "cuda", **shares,
     )  # fmt: skip
-    if not ranks.is_main:  # one process measures for all
-        return train_set, batches, None
     val_set = DetectionDataset(splits["val"], options.img, rect=True, label="val", **common)
     measure = functools.partial(
-        evaluate, loader=val_loader(val_set, 2 * batch_size, options.workers), device=device,
+        evaluate, loader=val_loader(val_set, 2 * options.batch_size, options.workers, **shares), ranks=ranks, device=device,
         ground_truth=splits["val"].ground_truth(), category_ids=splits["val"].category_ids, half=device.type == "cuda",
     )  # fmt: skip
     return train_set, batches, measure
@@ -186,7 +185,7 @@ def make_parser():
     flag("--image-weights", action="store_true", help="draw pictures of badly found classes more often")
     flag("--rect", action="store_true", help="batches of one aspect instead of mosaics")
     flag("--cos-lr", action="store_true", help="let the learning rate fall along a cosine, not a line")
-    flag("--sync-bn", action="store_true", help="batch norm over all processes")
+    flag("--sync-bn", action=cli.Switch, default=True, help="batch norm over all processes")
     flag("--save-period", type=cli.at_least(0), default=0, help="keep the weights of every so many epochs; 0: best and last")
     flag("--noval", action="store_true", help="measure after the last epoch only")
     flag("--amp", choices=("auto", "on", "off"), default="auto", help="mixed precision; auto: where it is faster")

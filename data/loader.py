@@ -149,7 +149,18 @@ def train_loader(
 
 
 def val_loader(
-    dataset: DetectionDataset, batch_size: int, workers: int = 0, *, pin_memory: bool = False, context=None
+    dataset: DetectionDataset,
+    batch_size: int,
+    workers: int = 0,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
+    context=None,
 ) -> Loader:
-    """Every picture once, unaugmented; sorted by aspect in batches of their own shape when the data set is `rect`."""
-    return Loader(dataset, BatchSampler(dataset, batch_size), workers, pin_memory, context)
+    """Every picture once, unaugmented; sorted by aspect in batches of their own shape when the data set is `rect`.
+
+    Of `world_size` processes each takes its share of each batch: `batch_size` counts all of them.
+    """
+    sampler = BatchSampler(dataset, batch_size, rank=rank, world_size=world_size, divide=True)
+    return Loader(dataset, sampler, workers, pin_memory, context)

@@ -31,15 +31,18 @@ class BatchSampler:
     shuffle: a new order each epoch. rect: batches of one aspect, their order shuffled. multi_scale: each batch at a
     size drawn from 0.5 to 1.5 of the data set's. mosaic_epochs: from this epoch on no mosaic. Of `world_size` processes
     each takes every `world_size`-th picture of the same order (or batch, when rect); the order is filled up from its
-    start so that all have equally many.
+    start so that all have equally many. With `divide` the processes share each batch of a single one instead, every
+    picture once.
     """
 
     def __init__(
         self, dataset: DetectionDataset, batch_size: int, *, shuffle=False, multi_scale=False, mosaic_epochs=math.inf,
-        rank=0, world_size=1,
+        rank=0, world_size=1, divide=False,
     ):  # fmt: skip
         self.dataset, self.batch_size, self.shuffle, self.multi_scale = dataset, batch_size, shuffle, multi_scale
-        self.mosaic_epochs, self.rank, self.world_size = mosaic_epochs, rank, world_size
+        self.mosaic_epochs = mosaic_epochs
+        self.rank, self.world_size = (0, 1) if divide else (rank, world_size)  # of all batches
+        self.share = slice(rank, None, world_size) if divide else slice(None)  # of each batch
         self.epoch, self.weights = 0, None
 
     def set_epoch(self, epoch: int, weights: np.ndarray | None = None) -> None:
@@ -56,7 +59,8 @@ class BatchSampler:
         for number, (indices, shape) in enumerate(self._rect(rng) if self.dataset.rect else self._square(rng)):
             size, shape = self._scaled(number, shape)
             mosaic = bool(self.dataset.augment and not self.dataset.rect and self.epoch < self.mosaic_epochs)
-            yield [Key(self.epoch, int(index), size, mosaic, shape) for index in indices]
+            if len(indices[self.share]):
+                yield [Key(self.epoch, int(index), size, mosaic, shape) for index in indices[self.share]]
 
     def _rng(self, purpose: int, number: int = 0) -> np.random.Generator:
         # five words with a last one above 0: no sample, seeded by three words, shares a stream with this

@@ -139,16 +139,6 @@ def test_killed_run_with_workers_goes_on_too(whole, place, train_words, resume):
     assert_same(outcome(folder), outcome(whole[0]))
 
 
-def test_two_processes_share_a_run(place, train_words):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    settings = command(*train_words("--name", "two", "--epochs", 2))
-    done = subprocess.run(torchrun + settings["args"][1:], env=settings["env"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("epoch 2/2") == 1
-    folder = place / "runs" / "two"
-    assert len(rows(folder)) == 2 and not (place / "runs" / "two2").exists()
-
-
 @pytest.mark.parametrize("flag", [("--epochs", 100), ("--batch-size", 16), ("--seed", 0), ("--rect",)])
 def test_resume_takes_no_other_flag_even_with_its_default(place, resume, flag):
     with pytest.raises(cli.UserError, match=f"{flag[0]} is as the run was started"):

@@ -15,6 +15,10 @@ from .errors import UserError, did_you_mean
 _OF_THE_DISK = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES") if hasattr(errno, name)}
 
 
+Switch = argparse.BooleanOptionalAction
+"""The action of a flag that is --this or --no-this."""
+
+
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Tells defaults where there are any and the help does not tell them itself."""
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .device import device_memory
-from .distributed import bare
+from .distributed import bare, mean_over_processes
 from .ema import ModelEMA
 from .errors import UserError
 from .optim import Stepper
@@ -19,7 +19,7 @@ from .report import Progress
 
 @dataclass
 class EpochResult:
-    """`losses`: the mean over batches of each named loss; pictures over wall seconds, waiting for them included."""
+    """`losses`: the mean over batches (and processes) of each named loss; pictures over wall seconds, waiting for them included."""
 
     losses: dict[str, float]
     images_per_s: float
@@ -80,7 +80,7 @@ def train_one_epoch(
         raise UserError("no picture of the training split can be read")
     watch.settle()
     seconds = time.perf_counter() - start
-    return EpochResult(watch.means, pictures * world_size / seconds, stepper.learning_rate)
+    return EpochResult(mean_over_processes(watch.means, device), pictures * world_size / seconds, stepper.learning_rate)
 
 
 class LossWatch:

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from utils.boxes import ciou
+from utils.distributed import over_processes
 
 BALANCE = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
 BALANCE_MANY = (4.0, 1.0, 0.25, 0.06, 0.02)
@@ -54,7 +55,7 @@ class AnchorCriterion:
 
     Called with raw maps, a list of (B, A, H, W, 5 + nc), and targets (M, 6): image, class, cx, cy, w, h normalised;
     gives {"box", "obj", "cls"}: scalars. The published total is their sum times the batch size, which the trainer
-    applies. Everything is computed in float32 (Zheng et al., 2020, for CIoU; recipe: gains, matching).
+    applies; in several processes the means are over all of them. Everything is computed in float32 (Zheng et al., 2020, for CIoU; recipe: gains, matching).
     """
 
     def __init__(self, nc, anchors, box=0.05, cls=0.5, obj=1.0, cls_pw=1.0, obj_pw=1.0, anchor_t=4.0, fl_gamma=0.0,
@@ -83,22 +84,26 @@ class AnchorCriterion:
         class_loss = torch.zeros((), device=device)
         objectness_loss = torch.zeros((), device=device)
         with torch.autocast(device.type, enabled=False):
-            for level, y in enumerate(raw):
+            assigned = [
+                self.assign(targets, anchors.to(device), *y.shape[2:4]) for y, anchors in zip(raw, self.anchors, strict=True)
+            ]
+            positives = targets.new_tensor([len(labels) for _, _, labels, _ in assigned])
+            # of the positives of all processes; 1 where there is one
+            shares = positives / over_processes(positives, least=1e-9)
+            for level, (y, (indices, boxes, labels, matched)) in enumerate(zip(raw, assigned, strict=True)):
                 y = y.float()
                 objectness = torch.zeros_like(y[..., 4])
-                anchors = self.anchors[level].to(device)
-                indices, boxes, labels, matched = self.assign(targets, anchors, y.shape[2], y.shape[3])
                 if len(labels):
                     predicted = y[indices]  # (K, 5 + nc)
                     xy = predicted[:, 0:2].sigmoid() * 2 - 0.5
                     wh = (predicted[:, 2:4].sigmoid() * 2) ** 2 * matched
                     iou = ciou(torch.cat((xy, wh), 1), boxes)
-                    box_loss = box_loss + (1 - iou).mean()
+                    box_loss = box_loss + (1 - iou).mean() * shares[level]
                     objectness[indices] = iou.detach().clamp(0).to(objectness.dtype)
                     if self.nc > 1:
                         wanted = torch.full_like(predicted[:, 5:], self.negative)
                         wanted[torch.arange(len(labels), device=device), labels] = self.positive
-                        class_loss = class_loss + self._bce(predicted[:, 5:], wanted, self.cls_weight)
+                        class_loss = class_loss + self._bce(predicted[:, 5:], wanted, self.cls_weight) * shares[level]
                 objectness_loss = objectness_loss + self._bce(y[..., 4], objectness, self.obj_weight) * self.balance[level]
         return {
             "box": box_loss * self.gains["box"],

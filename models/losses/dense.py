@@ -2,6 +2,8 @@
 
 import torch
 
+from utils.distributed import over_processes
+
 from .distribution import boxes_to_distances, distances_to_boxes, distribution_focal_loss, expected_distances
 from .focal import CLASS_LOSSES
 from .overlap import OVERLAPS
@@ -31,7 +33,7 @@ class DenseCriterion:
 
     Called with raw maps, a list of (B, 4 * bins + nc, H, W), and targets (M, 6): image, class, cx, cy, w, h normalised;
     gives {"box", "cls", "dfl"}: scalars, each a mean over positives times its gain (the class loss of all points counts
-    into theirs). The total is their sum times the batch size, which the trainer applies. Computed in float32.
+    into theirs), in several processes over those of all. The total is their sum times the batch size, which the trainer applies. Computed in float32.
 
     Args:
         assigner: see `models.losses.assignment`. class_loss, overlap: words of `CLASS_LOSSES` and `OVERLAPS`.
@@ -67,9 +69,11 @@ class DenseCriterion:
         weight = class_weight = found.quality
         if self.weigh_by == "score":
             weight, class_weight = scores[image, point].amax(-1), torch.ones_like(found.quality)
-        class_loss = self.class_loss(classes, wanted).sum() / class_weight.sum().clamp(min=1)
+        least = class_weight.new_tensor([1, 1e-3 if self.weigh_by == "score" else 1])
+        units, weights = over_processes(torch.stack((class_weight.sum(), weight.sum())), least)
+        class_loss = self.class_loss(classes, wanted).sum() / units
         box_loss, distribution_loss = self._box_losses(sides[image, point], points[point], strides[point, None], true.boxes[found.box])
-        share = weight / weight.sum().clamp(min=1e-3 if self.weigh_by == "score" else 1)
+        share = weight / weights
         losses = {"box": (box_loss * share).sum(), "cls": class_loss, "dfl": (distribution_loss * share).sum()}
         return {name: loss * self.gains[name] for name, loss in losses.items()}
 

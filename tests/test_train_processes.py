@@ -1,0 +1,80 @@
+"""Several processes on one run, as torchrun starts them: they are one process, and they end together."""
+
+import csv
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import train
+
+ROOT = Path(train.__file__).parent
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def table(folder):
+    with open(folder / "results.csv", newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("head", ["Detect, [nc, anchors]", "AnchorFreeDetect, {nc: nc, width: 16}"])
+def test_two_processes_are_one(place, tiny_yaml, train_words, go, head):
+    model = place / "two.yaml"
+    model.write_text(tiny_yaml.replace("Detect, [nc, anchors]", head), encoding="utf-8")
+    words = ["--cfg", model, "--hyp", "yolov5.yaml", "--epochs", 2]
+    started = subprocess.run(
+        TORCHRUN + [str(ROOT / "train.py"), *train_words("--name", "two", "--exist-ok", *words)],
+        env=ENVIRONMENT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert started.returncode == 0, started.stderr[-2000:]
+    assert started.stdout.count("epoch 2/2") == 1 and not (place / "runs" / "two2").exists()
+    both, alone = table(place / "runs" / "two"), table(go("one", *words))
+    for together, single in zip(both, alone, strict=True):
+        for key in set(single) - {"time", "train/images_per_s"}:  # rounding in the weights moves a few weak detections
+            assert together[key] == pytest.approx(single[key], rel=1e-5, abs=1e-5 if key[:5] == "train" else 2e-3), key
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def test_a_process_that_dies_ends_the_other_with_a_word(place, train_words):
+    """Without torchrun's agent, which would end it: as on two machines."""
+    group = {**ENVIRONMENT, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    words = train_words("--name", "dying", "--epochs", 500, "--noval")
+    main, other = (
+        subprocess.Popen(
+            [sys.executable, str(ROOT / "train.py"), *words], env={**group, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in (0, 1)
+    )  # fmt: skip
+    try:
+        last = place / "runs" / "dying" / "weights" / "last.pt"
+        while not last.exists() and main.poll() is None and other.poll() is None:
+            time.sleep(0.05)
+        other.send_signal(signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
+        told = main.communicate(timeout=60)[1]
+    finally:
+        for process in (main, other):
+            process.kill()
+            process.wait()
+    assert main.returncode == 2 and "process 0 of 2: another one" in told and "Traceback" not in told
+
+
+def test_torchrun_ends_when_a_process_dies(place, train_words, tmp_path):
+    plugin = tmp_path / "dying.py"
+    plugin.write_text("import os\nif os.environ.get('RANK') == '1':\n    os._exit(7)\n", encoding="utf-8")
+    words = train_words("--name", "torn", "--epochs", 500, "--plugins", plugin)
+    done = subprocess.run(
+        TORCHRUN + [str(ROOT / "train.py"), *words], env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode != 0 and "exitcode  : 7" in done.stderr

@@ -1,0 +1,42 @@
+"""How long threads that wait keep their core. No torch: it reads this when it is loaded."""
+
+import os
+import time
+from pathlib import Path
+
+SPINS = {"alone": 100_000, "shared": 1000}
+"""Turns that torch's threads (GNU OpenMP) spin before they sleep: a few milliseconds or a twentieth of one."""
+
+
+def spin_by_load(least: float = 0.15) -> None:
+    """Set GOMP_SPINCOUNT, unless it is set, by what the cores of this process do at the moment.
+
+    Threads that spin are at once back at work, but they hold cores that others, and the thread they wait for, could use:
+    long where nothing else computes, briefly where the share `least` of the cores is taken or nobody knows.
+    """
+    if "GOMP_SPINCOUNT" not in os.environ:
+        busy = busy_share()
+        os.environ["GOMP_SPINCOUNT"] = str(SPINS["alone" if busy is not None and busy < least else "shared"])
+
+
+def busy_share(seconds: float = 0.1) -> float | None:
+    """The share, 0 to 1, of the time that this process's cores worked during the next `seconds`; None where the system
+    does not tell (it is Linux that does)."""
+    before = _ticks()
+    time.sleep(seconds)
+    after = _ticks()
+    if not before or not after or after[1] <= before[1]:
+        return None
+    return (after[0] - before[0]) / (after[1] - before[1])
+
+
+def _ticks(path: str = "/proc/stat") -> tuple[int, int] | None:
+    """Clock ticks since the start: (busy ones, all) of the cores that this process may use."""
+    try:
+        cores = os.sched_getaffinity(0)
+        lines = [line.split() for line in Path(path).read_text(encoding="ascii").splitlines()]
+        own = [list(map(int, words[1:9])) for words in lines if words[0][:3] == "cpu" and words[0][3:].isdecimal() and int(words[0][3:]) in cores]
+    except (OSError, AttributeError, ValueError, IndexError):
+        return None
+    total, idle = sum(map(sum, own)), sum(row[3] + row[4] for row in own)  # user nice system idle iowait irq softirq steal
+    return total - idle, total
