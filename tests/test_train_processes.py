@@ -12,6 +12,11 @@ from pathlib import Path
 import pytest
 
 import train
+from data.config import load_data_config, open_split
+from data.dataset import DetectionDataset
+from data.loader import val_loader
+from models import load_model
+from utils.evaluate import evaluate
 
 ROOT = Path(train.__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -38,6 +43,33 @@ def test_two_processes_are_one(place, tiny_yaml, train_words, go, head):
     for together, single in zip(both, alone, strict=True):
         for key in set(single) - {"time", "train/images_per_s"}:  # rounding in the weights moves a few weak detections
             assert together[key] == pytest.approx(single[key], rel=1e-5, abs=1e-5 if key[:5] == "train" else 2e-3), key
+
+
+class Part:
+    """Stands for one of several processes: what it gathers goes into one list, which the last of them gets."""
+
+    def __init__(self, box, world_size):
+        self.box, self.world_size = box, world_size
+
+    def align(self, model):
+        pass
+
+    def gather(self, value):
+        self.box.append(value)
+        return self.box if len(self.box) == self.world_size else None
+
+
+def test_shares_of_a_validation_are_the_whole(place, tiny_weights):
+    split = open_split(load_data_config(place / "data.yaml"), "train")
+    about = {"ground_truth": split.ground_truth(), "category_ids": split.category_ids, "progress": False}
+    model, dataset, box = load_model(tiny_weights), DetectionDataset(split, 64, rect=True), []
+    whole = evaluate(model, val_loader(dataset, 5), **about)
+    loaders = [val_loader(dataset, 5, rank=rank, world_size=3) for rank in range(3)]
+    *none, parts = [evaluate(model, loader, ranks=Part(box, 3), **about) for loader in loaders]
+    assert none == [None, None] and len(whole.predictions) > 100
+    assert parts.predictions == whole.predictions and parts.metrics == whole.metrics and parts.images == 24
+    last = [len(list(loader)) for loader in loaders]
+    assert last == [5, 5, 5] and [len(list(val_loader(dataset, 23, rank=rank, world_size=2))) for rank in (0, 1)] == [2, 1]
 
 
 def free_port():

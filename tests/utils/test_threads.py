@@ -1,0 +1,34 @@
+"""How long threads spin: by the load that /proc/stat tells of."""
+
+import pytest
+
+from utils import threads
+
+
+@pytest.mark.parametrize("busy, spins", [(0.0, "100000"), (0.1, "100000"), (0.6, "1000"), (None, "1000")])
+def test_by_load(monkeypatch, busy, spins):
+    monkeypatch.setenv("GOMP_SPINCOUNT", "")  # so that it is as before afterwards
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setattr(threads, "busy_share", lambda: busy)
+    threads.spin_by_load()
+    assert threads.os.environ["GOMP_SPINCOUNT"] == spins
+
+
+def test_what_is_set_stays(monkeypatch):
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    monkeypatch.setattr(threads, "busy_share", None)
+    threads.spin_by_load()
+    assert threads.os.environ["GOMP_SPINCOUNT"] == "7"
+
+
+def test_ticks_of_own_cores(tmp_path, monkeypatch):
+    stat = tmp_path / "stat"
+    stat.write_text("cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 1 2 3 40 5 6 7 8 0 0\ncpu1 100 0 0 0 0 0 0 0 0 0\nintr 5\n", encoding="ascii")
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: {0}, raising=False)
+    assert threads._ticks(stat) == (27, 72)
+    assert threads._ticks(tmp_path / "none") is None
+    before = iter([(10, 100), (40, 160), None])
+    monkeypatch.setattr(threads, "_ticks", lambda: next(before))
+    assert threads.busy_share(0) == 0.5
+    monkeypatch.setattr(threads, "_ticks", lambda: None)
+    assert threads.busy_share(0) is None
