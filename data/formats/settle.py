@@ -60,6 +60,9 @@ def _frames(table: SampleTable, every_header: bool) -> tuple[dict[int, Frame | N
             kind = UNREADABLE if os.path.lexists(table.paths[index]) else MISSING
             notes[index] = [(kind, str(header)[:300], 1)]
             continue
+        if table.widths[index] <= 0 or table.heights[index] <= 0:  # nothing declared: the picture's own
+            frames[index] = Frame(*header.upright)
+            continue
         sample = table[index]
         frames[index] = _frame(sample, header)
         if frames[index].kind:

@@ -3,6 +3,7 @@
 The published layout: pictures below a folder `images`, labels at the same place below `labels`, or beside the pictures.
 """
 
+import functools
 import math
 import os
 from collections.abc import Iterator
@@ -68,12 +69,14 @@ class Yolo(Format):
 
     def _note_alone(self) -> None:
         """Note the label files beside those of this split that no picture has, neither a listed nor another one."""
-        folders = {label_path(path).parent: path.parent for path in self.paths}
-        for folder, pictures in folders.items():
+        listed: dict[Path, set[str]] = {}
+        for path in self.paths:
+            listed.setdefault(path.parent, set()).add(path.stem)
+        for pictures, stems in listed.items():
+            folder = label_path(pictures / "any").parent
             if folder == pictures or not folder.is_dir() or not pictures.is_dir():
                 continue
-            stems = {os.path.splitext(name)[0] for name in os.listdir(pictures)}
-            stems |= {path.stem for path in self.paths if path.parent == pictures}  # missing: counted as that
+            stems = stems | {os.path.splitext(name)[0] for name in os.listdir(pictures)}  # missing ones are counted as that
             for name in sorted(os.listdir(folder)):
                 if name.endswith(".txt") and name != "classes.txt" and name[:-4] not in stems:
                     self.problems.note(NO_PICTURE, folder / name)
@@ -109,13 +112,21 @@ def label_path(picture: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
+@functools.lru_cache
+def _labels_folder(pictures: str) -> str:
+    """The folder of the labels for a folder of pictures."""
+    return str(label_path(Path(pictures, "any")).parent)
+
+
 def _read_labels(picture: Path) -> tuple[list[tuple], list[tuple[str, str]]]:
     """(rows (line, class, x1, y1, x2, y2) in fractions, problems (kind, where)) of a picture's label file."""
-    path = label_path(picture)
-    if not path.is_file():
-        path = picture.with_suffix(".txt")  # beside it, below a folder that happens to be called images
+    folder, name = os.path.split(picture)
+    path = os.path.join(_labels_folder(folder), os.path.splitext(name)[0] + ".txt")
+    if not os.path.isfile(path):
+        path = str(picture.with_suffix(".txt"))  # beside it, below a folder that happens to be called images
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read()
     except FileNotFoundError:
         return [], []
     except (OSError, UnicodeDecodeError) as error:
