@@ -52,12 +52,14 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OpenVino
     core = openvino.Core()
     half = half and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if half else "f32"}
+    core.set_property("CPU", settings)
     try:
         network = _read(openvino, core, path)
-        compiled = core.compile_model(network, "CPU", settings)
+        return OpenVinoModel(core, network, path, half)
+    except UserError:
+        raise
     except Exception as error:  # OpenVINO's exceptions have no common base
         raise UserError(f"{path}: is no file that OpenVINO can run ({_last_line(error)})") from None
-    return OpenVinoModel(network, compiled, path, half)
 
 
 def _package(path):
@@ -84,26 +86,43 @@ def _read(openvino, core, path: Path):
 
 
 class OpenVinoModel(RowsModel):
-    """A file that detects, run by OpenVINO on the CPU. `half` tells whether it computes in bfloat16."""
+    """A file that detects, run by OpenVINO on the CPU. `half` tells whether it computes in bfloat16.
 
-    def __init__(self, network, compiled, path: Path, half: bool):
+    A graph for one shape is a sixth faster than one for any, and each takes a third of a second to prepare: so the first
+    shape that a dynamic file is given gets its own, all others share one.
+    """
+
+    def __init__(self, core, network, path: Path, half: bool):
         self.path, self.half = path, half
         self.backend = "OpenVINO" + " in bfloat16" * half
+        self._core, self._network, self._requests = core, network, {}
         inputs, outputs = network.inputs, network.outputs
         kind = inputs[0].get_element_type().get_type_name() if inputs else None
         if not outputs or len(inputs) != 1 or len(inputs[0].get_partial_shape()) != 4 or kind not in _TYPES:
             found = ", ".join(f"{i.get_element_type().get_type_name()} {i.get_partial_shape()}" for i in inputs)
             raise UserError(f"{path}: expected one input of pictures (batch, 3, height, width), found {found or 'none'}")
-        self._request = compiled.create_infer_request()
+        if not network.is_dynamic():
+            self._requests["any"] = core.compile_model(network, "CPU").create_infer_request()
         self._describe(_sides(inputs[0]), _sides(outputs[0]), _metadata(network), _TYPES[kind])
 
     def _run(self, images: np.ndarray) -> np.ndarray:
         try:
-            self._request.infer({0: images}, share_inputs=True)
+            request = self._request(images.shape)
+            request.infer({0: images}, share_inputs=True)
         except Exception as error:
             shape = "x".join(map(str, images.shape))
             raise UserError(f"{self.path}: OpenVINO fails on pictures of {shape} ({_last_line(error)})") from None
-        return self._request.get_output_tensor(0).data.copy()  # the next call writes there again
+        return request.get_output_tensor(0).data.copy()  # the next call writes there again
+
+    def _request(self, shape: tuple[int, ...]):
+        if shape in self._requests or "any" in self._requests:
+            return self._requests.get(shape) or self._requests["any"]
+        network, key = self._network, "any"
+        if not self._requests:
+            network, key = network.clone(), shape
+            network.reshape(shape)
+        self._requests[key] = self._core.compile_model(network, "CPU").create_infer_request()
+        return self._requests[key]
 
 
 def _sides(port) -> list[int | None]:

@@ -70,6 +70,14 @@ def test_what_is_written_and_read_back(exported):
     assert backend_for("a/B.XML") is BACKEND
 
 
+def test_only_the_first_shape_gets_a_graph_of_its_own(exported):
+    loaded = BACKEND.load(exported[True][1])
+    shapes = [(1, 3, 64, 96), (1, 3, 32, 32), (2, 3, 64, 96), (1, 3, 64, 96), (1, 3, 48, 32)]
+    first = [loaded.rows(np.full(shape, 0.3, np.float32)) for shape in shapes]
+    assert list(loaded._requests) == [shapes[0], "any"]
+    assert (first[0] == first[3]).all() and relative_difference(first[2][1:], first[0]) < 1e-5
+
+
 def test_bfloat16_is_only_computed_when_asked_for(exported):
     images = trial_pictures(1, (64, 96))
     full, half = (load_model(exported[False][1], half=asked) for asked in (False, True))
