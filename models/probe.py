@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import warnings
 
 import torch
 from torch import nn
@@ -33,7 +34,7 @@ def output_shapes(module: nn.Module, inputs) -> tuple | list[tuple]:
     """
     with torch.no_grad(), evaluating(module):
         try:  # a batch of no pictures costs nothing; on "meta" the first use imports torch's compiler, two seconds
-            with _NoPictures():
+            with _NoPictures(), warnings.catch_warnings(action="ignore"):  # norms warn of a mean over nothing
                 return _shapes_of(module(_empty(inputs, "cpu", batch=0)))
         except Exception:  # some blocks need a picture, and what is wrong with the others is told as for one
             return _shapes_of(_run_on_one(module, inputs))
