@@ -51,10 +51,10 @@ def _find_numpy(boxes, scores, conf, multi_label, classes, most):
             wanted = scores >= _least_of_best(scores[wanted], most)
             if classes is not None:
                 wanted &= np.isin(np.arange(scores.shape[1]), classes)[None]
-        box, label = np.divmod(np.flatnonzero(wanted), scores.shape[1])
+        box, label = _divided(np.flatnonzero(wanted), scores.shape[1])
         score = scores[box, label]
         return np.asarray(boxes)[box], score, label
-    every_box, every_label = np.divmod(np.flatnonzero(wanted), scores.shape[1])
+    every_box, every_label = _divided(np.flatnonzero(wanted), scores.shape[1])
     first = np.flatnonzero(np.diff(every_box, prepend=-1))
     box, label = every_box[first], every_label[first]
     several = np.diff(first, append=len(every_box)) > 1  # most boxes have one class or none
@@ -69,6 +69,12 @@ def _find_numpy(boxes, scores, conf, multi_label, classes, most):
     if not wanted.all():
         box, label, score = box[wanted], label[wanted], score[wanted]
     return np.asarray(boxes)[box], score, label
+
+
+def _divided(numbers: np.ndarray, by: int) -> tuple[np.ndarray, np.ndarray]:
+    """What np.divmod gives, which takes four times as long."""
+    quotient = numbers // by
+    return quotient, numbers - quotient * by
 
 
 def _least_of_best(scores: np.ndarray, most: int):

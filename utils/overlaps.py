@@ -54,40 +54,47 @@ class Overlaps:
 class Covered:
     """Which boxes are overlapped by a growing choice of others.
 
-    The picture is divided into cells, for each group anew. Each cell has a row that says which of the chosen come near
-    it, so the pairs worth computing are read from the rows of the cells that the boxes in question lie in.
+    The picture is divided into cells, for each group anew. Each cell has a row that says which of the group's chosen come
+    near it, so the pairs worth computing are read from the rows of the cells that the boxes in question lie in.
     """
 
     def __init__(self, overlaps: Overlaps):
         self._overlaps, self._chosen = overlaps, np.zeros(0, int)
-        groups = overlaps._groups
-        count = 1 if groups is None else int(groups.max()) + 1
-        self._side = side = int(np.clip((CELLS / count) ** 0.5, 1, 32)) if overlaps._near else 1
-        self._cells = np.zeros(len(overlaps._areas), np.int32) if groups is None else groups * (side * side)
+        count = len(overlaps._areas)
+        self._groups = np.zeros(count, np.int32) if overlaps._groups is None else overlaps._groups
+        groups = int(self._groups.max()) + 1 if count else 1
+        self._side = side = int(np.clip((CELLS / groups) ** 0.5, 1, 32)) if overlaps._near else 1
+        self._cells = self._groups * (side * side)
         for axis, near in enumerate(overlaps._near):
-            self._cells += (near.places.astype(np.int32) * side >> 16) * (side if axis else 1)
-        self._rows = np.zeros((count, side, side, 64), bool)
+            self._cells = self._cells + (near.places.astype(np.int32) * side >> 16) * (side if axis else 1)
+        self._rows = np.zeros((groups, side, side, 8), bool)
+        self._members = np.zeros((groups, 8), int)  # the chosen of each group
+        self._counts = [0] * groups
 
     def add(self, chosen: np.ndarray) -> None:
         """Choose these boxes, indices, too."""
-        old, self._chosen = len(self._chosen), np.concatenate((self._chosen, chosen))
-        while self._rows.shape[3] < len(self._chosen):
-            self._rows = np.concatenate((self._rows, np.zeros_like(self._rows)), axis=3)
+        self._chosen = np.concatenate((self._chosen, chosen))
         spans = [near.span(chosen, self._side).tolist() for near in self._overlaps._near] or [[(0, 1)] * len(chosen)] * 2
-        groups = [0] * len(chosen) if self._overlaps._groups is None else self._overlaps._groups[chosen].tolist()
-        for column, (group, (x1, x2), (y1, y2)) in enumerate(zip(groups, *spans, strict=True), start=old):
+        groups = self._groups[chosen].tolist()
+        for box, group, (x1, x2), (y1, y2) in zip(chosen.tolist(), groups, *spans, strict=True):
+            column = self._counts[group]
+            if column == self._members.shape[1]:
+                self._rows = np.concatenate((self._rows, np.zeros_like(self._rows)), axis=3)
+                self._members = np.concatenate((self._members, np.zeros_like(self._members)), axis=1)
             self._rows[group, y1:y2, x1:x2, column] = True
+            self._members[group, column] = box
+            self._counts[group] = column + 1
 
     def __call__(self, boxes: np.ndarray) -> np.ndarray:
         """(n,) bool: which of `boxes` (n,), indices, one of the chosen overlaps."""
         covered = np.zeros(len(boxes), bool)
-        columns = self._rows.shape[3]
-        rows = self._rows.reshape(-1, columns)[self._cells[boxes]]
-        places = np.flatnonzero(rows)
+        columns = self._members.shape[1]
+        places = np.flatnonzero(self._rows.reshape(-1, columns)[self._cells[boxes]])
         if len(places) * DENSE > len(boxes) * len(self._chosen):
             return self._overlaps.matrix(self._chosen, boxes).any(0)
         which = places // columns
-        pairs = self._overlaps.above(self._chosen[places - which * columns], boxes[which])  # np.divmod is slow
+        box = boxes[which]
+        pairs = self._overlaps.above(self._members[self._groups[box], places - which * columns], box)
         covered[which[pairs]] = True
         return covered
 
