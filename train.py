@@ -33,7 +33,7 @@ from utils.report import Progress
 from utils.run_folder import new_run_folder
 from utils.runs import Run, absolute, resolve_options
 from utils.search import add_search_flags, search, search_asked
-from utils.speed import fastest_form, mixed_precision
+from utils.speed import compiled, fastest_form, mixed_precision
 from utils.trainer import (
     EarlyStopping, RunState, freeze_rows, picture_weights, seed_everything, set_norm_momentum, train_one_epoch,
 )  # fmt: skip
@@ -75,7 +75,7 @@ def train(options, checkpoint, ranks, device):
     schedule = Schedule(recipe, options.epochs, len(batches), options.batch_size)
     ema = ModelEMA(model, recipe.ema_decay, recipe.ema_tau, share=recipe.ema_share)
     mixed, scaler = mixed_precision(options.amp, device)
-    parallel = distribute(learner, ranks, device, options.sync_bn)
+    parallel = distribute(compiled(learner, options.compile, device), ranks, device, options.sync_bn)
     stepper = Stepper(parallel, optimizer, schedule, ema, hyperparameters.clip_norm, scaler)
     state = RunState(model, ema, stepper, EarlyStopping(options.patience), class_ap=np.zeros(model.nc))
     if checkpoint:
@@ -189,6 +189,7 @@ def make_parser():
     flag("--save-period", type=cli.at_least(0), default=0, help="keep the weights of every so many epochs; 0: best and last")
     flag("--noval", action="store_true", help="measure after the last epoch only")
     flag("--amp", choices=("auto", "on", "off"), default="auto", help="mixed precision; auto: where it is faster")
+    flag("--compile", action="store_true", help="translate the model first: takes minutes, makes long runs shorter")
     add_run_flags(parser, "runs/train")
     add_search_flags(parser)
     return parser

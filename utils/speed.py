@@ -1,9 +1,14 @@
 """What makes a training step faster on the device at hand and changes nothing of what is learnt."""
 
+import importlib.util
+import os
+import shutil
+
 import torch
 from torch import nn
 
 from .device import cpu_flags
+from .errors import UserError
 
 _SMOOTH = (nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid)
 
@@ -14,6 +19,19 @@ def fastest_form(
     """Bring `model` into the form it trains fastest in; gives the order in memory of its pictures (`fastest_layout`)."""
     write_beside(model)
     return fastest_layout(model, device, picture)
+
+
+def compiled(model: nn.Module, asked: bool, device: torch.device) -> nn.Module:
+    """`model`, which torch's compiler translates when it is first called, if `asked`: for each size of a batch once, in
+    minutes. It stays itself: names, weights and copies made before know nothing of it. Raises `UserError` where the
+    compiler has no compiler of its own to hand its text to."""
+    if asked:
+        if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+            raise UserError("--compile: needs the package triton on CUDA devices; train without it")
+        if device.type != "cuda" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++", "cl"))):
+            raise UserError("--compile: needs a C++ compiler, and neither g++ nor clang++ is installed; train without it")
+        model.compile(dynamic=False)
+    return model
 
 
 def mixed_precision(choice: str, device: torch.device) -> tuple[torch.dtype | None, torch.amp.GradScaler | None]:

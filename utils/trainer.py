@@ -62,8 +62,8 @@ def train_one_epoch(
         if on_batch:
             on_batch(number, batch)
         stepper.begin(epoch * batches_per_epoch + number)
-        images = batch["images"].to(device, non_blocking=True).float().div_(255)  # (B, 3, H, W)
-        images = images.contiguous(memory_format=layout)
+        images = batch["images"].to(device, non_blocking=True)  # (B, 3, H, W)
+        images = images.to(torch.float32, memory_format=layout).div_(255)
         with torch.autocast(device.type, dtype=mixed, enabled=mixed is not None):
             raw = model(images)
         losses = criterion(raw, batch["targets"].to(device, non_blocking=True))

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from utils.speed import fastest_layout, mixed_precision, write_beside
+from utils.errors import UserError
+from utils.speed import compiled, fastest_layout, mixed_precision, write_beside
 
 CPU = torch.device("cpu")
 
@@ -43,3 +44,15 @@ def test_writing_beside_changes_nothing(activation):
     for result in results:
         result.square().sum().backward()
     assert all(torch.equal(p.grad, q.grad) for p, q in zip(over.parameters(), beside.parameters(), strict=True))
+
+
+def test_a_compiled_model_stays_itself(monkeypatch):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    names, copied = list(model.state_dict()), copy.deepcopy(model)
+    assert compiled(model, False, CPU) is model and model._compiled_call_impl is None
+    monkeypatch.setattr("utils.speed.shutil.which", lambda name: None)
+    with pytest.raises(UserError, match="--compile: needs a C.. compiler"):
+        compiled(model, True, CPU)
+    monkeypatch.setattr("utils.speed.shutil.which", lambda name: name)
+    assert compiled(model, True, CPU) is model and model._compiled_call_impl is not None  # translated at its first call
+    assert list(model.state_dict()) == names and copied._compiled_call_impl is None
