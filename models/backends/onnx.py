@@ -10,7 +10,7 @@ from utils.errors import UserError, first_line
 from utils.images import write_atomically
 
 from . import BACKENDS, Backend, ExportOptions
-from .rows import RowsModel
+from .rows import RowsModel, thread_limit
 
 VERSION = 1  # of the metadata below
 OPSETS = range(17, 21)  # below 17 is not offered, above 20 torch's tracing exporter does not go
@@ -104,6 +104,9 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OnnxMode
         raise UserError(f"{path}: no such file")
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 4  # errors come as exceptions, not as lines of their own
+    settings.intra_op_num_threads = thread_limit()
+    # Threads that wait by spinning double the time of a picture as soon as anything else needs a core: drawing, a video.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(str(path), settings, providers=_providers(onnxruntime, str(device)))
     except UserError:

@@ -11,7 +11,7 @@ from utils.errors import UserError, first_line
 
 from . import BACKENDS, Backend, ExportOptions
 from .onnx import export as export_onnx
-from .rows import RowsModel
+from .rows import RowsModel, thread_limit
 
 _TYPES = {"f32": np.float32, "f16": np.float16}
 
@@ -52,6 +52,8 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OpenVino
     core = openvino.Core()
     half = half and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if half else "f32"}
+    # A thread that is bound to a core waits for whatever else runs there, up to seconds a picture on a busy machine.
+    settings |= {"ENABLE_CPU_PINNING": False, "INFERENCE_NUM_THREADS": thread_limit()}
     core.set_property("CPU", settings)
     try:
         network = _read(openvino, core, path)

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 from abc import abstractmethod
 from pathlib import Path
 
@@ -95,6 +96,16 @@ class RowsModel(Predictor):
         if (turned and not as_named) or shape[2] < 6:
             raise UserError(f"{self.path}: expected an output (batch, rows, 5 + classes) in YOLOv5's layout, found {shape}")
         return shape[2]
+
+
+def thread_limit() -> int:
+    """How many threads a runtime may take: OMP_NUM_THREADS where it is set, as torch has it; else the cores of this process
+    where the machine has more, which runtimes do not all look at; else 0, which leaves it to the runtime."""
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    if text.isdecimal() and int(text):
+        return int(text)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return cores if cores != os.cpu_count() else 0
 
 
 def _decode(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models import load_model
-from models.backends import BACKENDS, ExportOptions, backend_for
+from models.backends import BACKENDS, ExportOptions, backend_for, rows
 from models.backends.verify import relative_difference, trial_pictures, verify
 from models.weights import build_from, load_weights
 from utils.errors import UserError
@@ -133,6 +133,20 @@ def test_nothing_is_left_where_the_model_cannot_be_exported(model, tmp_path):
     with pytest.raises(UserError, match="multiples of 16"):
         BACKEND.export(model, tmp_path / "a.xml", ExportOptions(size=(64, 90)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_how_many_threads(exported, monkeypatch):
+    """As many as torch would take, not as many as the machine has cores."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(rows.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(rows.os, "sched_getaffinity", lambda _: {0, 5}, raising=False)
+    assert rows.thread_limit() == 2
+    monkeypatch.setattr(rows.os, "sched_getaffinity", lambda _: set(range(8)))
+    assert rows.thread_limit() == 0
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert rows.thread_limit() == 1
+    loaded = BACKEND.load(exported[False][1])
+    assert loaded._core.get_property("CPU", "INFERENCE_NUM_THREADS") == 1
 
 
 def test_without_openvino_it_says_what_to_install(exported, monkeypatch):
