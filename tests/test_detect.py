@@ -227,12 +227,17 @@ def test_labels_and_crops(tmp_path):
     assert read_image(tmp_path / "crops" / "a_b" / "p_2.jpg").shape == (5, 5, 3)
 
 
-def test_an_onnx_file_is_run_without_torch(tiny_weights, pictures, tmp_path):
-    """The whole script, in a process where torch cannot be imported."""
-    model = build_from(load_weights(tiny_weights))
-    BACKENDS["onnx"].export(model, tmp_path / "m.onnx", ExportOptions((64, 64)))
+@pytest.mark.parametrize("suffix", [".onnx", ".pt"])
+def test_an_exported_form_is_run_without_torch(suffix, tiny_weights, pictures, tmp_path):
+    """The whole script, in a process where torch cannot be imported; a .pt once it was exported."""
+    weights = tmp_path / f"m{suffix}"
+    if suffix == ".onnx":
+        BACKENDS["onnx"].export(build_from(load_weights(tiny_weights)), weights, ExportOptions((64, 64)))
+    else:
+        weights.write_bytes(tiny_weights.read_bytes())
+        run(weights, pictures, tmp_path, "--backend", "auto")
     code = "import sys; sys.modules['torch'] = None; import detect; from utils import cli; cli.run(detect.main)"
-    command = [sys.executable, "-c", code, "--weights", "m.onnx", "--source", str(pictures), "--save-csv"]
+    command = [sys.executable, "-c", code, "--weights", weights.name, "--source", str(pictures), "--save-csv"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert result.returncode == 0, result.stderr

@@ -51,6 +51,15 @@ def test_flags(weights, tmp_path, flags, size, batch, opset):
     assert onnx.load(str(tmp_path / "out.onnx")).opset_import[0].version == opset
 
 
+def test_two_formats_at_once(weights, capsys):
+    pytest.importorskip("openvino")
+    run("--weights", weights, "--include", "onnx", "openvino")
+    said = capsys.readouterr().out
+    assert sorted(path.suffix for path in weights.parent.iterdir()) == [".bin", ".onnx", ".pt", ".xml"]
+    assert re.search(r"openvino: largest .*e-0[4-9]", said) and "best.xml: 0." in said
+    assert load_model(weights.with_suffix(".xml")).fixed_size == (64, 64)
+
+
 def test_into_a_folder(weights, tmp_path):
     (tmp_path / "folder").mkdir()
     run("--weights", weights, "--out", tmp_path / "folder")
