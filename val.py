@@ -5,6 +5,12 @@ PROJECT/NAME receives predictions.json (COCO results with the source's own ids),
 
 import json
 import math
+from importlib import import_module
+
+from utils.threads import spin_by_load
+
+if __name__ == "__main__":  # before torch loads
+    spin_by_load(meanwhile=lambda: import_module("data.config"))
 
 from data.config import load_data_config, open_split
 from data.dataset import DetectionDataset

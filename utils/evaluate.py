@@ -18,9 +18,12 @@ from .errors import UserError
 from .letterbox import unletterbox
 from .metrics import ConfusionMatrix, Curves, precision_recall_curves
 from .nms import default_method, select_detections
+from .pipeline import Pipeline
 from .report import Progress
 
 __all__ = ["Evaluation", "coco_scores", "evaluate", "format_table", "print_table"]
+
+AHEAD = 3  # batches in memory: what comes next is read meanwhile
 
 
 @dataclass
@@ -97,7 +100,7 @@ def evaluate(
                 dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
                 stack.enter_context(torch.autocast(device.type, dtype))
             bar = stack.enter_context(Progress(len(loader), "validation", quiet=not progress))
-            for batch in loader:
+            for batch in stack.enter_context(Pipeline(loader, [], inside=AHEAD)):
                 found.append(_measure(run, batch, len(category_ids), seconds, device, _float_type(model), settings))
                 bar.step()
     finally:

@@ -2,32 +2,36 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 SPINS = {"alone": 100_000, "shared": 1000}
 """Turns that torch's threads (GNU OpenMP) spin before they sleep: a few milliseconds or a twentieth of one."""
 
 
-def spin_by_load(least: float = 0.15) -> None:
-    """Set GOMP_SPINCOUNT, unless it is set, by what the cores of this process do at the moment.
+def spin_by_load(least: float = 0.15, meanwhile: Callable[[], object] = lambda: None) -> None:
+    """Set GOMP_SPINCOUNT, unless it is set, by what the cores of this process do for others at the moment.
 
     Threads that spin are at once back at work, but they hold cores that others, and the thread they wait for, could use:
-    long where nothing else computes, briefly where the share `least` of the cores is taken or nobody knows.
+    long where nothing else computes, briefly where the share `least` of the cores is taken or nobody knows. Looking
+    takes a tenth of a second, in which `meanwhile` may do something useful in one thread.
     """
     if "GOMP_SPINCOUNT" not in os.environ:
-        busy = busy_share()
+        busy = busy_share(meanwhile)
         os.environ["GOMP_SPINCOUNT"] = str(SPINS["alone" if busy is not None and busy < least else "shared"])
 
 
-def busy_share(seconds: float = 0.1) -> float | None:
-    """The share, 0 to 1, of the time that this process's cores worked during the next `seconds`; None where the system
-    does not tell (it is Linux that does)."""
-    before = _ticks()
-    time.sleep(seconds)
-    after = _ticks()
+def busy_share(meanwhile: Callable[[], object] = lambda: None, seconds: float = 0.1) -> float | None:
+    """The share, 0 to 1, of the time that this process's cores worked for others while `meanwhile` ran, and for `seconds`
+    at least; None where the system does not tell (it is Linux that does)."""
+    before, begun, spent = _ticks(), time.perf_counter(), time.process_time()
+    meanwhile()
+    if before:
+        time.sleep(max(seconds - (time.perf_counter() - begun), 0))
+    after, own = _ticks(), time.process_time() - spent
     if not before or not after or after[1] <= before[1]:
         return None
-    return (after[0] - before[0]) / (after[1] - before[1])
+    return max(after[0] - before[0] - own * os.sysconf("SC_CLK_TCK"), 0) / (after[1] - before[1])
 
 
 def _ticks(path: str = "/proc/stat") -> tuple[int, int] | None:

@@ -9,7 +9,7 @@ from utils import threads
 def test_by_load(monkeypatch, busy, spins):
     monkeypatch.setenv("GOMP_SPINCOUNT", "")  # so that it is as before afterwards
     monkeypatch.delenv("GOMP_SPINCOUNT")
-    monkeypatch.setattr(threads, "busy_share", lambda: busy)
+    monkeypatch.setattr(threads, "busy_share", lambda meanwhile: busy)
     threads.spin_by_load()
     assert threads.os.environ["GOMP_SPINCOUNT"] == spins
 
@@ -29,6 +29,14 @@ def test_ticks_of_own_cores(tmp_path, monkeypatch):
     assert threads._ticks(tmp_path / "none") is None
     before = iter([(10, 100), (40, 160), None])
     monkeypatch.setattr(threads, "_ticks", lambda: next(before))
-    assert threads.busy_share(0) == 0.5
+    assert threads.busy_share(seconds=0) == pytest.approx(0.5, abs=0.01)
     monkeypatch.setattr(threads, "_ticks", lambda: None)
-    assert threads.busy_share(0) is None
+    assert threads.busy_share(seconds=0) is None
+
+
+def test_own_work_is_not_that_of_others(monkeypatch):
+    ticks, spent, done = iter([(10, 100), (60, 200)]), iter([1.0, 1.4]), []
+    monkeypatch.setattr(threads, "_ticks", lambda: next(ticks))
+    monkeypatch.setattr(threads.time, "process_time", lambda: next(spent))
+    monkeypatch.setattr(threads.os, "sysconf", lambda _: 100, raising=False)
+    assert threads.busy_share(lambda: done.append(1), 0) == pytest.approx(0.1) and done == [1]
