@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import cv2
@@ -13,6 +15,7 @@ import pytest
 import torch
 
 import detect
+from data import sources
 from data.video import VideoWriter, open_capture
 from models.backends import BACKENDS, ExportOptions
 from models.weights import build_from, load_weights
@@ -149,6 +152,38 @@ def test_view_ends_with_q(tiny_weights, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(cv2, "waitKey", lambda delay: ord("q"))
     run(tiny_weights, pictures, tmp_path, "--view")
     assert shown == [(64, 96, 3)]
+
+
+def test_a_stream_is_looked_at_as_it_is_now(tiny_weights, tmp_path, monkeypatch):
+    """Frames that come faster than they can be looked at are passed over, not queued; q ends the run and the stream."""
+    came, shown = [], []
+
+    class Camera:
+        def isOpened(self):
+            return True
+
+        def read(self):
+            time.sleep(0.002)
+            came.append(len(came))
+            return True, noise(48, 64)
+
+        def get(self, _):
+            return 0.0
+
+        def release(self):
+            pass
+
+    def show(title, image):
+        shown.append(image.shape)
+        time.sleep(0.03)
+
+    monkeypatch.setattr(sources, "open_capture", lambda target: Camera())
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(cv2, "imshow", show)
+    monkeypatch.setattr(cv2, "waitKey", lambda delay: ord("q") if len(shown) == 5 or len(came) > 200 else 0)
+    run(tiny_weights, "0", tmp_path, "--view", "--no-save", "--save-json")
+    assert len(shown) < len(came)
+    assert {thread.name for thread in threading.enumerate()}.isdisjoint({"read", "step 0", "step 1", "step 2"})
 
 
 class Runs:

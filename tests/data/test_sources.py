@@ -252,6 +252,30 @@ def test_a_stream_as_source(monkeypatch):
     assert camera.openings == 1  # many cameras serve one connection only
 
 
+def test_stop_ends_a_stream_that_gives_no_more_frames(monkeypatch):
+    camera = FakeCamera([2])
+    monkeypatch.setattr(sources, "open_capture", camera)
+    monkeypatch.setattr(sources, "LiveFrames", functools.partial(LiveFrames, attempts=9, pause=60, opener=camera))
+    source, frames = open_source("rtsp://camera/1"), []
+    reading = threading.Thread(target=lambda: frames.extend(source), daemon=True)
+    reading.start()
+    while not source._streams:
+        time.sleep(0.001)
+    time.sleep(0.05)  # it waits for the next opening, a minute away
+    source.stop()
+    reading.join(timeout=10)
+    assert not reading.is_alive() and not source._streams[0]._thread.is_alive() and 1 <= len(frames) <= 2
+
+
+def test_stop_ends_before_the_next_file(folder):
+    source = open_source(folder)
+    frames = iter(source)
+    next(frames)
+    source.stop()
+    assert list(frames) == []
+    assert len(list(source)) == 6  # begun anew
+
+
 def test_a_camera_that_is_not_there(capfd):
     with pytest.raises(UserError, match="camera 97: cannot be opened"):
         list(open_source("97"))
