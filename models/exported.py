@@ -6,6 +6,7 @@ neither weights that were replaced nor blocks that were changed are run in an ol
 picture takes each way on this machine. Torch is imported only to make the two.
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -178,7 +179,8 @@ def _remove_older(path: Path, stem: str) -> None:
     """Forms of weights that had this name before."""
     for other in path.parent.iterdir() if path.parent.is_dir() else ():
         if re.fullmatch(re.escape(stem) + r"-[0-9a-f]{16}\.(onnx|json)", other.name):
-            other.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # another process may run it
+                other.unlink()
 
 
 def _checked(model, path: Path, installed: dict[str, str]) -> dict[str, Predictor]:
@@ -191,9 +193,8 @@ def _checked(model, path: Path, installed: dict[str, str]) -> dict[str, Predicto
     ways, problem = {}, None
     for word in installed:
         try:
-            loaded = BACKENDS[word].load(path)
-            verify(model, loaded, path, small)
-            ways[word] = loaded
+            verify(model, BACKENDS[word].load(path), path, small)
+            ways[word] = BACKENDS[word].load(path)  # a fresh one: OpenVINO is the fastest at the first shape it sees
             if word == "openvino" and "amx_bf16" in cpu_flags():
                 ways[word + HALF] = BACKENDS[word].load(path, half=True)
         except UserError as error:
