@@ -1,5 +1,6 @@
 """One epoch of training, and what decides between epochs. Takes objects: models and data sets are not known here."""
 
+import contextlib
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -51,7 +52,7 @@ def train_one_epoch(
         world_size: of how many processes the gradients are averaged.
         on_batch: called with each batch and its number in the epoch before it is trained on.
 
-    Raises `UserError` naming the pictures when a loss is not finite.
+    Raises `UserError` naming the pictures when a loss is not finite, and for a lone picture too small for the norms.
     """
     model.train()
     still_frozen(model)
@@ -64,7 +65,7 @@ def train_one_epoch(
         stepper.begin(epoch * batches_per_epoch + number)
         images = batch["images"].to(device, non_blocking=True)  # (B, 3, H, W)
         images = images.to(torch.float32, memory_format=layout).div_(255)
-        with torch.autocast(device.type, dtype=mixed, enabled=mixed is not None):
+        with torch.autocast(device.type, dtype=mixed, enabled=mixed is not None), _norms_of_one(images):
             raw = model(images)
         losses = criterion(raw, batch["targets"].to(device, non_blocking=True))
         watch.add(losses, batch["paths"], number)
@@ -81,6 +82,21 @@ def train_one_epoch(
     watch.settle()
     seconds = time.perf_counter() - start
     return EpochResult(mean_over_processes(watch.means, device), pictures * world_size / seconds, stepper.learning_rate)
+
+
+@contextlib.contextmanager
+def _norms_of_one(images: torch.Tensor):
+    """Tell in the user's words what batch norm says of a single picture (B, 3, H, W) whose last maps are single cells."""
+    try:
+        yield
+    except ValueError as error:
+        if len(images) > 1 or "more than 1 value per channel" not in str(error):
+            raise
+        size = f"{images.shape[3]}x{images.shape[2]}"
+        raise UserError(
+            f"a batch of one picture of {size} gives some norms a single value, which they can't learn from; "
+            "choose a --batch-size that leaves no picture alone, or a larger --img"
+        ) from None
 
 
 class LossWatch:

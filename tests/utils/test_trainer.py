@@ -135,6 +135,15 @@ def test_loss_that_is_not_finite_names_the_pictures():
     assert "epoch 2, batch 3" in str(error.value) and "2-0.jpg, 2-1.jpg" in str(error.value) and "box nan" in str(error.value)
 
 
+def test_a_lone_picture_too_small_for_a_norm():
+    model = nn.Sequential(nn.Conv2d(3, 1, 2), nn.BatchNorm2d(1))
+    h = Hyperparameters()
+    stepper = Stepper(model, make_optimizer(model, "SGD", h, 1), Schedule(h, 1, 1, 1), ModelEMA(model))
+    batch = {"images": torch.zeros(1, 3, 2, 2, dtype=torch.uint8), "targets": torch.zeros(0, 6), "paths": ["a"]}
+    with pytest.raises(UserError, match="one picture of 2x2 .*--batch-size"):
+        train_one_epoch(model, None, [batch], stepper, epoch=0, batches_per_epoch=1, device=CPU)
+
+
 def test_no_picture_at_all():
     with pytest.raises(UserError, match="no picture"):
         state = make()
