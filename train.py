@@ -5,10 +5,10 @@ PROJECT/NAME receives weights/best.pt and weights/last.pt, results.csv, config.y
 
 import functools
 
-from utils.threads import spin_by_load
+from utils.start import before_torch
 
-if __name__ == "__main__":  # before torch loads
-    spin_by_load()
+if __name__ == "__main__":
+    before_torch("data.config")
 
 import numpy as np
 

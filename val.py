@@ -5,12 +5,11 @@ PROJECT/NAME receives predictions.json (COCO results with the source's own ids),
 
 import json
 import math
-from importlib import import_module
 
-from utils.threads import spin_by_load
+from utils.start import before_torch
 
-if __name__ == "__main__":  # before torch loads
-    spin_by_load(meanwhile=lambda: import_module("data.config"))
+if __name__ == "__main__":
+    before_torch("data.config")
 
 from data.config import load_data_config, open_split
 from data.dataset import DetectionDataset

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import errno
+import gc
 import os
 import signal
 import sys
@@ -66,6 +67,8 @@ def at_least(least: float, kind: type = int) -> Callable[[str], float]:
 def run(main: Callable[[], object]) -> None:
     """Call `main`; a `UserError` becomes one line on standard error and exit status 2, Ctrl-C becomes status 130, and
     a request to end (SIGTERM) becomes 143, after files that are being written were closed."""
+    gc.freeze()  # modules stay: nothing is gained by looking through them for garbage
+    gc.enable()  # which `utils.start` may have put off
     try:
         with _terminable():
             main()

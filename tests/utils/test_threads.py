@@ -1,8 +1,10 @@
 """How long threads spin: by the load that /proc/stat tells of."""
 
+import gc
+
 import pytest
 
-from utils import threads
+from utils import cli, start, threads
 
 
 @pytest.mark.parametrize("busy, spins", [(0.0, "100000"), (0.1, "100000"), (0.6, "1000"), (None, "1000")])
@@ -40,3 +42,16 @@ def test_own_work_is_not_that_of_others(monkeypatch):
     monkeypatch.setattr(threads.time, "process_time", lambda: next(spent))
     monkeypatch.setattr(threads.os, "sysconf", lambda _: 100, raising=False)
     assert threads.busy_share(lambda: done.append(1), 0) == pytest.approx(0.1) and done == [1]
+
+
+def test_no_garbage_is_collected_while_modules_load(monkeypatch):
+    loaded = []
+    monkeypatch.setattr(start, "spin_by_load", lambda meanwhile: loaded.append(meanwhile()))
+    try:
+        start.before_torch("utils.errors")
+        assert not gc.isenabled() and loaded[0].UserError
+        cli.run(lambda: loaded.append(gc.isenabled()))
+        assert loaded[1] and gc.isenabled()
+    finally:
+        gc.enable()
+        gc.unfreeze()
