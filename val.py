@@ -24,6 +24,8 @@ from utils.images import write_atomically
 from utils.options import add_model_flags, add_run_flags, add_selection_flags, picture_size
 from utils.run_folder import new_run_folder
 
+PICTURES_A_WORKER = 500  # a thread reads fewer than that as fast as a process starts
+
 
 def main(argv=None):
     options = make_parser().parse_args(argv)
@@ -40,7 +42,8 @@ def main(argv=None):
     # A file exported for one size takes squares; anything else takes batches of the pictures' own aspect.
     rectangular = model.fixed_size is None and not options.square
     dataset = DetectionDataset(split, side, rect=rectangular, stride=model.stride, label=options.split)
-    loader = val_loader(dataset, options.batch_size, options.workers)
+    workers = min(default_workers(), len(dataset) // PICTURES_A_WORKER) if options.workers is None else options.workers
+    loader = val_loader(dataset, options.batch_size, workers)
     result = evaluate(
         model, loader, ground_truth=split.ground_truth(), category_ids=split.category_ids,
         conf=options.conf, iou=options.iou, max_det=options.max_det, augment=options.augment, method=options.nms,
@@ -108,7 +111,8 @@ def make_parser():
     add("--square", action="store_true", help="squares instead of batches of the pictures' own aspect")
     add("--branch", help="one_to_many: measure that branch of a OneToOneDetect model, by NMS")
     add("--single-cls", action="store_true", help="take all classes of the data as one")
-    add("--workers", type=cli.at_least(0), default=default_workers(), help="processes that load pictures")
+    told = f"processes that load pictures (default: one a core, for {PICTURES_A_WORKER} pictures each)"
+    add("--workers", type=cli.at_least(0), help=told)
     add_selection_flags(parser, conf=0.001, iou=0.6)
     add_run_flags(parser, "runs/val")
     return parser
