@@ -16,7 +16,7 @@ AREAS = np.array([(0, 1e10), (0, 32**2), (32**2, 96**2), (96**2, 1e10)])  # all,
 LIMITS = (1, 10, 100)  # detections a picture and class that count, best first
 
 HIT, MISSED, IGNORED = 1, 0, -1
-PAIRS = 1 << 20  # so many at once bound the memory
+PAIRS = 1 << 18  # so many at once bound the memory
 
 
 @dataclass
