@@ -22,11 +22,11 @@ def worst_ratios(sizes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
 
 def best_ratios(sizes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
     """`worst_ratios(...).max(1)`, (n,), to rounding and much faster: ratios of logarithms are differences, and the
-    boxes lie along the rows, a stretch at a time."""
+    boxes lie along the rows, a stretch at a time. Computed in the type of `sizes`."""
     with np.errstate(divide="ignore"):  # without a side: as far from any other as can be
-        log_anchors = np.log(anchors.astype(np.float64)).T[:, :, None]  # (2, k, 1)
-        logs = np.log(sizes.astype(np.float64)).T  # (2, n)
-    away = np.empty(len(sizes))
+        logs = np.log(sizes).T.copy()  # (2, n)
+        log_anchors = np.log(anchors.astype(logs.dtype)).T[:, :, None]  # (2, k, 1)
+    away = np.empty(len(sizes), logs.dtype)
     for start in range(0, len(sizes), _STRETCH):
         some = logs[:, None, start : start + _STRETCH]
         apart = np.abs(some - log_anchors)  # (2, k, up to _STRETCH)
@@ -90,14 +90,15 @@ def fit_anchors(
         sizes = repeated * generator.uniform(0.8, 1.25, repeated.shape)
 
     anchors = np.maximum(kmeans(sizes, count, generator), 2.0)
-    best = _fitness(sizes, anchors, anchor_t)
+    single = sizes.astype(np.float32)  # precise enough to compare thousands of trials
+    best = _fitness(single, anchors, anchor_t)
     for _ in range(generations):
         change = np.ones_like(anchors)
         while (change == 1).all():
             hit = generator.random(anchors.shape) < 0.9
             change = 1 + hit * generator.random() * generator.normal(size=anchors.shape) * 0.1
         tried = np.maximum(anchors * change.clip(0.3, 3.0), 2.0)
-        fitness = _fitness(sizes, tried, anchor_t)
+        fitness = _fitness(single, tried, anchor_t)
         if fitness > best:
             best, anchors = fitness, tried
     return anchors[np.argsort(anchors.prod(1))].reshape(levels, per_level, 2)

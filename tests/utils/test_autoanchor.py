@@ -32,8 +32,10 @@ def test_best_ratios_are_the_best_of_all_ratios(count):
     sizes = np.random.default_rng(1).uniform(0.1, 600, (count, 2)).astype(np.float32)
     anchors = COCO.reshape(-1, 2)
     expected = worst_ratios(sizes.astype(float), anchors).max(1)
-    assert np.allclose(best_ratios(sizes, anchors), expected, rtol=1e-12, atol=0)
+    assert np.allclose(best_ratios(sizes.astype(float), anchors), expected, rtol=1e-12, atol=0)
+    assert np.allclose(best_ratios(sizes, anchors), expected, rtol=1e-5, atol=0)
     assert best_ratios(np.array([[0.0, 5.0]]), anchors).tolist() == [0]
+    assert best_ratios(np.array([[20, 26]]), anchors[:1])[0] == pytest.approx(0.5)  # whole numbers
 
 
 def test_kmeans_finds_clusters():
