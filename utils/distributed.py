@@ -11,7 +11,6 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.nn.functional import all_reduce
 
 from .device import select_device
 from .errors import UserError
@@ -104,9 +103,7 @@ def distribute(model: nn.Module, ranks: Ranks, device: torch.device, sync_bn: bo
         for module in model.modules():
             if type(module) is nn.BatchNorm2d:
                 module.__class__ = NormOverAll  # all who know this norm go on with it
-    return nn.parallel.DistributedDataParallel(
-        model, device_ids=[device.index] if device.type == "cuda" else None, broadcast_buffers=True
-    )
+    return nn.parallel.DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
 
 
 def over_processes(total: torch.Tensor, least: torch.Tensor | float = 0.0) -> torch.Tensor:
@@ -133,6 +130,22 @@ def _in_group() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
+class _SumOverAll(torch.autograd.Function):
+    """The sum of a tensor over all processes; what they have each learnt about it by then is summed on the way back."""
+
+    @staticmethod
+    def forward(ctx, x):
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        gradient = gradient.contiguous().clone()
+        dist.all_reduce(gradient)
+        return gradient
+
+
 class NormOverAll(nn.BatchNorm2d):
     """Batch norm whose statistics are those of the pictures of all processes; for devices that torch's own
     `SyncBatchNorm` does not know. In eval mode it is a batch norm as any other."""
@@ -142,10 +155,10 @@ class NormOverAll(nn.BatchNorm2d):
             return super().forward(x)
         values = x.float()  # (B, C, H, W)
         sums = torch.cat((values.sum((0, 2, 3)), values.new_tensor([values[:, 0].numel()])))
-        sums = all_reduce(sums)
+        sums = _SumOverAll.apply(sums)
         number, mean = sums[-1].detach(), sums[:-1] / sums[-1].detach()
         centred = values - mean[:, None, None]
-        variance = all_reduce(centred.square().sum((0, 2, 3))) / number
+        variance = _SumOverAll.apply(centred.square().sum((0, 2, 3))) / number
         with torch.no_grad():
             self.num_batches_tracked += 1
             share = 1 / self.num_batches_tracked if self.momentum is None else self.momentum

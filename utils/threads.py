@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-SPINS = {"alone": 100_000, "shared": 1000}
-"""Turns that torch's threads (GNU OpenMP) spin before they sleep: a few milliseconds or a twentieth of one."""
+SPINS = {"alone": 30_000, "shared": 1000}
+"""Turns that torch's threads (GNU OpenMP) spin before they sleep: a millisecond or two, or a thirtieth of that."""
 
 
 def spin_by_load(least: float = 0.15, meanwhile: Callable[[], object] = lambda: None) -> None:
