@@ -128,9 +128,9 @@ def rows_of_val(table: Table, folder: Path) -> None:
         make_weights(scratch / "bccd.yaml", scratch / "weights.pt")
         words = ["--weights", scratch / "weights.pt", "--data", scratch / "bccd.yaml", "--split", "test", "--img", SIDE]
         words = [str(word) for word in (*words, "--project", scratch / "runs", "--device", "cpu")]
-        until_table, whole = (min(column) for column in zip(*(run_val(words) for _ in range(3))))
+        until_table, whole, processor = (min(column) for column in zip(*(run_val(words) for _ in range(3))))
         table.add(f"val.py, BCCD test at {SIDE}, process start to table", f"{until_table:.2f} s", until_table, at_most=VAL)
-        table.add("the same to its end, files and charts written", f"{whole:.2f} s")
+        table.add("the same to its end, files and charts written", f"{whole:.2f} s, {processor:.2f} s of CPU time")
         command = [sys.executable, "-m", "benchmarks.evaluation", "parts", str(time.time()), *words]
         told = subprocess.run(command, cwd=ROOT, env=plain_environment(), stdout=subprocess.PIPE, check=True, text=True)
         for part, seconds in json.loads(told.stdout.splitlines()[-1]).items():
@@ -166,9 +166,10 @@ def plain_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 
 
-def run_val(words: list[str]) -> tuple[float, float]:
-    """Seconds from the start of the process until the table is there, and until it has ended."""
-    begun = time.perf_counter()
+def run_val(words: list[str]) -> tuple[float, float, float]:
+    """Seconds from the start of the process until the table is there, and until it has ended; CPU time of all its threads
+    (0 on Windows)."""
+    begun, before = time.perf_counter(), sum(os.times()[2:4])
     with subprocess.Popen(
         [sys.executable, "-u", "val.py", *words], cwd=ROOT, env=plain_environment(), stdout=subprocess.PIPE, text=True
     ) as process:
@@ -178,7 +179,7 @@ def run_val(words: list[str]) -> tuple[float, float]:
         process.stdout.close()
     if process.returncode:
         raise SystemExit(f"val.py ended with status {process.returncode}")
-    return there, time.perf_counter() - begun
+    return there, time.perf_counter() - begun, sum(os.times()[2:4]) - before
 
 
 def parts_of_val(begun: float, words: list[str]) -> dict[str, float]:
