@@ -17,6 +17,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from utils.cache_folder import cache_folder
 from utils.errors import UserError, did_you_mean
 from utils.image_header import parse_header
 from utils.images import UnreadableImage, decode_image, read_bytes, write_atomically
@@ -24,7 +25,6 @@ from utils.letterbox import resize
 from utils.memory import free_memory
 
 from .frames import fit_frame
-from .places import cache_folder
 from .progress import watched
 from .shared_file import SharedFile
 

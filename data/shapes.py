@@ -15,10 +15,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from utils.cache_folder import cache_folder
 from utils.errors import UserError
 from utils.images import write_image
 
-from .places import cache_folder, datasets_dir
+from .places import datasets_dir
 
 NAMES = ("circle", "square", "triangle")
 VERSION = 2  # raise it when the same seed gives other pictures

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from utils.cache_folder import cache_folder
 from utils.errors import UserError
 from utils.images import write_atomically
 
@@ -81,14 +82,6 @@ def choose(milliseconds: dict[str, float], word: str, half: bool) -> str:
     return "openvino" + HALF if half_taken <= WORTH_HALF * milliseconds[best] else best
 
 
-def cache_folder() -> Path:
-    """The user's folder for what can be made again."""
-    home = Path.home()
-    system = {"darwin": home / "Library/Caches", "win32": Path(os.environ.get("LOCALAPPDATA") or home / "AppData/Local")}
-    default = system.get(sys.platform) or Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    return default / "graftdet"
-
-
 def installed_backends() -> dict[str, str]:
     """Backends whose package is there, with its version."""
     found = {}
@@ -112,7 +105,7 @@ def _place(weights: Path, plugins: Iterable[str]) -> Path:
     name = f"{weights.stem}-{_key(weights, plugins)}.onnx"
     beside = weights.absolute().parent
     folder = beside / "exported"
-    cached = cache_folder() / hashlib.sha256(os.fsencode(beside)).hexdigest()[:16]
+    cached = cache_folder() / "exported" / hashlib.sha256(os.fsencode(beside)).hexdigest()[:16]
     if (folder / name).is_file() or os.access(folder if folder.exists() else beside, os.W_OK):
         return folder / name
     return cached / name

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from .config import ROOT
 from .errors import writing
 
-_PACKAGES = ("torch", "numpy", "opencv-python", "faster-coco-eval", "onnx", "onnxruntime")
+_PACKAGES = ("torch", "numpy", "opencv-python", "onnx", "onnxruntime")
 
 
 class Progress:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.cache_folder import cache_folder
 from utils.errors import UserError
 from utils.images import write_atomically
 
-from ..places import cache_folder
 from .base import Problems
 
 BAD_IMAGE = "entries of images that cannot be used"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from data.cache import CACHES, DiskPictures, open_pictures
-from data.places import cache_folder
 from data.shared_file import SharedFile
+from utils.cache_folder import cache_folder
 from utils.errors import UserError
 from utils.images import UnreadableImage, write_image
 from utils.memory import free_memory
