@@ -59,7 +59,7 @@ class Loader:
     """
 
     def __init__(self, dataset: DetectionDataset, sampler: BatchSampler, workers: int, pin_memory: bool, context=None):
-        self.dataset, self.batch_sampler = dataset, sampler
+        self.dataset, self.batch_sampler, self.workers = dataset, sampler, workers
         self._told: set[int] = set()
         side = dataset.size * (1.5 if sampler.multi_scale else 1)
         small = workers > 0 and _shared_memory() < 3 * sampler.batch_size * side * side * 3 * (2 * workers + 1)

@@ -100,7 +100,9 @@ def evaluate(
                 dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
                 stack.enter_context(torch.autocast(device.type, dtype))
             bar = stack.enter_context(Progress(len(loader), "validation", quiet=not progress))
-            for batch in stack.enter_context(Pipeline(loader, [], inside=AHEAD)):
+            # worker processes read ahead themselves, and must not be forked from a thread
+            batches = loader if getattr(loader, "workers", 0) else stack.enter_context(Pipeline(loader, [], inside=AHEAD))
+            for batch in batches:
                 found.append(_measure(run, batch, len(category_ids), seconds, device, _float_type(model), settings))
                 bar.step()
     finally:
