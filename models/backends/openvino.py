@@ -1,6 +1,7 @@
 """OpenVINO: an `.xml` with the graph, its `.bin` with the weights beside it, made from our ONNX form: same input, same rows,
 same metadata (in the section `framework` of its rt_info). Running a file needs openvino and NumPy, no torch."""
 
+import functools
 import os
 import tempfile
 from pathlib import Path
@@ -49,15 +50,14 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OpenVino
     for needed in (path, path.with_suffix(".bin")) if path.suffix.lower() == ".xml" else (path,):
         if not needed.is_file():
             raise UserError(f"{needed}: no such file" + (f"; it holds the weights of {path.name}" if needed != path else ""))
-    core = openvino.Core()
+    core = _core(openvino)
     half = half and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if half else "f32"}
     # A thread that is bound to a core waits for whatever else runs there, up to seconds a picture on a busy machine.
     settings |= {"ENABLE_CPU_PINNING": False, "INFERENCE_NUM_THREADS": thread_limit()}
-    core.set_property("CPU", settings)
     try:
         network = _read(openvino, core, path)
-        return OpenVinoModel(core, network, path, half)
+        return OpenVinoModel(core, network, path, half, settings)
     except UserError:
         raise
     except Exception as error:  # OpenVINO's exceptions have no common base
@@ -70,6 +70,13 @@ def _package(path):
     except ImportError:
         raise UserError(f"{path}: OpenVINO files need openvino; install it with 'pip install openvino'") from None
     return openvino
+
+
+@functools.cache
+def _core(openvino):
+    """One for the whole process, never let go: each sets the thread a stack for signals and, freed out of turn, leaves it
+    one that is no more, so that the next signal, such as the end of a loader's process, ends the process."""
+    return openvino.Core()
 
 
 def _convert(openvino, path: Path):
@@ -94,17 +101,17 @@ class OpenVinoModel(RowsModel):
     shape that a dynamic file is given gets its own, all others share one.
     """
 
-    def __init__(self, core, network, path: Path, half: bool):
+    def __init__(self, core, network, path: Path, half: bool, settings: dict):
         self.path, self.half = path, half
         self.backend = "OpenVINO" + " in bfloat16" * half
-        self._core, self._network, self._requests = core, network, {}
+        self._core, self._network, self._settings, self._requests = core, network, settings, {}
         inputs, outputs = network.inputs, network.outputs
         kind = inputs[0].get_element_type().get_type_name() if inputs else None
         if not outputs or len(inputs) != 1 or len(inputs[0].get_partial_shape()) != 4 or kind not in _TYPES:
             found = ", ".join(f"{i.get_element_type().get_type_name()} {i.get_partial_shape()}" for i in inputs)
             raise UserError(f"{path}: expected one input of pictures (batch, 3, height, width), found {found or 'none'}")
         if not network.is_dynamic():
-            self._requests["any"] = core.compile_model(network, "CPU").create_infer_request()
+            self._requests["any"] = core.compile_model(network, "CPU", settings).create_infer_request()
         self._describe(_sides(inputs[0]), _sides(outputs[0]), _metadata(network), _TYPES[kind])
 
     def _run(self, images: np.ndarray) -> np.ndarray:
@@ -123,7 +130,7 @@ class OpenVinoModel(RowsModel):
         if not self._requests:
             network, key = network.clone(), shape
             network.reshape(shape)
-        self._requests[key] = self._core.compile_model(network, "CPU").create_infer_request()
+        self._requests[key] = self._core.compile_model(network, "CPU", self._settings).create_infer_request()
         return self._requests[key]
 
 

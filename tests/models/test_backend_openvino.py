@@ -1,5 +1,6 @@
 """OpenVINO files: the same numbers as torch, what they say about themselves, and files that are none."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 from models import load_model
 from models.backends import BACKENDS, ExportOptions, backend_for, rows
+from models.backends.openvino import _core
 from models.backends.verify import relative_difference, trial_pictures, verify
 from models.weights import build_from, load_weights
 from utils.errors import UserError
@@ -64,7 +66,7 @@ def test_what_is_written_and_read_back(exported):
     assert fixed.names == ["circle", "square", "triangle"] and fixed.names_known and fixed.needs_nms
     folder = exported[False][1].parent
     assert sorted(p.name for p in folder.iterdir()) == ["tiny False.bin", "tiny False.xml", "tiny True.bin", "tiny True.xml"]
-    network = openvino.Core().read_model(exported[False][1])
+    network = _core(openvino).read_model(exported[False][1])
     assert [p.get_any_name() for p in (*network.inputs, *network.outputs)] == ["images", "output0"]
     assert all(op.get_element_type() != openvino.Type.f16 for op in network.get_ops() if op.get_type_name() == "Constant")
     assert backend_for("a/B.XML") is BACKEND
@@ -146,7 +148,22 @@ def test_how_many_threads(exported, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert rows.thread_limit() == 1
     loaded = BACKEND.load(exported[False][1])
-    assert loaded._core.get_property("CPU", "INFERENCE_NUM_THREADS") == 1
+    compiled = next(iter(loaded._requests.values())).get_compiled_model()
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGCHLD"), reason="processes end without a signal here")
+def test_a_process_that_ends_harms_nothing_once_models_are_gone(exported):
+    """OpenVINO sets the main thread a stack for signals, and frees it with its cores."""
+    code = (
+        "import gc, os, signal, sys, time; from models.backends import BACKENDS; import numpy as np\n"
+        "signal.signal(signal.SIGCHLD, lambda *_: None)\n"
+        "models = [BACKENDS['openvino'].load(sys.argv[1], half=half) for half in (False, True)]\n"
+        "for model in models: model(np.zeros((1, 3, 64, 96), np.float32))\n"
+        "del model; models.pop(0); gc.collect(); models.pop(); gc.collect()\n"
+        "os.kill(os.getpid(), signal.SIGCHLD); time.sleep(0.01)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(exported[False][1])], cwd=ROOT).returncode == 0
 
 
 def test_without_openvino_it_says_what_to_install(exported, monkeypatch):
