@@ -14,7 +14,7 @@ from models.summary import summarize, totals
 
 from .table import Table, take_turns
 
-FAMILY = [("graft-n.yaml", 640), ("yolov5n-free.yaml", 640), ("yolov5n-nms-free.yaml", 640), ("picodet.yaml", 416), ("graft-p.yaml", 416)]
+FAMILY = [("graft-n.yaml", 640), ("yolov5n-free.yaml", 640), ("yolov5n-nms-free.yaml", 640), ("picodet.yaml", 640), ("graft-p.yaml", 416)]
 REFERENCE = "yolov5n.yaml"
 
 
