@@ -1,4 +1,4 @@
-# make demo   the whole way once, on data drawn on the spot: train, validate, detect, export (about 2 minutes)
+# make demo   the whole way once, on data drawn on the spot: train, validate, detect, export (a minute or two)
 # make test   everything CI runs
 # make bench  speed on this machine, table by table: ratio, limit, verdict
 # All make .venv first, with the exact versions of constraints.txt. Only Python 3.11 or newer is needed.
