@@ -112,13 +112,18 @@ def evaluate(
     parts = ranks.gather(mine) if ranks else [mine]
     if parts is None:
         return None
+    return _score_together(parts, ground_truth, category_ids)
+
+
+def _score_together(parts, ground_truth: dict, category_ids) -> Evaluation:
+    """What the processes found, seconds they spent and ids of pictures they could not read, (found, seconds, ids) of each."""
     results = Results(category_ids)
     for batches in zip_longest(*[found for found, _, _ in parts], fillvalue=()):
         for pictures in zip_longest(*batches):  # the processes share each batch by turns
             for picture in filter(None, pictures):
                 results.add(*picture)
     pictures = max(len(results.image_ids), 1)
-    speed = {name: 1000 * sum(spent[name] for _, spent, _ in parts) / pictures for name in seconds}
+    speed = {name: 1000 * sum(spent[name] for _, spent, _ in parts) / pictures for name in parts[0][1]}
     return score(_without(ground_truth, set().union(*(unreadable for _, _, unreadable in parts))), results, speed)
 
 
