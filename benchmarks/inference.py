@@ -30,8 +30,8 @@ def main() -> int:
     parser.add_argument("--compile", action="store_true", help="time torch.compile too, which takes a minute to start")
     options = parser.parse_args()
     torch.manual_seed(0)
-    model = build_model(CFG).eval()
     pictures = trial_pictures(1, (SIDE, SIDE))
+    model = spread(build_model(CFG), torch.from_numpy(pictures))
     table = Table(f"inference: {CFG}, batch 1, {SIDE}x{SIDE}, {torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         files = {}
@@ -69,9 +69,20 @@ def rows_of_speed(table: Table, model, files: dict[str, Path], pictures: np.ndar
         expected = [part.numpy() for part in fused(model)(torch.from_numpy(pictures))]
     for what, run in loaded.items():
         pixels, score = (np.abs(found - part).max() for found, part in zip(run(pictures), expected, strict=True))
-        exact = not run.half
-        table.add(f"{what}: boxes moved", f"{pixels:.5f} pixels", float(pixels), at_most=1 if exact else None)
-        table.add(f"{what}: scores moved", f"{score:.5f}", float(score), at_most=0.01 if exact else None)
+        if not run.half:  # bfloat16 is judged by the AP of trained weights
+            table.add(f"{what}: boxes moved", f"{pixels:.5f} pixels", float(pixels), at_most=1)
+            table.add(f"{what}: scores moved", f"{score:.5f}", float(score), at_most=0.01)
+
+
+def spread(model, pictures: torch.Tensor):
+    """Give the norms of a new model the statistics of `pictures`: with those of a new one its maps fade to nothing, and
+    no difference would show."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        model.train()(pictures)
+    return model.eval()
 
 
 def in_a_row(call) -> None:
