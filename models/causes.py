@@ -101,7 +101,8 @@ def _line(walk: Walk, own, blamed, change: Change) -> str:
         return f"{own[change.row.index].text.split('; row ')[0]}; {change.fit}"
     reader = walk.spec.rows[blamed.row]
     message = blamed.text.split(f"{reader.word}: ", 1)[-1].split("; row ")[0]
-    return f"{walk.spec.where}, {change.row} {walk.spec.rows[change.row.index].word}: {change.what} does not fit row {reader.index} ({reader.word}: {message}); {change.fit}"
+    where = f"{walk.spec.where}, {change.row} {walk.spec.rows[change.row.index].word}"
+    return f"{where}: {change.what} does not fit row {reader.index} ({reader.word}: {message}); {change.fit}"
 
 
 def _changes(walk: Walk, index: int) -> Iterator[Change]:

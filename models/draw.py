@@ -59,7 +59,8 @@ def draw_model(model, size: tuple[int, int] = (640, 640)) -> str:
     layout = arrange([row.sources for row in rows], strides)
     left = 20
     heading = _heading(model, rows, size)
-    width = max(left * 2 + len(layout.lanes) * LANE, *(math.ceil(left * 2 + wide * _text_width(text, True)) for text, wide in zip(heading, (1.6, 1.05), strict=True)))
+    told = [math.ceil(left * 2 + wide * _text_width(text, True)) for text, wide in zip(heading, (1.6, 1.05), strict=True)]
+    width = max(left * 2 + len(layout.lanes) * LANE, *told)
     height = TOP + (layout.lines + 1) * (HEIGHT + GAP) + 10
     colours = _colours(rows)
     boxes = [_row_box(row, layout, left, colours[row.index]) for row in rows]

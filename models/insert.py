@@ -32,7 +32,8 @@ def run(args) -> None:
     for number, row in enumerate(args.row):
         new = insert_row(new, after + number, row, path.name, args.readers)
     which = "row" if len(args.row) == 1 else "rows"
-    spec = write_model_text(args, path, text, new, f"with the new {which} after row {args.after}" if after >= 0 else f"with the new {which} at the start")
+    where = f"after row {args.after}" if after >= 0 else "at the start"
+    spec = write_model_text(args, path, text, new, f"with the new {which} {where}")
     tell_unread(spec, old)
 
 

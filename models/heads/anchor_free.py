@@ -10,6 +10,7 @@ from ..losses.dense import DenseCriterion, TwoBranchCriterion
 from ..losses.task_aligned import TaskAlignedAssigner
 from . import HEADS
 from .checks import check_whole
+from .peaks import dampen_neighbours
 from .points import PointHead
 
 
@@ -76,7 +77,9 @@ class AnchorFreeDetect(PointHead):
 @HEADS.register()
 class OneToOneDetect(PointHead):
     """Gives each object one box, so that its output needs no suppression: the branches of `AnchorFreeDetect` twice, one
-    trained with one point an object beside one trained with many (Wang et al., YOLOv10, 2024, section 3.1).
+    trained with one point an object beside one trained with many (Wang et al., YOLOv10, 2024, section 3.1). Beyond that
+    paper the cells of the one-to-one branch compete: a score that a neighbour exceeds is lowered (`dampen_neighbours`),
+    in training too, so that one cell of an object stands out without the others having to unlearn the object.
 
     In eval mode only the one-to-one branches run, unless `branch` is set to "one_to_many". They learn from maps that
     pass no gradient back, so the rows before the head learn from the one-to-many branches alone. `fuse()` drops the
@@ -102,10 +105,16 @@ class OneToOneDetect(PointHead):
         return {"one_to_many": self.one_to_many(maps), "one_to_one": self.one_to_one([x.detach() for x in maps])}
 
     def decode(self, raw):
-        return super().decode(raw[self.branch])
+        return super().decode(self._in_use([y.float() for y in raw[self.branch]]))
 
     def decode_rows(self, raw):
-        return super().decode_rows(raw[self.branch])
+        return super().decode_rows(self._in_use(raw[self.branch]))
+
+    def _in_use(self, maps):
+        return self._compete(maps) if self.branch == "one_to_one" else maps
+
+    def _compete(self, maps):
+        return dampen_neighbours(maps, 4 * self.bins, self.strides)
 
     def output_biases(self):
         return _biases(self.one_to_many) + _biases(self.one_to_one)
@@ -118,7 +127,8 @@ class OneToOneDetect(PointHead):
 
     def criterion(self, hyperparameters, image_size: int = 640):
         """Both branches' losses; one metric assigns for both, so that the point that is best for one is so for the other."""
-        return TwoBranchCriterion(_criterion(self, hyperparameters, top=10), _criterion(self, hyperparameters, top=1))
+        many, one = (_criterion(self, hyperparameters, top) for top in (10, 1))
+        return TwoBranchCriterion(many, one, self._compete)
 
 
 def _biases(branches: Branches):

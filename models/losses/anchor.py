@@ -55,7 +55,8 @@ class AnchorCriterion:
 
     Called with raw maps, a list of (B, A, H, W, 5 + nc), and targets (M, 6): image, class, cx, cy, w, h normalised;
     gives {"box", "obj", "cls"}: scalars. The published total is their sum times the batch size, which the trainer
-    applies; in several processes the means are over all of them. Everything is computed in float32 (Zheng et al., 2020, for CIoU; recipe: gains, matching).
+    applies; in several processes the means are over all of them. Everything is computed in float32 (Zheng et al., 2020,
+    for CIoU; recipe: gains, matching).
     """
 
     def __init__(self, nc, anchors, box=0.05, cls=0.5, obj=1.0, cls_pw=1.0, obj_pw=1.0, anchor_t=4.0, fl_gamma=0.0,

@@ -90,12 +90,13 @@ class TwoBranchCriterion:
     """The losses of one-to-many and one-to-one branches side by side (Wang et al., YOLOv10, 2024, section 3.1).
 
     Called with a dict of raw lists; gives the losses of "one_to_many" by name and those of "one_to_one" as "o2o_<name>".
+    `compete` gives the raw list of "one_to_one" as it is decoded, from that list in float32.
     """
 
-    def __init__(self, one_to_many: DenseCriterion, one_to_one: DenseCriterion):
-        self.one_to_many, self.one_to_one = one_to_many, one_to_one
+    def __init__(self, one_to_many: DenseCriterion, one_to_one: DenseCriterion, compete):
+        self.one_to_many, self.one_to_one, self.compete = one_to_many, one_to_one, compete
 
     def __call__(self, raw, targets):
         losses = self.one_to_many(raw["one_to_many"], targets)
-        alone = self.one_to_one(raw["one_to_one"], targets)
+        alone = self.one_to_one(self.compete([y.float() for y in raw["one_to_one"]]), targets)
         return losses | {f"o2o_{name}": loss for name, loss in alone.items()}

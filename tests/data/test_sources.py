@@ -3,7 +3,6 @@ import http.server
 import subprocess
 import sys
 import threading
-import time
 
 import cv2
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 
 from data import sources
 from data.sources import open_source
-from data.video import DEFAULT_FPS, LiveFrames, VideoWriter, frame_rate, open_capture, read_frames
+from data.video import DEFAULT_FPS, VideoWriter, frame_rate, open_capture
 from utils.errors import UserError
 from utils.images import write_image
 
@@ -182,91 +181,6 @@ def test_writer_falls_back_to_avi(tmp_path, monkeypatch):
     assert abs(frame_rate(open_capture(str(path))) - 23.976) < 0.01
 
 
-class FakeCamera:
-    """Gives `batches[k]` frames at the k-th opening, then fails; opening number beyond them fails."""
-
-    def __init__(self, batches):
-        self.batches, self.openings, self.released = list(batches), 0, 0
-
-    def __call__(self, target):
-        self.openings += 1
-        count = self.batches.pop(0) if self.batches else None
-        camera = self
-
-        class Capture:
-            left = count or 0
-
-            def isOpened(self):
-                return count is not None
-
-            def read(self):
-                time.sleep(0.002)
-                if self.left == 0:
-                    return False, None
-                self.left -= 1
-                return True, grey(self.left % 256)
-
-            def get(self, _):
-                return 0.0
-
-            def release(self):
-                camera.released += 1
-
-        return Capture()
-
-
-def test_a_stream_is_opened_again_and_given_up_at_last():
-    camera = FakeCamera([5, 5, 0, 5])
-    live = LiveFrames("rtsp://x", attempts=3, pause=0.001, opener=camera)
-    frames = list(live)
-    assert 3 <= len(frames) <= 15
-    assert camera.openings == 4 + 3 and live.fps == DEFAULT_FPS  # three more that fail
-    assert frames[-1][0, 0, 0] == 0  # the very last frame is not lost
-
-
-def test_a_slow_consumer_gets_the_latest_frame():
-    live = LiveFrames(0, attempts=0, opener=FakeCamera([50]))
-    numbers = []
-    for image in live:
-        numbers.append(int(image[0, 0, 0]))
-        time.sleep(0.02)
-    assert 2 <= len(numbers) < 40 and numbers == sorted(numbers, reverse=True) and numbers[-1] == 0
-
-
-def test_closing_a_stream_ends_its_thread():
-    camera = FakeCamera([100000])
-    live = LiveFrames(0, opener=camera)
-    next(iter(live))
-    live.close()
-    assert not live._thread.is_alive() and camera.released == 1
-    assert len(list(live)) <= 1
-
-
-def test_a_stream_as_source(monkeypatch):
-    camera = FakeCamera([6])
-    monkeypatch.setattr(sources, "open_capture", camera)
-    monkeypatch.setattr(sources, "LiveFrames", functools.partial(LiveFrames, attempts=0, opener=camera))
-    frames = list(open_source("rtsp://camera/1"))
-    assert 1 <= len(frames) <= 6 and [frame.index for frame in frames] == list(range(len(frames)))
-    assert frames[0].info.kind == "stream" and frames[0].info.is_video and frames[0].path == "rtsp://camera/1"
-    assert camera.openings == 1  # many cameras serve one connection only
-
-
-def test_stop_ends_a_stream_that_gives_no_more_frames(monkeypatch):
-    camera = FakeCamera([2])
-    monkeypatch.setattr(sources, "open_capture", camera)
-    monkeypatch.setattr(sources, "LiveFrames", functools.partial(LiveFrames, attempts=9, pause=60, opener=camera))
-    source, frames = open_source("rtsp://camera/1"), []
-    reading = threading.Thread(target=lambda: frames.extend(source), daemon=True)
-    reading.start()
-    while not source._streams:
-        time.sleep(0.001)
-    time.sleep(0.05)  # it waits for the next opening, a minute away
-    source.stop()
-    reading.join(timeout=10)
-    assert not reading.is_alive() and not source._streams[0]._thread.is_alive() and 1 <= len(frames) <= 2
-
-
 def test_stop_ends_before_the_next_file(folder):
     source = open_source(folder)
     frames = iter(source)
@@ -274,11 +188,6 @@ def test_stop_ends_before_the_next_file(folder):
     source.stop()
     assert list(frames) == []
     assert len(list(source)) == 6  # begun anew
-
-
-def test_a_camera_that_is_not_there(capfd):
-    with pytest.raises(UserError, match="camera 97: cannot be opened"):
-        list(open_source("97"))
 
 
 def test_a_video_behind_http_is_read_to_its_end(tmp_path):
@@ -299,14 +208,6 @@ def test_a_video_behind_http_is_read_to_its_end(tmp_path):
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args):
         pass
-
-
-def test_reading_releases_the_video_when_the_reader_stops(folder):
-    camera = FakeCamera([5])
-    frames = read_frames(camera(0))
-    next(frames)
-    frames.close()
-    assert camera.released == 1
 
 
 def test_sources_need_no_torch():

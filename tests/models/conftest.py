@@ -61,3 +61,26 @@ def command():
         return 0
 
     return call
+
+
+@pytest.fixture(scope="module")
+def model(tiny_weights):
+    """The tiny detector in eval mode."""
+    from models.weights import build_from, load_weights
+
+    return build_from(load_weights(tiny_weights))
+
+
+@pytest.fixture(scope="module")
+def export_both(model, tmp_path_factory):
+    """`export_both(backend)`: {dynamic: (options, path)} of a file of one size and of a dynamic one."""
+    from models.backends import ExportOptions
+
+    def export(backend):
+        folder, both = tmp_path_factory.mktemp("modèle"), {}
+        for dynamic in (False, True):
+            options = ExportOptions(size=(64, 96), batch=1, dynamic=dynamic)
+            both[dynamic] = options, backend.export(model, folder / f"tiny {dynamic}{backend.suffix}", options)
+        return both
+
+    return export

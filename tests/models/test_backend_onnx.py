@@ -11,7 +11,6 @@ from models import ModelSpec, build_model, load_model
 from models.backends import BACKENDS, ExportOptions, backend_for
 from models.backends.onnx import OPSETS, rows_module
 from models.backends.verify import opencv_difference, relative_difference, trial_pictures, verify
-from models.weights import build_from, load_weights
 from utils.errors import UserError
 
 onnx = pytest.importorskip("onnx")
@@ -19,19 +18,8 @@ BACKEND = BACKENDS["onnx"]
 
 
 @pytest.fixture(scope="module")
-def model(tiny_weights):
-    return build_from(load_weights(tiny_weights))
-
-
-@pytest.fixture(scope="module")
-def exported(model, tmp_path_factory):
-    """(options, path) of a file of one size and of a dynamic one."""
-    folder = tmp_path_factory.mktemp("modèle onnx")
-    both = {}
-    for dynamic in (False, True):
-        options = ExportOptions(size=(64, 96), batch=1, dynamic=dynamic)
-        both[dynamic] = options, BACKEND.export(model, folder / f"tiny {dynamic}.onnx", options)
-    return both
+def exported(export_both):
+    return export_both(BACKEND)
 
 
 def expected_rows(model, images):

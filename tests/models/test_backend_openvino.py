@@ -13,7 +13,6 @@ from models import load_model
 from models.backends import BACKENDS, ExportOptions, backend_for, rows
 from models.backends.openvino import _core
 from models.backends.verify import relative_difference, trial_pictures, verify
-from models.weights import build_from, load_weights
 from utils.errors import UserError
 
 openvino = pytest.importorskip("openvino")
@@ -22,19 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def model(tiny_weights):
-    return build_from(load_weights(tiny_weights))
-
-
-@pytest.fixture(scope="module")
-def exported(model, tmp_path_factory):
-    """(options, path) of a file of one size and of a dynamic one."""
-    folder = tmp_path_factory.mktemp("modèle openvino")
-    both = {}
-    for dynamic in (False, True):
-        options = ExportOptions(size=(64, 96), batch=1, dynamic=dynamic)
-        both[dynamic] = options, BACKEND.export(model, folder / f"tiny {dynamic}.xml", options)
-    return both
+def exported(export_both):
+    return export_both(BACKEND)
 
 
 @pytest.mark.parametrize("dynamic", [False, True])

@@ -114,7 +114,8 @@ head:
     [[4], 1, Detect, [nc, anchors]]
   ]
 """,
-    "json": """{"nc": 2, "anchors": 3, "backbone": [[-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [8, 3, 2]], [-1, 1, "C3", [8]]], "head": [[-1,1,"Conv",[8]], [[-1, 1, -3], 1, "Concat", [1]], [[4], 1, "Detect", ["nc", "anchors"]]]}""",
+    "json": """{"nc": 2, "anchors": 3, "backbone": [[-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [8, 3, 2]], [-1, 1, "C3", [8]]],
+"head": [[-1,1,"Conv",[8]], [[-1, 1, -3], 1, "Concat", [1]], [[4], 1, "Detect", ["nc", "anchors"]]]}""",
     "head_first": """head:
   - [-1, 1, Conv, [8]]
   - [[-1, 1, -3], 1, Concat, [1]]

@@ -111,7 +111,14 @@ def write(path, text):
     return path
 
 
-BLOCK = "from torch import nn\nclass {0}(nn.Module):\n    def __init__(self, c1, c2):\n        super().__init__()\n        self.m = nn.Conv2d(c1, c2, 1)\n    def forward(self, x):\n        return self.m(x)\n"
+BLOCK = """from torch import nn
+class {0}(nn.Module):
+    def __init__(self, c1, c2):
+        super().__init__()
+        self.m = nn.Conv2d(c1, c2, 1)
+    def forward(self, x):
+        return self.m(x)
+"""
 
 
 def test_a_word_that_may_mean_two_blocks_is_refused(tmp_path, capsys):

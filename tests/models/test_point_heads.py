@@ -81,7 +81,8 @@ def test_learns_one_batch(word, build):
 def test_starts_at_the_prior_with_boxes_of_some_strides(word, build):
     model = settle(build(word, nc=20), pictures())
     boxes, scores = model(pictures())
-    assert 0.005 < scores.median() < 0.02
+    heard = scores[scores > 1e-3]  # all but the cells of OneToOneDetect that a neighbour beats
+    assert 0.005 < heard.median() < 0.03
     widths = (boxes[0, :, 2] - boxes[0, :, 0]) / torch.tensor([8.0] * 64 + [16.0] * 16)
     assert 3 < widths.median() < 7
     for sides, classes in model.head.output_biases():
