@@ -22,7 +22,7 @@ def slow(raw, sides, strides):
                 bottom, right = (int(i * stride // cell + window // 2 + 1) * cell // its for i in (row, column))
                 greatest = max(greatest, other[b, c, max(top, 0) : bottom, max(left, 0) : right].max().item())
             own = y[b, c, row, column].item()
-            result[b, c, row, column] = own - LESS * (1 - math.exp((own - greatest) / CLOSE))
+            result[b, c, row, column] = own - LESS * min((greatest - own) / CLOSE, 1)
     return out
 
 
