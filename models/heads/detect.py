@@ -26,6 +26,7 @@ class Detect(nn.Module):
 
     needs_nms = True
     box_outputs = ("m.", 5)
+    by_matrices = False  # the same outputs by products of matrices, cells first: no map is turned afterwards
 
     def __init__(self, nc=80, anchors=(), ch=()):
         super().__init__()
@@ -53,7 +54,12 @@ class Detect(nn.Module):
         raw = []
         for conv, x in zip(self.m, maps, strict=True):
             b, _, h, w = x.shape
-            raw.append(conv(x).view(b, self.num_anchors, -1, h, w).permute(0, 1, 3, 4, 2).contiguous())
+            if self.by_matrices:
+                weights, biases = conv.weight.flatten(1).unflatten(0, (self.num_anchors, -1)), conv.bias.view(self.num_anchors, -1)
+                cells = x.permute(0, 2, 3, 1)
+                raw.append(torch.stack([cells @ matrix.T + bias for matrix, bias in zip(weights, biases, strict=True)], 1))
+            else:
+                raw.append(conv(x).view(b, self.num_anchors, -1, h, w).permute(0, 1, 3, 4, 2).contiguous())
         return raw
 
     def decode_rows(self, raw):
