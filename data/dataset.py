@@ -1,6 +1,6 @@
 """Pictures and boxes of a split, made ready for the network. NumPy in, NumPy out; `data.loader` makes the batches."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -44,11 +44,12 @@ class Item:
     gain: float
     pad: tuple[float, float]  # left, top
     shape: tuple[int, int]  # (h0, w0) of the frame that the source's boxes are in: nearly always the picture as read
+    lost: "Unreadable | None" = None  # the picture that was asked for, where another one is trained on in its place
 
 
 @dataclass(slots=True)
 class Unreadable:
-    """Stands in a batch for a picture that cannot be read; the loader leaves it out and counts it."""
+    """A picture that cannot be read; the loader counts it, and leaves it out where nothing took its place."""
 
     index: int
     path: str
@@ -57,6 +58,9 @@ class Unreadable:
 
 class DetectionDataset:
     """`dataset[Key(...)]` -> `Item`, or `Unreadable`. Randomness is a function of (seed, epoch, index) alone.
+
+    With `augment` another picture, drawn, takes the place of one that cannot be read: processes that train together
+    have batches of one number. An unaugmented one is `Unreadable`.
 
     split: has `.samples` (`data.formats.Sample`). size: longest side of a picture, in pixels. recipe: augmentation
     numbers (`utils.hyperparameters`), needed with `augment`. rect: batches of one aspect (see `data.loader`) instead of
@@ -120,13 +124,13 @@ class DetectionDataset:
 
     def _read(self, key: Key, out: np.ndarray) -> Item | Unreadable:
         """The item of `key`, its picture drawn into `out` (3, h, w)."""
+        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((self.seed, key.epoch, key.index))))
         try:
-            if not self.augment:
-                return self._plain(key, out)
-            rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((self.seed, key.epoch, key.index))))
-            return self._augmented(key, rng, out)
+            return self._augmented(key, rng, out) if self.augment else self._plain(key, out)
         except UnreadableImage as error:
-            return Unreadable(key.index, self.paths[key.index], error.reason)
+            lost = Unreadable(key.index, self.paths[key.index], error.reason)
+        item = self._partner(rng, lambda index: self._augmented(key._replace(index=index), rng, out)) if self.augment else None
+        return replace(item, lost=lost) if item else lost
 
     def _plain(self, key: Key, out: np.ndarray) -> Item:
         image, boxes, labels, original = self._picture(key.index)
@@ -168,7 +172,7 @@ class DetectionDataset:
 
     def _partner(self, rng: np.random.Generator, make):
         """`make(index)` of a drawn picture. Draws again when it cannot be read: whether it can is the same everywhere."""
-        for _ in range(20):
+        for _ in range(64):  # no more than half are unreadable, or training ends
             try:
                 return make(int(rng.integers(len(self))))
             except UnreadableImage:

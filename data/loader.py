@@ -14,7 +14,7 @@ from .sampler import BatchSampler
 
 
 def collate(items: list[Item | Unreadable]) -> dict:
-    """Items of one shape -> a batch; pictures that cannot be read are left out, named under 'unreadable'.
+    """Items of one shape -> a batch; pictures that cannot be read are left out or stood in for, named under 'unreadable'.
 
     images uint8 (B, 3, H, W) RGB; targets float32 (M, 6): number in the batch, class, cx, cy, w, h normalised; lists
     paths, image_ids, gains, pads [(left, top)], shapes [(h0, w0)], indices.
@@ -32,7 +32,7 @@ def collate(items: list[Item | Unreadable]) -> dict:
         "pads": [item.pad for item in good],
         "shapes": [item.shape for item in good],
         "indices": [item.index for item in good],
-        "unreadable": [item for item in items if isinstance(item, Unreadable)],
+        "unreadable": [lost for lost in (item if isinstance(item, Unreadable) else item.lost for item in items) if lost],
     }
 
 
@@ -55,7 +55,8 @@ class Loader:
     """Iterates over one epoch's batches (see `collate`); `set_epoch(epoch)` first, counted from 0.
 
     An epoch's batches depend on (seed, epoch) only, not on `workers` or on what was iterated before. Pictures that
-    cannot be read are left out and told once; more than half of them raises `UserError`.
+    cannot be read are left out, or another takes their place in training, and told once; more than half of them raises
+    `UserError`.
     """
 
     def __init__(self, dataset: DetectionDataset, sampler: BatchSampler, workers: int, pin_memory: bool, context=None):

@@ -156,8 +156,16 @@ def split_augmented(samples):
 def test_unreadable_pictures(split, cache):
     split.samples[2].path.write_bytes(b"no picture")
     dataset = DetectionDataset(split, 64, Hyperparameters(mosaic=1.0), augment=True, cache=cache)
-    lost = dataset[Key(0, 2, 64, True)]
-    assert isinstance(lost, Unreadable) and lost.path.endswith("2.png") and "not a picture" in lost.reason
+    for mosaic in (True, False):
+        instead = dataset[Key(0, 2, 64, mosaic)]
+        lost, again = instead.lost, dataset[Key(0, 2, 64, mosaic)]
+        assert instead.index != 2 and instead.path == dataset.paths[instead.index] and instead.path != lost.path
+        assert lost.index == 2 and lost.path.endswith("2.png") and "not a picture" in lost.reason
+        assert again.index == instead.index and np.array_equal(again.image, instead.image)
+    drawn = {dataset[Key(epoch, 2, 64, False)].index for epoch in range(40)}
+    assert drawn == {0, 1, 3, 4, 5}  # another one each epoch
+    plain = DetectionDataset(split, 64, cache=cache)[Key(0, 2, 64)]
+    assert plain == Unreadable(2, lost.path, lost.reason)
     for epoch in range(10):  # as a partner it is drawn again
         item = dataset[Key(epoch, 0, 64, True)]
         assert isinstance(item, Item) and 2 not in item.targets[:, 0]
@@ -168,7 +176,8 @@ def test_unreadable_pictures_cost_no_determinism(split):
     recipe = Hyperparameters(mosaic=1.0)
     plain, cached = (DetectionDataset(split, 64, recipe, augment=True, cache=cache) for cache in ("none", "ram"))
     for epoch in range(5):
-        assert np.array_equal(plain[Key(epoch, 1, 64, True)].image, cached[Key(epoch, 1, 64, True)].image)
+        for index in (1, 2):
+            assert np.array_equal(plain[Key(epoch, index, 64, True)].image, cached[Key(epoch, index, 64, True)].image)
 
 
 def test_counting_unreadable_ones(split):

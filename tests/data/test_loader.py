@@ -197,20 +197,30 @@ def test_rectangular_training(split):
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("cache", ["none", "ram"])
-def test_unreadable_pictures_are_left_out_and_told_once(split, workers, cache, capsys):
+def test_unreadable_pictures_are_stood_in_for_and_told_once(split, workers, cache, capsys):
     split.samples[4].path.write_bytes(b"text")
     split.samples[6].path.unlink()
     loader = train_loader(train_set(split, cache=cache, label="train"), 4, workers)
     for epoch in (0, 1):
         batches = drain(loader, epoch)
         paths = [path for batch in batches for path in batch[2]]
-        assert len(paths) == COUNT - 2 and not {str(split.samples[4].path), str(split.samples[6].path)} & set(paths)
+        assert len(paths) == COUNT and not {str(split.samples[4].path), str(split.samples[6].path)} & set(paths)
         for images, targets, names in batches:
             assert len(images) == len(names)
             assert len(targets) == 0 or targets[:, 0].max() < len(names)
     told = capsys.readouterr().err
     assert told.count("train: 2 of 11 cannot be read, passed over") == 1 and ".png: " in told
     assert set(loader.dataset.unreadable) == {4, 6}
+
+
+@pytest.mark.parametrize("rect", [False, True])
+def test_processes_take_equally_many_steps_with_unreadable_pictures(split, rect):
+    for number in (2, 4, 7, 9):
+        split.samples[number].path.unlink()
+    for epoch in range(4):  # a batch of one picture, and that one unreadable, costs no process a step
+        parts = [drain(train_loader(train_set(split, rect=rect), 1, rank=rank, world_size=2), epoch) for rank in (0, 1)]
+        assert [len(part) for part in parts] == [6, 6]
+        assert all(len(images) == len(names) == 1 for part in parts for images, _, names in part)
 
 
 def test_a_batch_of_unreadable_pictures_only_is_passed_over(split):
@@ -250,6 +260,10 @@ def test_a_batch_is_drawn_where_it_stays(split):
         assert np.array_equal(item.image, alone.image) and np.array_equal(item.targets, alone.targets)
     images = data.loader.collate(items)["images"]
     assert images.data_ptr() == items[0].image.ctypes.data  # nothing was copied
-    holed = data.loader.collate(dataset.__getitems__([keys[0], Key(3, 4, 64, True), keys[2]]))
-    assert torch.equal(holed["images"], images[[0, 2]])
+    filled = data.loader.collate(dataset.__getitems__([keys[0], Key(3, 4, 64, True), keys[2]]))
+    assert len(filled["images"]) == 3 and torch.equal(filled["images"][[0, 2]], images[[0, 2]])
+    assert [lost.index for lost in filled["unreadable"]] == [4] != filled["indices"][1:2]
+    plain = DetectionDataset(split, 64)
+    holed = data.loader.collate(plain.__getitems__([Key(0, index, 64) for index in (2, 4, 9)]))
+    assert holed["indices"] == [2, 9] and torch.equal(holed["images"][1], torch.from_numpy(plain[Key(0, 9, 64)].image))
     assert torch.equal(data.loader.collate(items[:2])["images"], images[:2])
