@@ -170,7 +170,7 @@ class DiskPictures(Pictures):
     def _store(self, index: int) -> tuple[str | None, UserError | None]:
         data = read_bytes(self.paths[index])
         key = self._key(index, data)
-        if self._load(key):
+        if self._stored(key):
             return key, None
         resized = self._decode(index, data)
         head = np.array([*resized.image.shape[:2], *resized.original], dtype="<i4")
@@ -186,6 +186,15 @@ class DiskPictures(Pictures):
 
     def _file(self, key: str) -> Path:
         return self.folder / key[:2] / key
+
+    def _stored(self, key: str) -> bool:
+        """Whether the picture is there and whole, by its head and its length."""
+        try:
+            with open(self._file(key), "rb") as file:
+                height, width = np.frombuffer(file.read(16), dtype="<i4", count=2).tolist()
+                return os.fstat(file.fileno()).st_size == 16 + height * width * 3
+        except (OSError, ValueError):
+            return False
 
     def _load(self, key: str) -> Resized | None:
         """The stored picture; None when it is not there or torn."""
@@ -215,8 +224,8 @@ def open_pictures(
 ) -> Pictures:
     """The store for `--cache` word `kind`, empty until `fill()`.
 
-    'auto' is 'ram' when the pictures fit in a quarter of free memory, else 'none'. `largest` is the bytes they take
-    when known. `frames` (n, 2) are the declared (h, w), which may say that a picture is not to be turned. Raises
+    'auto' is 'ram' when the pictures fit in a quarter of free memory, once for each process that torchrun started on
+    this machine, else 'none'. `largest` is the bytes they take when known. `frames` (n, 2) are the declared (h, w), which may say that a picture is not to be turned. Raises
     `UserError` for an unknown word.
     """
     if kind not in CACHES:
@@ -224,6 +233,7 @@ def open_pictures(
     if kind == "auto":
         free = free_memory()
         needed = len(paths) * size * size * 3 if largest is None else largest
+        needed *= int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # each process has a store of its own
         kind = "ram" if free is not None and needed <= free / 4 else "none"
     store = {"ram": RamPictures, "disk": DiskPictures, "none": Pictures}[kind]
     return store(paths, apply_exif, size, frames)

@@ -37,9 +37,9 @@ class SharedFile:
 
     def view(self, offset: int, count: int) -> np.ndarray | None:
         """`count` bytes from `offset` as a read-only uint8 array; None when this process cannot reach the file."""
-        if self._map is None or len(self._map) < offset + count:
+        if self._map is None or self._map is not False and len(self._map) < offset + count:
             self._map = self._open()
-        if self._map is False:
+        if self._map is False:  # once and for all
             return None
         return np.frombuffer(self._map, np.uint8, count, offset)
 

@@ -9,6 +9,7 @@ import pytest
 
 from data.cache import CACHES, DiskPictures, open_pictures
 from data.shared_file import SharedFile
+from utils import memory
 from utils.cache_folder import cache_folder
 from utils.errors import UserError
 from utils.images import UnreadableImage, write_image
@@ -167,6 +168,20 @@ def test_auto_takes_memory_when_there_is_four_times_as_much(paths, monkeypatch):
         assert open_pictures("auto", paths, [True] * 5, SIZE, largest=1000).name == kind
 
 
+def test_auto_counts_the_processes_of_torchrun(paths, monkeypatch):
+    monkeypatch.setattr("data.cache.free_memory", lambda: 8000)
+    for processes, kind in (("1", "ram"), ("2", "ram"), ("3", "none")):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        assert open_pictures("auto", paths, [True] * 5, SIZE, largest=1000).name == kind
+
+
+def test_pictures_on_disk_are_not_read_to_see_that_they_are_there(paths, monkeypatch):
+    opened("disk", paths)
+    monkeypatch.setattr(DiskPictures, "_load", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(DiskPictures, "_decode", lambda *_: pytest.fail("decoded again"))
+    assert all(opened("disk", paths).keys)
+
+
 def test_unknown_word():
     with pytest.raises(UserError, match="expected one of auto, ram, disk, none, got 'rom'; did you mean 'ram'"):
         open_pictures("rom", [], [], SIZE)
@@ -181,6 +196,24 @@ def test_threads_of_opencv_are_put_back(paths):
 
 def test_free_memory_is_sensible():
     assert 10e6 < free_memory() < 1e15
+
+
+@pytest.mark.parametrize(
+    "stat, left",
+    [
+        ("anon 7\ninactive_file 300\nactive_file 20\n", 500),
+        ("inactive_file 5\ntotal_inactive_file 400\n", 600),
+        ("torn", 200),
+        (None, 200),
+    ],
+)
+def test_a_containers_cache_of_files_is_free(stat, left, tmp_path, monkeypatch):
+    files = tmp_path / "memory.max", tmp_path / "memory.current"
+    files[0].write_text("1000\n"), files[1].write_text("800\n")
+    if stat:
+        (tmp_path / "memory.stat").write_text(stat)
+    monkeypatch.setattr(memory, "_CGROUPS", (files,))
+    assert memory.free_memory() == left
 
 
 def test_cache_folder_prefers_the_variable(monkeypatch, tmp_path):
@@ -214,4 +247,5 @@ def test_shared_file_is_read_by_a_process_that_knows_only_its_pickle(memfd, monk
     assert len(text) < 1000
     del block
     assert list(tmp_path.glob("graftdet-pictures*")) == []
-    assert pickle.loads(text).view(0, 5) is None  # gone: told, not a crash
+    orphan = pickle.loads(text)
+    assert orphan.view(0, 5) is None and orphan.view(0, 5) is None  # gone: told each time, not a crash
