@@ -88,7 +88,7 @@ class Output:
         self.options = options
         self.folder = None  # made once there is something to write
         self.pictures, self.total, self.records = 0, 0, []
-        self.stem_of = OutputNames()
+        self.names = OutputNames()
         self.video, self.video_source, self.told = None, None, 0.0
         self.view, self.window_closed = options.view, False
 
@@ -97,18 +97,19 @@ class Output:
         return found.draw(in_place=not self.options.save_crop) if self.view or not self.options.no_save else None
 
     def add(self, frame, found, drawn):
-        options, stem = self.options, self.stem_of(frame.path)
-        name = stem if frame.index is None else f"{stem}_{frame.index + 1}"
+        options, stem = self.options, self.names(frame.path)
         shape = frame.image.shape[:2]
         self.folder = self.folder or new_run_folder(options.project, options.name, options.exist_ok)
         self.pictures, self.total = self.pictures + 1, self.total + len(found)
         if not options.no_save:
             self.save(frame, stem, drawn)
-        if options.save_txt and len(found):
-            labels = self.folder / "labels" / f"{name}.txt"
-            write_labels(labels, found.boxes, found.labels, found.scores, shape, options.save_conf)
-        if options.save_crop:
-            write_crops(self.folder / "crops", name, frame.image, found.boxes, found.class_names)
+        if (options.save_txt or options.save_crop) and len(found):
+            name = stem if frame.index is None else self.names.frame(frame.path, frame.index + 1)
+            if options.save_txt:
+                labels = self.folder / "labels" / f"{name}.txt"
+                write_labels(labels, found.boxes, found.labels, found.scores, shape, options.save_conf)
+            if options.save_crop:
+                write_crops(self.folder / "crops", name, frame.image, found.boxes, found.class_names, self.names)
         if options.save_json or options.save_csv:
             about = {"source": str(frame.path), "frame": frame.index, "width": shape[1], "height": shape[0]}
             self.records.append({**about, "detections": found.to_dicts()})

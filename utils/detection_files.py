@@ -14,28 +14,46 @@ WRITABLE = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 COLUMNS = ("source", "frame", "class", "label", "score", "x1", "y1", "x2", "y2")
 
 
+RESERVED = re.compile(r"(con|prn|aux|nul|com[1-9]|lpt[1-9])(\.|$)", re.IGNORECASE)  # devices, on Windows
+
+
 class OutputNames:
-    """One name for each source in the folder: its stem, with a number when another source has the same."""
+    """Names in the folder of a run, no two alike on any system: one that is taken already gets a number."""
 
     def __init__(self):
-        self._names: dict[str, str] = {}
+        self._names: dict[tuple[str, str], str] = {}
         self._taken: set[str] = set()
 
     def __call__(self, source: str) -> str:
-        """The stem of everything that is written about `source`."""
-        if source not in self._names:
-            stem = safe_name(Path(source).stem if "://" not in source else source.split("://", 1)[1])
-            name, number = stem, 2
-            while name.lower() in self._taken:  # files differ by more than case on some systems
-                name, number = f"{stem}_{number}", number + 1
-            self._names[source] = name
-            self._taken.add(name.lower())
-        return self._names[source]
+        """The stem of everything that is written about `source`, the same at each call."""
+        return self._kept("source", source, safe_name(Path(source).stem if "://" not in source else source.split("://", 1)[1]))
+
+    def frame(self, source: str, number: int) -> str:
+        """A stem for what is written about frame `number` of `source`, a new one at each call."""
+        return self._free(f"{self(source)}_{number}")
+
+    def crop(self, class_name: str, stem: str) -> str:
+        """The path below the folder of crops for one more crop of that class, of the picture or frame `stem`."""
+        folder = self._kept("class", class_name, safe_name(class_name), "crops/")
+        return f"{folder}/{self._free(stem, f'crops/{folder}/')}.jpg"
+
+    def _kept(self, kind: str, about: str, name: str, folder: str = "") -> str:
+        if (kind, about) not in self._names:
+            self._names[kind, about] = self._free(name, folder)
+        return self._names[kind, about]
+
+    def _free(self, name: str, folder: str = "") -> str:
+        free, number = name, 2
+        while f"{folder}{free}".lower() in self._taken:  # files differ by more than case on some systems
+            free, number = f"{name}_{number}", number + 1
+        self._taken.add(f"{folder}{free}".lower())
+        return free
 
 
 def safe_name(text: str) -> str:
     """`text` as a file's name on any system."""
-    return re.sub(r'[<>:"/\\|?*\x00-\x1f]+', "_", str(text)).strip(" .")[:100] or "_"
+    name = re.sub(r'[<>:"/\\|?*\x00-\x1f]+', "_", str(text))[:100].strip(" .") or "_"
+    return f"_{name}" if RESERVED.match(name) else name
 
 
 def picture_path(folder: Path, name: str, source: str) -> Path:
@@ -55,17 +73,20 @@ def write_labels(path: Path, boxes_xyxy, labels, scores, shape: tuple[int, int],
     _write_text(path, "".join(lines))
 
 
-def write_crops(folder: Path, name: str, image: np.ndarray, boxes_xyxy, class_names: list[str]) -> int:
-    """Write each box cut out of `image` (H, W, 3) as folder/CLASS/name[_2].jpg; returns how many. Empty cuts are left out."""
-    written: dict[str, int] = {}
+def write_crops(folder: Path, stem: str, image: np.ndarray, boxes_xyxy, class_names: list[str], names: OutputNames) -> int:
+    """Write each box cut out of `image` (H, W, 3) as folder/CLASS/stem[_2].jpg; returns how many. Empty cuts are left out.
+
+    `names` knows all crops of the run, so that none takes another's place.
+    """
+    written = 0
     for box, class_name in zip(np.asarray(boxes_xyxy, float), class_names, strict=True):
         x1, y1 = np.floor(box[:2]).astype(int).clip(0)
         x2, y2 = np.ceil(box[2:]).astype(int)
         cut = image[y1:y2, x1:x2]
         if cut.size:
-            written[class_name] = number = written.get(class_name, 0) + 1
-            write_image(folder / safe_name(class_name) / f"{name}{f'_{number}' if number > 1 else ''}.jpg", cut)
-    return sum(written.values())
+            write_image(folder / names.crop(class_name, stem), cut)
+            written += 1
+    return written
 
 
 def write_json(path: Path, records: list[dict]) -> None:
