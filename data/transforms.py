@@ -67,11 +67,15 @@ def warp(image: np.ndarray, matrix: np.ndarray, out: tuple[int, int]) -> np.ndar
 
 
 def warp_boxes(boxes: np.ndarray, matrix: np.ndarray, out: tuple[int, int]) -> np.ndarray:
-    """The upright boxes (n, 4) around the warped corners of `boxes` (n, 4), clipped to `out` (h, w)."""
+    """The upright boxes (n, 4) around the warped corners of `boxes` (n, 4), clipped to `out` (h, w).
+
+    A box that a strong perspective puts behind the camera, in part or as a whole, gets no area.
+    """
     corners = np.ones((len(boxes), 4, 3))
     corners[:, :, :2] = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
     corners = corners @ matrix.T  # (n, 4, 3)
-    points = corners[..., :2] / corners[..., 2:]
+    ahead = (corners[..., 2] > 1e-6).all(1)  # (n,)
+    points = corners[..., :2] / np.where(ahead[:, None, None], corners[..., 2:], np.inf)
     warped = np.concatenate((points.min(1), points.max(1)), 1) if len(boxes) else np.zeros((0, 4))
     return clip_boxes(warped.astype(np.float32), out)
 

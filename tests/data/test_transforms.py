@@ -91,6 +91,15 @@ def test_rotated_and_sheared_boxes_are_the_hull_of_the_corners():
         assert np.abs(extent(picture, 120) - boxes[0]).max() < 2.5
 
 
+def test_boxes_behind_the_camera_of_a_strong_perspective_are_lost():
+    tilted = np.array([[1, 0, 0], [0, 1, 0], [-0.01, 0, 1.0]])  # w is 0 at x = 100
+    boxes = np.array([[10, 10, 40, 40], [60, 10, 140, 40], [120, 10, 180, 40], [60, 10, 100, 40]], np.float32)
+    warped = warp_boxes(boxes, tilted, (200, 200))
+    assert np.allclose(warped[0], [10 / 0.9, 10 / 0.9, 40 / 0.6, 40 / 0.6])
+    assert not (warped[1:, 2:] - warped[1:, :2]).any()
+    assert candidates(boxes, warped).tolist() == [True, False, False, False]
+
+
 def test_flips_are_exact_mirrors():
     image = rng().integers(0, 255, (30, 41, 3)).astype(np.uint8)
     for recipe, expected in (
