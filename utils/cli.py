@@ -69,6 +69,9 @@ def run(main: Callable[[], object]) -> None:
     a request to end (SIGTERM) becomes 143, after files that are being written were closed."""
     gc.freeze()  # modules stay: nothing is gained by looking through them for garbage
     gc.enable()  # which `utils.start` may have put off
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure") and stream.errors != "backslashreplace":
+            stream.reconfigure(errors="replace")  # a name that the reader's encoding lacks ends no run
     try:
         with _terminable():
             main()

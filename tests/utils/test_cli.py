@@ -1,5 +1,6 @@
 """How scripts end when they are told to."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -36,6 +37,23 @@ def test_a_script_that_is_told_to_end_tidies_up_first(number, said, status):
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert (out, err, process.returncode) == ("tidied up\n", f"{said}\n", status)
+
+
+def test_a_name_outside_the_encoding_of_the_output_ends_no_run():
+    code = "import sys; from utils import cli; cli.run(lambda: (print('\u732b cat'), print('\u732b', file=sys.stderr)))"
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "? cat\n", "\\u732b\n")
+
+
+def test_streams_that_have_no_encoding_are_left_alone(monkeypatch):
+    class Window:
+        def write(self, text):
+            """A development tool's own."""
+
+    monkeypatch.setattr(sys, "stdout", Window())
+    monkeypatch.setattr(sys, "stderr", None)
+    cli.run(lambda: print("text"))
 
 
 def test_the_handler_is_gone_afterwards():
