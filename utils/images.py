@@ -5,7 +5,7 @@ Paths are opened by Python and decoded from memory, because OpenCV's own reader 
 
 import io
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 import cv2
@@ -130,22 +130,15 @@ def write_atomically(path: Path, data: bytes) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-")
-        with os.fdopen(handle, "wb") as file:
+        beside = path.with_name(f".{path.stem[:40]}-{secrets.token_hex(8)}")
+        with open(beside, "xb") as file:
+            temporary = beside  # ours to take away again
             file.write(data)
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
-
-
-def _umask() -> int:
-    """The mode mask of this process; Python can only read it by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def image_header(path: str | Path) -> ImageHeader:

@@ -1,4 +1,5 @@
 import io
+import os
 import pickle
 import struct
 import zlib
@@ -78,6 +79,25 @@ def test_round_trip_through_a_path_with_spaces_and_letters(tmp_path, suffix):
 def test_write_refuses_unknown_kinds(tmp_path):
     with pytest.raises(UserError, match=r"x\.foo.*\.jpg or \.png"):
         write_image(tmp_path / "x.foo", picture())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no mode mask")
+def test_writing_leaves_the_mode_mask_alone(tmp_path, monkeypatch):
+    before = os.umask(0o027)
+    try:
+        monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("another thread may write in the meantime"))
+        write_image(tmp_path / "a.png", np.zeros((2, 2, 3), np.uint8))
+        assert (tmp_path / "a.png").stat().st_mode & 0o777 == 0o640
+    finally:
+        monkeypatch.undo()
+        os.umask(before)
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(UserError, match="cannot be written"):
+        write_image(tmp_path / "a.png", np.zeros((2, 2, 3), np.uint8))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_grey_alpha_and_16_bits_become_bgr8(tmp_path):
