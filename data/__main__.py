@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from utils import cli
+from utils.errors import UserError
 
 from .config import load_data_config
 from .shapes import COUNT, SEED, draw_shapes, draw_video, ensure_shapes
@@ -35,8 +36,9 @@ def make_parser() -> cli.ArgumentParser:
 
     shapes = commands.add_parser("shapes", help="draw the embedded data set")
     shapes.add_argument("--out", default=None, help="folder (default: where shapes.yaml looks for it)")
-    shapes.add_argument("--seed", type=int, default=SEED, help="another seed, other pictures")
-    shapes.add_argument("--count", type=int, default=COUNT, help="pictures for training; a quarter each for val and test")
+    shapes.add_argument("--seed", type=int, default=SEED, help="another seed, other pictures, which need --out")
+    count = "pictures for training, a quarter each for val and test; another count needs --out"
+    shapes.add_argument("--count", type=int, default=COUNT, help=count)
     shapes.add_argument("--video", default=None, metavar="FILE.mp4", help="write a short video of moving shapes, too")
     shapes.set_defaults(work=shapes_command)
     return parser
@@ -68,10 +70,9 @@ def split_command(args) -> None:
 
 
 def shapes_command(args) -> None:
-    if args.out is None and (args.seed, args.count) == (SEED, COUNT):
-        print(ensure_shapes())
-    else:
-        print(draw_shapes(Path(args.out or "datasets/shapes"), args.seed, args.count))
+    if args.out is None and (args.seed, args.count) != (SEED, COUNT):
+        raise UserError(f"--out: missing; shapes.yaml means --seed {SEED} --count {COUNT}, other pictures need a folder of their own")
+    print(ensure_shapes() if args.out is None else draw_shapes(Path(args.out), args.seed, args.count))
     if args.video:
         print(draw_video(args.video, seed=args.seed))
 

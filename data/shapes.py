@@ -33,8 +33,9 @@ _VISIBLE = 0.6  # share of a shape that must be seen, else it is taken back
 def ensure_shapes() -> Path:
     """Return the folder of the data set, drawing it first where it is not there.
 
-    An existing `$DATASETS_DIR/shapes` is taken as it is; else it is `datasets/shapes` in the working directory, or in
-    the user's cache when that cannot be written. Several processes may call this at once.
+    It is `$DATASETS_DIR/shapes` where that holds the pictures of `SEED` and `COUNT`; else `datasets/shapes` in the
+    working directory, or in the user's cache when that cannot be written or holds a drawing of another seed or count,
+    which stays. Several processes may call this at once.
     """
     places = [datasets_dir() / "shapes", Path("datasets/shapes"), cache_folder() / "shapes"]
     for place in places:
@@ -42,6 +43,10 @@ def ensure_shapes() -> Path:
             return place.absolute()
     errors = []
     for place in dict.fromkeys(places[1:]):
+        marker = _read_marker(place)
+        if marker and (marker.get("seed"), marker.get("count")) != (SEED, COUNT):
+            errors.append(f"{place}: holds another drawing")
+            continue
         try:
             return draw_shapes(place, SEED, COUNT).absolute()
         except UserError as error:
@@ -52,8 +57,8 @@ def ensure_shapes() -> Path:
 def draw_shapes(out: str | Path, seed: int = SEED, count: int = COUNT) -> Path:
     """Draw `count` training pictures and a quarter of that for val and test into the folder `out`; return it.
 
-    The folder appears whole or not at all, and is left alone when it holds just this already. Raises `UserError` when
-    it holds something else or can't be written.
+    The folder appears whole or not at all, in place of another drawing, and is left alone when it holds just this
+    already. Raises `UserError` when it holds something else or can't be written.
     """
     out = Path(out)
     if count < 4:
@@ -109,10 +114,16 @@ def _marker(seed: int, count: int) -> dict:
 
 
 def _complete(folder: Path, seed: int, count: int) -> bool:
+    return _read_marker(folder) == _marker(seed, count)
+
+
+def _read_marker(folder: Path) -> dict | None:
+    """What is drawn in `folder`; None when nothing says."""
     try:
-        return json.loads((folder / _MARKER).read_text(encoding="utf-8")) == _marker(seed, count)
+        marker = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
+        return None
+    return marker if isinstance(marker, dict) else None
 
 
 def _draw_split(root: Path, split: str, number: int, seeds: np.random.SeedSequence) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from data import shapes
+from data.__main__ import main
 from data.config import load_data_config, open_split
 from data.shapes import draw_picture, draw_shapes, draw_video, ensure_shapes
 from data.video import open_capture, read_frames
@@ -103,6 +104,32 @@ def test_the_cache_is_used_where_the_working_folder_cannot_be_written(tmp_path, 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "cache"))
     with pytest.raises(UserError, match="can be drawn nowhere"):
         ensure_shapes()
+
+
+def test_another_drawing_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(shapes, "COUNT", 8)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("DATASETS_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    mine = draw(tmp_path / "datasets" / "shapes")  # of seed 3
+    assert ensure_shapes() == tmp_path / "cache" / "graftdet" / "shapes"
+    assert contents(tmp_path / "datasets" / "shapes") == mine
+    old = {"data set": "shapes", "version": 1, "seed": 0, "count": 8}  # of a version that drew otherwise
+    (tmp_path / "datasets" / "shapes" / "shapes.json").write_text(json.dumps(old))
+    (tmp_path / "cache").rename(tmp_path / "moved")
+    assert ensure_shapes() == tmp_path / "datasets" / "shapes" and contents(ensure_shapes()) != mine
+
+
+@pytest.mark.parametrize("words", [["--count", "12"], ["--seed", "1"]])
+def test_other_pictures_need_a_folder_of_their_own(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["data", "shapes", *words])
+    with pytest.raises(UserError, match="--out: missing; shapes.yaml means --seed 0 --count 400"):
+        main()
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(sys, "argv", ["data", "shapes", "--count", "4", "--out", "few"])
+    main()
+    assert capsys.readouterr().out == "few\n" and len(list((tmp_path / "few" / "images" / "train").iterdir())) == 4
 
 
 def test_several_processes_at_once_get_one_whole_data_set(tmp_path):
