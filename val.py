@@ -47,6 +47,7 @@ def main(argv=None):
     result = evaluate(
         model, loader, ground_truth=split.ground_truth(), category_ids=split.category_ids,
         conf=options.conf, iou=options.iou, max_det=options.max_det, augment=options.augment, method=options.nms,
+        device=getattr(model, "device", "cpu"),  # an exported file takes pictures from there
     )  # fmt: skip
 
     print_table(result)

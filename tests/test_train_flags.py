@@ -79,6 +79,17 @@ def test_plugin_block_trains_and_resumes(place, go, tiny_yaml, tmp_path):
     assert len(rows(go("plugin", "--cfg", model, "--plugins", plugin, "--epochs", 1))) == 1
 
 
+def test_plugins_are_found_from_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("parts", "my_package"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "__init__.py").write_text("")
+    (tmp_path / "my_blocks.py").write_text("")
+    words = ["my_blocks.py", "parts/", "my_package", "my_package.parts", "no.py"]
+    given = train.make_parser().parse_args(["--plugins", *words]).plugins
+    assert given == [str(tmp_path / "my_blocks.py"), str(tmp_path / "parts"), *words[2:]]
+
+
 def assert_told(flags, told, capsys, monkeypatch):
     """`train.py flags` ends with exit status 2 and one line on standard error that holds `told`."""
     monkeypatch.setattr("sys.argv", ["train.py", *map(str, flags)])

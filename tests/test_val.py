@@ -72,6 +72,30 @@ def test_what_is_written(tiny_weights, data, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["exp", "exp2"]
 
 
+def test_pictures_go_to_the_device_of_the_model(tiny_weights, exported, data, tmp_path, monkeypatch):
+    class Stop(Exception):
+        pass
+
+    asked, load_models = [], val.load_models
+
+    def load(*words):
+        model = load_models(*words)
+        if hasattr(model, "device"):
+            model.device = torch.device("cuda", 1)
+        return model
+
+    def evaluate(model, loader, device="cpu", **_):
+        asked.append(str(device))
+        raise Stop
+
+    monkeypatch.setattr(val, "load_models", load)
+    monkeypatch.setattr(val, "evaluate", evaluate)
+    for weights in (tiny_weights, exported[True]):
+        with pytest.raises(Stop):
+            run(weights, data, tmp_path)
+    assert asked == ["cuda:1", "cpu"]
+
+
 def test_boxes_are_in_the_frame_of_the_source(tiny_weights, data, tmp_path):
     run(tiny_weights, data, tmp_path, "--square")
     predictions = json.loads((tmp_path / "exp" / "predictions.json").read_text())

@@ -55,7 +55,14 @@ def add_run_flags(parser: argparse.ArgumentParser, project: str) -> None:
 
 def add_plugins_flag(parser: argparse.ArgumentParser) -> None:
     about = "Python files that bring blocks of your own"
-    parser.add_argument("--plugins", nargs="+", action="extend", default=[], metavar="FILE", help=about)
+    parser.add_argument("--plugins", nargs="+", action="extend", type=_plugin, default=[], metavar="FILE", help=about)
+
+
+def _plugin(name: str) -> str:
+    """A file, or a folder written with a /, as an absolute path, which a run finds that goes on from elsewhere; the
+    dotted name of a package as it is."""
+    path = Path(name)
+    return str(path.resolve()) if path.is_file() or (path.is_dir() and not path.name == name) else name
 
 
 def add_model_flags(parser: argparse.ArgumentParser, backend: str) -> None:
