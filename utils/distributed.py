@@ -159,13 +159,16 @@ class NormOverAll(nn.BatchNorm2d):
         number, mean = sums[-1].detach(), sums[:-1] / sums[-1].detach()
         centred = values - mean[:, None, None]
         variance = _SumOverAll.apply(centred.square().sum((0, 2, 3))) / number
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            share = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
-            self.running_mean.lerp_(mean.detach(), share)
-            self.running_var.lerp_(variance.detach() * number / (number - 1), share)
-        scale = self.weight * (variance + self.eps).rsqrt()
-        return torch.addcmul(self.bias[:, None, None], centred, scale[:, None, None]).to(x.dtype)
+        if self.track_running_stats:
+            with torch.no_grad():
+                self.num_batches_tracked += 1
+                share = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
+                self.running_mean.lerp_(mean.detach(), share)
+                self.running_var.lerp_(variance.detach() * number / (number - 1), share)
+        scale = (variance + self.eps).rsqrt()
+        if not self.affine:
+            return (centred * scale[:, None, None]).to(x.dtype)
+        return torch.addcmul(self.bias[:, None, None], centred, (self.weight * scale)[:, None, None]).to(x.dtype)
 
 
 def bare(model: nn.Module) -> nn.Module:

@@ -1,0 +1,71 @@
+"""What several processes compute together."""
+
+import os
+import socket
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from utils.distributed import NormOverAll
+
+SETTINGS = [{}, {"affine": False}, {"track_running_stats": False}, {"affine": False, "track_running_stats": False}, {"momentum": None}]
+
+
+def case(settings):
+    """(norm, pictures (5, 4, 3, 3), weights of the loss), the same in each process."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        norm = nn.BatchNorm2d(4, **settings)
+        for parameter in norm.parameters():
+            nn.init.normal_(parameter)
+        return norm, 3 * torch.randn(5, 4, 3, 3) + 1, torch.randn(5, 4, 3, 3)
+
+
+def passed(norm, x, weights):
+    """Output, the gradient that reaches the pictures, and the statistics after two batches; then what eval mode gives."""
+    x = x.clone().requires_grad_()
+    norm.train()(x)
+    out = norm(x)
+    (out * weights).sum().backward()
+    state = {name: value.clone() for name, value in norm.state_dict().items()}
+    return out.detach(), x.grad, state, norm.eval()(x).detach()
+
+
+def share(rank, port):
+    """The part of one of two processes, of which the second has fewer pictures."""
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    part, results = slice(0, 3) if rank == 0 else slice(3, 5), []
+    for settings in SETTINGS:
+        norm, x, weights = case(settings)
+        norm.__class__ = NormOverAll
+        results.append(passed(norm, x[part], weights[part]))
+    dist.destroy_process_group()
+    return results
+
+
+@pytest.fixture(scope="module")
+def shares():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(share, (0, 1), (port, port)))
+
+
+@pytest.mark.parametrize("number", range(len(SETTINGS)), ids=lambda number: str(SETTINGS[number]))
+def test_a_norm_over_all_is_that_of_the_joint_batch(number, shares):
+    norm, x, weights = case(SETTINGS[number])
+    out, gradient, state, measured = passed(norm, x, weights)
+    parts = [part[number] for part in shares]
+    assert torch.allclose(torch.cat([part[0] for part in parts]), out, atol=1e-5)
+    assert torch.allclose(torch.cat([part[1] for part in parts]), gradient, atol=1e-5)
+    for part in parts:
+        assert part[2].keys() == state.keys()
+        assert all(torch.allclose(part[2][name], state[name], atol=1e-5) for name in state)
+    if norm.track_running_stats:  # without, each process has its own pictures in eval mode, as torch's own norm does
+        assert torch.allclose(torch.cat([part[3] for part in parts]), measured, atol=1e-5)
