@@ -1,6 +1,7 @@
 """Where pictures to detect on come from: files, folders, patterns, lists, videos, streams, cameras. No torch."""
 
 import glob
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -85,7 +86,8 @@ class Source:
 
 def open_source(source: str | int | Path) -> Source:
     """What `--source` means: a picture, a video, a folder (its own files), a pattern (`**` goes down), a `.txt` list of
-    these (a line each, relative to the list or to here), a stream's address, or a camera's number.
+    these (a line each, relative to the list or to here; what is named twice is looked at once), a stream's address, or a
+    camera's number.
 
     Raises `UserError` when nothing is there, or nothing of a known kind.
     """
@@ -98,8 +100,16 @@ def open_source(source: str | int | Path) -> Source:
     if _is_address(text):
         return Source(text, [text])
     if path.is_file() and path.suffix.lower() in (".txt", ".streams"):
-        return Source(text, _listed(path))
+        return Source(text, _once(_listed(path)))
     return Source(text, _files(text))
+
+
+def _once(targets: list[str | int]) -> list[str | int]:
+    """`targets` less those that are there already, perhaps written otherwise."""
+    first = {}
+    for target in targets:
+        first.setdefault(target if isinstance(target, int) or _is_address(target) else os.path.abspath(target), target)
+    return list(first.values())
 
 
 def _is_address(text: str) -> bool:

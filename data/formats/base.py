@@ -18,6 +18,8 @@ from .table import SampleTable
 FORMATS = Registry("data format")
 """Word of a YAML's `format:` -> subclass of `Format`."""
 
+OTHER_CLASS = "objects of a class that is not asked for"
+
 
 class Problems(Counter):
     """Kind of defect -> how often it was met, with the first few places of each in `examples`."""

@@ -34,6 +34,8 @@ class Coco(Format):
         self._columns = read_columns(self.json_path)
         self.problems = self._columns.problems
         classes = self._columns.categories
+        if names is None and not config.names_given and config.nc not in (None, len(classes)):
+            raise UserError(f"{config.path}: nc is {config.nc} but {self.json_path} has {len(classes)} categories")
         self.names, self.category_ids = select_names(classes, names, strict, f"{where}: {self.json_path}")
 
     @classmethod

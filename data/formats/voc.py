@@ -12,14 +12,13 @@ from utils.images import PICTURE_SUFFIXES
 
 from ..places import find_below, look_below
 from ..threads import map_threads
-from .base import FORMATS, Format, Problems, Sample, Writer, select_names
+from .base import FORMATS, OTHER_CLASS, Format, Problems, Sample, Writer, select_names
 from .pictures import LISTED_TWICE, read_lines
 from .voc_xml import VocAnnotation, VocObject, read_voc_xml, voc_xml
 
 BAD_FILE = "annotation files that cannot be read"
 NO_FILE = "pictures without an annotation file"
 BAD_OBJECT = "objects without a name or box"
-OTHER_CLASS = "objects of a class that is not asked for"
 
 _XML_FOLDERS = ("Annotations", "annotations", "xmls")
 _PICTURE_FOLDERS = ("JPEGImages", "images", "Images")

@@ -16,7 +16,7 @@ from utils.images import PICTURE_SUFFIXES
 
 from ..places import look_below
 from ..threads import map_threads
-from .base import FORMATS, Format, Problems, Sample, Writer, select_names
+from .base import FORMATS, OTHER_CLASS, Format, Problems, Sample, Writer, select_names
 from .pictures import image_ids, list_pictures, walk_pictures
 
 BAD_ROW = "rows of label files that cannot be used"
@@ -86,8 +86,9 @@ class Yolo(Format):
         for line, number, *box in rows:
             if number in labels:
                 kept.append((labels[number], *box))
-            elif number not in self._numbers and (number > self._highest or number < 0):
-                self.problems.note(BAD_CLASS, f"{label_path(path)}, row {line}: class {number}")
+            elif number not in self._numbers:
+                kind = OTHER_CLASS if 0 <= number <= self._highest else BAD_CLASS
+                self.problems.note(kind, f"{label_path(path)}, row {line}: class {number}")
         table = np.array(kept, np.float64).reshape(-1, 5)
         count = len(table)
         return Sample(

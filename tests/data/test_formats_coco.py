@@ -51,6 +51,16 @@ def test_ids_with_gaps_map_to_indices_and_back(tmp_path):
     assert {c["id"]: c["name"] for c in truth["categories"]} == {7: "cat", 8: "cow", 90: "dog"}
 
 
+def test_a_count_of_classes_that_is_not_that_of_the_json(tmp_path):
+    path = make(tmp_path, [entry(1)], [row(1, 1, 90)], yaml="nc: 3\n")
+    assert open_train(path).names == ["cat", "cow", "dog"]
+    path = make(tmp_path, [entry(1)], [row(1, 1, 90)], yaml="nc: 7\n")
+    with pytest.raises(UserError, match="d.yaml: nc is 7 but .*instances_train.json has 3 categories"):
+        open_train(path)
+    path = make(tmp_path, [entry(1)], [row(1, 1, 90)], yaml="nc: 2\nnames: [dog, cat]\n")  # a choice of them
+    assert open_train(path).names == ["dog", "cat"]
+
+
 def test_names_select_and_order_classes(tmp_path):
     annotations = [row(1, 1, 90), row(2, 1, 7), row(3, 1, 8)]
     path = make(tmp_path, [entry(1)], annotations, yaml="names: [dog, cat]\n")

@@ -3,7 +3,8 @@ import pytest
 
 from data.config import load_data_config, open_split
 from data.formats.settle import CLIPPED, DEGENERATE, MISSING, NOT_FINITE
-from data.formats.voc import BAD_FILE, BAD_OBJECT, NO_FILE, OTHER_CLASS
+from data.formats.base import OTHER_CLASS
+from data.formats.voc import BAD_FILE, BAD_OBJECT, NO_FILE
 from data.formats.voc_xml import VocObject, read_voc_xml, voc_xml
 from utils.images import write_image
 

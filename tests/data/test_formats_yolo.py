@@ -3,6 +3,7 @@ import pytest
 
 from data.config import load_data_config, open_split
 from data.formats.pictures import LISTED_TWICE
+from data.formats.base import OTHER_CLASS
 from data.formats.yolo import BAD_CLASS, BAD_FILE, BAD_ROW, NO_PICTURE, label_path
 from data.formats.settle import CLIPPED, DEGENERATE, MISSING, NOT_FINITE, OUTSIDE
 from utils.errors import UserError
@@ -137,7 +138,8 @@ def test_names(tmp_path):
     subset = make(tmp_path, rows, yaml="train: images/train\nnames: {0: cat, 4: dog}\n")
     split = open_train(subset)
     assert split.samples[0].labels.tolist() == [0, 1] and split.category_ids == [0, 4]
-    assert dict(split.problems) == {BAD_CLASS: 1}  # 5; 3 is one of those not chosen
+    assert dict(split.problems) == {BAD_CLASS: 1, OTHER_CLASS: 1}  # 5; 3 is one of those not chosen
+    assert "row 2: class 3" in split.problems.examples[OTHER_CLASS][0]
     assert open_train(subset, names=["dog"]).samples[0].labels.tolist() == [0]
     with pytest.raises(UserError, match="no class 'dgo' there; did you mean 'dog'"):
         open_train(subset, names=["dgo"])

@@ -80,6 +80,14 @@ def test_a_list_file(folder, tmp_path, capsys, monkeypatch):
     assert error.count("\n") == 1 and "list.txt, line 7: missing.png" in error and "passed over" in error
 
 
+def test_what_a_list_names_twice_is_looked_at_once(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    lines = ["d film.mp4", "c.bmp", f"{folder}/d film.mp4", "below/../c.bmp", "b.png", "rtsp://host/a", "0", "rtsp://host/a", "0"]
+    (tmp_path / "list.txt").write_text("\n".join(lines), encoding="utf-8")
+    targets = open_source(tmp_path / "list.txt").targets
+    assert [str(target).rpartition("/")[2] for target in targets] == ["d film.mp4", "c.bmp", "b.png", "a", "0"]
+
+
 @pytest.mark.parametrize("content, message", [(b"", "is empty"), (b"no.png\n", "line 1: no.png"), (b"\xff\xfe\x00", "text file")])
 def test_wrong_list_files(tmp_path, content, message):
     (tmp_path / "list.txt").write_bytes(content)
