@@ -85,6 +85,13 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.YAMLError("too many aliases")
         return super().compose_node(parent, index)
 
+    def construct_object(self, node, deep=False):
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError):  # of PyYAML's own: a text that is not what its tag says
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(None, None, f"expected {kind}, got {node.value!r:.60}", node.start_mark) from None
+
     def construct_mapping(self, node, deep=False):
         seen = set()
         for key_node, _ in node.value:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from utils.config import CONFIGS, find_config
+from utils.config import CONFIGS, find_config, parse_yaml
 from utils.errors import UserError
 
 
@@ -45,3 +45,20 @@ def test_files_of_the_users_own_are_suggested_too(tmp_path, monkeypatch):
     for name, meant in (("sets/cell.yaml", "cells.yml"), ("zebra", "'zebras.yaml'")):
         with pytest.raises(UserError, match=f"did you mean .*{meant}"):
             find_config(name, "data")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("!!int ''", "expected int, got ''"),
+        ("!!float ''", "expected float, got ''"),
+        ("!!int x", "expected int, got 'x'"),
+        ("!!bool maybe", "expected bool, got 'maybe'"),
+        ("!!timestamp x", "expected timestamp, got 'x'"),
+        ("2024-13-45", "expected timestamp, got '2024-13-45'"),
+    ],
+)
+def test_a_text_that_is_not_what_its_tag_says(value, told):
+    with pytest.raises(UserError) as error:
+        parse_yaml(f"a: 1\nb: [1, {value}]\n", "x.yaml")
+    assert str(error.value) == f"x.yaml, line 2: not valid YAML: {told}"
