@@ -82,7 +82,7 @@ def train(options, checkpoint, ranks, device):
         state.load_state_dict(checkpoint)
     run = start_run(options, hyperparameters, state, train_set) if ranks.is_main else None
 
-    for epoch in range(state.epoch, options.epochs):
+    for epoch in range(state.epoch, state.epoch if state.stopping.stop else options.epochs):
         seed_everything(options.seed, epoch + 1, ranks.rank)
         often = picture_weights(train_set.labels, state.class_ap) if options.image_weights else None
         batches.set_epoch(epoch, often)

@@ -125,6 +125,14 @@ def test_interrupted_run_goes_on_as_if_nothing_had_been(whole, go_until, resume)
     assert times == sorted(times)
 
 
+def test_a_run_that_stopped_early_and_died_in_its_last_measuring_trains_no_more(go_until, resume, monkeypatch, capsys):
+    monkeypatch.setattr("utils.runs.fitness", lambda metrics: 0.5)
+    folder = go_until(2, "stopped", "--epochs", 4, "--patience", 1)
+    resume("--resume", folder)
+    assert len(rows(folder)) == 2 and "2 epochs done, the best was 1" in capsys.readouterr().out
+    assert load_checkpoint(folder / "weights" / "last.pt")["finished"]
+
+
 def test_killed_run_with_workers_goes_on_too(whole, place, train_words, resume):
     folder = place / "runs" / "killed"
     last = folder / "weights" / "last.pt"

@@ -184,10 +184,10 @@ class EarlyStopping:
         return better
 
     def state_dict(self) -> dict:
-        return {"best": self.best, "best_epoch": self.best_epoch}
+        return {"best": self.best, "best_epoch": self.best_epoch, "stop": self.stop}
 
     def load_state_dict(self, state: dict) -> None:
-        self.best, self.best_epoch = state["best"], state["best_epoch"]
+        self.best, self.best_epoch, self.stop = state["best"], state["best_epoch"], state.get("stop", False)
 
 
 class RunState:

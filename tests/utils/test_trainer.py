@@ -191,6 +191,9 @@ def test_early_stopping():
     stopping = EarlyStopping(2)
     better = [stopping.update(epoch, value) for epoch, value in enumerate([0.0, 0.2, 0.1, 0.2], 1)]
     assert better == [True, True, False, False] and stopping.stop and (stopping.best, stopping.best_epoch) == (0.2, 2)
+    again = EarlyStopping(2)
+    again.load_state_dict(stopping.state_dict())
+    assert again.stop and again.best_epoch == 2
     patient = EarlyStopping(0)
     assert not any([patient.update(epoch, 0.0) and patient.stop for epoch in range(50)]) and not patient.stop
     assert fitness({"AP50": 0.8, "AP50-95": 0.4, "precision": 1.0}) == pytest.approx(0.44)
