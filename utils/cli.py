@@ -38,10 +38,18 @@ class ArgumentParser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         known, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            flags = [flag for action in self._actions for flag in action.option_strings]
-            hint = did_you_mean(unknown[0].split("=")[0], flags) if unknown[0].startswith("-") else ""
+            hint = did_you_mean(unknown[0].split("=")[0], self._flags(known)) if unknown[0].startswith("-") else ""
             self.error(f"unknown argument '{unknown[0]}'{hint}")
         return known
+
+    def _flags(self, given) -> list[str]:
+        """All flags, those of the command that was `given` among them."""
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                command = action.choices.get(getattr(given, action.dest, None))
+                flags += command._flags(given) if command else []
+        return flags
 
     def error(self, message):
         sys.stderr.write(f"{self.prog}: error: {message}\n")

@@ -56,6 +56,16 @@ def test_streams_that_have_no_encoding_are_left_alone(monkeypatch):
     cli.run(lambda: print("text"))
 
 
+def test_flags_of_a_command_are_suggested(capsys):
+    parser = cli.ArgumentParser(prog="data")
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("check").add_argument("--json", action="store_true")
+    commands.add_parser("draw").add_argument("--jsn-like")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["check", "--jsn"])
+    assert capsys.readouterr().err == "data: error: unknown argument '--jsn'; did you mean '--json'?\n"
+
+
 def test_the_handler_is_gone_afterwards():
     before = signal.getsignal(signal.SIGTERM)
     cli.run(lambda: None)
