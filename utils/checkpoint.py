@@ -1,7 +1,10 @@
 """Checkpoints: plain data, written whole or not at all, read without running anything that is in them.
 
-A checkpoint is a dict: `format`, `version`, `yaml` (the model's YAML as text), `names`, `nc`, `model` (state dict),
-`ema`, `optimizer`, `scheduler`, `epoch`, `best`, `random`, `options`, `hyperparameters`, `versions`.
+A checkpoint is a dict: `format`, `version`; what the model is and how it is trained, `yaml` (the model's YAML as text),
+`names`, `nc`, `options`, `hyperparameters`, `versions`; and the state of the run, `model` (state dict), `ema`,
+`ema_updates`, `optimizer`, `scheduler`, `epoch`, `elapsed` (seconds), `best`, `stopping`, `class_ap`, and `helpers` where
+something is trained beside the model (`utils.trainer.RunState`). Of a finished run `ema`, `epoch` and `best` are left of
+the state, without a `model`, and `finished` is True. Random generators begin anew each epoch: nothing of them is kept.
 """
 
 import argparse

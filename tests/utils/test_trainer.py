@@ -1,12 +1,14 @@
 """The training epoch with stand-ins for model and data, and what decides between epochs."""
 
 import random
+import re
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from utils import checkpoint
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.device import select_device
 from utils.ema import ModelEMA
@@ -117,6 +119,12 @@ def test_resumed_run_equals_one_that_never_stopped(tmp_path, nominal):
     assert [r.losses for r in rest] == [r.losses for r in expected[2:]]
     for a, b in ((whole.model, resumed.model), (whole.ema.model, resumed.ema.model)):
         assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
+
+
+def test_the_page_on_checkpoints_names_what_is_kept():
+    named = set(re.findall(r"`(\w+)`", checkpoint.__doc__))
+    about = {"format", "version", "yaml", "names", "nc", "options", "hyperparameters", "versions"}
+    assert named - {"finished", "helpers"} == about | set(make().state_dict())
 
 
 def test_state_of_another_model_is_refused():
