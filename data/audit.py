@@ -12,6 +12,7 @@ import numpy as np
 
 from utils.image_header import ImageHeader, parse_header
 from utils.images import UnreadableImage, decode_image, image_header, is_truncated, read_bytes
+from utils.matching import MEDIUM, SMALL
 
 from .config import DataConfig, open_source
 from .formats.base import Problems, Sample
@@ -24,7 +25,6 @@ DUPLICATE_PICTURE = "duplicate pictures"
 EXIF_TURNED = "pictures turned by EXIF"
 GREY, ALPHA, CMYK, DEEP = "grey pictures", "pictures with alpha (RGBA)", "CMYK pictures", "16-bit pictures"
 LEAKAGE = "pictures of one split that are in another"
-SMALL, MEDIUM = 32**2, 96**2  # COCO's limits of area, in square pixels
 _QUANTILES = (0, 0.25, 0.5, 0.75, 1)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-GREY = 114
+from utils.letterbox import GREY
 
 
 class Piece(NamedTuple):

@@ -24,7 +24,6 @@ class DataConfig:
     """A data YAML that was read and whose data set is there."""
 
     path: Path  # of the YAML
-    name: str
     format: str  # a word of `FORMATS`
     root: Path  # folder of the data set
     splits: dict  # train, val, test -> what the YAML says of it: text, list of text, or {images, annotations}
@@ -66,7 +65,7 @@ def load_data_config(name_or_path: str | Path) -> DataConfig:
     if not splits:
         raise UserError(f"{path}: no split, expected one of train, val, test")
     word = word or _guess_format(path, root, splits, hint)
-    return DataConfig(path, path.stem, word, root, splits, names, name_ids, nc, names is not None, hint)
+    return DataConfig(path, word, root, splits, names, name_ids, nc, names is not None, hint)
 
 
 def open_split(config: DataConfig, split: str, names: list[str] | None = None, single_class: bool = False) -> Split:

@@ -25,7 +25,6 @@ class SourceInfo:
     kind: str  # 'picture', 'video' or 'stream'
     fps: float | None = None
     frame_count: int | None = None
-    size: tuple[int, int] | None = None  # (width, height)
 
     @property
     def is_video(self) -> bool:
@@ -46,13 +45,12 @@ class Frame:
 class Source:
     """Iterates over the `Frame`s of `targets`: paths, addresses, camera numbers.
 
-    One that cannot be read is told on standard error and passed over, into `skipped`. Raises `UserError` while
-    iterating when it is the only one, or when none gave a frame.
+    One that cannot be read is told on standard error and passed over. Raises `UserError` while iterating when it is the
+    only one, or when none gave a frame.
     """
 
     def __init__(self, text: str, targets: list[str | int]):
         self.text, self.targets = text, targets
-        self.skipped: list[str] = []
         self._streams: list[LiveFrames] = []
         self._stopped = False
 
@@ -60,7 +58,7 @@ class Source:
         return len(self.targets)
 
     def __iter__(self) -> Iterator[Frame]:
-        self.skipped, self._streams, self._stopped = [], [], False
+        self._streams, self._stopped = [], False
         seen = 0
         for target in self.targets:
             if self._stopped:
@@ -72,7 +70,6 @@ class Source:
             except UserError as error:
                 if len(self.targets) == 1:
                     raise
-                self.skipped.append(str(target))
                 print(f"{error}; passed over", file=sys.stderr)
         if not seen:
             raise UserError(f"{self.text}: none of its {len(self.targets)} pictures and videos can be read")
@@ -179,7 +176,7 @@ def _frames(target: str | int, streams: list[LiveFrames]) -> Iterator[Frame]:
         yield from _video(target)
     else:
         image = read_image(target)
-        yield Frame(image, target, None, SourceInfo("picture", size=(image.shape[1], image.shape[0])))
+        yield Frame(image, target, None, SourceInfo("picture"))
 
 
 def _video(path: str) -> Iterator[Frame]:
@@ -212,9 +209,8 @@ def _live(target: str | int, streams: list[LiveFrames]) -> Iterator[Frame]:
 
 
 def _numbered(images: Iterator[np.ndarray], path: str, kind: str, fps: float, count: int | None) -> Iterator[Frame]:
-    info = None
+    info, index = SourceInfo(kind, fps, count), None
     for index, image in enumerate(images):
-        info = info or SourceInfo(kind, fps, count, (image.shape[1], image.shape[0]))
         yield Frame(image, path, index, info)
-    if info is None:
+    if index is None:
         raise UnreadableImage(path, "has no frame that can be read")

@@ -10,9 +10,9 @@ import math
 import cv2
 import numpy as np
 
-from utils.letterbox import to_chw
+from utils.letterbox import GREY, to_chw
 
-from .canvas import GREY, Canvas
+from .canvas import Canvas
 
 FILL = (GREY,) * 3
 RAMP = np.arange(256)

@@ -21,9 +21,9 @@ class ModelEMA:
     run is (Shamir and Zhang, "Stochastic Gradient Descent for Non-smooth Optimization", 2013, section 4).
     """
 
-    def __init__(self, model: nn.Module, decay: float = 0.9999, tau: float = 2000.0, updates: int = 0, share: float = 0.0):
+    def __init__(self, model: nn.Module, decay: float = 0.9999, tau: float = 2000.0, share: float = 0.0):
         self.model = copy.deepcopy(bare(model)).eval().requires_grad_(False)
-        self.decay, self.tau, self.updates, self.share = decay, tau, updates, share
+        self.decay, self.tau, self.updates, self.share = decay, tau, 0, share
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:

@@ -64,7 +64,6 @@ def evaluate(
     half: bool = False,
     augment: bool = False,
     progress: bool = True,
-    agnostic: bool = False,
     method: str | None = None,
     ranks=None,
 ) -> Evaluation | None:
@@ -74,8 +73,8 @@ def evaluate(
     (B, N, nc)), tensors or arrays; a torch module is put into eval mode for the time being. `loader`: batches as dicts
     with "images" (B, 3, H, W) uint8 RGB and the lists "image_ids", "gains", "pads", "shapes" of `letterbox`.
     `ground_truth`: COCO dict; `category_ids`: class index -> category id. `half` computes in float16 on CUDA and in
-    bfloat16 elsewhere, without changing the model's weights. `augment` is test-time augmentation. `agnostic` and
-    `method` are those of `select_detections`; without a `method` it is the one that the model needs (`default_method`).
+    bfloat16 elsewhere, without changing the model's weights. `augment` is test-time augmentation. `method`
+    is that of `select_detections`, by default the one that the model needs (`default_method`).
     Of several processes (`ranks`, see `utils.distributed`) each runs the main one's weights over its part of the pictures;
     the main one gets the result, the others None. Raises `UserError` when `model` has another number of classes.
     """
@@ -92,7 +91,7 @@ def evaluate(
     if was_training:
         model.eval()
     run = Augmented(model) if augment else model
-    settings = {"conf": conf, "iou": iou, "max_det": max_det, "agnostic": agnostic, "method": method or default_method(run)}
+    settings = {"conf": conf, "iou": iou, "max_det": max_det, "method": method or default_method(run)}
     settings["multi_label"] = len(category_ids) > 1
     try:
         with torch.no_grad(), ExitStack() as stack:

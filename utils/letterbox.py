@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 
+GREY = 114  # of what is filled up, in every channel, as published models know it
+
 
 def letterbox(
     image: np.ndarray,
@@ -10,7 +12,7 @@ def letterbox(
     stride: int = 32,
     auto: bool = False,
     scale_up: bool = True,
-    colour: int = 114,
+    colour: int = GREY,
 ) -> tuple[np.ndarray, float, tuple[float, float]]:
     """Fit `image` (H, W, 3) into `size` (h, w) and fill the rest with grey; `auto` keeps only the fill that brings
     each side to a multiple of `stride`. `scale_up=False` never enlarges.
@@ -40,7 +42,7 @@ def resize(image: np.ndarray, gain: float) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=method)
 
 
-def pad_to(image: np.ndarray, shape: tuple[int, int], colour: int = 114) -> tuple[np.ndarray, tuple[float, float]]:
+def pad_to(image: np.ndarray, shape: tuple[int, int], colour: int = GREY) -> tuple[np.ndarray, tuple[float, float]]:
     """Centre (H, W, 3) on a grey canvas of `shape` (h, w), at least as large. Returns (picture, (left, top))."""
     height, width = image.shape[:2]
     top, left = (shape[0] - height) // 2, (shape[1] - width) // 2

@@ -12,7 +12,8 @@ import numpy as np
 
 IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
-AREAS = np.array([(0, 1e10), (0, 32**2), (32**2, 96**2), (96**2, 1e10)])  # all, small, medium, large; pixels
+SMALL, MEDIUM = 32**2, 96**2  # COCO's limits of area, in square pixels
+AREAS = np.array([(0, 1e10), (0, SMALL), (SMALL, MEDIUM), (MEDIUM, 1e10)])  # all, small, medium, large
 LIMITS = (1, 10, 100)  # detections a picture and class that count, best first
 
 HIT, MISSED, IGNORED = 1, 0, -1

@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .boxes import box_area
-from .matching import HIT, IGNORED, pairs
+from .matching import HIT, IGNORED, RECALLS, pairs
 
 CONFIDENCES = np.linspace(0, 1, 1001)
-RECALLS = np.linspace(0, 1, 101)
 
 
 @dataclass

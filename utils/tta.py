@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from .letterbox import GREY
+
 SCALES = (1.0, 0.83, 0.67)
 FLIPPED = (False, True, False)
-FILL = 114 / 255
+FILL = GREY / 255
 
 
 class Augmented:

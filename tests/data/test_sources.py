@@ -44,7 +44,7 @@ def names(frames):
 
 def test_one_picture(folder):
     (frame,) = open_source(folder / "b.png")
-    assert frame.index is None and not frame.info.is_video and frame.info.size == (64, 48)
+    assert frame.index is None and not frame.info.is_video
     assert np.array_equal(frame.image, grey(0))
     assert len(open_source(str(folder / "b.png"))) == 1
 
@@ -53,7 +53,7 @@ def test_a_folder_with_pictures_and_videos(folder):
     frames = list(open_source(folder))
     assert names(frames) == ["a.JPG", "b.png", "c.bmp"] + ["d film.mp4"] * 3
     assert [frame.index for frame in frames] == [None] * 3 + [0, 1, 2]
-    assert frames[-1].info.is_video and frames[-1].info.fps == 25 and frames[-1].info.size == (64, 48)
+    assert frames[-1].info.is_video and frames[-1].info.fps == 25
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ def test_broken_files_in_a_folder_are_told_and_passed_over(folder, capfd):
     source = open_source(folder)
     for _ in range(2):
         assert names(source) == ["a.JPG", "b.png", "c.bmp"] + ["d film.mp4"] * 3
-        assert [name.rsplit("/")[-1] for name in source.skipped] == ["aa.jpg", "cc.mp4", "zz.png"]
         lines = capfd.readouterr().err.splitlines()
         assert len(lines) == 3 and all(line.endswith("; passed over") for line in lines)
+        assert all(name in line for name, line in zip(("aa.jpg", "cc.mp4", "zz.png"), lines, strict=True))
 
 
 @pytest.mark.parametrize("name, data", [("x.jpg", b"text"), ("x.mp4", b"text"), ("x.mp4", b""), ("x.dat", b"?")])
@@ -149,7 +149,7 @@ def test_a_video_comes_out_as_it_went_in(tmp_path, fps, size):
     assert path.suffix == (".mp4" if size == (48, 64) else ".avi")
     frames = list(open_source(path))
     assert [frame.index for frame in frames] == list(range(13))
-    assert frames[0].info.size == (size[1], size[0]) and frames[0].info.frame_count == 13
+    assert frames[0].info.frame_count == 13
     assert abs(frames[0].info.fps - fps) < 0.01
     for number, frame in enumerate(frames):
         assert abs(frame.image.mean() - (20 + 10 * number)) < 5

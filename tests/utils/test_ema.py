@@ -70,7 +70,8 @@ def test_a_share_spans_that_part_of_all_updates():
         expected += (model.weight.item() - expected) / (1 + 0.1 * update)
         assert abs(ema.model.weight.item() - expected) < 1e-5
     assert ema.model.weight.item() > 0.99  # the second half is five spans long
-    bounded = ModelEMA(model, decay=0.5, share=0.01, updates=10**6)
+    bounded = ModelEMA(model, decay=0.5, share=0.01)
+    bounded.updates = 10**6
     with torch.no_grad():
         model.weight.fill_(3.0)
     bounded.update(model)
