@@ -116,6 +116,8 @@ def make_model(options, checkpoint, hyperparameters, names):
     if hyperparameters.anchors and not checkpoint:
         spec = ModelSpec.read(spec).with_anchors(round(hyperparameters.anchors))
     model = build_model(spec, nc=len(names))
+    if model.channels != 3:
+        raise UserError(f"{model.spec.where}: ch is {model.channels}, but pictures are read with 3 channels; leave ch away")
     model.names = list(names)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"model: {model.spec.where}, {len(model.model)} rows, {parameters:,} parameters, {model.nc} classes")

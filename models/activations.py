@@ -15,12 +15,11 @@ from utils.errors import UserError, did_you_mean
 TABLE = {
     cls.__name__: cls
     for cls in (
-        nn.CELU, nn.ELU, nn.GELU, nn.GLU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.Identity,
+        nn.CELU, nn.ELU, nn.GELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.Identity,
         nn.LeakyReLU, nn.LogSigmoid, nn.Mish, nn.PReLU, nn.ReLU, nn.ReLU6, nn.RReLU, nn.SELU, nn.SiLU, nn.Sigmoid,
         nn.Softplus, nn.Softshrink, nn.Softsign, nn.Tanh, nn.Tanhshrink, nn.Threshold,
     )
 }  # fmt: skip
-TABLE.pop("GLU")  # halves the width: no activation of a convolution
 _CALL = re.compile(r"^(?:torch\.)?(?:nn\.)?(\w+)\s*(?:\(\s*(.*?)\s*\))?$")
 _ARGUMENT = re.compile(r"^(?:(\w+)\s*=\s*)?([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|True|False|'\w+'|\"\w+\")$")
 _default: ContextVar[nn.Module | None] = ContextVar("default_activation", default=None)

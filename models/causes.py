@@ -108,7 +108,7 @@ def _line(walk: Walk, own, blamed, change: Change) -> str:
 def _changes(walk: Walk, index: int) -> Iterator[Change]:
     """Likely changes of row `index` and of the rows that lead to it."""
     rows = walk.spec.rows
-    yield from _other_sources(rows[index], walk)
+    yield from _other_sources(rows[index])
     for ancestor in sorted(walk.ancestors[index], reverse=True):
         row = rows[ancestor]
         if ancestor != index and not row.joined and row.sources != (ancestor - 1,) and ancestor > 0:
@@ -123,7 +123,7 @@ def _changes(walk: Walk, index: int) -> Iterator[Change]:
                 yield from _other_sizes(row, block, options, walk)
 
 
-def _other_sources(row: Row, walk: Walk) -> Iterator[Change]:
+def _other_sources(row: Row) -> Iterator[Change]:
     """The row with one source replaced, those near it first."""
     for place, source in enumerate(row.sources):
         others = [s for s in range(row.index) if s not in row.sources]
@@ -163,22 +163,22 @@ def _other_arguments(row: Row, given: dict, names) -> Iterator[Change]:
     kernel = given.get(name)
     half = (kernel - 1) // 2 if isinstance(kernel, int) and not isinstance(kernel, bool) else None
     if pads and half is not None and given.get(pads) is not None and given[pads] != half:
-        yield Change(_with(row, given, names, pads, half), 0, f"{pads}={given[pads]}", f"{pads}={half} would fit")
+        yield Change(_with(row, given, pads, half), 0, f"{pads}={given[pads]}", f"{pads}={half} would fit")
     elif pads and half and names[pads].default == 0 and pads not in given:
-        yield Change(_with(row, given, names, pads, half), 1, f"no {pads}", f"{pads}={half} would fit")
+        yield Change(_with(row, given, pads, half), 1, f"no {pads}", f"{pads}={half} would fit")
     stride = next((name for name in names if name in STRIDE), None)
     if isinstance(kernel, int) and kernel % 2 == 0 and kernel > 2:
-        yield Change(_with(row, given, names, name, kernel - 1), 1, f"{name}={kernel}", f"{name}={kernel - 1} would fit")
+        yield Change(_with(row, given, name, kernel - 1), 1, f"{name}={kernel}", f"{name}={kernel - 1} would fit")
     if stride is not None:
         now = given.get(stride, names[stride].default)
         if isinstance(kernel, int) and isinstance(now, int) and now > kernel:
-            swapped = _with(row, {**given, name: now}, names, stride, kernel)
+            swapped = _with(row, {**given, name: now}, stride, kernel)
             yield Change(swapped, 0, f"{name}={kernel}, {stride}={now}", f"{name}={now}, {stride}={kernel} would fit")
         for value in (2, 1):
             if value != now:
                 unlikely = value == 2 and isinstance(kernel, int) and kernel < 2 or now not in (1, 2, None)
                 rank = 2 + unlikely if now in (1, 2) else 1
-                yield Change(_with(row, given, names, stride, value), rank, f"{stride}={now}", f"{stride}={value} would fit")
+                yield Change(_with(row, given, stride, value), rank, f"{stride}={now}", f"{stride}={value} would fit")
 
 
 def _given(row: Row, block, options) -> tuple[dict, dict[str, inspect.Parameter]]:
@@ -193,7 +193,7 @@ def _given(row: Row, block, options) -> tuple[dict, dict[str, inspect.Parameter]
     return given, names
 
 
-def _with(row: Row, given: dict, names, name: str, value) -> Row:
+def _with(row: Row, given: dict, name: str, value) -> Row:
     return replace(row, args=(), kwargs={**given, name: value})
 
 

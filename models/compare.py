@@ -36,18 +36,18 @@ def measure(models: list[DetectionModel], size: tuple[int, int], repeats: int, o
         ["peak activations, MiB", *_beside_first([peak_activation_bytes(m, size) / 2**20 for m in models], "{:.1f}")],
     ]
     fused = [copy.deepcopy(model).fuse().to(device).requires_grad_(False) for model in models]
-    images = torch.rand(1, models[0].channels, *size)
-    on_device = images.to(device)
+    images = [torch.rand(1, model.channels, *size) for model in models]
 
-    def call_torch(model):
-        return lambda: model(on_device)
+    def call_torch(model, picture):
+        picture = picture.to(device)
+        return lambda: model(picture)
 
     wait = torch.cuda.synchronize if str(device).startswith("cuda") else lambda: None
     with torch.inference_mode():
-        times = time_calls([call_torch(model) for model in fused], repeats, wait=wait)
+        times = time_calls([call_torch(*pair) for pair in zip(fused, images, strict=True)], repeats, wait=wait)
     lines.append([f"torch, median and quartiles ({device})", *_times(times)])
     if onnx:
-        lines.append(["onnxruntime (cpu)", *_times(_time_onnx(models, images.numpy(), size, repeats))])
+        lines.append(["onnxruntime (cpu)", *_times(_time_onnx(models, size, repeats))])
     return lines
 
 
@@ -61,10 +61,14 @@ def _times(times: list[Timing | None]) -> list[str]:
     return ["-" if timing is None else str(timing) for timing in times]
 
 
-def _time_onnx(models, images, size, repeats) -> list[Timing | None]:
+def _time_onnx(models, size, repeats) -> list[Timing | None]:
     """Latency of the exported files; None for a model that cannot be exported, which is told."""
     from .backends import ExportOptions
     from .backends.onnx import export, load
+    from .backends.verify import trial_pictures
+
+    def call_file(session, images):
+        return lambda: session.rows(images)
 
     sessions = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -75,7 +79,7 @@ def _time_onnx(models, images, size, repeats) -> list[Timing | None]:
             except UserError as error:
                 print(f"warning: {model.spec.where}: {error}", file=sys.stderr)
                 sessions.append(None)
-        calls = [(lambda s: lambda: s.rows(images))(session) for session in sessions if session is not None]
+        calls = [call_file(session, trial_pictures(1, size, session.channels)) for session in sessions if session is not None]
         times = iter(time_calls(calls, repeats))
         return [None if session is None else next(times) for session in sessions]
 

@@ -13,6 +13,7 @@ from utils.errors import UserError
 
 from .rows import find_block
 from .running import Failure, first_line
+from .spec import resolve_constants
 from .subject import Subject, find_subjects
 from .trials import TRIALS
 
@@ -70,11 +71,11 @@ def _read_arguments(args) -> tuple[list | None, dict]:
         value = yaml.safe_load(args.row_args) if args.row_args else [yaml.safe_load(text) for text in args.args]
     except yaml.YAMLError:
         raise UserError(f"--args {args.row_args or ' '.join(args.args)}: is no YAML list such as '[64, 3]'") from None
+    value = resolve_constants(value)
     if isinstance(value, dict):
         return [], value
     if not isinstance(value, list):
         raise UserError(f"--args {args.row_args}: expected a list such as '[64, 3]' or a mapping such as '{{k: 3}}'")
-    value = [{"None": None}.get(item, item) if isinstance(item, str) else item for item in value]
     if value and isinstance(value[-1], dict):
         return value[:-1], value[-1]
     return value, {}

@@ -171,7 +171,7 @@ def _alike(own, theirs) -> bool:
 def _decode(head, raw, a_cell: bool):
     """Raw maps to boxes (B, N, 4) xyxy pixels and scores (B, N, nc). With `a_cell` of several anchors there is left of
     each cell the box of that with the best score, and the best score of each class."""
-    boxes, scores = head.decode({head.branch: raw} if hasattr(head, "branch") else raw)
+    boxes, scores = head.decode({"one_to_many": raw} if hasattr(head, "branch") else raw)
     if not a_cell or raw[0].ndim == 4:
         return boxes, scores
     told = []

@@ -124,7 +124,7 @@ def _row_box(row: RowSummary, layout: Layout, left, colour) -> Box:
 
 def _head_box(model, row: RowSummary, layout: Layout, left) -> Box:
     """The head lies below all columns that it reads."""
-    columns = [layout.cells[s][0] for s in row.sources if s >= 0]
+    columns = [layout.cells[s][0] for s in row.sources if s >= 0] or [layout.cells[row.index][0]]
     first, last = min(columns), max(columns)
     x = left + first * LANE + (LANE - WIDTH) / 2
     y = TOP + layout.cells[row.index][1] * (HEIGHT + GAP)

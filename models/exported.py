@@ -132,7 +132,8 @@ def _folder_of(plugin: str) -> Path:
     path = Path(plugin)
     if path.suffix == ".py" or path.is_dir():
         return path.parent if path.suffix == ".py" else path
-    return Path(importlib.util.find_spec(plugin).origin).parent
+    spec = importlib.util.find_spec(plugin)
+    return Path(spec.origin).parent if spec.origin else Path(spec.submodule_search_locations[0])  # a package without __init__
 
 
 def _read_notes(path: Path) -> dict:

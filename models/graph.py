@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from utils.errors import UserError, did_you_mean
+from utils.errors import UserError, did_you_mean, first_line
 
 from .activations import default_activation
 from .blocks.base import fuse_sequential
@@ -79,7 +79,7 @@ class DetectionModel(nn.Module):
         """
         shapes = [one for shape in self.shapes for one in (shape if isinstance(shape, list) else [shape])]
         cells = [PROBE_SIZE // height for _, height, _ in shapes if height > 1 and PROBE_SIZE % height == 0]
-        return int(max(*cells, *self.head.strides))
+        return int(max([*cells, *self.head.strides]))
 
     @property
     def yaml_text(self) -> str:
@@ -101,7 +101,7 @@ class DetectionModel(nn.Module):
         for (sources, joined, done), layer in zip(self._plan, self.model, strict=True):
             maps = [images if s == IMAGE else outputs[s] for s in sources]
             if layer is self.head:
-                return [m for item in maps for m in (item if isinstance(item, (list, tuple)) else [item])]
+                return flat_maps(maps)
             outputs.append(layer(maps if joined else maps[0]))
             del maps
             for index in done:  # nothing reads them any more: their memory is free for the next rows
@@ -119,20 +119,17 @@ class DetectionModel(nn.Module):
         """The head's loss for this training size: called with raw maps and targets (M, 6)."""
         return self.head.criterion(hyperparameters, image_size)
 
-    def round_size(self, size: int) -> int:
-        """The picture size nearest above `size` that the coarsest stride divides, said where it differs."""
-        stride = self.size_multiple
-        rounded = max(math.ceil(size / stride), 2) * stride
-        if rounded != size:
-            print(f"--img {size} is not a multiple of the stride {stride}: {rounded} is used")
-        return rounded
-
     def fuse(self) -> "DetectionModel":
         """Merge batch norms into the convolutions before them, in place and in eval mode; returns the model."""
         self.eval()
         for layer in self.model:
             fuse_modules(layer)
         return self
+
+
+def flat_maps(maps) -> list:
+    """What a head reads: the maps of rows that give one each and of rows that give a list."""
+    return [m for item in maps for m in (item if isinstance(item, (list, tuple)) else [item])]
 
 
 def fuse_modules(layer: nn.Module) -> None:
@@ -171,14 +168,18 @@ def _build_layers(spec: ModelSpec, channels: int):
 
 def _head_strides(model: DetectionModel) -> list[float]:
     """Pixels a cell of each level. Sizes round up on the way down, so a stride that is no power of two is measured
-    again on larger pictures."""
+    again on larger pictures, and taken for the whole number that it comes near."""
     size, shapes = PROBE_SIZE, model.shapes[-1]
     strides = [size / shape[1] for shape in shapes]
     while any(not math.log2(s).is_integer() for s in strides) and size < 8 * PROBE_SIZE:
         size *= 2
-        shapes = trace_shapes(model, (size, size))[-1]
+        try:
+            shapes = trace_shapes(model, (size, size))[-1]
+        except RuntimeError as error:
+            told = f"the rows fit on pictures of {PROBE_SIZE} pixels, but not of {size} ({first_line(error)})"
+            raise UserError(f"{model.spec.where}: {told}; strides should be powers of two") from None
         strides = [size / shape[1] for shape in shapes]
-    return strides
+    return [round(s) if abs(s - round(s)) < 0.01 * s else s for s in strides]
 
 
 def trace_shapes(model: DetectionModel, size: tuple[int, int]) -> list:

@@ -35,7 +35,7 @@ class Layout:
 
 def arrange(sources: list[tuple[int, ...]], strides: list[int]) -> Layout:
     """Place rows, the last of which is the head: below what they read, beside it where the column differs and is free."""
-    lanes = sorted(set(strides[:-1]))
+    lanes = sorted(set(strides[:-1] or strides))
     cells: list[tuple[int, int]] = []
     taken: set[tuple[int, int]] = set()
     for row, read in enumerate(sources[:-1]):
@@ -50,7 +50,7 @@ def arrange(sources: list[tuple[int, ...]], strides: list[int]) -> Layout:
             line += 1
         cells.append((column, line))
         taken.add((column, line))
-    lines = max(line for _, line in cells) + 1
+    lines = max((line for _, line in cells), default=0) + 1
     cells.append((lanes.index(strides[-1]), lines))
     return Layout(lanes, cells, lines, _route(sources, cells, taken))
 

@@ -20,12 +20,17 @@ def find_wrong_line(text: str) -> Line | None:
     """The first line of a text that stands wrongly; None where none is seen. For texts that do not parse."""
     section, position, index, first = None, -1, -1, None
     flow: list[tuple] = []  # rows of a section written as one list in brackets
+    left_open = 0  # brackets of the row, or of the value of a key, that the lines so far leave open
     for number, line in enumerate(text.split("\n")):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         if re.match(r"<{7}|={7}|>{7}", line):
             return Line(number, None, f"'{line[:7]}' is the mark of a merge conflict; keep one of the two versions", None)
         key = re.match(rf"(\s*)({_KEYS})\b(.*)", line)
+        if left_open > 0 and not re.match(rf"\s*-\s|({_KEYS})\s*:", line):
+            left_open += _opened(line)
+            continue
+        left_open = _opened(line) if re.match(r"\s*-\s", line) or (key and key[2] not in ("backbone", "head")) else 0
         if key and not re.match(r"\s*-", line):
             wrong = _wrong_key(*key.groups())
             if wrong:
@@ -54,6 +59,12 @@ def find_wrong_line(text: str) -> Line | None:
             if wrong:
                 return Line(number, row, wrong, first[1] + "- " + line[found.end() - 1 :])
     return _wrong_flow(flow)
+
+
+def _opened(line: str) -> int:
+    """How many brackets the line opens more than it closes, quoted text and its comment apart."""
+    content = re.sub(r"(^|\s)#.*$", "", re.sub(r"'[^']*'|\"[^\"]*\"", "", line))
+    return content.count("[") - content.count("]")
 
 
 def _margin(text: str, number: int) -> str:

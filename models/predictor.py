@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
@@ -161,7 +162,7 @@ class Predictor(ABC):
         """
         if size is None:
             size = self.fixed_size or self.train_size
-        sides = (size, size) if isinstance(size, int) else tuple(size)
+        sides = (size, size) if isinstance(size, Integral) else tuple(size)
         if len(sides) != 2 or min(sides) < 1:
             raise UserError(f"size {size}: expected one or two whole numbers of at least 1")
         height, width = (-(-int(side) // self.stride) * self.stride for side in sides)

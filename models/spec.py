@@ -14,6 +14,7 @@ from .torn import Report, parse_model_yaml, raise_problem
 from .written import IMAGE, UNREADABLE, Row, parse_rows
 
 KEYS = ("nc", "names", "ch", "depth_multiple", "width_multiple", "anchors", "activation", "backbone", "head", "inplace")
+# `inplace`, a switch of published files for memory, changes no result and is read over.
 CONSTANTS = {"None": None, "True": True, "False": False}
 MEANT = {
     "neck": "head", "classes": "nc", "numclasses": "nc", "nclasses": "nc", "depth": "depth_multiple", "gd": "depth_multiple",
@@ -45,6 +46,7 @@ class ModelSpec:
         if isinstance(cfg, ModelSpec):
             return cfg
         if isinstance(cfg, dict):
+            cfg = _as_plain(cfg)
             return cls.from_dict(cfg, "model", yaml.safe_dump(cfg, sort_keys=False), report)
         path = find_config(cfg, "models")
         return cls.from_text(read_text(path), str(cfg if Path(cfg).is_file() else path.name), report)
@@ -110,9 +112,24 @@ class ModelSpec:
         """Replace the words nc, anchors, None, True and False in args, in lists too; other strings stay strings."""
         if isinstance(value, (list, tuple)):
             return [self.resolve(item) for item in value]
-        if value == "nc" or value == "anchors":
-            return getattr(self, value)
-        return CONSTANTS.get(value, value) if isinstance(value, str) else value
+        return getattr(self, value) if value in ("nc", "anchors") else resolve_constants(value)
+
+
+def resolve_constants(value):
+    """Replace the words None, True and False, in lists and mappings too."""
+    if isinstance(value, dict):
+        return {key: resolve_constants(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [resolve_constants(item) for item in value]
+    return CONSTANTS.get(value, value) if isinstance(value, str) else value
+
+
+def _as_plain(value):
+    """A mapping from Python code as YAML would hold it: tuples and arrays as lists, NumPy's numbers as plain ones."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, dict):
+        return {key: _as_plain(item) for key, item in value.items()}
+    return [_as_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _class_names(names, where, report):

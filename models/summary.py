@@ -8,8 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from utils.cli import at_least
 from utils.errors import UserError
+from utils.options import picture_size
 
-from .graph import DetectionModel, build_model
+from .graph import DetectionModel, build_model, flat_maps
 from .probe import evaluating
 from .spec import IMAGE
 
@@ -42,7 +43,7 @@ def summarize(model: DetectionModel, size: tuple[int, int] = (640, 640)) -> list
         for row, layer, recipe in zip(model.spec.rows, model.model, model.recipes, strict=True):
             inputs = [image if s == IMAGE else outputs[s] for s in row.sources]
             if layer is model.head:
-                inputs = [m for item in inputs for m in (item if isinstance(item, list) else [item])]
+                inputs = flat_maps(inputs)
             output, macs = _run(layer, inputs if row.joined or layer is model.head else inputs[0], row, size)
             outputs.append(output)
             maps = output if isinstance(output, list) else [output]
@@ -151,7 +152,7 @@ def summary_text(model: DetectionModel, size=(640, 640), times: list[float] | No
 
 def add_arguments(parser) -> None:
     parser.add_argument("cfg", metavar="FILE.yaml", help="model YAML, a path or a bare name")
-    parser.add_argument("--img", type=int, nargs="+", default=[640], help="picture size: one number, or height and width")
+    parser.add_argument("--img", type=int, nargs="+", default=[640], help="picture size, brought up to the stride: one number, or height and width")
     parser.add_argument("--nc", type=int, help="number of classes instead of the YAML's")
     parser.add_argument("--profile", action="store_true", help="run the model too and add the time of each row")
     parser.add_argument("--repeats", type=at_least(1), default=10, help="runs that --profile takes the medians of")
@@ -159,9 +160,8 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> None:
-    if len(args.img) > 2 or min(args.img) < 1:
-        raise UserError(f"--img: expected one or two sizes above 0, got {args.img}")
-    model, size = build_model(args.cfg, args.nc), (args.img[0], args.img[-1])
+    model = build_model(args.cfg, args.nc)
+    size = picture_size(args.img, model.size_multiple)
     times = None
     if args.profile:
         from utils.device import select_device

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from utils.errors import UserError
 
+from .graph import flat_maps
 from .probe import evaluating
 from .spec import IMAGE
 
@@ -75,7 +76,7 @@ def time_rows(model, size: tuple[int, int], repeats: int = 10, device: str = "cp
 def _inputs(row, outputs, image, is_head):
     maps = [image if s == IMAGE else outputs[s] for s in row.sources]
     if is_head:
-        return [m for item in maps for m in (item if isinstance(item, (list, tuple)) else [item])]
+        return flat_maps(maps)
     return maps if row.joined else maps[0]
 
 

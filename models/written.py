@@ -212,7 +212,7 @@ def _parse_args(args, at, report) -> tuple[tuple, dict]:
         args, kwargs = [], args
     elif isinstance(args, list):
         kwargs = args[-1] if args and isinstance(args[-1], dict) else {}
-        args = args[:-1] if kwargs else args
+        args = args[:-1] if args and isinstance(args[-1], dict) else args
     else:
         report(f"{at}: args must be a list or a mapping of names, got {args!r}; write [{args}]")
         args, kwargs = [args], {}

@@ -129,6 +129,11 @@ def test_mistakes_are_one_line(flags, told, place, train_words, capsys, monkeypa
     assert "--name" in flags or not (place / "runs" / "exp").exists()
 
 
+def test_a_model_for_grey_pictures_is_told(place, train_words, tiny_yaml, capsys, monkeypatch):
+    (place / "grey.yaml").write_text(f"ch: 1\n{tiny_yaml}", encoding="utf-8")
+    assert_told(train_words("--cfg", place / "grey.yaml"), "grey.yaml: ch is 1, but pictures are read with 3 channels", capsys, monkeypatch)
+
+
 def test_text_file_named_like_weights(place, train_words, capsys, monkeypatch):
     fake = place / "fake.pt"
     fake.write_text("no weights")

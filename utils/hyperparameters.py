@@ -65,6 +65,9 @@ class Hyperparameters:
     free_box: float = _number(7.5)
     free_cls: float = _number(0.5)
     free_dfl: float = _number(1.5)
+    # losses of AnchorFreeDetect and OneToOneDetect (models/losses/overlap.py, focal.py)
+    free_overlap: str = _choice("ciou", "giou", "siou", "iou")
+    free_class: str = _choice("bce", "quality_focal", "varifocal")
     # loss gains of what a --teacher tells, as multiples of that of the head's boxes; 0: not asked
     distill_features: float = _number(1.0)  # the maps that the heads read
     distill_logits: float = _number(1.0)  # scores and boxes

@@ -34,7 +34,7 @@ class RowsModel(Predictor):
         """Set what a `Predictor` has from the shapes of the file's input and output (None where they are open), its
         metadata and the NumPy type of its input. Raises `UserError` for another layout."""
         self.fixed_batch, channels, height, width = shape
-        self._kind, self._channels = kind, channels or 3
+        self._kind, self.channels = kind, channels or 3
         self.stride = _stride(metadata.get("stride"))
         self.fixed_size = (height, width) if height and width else None
         size = _literal(metadata.get("size") or metadata.get("imgsz"))
@@ -67,7 +67,9 @@ class RowsModel(Predictor):
         if images.dtype == np.uint8:
             images = np.multiply(images, _SCALE, dtype=np.float32)
         images = self._to_fixed_size(np.ascontiguousarray(images, dtype=self._kind))
-        step = self.fixed_batch or max(len(images), 1)
+        if not len(images):
+            return self.rows(np.zeros((1, *images.shape[1:]), self._kind))[:0]
+        step = self.fixed_batch or len(images)
         results = []
         for start in range(0, len(images), step):
             chunk = images[start : start + step]
@@ -90,7 +92,7 @@ class RowsModel(Predictor):
         shape = list(output_shape)
         if len(shape) != 3 or shape[2] is None:
             sides = self.fixed_size or (2 * self.stride, 2 * self.stride)
-            shape = list(self._run(np.zeros((self.fixed_batch or 1, self._channels, *sides), self._kind)).shape)
+            shape = list(self._run(np.zeros((self.fixed_batch or 1, self.channels, *sides), self._kind)).shape)
         as_named = len(shape) == 3 and isinstance(names, (list, dict)) and shape[-1] == 5 + len(names)
         turned = len(shape) != 3 or (shape[1] is not None and shape[1] < min(shape[2], 300))
         if (turned and not as_named) or shape[2] < 6:

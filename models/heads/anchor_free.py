@@ -105,13 +105,16 @@ class OneToOneDetect(PointHead):
         return {"one_to_many": self.one_to_many(maps), "one_to_one": self.one_to_one([x.detach() for x in maps])}
 
     def decode(self, raw):
-        return super().decode(self._in_use([y.float() for y in raw[self.branch]]))
+        return super().decode(self._in_use(raw, torch.float32))
 
     def decode_rows(self, raw):
-        return super().decode_rows(self._in_use(raw[self.branch]))
+        return super().decode_rows(self._in_use(raw))
 
-    def _in_use(self, maps):
-        return self._compete(maps) if self.branch == "one_to_one" else maps
+    def _in_use(self, raw, dtype=None):
+        """The maps of the branch in use, or of the only one there is."""
+        name = self.branch if self.branch in raw else next(iter(raw))
+        maps = [y.to(dtype) for y in raw[name]]
+        return self._compete(maps) if name == "one_to_one" else maps
 
     def _compete(self, maps):
         return dampen_neighbours(maps, 4 * self.bins, self.strides)
@@ -138,4 +141,4 @@ def _biases(branches: Branches):
 def _criterion(head: PointHead, hyperparameters, top: int):
     h = hyperparameters
     gains = {"box": h.free_box, "cls": h.free_cls, "dfl": h.free_dfl}
-    return DenseCriterion(head.nc, head.bins, head.strides, TaskAlignedAssigner(top), "bce", "ciou", gains)
+    return DenseCriterion(head.nc, head.bins, head.strides, TaskAlignedAssigner(top), h.free_class, h.free_overlap, gains)

@@ -8,7 +8,7 @@ from torch import nn
 from utils.errors import UserError, did_you_mean
 
 from . import HEADS
-from .checks import check_classes
+from .checks import check_anchors, check_classes
 
 
 @HEADS.register()
@@ -39,6 +39,8 @@ class Detect(nn.Module):
         self.placeholder_anchors = isinstance(anchors, int)
         if self.placeholder_anchors:
             anchors = [list(range(2 * anchors))] * len(ch)
+        elif anchors:
+            check_anchors(anchors)
         if not anchors:
             raise UserError("has no anchors; expected a number a level or a list of [w, h, w, h, ...] a level")
         if len(anchors) != len(ch):

@@ -17,8 +17,8 @@ def dampen_neighbours(raw, sides: int, strides: list[float]):
 
     Raw maps, a list of (B, sides + nc, H, W), to maps of the same shapes whose first `sides` channels are unchanged. A
     logit below the greatest of its neighbourhood by d loses LESS * min(d / CLOSE, 1); a peak keeps its own. The
-    neighbourhoods are windows of OWN cells on the same level and of OTHER cells on the others. What is lost is constant
-    to the gradient. (Zhou et al., Objects as Points, 2019, section 3, take peaks of 3x3 cells instead of suppressing;
+    neighbourhoods are windows of OWN cells on the same level and, for another one, of OTHER cells of the coarser of the
+    two. What is lost is constant to the gradient. (Zhou et al., Objects as Points, 2019, section 3, take peaks of 3x3 cells instead of suppressing;
     Wang et al., End-to-End Object Detection with Fully Convolutional Network, 2021, section 3.3, compete over levels.)
     """
     logits = [y[:, sides:] for y in raw]

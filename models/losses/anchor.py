@@ -7,7 +7,7 @@ from utils.boxes import ciou
 from utils.distributed import over_processes
 
 BALANCE = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
-BALANCE_MANY = (4.0, 1.0, 0.25, 0.06, 0.02)
+BALANCE_MANY = (4.0, 1.0, 0.25, 0.06, 0.02)  # the last one for all further levels
 
 
 class AnchorAssigner:
@@ -67,7 +67,7 @@ class AnchorCriterion:
         self.cls_weight, self.obj_weight, self.focal_gamma = cls_pw, obj_pw, fl_gamma
         self.positive, self.negative = 1 - 0.5 * label_smoothing, 0.5 * label_smoothing
         self.assign = AnchorAssigner(anchor_t)
-        self.balance = BALANCE.get(len(anchors), BALANCE_MANY)
+        self.balance = BALANCE.get(len(anchors), BALANCE_MANY + BALANCE_MANY[-1:] * (len(anchors) - 5))
 
     @classmethod
     def for_head(cls, head, hyperparameters, image_size: int):

@@ -1,6 +1,7 @@
 """The anchor criterion: the published worked value, the assigner against a slow reference, gains, gradients."""
 
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -86,6 +87,15 @@ def test_gains_scale_with_levels_classes_and_size():
     model = build_model("yolov5n6.yaml", nc=20)
     gains = model.criterion(h, 320).gains
     assert gains == pytest.approx({"box": 0.05 * 3 / 4, "cls": 0.5 * 20 / 80 * 3 / 4, "obj": 1.0 * 0.25 * 3 / 4})
+
+
+@pytest.mark.parametrize("levels", [1, 2, 6, 8])
+def test_any_number_of_levels(levels):
+    anchors = torch.tensor([[10.0, 13.0]]).expand(levels, 1, 2)
+    raw = [torch.zeros(1, 1, 2 ** (levels - i), 2 ** (levels - i), 5 + 2) for i in range(levels)]
+    balance = AnchorCriterion(2, anchors).balance
+    assert AnchorCriterion(2, anchors)(raw, torch.zeros(0, 6))["obj"].item() == pytest.approx(math.log(2) * sum(balance[:levels]))
+    assert balance[5:] == (0.02,) * max(levels - 5, 0)
 
 
 def test_one_class_has_no_class_loss_and_losses_fall():

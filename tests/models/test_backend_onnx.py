@@ -203,3 +203,20 @@ def test_sizes_fit_the_coarsest_map_of_any_row(tmp_path):
     assert model.stride.tolist() == [8, 16] and model.size_multiple == 32
     with pytest.raises(UserError, match="multiples of 32"):
         BACKEND.export(model, tmp_path / "a.onnx", ExportOptions(size=(64, 80)))
+
+
+def test_no_pictures_give_no_rows(model, exported):
+    for _, path in exported.values():
+        loaded = BACKEND.load(path)
+        rows = loaded.rows(np.zeros((1, 3, 64, 96), np.float32))
+        assert loaded.rows(np.zeros((0, 3, 64, 96), np.float32)).shape == (0, *rows.shape[1:])
+
+
+def test_grey_pictures(tmp_path):
+    torch.manual_seed(0)
+    model = build_model({"nc": 2, "ch": 1, "anchors": 1, "backbone": [[-1, 1, "Conv", [8, 3, 2]]], "head": [[[0], 1, "Detect", ["nc", "anchors"]]]})
+    model.eval().names, options = ["a", "b"], ExportOptions(size=(32, 32))
+    path = BACKEND.export(model, tmp_path / "grey.onnx", options)
+    loaded = BACKEND.load(path)
+    assert loaded.channels == 1 and verify(model, loaded, path, options) < 1e-4
+    assert (opencv_difference(loaded, path, options) or 0) < 1e-3

@@ -138,6 +138,13 @@ def test_a_training_that_fails_is_told(monkeypatch, tmp_path):
     assert compare.mean_and_deviation([0.5]) == "0.5000"
 
 
+def test_models_of_other_channels_are_compared(capsys):
+    grey = {"nc": 2, "ch": 1, "anchors": 1, "backbone": [[-1, 1, "Conv", [8, 3, 2]]], "head": [[[0], 1, "Detect", ["nc", "anchors"]]]}
+    models = [build_model(grey), build_model({**grey, "ch": 3})]
+    lines = compare.measure(models, (32, 32), 1, onnx=True)
+    assert all("-" not in value for value in lines[-1][1:]) and len(lines[-1]) == 3
+
+
 @pytest.mark.parametrize("arguments", [["nothing.yaml"], ["yolov5n.yaml", "--img", "0"], ["yolov5n.yaml", "--device", "tpu"]])
 def test_mistakes_are_one_line(arguments, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -112,5 +112,7 @@ def test_command(capsys, command):
     assert [line for line in out[1:-1] if not line.endswith("ok")] == [line for line in out if line.startswith("odd sizes  ")]
     assert command("conform", "Fine", "--plugins", str(PLUGIN)) == 0
     capsys.readouterr()
+    assert command("conform", "Conv", "--args", "{c2: 16, act: None}") == 0
+    capsys.readouterr()
     for wrong in (["Fin"], ["Detect"], ["Conv", "--args", "[64"], ["Conv", "--args", "64"], ["Conv", "64", "--args", "[64]"], ["Conv", "--in", "0"]):
         assert command("conform", *wrong) == 2 and capsys.readouterr().err.count("\n") == 1, wrong

@@ -93,3 +93,8 @@ def test_long_words_are_cut_and_narrow_pictures_hold_their_titles():
     assert name in group.find(f"{SVG}title").text and "ShuffleNetV2_InvertedResidual" in group.find(f"{SVG}title").text
     for title in root.findall(f"{SVG}text")[:2]:
         assert float(title.get("x")) + 0.56 * float(title.get("font-size")) * len(title.text) <= float(root.get("width"))
+
+
+def test_a_head_alone_is_drawn(tmp_path):
+    model = build_model({"nc": 2, "anchors": 3, "backbone": [], "head": [[-1, 1, "Detect", ["nc", "anchors"]]]})
+    assert "Detect" in draw_model(model, (64, 64))

@@ -84,6 +84,15 @@ def test_the_code_that_builds_the_weights_counts(weights, tmp_path):
     assert exported._key(weights, ["yaml"]) == exported._key(weights, ["yaml"]) not in keys
 
 
+def test_the_code_of_a_package_without_init_counts(weights, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "blocks.py").write_text("A = 1")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = exported._key(weights, ["elsewhere"])
+    (tmp_path / "elsewhere" / "blocks.py").write_text("A = 2")
+    assert exported._key(weights, ["elsewhere"]) != before
+
+
 def test_a_folder_that_cannot_be_written(weights, tmp_path, monkeypatch):
     access = os.access
     monkeypatch.setattr(exported.os, "access", lambda path, mode: weights.parent not in (path, path.parent) and access(path, mode))

@@ -45,6 +45,11 @@ def test_stride_beyond_the_probe():
     assert model_of(*rows).stride.tolist() == [512]
 
 
+def test_strides_that_no_size_divides_are_whole_numbers():
+    model = model_of([-1, 1, "Conv", [8, 3, 3]], [-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [8, 3, 2]])
+    assert model.stride.tolist() == [12] and model.size_multiple == 12
+
+
 @pytest.mark.parametrize("width, multiple, expected", [(116, 1.0, 120), (64, 0.25, 16), (255, 1.0, 256), (8, 0.1, 8)])
 def test_scale_width(width, multiple, expected):
     assert scale_width(width, multiple) == expected

@@ -163,6 +163,17 @@ def test_gains_come_from_the_recipe(build):
         assert more[name].item() == pytest.approx(factor * once[name].item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("word", ["AnchorFreeDetect", "OneToOneDetect"])
+@pytest.mark.parametrize("choice", [{"free_overlap": "giou"}, {"free_overlap": "siou"}, {"free_class": "quality_focal"}, {"free_class": "varifocal"}])
+def test_losses_are_chosen_by_the_recipe(build, word, choice):
+    model = build(word).train()
+    with torch.no_grad():
+        raw = model(pictures())
+        usual, other = (model.criterion(Hyperparameters(**h))(raw, TARGETS) for h in ({}, choice))
+    changed = {name.removeprefix("o2o_") for name in usual if usual[name] != other[name]}
+    assert changed == {"box" if "free_overlap" in choice else "cls"}
+
+
 @pytest.mark.parametrize(
     ("word", "args", "told"),
     [

@@ -110,6 +110,7 @@ def test_unreadable_files_and_sizes(tmp_path):
         FindsRed((128, 128)).predict(picture(64, 64), size=160)
     assert FindsRed((128, 128)).input_size(100) == (128, 128)
     assert FindsRed().input_size((100, 33)) == (128, 64)
+    assert FindsRed().input_size(np.int64(100)) == (128, 128)
 
 
 @pytest.mark.parametrize(

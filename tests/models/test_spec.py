@@ -1,5 +1,6 @@
 """YAML text to rows: what is accepted, and how each mistake is told."""
 
+import numpy as np
 import pytest
 
 from models.spec import IMAGE, ModelSpec
@@ -68,3 +69,19 @@ def test_mistakes_are_told_with_their_row(old, new, message):
     with pytest.raises(UserError) as caught:
         ModelSpec.from_text(GOOD.replace(old, new, 1), "x.yaml")
     assert message in str(caught.value) and str(caught.value).startswith("x.yaml")
+
+
+def test_a_mapping_from_code_may_hold_tuples_and_arrays():
+    given = {
+        "nc": np.int64(3), "width_multiple": np.float64(0.5), "anchors": np.array([[10, 13]]), "names": ("a", "b", "c"),
+        "backbone": ((-1, 1, "Conv", (16, 3, np.int32(2))),), "head": [[(0,), 1, "Detect", ("nc", "anchors")]],
+    }  # fmt: skip
+    plain = {
+        "nc": 3, "width_multiple": 0.5, "anchors": [[10, 13]], "names": ["a", "b", "c"],
+        "backbone": [[-1, 1, "Conv", [16, 3, 2]]], "head": [[[0], 1, "Detect", ["nc", "anchors"]]],
+    }  # fmt: skip
+    assert ModelSpec.read(given) == ModelSpec.read(plain)
+
+
+def test_an_empty_mapping_behind_the_args_gives_none():
+    assert ModelSpec.from_text(GOOD.replace("[16, 3, 2], stem", "[16, 3, 2, {}], stem"), "x").rows[0].args == (16, 3, 2)
