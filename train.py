@@ -134,15 +134,13 @@ def make_loaders(options, hyperparameters, splits, stride, ranks, device):
     if batch_size * ranks.world_size != options.batch_size:
         raise UserError(f"--batch-size {options.batch_size}: counts all {ranks.world_size} processes, which must divide it")
     shares = {"rank": ranks.rank, "world_size": ranks.world_size}
-    common = {"stride": stride, "seed": options.seed, "cache": options.cache}
-    train_set = DetectionDataset(
-        splits["train"], options.img, hyperparameters, augment=True, rect=options.rect, label="train", **common
-    )
+    common = {"size": options.img, "stride": stride, "seed": options.seed, "cache": options.cache}
+    train_set = DetectionDataset(splits["train"], recipe=hyperparameters, augment=True, rect=options.rect, label="train", **common)
     batches = train_loader(
         train_set, batch_size, options.workers, epochs=options.epochs, multi_scale=options.multi_scale,
         pin_memory=device.type == "cuda", **shares,
     )  # fmt: skip
-    val_set = DetectionDataset(splits["val"], options.img, rect=True, label="val", **common)
+    val_set = DetectionDataset(splits["val"], rect=True, label="val", **common)
     measure = functools.partial(
         evaluate, loader=val_loader(val_set, 2 * options.batch_size, options.workers, **shares), ranks=ranks, device=device,
         ground_truth=splits["val"].ground_truth(), category_ids=splits["val"].category_ids, half=device.type == "cuda",

@@ -71,7 +71,7 @@ def split_command(args) -> None:
 
 def shapes_command(args) -> None:
     if args.out is None and (args.seed, args.count) != (SEED, COUNT):
-        raise UserError(f"--out: missing; shapes.yaml means --seed {SEED} --count {COUNT}, other pictures need a folder of their own")
+        raise UserError(f"--out: missing; shapes.yaml means --seed {SEED} --count {COUNT}, others need a folder of their own")
     print(ensure_shapes() if args.out is None else draw_shapes(Path(args.out), args.seed, args.count))
     if args.video:
         print(draw_video(args.video, seed=args.seed))

@@ -12,7 +12,8 @@ from torch import nn
 
 from utils.distributed import NormOverAll
 
-SETTINGS = [{}, {"affine": False}, {"track_running_stats": False}, {"affine": False, "track_running_stats": False}, {"momentum": None}]
+BARE = {"affine": False, "track_running_stats": False}
+SETTINGS = [{}, {"affine": False}, {"track_running_stats": False}, BARE, {"momentum": None}]
 
 
 def case(settings):
