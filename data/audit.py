@@ -15,7 +15,7 @@ from utils.images import UnreadableImage, decode_image, image_header, is_truncat
 from utils.matching import MEDIUM, SMALL
 
 from .config import DataConfig, open_source
-from .formats.base import Problems, Sample
+from .formats.base import Problems, Sample, SampleTable
 from .formats.settle import MISSING, UNREADABLE, settle
 from .progress import watched
 
@@ -94,7 +94,7 @@ def _audit_split(source, split: str) -> tuple[dict, dict[str, str]]:
     """Return (report of a split, content of each picture -> its path)."""
     problems = source.problems
     raw = list(source)
-    settled, contents = [], {}
+    readable, headers, contents = [], [], {}
     for sample, seen in watched(looks(raw), len(raw), split):
         if seen.digest in contents:
             problems.note(DUPLICATE_PICTURE, f"{sample.path} is {contents[seen.digest]}")
@@ -104,8 +104,11 @@ def _audit_split(source, split: str) -> tuple[dict, dict[str, str]]:
             problems.note(seen.problem, seen.reason)
             continue
         _note_kind(seen.header, sample, problems)
-        settled.append(settle(sample, seen.header, problems))
-        problems.note(DUPLICATE_BOX, sample.path, _count_duplicates(settled[-1]))
+        readable.append(sample)
+        headers.append(seen.header)
+    settled = settle(SampleTable.of(readable), dict(enumerate(headers)), problems)
+    for sample in settled:
+        problems.note(DUPLICATE_BOX, sample.path, _count_duplicates(sample))
     return _summary(settled, len(raw), source.names, problems), contents
 
 
@@ -127,21 +130,16 @@ def _count_duplicates(sample: Sample) -> int:
     return len(rows) - len(np.unique(rows, axis=0)) if len(rows) else 0
 
 
-def _summary(samples: list[Sample], total: int, names: list[str], problems: Problems) -> dict:
-    def column(values, width=0):
-        return np.concatenate(values) if values else np.zeros((0, width) if width else 0)
-
-    kept = [~sample.crowd for sample in samples]
-    boxes = column([sample.boxes[keep] for sample, keep in zip(samples, kept)], 4)
-    areas = column([sample.areas[keep] for sample, keep in zip(samples, kept)])
-    labels = column([sample.labels[keep] for sample, keep in zip(samples, kept)]).astype(np.int64)
-    counts = np.bincount(labels, minlength=len(names))
+def _summary(samples: SampleTable, total: int, names: list[str], problems: Problems) -> dict:
+    kept = ~samples.crowd
+    boxes, areas = samples.boxes[kept], samples.areas[kept]
+    counts = np.bincount(samples.labels[kept], minlength=len(names))
     return {
         "pictures": total,
         "usable": len(samples),
-        "empty": sum(not len(sample.boxes) for sample in samples),
+        "empty": int((samples.counts == 0).sum()),
         "boxes": len(boxes),
-        "crowds": int(sum(sample.crowd.sum() for sample in samples)),
+        "crowds": int(samples.crowd.sum()),
         "classes": {name: int(count) for name, count in zip(names, counts)},
         "sizes": {
             "small": int((areas < SMALL).sum()),
@@ -151,9 +149,9 @@ def _summary(samples: list[Sample], total: int, names: list[str], problems: Prob
         "quantiles": {
             "box width": _quantiles(boxes[:, 2] - boxes[:, 0]),
             "box height": _quantiles(boxes[:, 3] - boxes[:, 1]),
-            "boxes a picture": _quantiles(np.array([keep.sum() for keep in kept])),
-            "picture width": _quantiles(np.array([sample.width for sample in samples])),
-            "picture height": _quantiles(np.array([sample.height for sample in samples])),
+            "boxes a picture": _quantiles(np.bincount(samples.owners[kept], minlength=len(samples))),
+            "picture width": _quantiles(samples.widths),
+            "picture height": _quantiles(samples.heights),
         },
         "problems": dict(problems.most_common()),
         "examples": {kind: list(places) for kind, places in problems.examples.items()},

@@ -30,30 +30,41 @@ def settle_all(source: Iterable[Sample], problems: Problems, where: str, every_h
 
     A sample that declares its size, with every box inside it, is believed until its picture is loaded
     (`frames.loaded_frame`); of the others, or with `every_header` of all, the picture's header is read. No picture is
-    decoded. Does what `settle` does to each, by columns. Raises `UserError` when there is no picture, or more than half
-    are missing or unreadable.
+    decoded. Raises `UserError` when there is no picture, or more than half are missing or unreadable.
     """
     table = source.table() if isinstance(source, Format) else SampleTable.of(source)
     if not len(table):
         raise UserError(f"{where}: no pictures there" + "".join(f"; {line}" for line in problems.lines()[:3]))
-    frames, notes = _frames(table, every_header)
-    settled = _settled(table, frames, notes)
-    for index in sorted(notes):
-        for kind, place, count in notes[index]:
-            problems.note(kind, place, count)
+    settled = settle(table, _headers(table, every_header), problems)
     _check_readable(len(table), problems, where)
     return settled
 
 
-def _frames(table: SampleTable, every_header: bool) -> tuple[dict[int, Frame | None], dict[int, list]]:
-    """(index -> frame of each sample whose declared one is not simply believed, None: no picture; index -> what to note)."""
-    frames, notes = {}, {}
+def settle(table: SampleTable, headers: dict[int, ImageHeader | UnreadableImage], problems: Problems) -> SampleTable:
+    """Return the samples in the frames of their pictures, without those that have none, boxes that can't be dropped and
+    the others clipped; what is wrong is noted. A sample without a header (by index) is believed."""
+    frames, notes = _frames(table, headers)
+    settled = _settled(table, frames, notes)
+    for index in sorted(notes):
+        for kind, place, count in notes[index]:
+            problems.note(kind, place, count)
+    return settled
+
+
+def _headers(table: SampleTable, every: bool) -> dict[int, ImageHeader | UnreadableImage]:
+    """The headers of `every` picture, or of those that are not simply believed, by index; all that are not there."""
     listings = Listings()
-    asked = np.flatnonzero(np.ones(len(table), bool) if every_header else ~_all_plausible(table)).tolist()
+    asked = np.flatnonzero(np.ones(len(table), bool) if every else ~_plausible(table)).tolist()
     headers = dict(map_threads(lambda index: _header(table.paths[index]), asked))
     for index, path in enumerate(table.paths):
         if index not in headers and not listings.has(path):
             headers[index] = UnreadableImage(path, "no such file")
+    return headers
+
+
+def _frames(table: SampleTable, headers: dict) -> tuple[dict[int, Frame | None], dict[int, list]]:
+    """(index -> frame of each sample with a header, None: no picture; index -> what to note)."""
+    frames, notes = {}, {}
     for index, header in headers.items():
         if isinstance(header, UnreadableImage):
             frames[index] = None
@@ -77,8 +88,8 @@ def _header(path: str) -> ImageHeader | UnreadableImage:
         return error
 
 
-def _all_plausible(table: SampleTable) -> np.ndarray:
-    """`_plausible` of each sample: bool (n,)."""
+def _plausible(table: SampleTable) -> np.ndarray:
+    """Which samples declare a size with all their boxes inside: bool (n,)."""
     limits = np.stack((table.widths, table.heights), 1)[table.owners] + ROUNDING  # (N, 2)
     inside = (table.boxes >= -ROUNDING).all(1) & (table.boxes[:, :2] <= limits).all(1) & (table.boxes[:, 2:] <= limits).all(1)
     outside = np.bincount(table.owners[~inside], minlength=len(table)) > 0
@@ -135,64 +146,19 @@ def _check_readable(total: int, problems: Problems, where: str) -> None:
         raise UserError(f"{where}: {bad} of {total} pictures are missing or unreadable, more than half (first: {first})")
 
 
-def _plausible(sample: Sample) -> bool:
-    """Whether the sample declares a size and all its boxes lie inside."""
-    if sample.fractions or sample.width <= 0 or sample.height <= 0:
-        return False
-    if not len(sample.boxes):
-        return True
-    limit = np.array([sample.width, sample.height] * 2) + ROUNDING
-    return bool((sample.boxes >= -ROUNDING).all() and (sample.boxes <= limit).all())
-
-
-def settle(sample: Sample, header: ImageHeader, problems: Problems) -> Sample:
-    """Return `sample` in the frame of its picture, with the boxes that can't be dropped and the others clipped."""
-    width, height, apply_exif, odd = _frame(sample, header)
-    if odd:
-        problems.note(odd, _odd_place(sample, header))
-    boxes = np.asarray(sample.boxes, np.float64).reshape(-1, 4)  # (n, 4) xyxy
-    if sample.fractions:
-        boxes = boxes * np.array([width, height, width, height], np.float64)
-    source = sample.source_boxes
-    if source is None:
-        source = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
-    clipped, keep = check_boxes(boxes, width, height, sample.path, problems)
-    areas = np.where(np.isfinite(sample.areas), sample.areas, source[:, 2] * source[:, 3])
-    return replace(
-        sample,
-        boxes=clipped[keep],
-        labels=sample.labels[keep],
-        crowd=sample.crowd[keep],
-        areas=areas[keep],
-        annotation_ids=sample.annotation_ids[keep],
-        source_boxes=source[keep],
-        width=width,
-        height=height,
-        apply_exif=apply_exif,
-        fractions=False,
-    )
-
-
 def _frame(sample: Sample, header: ImageHeader) -> Frame:
     """`fit_frame`, unless the boxes contradict a declared resolution: they don't fit into it, but into the picture."""
     frame = fit_frame((sample.width, sample.height), header)
-    if frame.kind == SCALED and not _plausible(sample):
+    if frame.kind == SCALED:
         width, height = header.upright
-        if _plausible(replace(sample, width=width, height=height)):
+        declared, real = _plausible(SampleTable.of([sample, replace(sample, width=width, height=height)]))
+        if real and not declared:
             return Frame(width, height, True, SIZE)
     return frame
 
 
 def _odd_place(sample: Sample, header: ImageHeader) -> str:
     return f"{sample.path}: declared {sample.width}x{sample.height}, is {header.width}x{header.height}"
-
-
-def check_boxes(boxes: np.ndarray, width: int, height: int, path, problems: Problems):
-    """Return (boxes (n, 4) float32 xyxy clipped to the picture, (n,) bool which of them can be); note the rest."""
-    clipped, keep, defects = judge_boxes(boxes, np.array([width, height, width, height], np.float64))
-    for kind, found in defects.items():
-        problems.note(kind, path, int(found.sum()))
-    return clipped, keep
 
 
 def judge_boxes(boxes: np.ndarray, limits: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:

@@ -52,7 +52,7 @@ def one_by_one(samples, problems):
         except UnreadableImage as error:
             problems.note(UNREADABLE if sample.path.exists() else MISSING, str(error)[:300])
         else:
-            settled.append(settle(sample, header, problems))
+            settled += settle(SampleTable.of([sample]), {0: header}, problems)
     return settled
 
 
