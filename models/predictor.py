@@ -185,6 +185,7 @@ class EnsemblePredictor(Predictor):
         self.fixed_size = sizes.pop() if sizes else None
         self.train_size = models[0].train_size
         self.backend = ", ".join(dict.fromkeys(model.backend for model in models))
+        self.device = getattr(models[0], "device", "cpu")  # where pictures are best put
 
     def __call__(self, images):
         return self._together(images)

@@ -51,8 +51,9 @@ class OutputNames:
 
 
 def safe_name(text: str) -> str:
-    """`text` as a file's name on any system."""
-    name = re.sub(r'[<>:"/\\|?*\x00-\x1f]+', "_", str(text))[:100].strip(" .") or "_"
+    """`text` as a file's name on any system, of at most 200 bytes."""
+    name = re.sub(r'[<>:"/\\|?*\x00-\x1f]+', "_", str(text)).encode("utf-8", "ignore")[:200]
+    name = name.decode("utf-8", "ignore").strip(" .") or "_"
     return f"_{name}" if RESERVED.match(name) else name
 
 

@@ -130,6 +130,9 @@ def test_an_ensemble_puts_boxes_together():
     both = EnsemblePredictor([FindsRed(), FindsRed(shift=0.1)])
     (found,) = both.predict(image)
     assert len(found) == 1 and found.scores[0] == pytest.approx(0.9)
+    on_device = FindsRed()
+    on_device.device = "cuda:0"
+    assert both.device == "cpu" and EnsemblePredictor([on_device, FindsRed()]).device == "cuda:0"
     with pytest.raises(UserError, match="classes"):
         EnsemblePredictor([FindsRed(), FindsRed(names=("red", "blue"))])
     with pytest.raises(UserError, match="different sizes"):

@@ -15,7 +15,8 @@ def test_names_of_outputs_are_unique_and_safe():
     assert [name(p) for p in ("x/a.jpg", "y/a.png", "y/A.bmp", "x/a.jpg", "camera 0")] == ["a", "a_2", "A_3", "a", "camera 0"]
     assert name("rtsp://host:554/live?x=1") == "host_554_live_x=1"
     assert safe_name('a<b>:"/\\|?*') == "a_b_" and safe_name("..") == "_" and safe_name("traffic light") == "traffic light"
-    assert safe_name("x" * 99 + ". y") == "x" * 99  # nothing that Windows takes off
+    assert safe_name("x" * 199 + ". y") == "x" * 199  # nothing that Windows takes off
+    assert safe_name("红" * 100) == "红" * 66  # 255 bytes are what a file system takes, with what comes behind
     reserved = ("con", "NUL.a", "Com1", "lpt10", "console")
     assert [safe_name(text) for text in reserved] == ["_con", "_NUL.a", "_Com1", "lpt10", "console"]
 
