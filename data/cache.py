@@ -225,8 +225,8 @@ def open_pictures(
     """The store for `--cache` word `kind`, empty until `fill()`.
 
     'auto' is 'ram' when the pictures fit in a quarter of free memory, once for each process that torchrun started on
-    this machine, else 'none'. `largest` is the bytes they take when known. `frames` (n, 2) are the declared (h, w), which may say that a picture is not to be turned. Raises
-    `UserError` for an unknown word.
+    this machine, else 'none'. `largest` is the bytes they take when known. `frames` (n, 2) are the declared (h, w),
+    which may say that a picture is not to be turned. Raises `UserError` for an unknown word.
     """
     if kind not in CACHES:
         raise UserError(f"cache: expected one of {', '.join(CACHES)}, got '{kind}'{did_you_mean(kind, CACHES)}")
