@@ -61,7 +61,7 @@ def verify(model, loaded, path: str | Path, options: ExportOptions) -> float:
 def opencv_difference(loaded, path: str | Path, options: ExportOptions) -> float | None:
     """The same difference between OpenCV's dnn module and `loaded` on one batch; None where dnn cannot read the file.
 
-    OpenCV 5 reads dynamic files of Detect too; OpenCV 4 reads files of one size alone, and no transformer rows.
+    OpenCV 5 reads dynamic files too; OpenCV 4 reads files of one size alone, and no transformer rows.
     """
     images = trial_pictures(options.batch, options.size, channels=loaded.channels)
     quiet_opencv()

@@ -21,8 +21,8 @@ def level_points(sizes, strides, like):
     type are those of the tensor `like`."""
     points, of_points = [], []
     for (height, width), stride in zip(sizes, strides, strict=True):
-        y = (torch.arange(height, device=like.device, dtype=like.dtype) + 0.5) * stride
-        x = (torch.arange(width, device=like.device, dtype=like.dtype) + 0.5) * stride
+        y = (torch.arange(height, device=like.device).to(like.dtype) + 0.5) * stride
+        x = (torch.arange(width, device=like.device).to(like.dtype) + 0.5) * stride
         points.append(torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).reshape(-1, 2))
         of_points.append(torch.full_like(points[-1][:, 0], stride))
     return torch.cat(points), torch.cat(of_points)
