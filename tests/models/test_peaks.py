@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from models.heads.peaks import CLOSE, LESS, OTHER, OWN, dampen_neighbours
+from models.heads.peaks import CLOSE, LESS, WINDOW, dampen_neighbours
 
 
 def slow(raw, sides, strides):
@@ -17,9 +17,9 @@ def slow(raw, sides, strides):
             greatest = -math.inf
             for other, its in zip(raw, strides, strict=True):
                 # the cells of the other level that the window's cells lie in, or that lie in them
-                window, cell = (OWN if other is y else OTHER), max(stride, its)
-                top, left = (int(i * stride // cell - window // 2) * cell // its for i in (row, column))
-                bottom, right = (int(i * stride // cell + window // 2 + 1) * cell // its for i in (row, column))
+                reach, cell = WINDOW // 2, max(stride, its)
+                top, left = (int(i * stride // cell - reach) * cell // its for i in (row, column))
+                bottom, right = (int(i * stride // cell + reach + 1) * cell // its for i in (row, column))
                 greatest = max(greatest, other[b, c, max(top, 0) : bottom, max(left, 0) : right].max().item())
             own = y[b, c, row, column].item()
             result[b, c, row, column] = own - LESS * min((greatest - own) / CLOSE, 1)
@@ -41,7 +41,7 @@ def test_a_peak_is_kept_and_its_window_is_not():
     fine, coarse = dampen_neighbours(raw, 4, [8, 16])
     assert fine[0, 4, 5, 6] == 3
     window = torch.zeros(12, 12, dtype=torch.bool)
-    window[3:8, 4:9] = True
+    window[4:7, 5:8] = True
     window[5, 6] = False
     assert torch.equal(fine[0, 4] < 0, window) and torch.allclose(fine[0, 4][window], torch.tensor(-LESS))
     assert torch.equal((coarse[0, 4] < 0).nonzero().unique(dim=0), torch.cartesian_prod(torch.arange(1, 4), torch.arange(2, 5)))
