@@ -20,7 +20,7 @@ from utils.evaluate import evaluate
 
 ROOT = Path(train.__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
 
 
 def table(folder):
@@ -37,7 +37,7 @@ def test_two_processes_are_one(place, tiny_yaml, train_words, go, head):
         TORCHRUN + [str(ROOT / "train.py"), *train_words("--name", "two", "--exist-ok", *words)],
         env=ENVIRONMENT, capture_output=True, text=True,
     )  # fmt: skip
-    assert started.returncode == 0, started.stderr[-2000:]
+    assert started.returncode == 0, f"{started.stderr[:3000]} ... {started.stderr[-1000:]}"
     assert started.stdout.count("epoch 2/2") == 1 and not (place / "runs" / "two2").exists()
     both, alone = table(place / "runs" / "two"), table(go("one", *words))
     for together, single in zip(both, alone, strict=True):
