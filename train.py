@@ -134,15 +134,14 @@ def make_loaders(options, hyperparameters, splits, stride, ranks, device):
     if batch_size * ranks.world_size != options.batch_size:
         raise UserError(f"--batch-size {options.batch_size}: counts all {ranks.world_size} processes, which must divide it")
     shares = {"rank": ranks.rank, "world_size": ranks.world_size}
+    workers = default_workers(device.type) if options.workers is None else options.workers
     common = {"size": options.img, "stride": stride, "seed": options.seed, "cache": options.cache}
     train_set = DetectionDataset(splits["train"], recipe=hyperparameters, augment=True, rect=options.rect, label="train", **common)
-    batches = train_loader(
-        train_set, batch_size, options.workers, epochs=options.epochs, multi_scale=options.multi_scale,
-        pin_memory=device.type == "cuda", **shares,
-    )  # fmt: skip
+    batches = train_loader(train_set, batch_size, workers, epochs=options.epochs, multi_scale=options.multi_scale,
+                           pin_memory=device.type == "cuda", **shares)  # fmt: skip
     val_set = DetectionDataset(splits["val"], rect=True, label="val", **common)
     measure = functools.partial(
-        evaluate, loader=val_loader(val_set, 2 * options.batch_size, options.workers, **shares), ranks=ranks, device=device,
+        evaluate, loader=val_loader(val_set, 2 * options.batch_size, workers, **shares), ranks=ranks, device=device,
         ground_truth=splits["val"].ground_truth(), category_ids=splits["val"].category_ids, half=device.type == "cuda",
     )  # fmt: skip
     return train_set, batches, measure
@@ -173,7 +172,7 @@ def make_parser():
     flag("--img", "--imgsz", "--img-size", type=cli.at_least(32), default=640, help="longer side of the pictures")
     flag("--epochs", type=cli.at_least(1), default=100)
     flag("--batch-size", "--batch", type=cli.at_least(1), default=16, help="pictures a batch, over all processes")
-    flag("--workers", type=cli.at_least(0), default=default_workers(), help="processes that load pictures")
+    flag("--workers", type=cli.at_least(0), help="processes that load pictures (default: by cores)")
     flag("--resume", nargs="?", const="", help="go on with a run: its folder, its last.pt; the newest below --project without")
     flag("--seed", type=cli.at_least(0), default=0)
     flag("--optimizer", choices=OPTIMIZERS, help="instead of that of --hyp")

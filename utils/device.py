@@ -64,13 +64,15 @@ def peak_memory(device: torch.device) -> str:
     return f"{most * (1 if sys.platform == 'darwin' else 1024) / 1e9:.1f}G"
 
 
-def default_workers() -> int:
-    """How many processes to load pictures with: one a CPU core of this process's share, 8 at most.
+def default_workers(beside: str = "") -> int:
+    """How many processes to load pictures with: one a CPU core of this process's share, 8 at most; one for eight cores
+    `beside` a "cpu" that trains, whom more of them take cores from.
 
     Those that torchrun started on this machine share its cores.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(8, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    share = cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return max(1, min(8, share // 8 if beside == "cpu" else share))
 
 
 @functools.cache

@@ -2,7 +2,6 @@ import os
 
 import pytest
 
-import train
 from utils.device import default_workers
 
 
@@ -12,5 +11,11 @@ def test_processes_of_torchrun_share_the_cores(cores, processes, workers, monkey
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     if processes:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
-    assert default_workers() == workers
-    assert train.make_parser().parse_args([]).workers == workers
+    assert default_workers() == default_workers("cuda") == workers
+
+
+@pytest.mark.parametrize("cores, processes, workers", [(2, "1", 1), (8, "1", 1), (16, "1", 2), (16, "2", 1), (128, "1", 8)])
+def test_a_cpu_that_trains_keeps_most_of_its_cores(cores, processes, workers, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+    assert default_workers("cpu") == workers
