@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
