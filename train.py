@@ -136,7 +136,8 @@ def make_loaders(options, hyperparameters, splits, stride, ranks, device):
     shares = {"rank": ranks.rank, "world_size": ranks.world_size}
     workers = default_workers(device.type) if options.workers is None else options.workers
     common = {"size": options.img, "stride": stride, "seed": options.seed, "cache": options.cache}
-    train_set = DetectionDataset(splits["train"], recipe=hyperparameters, augment=True, rect=options.rect, label="train", **common)
+    train_set = DetectionDataset(splits["train"], recipe=hyperparameters, augment=True, rect=options.rect, label="train",
+                                 hsv_later=device.type == "cuda", **common)  # fmt: skip
     batches = train_loader(train_set, batch_size, workers, epochs=options.epochs, multi_scale=options.multi_scale,
                            pin_memory=device.type == "cuda", **shares)  # fmt: skip
     val_set = DetectionDataset(splits["val"], rect=True, label="val", **common)

@@ -14,7 +14,7 @@ from .canvas import Canvas
 from .formats.table import SampleTable
 from .frames import loaded_frame
 from .mosaic import draw_centre, mosaic
-from .transforms import clip_boxes, hsv_jitter, jitter, mixup
+from .transforms import clip_boxes, draw_hsv_gains, hsv_jitter, jitter, mixup
 
 
 class Key(NamedTuple):
@@ -45,6 +45,7 @@ class Item:
     pad: tuple[float, float]  # left, top
     shape: tuple[int, int]  # (h0, w0) of the frame that the source's boxes are in: nearly always the picture as read
     lost: "Unreadable | None" = None  # the picture that was asked for, where another one is trained on in its place
+    hsv_gains: np.ndarray | None = None  # (3,): the colours are still to be multiplied so, by the device that trains
 
 
 @dataclass(slots=True)
@@ -64,18 +65,20 @@ class DetectionDataset:
 
     split: has `.samples` (`data.formats.Sample`). size: longest side of a picture, in pixels. recipe: augmentation
     numbers (`utils.hyperparameters`), needed with `augment`. rect: batches of one aspect (see `data.loader`) instead of
-    squares; excludes mosaic. cache: 'auto', 'ram', 'disk' or 'none' (see `data.cache`), filled here. Crowd boxes are
-    left out. Raises `UserError` when there is no picture, or when more than half turn out unreadable.
+    squares; excludes mosaic. cache: 'auto', 'ram', 'disk' or 'none' (see `data.cache`), filled here. With `hsv_later` the
+    colour jitter is drawn and left to the device that trains (`utils.colour`). Crowd boxes are left out. Raises `UserError` when there is no picture, or when more than half turn out unreadable.
     """
 
     def __init__(
-        self, split, size=640, recipe=None, *, augment=False, rect=False, stride=32, cache="none", seed=0, label="pictures"
-    ):
+        self, split, size=640, recipe=None, *, augment=False, rect=False, stride=32, cache="none", seed=0, label="pictures",
+        hsv_later=False,
+    ):  # fmt: skip
         samples = SampleTable.of(split.samples)
         if not len(samples):
             raise UserError(f"{label}: no pictures")
         self.size, self.stride, self.rect, self.seed = int(size), int(stride), rect, abs(int(seed))
         self.augment, self.recipe, self.label = augment, recipe, label
+        self.hsv_later = hsv_later and augment and (recipe.hsv_h or recipe.hsv_s or recipe.hsv_v) > 0
         self.paths, self.image_ids = samples.paths, samples.image_ids
         self.frames = np.stack((samples.heights, samples.widths), 1).astype(np.float32)
         trained = ~samples.crowd
@@ -158,8 +161,11 @@ class DetectionDataset:
         else:
             image, boxes, labels, original = self._picture(key.index)
             image, boxes, labels = jitter(Canvas.of(image, boxes, labels), rng, recipe, shape, key.size / self.size)
-        image = hsv_jitter(image, rng, recipe, out)
-        return self._item(key, image, boxes, labels, 1.0, (0.0, 0.0), original)
+        gains = draw_hsv_gains(rng, recipe)
+        image = to_chw(image, out) if self.hsv_later else hsv_jitter(image, gains, out)
+        item = self._item(key, image, boxes, labels, 1.0, (0.0, 0.0), original)
+        item.hsv_gains = gains if self.hsv_later else None
+        return item
 
     def _mosaic(self, index: int, shape: tuple[int, int], size: int, rng: np.random.Generator):
         """Mosaic of picture `index` and three drawn ones, jittered onto `shape`: (image, boxes xyxy, labels)."""

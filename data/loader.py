@@ -17,13 +17,16 @@ def collate(items: list[Item | Unreadable]) -> dict:
     """Items of one shape -> a batch; pictures that cannot be read are left out or stood in for, named under 'unreadable'.
 
     images uint8 (B, 3, H, W) RGB; targets float32 (M, 6): number in the batch, class, cx, cy, w, h normalised; lists
-    paths, image_ids, gains, pads [(left, top)], shapes [(h0, w0)], indices.
+    paths, image_ids, gains, pads [(left, top)], shapes [(h0, w0)], indices; hsv_gains float32 (B, 3) where the data set
+    leaves colours to the device.
     """
     good = [item for item in items if isinstance(item, Item)]
     images = _one_array(good)
     numbers = np.repeat(np.arange(len(good)), [len(item.targets) for item in good])
     rows = np.concatenate([item.targets for item in good] or [np.zeros((0, 5))])
-    return {
+    later = [item.hsv_gains for item in good if item.hsv_gains is not None]
+    colours = {"hsv_gains": torch.tensor(np.array(later), dtype=torch.float32)} if later else {}
+    return colours | {
         "images": torch.from_numpy(images),
         "targets": torch.from_numpy(np.column_stack((numbers, rows)).astype(np.float32)),
         "paths": [item.path for item in good],
@@ -93,9 +96,7 @@ class Loader:
             if unreadable:
                 self.dataset.note_unreadable(unreadable)
             if len(batch["paths"]):
-                for key in ("images", "targets"):
-                    batch[key] = torch.as_tensor(batch[key])
-                yield batch
+                yield {key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for key, value in batch.items()}
         self._tell()
 
     def _tell(self) -> None:

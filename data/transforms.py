@@ -142,12 +142,17 @@ def mirror(image: np.ndarray, boxes: np.ndarray, flip: np.ndarray) -> tuple[np.n
     return image, boxes.astype(np.float32)
 
 
-def hsv_jitter(image: np.ndarray, rng: np.random.Generator, recipe, out: np.ndarray | None = None) -> np.ndarray:
-    """Scale hue, saturation and value by 1 + uniform(-1, 1) * (hsv_h, hsv_s, hsv_v).
+def draw_hsv_gains(rng: np.random.Generator, recipe) -> np.ndarray:
+    """Draw what hue, saturation and value are multiplied with: 1 + uniform(-1, 1) * (hsv_h, hsv_s, hsv_v), (3,)."""
+    return 1 + rng.uniform(-1, 1, 3) * (recipe.hsv_h, recipe.hsv_s, recipe.hsv_v)
+
+
+def hsv_jitter(image: np.ndarray, gains: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Scale hue, saturation and value by `gains` (3,).
 
     (h, w, 3) BGR -> (3, h, w) RGB, a new array, or `out`: each plane is looked up and laid down once.
+    `utils.colour.scale_hsv` does the same to a batch on any device.
     """
-    gains = 1 + rng.uniform(-1, 1, 3) * (recipe.hsv_h, recipe.hsv_s, recipe.hsv_v)
     out = np.empty((3, *image.shape[:2]), dtype=np.uint8) if out is None else out
     if np.all(gains == 1):
         return to_chw(image, out)

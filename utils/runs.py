@@ -9,6 +9,7 @@ import numpy as np
 
 from . import plots
 from .checkpoint import load_checkpoint, save_checkpoint, to_plain
+from .colour import pictures_on
 from .device import peak_memory
 from .errors import UserError, writing
 from .evaluate import Evaluation, print_table
@@ -104,7 +105,7 @@ class Run:
     def draw_batch(self, number: int, batch: dict) -> None:
         """Draw the first three batches of the run with their boxes."""
         if self.state.epoch == 0 and number < 3:
-            plots.plot_batch(batch["images"], batch["targets"], self.names, self.folder / f"train_batch{number}.jpg")
+            plots.plot_batch(pictures_on(batch, "cpu"), batch["targets"], self.names, self.folder / f"train_batch{number}.jpg")
 
     def finish_epoch(self, trained: EpochResult, evaluation: Evaluation | None) -> None:
         """Count, tell and save an epoch. The table comes first: resuming drops rows that no checkpoint stands for."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from .colour import pictures_on
 from .device import device_memory
 from .distributed import bare, mean_over_processes
 from .ema import ModelEMA
@@ -46,7 +47,7 @@ def train_one_epoch(
 
     Args:
         criterion: `(raw, targets (M, 6)) -> dict of named losses`, each a mean.
-        batches: dicts with images uint8 (B, 3, H, W) RGB, targets (M, 6) and paths (`data.loader`).
+        batches: dicts with images uint8 (B, 3, H, W) RGB, targets (M, 6) and paths, perhaps hsv_gains (`data.loader`).
         epoch: counted from 0; with `batches_per_epoch` it numbers the batches for the schedule.
         mixed: the type to compute in where it is safe, None for float32 everywhere (see `mixed_precision`).
         world_size: of how many processes the gradients are averaged.
@@ -63,8 +64,7 @@ def train_one_epoch(
         if on_batch:
             on_batch(number, batch)
         stepper.begin(epoch * batches_per_epoch + number)
-        images = batch["images"].to(device, non_blocking=True)  # (B, 3, H, W)
-        images = images.to(torch.float32, memory_format=layout).div_(255)
+        images = pictures_on(batch, device).to(torch.float32, memory_format=layout).div_(255)  # (B, 3, H, W)
         with torch.autocast(device.type, dtype=mixed, enabled=mixed is not None), _norms_of_one(images):
             raw = model(images)
         losses = criterion(raw, batch["targets"].to(device, non_blocking=True))

@@ -9,6 +9,7 @@ from data.transforms import (
     candidates,
     clip_boxes,
     flip_matrix,
+    draw_hsv_gains,
     hsv_jitter,
     jitter,
     jitter_matrix,
@@ -161,20 +162,19 @@ def test_clip_boxes():
 
 def test_hsv_moves_only_what_it_should():
     image = rng().integers(0, 255, (40, 40, 3)).astype(np.uint8)
-    assert np.array_equal(hsv_jitter(image, rng(), CALM), image[..., ::-1].transpose(2, 0, 1))
+    assert np.array_equal(hsv_jitter(image, draw_hsv_gains(rng(), CALM)), image[..., ::-1].transpose(2, 0, 1))
     before = image.copy()
-    bright = hsv_jitter(image, rng(2), replace(CALM, hsv_v=0.4))
-    assert np.array_equal(image, before) and bright.shape == (3, 40, 40)
-    gain = 1 + (rng(2).uniform(-1, 1, 3) * (0, 0, 0.4))[2]
-    value, expected = bright.max(0), np.clip(image.max(2) * gain, 0, 255)
+    gains = draw_hsv_gains(rng(2), replace(CALM, hsv_v=0.4))
+    bright = hsv_jitter(image, gains)
+    assert np.array_equal(image, before) and bright.shape == (3, 40, 40) and (gains[:2] == 1).all() and gains[2] != 1
+    value, expected = bright.max(0), np.clip(image.max(2) * gains[2], 0, 255)
     assert np.abs(value - expected).max() <= 1.01
     grey = np.full((8, 8, 3), 90, np.uint8)
-    assert (hsv_jitter(grey, rng(), replace(CALM, hsv_s=0.7, hsv_h=0.5)) == 90).all()
+    assert (hsv_jitter(grey, np.array([1.3, 0.6, 1])) == 90).all()
 
 
-def plain_hsv_jitter(image, rng, recipe):
+def plain_hsv_jitter(image, gains):
     """As `hsv_jitter`, step by step."""
-    gains = 1 + rng.uniform(-1, 1, 3) * (recipe.hsv_h, recipe.hsv_s, recipe.hsv_v)
     ramp = np.arange(256)
     tables = [ramp * gains[0] % 180, np.clip(ramp * gains[1], 0, 255), np.clip(ramp * gains[2], 0, 255)]
     hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
@@ -189,9 +189,11 @@ def test_hsv_equals_the_plain_version(hue):
     recipe = replace(CALM, hsv_h=hue, hsv_s=0.7, hsv_v=0.4)
     for seed in range(20):
         view = image[:, 3:43]
-        expected = plain_hsv_jitter(view, rng(seed), recipe)
-        assert np.array_equal(hsv_jitter(view, rng(seed), recipe), expected)
-        assert hsv_jitter(view, rng(seed), recipe, block[1]).base is block
+        gains = 1 + rng(seed).uniform(-1, 1, 3) * (hue, 0.7, 0.4)
+        expected = plain_hsv_jitter(view, gains)
+        assert np.array_equal(draw_hsv_gains(rng(seed), recipe), gains)
+        assert np.array_equal(hsv_jitter(view, gains), expected)
+        assert hsv_jitter(view, gains, block[1]).base is block
         assert np.array_equal(block[1], expected) and not block[0].any()
 
 
