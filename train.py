@@ -26,7 +26,7 @@ from utils.distributed import distribute, process_group
 from utils.ema import ModelEMA
 from utils.errors import UserError
 from utils.evaluate import evaluate
-from utils.hyperparameters import load_hyperparameters
+from utils.hyperparameters import load_hyperparameters, trains_in_place
 from utils.optim import OPTIMIZERS, Schedule, Stepper, make_optimizer
 from utils.options import add_run_flags, check_transfer_flags, chosen_values, fraction
 from utils.report import Progress
@@ -140,7 +140,7 @@ def make_loaders(options, hyperparameters, splits, stride, ranks, device):
                                  hsv_later=device.type == "cuda", **common)  # fmt: skip
     batches = train_loader(train_set, batch_size, workers, epochs=options.epochs, multi_scale=options.multi_scale,
                            pin_memory=device.type == "cuda", **shares)  # fmt: skip
-    val_set = DetectionDataset(splits["val"], rect=True, label="val", **common)
+    val_set = DetectionDataset(splits["val"], rect=options.rect or not trains_in_place(vars(hyperparameters)), label="val", **common)
     measure = functools.partial(
         evaluate, loader=val_loader(val_set, 2 * options.batch_size, workers, **shares), ranks=ranks, device=device,
         ground_truth=splits["val"].ground_truth(), category_ids=splits["val"].category_ids, half=device.type == "cuda",

@@ -39,8 +39,9 @@ def main(argv=None):
     side = square_side(model, options.img)
     print(f"{', '.join(map(str, weights))} on {data.path}, {options.split}: {len(split.samples)} pictures at {side}")
 
-    # A file exported for one size takes squares; anything else takes batches of the pictures' own aspect.
-    rectangular = model.fixed_size is None and not options.square
+    # A file exported for one size takes squares, and so does what was trained on them alone; anything else takes batches
+    # of the pictures' own aspect.
+    rectangular = model.fixed_size is None and not (options.square or model.squares)
     dataset = DetectionDataset(split, side, rect=rectangular, stride=model.stride, label=options.split)
     workers = min(default_workers(), len(dataset) // PICTURES_A_WORKER) if options.workers is None else options.workers
     loader = val_loader(dataset, options.batch_size, workers)
@@ -109,7 +110,8 @@ def make_parser():
     add("--split", "--task", default="val", choices=("train", "val", "test"), help="what to measure on")
     add("--img", "--imgsz", "--img-size", type=cli.at_least(1), help="longest side of the pictures (default: as trained)")
     add("--batch-size", type=cli.at_least(1), default=16, help="pictures at once")
-    add("--square", action="store_true", help="squares instead of batches of the pictures' own aspect")
+    told = "squares instead of batches of the pictures' own aspect (always where nothing moved pictures in training)"
+    add("--square", action="store_true", help=told)
     add("--branch", help="one_to_many: measure that branch of a OneToOneDetect model, by NMS")
     add("--single-cls", action="store_true", help="take all classes of the data as one")
     told = f"processes that load pictures (default: one a core, for {PICTURES_A_WORKER} pictures each)"

@@ -52,7 +52,7 @@ def load_model(
             model.use_branch(branch)
         except UserError as error:
             raise UserError(f"{weights}: {error}") from None
-    return TorchModel(model, select_device(device), half, file.size)
+    return TorchModel(model, select_device(device), half, file.size, file.squares)
 
 
 def reader_of(weights: str | Path, file_format: Backend, word: str) -> Backend:

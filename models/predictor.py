@@ -70,6 +70,7 @@ class Predictor(ABC):
     fixed_size: tuple[int, int] | None = None
     needs_nms: bool = True
     train_size: int = 640
+    squares: bool = False  # whether it was trained on squares alone (`models.weights.WeightsFile`)
 
     @property
     def nc(self) -> int:

@@ -13,6 +13,7 @@ from torch import nn
 
 from utils.checkpoint import ForeignCheckpoint, load_checkpoint
 from utils.errors import UserError
+from utils.hyperparameters import trains_in_place
 from utils.speed import fastest_layout
 
 from .graft import fit_new_rows
@@ -32,7 +33,8 @@ class WeightsFile:
     """What a weights file holds. `source` is 'checkpoint' (our own), 'published' or 'state dict'.
 
     `state` maps weight names to tensors; `yaml` is the model's YAML as text or as a mapping; the rest is None where
-    the file does not say. `size` is the picture size of training.
+    the file does not say. `size` is the picture size of training; `squares` says that it was on squares which nothing
+    moved about in (`utils.hyperparameters.trains_in_place`).
     """
 
     path: Path
@@ -42,6 +44,7 @@ class WeightsFile:
     names: list[str] | None = None
     nc: int | None = None
     size: int | None = None
+    squares: bool = False
 
 
 @dataclass
@@ -92,8 +95,8 @@ def load_weights(path: str | Path) -> WeightsFile:
     state = _tensors(content.get("ema")) or _tensors(content.get("model"))
     if not state or not isinstance(content.get("yaml"), (str, dict)):
         raise UserError(f"{path}: holds no model, expected a checkpoint with its YAML and its weights")
-    size = (content.get("options") or {}).get("img")
-    names = content.get("names")
+    options, recipe = (content.get(key) if isinstance(content.get(key), dict) else {} for key in ("options", "hyperparameters"))
+    size, names = options.get("img"), content.get("names")
     return WeightsFile(
         path=path,
         source="checkpoint",
@@ -102,6 +105,7 @@ def load_weights(path: str | Path) -> WeightsFile:
         names=[str(name) for name in names] if names else None,
         nc=content.get("nc"),
         size=size if isinstance(size, int) else None,
+        squares=trains_in_place(recipe) and not options.get("rect"),
     )
 
 
@@ -264,7 +268,9 @@ def _read_spec(weights: WeightsFile, where: str) -> ModelSpec:
 class TorchModel(Predictor):
     """A model in torch, fused, ready to detect. `.model` is the `DetectionModel`."""
 
-    def __init__(self, model: DetectionModel, device: torch.device, half: bool = False, size: int | None = None):
+    def __init__(
+        self, model: DetectionModel, device: torch.device, half: bool = False, size: int | None = None, squares: bool = False
+    ):
         self.device = torch.device(device)
         self.half = half and self.device.type == "cuda"
         self.dtype = torch.float16 if self.half else torch.float32
@@ -275,7 +281,7 @@ class TorchModel(Predictor):
         self.names_known = self.names != [str(index) for index in range(model.nc)]
         self.stride = model.size_multiple
         self.needs_nms = model.needs_nms
-        self.train_size = size or 640
+        self.train_size, self.squares = size or 640, squares
 
     @torch.inference_mode()
     def __call__(self, images):

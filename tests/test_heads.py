@@ -15,7 +15,7 @@ from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
 
 LOSSES = {"AnchorFreeDetect": ["box", "cls", "dfl"], "PicoHead": ["box", "cls", "dfl"],
-          "OneToOneDetect": ["box", "cls", "dfl", "o2o_box", "o2o_cls", "o2o_dfl"]}  # fmt: skip
+          "OneToOneDetect": ["box", "cls", "dfl", "o2o_cls"]}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

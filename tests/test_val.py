@@ -96,6 +96,25 @@ def test_pictures_go_to_the_device_of_the_model(tiny_weights, exported, data, tm
     assert asked == ["cuda:1", "cpu"]
 
 
+@pytest.mark.parametrize(
+    ("recipe", "options", "squares"),
+    [
+        ({"mosaic": 0, "scale": 0.0, "translate": 0, "degrees": 0, "shear": 0, "perspective": 0, "fliplr": 0.5}, {}, True),
+        ({"mosaic": 0, "scale": 0, "translate": 0, "degrees": 0, "shear": 0, "perspective": 0}, {"rect": True}, False),
+        ({"mosaic": 0, "scale": 0.5, "translate": 0, "degrees": 0, "shear": 0, "perspective": 0}, {}, False),
+        ({"mosaic": 0}, {}, False),
+        (["torn"], ["torn"], False),
+    ],
+)
+def test_what_was_trained_on_squares_alone_is_measured_on_them(recipe, options, squares, tiny_weights, data, tmp_path):
+    """Where nothing moves the pictures, the network learns their borders by heart."""
+    path = save_checkpoint(tmp_path / "w.pt", {**load_checkpoint(tiny_weights), "hyperparameters": recipe, "options": options})
+    run(path, data, tmp_path, "--name", "usual")
+    run(path, data, tmp_path, "--name", "square", "--square")
+    usual, square = ((tmp_path / name / "predictions.json").read_text() for name in ("usual", "square"))
+    assert (usual == square) == squares
+
+
 def test_boxes_are_in_the_frame_of_the_source(tiny_weights, data, tmp_path):
     run(tiny_weights, data, tmp_path, "--square")
     predictions = json.loads((tmp_path / "exp" / "predictions.json").read_text())

@@ -14,6 +14,12 @@ from .config import find_config, load_yaml, to_number
 from .errors import UserError, did_you_mean
 
 
+def trains_in_place(recipe: dict) -> bool:
+    """Whether augmentation by `recipe`, values by name, leaves every picture where it is, in a square with borders on the
+    same sides each time. A network may learn these borders by heart, so it is measured on the same squares."""
+    return not any(recipe.get(key, 1) for key in ("mosaic", "scale", "translate", "degrees", "shear", "perspective"))
+
+
 def accumulation(batch_size: int, nominal_batch: int = 64) -> int:
     """Over how many batches gradients accumulate once the warm-up is over; 1 where `nominal_batch` is 0."""
     return max(round(nominal_batch / batch_size), 1)

@@ -76,14 +76,16 @@ class AnchorFreeDetect(PointHead):
 
 @HEADS.register()
 class OneToOneDetect(PointHead):
-    """Gives each object one box, so that its output needs no suppression: the branches of `AnchorFreeDetect` twice, one
-    trained with one point an object beside one trained with many (Wang et al., YOLOv10, 2024, section 3.1). Beyond that
-    paper the cells of the one-to-one branch compete: a score that a neighbour exceeds is lowered (`dampen_neighbours`),
-    in training too, so that one cell of an object stands out without the others having to unlearn the object.
+    """Gives each object one box, so that its output needs no suppression: the branches of `AnchorFreeDetect`, trained with
+    many points an object, and a second branch for the classes, trained with one (Wang et al., YOLOv10, 2024, section
+    3.1, who double the branch for the sides as well).
 
-    In eval mode only the one-to-one branches run, unless `branch` is set to "one_to_many". They learn from maps that
-    pass no gradient back, so the rows before the head learn from the one-to-many branches alone. `fuse()` drops the
-    branches that are not in use.
+    Beyond that paper the one-to-one class logits are the mean of both branches', and their cells compete: a score that a
+    neighbour exceeds is lowered (`dampen_neighbours`). Both hold in training too: what an object looks like is told by the
+    one-to-many branch, and the other one learns which of its cells stands out, without the others having to unlearn it.
+
+    The second branch learns from what passes no gradient back, so all else learns from one-to-many alone. In eval mode
+    the output is one-to-one unless `branch` is set to "one_to_many", for which `fuse()` drops the second branch.
     """
 
     branch_names = ("one_to_one", "one_to_many")
@@ -91,7 +93,7 @@ class OneToOneDetect(PointHead):
     def __init__(self, nc=80, bins=16, light=False, width=None, ch=()):
         super().__init__(nc, bins)
         self.one_to_many = Branches(ch, nc, bins, light, width)
-        self.one_to_one = Branches(ch, nc, bins, light, width)
+        self.one_to_one = nn.ModuleList(_branch(c, ch[0], nc, True) for c in ch)
         self.branch = "one_to_one"
 
     @property
@@ -99,10 +101,19 @@ class OneToOneDetect(PointHead):
         return self.branch != "one_to_one"
 
     def forward(self, maps):
-        """Maps (B, c, H, W), one a level, to a dict of raw outputs: of both branches in train mode, else of one."""
-        if not self.training:
-            return {self.branch: getattr(self, self.branch)(maps)}
-        return {"one_to_many": self.one_to_many(maps), "one_to_one": self.one_to_one([x.detach() for x in maps])}
+        """Maps (B, c, H, W), one a level, to a dict of raw outputs: of both kinds in train mode, else of `branch`."""
+        raw = {"one_to_many": self.one_to_many(maps)}
+        if self.training or self.branch == "one_to_one":
+            raw["one_to_one"] = [
+                self._second(y.detach(), cls(x.detach()))
+                for y, cls, x in zip(raw["one_to_many"], self.one_to_one, maps, strict=True)
+            ]
+        return raw if self.training else {self.branch: raw[self.branch]}
+
+    def _second(self, raw, classes):
+        """One-to-many output (B, 4 * bins + nc, H, W) with the mean of its and these class logits (B, nc, H, W)."""
+        sides, first = raw.split([4 * self.bins, self.nc], 1)
+        return torch.cat((sides, (first + classes) / 2), 1)
 
     def decode(self, raw):
         return super().decode(self._in_use(raw, torch.float32))
@@ -120,17 +131,18 @@ class OneToOneDetect(PointHead):
         return dampen_neighbours(maps, 4 * self.bins, self.strides)
 
     def output_biases(self):
-        return _biases(self.one_to_many) + _biases(self.one_to_one)
+        first = _biases(self.one_to_many)
+        return first + [(sides, cls[-1].bias) for (sides, _), cls in zip(first, self.one_to_one, strict=True)]
 
     def fuse(self) -> None:
-        """Drop the branches that do not run in eval mode."""
-        for name in self.branch_names:
-            if name != self.branch:
-                setattr(self, name, None)
+        """Drop what does not run in eval mode."""
+        if self.branch == "one_to_many":
+            self.one_to_one = None
 
     def criterion(self, hyperparameters, image_size: int = 640):
-        """Both branches' losses; one metric assigns for both, so that the point that is best for one is so for the other."""
-        many, one = (_criterion(self, hyperparameters, top) for top in (10, 1))
+        """One-to-many losses, and the class loss of one-to-one; one metric assigns for both, so that the point that is
+        best for one is so for the other."""
+        many, one = _criterion(self, hyperparameters, top=10), _criterion(self, hyperparameters, top=1, only=("cls",))
         return TwoBranchCriterion(many, one, self._compete)
 
 
@@ -138,7 +150,7 @@ def _biases(branches: Branches):
     return [(box[-1].bias, cls[-1].bias) for box, cls in zip(branches.box, branches.cls, strict=True)]
 
 
-def _criterion(head: PointHead, hyperparameters, top: int):
+def _criterion(head: PointHead, hyperparameters, top: int, only=("box", "cls", "dfl")):
     h = hyperparameters
-    gains = {"box": h.free_box, "cls": h.free_cls, "dfl": h.free_dfl}
+    gains = {name: getattr(h, f"free_{name}") for name in only}
     return DenseCriterion(head.nc, head.bins, head.strides, TaskAlignedAssigner(top), h.free_class, h.free_overlap, gains)

@@ -37,7 +37,7 @@ class DenseCriterion:
 
     Args:
         assigner: see `models.losses.assignment`. class_loss, overlap: words of `CLASS_LOSSES` and `OVERLAPS`.
-        gains: of "box", "cls" and "dfl".
+        gains: of "box", "cls" and "dfl"; the losses that are left out are not asked for.
         weigh_by: "quality": a positive's box losses weigh as much as its class target, and the class loss is per unit of
             that (Feng et al., TOOD, 2021, section 3.3); "score": they weigh as much as its predicted score, and the
             class loss is per positive (Li et al., Generalized Focal Loss, 2020, section 4).
@@ -71,11 +71,12 @@ class DenseCriterion:
             weight, class_weight = scores[image, point].amax(-1), torch.ones_like(found.quality)
         least = class_weight.new_tensor([1, 1e-3 if self.weigh_by == "score" else 1])
         units, weights = over_processes(torch.stack((class_weight.sum(), weight.sum())), least)
-        class_loss = self.class_loss(classes, wanted).sum() / units
-        box_loss, distribution_loss = self._box_losses(sides[image, point], points[point], strides[point, None], true.boxes[found.box])
-        share = weight / weights
-        losses = {"box": (box_loss * share).sum(), "cls": class_loss, "dfl": (distribution_loss * share).sum()}
-        return {name: loss * self.gains[name] for name, loss in losses.items()}
+        losses = {"cls": self.class_loss(classes, wanted).sum() / units}
+        if "box" in self.gains:
+            box_loss, distribution_loss = self._box_losses(sides[image, point], points[point], strides[point, None], true.boxes[found.box])
+            share = weight / weights
+            losses |= {"box": (box_loss * share).sum(), "dfl": (distribution_loss * share).sum()}
+        return {name: losses[name] * gain for name, gain in self.gains.items()}
 
     def _box_losses(self, sides, points, strides, true_boxes):
         """Of K positives: side logits (K, 4 * bins), points (K, 2) and true boxes (K, 4) xyxy in pixels, strides (K, 1)

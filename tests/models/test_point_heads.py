@@ -224,30 +224,40 @@ def test_weights_travel_between_numbers_of_classes(build, word):
     assert all(torch.allclose(classes.sigmoid(), torch.tensor(0.01)) for _, classes in new.head.output_biases())
 
 
-def test_one_to_one_runs_one_branch_and_teaches_no_row_before(build):
+def test_one_to_one_runs_what_it_needs_and_teaches_no_row_before(build):
     model = build("OneToOneDetect").train()
     raw = model(pictures())
     assert set(raw) == {"one_to_many", "one_to_one"}
     losses = model.criterion(Hyperparameters(), 64)(raw, TARGETS)
-    assert set(losses) == {"box", "cls", "dfl", "o2o_box", "o2o_cls", "o2o_dfl"}
-    sum(loss for name, loss in losses.items() if name.startswith("o2o")).backward()
+    assert set(losses) == {"box", "cls", "dfl", "o2o_cls"}
+    losses["o2o_cls"].backward()
     learnt = {name.split(".")[2] for name, p in model.named_parameters() if p.grad is not None}
     assert learnt == {"one_to_one"}
     model.eval()
     called = []
-    for name in ("one_to_many", "one_to_one"):
-        getattr(model.head, name).register_forward_hook(lambda *_, name=name: called.append(name))
+    model.head.one_to_one[0].register_forward_hook(lambda *_: called.append("one_to_one"))
     with torch.no_grad():
         one = model(pictures())
         assert called == ["one_to_one"] and not model.needs_nms
         model.use_branch("one_to_many")
         many = model(pictures())
-    assert called == ["one_to_one", "one_to_many"] and model.needs_nms and not torch.equal(one[1], many[1])
+    assert called == ["one_to_one"] and model.needs_nms and not torch.equal(one[1], many[1])
+    assert torch.equal(one[0], many[0])  # the boxes are the same, and so many
 
 
-def test_fusing_one_to_one_drops_the_other_branch(build):
+def test_one_to_one_scores_are_the_mean_of_both_branches(build):
+    model = settle(build("OneToOneDetect"), pictures()).train()
+    head, maps = model.head, [torch.randn(2, shape[0], 8 >> level, 8 >> level) for level, shape in enumerate(model.shapes[-1])]
+    raw = head(maps)
+    for many, one, cls, x in zip(raw["one_to_many"], raw["one_to_one"], head.one_to_one, maps, strict=True):
+        sides = 4 * head.bins
+        assert torch.equal(one[:, :sides], many[:, :sides]) and many.requires_grad
+        torch.testing.assert_close(one[:, sides:], many[:, sides:] / 2 + cls(x) / 2)
+
+
+def test_fusing_one_to_many_drops_the_second_branch(build):
     model = settle(build("OneToOneDetect"), pictures())
-    for name, other in (("one_to_one", "one_to_many"), ("one_to_many", "one_to_one")):
+    for name in ("one_to_one", "one_to_many"):
         one = copy.deepcopy(model)
         one.use_branch(name)
         with torch.no_grad():
@@ -255,9 +265,10 @@ def test_fusing_one_to_one_drops_the_other_branch(build):
             fused = one.fuse()
             for a, b in zip(fused(pictures()), expected, strict=True):
                 torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
-        assert getattr(fused.head, other) is None and not any(other in name for name in fused.state_dict())
-        with pytest.raises(UserError, match=f"branch '{other}': expected one of {name}"):
-            fused.use_branch(other)
+        assert (fused.head.one_to_one is None) == (name == "one_to_many")
+    assert not any("one_to_one" in key for key in fused.state_dict())
+    with pytest.raises(UserError, match="branch 'one_to_one': expected one of one_to_many"):
+        fused.use_branch("one_to_one")
     with pytest.raises(UserError, match=r"branch 'one': expected one of one_to_one, one_to_many.*OneToOneDetect"):
         model.use_branch("one")
     with pytest.raises(UserError, match=r"branch 'one_to_many': this head has no branches \(PicoHead\)"):
