@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import train
+from data.dataset import DetectionDataset
 from utils import cli
 from utils.checkpoint import load_checkpoint
 
@@ -34,6 +35,22 @@ def test_noval_measures_at_the_end_alone(go):
     first, last = rows(folder)
     assert first["val/AP50"] == "" and last["val/AP50"] != ""
     assert sorted(path.name for path in (folder / "weights").iterdir()) == ["best.pt", "epoch1.pt", "epoch2.pt", "last.pt"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "rect"),
+    [([], True), (["--set", "mosaic=0", "scale=0", "translate=0"], False), (["--rect", "--set", "mosaic=0", "scale=0", "translate=0"], True)],
+)
+def test_pictures_that_nothing_moves_are_measured_as_they_are_trained_on(go, monkeypatch, flags, rect):
+    seen = {}
+
+    def watched(split, *, label, **how):
+        seen[label] = how.get("rect", False)
+        return DetectionDataset(split, label=label, **how)
+
+    monkeypatch.setattr(train, "DetectionDataset", watched)
+    go("in place", "--epochs", 1, *flags)
+    assert seen == {"train": "--rect" in flags, "val": rect}
 
 
 @pytest.mark.parametrize(
