@@ -47,7 +47,7 @@ def device_memory(device: torch.device) -> str:
     if device.type == "mps":
         return f"{torch.mps.driver_allocated_memory() / 1e9:.1f}G"
     try:  # second number: resident pages (Linux)
-        return f"{int(Path('/proc/self/statm').read_text().split()[1]) * 4096 / 1e9:.1f}G"
+        return f"{int(Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 1e9:.1f}G"
     except (OSError, IndexError, ValueError):
         return "-"
 
