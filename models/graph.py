@@ -54,6 +54,7 @@ class DetectionModel(nn.Module):
         self.head.set_strides(_head_strides(self))
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
+                module.block_eps = module.eps  # with which weights of the block alone are published
                 module.eps, module.momentum = 1e-3, 0.03  # the published recipe
 
     @property

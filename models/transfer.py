@@ -3,6 +3,9 @@
 import re
 from collections import defaultdict
 
+import torch
+from torch import nn
+
 from .spec import ModelSpec
 
 _BOOKKEEPING = "num_batches_tracked"  # a number in every batch norm: says nothing about which one it is
@@ -142,3 +145,13 @@ def align(n: int, m: int, score) -> dict[int, int]:
         else:
             j += 1
     return pairs
+
+
+@torch.no_grad()
+def keep_what_norms_give(layer: nn.Module, loaded: set[str]) -> None:
+    """Scale the norms whose weights were `loaded` for the difference between the block's own eps and that of a model."""
+    for name, norm in layer.named_modules():
+        prefix = f"{name}." if name else ""
+        if isinstance(norm, nn.BatchNorm2d) and {f"{prefix}weight", f"{prefix}running_var"} <= loaded:
+            variance = norm.running_var.clamp(min=0)
+            norm.weight.mul_(((variance + norm.eps) / (variance + norm.block_eps)).sqrt())

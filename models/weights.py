@@ -21,7 +21,7 @@ from .graph import DetectionModel, build_model
 from .predictor import Predictor
 from .published import read_published
 from .spec import ModelSpec
-from .transfer import describe_moves, describe_scales, match_rows, match_weights, rows_put_in
+from .transfer import describe_moves, describe_scales, keep_what_norms_give, match_rows, match_weights, rows_put_in
 
 ROW_PREFIXES = ("", "backbone.", "model.", "module.backbone.")  # that published files put before a block's own names
 
@@ -179,8 +179,9 @@ def load_into_row(model: DetectionModel, row: int | str, weights: WeightsFile) -
     """Copy weights of a single block or backbone, named as its publishers name them, into one row, in place.
 
     `row` is an index, from 0, or a row's name. Names may begin with one of `ROW_PREFIXES`. What the row has no place
-    for, such as a classifier, is skipped. `share` of the report is the part of the row's parameters. Raises
-    `UserError` when there is no such row or nothing fits.
+    for, such as a classifier, is skipped. Norms whose eps is another one here than in the block alone are scaled so that
+    in eval mode they give the same. `share` of the report is the part of the row's parameters. Raises `UserError` when
+    there is no such row or nothing fits.
     """
     indices = model.spec.row_names
     index = int(row) if str(row).isdigit() else indices.get(row)
@@ -204,6 +205,7 @@ def load_into_row(model: DetectionModel, row: int | str, weights: WeightsFile) -
             if name in found:
                 report.skipped[name] = f"shape {tuple(found[name].shape)}, the row has {tuple(target.shape)}"
     report.skipped.update({name: "no such weight in the row" for name in found if name not in own})
+    keep_what_norms_give(layer, {*report.loaded})
     came = sum(parameters[name].numel() for name in report.loaded if name in parameters)
     if not came:
         word = model.spec.rows[index].word
