@@ -80,9 +80,10 @@ class OneToOneDetect(PointHead):
     many points an object, and a second branch for the classes, trained with one (Wang et al., YOLOv10, 2024, section
     3.1, who double the branch for the sides as well).
 
-    Beyond that paper the one-to-one class logits are the mean of both branches', and their cells compete: a score that a
-    neighbour exceeds is lowered (`dampen_neighbours`). Both hold in training too: what an object looks like is told by the
-    one-to-many branch, and the other one learns which of its cells stands out, without the others having to unlearn it.
+    Beyond that paper the cells of the second branch compete: a score that a neighbour exceeds is lowered
+    (`dampen_neighbours`), in training too, so that one cell of an object stands out without the others having to unlearn
+    the object. In eval mode it is the mean of both branches' logits whose cells compete: the first knows better what an
+    object is, the second which cell is to say so.
 
     The second branch learns from what passes no gradient back, so all else learns from one-to-many alone. In eval mode
     the output is one-to-one unless `branch` is set to "one_to_many", for which `fuse()` drops the second branch.
@@ -104,16 +105,15 @@ class OneToOneDetect(PointHead):
         """Maps (B, c, H, W), one a level, to a dict of raw outputs: of both kinds in train mode, else of `branch`."""
         raw = {"one_to_many": self.one_to_many(maps)}
         if self.training or self.branch == "one_to_one":
-            raw["one_to_one"] = [
-                self._second(y.detach(), cls(x.detach()))
-                for y, cls, x in zip(raw["one_to_many"], self.one_to_one, maps, strict=True)
-            ]
+            second = [cls(x.detach()) for cls, x in zip(self.one_to_one, maps, strict=True)]
+            raw["one_to_one"] = [self._with_classes(y.detach(), z) for y, z in zip(raw["one_to_many"], second, strict=True)]
         return raw if self.training else {self.branch: raw[self.branch]}
 
-    def _second(self, raw, classes):
-        """One-to-many output (B, 4 * bins + nc, H, W) with the mean of its and these class logits (B, nc, H, W)."""
+    def _with_classes(self, raw, second):
+        """One-to-many output (B, 4 * bins + nc, H, W) with the second class logits (B, nc, H, W), in eval mode with the
+        mean of both."""
         sides, first = raw.split([4 * self.bins, self.nc], 1)
-        return torch.cat((sides, (first + classes) / 2), 1)
+        return torch.cat((sides, second if self.training else (first + second) / 2), 1)
 
     def decode(self, raw):
         return super().decode(self._in_use(raw, torch.float32))

@@ -91,7 +91,7 @@ class TwoBranchCriterion:
     """The losses of one-to-many and one-to-one branches side by side (Wang et al., YOLOv10, 2024, section 3.1).
 
     Called with a dict of raw lists; gives the losses of "one_to_many" by name and those of "one_to_one" as "o2o_<name>".
-    `compete` gives the raw list of "one_to_one" as it is decoded, from that list in float32.
+    `compete` gives from the raw list of "one_to_one", in float32, the one that its losses are about.
     """
 
     def __init__(self, one_to_many: DenseCriterion, one_to_one: DenseCriterion, compete):

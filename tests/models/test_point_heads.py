@@ -245,14 +245,30 @@ def test_one_to_one_runs_what_it_needs_and_teaches_no_row_before(build):
     assert torch.equal(one[0], many[0])  # the boxes are the same, and so many
 
 
-def test_one_to_one_scores_are_the_mean_of_both_branches(build):
-    model = settle(build("OneToOneDetect"), pictures()).train()
+def test_one_to_one_scores_are_the_mean_of_both_branches_when_it_detects(build):
+    model = settle(build("OneToOneDetect"), pictures())
     head, maps = model.head, [torch.randn(2, shape[0], 8 >> level, 8 >> level) for level, shape in enumerate(model.shapes[-1])]
-    raw = head(maps)
-    for many, one, cls, x in zip(raw["one_to_many"], raw["one_to_one"], head.one_to_one, maps, strict=True):
-        sides = 4 * head.bins
-        assert torch.equal(one[:, :sides], many[:, :sides]) and many.requires_grad
-        torch.testing.assert_close(one[:, sides:], many[:, sides:] / 2 + cls(x) / 2)
+    with torch.no_grad():
+        found = {}
+        for head.branch in ("one_to_one", "one_to_many"):
+            found |= head.eval()(maps)
+        one_to_one_alone = [branch(x) for branch, x in zip(head.one_to_one, maps, strict=True)]
+        trained = head.train()(maps)["one_to_one"]
+    sides = 4 * head.bins
+    for many, one, alone, y in zip(found["one_to_many"], found["one_to_one"], one_to_one_alone, trained, strict=True):
+        assert torch.equal(one[:, :sides], many[:, :sides]) and y.shape == one.shape
+        torch.testing.assert_close(one[:, sides:], many[:, sides:] / 2 + alone / 2)
+
+
+def test_one_to_one_is_trained_by_its_own_scores(build):
+    """In train mode the second branch's logits stand alone, with boxes that pass nothing back."""
+    head = build("OneToOneDetect").train().head
+    maps = [torch.randn(2, branch[0].conv.in_channels, 8, 8) for branch in head.one_to_one]
+    for branch in head.one_to_one:
+        nn.init.constant_(branch[-1].weight, 0)
+        nn.init.constant_(branch[-1].bias, 7)
+    for many, one in zip(*(head(maps)[name] for name in ("one_to_many", "one_to_one")), strict=True):
+        assert (one[:, 4 * head.bins :] == 7).all() and torch.equal(one[:, : 4 * head.bins], many[:, : 4 * head.bins])
 
 
 def test_fusing_one_to_many_drops_the_second_branch(build):
