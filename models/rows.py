@@ -5,6 +5,8 @@ import math
 from dataclasses import replace
 
 from torch import nn
+from torch.nn.modules.conv import _ConvNd as _Convolution
+from torch.nn.modules.conv import _ConvTransposeNd as _Transposed
 
 from utils.errors import UserError, did_you_mean, first_line
 
@@ -113,6 +115,7 @@ def _make_layer(spec: ModelSpec, row: Row, block, options: dict, inputs, widths)
         _set_repeat_width(recipe, block, inputs)
     layer = _construct(recipe, block)
     _check_weights(layer, widths)
+    _check_convolutions(layer, recipe.repeats)
     return layer, recipe
 
 
@@ -153,6 +156,24 @@ def _check_weights(layer: nn.Module, widths) -> None:
         if weight.numel() == 0 and not isinstance(weight, nn.UninitializedParameter):
             shape = "x".join(map(str, weight.shape))
             raise UserError(f"leaves no channels inside: weight '{name}' is {shape}; the width in is {widths}, is a ratio larger?")
+
+
+def _check_convolutions(layer: nn.Module, repeats: int) -> None:
+    """Raise `UserError` for what torch takes of a batch without pictures, and refuses or gets wrong with one."""
+    if repeats > 1 and isinstance(layer[0], _Transposed) and layer[0].stride != layer[1].stride:
+        raise UserError(f"is a transposed convolution that strides: its number must be 1, got {repeats}")
+    for name, conv in layer.named_modules():
+        if not isinstance(conv, _Convolution):
+            continue
+        where = f" of '{name}'" if name else ""
+        if not isinstance(conv.padding, str) and min(conv.padding) < 0:
+            raise UserError(f"the padding{where} must be at least 0, got {min(conv.padding)}")
+        if min(conv.dilation) < 1:
+            raise UserError(f"the dilation{where} must be at least 1, got {min(conv.dilation)}")
+        limits = map(max, conv.stride, conv.dilation)
+        if not all(0 <= more < limit for more, limit in zip(conv.output_padding, limits, strict=True)):
+            told = f"stride {max(conv.stride)}, got {max(conv.output_padding)}"
+            raise UserError(f"the output padding{where} must be at least 0 and below the {told}")
 
 
 def _divisor_hint(recipe: Recipe, error) -> str:

@@ -23,6 +23,13 @@ _CHOICES = {
     "mode": ("nearest", "bilinear", "bicubic", "nearest-exact"),
     "padding_mode": ("zeros", "reflect", "replicate", "circular"),
 }
+# Plain argument names of the words in models/blocks; those of other authors may take 0 or -1 for something of their own.
+_WHOLE = frozenset(
+    """hidden heads depth dim gain divisor numexperts r reduction ndiv reps numconvbranches visual dwk dwsize poolfeatures
+    channels7x7 n1x1 n3x3reduce n3x3 n5x5reduce n5x5 poolproj""".split()
+)
+_ABOVE_ZERO = frozenset("e expansion mlpratio ratio t elambda".split())
+_PADDINGS = frozenset("p p1 p2 pad padding".split())
 
 
 @dataclass
@@ -74,6 +81,9 @@ def make_recipe(block: type, options: dict, args: list, kwargs: dict, widths_in,
     if width_in is not None:
         injected[width_in] = widths_in
     bound, extra = _bind(signature, injected, args, kwargs)
+    if block.__module__.startswith("models.blocks."):
+        for name in bound.keys() - injected.keys():
+            _check_range(name, bound[name])
     for name, value in options.get("defaults", {}).items():
         bound.setdefault(name, value)
     width = None
@@ -161,6 +171,20 @@ def _check_type(signature: Signature, name: str, value) -> None:
         return
     wanted, words = ("True or False", ["True", "False"]) if isinstance(default, bool) else ("a number", [])
     raise UserError(f"argument '{name}' must be {wanted}, got '{value}'{did_you_mean(value, words) or _as_number(value)}")
+
+
+def _check_range(name: str, value) -> None:
+    """Numbers with which a word of models/blocks cannot be built, or would do nothing sensible; None is the block's to judge."""
+    plain = plain_name(name)
+    if value is None:
+        return
+    if plain in _WHOLE and (isinstance(value, (list, tuple)) or not _counts(value)):
+        raise UserError(f"argument '{name}' must be a whole number of at least 1, got {value!r}{_as_number(value)}")
+    if plain in _ABOVE_ZERO and isinstance(value, (int, float)) and value <= 0:
+        raise UserError(f"argument '{name}' must be above 0, got {value!r}")
+    sides = value if isinstance(value, (list, tuple)) else [value]
+    if plain in _PADDINGS and any(isinstance(side, (int, float)) and side < 0 for side in sides):
+        raise UserError(f"argument '{name}' must be at least 0, got {value!r}")
 
 
 def _counts(value) -> bool:

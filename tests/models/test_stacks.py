@@ -1,0 +1,33 @@
+"""Blocks on top of each other, in rows whose number is above 1, and blocks of plugins with something wrong inside."""
+
+from pathlib import Path
+
+import pytest
+
+from models import build_model, load_plugins
+from utils.errors import UserError
+
+PLUGIN = Path(__file__).resolve().parents[1] / "fixtures" / "plugins" / "flaws.py"
+
+pytestmark = pytest.mark.usefixtures("own_words")
+
+
+def model_of(*row):
+    """A Conv of 64 channels, the row, and a one-level Detect."""
+    rows = [[-1, 1, "Conv", [64, 3, 2]], [-1, *row]]
+    return build_model({"nc": 2, "anchors": 3, "backbone": rows, "head": [[[-1], 1, "Detect", ["nc", "anchors"]]]})
+
+
+@pytest.mark.parametrize("args", [[64, 3, 2, 1, 1], [64, 4, 2, 1]], ids=str)
+@pytest.mark.parametrize("word", ["DWConvTranspose2d", "nn.ConvTranspose2d"])
+def test_a_transposed_convolution_that_strides_stands_once(word, args):
+    with pytest.raises(UserError, match="its number must be 1, got 2"):
+        model_of(2, word, args)
+    assert model_of(1, word, args).shapes[1] == (64, 640, 640)
+    assert model_of(2, word, [64, 3, 1, 1]).shapes[1] == (64, 320, 320)
+
+
+def test_convolutions_inside_are_looked_at():
+    load_plugins([PLUGIN])
+    with pytest.raises(UserError, match=r"row 1 .*Dilated: the dilation of 'wide' must be at least 1, got 0"):
+        model_of(1, "Dilated", [64, 0])

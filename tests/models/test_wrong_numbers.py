@@ -1,0 +1,63 @@
+"""Numbers that torch takes, or that a block would take for something else: each is told when the row is built."""
+
+import pytest
+
+from models import build_model
+from utils.errors import UserError
+
+
+def model_of(*rows):
+    """A small model: a Conv of 64 channels, `rows`, and a one-level Detect."""
+    head = [[[-1], 1, "Detect", ["nc", "anchors"]]]
+    rows = [[-1, 1, "Conv", [64, 3, 2]], *rows]
+    return build_model({"nc": 2, "anchors": [[10, 13, 16, 30, 33, 23]], "backbone": rows, "head": head})
+
+
+CONVOLUTIONS = [  # torch runs these on a batch of no pictures, and fails with one
+    ("Conv", [64, 3, 1, -1], "argument 'p' must be at least 0, got -1"),
+    ("Focus", [64, 3, 1, -1], "argument 'p' must be at least 0, got -1"),
+    ("SeparableConv", [64, 3, 1, -1], "argument 'p' must be at least 0, got -1"),
+    ("BasicConv2d", [64, 3, 1, [0, -1]], "argument 'p' must be at least 0, got [0, -1]"),
+    ("DynamicConv", [64, 3, 1, -1], "argument 'p' must be at least 0, got -1"),
+    ("nn.Conv2d", [64, 3, 1, -1], "the padding must be at least 0, got -1"),
+    ("BasicRFB", [64, 1, 0.1, 0], "argument 'visual' must be a whole number of at least 1, got 0"),
+    ("BasicRFB", [64, 1, 0.1, -1], "argument 'visual' must be a whole number of at least 1, got -1"),
+    ("DWConvTranspose2d", [64, 4, 2, 1, -1], "argument 'p2' must be at least 0, got -1"),
+    ("DWConvTranspose2d", [64, 4, 2, 1, 2], "the output padding must be at least 0 and below the stride 2, got 2"),
+    ("nn.ConvTranspose2d", [64, 4, 2, 1, 3], "the output padding must be at least 0 and below the stride 2, got 3"),
+]
+WHOLE, ABOVE = "must be a whole number of at least 1, got", "must be above 0, got"
+NUMBERS = [  # with which a word cannot be built, or does nothing sensible
+    ("MobileViTBlock", [64, 96, -1], f"argument 'depth' {WHOLE} -1"),
+    ("MobileViTBlock", [64, 96, 0], f"argument 'depth' {WHOLE} 0"),
+    ("MobileViTBlock", [64, 96, 2, 0], f"argument 'heads' {WHOLE} 0"),
+    ("SandGlass", [64, 1, -6], f"argument 't' {ABOVE} -6"),
+    ("SandGlass", [64, 1, 0], f"argument 't' {ABOVE} 0"),
+    ("ESBlock", [64, 1, 0], f"argument 'ratio' {ABOVE} 0"),
+    ("ESBlock", [64, 1, -1], f"argument 'ratio' {ABOVE} -1"),
+    ("SqueezeExcite", [-1], f"argument 'ratio' {ABOVE} -1"),
+    ("SqueezeExcite", [0.25, -1], f"argument 'divisor' {WHOLE} -1"),
+    ("SEModule", [0], f"argument 'ratio' {ABOVE} 0"),
+    ("SEModule", [-1], f"argument 'ratio' {ABOVE} -1"),
+    ("SqueezeExcitation", [-1], f"argument 'r' {WHOLE} -1"),
+    ("SqueezeExcitation", [4, 0], f"argument 'hidden' {WHOLE} 0"),
+    ("SE", [64, 0], f"argument 'r' {WHOLE} 0"),
+    ("InceptionA", [0], f"argument 'pool_features' {WHOLE} 0"),
+    ("InceptionC", [-1], f"argument 'channels_7x7' {WHOLE} -1"),
+    ("SimAM", [64, 0], f"argument 'e_lambda' {ABOVE} 0"),
+    ("Contract", [0], f"argument 'gain' {WHOLE} 0"),
+    ("C3", [64, True, 1, -1], f"argument 'e' {ABOVE} -1"),
+    ("MBConv", [64, 3, 1, -1], f"argument 'expansion' {ABOVE} -1"),
+    ("FasterNetBlock", [4, -1], f"argument 'mlp_ratio' {ABOVE} -1"),
+    ("DynamicConv", [64, 3, {"num_experts": 0}], f"argument 'num_experts' {WHOLE} 0"),
+    ("SEBlock", ["x"], f"argument 'hidden' {WHOLE} 'x'"),
+    ("Inception", [64, 96, "128", 16, 32, 32], f"argument 'n3x3' {WHOLE} '128'; write 128 without quotes"),
+    ("mobilev3_bneck", [64, [72]], f"argument 'hidden' {WHOLE} [72]"),
+]
+
+
+@pytest.mark.parametrize(("word", "args", "message"), [*CONVOLUTIONS, *NUMBERS], ids=str)
+def test_wrong_numbers_are_told(word, args, message):
+    with pytest.raises(UserError) as caught:
+        model_of([-1, 1, word, args])
+    assert f"row 1 (backbone row 1) {word}: {message}" in str(caught.value)
