@@ -15,6 +15,18 @@ def make_divisible(width: float, divisor: int = 8) -> int:
     return rounded + divisor if rounded < 0.9 * width else rounded
 
 
+def check_width(width, name: str = "width") -> None:
+    """Raise `UserError` unless `width`, which multiplies all widths inside a network or module, is a sensible number."""
+    if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width <= 8:
+        raise UserError(f"{name}: expected a number above 0 and at most 8, such as 0.5, that multiplies all widths inside, got {width!r}")
+
+
+def scaled(width):
+    """The function that multiplies a width by `width` and rounds it; raises `UserError` as `check_width` does."""
+    check_width(width)
+    return lambda channels: make_divisible(channels * width)
+
+
 def conv_bn(c1, c2, k=1, s=1, p=None, g=1, act=None, eps=1e-5, momentum=0.1) -> nn.Sequential:
     """Convolution without bias, batch norm and, where one is given, the activation module `act`: named 0, 1, 2."""
     padding = (k - 1) // 2 if p is None else p

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional
 
 from . import BLOCKS
-from .backbone import STRIDES, Backbone, conv_bn, make_divisible
+from .backbone import STRIDES, Backbone, conv_bn, scaled
 
 
 @BLOCKS.register(width_out="double_oup")
@@ -55,7 +55,7 @@ class BlazeFace(Backbone):
 
     def __init__(self, c1, width=1.0, out=STRIDES):
         super().__init__()
-        c24, c48, c96 = (make_divisible(c * width) for c in (24, 48, 96))
+        c24, c48, c96 = map(scaled(width), (24, 48, 96))
         layers = [
             ("conv1", conv_bn(c1, c24, 5, 2, act=nn.ReLU(inplace=True)), 2),
             ("blocks.0", BlazeBlock(c24, c24), 2),

@@ -7,7 +7,7 @@ from utils.errors import UserError
 
 from ..activations import activation
 from . import BLOCKS
-from .backbone import conv_bn, make_divisible
+from .backbone import check_width, conv_bn, make_divisible
 from .base import Conv
 from .ops import channel_shuffle
 from .picodet import ES_SEModule
@@ -71,8 +71,7 @@ class ESNet(nn.Module):
 
     def __init__(self, c1, scale=1.0, ratios=None, act=SWISH):
         super().__init__()
-        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale <= 100:
-            raise UserError(f"scale: expected a number above 0, got {scale!r}")
+        check_width(scale, "scale")
         ratios = (self.RATIOS_S if scale <= 0.75 else self.RATIOS_ML) if ratios is None else ratios
         if not isinstance(ratios, (list, tuple)) or len(ratios) != sum(self.DEPTHS):
             raise UserError(f"ratios: expected a list of {sum(self.DEPTHS)} numbers, one a block, got {ratios!r}")

@@ -14,7 +14,7 @@ from utils.errors import UserError
 
 from ..activations import activation
 from . import BLOCKS
-from .backbone import conv_bn, make_divisible
+from .backbone import check_width, conv_bn, make_divisible
 from .base import FusePairs, same_padding
 
 RELU = "nn.ReLU(inplace=True)"
@@ -147,8 +147,7 @@ class GhostNet(FusePairs, nn.Module):
 
     def __init__(self, c1, width=1.0, stages=(4, 6, 9), act=RELU):
         super().__init__()
-        if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width <= 100:
-            raise UserError(f"width: expected a number above 0, got {width!r}")
+        check_width(width)
         last = len(self.STAGES)
         if not isinstance(stages, (list, tuple)) or not stages or sorted(set(stages) & set(range(last + 1))) != sorted(stages):
             raise UserError(f"stages: expected a list of different numbers from 0 to {last}, got {stages!r}")

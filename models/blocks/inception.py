@@ -6,7 +6,7 @@ from torch import nn
 from utils.errors import UserError
 
 from . import BLOCKS
-from .backbone import STRIDES, Backbone, make_divisible
+from .backbone import STRIDES, Backbone, scaled
 from .base import FusePairs
 
 
@@ -83,9 +83,7 @@ class InceptionV1(Backbone):
     def __init__(self, c1, width=1.0, out=STRIDES):
         super().__init__()
 
-        def w(channels):
-            return make_divisible(channels * width)
-
+        w = scaled(width)
         layers = [
             ("conv1", BasicConv2d(c1, w(64), 7, 2, 3), 2),
             ("maxpool1", nn.MaxPool2d(3, 2, ceil_mode=True), 4),

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from . import BLOCKS
+from .backbone import check_width
 from .inception import BasicConv2d
 
 
@@ -18,6 +19,7 @@ class InceptionResNetReduction(nn.Module):
 
     def __init__(self, c1=1088, width=1.0, p=1):
         super().__init__()
+        check_width(width)
 
         def w(channels):
             return max(round(channels * width), 1)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from . import BLOCKS
-from .backbone import STRIDES, Backbone, make_divisible
+from .backbone import STRIDES, Backbone, scaled
 from .inception import BasicConv2d
 
 
@@ -28,10 +28,6 @@ class _Paths(nn.Module):
         return torch.cat(outputs, 1)
 
 
-def _scaled(width):
-    return lambda channels: make_divisible(channels * width)
-
-
 @BLOCKS.register()
 class InceptionA(_Paths):
     """1x1; 1x1 and 5x5; 1x1 and two 3x3; average pool and 1x1 (section 3.1, figure 5, beside a plain 5x5).
@@ -46,7 +42,7 @@ class InceptionA(_Paths):
 
     def __init__(self, c1, pool_features=32, width=1.0):
         super().__init__()
-        w = _scaled(width)
+        w = scaled(width)
         self.branch1x1 = BasicConv2d(c1, w(64))
         self.branch5x5_1 = BasicConv2d(c1, w(48))
         self.branch5x5_2 = BasicConv2d(w(48), w(64), 5, p=2)
@@ -68,7 +64,7 @@ class InceptionB(_Paths):
 
     def __init__(self, c1, width=1.0, p=1):
         super().__init__()
-        w = _scaled(width)
+        w = scaled(width)
         self.branch3x3 = BasicConv2d(c1, w(384), 3, 2, p)
         self.branch3x3dbl_1 = BasicConv2d(c1, w(64))
         self.branch3x3dbl_2 = BasicConv2d(w(64), w(96), 3, p=1)
@@ -91,7 +87,7 @@ class InceptionC(_Paths):
 
     def __init__(self, c1, channels_7x7=128, width=1.0):
         super().__init__()
-        w = _scaled(width)
+        w = scaled(width)
         c, c2 = w(channels_7x7), w(192)
         row, column = {"k": (1, 7), "p": (0, 3)}, {"k": (7, 1), "p": (3, 0)}
         self.branch1x1 = BasicConv2d(c1, c2)
@@ -120,9 +116,10 @@ class InceptionD(_Paths):
 
     def __init__(self, c1, width=1.0, p=1):
         super().__init__()
-        c = make_divisible(192 * width)
+        w = scaled(width)
+        c = w(192)
         self.branch3x3_1 = BasicConv2d(c1, c)
-        self.branch3x3_2 = BasicConv2d(c, make_divisible(320 * width), 3, 2, p)
+        self.branch3x3_2 = BasicConv2d(c, w(320), 3, 2, p)
         self.branch7x7x3_1 = BasicConv2d(c1, c)
         self.branch7x7x3_2 = BasicConv2d(c, c, (1, 7), p=(0, 3))
         self.branch7x7x3_3 = BasicConv2d(c, c, (7, 1), p=(3, 0))
@@ -139,7 +136,7 @@ class InceptionE(nn.Module):
 
     def __init__(self, c1, width=1.0):
         super().__init__()
-        w = _scaled(width)
+        w = scaled(width)
         c = w(384)
         self.branch1x1 = BasicConv2d(c1, w(320))
         self.branch3x3_1 = BasicConv2d(c1, c)
@@ -175,7 +172,7 @@ class InceptionV3(Backbone):
 
     def __init__(self, c1, width=1.0, out=STRIDES, p=1):
         super().__init__()
-        w = _scaled(width)
+        w = scaled(width)
         layers = [
             ("Conv2d_1a_3x3", BasicConv2d(c1, w(32), 3, 2, p), 2),
             ("Conv2d_2a_3x3", BasicConv2d(w(32), w(32), 3, 1, p), 2),

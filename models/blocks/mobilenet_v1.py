@@ -4,7 +4,7 @@ from torch import nn
 
 from ..activations import activation
 from . import BLOCKS
-from .backbone import STRIDES, Backbone, make_divisible
+from .backbone import STRIDES, Backbone, scaled
 from .base import FusePairs, same_padding
 
 
@@ -45,7 +45,8 @@ class MobileNetV1(Backbone):
 
     def __init__(self, c1, width=1.0, out=STRIDES):
         super().__init__()
-        c = make_divisible(32 * width)
+        w = scaled(width)
+        c = w(32)
         layers = [
             ("conv_stem", nn.Conv2d(c1, c, 3, 2, 1, bias=False), 2),
             ("bn1", nn.BatchNorm2d(c), 2),
@@ -53,7 +54,7 @@ class MobileNetV1(Backbone):
         ]
         stride = 2
         for stage, (c2, blocks, first) in enumerate(self.STAGES):
-            c2 = make_divisible(c2 * width)
+            c2 = w(c2)
             stride *= first
             for i in range(blocks):
                 block = DepthwiseSeparableConv(c, c2, 3, first if i == 0 else 1, "nn.ReLU6(inplace=True)")

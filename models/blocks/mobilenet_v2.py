@@ -3,7 +3,7 @@
 from torch import nn
 
 from . import BLOCKS
-from .backbone import STRIDES, Backbone, conv_bn, make_divisible
+from .backbone import STRIDES, Backbone, conv_bn, make_divisible, scaled
 
 
 @BLOCKS.register("LinearBottleneck", "LinearBottleNeck", "InvertedResidual")
@@ -43,11 +43,12 @@ class MobileNetV2(Backbone):
 
     def __init__(self, c1, width=1.0, out=STRIDES, last=False):
         super().__init__()
-        c = make_divisible(32 * width)
+        w = scaled(width)
+        c = w(32)
         blocks = [(conv_bn(c1, c, 3, 2, act=nn.ReLU6(inplace=True)), 2)]
         stride = 2
         for t, c2, number, first in self.STAGES:
-            c2 = make_divisible(c2 * width)
+            c2 = w(c2)
             stride *= first
             for i in range(number):
                 blocks.append((LinearBottleneck(c, c2, first if i == 0 else 1, t), stride))

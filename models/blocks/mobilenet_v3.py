@@ -5,7 +5,7 @@ from torch import nn
 from utils.errors import UserError, did_you_mean
 
 from . import BLOCKS
-from .backbone import STRIDES, Backbone, conv_bn, make_divisible
+from .backbone import STRIDES, Backbone, conv_bn, make_divisible, scaled
 
 _NORM = {"eps": 1e-3, "momentum": 0.01}  # as published
 
@@ -102,13 +102,14 @@ class MobileNetV3(Backbone):
         super().__init__()
         if variant not in self.ROWS:
             raise UserError(f"variant: expected large or small, got {variant!r}{did_you_mean(str(variant), self.ROWS)}")
-        c = make_divisible(16 * width)
+        w = scaled(width)
+        c = w(16)
         blocks = [(conv_bn(c1, c, 3, 2, act=nn.Hardswish(inplace=True), **_NORM), 2)]
         stride = 2
         for k, hidden, c2, se, hs, s in self.ROWS[variant]:
-            c2 = make_divisible(c2 * width)
+            c2 = w(c2)
             stride *= s
-            blocks.append((MobileNetV3Block(c, c2, make_divisible(hidden * width), k, s, bool(se), bool(hs)), stride))
+            blocks.append((MobileNetV3Block(c, c2, w(hidden), k, s, bool(se), bool(hs)), stride))
             c = c2
         if last:
             blocks.append((conv_bn(c, 6 * c, act=nn.Hardswish(inplace=True), **_NORM), stride))

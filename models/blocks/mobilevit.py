@@ -9,7 +9,7 @@ from torch import nn
 from utils.errors import UserError
 
 from . import BLOCKS
-from .backbone import STRIDES, Backbone, make_divisible
+from .backbone import STRIDES, Backbone, make_divisible, scaled
 from .base import FusePairs
 
 
@@ -149,7 +149,7 @@ class MobileViT(Backbone):
         if variant not in self.VARIANTS:
             raise UserError(f"variant: expected one of {', '.join(self.VARIANTS)}, got {variant!r}")
         widths, dims, t = self.VARIANTS[variant]
-        stem, *stages, final = (make_divisible(c * width) for c in widths)
+        stem, *stages, final = map(scaled(width), widths)
         layers = [
             ("stem", ConvNormAct(c1, stem, 3, 2), 2),
             ("stages.0.0", _Inverted(stem, stages[0], 1, t), 2),

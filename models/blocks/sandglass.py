@@ -5,7 +5,7 @@ import math
 from torch import nn
 
 from . import BLOCKS
-from .backbone import STRIDES, Backbone, conv_bn, make_divisible
+from .backbone import STRIDES, Backbone, conv_bn, make_divisible, scaled
 
 
 def _depthwise(c, s, act):
@@ -66,11 +66,12 @@ class MobileNeXt(Backbone):
 
     def __init__(self, c1, width=1.0, out=STRIDES):
         super().__init__()
-        c = make_divisible(32 * width)
+        w = scaled(width)
+        c = w(32)
         blocks = [(conv_bn(c1, c, 3, 2, act=nn.ReLU6(inplace=True)), 2)]
         stride = 2
         for t, wide, number, first in self.STAGES:
-            c2 = 1280 if wide == 1280 and width < 1 else make_divisible(wide * width)
+            c2 = 1280 if wide == 1280 and width < 1 else w(wide)
             stride *= first
             for i in range(number):
                 # a lone block that keeps the size has both of its 3x3 convolutions

@@ -6,7 +6,7 @@ from torch import nn
 from utils.errors import UserError
 
 from . import BLOCKS
-from .backbone import STRIDES, Backbone, conv_bn
+from .backbone import STRIDES, Backbone, check_width, conv_bn
 from .ops import channel_shuffle
 
 
@@ -99,6 +99,7 @@ class ShuffleNetV1(Backbone):
         super().__init__()
         if groups not in self.WIDTHS:
             raise UserError(f"groups: expected one of {list(self.WIDTHS)}, got {groups!r}")
+        check_width(width)
         unit = 4 * groups
         c = max(round(24 * width / groups), 1) * groups
         base = max(round(self.WIDTHS[groups] * width / unit), 1) * unit

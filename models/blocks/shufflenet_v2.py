@@ -3,10 +3,8 @@
 import torch
 from torch import nn
 
-from utils.errors import UserError
-
 from . import BLOCKS
-from .backbone import STRIDES, Backbone, conv_bn, make_divisible
+from .backbone import STRIDES, Backbone, check_width, conv_bn, make_divisible
 from .ops import channel_shuffle
 
 
@@ -57,8 +55,7 @@ class ShuffleNetV2(Backbone):
 
     def __init__(self, c1, width=1.0, out=STRIDES, last=False):
         super().__init__()
-        if isinstance(width, bool) or not isinstance(width, (int, float)) or width <= 0:
-            raise UserError(f"width: expected a number above 0 such as 0.5, 1.0, 1.5 or 2.0, got {width!r}")
+        check_width(width)
         widths = self.WIDTHS.get(width) or tuple(make_divisible(116 * width, 4) * scale for scale in (1, 2, 4))
         layers = [
             ("conv1", conv_bn(c1, 24, 3, 2, act=nn.ReLU(inplace=True)), 2),

@@ -3,7 +3,7 @@
 from torch import nn
 
 from . import BLOCKS
-from .backbone import STRIDES, Backbone, make_divisible
+from .backbone import STRIDES, Backbone, scaled
 from .base import FusePairs, _fuse_pair, same_padding
 
 
@@ -81,9 +81,7 @@ class Xception(Backbone):
     def __init__(self, c1, width=1.0, out=STRIDES, p=1):
         super().__init__()
 
-        def w(channels):
-            return make_divisible(channels * width)
-
+        w = scaled(width)
         layers = [
             ("conv1", nn.Conv2d(c1, w(32), 3, 2, p, bias=False), 2),
             ("bn1", nn.BatchNorm2d(w(32)), 2),

@@ -1,8 +1,9 @@
 """Numbers that torch takes, or that a block would take for something else: each is told when the row is built."""
 
 import pytest
+import torch
 
-from models import build_model
+from models import BLOCKS, build_model
 from utils.errors import UserError
 
 
@@ -61,3 +62,16 @@ def test_wrong_numbers_are_told(word, args, message):
     with pytest.raises(UserError) as caught:
         model_of([-1, 1, word, args])
     assert f"row 1 (backbone row 1) {word}: {message}" in str(caught.value)
+
+
+SCALED = ("MobileNetV1", "MobileNetV2", "MobileNetV3", "MobileNeXt", "MobileViT", "BlazeFace", "Xception", "InceptionV1",
+          "InceptionA", "InceptionB", "InceptionC", "InceptionD", "InceptionE", "InceptionV3", "InceptionResNetReduction",
+          "ShuffleNetV1", "ShuffleNetV2", "GhostNet", "ESNet")  # fmt: skip
+
+
+@pytest.mark.parametrize("word", SCALED)
+@pytest.mark.parametrize("width", [64, 0, -1, True, [0.5], None, float("nan")], ids=str)
+def test_what_multiplies_the_widths_of_a_network_is_no_output_width(word, width):
+    name = "scale" if word == "ESNet" else "width"
+    with torch.device("meta"), pytest.raises(UserError, match=f"{name}: expected a number above 0 and at most 8.* multiplies all widths"):
+        BLOCKS[word](3, **{name: width})
