@@ -68,7 +68,7 @@ def test_no_map_is_told_as_for_one_picture():
 
 
 def test_what_is_wrong_is_told_as_for_one_picture():
-    with pytest.raises(RuntimeError, match="hannel"):
+    with pytest.raises(RuntimeError, match="to have 4 channels, but got 3 channels"):
         probe.output_shapes(nn.Conv2d(4, 8, 3), (3, 8, 8))
 
 

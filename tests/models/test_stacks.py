@@ -5,9 +5,17 @@ from pathlib import Path
 import pytest
 
 from models import build_model, load_plugins
+from models.check import find_mistakes
 from utils.errors import UserError
 
 PLUGIN = Path(__file__).resolve().parents[1] / "fixtures" / "plugins" / "flaws.py"
+
+YAML = """
+nc: 2
+anchors: 3
+backbone: [[-1, 1, Conv, [64]], [-1, 1, Disagrees, [64]]]
+head: [[[-1], 1, Detect, [nc, anchors]]]
+"""
 
 pytestmark = pytest.mark.usefixtures("own_words")
 
@@ -31,3 +39,13 @@ def test_convolutions_inside_are_looked_at():
     load_plugins([PLUGIN])
     with pytest.raises(UserError, match=r"row 1 .*Dilated: the dilation of 'wide' must be at least 1, got 0"):
         model_of(1, "Dilated", [64, 0])
+
+
+def test_widths_that_disagree_inside_are_named(tmp_path):
+    load_plugins([PLUGIN])
+    with pytest.raises(UserError, match=r"row 1 .*Disagrees: cannot run on 64 channels .*to have 64 channels, but got 32"):
+        model_of(1, "Disagrees", [64])
+    path = tmp_path / "x.yaml"
+    path.write_text(YAML)
+    problems, _ = find_mistakes(path)
+    assert len(problems) == 1 and "to have 64 channels, but got 32" in problems[0]
