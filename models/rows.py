@@ -111,9 +111,7 @@ def _make_layer(spec: ModelSpec, row: Row, block, options: dict, inputs, widths)
     number = scale_depth(row.number, spec.depth_multiple)
     kwargs = {key: spec.resolve(value) for key, value in row.kwargs.items()}
     recipe = make_recipe(block, options, spec.resolve(row.args), kwargs, widths, number, spec.width_multiple)
-    if recipe.repeats > 1 and recipe.width is None and recipe.width_in in recipe.repeat_kwargs:
-        _set_repeat_width(recipe, block, inputs)
-    layer = _construct(recipe, block)
+    layer = _construct(recipe, block, inputs)
     _check_weights(layer, widths)
     _check_convolutions(layer, recipe.repeats)
     return layer, recipe
@@ -131,18 +129,27 @@ def _probe(spec: ModelSpec, row: Row, layer: nn.Module, recipe: Recipe, inputs):
     return shape
 
 
-def _set_repeat_width(recipe: Recipe, block: type, inputs) -> None:
-    """Let the second and later blocks of a stack take the width that the first one really gives."""
-    with contextlib.suppress(Exception):  # what is wrong with the first block is told when the row is built
-        shape = output_shapes(block(*recipe.args, **recipe.kwargs), inputs)
-        if not isinstance(shape, list):
-            recipe.repeat_kwargs[recipe.width_in] = shape[0]
+def _follow_width(recipe: Recipe, last: nn.Module, inputs):
+    """Let the next block of a stack take the width that the last one really gives for `inputs`; returns that shape."""
+    shape = inputs
+    with contextlib.suppress(Exception):  # what is wrong with a block is told when the row is probed
+        shape = output_shapes(last, inputs)
+    if isinstance(shape, tuple):
+        recipe.repeat_kwargs[recipe.width_in] = shape[0]
+    elif shape is not inputs:
+        raise UserError(f"gives {len(shape)} maps; its number must be 1, got {recipe.repeats}")
+    return shape
 
 
-def _construct(recipe: Recipe, block: type) -> nn.Module:
+def _construct(recipe: Recipe, block: type, inputs=None) -> nn.Module:
+    """The row's block, or a stack of them, whose widths follow the real ones where no output width is declared."""
+    follows = recipe.width is None and recipe.width_in in recipe.repeat_kwargs
     try:
         blocks = [block(*recipe.args, **recipe.kwargs)]
-        blocks += [block(*recipe.repeat_args, **recipe.repeat_kwargs) for _ in range(recipe.repeats - 1)]
+        for _ in range(recipe.repeats - 1):
+            if follows:
+                inputs = _follow_width(recipe, blocks[-1], inputs)
+            blocks.append(block(*recipe.repeat_args, **recipe.repeat_kwargs))
     except UserError:
         raise
     except Exception as error:  # torch's own checks of widths, groups and types

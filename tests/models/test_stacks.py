@@ -49,3 +49,17 @@ def test_widths_that_disagree_inside_are_named(tmp_path):
     path.write_text(YAML)
     problems, _ = find_mistakes(path)
     assert len(problems) == 1 and "to have 64 channels, but got 32" in problems[0]
+
+
+@pytest.mark.parametrize(("word", "args", "new", "stride"), [("Grows", [], 16, 1), ("InceptionB", [0.25], 120, 2)], ids=str)
+def test_each_block_of_a_stack_takes_the_width_of_the_one_before(word, args, new, stride):
+    load_plugins([PLUGIN])
+    model = model_of(4, word, args)
+    assert model.shapes[1] == (64 + 4 * new, 320 // stride**4, 320 // stride**4)
+    assert model.recipes[1].kwargs["c1"] == 64
+
+
+@pytest.mark.parametrize("word", ["MobileNetV2", "ESNet", "GhostNet"])
+def test_a_whole_network_stands_once(word):
+    with pytest.raises(UserError, match=f"row 1 .*{word}: gives 3 maps; its number must be 1, got 2"):
+        model_of(2, word, [0.5])
