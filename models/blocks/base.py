@@ -20,11 +20,22 @@ def same_padding(k, p=None, d=1):
     return [(dilation * (size - 1) + 1) // 2 for size, dilation in zip(k, d, strict=True)]
 
 
+LEAVE_OUT = "; the width is filled in, leave it out"
+
+
 def reduced(c, ratio) -> int:
     """The width between, of attention that squeezes `c` channels by `ratio`. Raises `ValueError` where none is left."""
-    if not 1 <= ratio <= c:
+    if ratio < 1:
+        raise ValueError(f"a reduction must be at least 1, got {ratio}")
+    if ratio > c:
         raise ValueError(f"a reduction of {ratio} leaves no channels of {c}")
-    return c // ratio
+    return int(c // ratio)
+
+
+def refuse_width(c, ratio) -> None:
+    """Raise `ValueError` where a word that takes no output width is given one in the place of its reduction."""
+    if ratio >= max(c, 8):
+        raise ValueError(f"a reduction of {ratio} leaves {'one channel' if ratio == c else 'no channels'} of {c}{LEAVE_OUT}")
 
 
 def _fuse_pair(module: nn.Module, conv: str, bn: str) -> None:

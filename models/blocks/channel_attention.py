@@ -3,6 +3,8 @@
 As rows they stand with their width (`[-1, 1, CBAM, [1024]]`, scaled, as others write it) or without one (`[]`).
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -162,7 +164,7 @@ class _Attending(Bottleneck):
 class _AttendingC3(C3):
     """C3 whose bottlenecks end in `attention`: (B, c1, H, W) -> (B, c2, H, W). Where it stands is that of Hu et al."""
 
-    attention: type
+    attention: Callable[[int], nn.Module]  # of the width
 
     def inner(self, hidden, n, shortcut, g):
         return nn.Sequential(*(_Attending(hidden, hidden, self.attention, shortcut, g) for _ in range(n)))
@@ -170,16 +172,20 @@ class _AttendingC3(C3):
 
 @BLOCKS.register()
 class C3SE(_AttendingC3):
-    """C3 with SE in each bottleneck: (B, c1, H, W) -> (B, c2, H, W)."""
+    """C3 with SE in each bottleneck, at least one channel wide between: (B, c1, H, W) -> (B, c2, H, W)."""
 
-    attention = SE
+    @staticmethod
+    def attention(c):
+        return SE(c, r=min(16, c))
 
 
 @BLOCKS.register()
 class C3CBAM(_AttendingC3):
-    """C3 with CBAM in each bottleneck: (B, c1, H, W) -> (B, c2, H, W)."""
+    """C3 with CBAM in each bottleneck, at least one channel wide between: (B, c1, H, W) -> (B, c2, H, W)."""
 
-    attention = CBAM
+    @staticmethod
+    def attention(c):
+        return CBAM(c, ratio=min(16, c))
 
 
 @BLOCKS.register()

@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from . import BLOCKS
+from .base import LEAVE_OUT
 from .csp import C3
 
 
@@ -12,20 +13,25 @@ from .csp import C3
 class ConvNextBlock(nn.Module):
     """7x7 depth-wise, layer norm, to four times the width and back by linear layers (GELU), scaled, added (figure 4).
 
-    (B, dim, H, W) -> the same. Weights are named as published (`dwconv norm pwconv1 pwconv2 gamma`). Paper: drop path.
+    (B, dim, H, W) -> the same. Weights are named as published (`dwconv norm pwconv1 pwconv2 gamma`); a first scale of 0
+    or less is none, without `gamma`. Paper: drop path.
     """
 
     def __init__(self, dim, layer_scale_init_value=1e-6):
         super().__init__()
+        if layer_scale_init_value > 1:
+            raise ValueError(f"layer_scale_init_value must be at most 1, got {layer_scale_init_value}{LEAVE_OUT}")
         self.dwconv = nn.Conv2d(dim, dim, 7, padding=3, groups=dim)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.pwconv1 = nn.Linear(dim, 4 * dim)
         self.pwconv2 = nn.Linear(4 * dim, dim)
-        self.gamma = nn.Parameter(torch.full((dim,), float(layer_scale_init_value)))
+        scale = torch.full((dim,), float(layer_scale_init_value))
+        self.gamma = nn.Parameter(scale) if layer_scale_init_value > 0 else None
 
     def forward(self, x):
         y = self.dwconv(x).permute(0, 2, 3, 1)  # (B, H, W, dim)
-        y = self.gamma * self.pwconv2(F.gelu(self.pwconv1(self.norm(y))))
+        y = self.pwconv2(F.gelu(self.pwconv1(self.norm(y))))
+        y = y if self.gamma is None else self.gamma * y
         return x + y.permute(0, 3, 1, 2)
 
 

@@ -5,6 +5,7 @@ from torch import nn
 
 from . import BLOCKS
 from .backbone import conv_bn
+from .base import LEAVE_OUT
 
 
 @BLOCKS.register()
@@ -19,6 +20,8 @@ class PConv(nn.Module):
         if not 1 <= n_div <= dim:
             raise ValueError(f"n_div must be 1 to {dim}, got {n_div}")
         self.touched = dim // n_div
+        if self.touched < 4 < n_div:
+            raise ValueError(f"n_div {n_div} leaves {self.touched} of {dim} channels to the convolution{LEAVE_OUT}")
         self.partial_conv3 = nn.Conv2d(self.touched, self.touched, 3, 1, 1, bias=False)
 
     def forward(self, x):

@@ -15,7 +15,7 @@ from utils.errors import UserError
 from ..activations import activation
 from . import BLOCKS
 from .backbone import check_width, conv_bn, make_divisible
-from .base import FusePairs, same_padding
+from .base import LEAVE_OUT, FusePairs, reduced, refuse_width, same_padding
 
 RELU = "nn.ReLU(inplace=True)"
 
@@ -30,6 +30,8 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, c1, ratio=0.25, divisor=4, bias=True):
         super().__init__()
+        if not 0 < ratio <= 1:
+            raise ValueError(f"the ratio must be above 0 and at most 1, got {ratio}{LEAVE_OUT if ratio > 1 else ''}")
         hidden = make_divisible(c1 * ratio, divisor)
         self.conv_reduce = nn.Conv2d(c1, hidden, 1, bias=bias)
         self.act1 = nn.ReLU(inplace=True)
@@ -185,7 +187,8 @@ class SEModule(nn.Module):
 
     def __init__(self, c1, ratio=2):
         super().__init__()
-        self.conv1 = nn.Conv2d(c1, max(int(c1 / ratio), 1), 1, bias=False)
+        refuse_width(c1, ratio)
+        self.conv1 = nn.Conv2d(c1, reduced(c1, min(ratio, c1)), 1, bias=False)
         self.conv2 = nn.Conv2d(self.conv1.out_channels, c1, 1, bias=False)
 
     def forward(self, x):

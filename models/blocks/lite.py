@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from . import BLOCKS
 from .backbone import conv_bn
-from .base import FusePairs, reduced, same_padding
+from .base import FusePairs, reduced, refuse_width, same_padding
 from .csp import C3
 from .ops import channel_shuffle
 
@@ -121,6 +121,7 @@ class SELayer(nn.Module):
 
     def __init__(self, c1, reduction=4):
         super().__init__()
+        refuse_width(c1, reduction)
         hidden = reduced(c1, reduction)
         self.fc = nn.Sequential(nn.Linear(c1, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, c1), Hswish())
 

@@ -6,6 +6,7 @@ from utils.errors import UserError, did_you_mean
 
 from . import BLOCKS
 from .backbone import STRIDES, Backbone, conv_bn, make_divisible, scaled
+from .base import reduced, refuse_width
 
 _NORM = {"eps": 1e-3, "momentum": 0.01}  # as published
 
@@ -36,7 +37,9 @@ class SqueezeExcitation(nn.Module):
 
     def __init__(self, c1, r=4, hidden=None):
         super().__init__()
-        hidden = max(c1 // r, 1) if hidden is None else hidden
+        if hidden is None:
+            refuse_width(c1, r)
+            hidden = reduced(c1, min(r, c1))
         self.fc1 = nn.Conv2d(c1, hidden, 1)
         self.fc2 = nn.Conv2d(hidden, c1, 1)
         self.activation = nn.ReLU(inplace=True)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from . import BLOCKS
 from .backbone import conv_bn
-from .base import Conv, FusePairs, reduced
+from .base import Conv, FusePairs, reduced, refuse_width
 from .ops import channel_shuffle
 
 
@@ -57,6 +57,7 @@ class ES_SEModule(nn.Module):
 
     def __init__(self, c1, reduction=4):
         super().__init__()
+        refuse_width(c1, reduction)
         hidden = reduced(c1, reduction)
         self.conv1 = nn.Conv2d(c1, hidden, 1)
         self.conv2 = nn.Conv2d(hidden, c1, 1)

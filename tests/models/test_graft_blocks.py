@@ -106,6 +106,26 @@ def test_attention_keeps_the_width(word):
     assert BLOCKS[word](32, 32)(torch.randn(2, 32, 3, 3)).shape == (2, 32, 3, 3)
 
 
+@pytest.mark.parametrize("word", ["C3SE", "C3CBAM", "C3CA", "C3ECA"])
+@pytest.mark.parametrize("width", [8, 24])
+def test_attention_inside_narrow_rows(word, width):
+    """Between, one channel is left where a sixteenth of the width is less."""
+    block = BLOCKS[word](width, width)
+    assert block(torch.randn(2, width, 4, 4)).shape == (2, width, 4, 4)
+
+
+def test_attention_inside_wide_rows_keeps_its_reduction():
+    excite, cbam = (BLOCKS[word](64, 64).m[0].attention for word in ("C3SE", "C3CBAM"))
+    assert excite.l1.out_features == cbam.channel_attention.f1.out_channels == 2
+
+
+def test_convnext_without_layer_scale():
+    """As published: a first scale of 0 or less is none, so that the block is no identity."""
+    block, x = BLOCKS["ConvNextBlock"](8, 0), torch.randn(2, 8, 9, 9)
+    assert "gamma" not in block.state_dict() and not torch.allclose(block(x), x)
+    assert "gamma" in BLOCKS["ConvNextBlock"](8).state_dict()
+
+
 def test_gsconv_deals_the_halves_out():
     """As the published reshapes do: even channels of the joint map, then odd ones."""
     block = BLOCKS["GSConv"](4, 8).eval()

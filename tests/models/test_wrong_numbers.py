@@ -56,12 +56,28 @@ NUMBERS = [  # with which a word cannot be built, or does nothing sensible
     ("mobilev3_bneck", [64, [72]], f"argument 'hidden' {WHOLE} [72]"),
 ]
 
+LEAVE_OUT = "; the width is filled in, leave it out"
+WIDTHS = [  # where a word that keeps the width has something else
+    ("ConvNextBlock", [64], f"layer_scale_init_value must be at most 1, got 64{LEAVE_OUT}"),
+    ("PConv", [64], f"n_div 64 leaves 1 of 64 channels to the convolution{LEAVE_OUT}"),
+    ("FasterNetBlock", [32], f"n_div 32 leaves 2 of 64 channels to the convolution{LEAVE_OUT}"),
+    ("SELayer", [64], f"a reduction of 64 leaves one channel of 64{LEAVE_OUT}"),
+    ("ES_SEModule", [128], f"a reduction of 128 leaves no channels of 64{LEAVE_OUT}"),
+    ("SqueezeExcitation", [64], f"a reduction of 64 leaves one channel of 64{LEAVE_OUT}"),
+    ("SEModule", [64], f"a reduction of 64 leaves one channel of 64{LEAVE_OUT}"),
+    ("SqueezeExcite", [64], f"the ratio must be above 0 and at most 1, got 64{LEAVE_OUT}"),
+    ("GhostNetBottleneck", [64, 128, 3, 1, -0.5], "the ratio must be above 0 and at most 1, got -0.5"),
+    ("DynamicGhostBottleneck", [64, 3, 1, -0.5], "the ratio must be above 0 and at most 1, got -0.5"),
+    ("SEModule", [0.5], "a reduction must be at least 1, got 0.5"),
+]
 
-@pytest.mark.parametrize(("word", "args", "message"), [*CONVOLUTIONS, *NUMBERS], ids=str)
+
+@pytest.mark.parametrize(("word", "args", "message"), [*CONVOLUTIONS, *NUMBERS, *WIDTHS], ids=str)
 def test_wrong_numbers_are_told(word, args, message):
     with pytest.raises(UserError) as caught:
         model_of([-1, 1, word, args])
-    assert f"row 1 (backbone row 1) {word}: {message}" in str(caught.value)
+    told = str(caught.value)
+    assert told.startswith(f"model, row 1 (backbone row 1) {word}: ") and told.endswith(message)
 
 
 SCALED = ("MobileNetV1", "MobileNetV2", "MobileNetV3", "MobileNeXt", "MobileViT", "BlazeFace", "Xception", "InceptionV1",
