@@ -184,12 +184,15 @@ def _check_convolutions(layer: nn.Module, repeats: int) -> None:
 
 
 def _divisor_hint(recipe: Recipe, error) -> str:
-    """For widths that a number of groups does not divide: the numbers near it that do."""
+    """For widths that a number of groups does not divide: the numbers near it that do. Nothing where it divides both:
+    then a part of them is meant, which the block alone knows."""
     groups = next((recipe.kwargs[key] for key in ("groups", "g", "num_groups", "group") if key in recipe.kwargs), None)
     if "divisible by" not in str(error) or "groups" not in str(error) or isinstance(groups, bool) or not isinstance(groups, int):
         return ""
     widths = [recipe.kwargs.get(recipe.width_in), recipe.width]
     common = math.gcd(*(w for w in widths if isinstance(w, int)))
+    if groups < 1 or common % groups == 0:
+        return ""
     divisors = sorted((d for d in range(1, common + 1) if common % d == 0), key=lambda d: abs(d - groups))
     return f"; groups that divide the widths, nearest first: {', '.join(map(str, divisors[:3]))}" if divisors else ""
 

@@ -167,7 +167,11 @@ def _check_type(signature: Signature, name: str, value) -> None:
     counts = any(plain_name(name) in SHORT_NAMES[key] for key in "ksgd") and isinstance(default, int) and not isinstance(default, bool)
     if counts and not _counts(value):
         raise UserError(f"argument '{name}' must be a whole number of at least 1, got {value!r}{_as_number(value)}")
-    if not isinstance(value, str) or not isinstance(default, (bool, int, float)) or "act" in name.lower():
+    if not isinstance(default, (bool, int, float)) or "act" in name.lower():
+        return
+    if isinstance(default, bool) and not isinstance(value, str) and value not in (0, 1, None):
+        raise UserError(f"argument '{name}' is {value!r}, expected true or false")
+    if not isinstance(value, str):
         return
     wanted, words = ("True or False", ["True", "False"]) if isinstance(default, bool) else ("a number", [])
     raise UserError(f"argument '{name}' must be {wanted}, got '{value}'{did_you_mean(value, words) or _as_number(value)}")

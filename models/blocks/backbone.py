@@ -27,6 +27,11 @@ def scaled(width):
     return lambda channels: make_divisible(channels * width)
 
 
+def are_among(values, known) -> bool:
+    """Whether `values` is a list of different ones of `known`."""
+    return isinstance(values, (list, tuple)) and bool(values) and all(v in known for v in values) and len(set(values)) == len(values)
+
+
 def conv_bn(c1, c2, k=1, s=1, p=None, g=1, act=None, eps=1e-5, momentum=0.1) -> nn.Sequential:
     """Convolution without bias, batch norm and, where one is given, the activation module `act`: named 0, 1, 2."""
     padding = (k - 1) // 2 if p is None else p
@@ -48,7 +53,7 @@ class Backbone(nn.Module):
         `UserError` for a stride that the network does not have.
         """
         last = {stride: index for index, (_, _, stride) in enumerate(layers)}
-        if not isinstance(out, (list, tuple)) or not out or any(s not in last for s in out) or len(set(out)) < len(out):
+        if not are_among(out, list(last)):
             raise UserError(f"out: expected a list of different strides, some of {sorted(last)}, got {out!r}")
         taps = {last[stride]: position for position, stride in enumerate(out)}
         self._steps: list[tuple[str, int | None]] = []  # name of the layer, place of its map in the list

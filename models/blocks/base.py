@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from utils.errors import UserError
+
 from ..activations import activation
 from . import BLOCKS
 
@@ -18,6 +20,26 @@ def same_padding(k, p=None, d=1):
         return (d * (k - 1) + 1) // 2
     d = (d, d) if isinstance(d, int) else d
     return [(dilation * (size - 1) + 1) // 2 for size, dilation in zip(k, d, strict=True)]
+
+
+def one_kernel(k) -> None:
+    """Raise `ValueError` where a block that has square kernels alone is given a pair."""
+    if isinstance(k, bool) or not isinstance(k, int):
+        raise ValueError(f"k must be one number, got {k!r}")
+
+
+def odd_kernels(*sizes) -> None:
+    """Raise `UserError` unless each size is an odd whole number: others do not keep the map's size."""
+    for size in sizes:
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
+            raise UserError(f"keeps the size with odd kernels alone; expected whole numbers such as 5, got {size!r}")
+
+
+def several_kernels(k) -> None:
+    """Raise `UserError` unless `k` is a list of odd kernels."""
+    if not isinstance(k, (list, tuple)) or not k:
+        raise UserError(f"takes a list of kernels, such as [5, 9, 13], got {k!r}")
+    odd_kernels(*k)
 
 
 LEAVE_OUT = "; the width is filled in, leave it out"
@@ -140,6 +162,7 @@ class MixConv2d(nn.Module):
 
     def __init__(self, c1, c2, k=(1, 3), s=1, equal_ch=True):
         super().__init__()
+        several_kernels(k)
         if equal_ch:
             # channel j goes to kernel floor(j (len(k) - tiny) / (c2 - 1)): the shares of published weights
             share = [int(j * (len(k) - 1e-6) / max(c2 - 1, 1)) for j in range(c2)]

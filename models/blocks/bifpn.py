@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from . import BLOCKS
+from .ops import along_channels
 
 
 class _WeightedMaps(nn.Module):
@@ -35,7 +36,7 @@ class BiFPN_Concat2(_WeightedMaps):
 
     def __init__(self, dimension=1):
         super().__init__()
-        self.d = dimension
+        self.d = along_channels(dimension)
 
     def forward(self, maps):
         return torch.cat(self.weighted(maps), self.d)

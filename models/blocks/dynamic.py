@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from ..activations import activation
 from . import BLOCKS
-from .base import FusePairs, same_padding
+from .base import FusePairs, one_kernel, same_padding
 from .csp import C3
-from .ghostnet import RELU, SqueezeExcite, join_ghosts
+from .ghostnet import RELU, SqueezeExcite, check_ratio, join_ghosts
 
 
 class CondConv2d(nn.Module):
@@ -71,6 +71,7 @@ class DynamicConv(nn.Module):
 
     def __init__(self, c1, c2, k=1, s=1, p=None, d=1, g=1, bias=False, num_experts=4):
         super().__init__()
+        one_kernel(k)
         self.routing = nn.Linear(c1, num_experts)
         self.cond_conv = CondConv2d(c1, c2, k, s, same_padding(k, p, d), d, g, bias, num_experts)
         self.register_parameter("shift", None)
@@ -135,8 +136,7 @@ class DynamicGhostModule(nn.Module):
 
     def __init__(self, c1, c2, k=1, ratio=2, dw_k=3, s=1, act=RELU, num_experts=4):
         super().__init__()
-        if isinstance(ratio, bool) or not isinstance(ratio, int) or ratio < 2:
-            raise ValueError(f"the ratio must be a whole number of at least 2, got {ratio!r}")
+        check_ratio(ratio, least=2)
         first = math.ceil(c2 / ratio)
         cheap = first * (ratio - 1)
         self.c2 = c2

@@ -8,6 +8,7 @@ from utils.errors import UserError
 
 from ..activations import activation
 from . import BLOCKS
+from .base import one_kernel
 
 
 @BLOCKS.register("InceptionConv", "DilatedInceptionConv")
@@ -22,6 +23,7 @@ class InceptionConv(nn.Module):
 
     def __init__(self, c1, c2, k=3, s=1, dilations=((1, 1), (1, 2), (2, 1), (2, 2)), g=1, act=True):
         super().__init__()
+        one_kernel(k)
         if k % 2 == 0:
             raise ValueError(f"the kernel must be odd, got {k}")
         self.channels: dict[tuple[int, int], list[int]] = {}  # pair -> its output channels

@@ -49,6 +49,8 @@ class FusedMBConv(_Inverted):
     def __init__(self, c1, c2, k=3, s=1, expansion=1, se_ratio=0):
         super().__init__(c1, c2, s, expansion, se_ratio)
         hidden = int(c1 * expansion)
+        if hidden == c1 and se_ratio:
+            raise ValueError(f"se_ratio is for an expansion above 1, got {se_ratio} and {expansion}; write 0")
         layers = [conv_bn(c1, c2 if hidden == c1 else hidden, k, s, act=nn.SiLU(inplace=True))]
         if hidden != c1:
             layers += [*self.excite(c1, hidden, se_ratio), conv_bn(hidden, c2)]

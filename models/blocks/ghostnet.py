@@ -14,7 +14,7 @@ from utils.errors import UserError
 
 from ..activations import activation
 from . import BLOCKS
-from .backbone import check_width, conv_bn, make_divisible
+from .backbone import are_among, check_width, conv_bn, make_divisible
 from .base import LEAVE_OUT, FusePairs, reduced, refuse_width, same_padding
 
 RELU = "nn.ReLU(inplace=True)"
@@ -58,6 +58,12 @@ class ConvBnAct(FusePairs, nn.Module):
         return self.act1(self.bn1(self.conv(x)))
 
 
+def check_ratio(ratio, least: int = 1) -> None:
+    """Raise `ValueError` unless a Ghost module's ratio is a whole number of at least `least`."""
+    if isinstance(ratio, bool) or not isinstance(ratio, int) or ratio < least:
+        raise ValueError(f"the ratio must be a whole number of at least {least}, got {ratio!r}")
+
+
 @BLOCKS.register()
 class GhostModule(nn.Module):
     """One part of the channels by a convolution, the others from it by cheap depth-wise ones (section 3.1).
@@ -68,8 +74,7 @@ class GhostModule(nn.Module):
 
     def __init__(self, c1, c2, k=1, ratio=2, dw_k=3, s=1, act=RELU):
         super().__init__()
-        if isinstance(ratio, bool) or not isinstance(ratio, int) or ratio < 1:
-            raise ValueError(f"the ratio must be a whole number of at least 1, got {ratio!r}")
+        check_ratio(ratio)
         first = math.ceil(c2 / ratio)
         cheap = first * (ratio - 1)
         self.c2 = c2
@@ -151,7 +156,7 @@ class GhostNet(FusePairs, nn.Module):
         super().__init__()
         check_width(width)
         last = len(self.STAGES)
-        if not isinstance(stages, (list, tuple)) or not stages or sorted(set(stages) & set(range(last + 1))) != sorted(stages):
+        if not are_among(stages, range(last + 1)):
             raise UserError(f"stages: expected a list of different numbers from 0 to {last}, got {stages!r}")
         self.stages = list(stages)
         c = make_divisible(16 * width, 4)
@@ -201,6 +206,7 @@ class _BareGhost(nn.Module):
 
     def __init__(self, c1, c2, ratio):
         super().__init__()
+        check_ratio(ratio)
         first = math.ceil(c2 / ratio)
         self.c2 = c2
         self.conv = nn.Conv2d(c1, first, 1, bias=False)

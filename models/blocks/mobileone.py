@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from . import BLOCKS
+from .base import one_kernel
 
 
 def _conv_bn(c1, c2, k, s, p, d, g):
@@ -33,6 +34,7 @@ class MobileOneBlock(nn.Module):
             raise ValueError("inference_mode is what fuse() makes of a trained block; leave it False")
         if num_conv_branches < 1:
             raise ValueError(f"num_conv_branches must be at least 1, got {num_conv_branches}")
+        one_kernel(k)
         p = d * (k - 1) // 2 if p is None else p
         if k % 2 == 0 or 2 * p != d * (k - 1):
             raise ValueError(f"needs an odd kernel and a padding of {d * (k - 1) // 2} for it, got {k} and {p}")

@@ -14,15 +14,20 @@ def channel_shuffle(x, groups: int):
     return x.reshape(b, groups, c // groups, h, w).transpose(1, 2).reshape(b, c, h, w)
 
 
+def along_channels(dimension) -> int:
+    """The dimension along which maps are joined; raises `UserError` for any but that of the channels."""
+    if dimension not in (1, -3) or isinstance(dimension, bool):
+        raise UserError(f"joins maps along their channels: expected [1], got {dimension!r}")
+    return dimension
+
+
 @BLOCKS.register()
 class Concat(nn.Module):
     """Join a list of maps along `dimension` (1: channels); all other sizes must agree."""
 
     def __init__(self, dimension=1):
         super().__init__()
-        if dimension not in (1, -3) or isinstance(dimension, bool):
-            raise UserError(f"joins maps along their channels: expected [1], got {dimension!r}")
-        self.d = dimension
+        self.d = along_channels(dimension)
 
     def forward(self, maps):
         return torch.cat(maps, self.d)

@@ -3,18 +3,9 @@
 import torch
 from torch import nn
 
-from utils.errors import UserError
-
 from ..activations import activation
 from . import BLOCKS
-from .base import Conv
-
-
-def odd_kernels(*sizes) -> None:
-    """Raise `UserError` unless each size is an odd whole number: other pools do not keep the map's size."""
-    for size in sizes:
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
-            raise UserError(f"pools keep the size with odd kernels alone; expected whole numbers such as 5, got {size!r}")
+from .base import Conv, odd_kernels, several_kernels
 
 
 @BLOCKS.register()
@@ -23,9 +14,7 @@ class SPP(nn.Module):
 
     def __init__(self, c1, c2, k=(5, 9, 13)):
         super().__init__()
-        if not isinstance(k, (list, tuple)) or not k:
-            raise UserError(f"takes a list of kernels, such as [5, 9, 13], got {k!r}")
-        odd_kernels(*k)
+        several_kernels(k)
         hidden = c1 // 2
         self.cv1 = Conv(c1, hidden, 1, 1)
         self.cv2 = Conv(hidden * (len(k) + 1), c2, 1, 1)
@@ -73,6 +62,7 @@ class SPPCSPC(nn.Module):
 
     def __init__(self, c1, c2, n=1, shortcut=False, g=1, e=0.5, k=(5, 9, 13)):
         super().__init__()
+        several_kernels(k)
         hidden = int(2 * c2 * e)
         self.cv1 = Conv(c1, hidden, 1, 1)
         self.cv2 = Conv(c1, hidden, 1, 1)

@@ -71,13 +71,46 @@ WIDTHS = [  # where a word that keeps the width has something else
     ("SEModule", [0.5], "a reduction must be at least 1, got 0.5"),
 ]
 
+KINDS = [  # of values
+    ("MixConv2d", [64, 3], "takes a list of kernels, such as [5, 9, 13], got 3"),
+    ("MixConv2d", [64, [2, 4]], "odd kernels alone; expected whole numbers such as 5, got 2"),
+    ("SPPCSPC", [64, {"k": 5}], "takes a list of kernels, such as [5, 9, 13], got 5"),
+    ("SPPCSPC", [64, {"k": []}], "takes a list of kernels, such as [5, 9, 13], got []"),
+    ("SPPCSPC", [64, {"k": [4, 8, 12]}], "odd kernels alone; expected whole numbers such as 5, got 4"),
+    ("DynamicConv", [64, [1, 3]], "k must be one number, got [1, 3]"),
+    ("DynamicConvBnAct", [64, [1, 3]], "k must be one number, got [1, 3]"),
+    ("InceptionConv", [64, [3, 3]], "k must be one number, got [3, 3]"),
+    ("MobileOneBlock", [64, [3, 3]], "k must be one number, got [3, 3]"),
+    ("GBNeck", [64, 128, 3, 1, True, 1.5], "the ratio must be a whole number of at least 1, got 1.5"),
+    ("MobileNetV2", [{"out": [[8]]}], "out: expected a list of different strides, some of [2, 4, 8, 16, 32], got [[8]]"),
+    ("GhostNet", [{"stages": [[8]]}], "stages: expected a list of different numbers from 0 to 9, got [[8]]"),
+    ("ECA", [3], "keeps the width: 64 channels in, 8 asked for; other arguments are named, as {k_size: 3}"),
+    ("CBAM", [7], "keeps the width: 64 channels in, 8 asked for; other arguments are named, as {kernel_size: 7}"),
+    ("C3", [64, 128], "argument 'shortcut' is 128, expected true or false"),
+    ("C3", [64, [True]], "argument 'shortcut' is [True], expected true or false"),
+    ("nn.Conv2d", [64, 3, 1, 1, 1, 1, 3], "argument 'bias' is 3, expected true or false"),
+    ("FusedMBConv", [64, 3, 1, 1, 0.25], "se_ratio is for an expansion above 1, got 0.25 and 1; write 0"),
+    ("InceptionConv", [64, 3, 1, [[1, 1], [1, 2], [2, 1], [2, 2]], 64], "out_channels must be divisible by groups"),
+    ("GhostConv", [64, 1, 1, 64], "out_channels must be divisible by groups"),
+]
 
-@pytest.mark.parametrize(("word", "args", "message"), [*CONVOLUTIONS, *NUMBERS, *WIDTHS], ids=str)
+
+@pytest.mark.parametrize(("word", "args", "message"), [*CONVOLUTIONS, *NUMBERS, *WIDTHS, *KINDS], ids=str)
 def test_wrong_numbers_are_told(word, args, message):
     with pytest.raises(UserError) as caught:
         model_of([-1, 1, word, args])
     told = str(caught.value)
     assert told.startswith(f"model, row 1 (backbone row 1) {word}: ") and told.endswith(message)
+
+
+def test_weighted_maps_are_joined_along_their_channels():
+    with pytest.raises(UserError, match="row 2 .*BiFPN_Concat2: joins maps along their channels: expected .1., got 0"):
+        model_of([-1, 1, "Conv", [64]], [[-1, 0], 1, "BiFPN_Concat2", [0]])
+
+
+def test_what_a_flag_may_be_besides():
+    for value in (0, 1, None, True):
+        assert bool(model_of([-1, 1, "C3", [64, value]]).model[1].m[0].add) == bool(value)
 
 
 SCALED = ("MobileNetV1", "MobileNetV2", "MobileNetV3", "MobileNeXt", "MobileViT", "BlazeFace", "Xception", "InceptionV1",
