@@ -3,7 +3,8 @@
 - The argument called c1, inp, in_channels, dim ... gets the width that comes in (a list of widths where the row joins
   several maps); `models.signatures` knows the names.
 - The one called c2, oup, out_channels ... is an arg of the row, scaled by the width multiple.
-- An argument called n gets the row's number; every other block is stacked that many times.
+- An argument called n gets the row's number; every other block is stacked that many times. The second and later ones
+  do not stride where the stride is an argument; those that always do (Focus, SpaceToDepth, InceptionB) stride each time.
 - Without an output width the width stays, or is what the block makes of it: each row is probed after it is built.
 - A registration may say it all: `width_in="name"`, `width_out="name"` (that argument, where it is given, is the output
   width instead), `rule="stack"` (n is no number of the row), `rule="plain"` (nothing is filled in).

@@ -37,7 +37,7 @@ class ConvNextBlock(nn.Module):
 
 @BLOCKS.register()
 class CNeB(C3):
-    """C3 of ConvNeXt blocks: (B, c1, H, W) -> (B, c2, H, W)."""
+    """C3 of ConvNeXt blocks: (B, c1, H, W) -> (B, c2, H, W). `shortcut` and `g` change nothing."""
 
     def inner(self, hidden, n, shortcut, g):
         return nn.Sequential(*(ConvNextBlock(hidden) for _ in range(n)))

@@ -83,7 +83,10 @@ class C3x(C3):
 
 @BLOCKS.register()
 class C3TR(C3):
-    """C3 around a transformer encoder of `n` layers with four heads (Vaswani et al., 2017)."""
+    """C3 around a transformer encoder of `n` layers with four heads (Vaswani et al., 2017).
+
+    `shortcut` and `g` change nothing, as published.
+    """
 
     def inner(self, hidden, n, shortcut, g):
         return TransformerBlock(hidden, hidden, 4, n)
@@ -91,7 +94,10 @@ class C3TR(C3):
 
 @BLOCKS.register(rule="stack")
 class C3SPP(C3):
-    """C3 around spatial pyramid pooling with kernels `k`; a row's number above 1 stacks whole blocks."""
+    """C3 around spatial pyramid pooling with kernels `k`; a row's number above 1 stacks whole blocks.
+
+    `n`, `shortcut` and `g` change nothing, as published.
+    """
 
     def __init__(self, c1, c2, k=(5, 9, 13), n=1, shortcut=True, g=1, e=0.5):
         super().__init__(c1, c2, n, shortcut, g, e)
@@ -104,7 +110,7 @@ class C3SPP(C3):
 
 @BLOCKS.register()
 class C3Ghost(C3):
-    """C3 of Ghost bottlenecks (Han et al., GhostNet, 2020)."""
+    """C3 of Ghost bottlenecks (Han et al., GhostNet, 2020). `shortcut` and `g` change nothing, as published."""
 
     def inner(self, hidden, n, shortcut, g):
         return nn.Sequential(*(GhostBottleneck(hidden, hidden) for _ in range(n)))

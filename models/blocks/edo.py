@@ -18,7 +18,8 @@ class InceptionConv(nn.Module):
     (B, c1, H, W) -> (B, c2, H/s, W/s) (section 3.1). `dilations` is a list of pairs: as many as there are output
     channels, one each, or fewer, which then share the channels equally in order; without it all pairs of 1 and 2. The
     paper finds the pairs by a search (EDO) that is not part of this block. Channels of one pair are one convolution
-    (`conv_list`, in the order in which the pairs first appear), so that the cost is that of a plain convolution.
+    (`conv_list`, in the order in which the pairs first appear), so that the cost is that of a plain convolution. Each of
+    them has `g` groups of its own: the channels of a pair stand in all groups, and must divide by `g`.
     """
 
     def __init__(self, c1, c2, k=3, s=1, dilations=((1, 1), (1, 2), (2, 1), (2, 2)), g=1, act=True):

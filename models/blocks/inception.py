@@ -67,8 +67,8 @@ class InceptionV1(Backbone):
     """The whole network without classifiers (table 1): maps of 480, 832 and 1024 channels at strides 8, 16, 32.
 
     `width` multiplies all widths, `out` lists the strides. As the published weights have them: batch norm, a 3x3
-    convolution instead of the 5x5 ones, pools without padding (odd sizes are rounded down); weights are named as in
-    torchvision (`inception3a.branch2.0.conv`). 6,624,904 parameters with a classifier of 1000 classes.
+    convolution instead of the 5x5 ones, pools without padding (odd sizes are rounded down, by the 2x2 one up); weights
+    are named as in torchvision (`inception3a.branch2.0.conv`). 6,624,904 parameters with a classifier of 1000 classes.
     """
 
     MODULES = (  # name, stride, widths
