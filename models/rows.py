@@ -173,14 +173,15 @@ def _check_convolutions(layer: nn.Module, repeats: int) -> None:
         if not isinstance(conv, _Convolution):
             continue
         where = f" of '{name}'" if name else ""
-        if not isinstance(conv.padding, str) and min(conv.padding) < 0:
-            raise UserError(f"the padding{where} must be at least 0, got {min(conv.padding)}")
-        if min(conv.dilation) < 1:
-            raise UserError(f"the dilation{where} must be at least 1, got {min(conv.dilation)}")
-        limits = map(max, conv.stride, conv.dilation)
-        if not all(0 <= more < limit for more, limit in zip(conv.output_padding, limits, strict=True)):
-            told = f"stride {max(conv.stride)}, got {max(conv.output_padding)}"
-            raise UserError(f"the output padding{where} must be at least 0 and below the {told}")
+        values = (conv.padding, conv.dilation, conv.output_padding, conv.stride)
+        padding, dilation, more, stride = ([side for side in sides if isinstance(side, int)] for sides in values)
+        if min(padding, default=0) < 0:
+            raise UserError(f"the padding{where} must be at least 0, got {min(padding)}")
+        if min(dilation, default=1) < 1:
+            raise UserError(f"the dilation{where} must be at least 1, got {min(dilation)}")
+        limits = map(max, stride, dilation)  # one of them where a row has a list of one, which torch takes
+        if any(not 0 <= side < limit for side, limit in zip(more, limits, strict=False)):
+            raise UserError(f"the output padding{where} must be at least 0 and below the stride {max(stride)}, got {max(more)}")
 
 
 def _divisor_hint(recipe: Recipe, error) -> str:

@@ -113,6 +113,17 @@ def test_what_a_flag_may_be_besides():
         assert bool(model_of([-1, 1, "C3", [64, value]]).model[1].m[0].add) == bool(value)
 
 
+@pytest.mark.parametrize(("word", "padding"), [("Conv", []), ("BasicConv2d", None), ("nn.Conv2d", [])], ids=str)
+def test_what_is_no_padding_at_all(word, padding):
+    with pytest.raises(UserError, match=rf"row 1 .*{word}: cannot run"):
+        model_of([-1, 1, word, [64, 3, 1, padding]])
+
+
+def test_paddings_and_strides_as_torch_takes_them():
+    rows = [["Conv", [64, 3, [2]]], ["nn.ConvTranspose2d", [64, 3, 2, 1, [1, 1]]]]
+    assert model_of(*[[-1, 1, *row] for row in rows]).shapes[2] == (64, 320, 320)
+
+
 SCALED = ("MobileNetV1", "MobileNetV2", "MobileNetV3", "MobileNeXt", "MobileViT", "BlazeFace", "Xception", "InceptionV1",
           "InceptionA", "InceptionB", "InceptionC", "InceptionD", "InceptionE", "InceptionV3", "InceptionResNetReduction",
           "ShuffleNetV1", "ShuffleNetV2", "GhostNet", "ESNet")  # fmt: skip
