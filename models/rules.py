@@ -155,8 +155,8 @@ def nearest_argument(name: str, known) -> str | None:
 
 
 def _check_type(signature: Signature, name: str, value) -> None:
-    """A word where the default is a number, true or false is a misspelling, a number where it is true or false is another
-    argument's; activations may be words. Kernels, strides, dilations and groups are whole numbers."""
+    """A word where the default is a number, true or false is a misspelling; activations may be words. Kernels, strides,
+    dilations and groups are whole numbers."""
     parameter = signature.named.get(name)
     default = None if parameter is None else parameter.default
     if name in _CHOICES and isinstance(value, str) and isinstance(default, str) and value not in _CHOICES[name]:
@@ -170,7 +170,7 @@ def _check_type(signature: Signature, name: str, value) -> None:
         raise UserError(f"argument '{name}' must be a whole number of at least 1, got {value!r}{_as_number(value)}")
     if not isinstance(default, (bool, int, float)) or "act" in name.lower():
         return
-    if isinstance(default, bool) and not isinstance(value, str) and value not in (0, 1, None):
+    if isinstance(default, bool) and isinstance(value, (list, tuple)):
         raise UserError(f"argument '{name}' is {value!r}, expected true or false")
     if not isinstance(value, str):
         return

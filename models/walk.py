@@ -286,7 +286,9 @@ def _argument_warnings(spec, row, block, options, recipe, inputs) -> list[str]:
             found.append(f"is written for {width} channels, but reads {inputs[0]}, which are taken")
     for name, parameter in read_signature(block, options).named.items():
         value, default = recipe.kwargs.get(name, parameter.default), parameter.default
-        if isinstance(value, bool) and isinstance(default, int) and not isinstance(default, bool):
+        if isinstance(default, bool) and isinstance(value, (int, float)) and value not in (0, 1):
+            found.append(f"argument '{name}' is {value}, expected true or false")
+        elif isinstance(value, bool) and isinstance(default, int) and not isinstance(default, bool):
             found.append(f"argument '{name}' is {value}, expected a number such as {default}")
         elif plain_name(name) in _REDUCTIONS and isinstance(value, int) and value > 1 and isinstance(inputs, tuple):
             if inputs[0] % value:

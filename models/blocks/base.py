@@ -56,7 +56,7 @@ def reduced(c, ratio) -> int:
 
 def refuse_width(c, ratio) -> None:
     """Raise `ValueError` where a word that takes no output width is given one in the place of its reduction."""
-    if ratio >= max(c, 8):
+    if ratio >= max(c, 17):  # 16 of 16 and the like are written
         raise ValueError(f"a reduction of {ratio} leaves {'one channel' if ratio == c else 'no channels'} of {c}{LEAVE_OUT}")
 
 

@@ -86,9 +86,7 @@ KINDS = [  # of values
     ("GhostNet", [{"stages": [[8]]}], "stages: expected a list of different numbers from 0 to 9, got [[8]]"),
     ("ECA", [3], "keeps the width: 64 channels in, 8 asked for; other arguments are named, as {k_size: 3}"),
     ("CBAM", [7], "keeps the width: 64 channels in, 8 asked for; other arguments are named, as {kernel_size: 7}"),
-    ("C3", [64, 128], "argument 'shortcut' is 128, expected true or false"),
     ("C3", [64, [True]], "argument 'shortcut' is [True], expected true or false"),
-    ("nn.Conv2d", [64, 3, 1, 1, 1, 1, 3], "argument 'bias' is 3, expected true or false"),
     ("FusedMBConv", [64, 3, 1, 1, 0.25], "se_ratio is for an expansion above 1, got 0.25 and 1; write 0"),
     ("InceptionConv", [64, 3, 1, [[1, 1], [1, 2], [2, 1], [2, 2]], 64], "out_channels must be divisible by groups"),
     ("GhostConv", [64, 1, 1, 64], "out_channels must be divisible by groups"),
@@ -109,7 +107,7 @@ def test_weighted_maps_are_joined_along_their_channels():
 
 
 def test_what_a_flag_may_be_besides():
-    for value in (0, 1, None, True):
+    for value in (0, 1, None, True, 128):  # a width, which published files may have there, is warned of
         assert bool(model_of([-1, 1, "C3", [64, value]]).model[1].m[0].add) == bool(value)
 
 
