@@ -28,7 +28,7 @@ from utils.errors import UserError
 from utils.evaluate import evaluate
 from utils.hyperparameters import load_hyperparameters, trains_in_place
 from utils.optim import OPTIMIZERS, Schedule, Stepper, make_optimizer
-from utils.options import add_run_flags, check_transfer_flags, chosen_values, fraction
+from utils.options import add_run_flags, check_transfer_flags, chosen_values, fraction, picture_size
 from utils.report import Progress
 from utils.run_folder import new_run_folder
 from utils.runs import Run, absolute, resolve_options
@@ -59,7 +59,7 @@ def train(options, checkpoint, ranks, device):
     model = make_model(options, checkpoint, hyperparameters, splits["train"].names)
     teacher = load_teacher(options.teacher, model) if options.teacher else None
     stride = max(one.size_multiple for one in (model, teacher) if one)
-    options.img = -(-options.img // stride) * stride  # rounded up to what they can take
+    options.img = picture_size(options.img, stride)[0]
     train_set, batches, measure = make_loaders(options, hyperparameters, splits, stride, ranks, device)
     fitted = None if checkpoint else fit_head(model.head, train_set.boxes, train_set.frames, options.img, hyperparameters.anchor_t)
     if fitted:

@@ -34,6 +34,8 @@ def main(argv=None):
     model = load_models(weights, options.device, options.half, options.branch, options.backend, options.plugins)
     data = load_data_config(options.data)
     split = open_split(data, options.split, single_class=options.single_cls)
+    if options.single_cls and model.nc != 1:
+        raise UserError(f"--single-cls: is for models that were trained with it; {weights[0]} knows {model.nc} classes")
     if not options.single_cls or model.nc != 1:  # one class is all classes, whatever it is called
         split = in_order_of(model, split, f"{weights[0]} and {options.data} do not belong together")
     side = square_side(model, options.img)
@@ -113,7 +115,7 @@ def make_parser():
     told = "squares instead of batches of the pictures' own aspect (always where nothing moved pictures in training)"
     add("--square", action="store_true", help=told)
     add("--branch", help="one_to_many: measure that branch of a OneToOneDetect model, by NMS")
-    add("--single-cls", action="store_true", help="take all classes of the data as one")
+    add("--single-cls", action="store_true", help="take all classes of the data as one, for models of one class")
     told = f"processes that load pictures (default: one a core, for {PICTURES_A_WORKER} pictures each)"
     add("--workers", type=cli.at_least(0), help=told)
     add_selection_flags(parser, conf=0.001, iou=0.6)

@@ -73,16 +73,19 @@ def open_split(config: DataConfig, split: str, names: list[str] | None = None, s
 
     `names` selects classes by name and orders them (default: the YAML's, else all that the source has, the same for
     every split); `single_class` makes one class 'object' of them all. Raises `UserError` when the split is not there,
-    a name is unknown, or more than half of the pictures cannot be read.
+    a name is unknown, more than half of the pictures cannot be read, or the training split has no boxes but crowds; of
+    another split without any that is told.
     """
     source = open_source(config, split, names)
     where = f"{config.path}: {split}"
     samples = settle_all(source, source.problems, where)
     _tell(source.problems, config, split)
     opened = Split(split, samples, source.names, source.category_ids, source.problems)
-    if split == "train" and not len(samples.boxes):
-        seen = "; ".join(source.problems.lines()) or "none are there"
-        raise UserError(f"{where}: no boxes to learn from ({seen})")
+    if samples.crowd.all():
+        seen = "; ".join(source.problems.lines()) or ("all are crowds" if len(samples.boxes) else "none are there")
+        if split == "train":
+            raise UserError(f"{where}: no boxes to learn from ({seen})")
+        print(f"{where}: no boxes to measure with ({seen}); scores will say nothing", file=sys.stderr)
     return _one_class(opened) if single_class else opened
 
 

@@ -51,7 +51,7 @@ def main():
             "detect on a video", "detect.py", "--weights", weights, "--source", "demo/shapes.mp4", "--img", size,
             "--project", "demo", "--name", "video",
         ),  # fmt: skip
-        "export": run("export", "export.py", "--weights", weights, "--img", size, "--out", exported),
+        "export": run("export", "export.py", "--weights", weights, "--img", size, "--dynamic", "--out", exported),
         "onnx": run(
             "validate the ONNX file", "val.py", "--weights", exported, "--data", "shapes.yaml", "--img", size,
             "--project", "demo", "--name", "val-onnx",

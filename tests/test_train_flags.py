@@ -117,7 +117,7 @@ def assert_told(flags, told, capsys, monkeypatch):
 
 
 def test_finished_run_says_so(trained, capsys, monkeypatch):
-    assert_told(["--resume", trained.parent], "finished, 1 epochs", capsys, monkeypatch)
+    assert_told(["--resume", trained.parent], "finished, with these weights after epoch 1", capsys, monkeypatch)
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ def test_half_says_where_it_changes_nothing(script, tiny_weights, exported, data
     assert [line.split(" is computed as without it")[0] for line in told] == [f"--half: {path}" for path in weights]
 
 
-def test_one_class(tiny_yaml, data, tmp_path):
+def test_one_class(tiny_yaml, tiny_weights, data, tmp_path):
     model = build_model(ModelSpec.from_text(tiny_yaml, "tiny.yaml"), nc=1)
     content = {"yaml": tiny_yaml, "names": ["object"], "nc": 1, "model": model.state_dict()}
     path = save_checkpoint(tmp_path / "one.pt", content)
@@ -196,6 +196,7 @@ def test_one_class(tiny_yaml, data, tmp_path):
     named = save_checkpoint(tmp_path / "named.pt", {**content, "names": ["cell"]})
     assert len(run(named, data, tmp_path, "--single-cls").per_class) == 1
     assert "--single-cls" in ends_with_2(["--weights", path, "--data", data])
+    assert "trained with it" in ends_with_2(["--weights", tiny_weights, "--data", data, "--single-cls"])
 
 
 def ends_with_2(argv):

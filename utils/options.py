@@ -1,6 +1,7 @@
 """Command line flags, and checks of their values, that several scripts share."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,11 +11,13 @@ from .nms import METHODS
 
 
 def picture_size(img: int | Sequence[int], stride: int) -> tuple[int, int]:
-    """`--img` as (height, width): one side or two, brought up to multiples of `stride`. Raises `UserError`."""
+    """`--img` as (height, width): one side or two, brought up to multiples of `stride`, which is told. Raises `UserError`."""
     sides = (img, img) if isinstance(img, int) else tuple(img) * (2 if len(img) == 1 else 1)
     if len(sides) != 2 or not all(1 <= side <= 16384 for side in sides):
         raise UserError(f"--img {' '.join(map(str, sides))}: expected one side or height and width, from 1 to 16384")
     height, width = (-(-side // stride) * stride for side in sides)
+    if (height, width) != sides:
+        print(f"--img {' '.join(map(str, sides))}: taken as {height} {width}, multiples of {stride}", file=sys.stderr)
     return height, width
 
 

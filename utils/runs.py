@@ -58,7 +58,8 @@ def resolve_options(parser: argparse.ArgumentParser, free: tuple[str, ...] = ())
     path = find_checkpoint(options.resume, options.project)
     checkpoint = load_checkpoint(path)
     if checkpoint.get("finished"):
-        raise UserError(f"{path}: the run is finished, {checkpoint['epoch']} epochs; to train on, give it as --weights")
+        weights = f"with these weights after epoch {checkpoint['epoch']}"
+        raise UserError(f"{path}: the run is finished, {weights}; to train on, give it as --weights")
     if not isinstance(checkpoint.get("options"), dict) or "optimizer" not in checkpoint:
         raise UserError(f"{path}: holds weights but no state of a run; give it as --weights")
     resumed = {**vars(options), **checkpoint["options"], **{key: given[key] for key in free if key in given}}
@@ -114,7 +115,7 @@ class Run:
         state.elapsed = time.monotonic() - self.start
         better = False
         if evaluation:
-            better = state.stopping.update(state.epoch, fitness(evaluation.metrics))
+            better = state.stopping.update(state.epoch, fitness(evaluation.metrics) if evaluation.instances else None)
             state.class_ap = np.nan_to_num([entry["AP50-95"] for entry in evaluation.per_class])
         row = results_row(state.epoch, state.elapsed, trained, evaluation and evaluation.metrics)
         self.table.add(row)

@@ -19,6 +19,9 @@ from .optim import Stepper
 from .report import Progress
 
 
+NAMED = 16  # pictures of a batch, at most, that an error names
+
+
 @dataclass
 class EpochResult:
     """`losses`: the mean over batches (and processes) of each named loss; pictures over wall seconds, waiting for them included."""
@@ -175,11 +178,12 @@ class EarlyStopping:
     def __init__(self, patience: int):
         self.patience, self.best, self.best_epoch, self.stop = patience, -1.0, 0, False
 
-    def update(self, epoch: int, fitness: float) -> bool:
-        """Take the fitness of `epoch`; True when it is the best so far."""
-        better = fitness > self.best
+    def update(self, epoch: int, fitness: float | None) -> bool:
+        """Take the fitness of `epoch`; True when it is the best so far. None, where nothing can be measured: then the last
+        epoch counts as the best."""
+        better = fitness is None or fitness > self.best
         if better:
-            self.best, self.best_epoch = fitness, epoch
+            self.best, self.best_epoch = self.best if fitness is None else fitness, epoch
         self.stop = self.patience > 0 and epoch - self.best_epoch >= self.patience
         return better
 
@@ -261,5 +265,5 @@ def picture_weights(labels: list[np.ndarray], class_ap: np.ndarray) -> np.ndarra
 def _not_finite(losses: dict[str, float], paths: list[str], epoch: int, number: int) -> str:
     """What to tell about a batch whose loss is not a number."""
     wrong = ", ".join(f"{name} {value}" for name, value in losses.items())
-    files = ", ".join(str(path) for path in paths)
+    files = ", ".join(map(str, paths[:NAMED])) + (f" and {len(paths) - NAMED} others" if len(paths) > NAMED else "")
     return f"epoch {epoch + 1}, batch {number + 1}: the loss is not finite ({wrong}); a lower lr0 may help; pictures: {files}"

@@ -208,3 +208,16 @@ def test_real_coco(datasets_dir, monkeypatch):
     for annotation in source["annotations"]:
         same = truth[annotation["id"]]
         assert all(same[key] == annotation[key] for key in ("bbox", "area", "iscrowd", "image_id", "category_id"))
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("annotations, seen", [([], "none are there"), ([row(1, 5, iscrowd=1), row(2, 5, iscrowd=1)], "all are crowds")])
+def test_a_split_without_boxes_is_told(tmp_path, capsys, split, annotations, seen):
+    path = make(tmp_path, [entry(5)], annotations)
+    path.write_text(path.read_text() + path.read_text().splitlines()[-1].replace("train:", "val:") + "\n")
+    if split == "train":
+        with pytest.raises(UserError, match=rf"train: no boxes to learn from \({seen}\)"):
+            open_train(path)
+    else:
+        open_split(load_data_config(path), "val")
+        assert f"val: no boxes to measure with ({seen})" in capsys.readouterr().err

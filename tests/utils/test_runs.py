@@ -84,7 +84,7 @@ def test_resume_mistakes(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="--batch-size is as the run was started"):
         resolve(monkeypatch, "--resume", path, "--batch-size", "8")
     done = checkpoint(tmp_path / "done" / "weights" / "last.pt", finished=True)
-    with pytest.raises(UserError, match="is finished, 2 epochs"):
+    with pytest.raises(UserError, match="is finished, with these weights after epoch 2"):
         resolve(monkeypatch, "--resume", done)
     bare = save_checkpoint(tmp_path / "bare.pt", {"model": {}})
     with pytest.raises(UserError, match="no state of a run"):

@@ -202,6 +202,8 @@ def test_early_stopping():
     again = EarlyStopping(2)
     again.load_state_dict(stopping.state_dict())
     assert again.stop and again.best_epoch == 2
+    blind = EarlyStopping(2)  # nothing can be measured
+    assert all(blind.update(epoch, None) for epoch in range(1, 9)) and not blind.stop and blind.best_epoch == 8
     patient = EarlyStopping(0)
     assert not any([patient.update(epoch, 0.0) and patient.stop for epoch in range(50)]) and not patient.stop
     assert fitness({"AP50": 0.8, "AP50-95": 0.4, "precision": 1.0}) == pytest.approx(0.44)
