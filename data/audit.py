@@ -24,6 +24,7 @@ DUPLICATE_BOX = "duplicate boxes"
 DUPLICATE_PICTURE = "duplicate pictures"
 EXIF_TURNED = "pictures turned by EXIF"
 GREY, ALPHA, CMYK, DEEP = "grey pictures", "pictures with alpha (RGBA)", "CMYK pictures", "16-bit pictures"
+NO_BOXES = "splits without a box to learn from or to measure with"
 LEAKAGE = "pictures of one split that are in another"
 _QUANTILES = (0, 0.25, 0.5, 0.75, 1)
 
@@ -107,6 +108,8 @@ def _audit_split(source, split: str) -> tuple[dict, dict[str, str]]:
         readable.append(sample)
         headers.append(seen.header)
     settled = settle(SampleTable.of(readable), dict(enumerate(headers)), problems)
+    if settled.crowd.all():
+        problems.note(NO_BOXES, f"{len(settled)} pictures, {len(settled.crowd)} crowds")
     for sample in settled:
         problems.note(DUPLICATE_BOX, sample.path, _count_duplicates(sample))
     return _summary(settled, len(raw), source.names, problems), contents

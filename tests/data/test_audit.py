@@ -117,6 +117,16 @@ def test_a_clean_data_set_has_no_problems(folder):
     assert table(report).endswith("no problems found")
 
 
+@pytest.mark.parametrize("crowd", [False, True])
+def test_a_split_without_boxes_is_a_problem(folder, crowd):
+    folder.splits["val"]["annotations"].clear()
+    if crowd:
+        folder.annotate({"image_id": 1, "category_id": 7, "bbox": [0, 0, 40, 40], "iscrowd": 1}, "val")
+    report = folder.report()
+    assert [report["splits"][split]["problems"] for split in ("train", "val")] == [{}, {audits.NO_BOXES: 1}]
+    assert f"val: {audits.NO_BOXES}: 3 pictures, {int(crowd)} crowds" in table(report)
+
+
 def write_defect(folder, kind):
     """Put the defect `kind` twice into the training split; return how many pictures are lost by it."""
     good = encoded(seed=90), encoded(seed=91)
