@@ -131,7 +131,7 @@ def big(tmp_path, monkeypatch):
     for image in images[:3]:
         write_image(tmp_path / "set/images/train" / image["file_name"], np.full((20, 40, 3), 90, np.uint8))
     rows = [
-        {"id": n, "image_id": images[n % 3]["id"], "category_id": 1 + n % 2, "bbox": [n, 1.25, 5, n], "area": n or None, "iscrowd": n % 2}
+        {"id": n, "image_id": images[n % 3]["id"], "category_id": 1 + n % 2, "bbox": [n, 1.25, 5, n], "area": n or None, "iscrowd": int(n in (3, 4))}
         for n in range(9)
     ] + [{"id": 99, "image_id": 77, "category_id": 1, "bbox": [1, 2, 3, 4]}]
     place = tmp_path / "set/annotations/instances_train.json"
