@@ -152,7 +152,7 @@ def plot_confusion(confusion, names, path, normalise: bool = True) -> Path:
     margin = max(text_box(word, scale)[0] for word in words) + 40
     top, side = 44, size * cell
     image = np.full((top + side + margin, max(margin + side + 24, 540), 3), 255, np.uint8)
-    title = "confusion, shares of each class's true boxes; last column: of what was found beside them" if normalise else "confusion, boxes"
+    title = "confusion, shares of each column (last: false detections)" if normalise else "confusion, boxes"
     put_text(image, shorten(f"{title} (confidence {confusion.conf:g}, IoU {confusion.iou:g})",
              image.shape[1] - 24, 0.5), (12, 26), 0.5, INK)  # fmt: skip
     shaded = shares if normalise else matrix / max(matrix.max(), 1)
