@@ -152,7 +152,7 @@ def plot_confusion(confusion, names, path, normalise: bool = True) -> Path:
     margin = max(text_box(word, scale)[0] for word in words) + 40
     top, side = 44, size * cell
     image = np.full((top + side + margin, max(margin + side + 24, 540), 3), 255, np.uint8)
-    title = "confusion, shares of each column (last: false detections)" if normalise else "confusion, boxes"
+    title = "confusion, shares of each column" if normalise else "confusion, boxes"
     put_text(image, shorten(f"{title} (confidence {confusion.conf:g}, IoU {confusion.iou:g})",
              image.shape[1] - 24, 0.5), (12, 26), 0.5, INK)  # fmt: skip
     shaded = shares if normalise else matrix / max(matrix.max(), 1)
@@ -168,7 +168,7 @@ def plot_confusion(confusion, names, path, normalise: bool = True) -> Path:
         _write_cells(image, shares if normalise else matrix, shaded, (margin, top), cell)
     cv2.rectangle(image, (margin, top), (margin + side, top + side), FAINT, 1)
     vertical_text(image, "predicted", (8, top + side // 2), FAINT)
-    centred_text(image, "true", (margin + side // 2, image.shape[0] - 10), FAINT)
+    centred_text(image, "true (background: false detections)", (margin + side // 2, image.shape[0] - 10), FAINT)
     return write(path, image)
 
 
