@@ -66,7 +66,8 @@ class DetectionDataset:
     split: has `.samples` (`data.formats.Sample`). size: longest side of a picture, in pixels. recipe: augmentation
     numbers (`utils.hyperparameters`), needed with `augment`. rect: batches of one aspect (see `data.loader`) instead of
     squares; excludes mosaic. cache: 'auto', 'ram', 'disk' or 'none' (see `data.cache`), filled here. With `hsv_later` the
-    colour jitter is drawn and left to the device that trains (`utils.colour`). Crowd boxes are left out. Raises `UserError` when there is no picture, or when more than half turn out unreadable.
+    colour jitter is drawn and left to the device that trains (`utils.colour`). Crowd boxes are left out. Raises
+    `UserError` when there is no picture, or when more than half turn out unreadable.
     """
 
     def __init__(
