@@ -73,6 +73,14 @@ def train(state, epochs, batches=None, **options):
     return results
 
 
+def test_colours_that_the_loader_left_are_jittered_before_the_model_sees_them():
+    state, seen = make(), []
+    state.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].amax().item()))
+    dark = [{**batch, "hsv_gains": torch.tensor([1, 1, 0.5]).repeat(len(batch["images"]), 1)} for batch in Batches()]
+    train_one_epoch(state.model, criterion, [*dark[:2], *Batches()], state.stepper, epoch=0, batches_per_epoch=7, device=CPU)
+    assert max(seen[:2]) <= 0.5 < 0.9 < min(seen[2:])
+
+
 def test_losses_are_means_over_batches_and_the_step_sums_over_pictures():
     model = nn.Conv2d(3, 1, 1, bias=False)
     h = Hyperparameters(warmup_epochs=0, momentum=0, lr0=0.1, weight_decay=0, clip_norm=0, nominal_batch=1)
