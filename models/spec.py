@@ -152,7 +152,7 @@ def _settle_keys(values: dict, where, report) -> tuple[dict, dict[str, list]]:
         rows = isinstance(value, list) and any(isinstance(row, list) and len(row) > 2 and _has_word(row) for row in value)
         meant = _meant_key(str(key), rows, [k for k in KEYS if values.get(k) is None])
         hint = did_you_mean(key, KEYS) or f"; known keys: {', '.join(KEYS)}"
-        hint = "; rows belong under backbone or head" if rows else hint
+        hint = "; rows belong under backbone or head" if rows else _one_scale(key, value) or hint
         report(f"{where}: unknown key '{key}'" + (f"; did you mean '{meant}'?" if meant else hint))
         if meant:
             settled[meant] = value
@@ -181,6 +181,15 @@ def _meant_key(key: str, rows: bool, missing: list[str]) -> str | None:
     alike = [k for k in missing if k.replace("_", "") == plain or MEANT.get(plain) == k]
     near = get_close_matches(key.lower(), missing, n=1, cutoff=0.6)
     return next(iter([*alike, *near]), None)
+
+
+def _one_scale(key: str, scales) -> str:
+    """What to write instead of a table of sizes, `scales: {n: [depth, width, largest width], ...}`; '' if it is none."""
+    first = next(iter(scales.items()), None) if key == "scales" and isinstance(scales, dict) else None
+    if not first or not isinstance(first[1], list) or len(first[1]) < 2:
+        return ""
+    size, (depth, width, *_) = first
+    return f"; a file has one size here: for '{size}' write depth_multiple: {depth} and width_multiple: {width}"
 
 
 def _check_anchors(anchors, where, report):

@@ -42,7 +42,8 @@ class Detect(nn.Module):
         elif anchors:
             check_anchors(anchors)
         if not anchors:
-            raise UserError("has no anchors; expected a number a level or a list of [w, h, w, h, ...] a level")
+            expected = "expected a number a level or a list of [w, h, w, h, ...] a level"
+            raise UserError(f"has no anchors; {expected}, or AnchorFreeDetect in place of Detect, which needs none")
         if len(anchors) != len(ch):
             raise UserError(f"anchors for {len(anchors)} levels, but 'from' names {len(ch)}: they must agree")
         self.nc = nc
