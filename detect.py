@@ -28,7 +28,7 @@ def main(argv=None):
         from models import load_plugins
 
         load_plugins(options.plugins)
-    source = open_source(options.source)
+    source = open_source(*options.source)
     weights = options.weights or [newest_weights()]
     model = load_models(weights, options.device, options.half, backend=options.backend, plugins=options.plugins)
     size = picture_size(options.img, model.stride) if options.img else None
@@ -37,7 +37,7 @@ def main(argv=None):
         "conf": options.conf, "iou": options.iou, "max_det": options.max_det, "agnostic": options.agnostic, "nms": options.nms,
         "classes": class_indices(options.classes, model.names), "augment": options.augment, "batch_size": options.batch_size,
     }  # fmt: skip
-    print(f"weights {', '.join(map(str, weights))}: {model.nc} classes, run by {model.backend}; source {options.source}")
+    print(f"weights {', '.join(map(str, weights))}: {model.nc} classes, run by {model.backend}; source {source.text}")
 
     output, begun = Output(options), time.perf_counter()
     prepare, infer, finish = model.steps(**asked)
@@ -168,7 +168,8 @@ def make_parser():
     parser = cli.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add_model_flags(parser, backend="auto")
-    add("--source", required=True, help="picture, video, folder, pattern, .txt list, stream address or camera number")
+    kinds = "pictures, videos, folders, patterns, .txt lists, stream addresses, camera numbers"
+    add("--source", required=True, nargs="+", help=kinds)
     add("--img", "--imgsz", "--img-size", type=int, nargs="+", help="longer side, or height and width (default: as trained)")
     add("--classes", nargs="+", metavar="CLASS", help="keep these classes only, numbers or names")
     add("--agnostic", "--agnostic-nms", action="store_true", help="boxes of different classes compete, too")

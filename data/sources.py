@@ -81,24 +81,30 @@ class Source:
             stream.stop()
 
 
-def open_source(source: str | int | Path) -> Source:
+def open_source(*sources: str | int | Path) -> Source:
     """What `--source` means: a picture, a video, a folder (its own files), a pattern (`**` goes down), a `.txt` list of
-    these (a line each, relative to the list or to here; what is named twice is looked at once), a stream's address, or a
-    camera's number.
+    these (a line each, relative to the list or to here), a stream's address, or a camera's number; or several of these, as
+    the shell makes of a pattern. What is named twice is looked at once.
 
-    Raises `UserError` when nothing is there, or nothing of a known kind.
+    Raises `UserError` when one of them is not there, or is nothing of a known kind.
     """
-    text = str(source)
+    targets = [_targets(str(source)) for source in sources]
+    text = str(sources[0]) + (f" and {len(sources) - 1} more" if len(sources) > 1 else "")
+    return Source(text, targets[0] if len(targets) == 1 else _once(sum(targets, [])))
+
+
+def _targets(text: str) -> list[str | int]:
+    """What one source stands for."""
     if not text.strip():
         raise UserError("--source: is empty; expected a picture, video, folder, pattern, list, address or camera number")
     path = Path(text).expanduser()
     if text.isdecimal() and not path.exists():
-        return Source(text, [int(text)])
+        return [int(text)]
     if _is_address(text):
-        return Source(text, [text])
+        return [text]
     if path.is_file() and path.suffix.lower() in (".txt", ".streams"):
-        return Source(text, _once(_listed(path)))
-    return Source(text, _files(text))
+        return _once(_listed(path))
+    return _files(text)
 
 
 def _once(targets: list[str | int]) -> list[str | int]:

@@ -72,6 +72,12 @@ def test_everything_about_a_folder(tiny_weights, pictures, tmp_path, capsys):
     assert f"2 pictures, {len(rows)} detections" in said.out and "a b.png: " in said.out
 
 
+def test_pictures_as_the_shell_lists_them(tiny_weights, pictures, tmp_path, capsys):
+    folder = run(tiny_weights, pictures / "ç.jpg", tmp_path, "--source", pictures / "ç.jpg", pictures / "a b.png")
+    assert {path.name for path in folder.iterdir()} == {"a b.png", "ç.jpg"}
+    assert "ç.jpg and 1 more" in capsys.readouterr().out
+
+
 def test_options(tiny_weights, pictures, tmp_path):
     def records(*more):
         folder = run(tiny_weights, pictures / "a b.png", tmp_path, "--save-json", *more)

@@ -88,6 +88,14 @@ def test_what_a_list_names_twice_is_looked_at_once(folder, tmp_path, monkeypatch
     assert [str(target).rpartition("/")[2] for target in targets] == ["d film.mp4", "c.bmp", "b.png", "a", "0"]
 
 
+def test_several_sources_come_in_their_order_and_each_file_once(folder):
+    source = open_source(folder / "c.bmp", folder, f"{folder}/*.png", "0")
+    assert [str(target).rpartition("/")[2] for target in source.targets] == ["c.bmp", "a.JPG", "b.png", "d film.mp4", "0"]
+    assert source.text == f"{folder / 'c.bmp'} and 3 more"
+    with pytest.raises(UserError, match="bb.png: no such file"):
+        open_source(folder / "b.png", folder / "bb.png")
+
+
 @pytest.mark.parametrize("content, message", [(b"", "is empty"), (b"no.png\n", "line 1: no.png"), (b"\xff\xfe\x00", "text file")])
 def test_wrong_list_files(tmp_path, content, message):
     (tmp_path / "list.txt").write_bytes(content)
