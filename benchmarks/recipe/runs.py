@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from data.config import load_data_config
+from utils import cli
 
 from ..table import ROOT
 
@@ -39,7 +40,9 @@ def run(args: argparse.Namespace, flags: list[str], seed: int) -> dict[str, floa
 
 
 def _python(*command: str) -> None:
-    subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stdout=sys.stderr)
+    status = subprocess.run([sys.executable, *command], cwd=ROOT, stdout=sys.stderr).returncode
+    if status:
+        sys.exit(status)
 
 
 def row(name: str, results: list[dict[str, float]]) -> str:
@@ -74,4 +77,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -16,6 +16,8 @@ import numpy as np
 import yaml
 
 from data.config import load_data_config
+from utils import cli
+from utils.errors import UserError, did_you_mean
 from utils.images import write_image
 
 GLYPHS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
@@ -88,7 +90,10 @@ def _glyph(label: int, rng: np.random.Generator) -> np.ndarray:
 
 def one_class(document: dict, name: str, first: int | None) -> dict:
     """The `first` pictures (None: all) of a COCO-format document, and their boxes of the class `name`."""
-    (category,) = [category for category in document["categories"] if category["name"] == name]
+    categories = {category["name"]: category for category in document["categories"]}
+    if name not in categories:
+        raise UserError(f"--name: no class '{name}'{did_you_mean(name, categories)} (there are {', '.join(categories)})")
+    category = categories[name]
     images = document["images"][:first]
     kept = {image["id"] for image in images}
     boxes = [box for box in document["annotations"] if box["image_id"] in kept and box["category_id"] == category["id"]]
@@ -109,6 +114,8 @@ def derive(source: str, out: Path, change: Callable[[str, dict], dict]) -> None:
     """Write what `change(split, document)` makes of train and val of a COCO-format data YAML; pictures stay where they are."""
     config, places = load_data_config(source), {}
     for split in ("train", "val"):
+        if not isinstance(config.splits.get(split), dict):
+            raise UserError(f"{config.path}: {split}: expected {{images, annotations}}, a COCO file and its pictures")
         images, annotations = (config.root / config.splits[split][key] for key in ("images", "annotations"))
         _write(out / f"{split}.json", change(split, json.loads(annotations.read_text(encoding="utf-8"))))
         places[split] = (images, out / f"{split}.json")
@@ -147,4 +154,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)
