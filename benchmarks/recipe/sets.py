@@ -1,7 +1,7 @@
 """`python -m benchmarks.recipe.sets glyphs|class|objects --out FOLDER ...`: data sets that recipes are compared on.
 
 glyphs: letters and digits of seven fonts, turned, tinted, in part hidden, among strokes that are no objects; 36 classes
-and as many pictures as asked for, so that no run learns them by heart. class: one class of a COCO-format split and its first
+and as many pictures as asked for, so that a few epochs cannot learn them by heart. class: one class of a COCO-format split and its first
 pictures. objects: everything large is one class, the rest is marked as crowd, which costs nothing.
 Each writes FOLDER/data.yaml beside its annotations, for `train.py --data`.
 """
@@ -21,7 +21,7 @@ from utils.errors import UserError, did_you_mean
 from utils.images import write_image
 
 GLYPHS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-FONTS = (0, 2, 3, 4, 5, 6, 7)  # OpenCV's Hershey fonts but the smallest, which is the first one again
+FONTS = (0, 2, 3, 4, 5, 6, 7)  # OpenCV's Hershey fonts but PLAIN
 SIDE = 160
 _LARGE = 1 / 20  # of the picture: what `objects` keeps
 
