@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-_KEYS = "nc|names|ch|depth_multiple|width_multiple|anchors|activation|backbone|head"
+_KEYS = "nc|names|ch|depth_multiple|width_multiple|scales|scale|anchors|activation|backbone|head"
 _ROW = re.compile(r"(\s*)(-?\s*)\[")
 
 

@@ -110,7 +110,7 @@ def _build_and_probe(spec: ModelSpec, row: Row, block, options: dict, inputs):
 def _make_layer(spec: ModelSpec, row: Row, block, options: dict, inputs, widths):
     number = scale_depth(row.number, spec.depth_multiple)
     kwargs = {key: spec.resolve(value) for key, value in row.kwargs.items()}
-    recipe = make_recipe(block, options, spec.resolve(row.args), kwargs, widths, number, spec.width_multiple)
+    recipe = make_recipe(block, options, spec.resolve(row.args), kwargs, widths, number, spec.scale_width)
     layer = _construct(recipe, block, inputs)
     _check_weights(layer, widths)
     _check_convolutions(layer, recipe.repeats)
@@ -203,6 +203,8 @@ def build_head(spec: ModelSpec, row: Row, block, options: dict, inputs):
     kwargs = {key: spec.resolve(value) for key, value in row.kwargs.items()}
     if row.number != 1:
         raise UserError(f"a head stands once; its number must be 1, got {row.number}")
+    if spec.anchors is None and not row.args[1:] and set(row.kwargs) <= {"nc"} and "without_anchors" in options:
+        block = HEADS[options["without_anchors"]]
     _refuse_anchors(block, row)
     recipe = make_head_recipe(block, spec.resolve(row.args), kwargs, [shape[0] for shape in inputs])
     layer = _construct(recipe, block)

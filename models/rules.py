@@ -10,15 +10,14 @@
   width instead), `rule="stack"` (n is no number of the row), `rule="plain"` (nothing is filled in).
 """
 
-import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from utils.errors import UserError, did_you_mean
 
 from .signatures import REQUIRED, SHORT_NAMES, STRIDE, Signature, plain_name, read_signature
-
 
 _CHOICES = {
     "mode": ("nearest", "bilinear", "bicubic", "nearest-exact"),
@@ -46,17 +45,12 @@ class Recipe:
     repeat_kwargs: dict = field(default_factory=dict)
 
 
-def scale_width(width: int, multiple: float) -> int:
-    """`width` times `multiple`, up to the next multiple of 8 (116 at 1.0 is 120)."""
-    return math.ceil(width * multiple / 8) * 8
-
-
 def scale_depth(number: int, multiple: float) -> int:
     """`number` times `multiple`, rounded, at least 1; 1 stays 1."""
     return max(round(number * multiple), 1) if number > 1 else number
 
 
-def make_recipe(block: type, options: dict, args: list, kwargs: dict, widths_in, number: int, width_multiple: float):
+def make_recipe(block: type, options: dict, args: list, kwargs: dict, widths_in, number: int, scale_width: Callable[[int], int]):
     """Return the `Recipe` of a row.
 
     Args:
@@ -65,6 +59,7 @@ def make_recipe(block: type, options: dict, args: list, kwargs: dict, widths_in,
         args, kwargs: the row's own, words resolved.
         widths_in: the width that comes in, or a list of them where the row joins maps.
         number: the row's number, depth multiple applied.
+        scale_width: what becomes of a written output width, `ModelSpec.scale_width`.
 
     Raises `UserError` for too many or unknown arguments or a width that is not a whole number.
     """
@@ -91,7 +86,7 @@ def make_recipe(block: type, options: dict, args: list, kwargs: dict, widths_in,
     for name in (signature.width_out if width_in else None, options.get("width_out")):  # the latter, where given, wins
         required = name in bound and name in signature.named and signature.named[name].default is REQUIRED
         if bound.get(name) is not None or required:
-            width = bound[name] = scale_width(_whole_width(bound[name], name), width_multiple)
+            width = bound[name] = scale_width(_whole_width(bound[name], name))
             expansion = getattr(block, "expansion", 1)
             if plain_name(name) == "planes" and isinstance(expansion, int):
                 width *= expansion  # residual blocks of torchvision's kind: planes are the inner width

@@ -1,19 +1,22 @@
 """YAML text -> ModelSpec: rows, names, sources. Nothing is evaluated and torch is not needed."""
 
+import math
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from utils.config import find_config, read_text, to_number
+from utils.config import read_text, to_number
 from utils.errors import UserError, did_you_mean
 
+from .sizes import find_sized, scale_width, settle_size, with_size
 from .torn import Report, parse_model_yaml, raise_problem
 from .written import IMAGE, UNREADABLE, Row, parse_rows
 
-KEYS = ("nc", "names", "ch", "depth_multiple", "width_multiple", "anchors", "activation", "backbone", "head", "inplace")
+KEYS = (
+    "nc", "names", "ch", "depth_multiple", "width_multiple", "scales", "scale", "anchors", "activation", "backbone", "head", "inplace",
+)  # fmt: skip
 # `inplace`, a switch of published files for memory, changes no result and is read over.
 CONSTANTS = {"None": None, "True": True, "False": False}
 MEANT = {
@@ -35,6 +38,7 @@ class ModelSpec:
     width_multiple: float
     anchors: Any
     activation: str | None
+    max_channels: float = math.inf  # of a row's output width, before the multiple
 
     @classmethod
     def read(cls, cfg, report: Report = raise_problem) -> "ModelSpec":
@@ -48,8 +52,8 @@ class ModelSpec:
         if isinstance(cfg, dict):
             cfg = _as_plain(cfg)
             return cls.from_dict(cfg, "model", yaml.safe_dump(cfg, sort_keys=False), report)
-        path = find_config(cfg, "models")
-        return cls.from_text(read_text(path), str(cfg if Path(cfg).is_file() else path.name), report)
+        path, where = find_sized(cfg)
+        return cls.from_text(read_text(path), where, report)
 
     @classmethod
     def from_text(cls, text: str, where: str, report: Report = raise_problem) -> "ModelSpec":
@@ -60,6 +64,7 @@ class ModelSpec:
     def from_dict(cls, values: dict, where: str, text: str, report: Report = raise_problem) -> "ModelSpec":
         """Check a loaded mapping and resolve its rows."""
         values, sections = _settle_keys(values, where, report)
+        values, size = settle_size(values, where, report)
 
         def number(key, kind, default, least):
             value = values.get(key)
@@ -83,7 +88,7 @@ class ModelSpec:
             activation = None
         return cls(
             where=where,
-            text=text,
+            text=text if size is None or "scale" in values else with_size(text, size),
             rows=parse_rows(sections, where, report),
             nc=len(names) if names and nc is None else nc,
             names=names,
@@ -92,7 +97,12 @@ class ModelSpec:
             width_multiple=number("width_multiple", float, 1.0, 1e-6),
             anchors=_check_anchors(values.get("anchors"), where, report),
             activation=activation,
+            max_channels=values.get("max_channels", math.inf),
         )
+
+    def scale_width(self, width: int) -> int:
+        """What an output width as written becomes."""
+        return scale_width(width, self.width_multiple, self.max_channels)
 
     @property
     def row_names(self) -> dict[str, int]:
@@ -150,9 +160,9 @@ def _settle_keys(values: dict, where, report) -> tuple[dict, dict[str, list]]:
         if key in KEYS:
             continue
         rows = isinstance(value, list) and any(isinstance(row, list) and len(row) > 2 and _has_word(row) for row in value)
-        meant = _meant_key(str(key), rows, [k for k in KEYS if values.get(k) is None])
+        meant = _meant_key(str(key), rows, [k for k in KEYS if values.get(k) is None and "scale" not in k])
         hint = did_you_mean(key, KEYS) or f"; known keys: {', '.join(KEYS)}"
-        hint = "; rows belong under backbone or head" if rows else _one_scale(key, value) or hint
+        hint = "; rows belong under backbone or head" if rows else hint
         report(f"{where}: unknown key '{key}'" + (f"; did you mean '{meant}'?" if meant else hint))
         if meant:
             settled[meant] = value
@@ -181,15 +191,6 @@ def _meant_key(key: str, rows: bool, missing: list[str]) -> str | None:
     alike = [k for k in missing if k.replace("_", "") == plain or MEANT.get(plain) == k]
     near = get_close_matches(key.lower(), missing, n=1, cutoff=0.6)
     return next(iter([*alike, *near]), None)
-
-
-def _one_scale(key: str, scales) -> str:
-    """What to write instead of a table of sizes, `scales: {n: [depth, width, largest width], ...}`; '' if it is none."""
-    first = next(iter(scales.items()), None) if key == "scales" and isinstance(scales, dict) else None
-    if not first or not isinstance(first[1], list) or len(first[1]) < 2:
-        return ""
-    size, (depth, width, *_) = first
-    return f"; a file has one size here: for '{size}' write depth_multiple: {depth} and width_multiple: {width}"
 
 
 def _check_anchors(anchors, where, report):

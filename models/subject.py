@@ -4,6 +4,7 @@ import inspect
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from utils.errors import UserError, first_line
 from .rules import Recipe, make_recipe, ways_to_join
 from .running import evaluated, seed_all
 from .signatures import REQUIRED, STRIDE, WIDTH_OUT, plain_name, read_signature
+from .sizes import scale_width
 
 SIZE = 32  # of a map, pixels
 WIDTHS = (32, 3, 64, 48)  # tried in this order as the width that comes in
@@ -53,7 +55,7 @@ class Subject:
         return self.args, {**self.kwargs, name: value}
 
     def recipe_of(self, args, kwargs, number: int = 1) -> Recipe:
-        return make_recipe(self.block, self.options, args, kwargs, self.told or self.width_in, number, 1.0)
+        return make_recipe(self.block, self.options, args, kwargs, self.told or self.width_in, number, partial(scale_width, multiple=1.0))
 
     def new(self, seed: int = 0) -> nn.Module:
         """A new block, alike for the same seed."""

@@ -92,7 +92,7 @@ def describe_moves(rows: dict[int, int]) -> str:
 def describe_scales(new: ModelSpec, old: ModelSpec | None) -> str:
     """`; width_multiple is 0.25, in the file 0.5`: why rows of one text have other shapes; '' where they scale alike."""
     told = ""
-    for key in ("width_multiple", "depth_multiple"):
+    for key in ("width_multiple", "depth_multiple", "max_channels"):
         if old and getattr(new, key) != getattr(old, key):
             told += f"; {key} is {getattr(new, key):g}, in the file {getattr(old, key):g}"
     return told

@@ -15,7 +15,7 @@ from .blocks import BLOCKS
 from .heads import HEADS
 from .probe import PROBE_SIZE, needs_values
 from .rows import RunError, build_head, build_row, find_block, gather_shapes, settle_options, torch_layers
-from .rules import nearest_argument, scale_width
+from .rules import nearest_argument
 from .signatures import plain_name, read_signature
 from .spec import IMAGE, UNREADABLE, ModelSpec, Row
 from .written import show_row
@@ -183,7 +183,7 @@ class Walk:
         widths = [sum(s[0] for s in inputs), c] if isinstance(inputs, list) else [c]
         readers = [other for other in self.spec.rows[row.index + 1 :] if row.index in other.sources]
         written = [number for other in (row, *readers) if (number := _first_number(other.args)) is not None]
-        widths = [scale_width(number, self.spec.width_multiple) for number in written if 8 <= number <= 2**14] + widths
+        widths = [self.spec.scale_width(number) for number in written if 8 <= number <= 2**14] + widths
         sizes = [size for _, *size in _resized(first)]
         if 2 in row.args[1:] or 2 in row.kwargs.values():
             sizes[0], sizes[1] = sizes[1], sizes[0]
@@ -201,7 +201,7 @@ def begins_with_width_in(row: Row, inputs, spec: ModelSpec) -> bool:
     first, second = _first_number(row.args), _first_number(row.args[1:])
     if not isinstance(inputs, tuple) or first is None or (second or 0) < 8:
         return False
-    return inputs[0] in (first, scale_width(first, spec.width_multiple))
+    return inputs[0] in (first, spec.scale_width(first))
 
 
 def _first_number(args) -> int | None:
@@ -282,7 +282,7 @@ def _argument_warnings(spec, row, block, options, recipe, inputs) -> list[str]:
     found = []
     norm = {nn.BatchNorm2d: 0, nn.GroupNorm: 1}.get(block)
     if norm is not None and len(row.args) > norm and isinstance(width := row.args[norm], int) and isinstance(inputs, tuple):
-        if inputs[0] not in (width, scale_width(width, spec.width_multiple)):
+        if inputs[0] not in (width, spec.scale_width(width)):
             found.append(f"is written for {width} channels, but reads {inputs[0]}, which are taken")
     for name, parameter in read_signature(block, options).named.items():
         value, default = recipe.kwargs.get(name, parameter.default), parameter.default

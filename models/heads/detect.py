@@ -11,7 +11,7 @@ from . import HEADS
 from .checks import check_anchors, check_classes
 
 
-@HEADS.register()
+@HEADS.register(without_anchors="AnchorFreeDetect")
 class Detect(nn.Module):
     """Boxes as offsets to anchors (Redmon and Farhadi, YOLOv3, 2018, section 2.1, in YOLOv5's bounded form).
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from models import build_model
-from models.rules import scale_depth, scale_width
+from models.rules import scale_depth
+from models.sizes import scale_width
 from utils.config import CONFIGS
 from utils.errors import UserError
 

@@ -61,8 +61,6 @@ def test_words_in_args_resolve_and_nothing_is_evaluated():
         ("[[2, -2]", "[[]", "'from' is empty"),
         ("{c2: 16, k: 3}]", "[16], stem]", "the name 'stem' is row 0's already"),
         ("backbone:", "spine:", "unknown key 'spine'"),
-        ("nc: 3", "nc: 3\nscales: {n: [0.33, 0.25, 1024]}", "for 'n' write depth_multiple: 0.33 and width_multiple: 0.25"),
-        ("nc: 3", "nc: 3\nscales: 2", "unknown key 'scales'; known keys"),
         ("backbone:", "backbone: [", "not valid YAML"),
     ],
 )

@@ -1,0 +1,139 @@
+"""Files for several sizes: `scales`, chosen by key, by the file's name or as the first; Detect without anchors."""
+
+from dataclasses import replace
+
+import pytest
+
+from models import build_model
+from models.edit import swap_word
+from models.spec import ModelSpec
+from utils.errors import UserError
+
+GOOD = """\
+nc: 80
+scales:  # depth, width, largest width
+  n: [0.33, 0.25, 1024]
+  s: [0.33, 0.50, 1024]
+  m: [0.67, 0.75, 768]
+
+backbone:
+  - [-1, 1, Conv, [64, 3, 2]]
+  - [-1, 1, Conv, [128, 3, 2]]
+  - [-1, 3, C2f, [128, True]]
+  - [-1, 1, Conv, [256, 3, 2]]
+  - [-1, 6, C2f, [256, True]]
+  - [-1, 1, Conv, [512, 3, 2]]
+  - [-1, 6, C2f, [512, True]]
+  - [-1, 1, Conv, [1024, 3, 2]]
+  - [-1, 3, C2f, [1024, True]]
+  - [-1, 1, SPPF, [1024, 5]]
+
+head:
+  - [-1, 1, nn.Upsample, [None, 2, "nearest"]]
+  - [[-1, 6], 1, Concat, [1]]
+  - [-1, 3, C2f, [512]]
+  - [-1, 1, nn.Upsample, [None, 2, "nearest"]]
+  - [[-1, 4], 1, Concat, [1]]
+  - [-1, 3, C2f, [256]]
+  - [-1, 1, Conv, [256, 3, 2]]
+  - [[-1, 12], 1, Concat, [1]]
+  - [-1, 3, C2f, [512]]
+  - [-1, 1, Conv, [512, 3, 2]]
+  - [[-1, 9], 1, Concat, [1]]
+  - [-1, 3, C2f, [1024]]
+  - [[15, 18, 21], 1, Detect, [nc]]
+"""
+# the published totals at 80 classes, less those of the published head (its table of distances included)
+BODY = {"n": 3_157_200 - 897_664, "s": 11_166_560 - 2_147_008, "m": 25_902_640 - 3_822_016}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with the file above under the name yolov8.yaml, and nothing in configs/models."""
+    (tmp_path / "yolov8.yaml").write_text(GOOD)
+    (tmp_path / "configs" / "models").mkdir(parents=True)
+    monkeypatch.setattr("utils.config.CONFIGS", tmp_path / "configs")
+    return tmp_path
+
+
+def body(model) -> int:
+    return sum(p.numel() for layer in model.model[:-1] for p in layer.parameters())
+
+
+@pytest.mark.parametrize("size", BODY)
+def test_published_sizes(folder, size):
+    model = build_model(folder / f"yolov8{size}.yaml")
+    assert body(model) == BODY[size] and model.spec.where == f"yolov8{size}.yaml"
+
+
+def test_size_by_key_by_name_or_the_first(folder):
+    def width(name, text=GOOD):
+        (folder / name).write_text(text)
+        spec = ModelSpec.read(folder / name)
+        assert replace(ModelSpec.from_text(spec.text, "best.pt"), where=spec.where) == spec  # as checkpoints keep it
+        return spec.width_multiple
+
+    assert width("mine.yaml") == 0.25
+    assert width("mine8s.yaml") == width("yolov8s-p2.yaml") == 0.5
+    assert width("mine8k.yaml") == 0.25  # no size of the table
+    assert width("yolov8s.yaml", GOOD + "scale: m\n") == 0.75  # the key wins
+    assert width("flow8s.yaml", "{nc: 2, scales: {n: [1, 1], s: [1, 0.5]}, backbone: [], head: [[-1, 1, Conv, [8]]]}") == 0.5
+
+
+def test_largest_width_stands_before_the_multiple():
+    spec = ModelSpec.from_text(GOOD + "scale: m\n", "x.yaml")
+    assert (spec.depth_multiple, spec.width_multiple, spec.max_channels) == (0.67, 0.75, 768)
+    assert [spec.scale_width(c) for c in (64, 768, 1024)] == [48, 576, 576]
+    assert ModelSpec.from_text(GOOD.replace("[0.33, 0.25, 1024]", "[0.33, 0.25]"), "x.yaml").scale_width(4096) == 1024
+
+
+def test_name_of_a_size_that_is_not_there(folder):
+    with pytest.raises(UserError, match=r"yolov8x.yaml: .*yolov8.yaml has no size 'x', expected one of n, s, m"):
+        ModelSpec.read(folder / "yolov8x.yaml")
+    for name in ("yolov9n.yaml", "yolo.yaml"):
+        with pytest.raises(UserError, match="no such file"):
+            ModelSpec.read(folder / name)
+    (folder / "yolov5.yaml").write_text("nc: 3\nbackbone: []\nhead: []\n")  # of one size
+    with pytest.raises(UserError, match="no such file"):
+        ModelSpec.read(folder / "yolov5n.yaml")
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("nc: 80", "nc: 80\nwidth_multiple: 0.5", "x.yaml: width_multiple beside 'scales'"),
+        ("n: [0.33, 0.25, 1024]", "n: 0.33", "x.yaml, scales, n: expected [depth, width, largest width], got 0.33"),
+        ("n: [0.33, 0.25, 1024]", "n: [0.33, -1, 1024]", "scales, n: expected [depth, width, largest width], each above 0"),
+        ("n: [0.33, 0.25, 1024]", "n: [0.33, a, 1024]", "scales, n: expected a number, got 'a'"),
+        ("nc: 80", "nc: 80\nscale: x", "x.yaml: scale is 'x', expected one of n, s, m"),
+    ],
+)
+def test_mistakes_in_the_table(old, new, message):
+    with pytest.raises(UserError) as caught:
+        ModelSpec.from_text(GOOD.replace(old, new), "x.yaml")
+    assert message in str(caught.value)
+
+
+def test_no_table():
+    rows = GOOD[GOOD.index("backbone") :]
+    for head, message in (("scale: n", "scale is 'n', but there is no table"), ("scales: 2", "scales: expected a size a line")):
+        with pytest.raises(UserError, match=message):
+            ModelSpec.from_text(f"nc: 80\n{head}\n{rows}", "x.yaml")
+
+
+def test_detect_without_anchors_is_the_head_without_anchors():
+    model = build_model(ModelSpec.from_text(GOOD, "x.yaml"))
+    same = build_model(ModelSpec.from_text(GOOD.replace("Detect", "AnchorFreeDetect"), "x.yaml"))
+    assert type(model.head).__name__ == "AnchorFreeDetect"
+    assert [(n, p.shape) for n, p in model.named_parameters()] == [(n, p.shape) for n, p in same.named_parameters()]
+
+
+@pytest.mark.parametrize("anchors, row", [("anchors: 3\n", "[nc]"), ("", "[nc, anchors]"), ("", "[nc, []]")])
+def test_forgotten_anchors_stay_a_mistake(anchors, row):
+    with pytest.raises(UserError, match=r"row 22 \(head row 12\) Detect: has no anchors"):
+        build_model(ModelSpec.from_text(anchors + GOOD.replace("[nc]", row), "x.yaml"))
+
+
+def test_another_head_in_its_place():
+    text, rows = swap_word(GOOD, "Detect", "PicoHead", "x.yaml")
+    assert rows == [22] and text == GOOD.replace("Detect", "PicoHead")
