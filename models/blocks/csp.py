@@ -6,7 +6,7 @@ from torch import nn
 from ..activations import activation
 from . import BLOCKS
 from .attention import TransformerBlock
-from .base import Conv, CrossConv
+from .base import Conv, CrossConv, odd_kernels
 from .ghost import GhostBottleneck
 from .pool import SPP
 
@@ -116,12 +116,13 @@ class C3Ghost(C3):
         return nn.Sequential(*(GhostBottleneck(hidden, hidden) for _ in range(n)))
 
 
-class _TwoSquares(Bottleneck):
-    """The bottleneck with 3x3 kernels in both convolutions."""
+class _Squares(Bottleneck):
+    """The bottleneck with kernels of one size in both convolutions."""
 
-    def __init__(self, c1, c2, shortcut, g):
-        super().__init__(c1, c2, shortcut, g, e=1.0)
-        self.cv1 = Conv(c1, c2, 3, 1)
+    def __init__(self, c1, c2, shortcut=True, g=1, e=1.0, k=3):
+        super().__init__(c1, c2, shortcut, g, e)
+        hidden = int(c2 * e)
+        self.cv1, self.cv2 = Conv(c1, hidden, k, 1), Conv(hidden, c2, k, 1, g=g)
 
 
 @BLOCKS.register()
@@ -129,7 +130,8 @@ class C2f(nn.Module):
     """CSP block that joins what each of its `n` bottlenecks gives, as ELAN does: (B, c1, H, W) -> (B, c2, H, W).
 
     Wang et al., Designing Network Design Strategies Through Gradient Path Analysis, 2022, have stacks of convolutions
-    in place of the bottlenecks. Names, 3x3 kernels and no shortcut by default are those of YOLOv8.
+    in place of the bottlenecks. Names, 3x3 kernels and no shortcut by default are those of YOLOv8. Families of it override
+    `inner`, which makes one bottleneck.
     """
 
     def __init__(self, c1, c2, n=1, shortcut=False, g=1, e=0.5):
@@ -137,10 +139,38 @@ class C2f(nn.Module):
         hidden = int(c2 * e)
         self.cv1 = Conv(c1, 2 * hidden, 1, 1)
         self.cv2 = Conv((2 + n) * hidden, c2, 1)
-        self.m = nn.ModuleList(_TwoSquares(hidden, hidden, shortcut, g) for _ in range(n))
+        self.m = nn.ModuleList(self.inner(hidden, shortcut, g) for _ in range(n))
+
+    def inner(self, hidden, shortcut, g) -> nn.Module:
+        return _Squares(hidden, hidden, shortcut, g)
 
     def forward(self, x):
         maps = list(self.cv1(x).chunk(2, 1))
         for m in self.m:
             maps.append(m(maps[-1]))
         return self.cv2(torch.cat(maps, 1))
+
+
+@BLOCKS.register()
+class C3k(C3):
+    """C3 whose bottlenecks have k x k kernels in both convolutions (Khanam and Hussain, YOLOv11: An Overview, 2024)."""
+
+    def __init__(self, c1, c2, n=1, shortcut=True, g=1, e=0.5, k=3):
+        odd_kernels(k)
+        self._kernel = k
+        super().__init__(c1, c2, n, shortcut, g, e)
+
+    def inner(self, hidden, n, shortcut, g):
+        return nn.Sequential(*(_Squares(hidden, hidden, shortcut, g, k=self._kernel) for _ in range(n)))
+
+
+@BLOCKS.register()
+class C3k2(C2f):
+    """C2f with narrower bottlenecks or, with `c3k`, a C3k of two in the place of each (Khanam and Hussain, 2024)."""
+
+    def __init__(self, c1, c2, n=1, c3k=False, e=0.5, g=1, shortcut=True):
+        self._c3k = c3k
+        super().__init__(c1, c2, n, shortcut, g, e)
+
+    def inner(self, hidden, shortcut, g):
+        return C3k(hidden, hidden, 2, shortcut, g) if self._c3k else _Squares(hidden, hidden, shortcut, g, e=0.5)

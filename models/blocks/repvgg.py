@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from . import BLOCKS
+from .base import Conv
 
 
 def _conv_bn(c1, c2, k, s, p, g):
@@ -70,3 +71,33 @@ class RepVGGBlock(nn.Module):
         channels = torch.arange(conv.out_channels, device=kernel.device)
         kernel[channels, channels % kernel.shape[1], 1, 1] = 1
         return kernel
+
+
+class TwoKernels(nn.Module):
+    """A k x k convolution and a smaller one, each with batch norm; their sum, SiLU: (B, c1, H, W) -> (B, c2, H, W).
+
+    `fuse()` makes it one convolution (section 3.3, without the identity).
+    """
+
+    def __init__(self, c1, c2, k=3, small=1, g=1):
+        super().__init__()
+        self.conv1 = Conv(c1, c2, k, g=g, act=False)
+        self.conv2 = Conv(c1, c2, small, g=g, act=False)
+        self.act = nn.SiLU(inplace=True)
+
+    def forward(self, x):
+        y = self.conv1(x)
+        return self.act(y if self.conv2 is None else y + self.conv2(x))
+
+    @torch.no_grad()
+    def fuse(self) -> None:
+        """Put the smaller convolution into the middle of the larger one."""
+        if self.conv2 is None:
+            return
+        self.conv1.fuse()
+        self.conv2.fuse()
+        large, small = self.conv1.conv, self.conv2.conv
+        margin = (large.kernel_size[0] - small.kernel_size[0]) // 2
+        large.weight += F.pad(small.weight, [margin] * 4)
+        large.bias += small.bias
+        self.conv2 = None

@@ -74,7 +74,7 @@ class AnchorFreeDetect(PointHead):
         return _criterion(self, hyperparameters, top=10)
 
 
-@HEADS.register()
+@HEADS.register("OneToOneDetect", "v10Detect")
 class OneToOneDetect(PointHead):
     """Gives each object one box, so that its output needs no suppression: the branches of `AnchorFreeDetect`, trained with
     many points an object, and a second branch for the classes, trained with one (Wang et al., YOLOv10, 2024, section

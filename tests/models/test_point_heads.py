@@ -20,7 +20,7 @@ from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError
 from utils.hyperparameters import Hyperparameters
 
-POINT_HEADS = [word for word in HEADS if issubclass(HEADS[word], PointHead)]
+POINT_HEADS = [word for word, head in HEADS.items() if issubclass(head, PointHead) and word == head.__name__]
 TARGETS = torch.tensor([[0, 1, 0.4, 0.4, 0.5, 0.4], [1, 0, 0.55, 0.5, 0.6, 0.5], [2, 2, 0.5, 0.6, 0.4, 0.6]])
 
 

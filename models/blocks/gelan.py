@@ -1,0 +1,111 @@
+"""GELAN (Wang, Yeh and Liao, YOLOv9: Learning What You Want to Learn Using Programmable Gradient Information, 2024)."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from . import BLOCKS
+from .base import Conv, odd_kernels
+from .csp import C3, Bottleneck
+from .repvgg import TwoKernels
+
+
+class _RepBottleneck(Bottleneck):
+    """Bottleneck whose first convolution is a 3x3 and a 1x1 side by side."""
+
+    def __init__(self, c, shortcut):
+        super().__init__(c, c, shortcut, e=1.0)
+        self.cv1 = TwoKernels(c, c)
+
+
+class _RepCSP(C3):
+    """C3 of such bottlenecks."""
+
+    def inner(self, hidden, n, shortcut, g):
+        return nn.Sequential(*(_RepBottleneck(hidden, shortcut) for _ in range(n)))
+
+
+@BLOCKS.register()
+class ELAN1(nn.Module):
+    """A 1x1 convolution to `c3` channels, two 3x3 ones of `c4` behind its second half, one after the other, all joined:
+    (B, c1, H, W) -> (B, c2, H, W). `c3` and `c4` stay as they are written, whatever the width multiple."""
+
+    def __init__(self, c1, c2, c3, c4):
+        super().__init__()
+        if c3 % 2:
+            raise ValueError(f"c3 is halved: expected an even number, got {c3}")
+        self.cv1 = Conv(c1, c3, 1, 1)
+        self.cv2 = self.inner(c3 // 2, c4)
+        self.cv3 = self.inner(c4, c4)
+        self.cv4 = Conv(c3 + 2 * c4, c2, 1, 1)
+
+    def inner(self, c1, c2) -> nn.Module:
+        return Conv(c1, c2, 3, 1)
+
+    def forward(self, x):
+        maps = list(self.cv1(x).chunk(2, 1))
+        maps.append(self.cv2(maps[-1]))
+        maps.append(self.cv3(maps[-1]))
+        return self.cv4(torch.cat(maps, 1))
+
+
+@BLOCKS.register(rule="stack")
+class RepNCSPELAN4(ELAN1):
+    """ELAN1 with a CSP block of `n` re-parameterised bottlenecks before each 3x3 convolution.
+
+    `n` stands in the row's args, behind the widths, as published; the row's number stacks whole blocks.
+    """
+
+    def __init__(self, c1, c2, c3, c4, n=1):
+        self._number = n
+        super().__init__(c1, c2, c3, c4)
+
+    def inner(self, c1, c2):
+        return nn.Sequential(_RepCSP(c1, c2, self._number), Conv(c2, c2, 3, 1))
+
+
+@BLOCKS.register()
+class AConv(nn.Module):
+    """Average of 2x2, then a 3x3 convolution of stride 2: (B, c1, H, W) -> (B, c2, H/2, W/2)."""
+
+    def __init__(self, c1, c2):
+        super().__init__()
+        self.cv1 = Conv(c1, c2, 3, 2)
+
+    def forward(self, x):
+        return self.cv1(F.avg_pool2d(x, 2, 1))
+
+
+@BLOCKS.register()
+class ADown(nn.Module):
+    """Average of 2x2; of its channels the first half by a 3x3 convolution of stride 2, the other by a max pool and a 1x1
+    one: (B, c1, H, W) -> (B, c2, H/2, W/2)."""
+
+    def __init__(self, c1, c2):
+        super().__init__()
+        if c1 % 2 or c2 % 2:
+            raise ValueError(f"halves its channels: expected even widths, got {c1} and {c2}")
+        self.cv1 = Conv(c1 // 2, c2 // 2, 3, 2)
+        self.cv2 = Conv(c1 // 2, c2 // 2, 1, 1)
+
+    def forward(self, x):
+        first, second = F.avg_pool2d(x, 2, 1).chunk(2, 1)
+        return torch.cat((self.cv1(first), self.cv2(F.max_pool2d(second, 3, 2, 1))), 1)
+
+
+@BLOCKS.register()
+class SPPELAN(nn.Module):
+    """SPPF with `c3` channels inside, which stay as they are written: (B, c1, H, W) -> (B, c2, H, W)."""
+
+    def __init__(self, c1, c2, c3, k=5):
+        super().__init__()
+        odd_kernels(k)
+        self.cv1 = Conv(c1, c3, 1, 1)
+        self.cv5 = Conv(4 * c3, c2, 1, 1)
+        self.m = nn.MaxPool2d(k, 1, k // 2)
+
+    def forward(self, x):
+        maps = [self.cv1(x)]
+        for _ in range(3):
+            maps.append(self.m(maps[-1]))
+        return self.cv5(torch.cat(maps, 1))

@@ -1,0 +1,120 @@
+"""Blocks of YOLOv10 (Wang et al., YOLOv10: Real-Time End-to-End Object Detection, 2024, section 3.2), and what YOLO11 made
+of its attention."""
+
+import torch
+from torch import nn
+
+from . import BLOCKS
+from .base import Conv
+from .csp import C2f
+from .repvgg import TwoKernels
+
+_HEAD = 64  # channels an attention head has at least
+
+
+@BLOCKS.register()
+class SCDown(nn.Module):
+    """Width by a 1x1 convolution, then size by a depth-wise one: (B, c1, H, W) -> (B, c2, H/s, W/s)."""
+
+    def __init__(self, c1, c2, k=3, s=2):
+        super().__init__()
+        self.cv1 = Conv(c1, c2, 1, 1)
+        self.cv2 = Conv(c2, c2, k, s, g=c2, act=False)
+
+    def forward(self, x):
+        return self.cv2(self.cv1(x))
+
+
+@BLOCKS.register()
+class CIB(nn.Module):
+    """Compact inverted block: depth-wise 3x3, 1x1 to twice the width, depth-wise 3x3 (with `lk` 7x7 and 3x3 side by side),
+    1x1, depth-wise 3x3, and a shortcut where the widths agree: (B, c1, H, W) -> (B, c2, H, W)."""
+
+    def __init__(self, c1, c2, shortcut=True, e=0.5, lk=False):
+        super().__init__()
+        wide = 2 * int(c2 * e)
+        self.cv1 = nn.Sequential(
+            Conv(c1, c1, 3, g=c1),
+            Conv(c1, wide, 1),
+            TwoKernels(wide, wide, 7, 3, wide) if lk else Conv(wide, wide, 3, g=wide),
+            Conv(wide, c2, 1),
+            Conv(c2, c2, 3, g=c2),
+        )
+        self.add = shortcut and c1 == c2
+
+    def forward(self, x):
+        return x + self.cv1(x) if self.add else self.cv1(x)
+
+
+@BLOCKS.register()
+class C2fCIB(C2f):
+    """C2f of compact inverted blocks: (B, c1, H, W) -> (B, c2, H, W)."""
+
+    def __init__(self, c1, c2, n=1, shortcut=False, lk=False, g=1, e=0.5):
+        self._large = lk
+        super().__init__(c1, c2, n, shortcut, g, e)
+
+    def inner(self, hidden, shortcut, g):
+        return CIB(hidden, hidden, shortcut, e=1.0, lk=self._large)
+
+
+class _Attention(nn.Module):
+    """Self-attention over the places of a map, (B, c, H, W), by convolutions with batch norm; queries and keys have half
+    the width of values, and a depth-wise convolution of the values tells the place."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.heads = next(h for h in range(max(c // _HEAD, 1), 0, -1) if c % h == 0)
+        self.width = c // self.heads
+        self.key_width = self.width // 2
+        if self.key_width < 1:
+            raise ValueError(f"attention needs at least two channels inside, got {c}")
+        self.qkv = Conv(c, self.heads * (2 * self.key_width + self.width), 1, act=False)
+        self.proj = Conv(c, c, 1, act=False)
+        self.pe = Conv(c, c, 3, g=c, act=False)
+
+    def forward(self, x):
+        b, c, h, w = x.shape
+        parts = self.qkv(x).view(b, self.heads, -1, h * w)
+        q, k, v = parts.split((self.key_width, self.key_width, self.width), 2)  # (B, heads, channels, H*W)
+        weights = (q.transpose(-2, -1) @ k * self.key_width**-0.5).softmax(-1)
+        y = v @ weights.transpose(-2, -1)
+        return self.proj(y.reshape(b, c, h, w) + self.pe(v.reshape(b, c, h, w)))
+
+
+class _AttentionBlock(nn.Module):
+    """Attention, then two 1x1 convolutions, each with a shortcut: (B, c, H, W)."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.attn = _Attention(c)
+        self.ffn = nn.Sequential(Conv(c, 2 * c, 1), Conv(2 * c, c, 1, act=False))
+
+    def forward(self, x):
+        x = x + self.attn(x)
+        return x + self.ffn(x)
+
+
+@BLOCKS.register()
+class C2PSA(nn.Module):
+    """Partial self-attention: `n` attention blocks on half of the channels (Khanam and Hussain, YOLOv11: An Overview,
+    2024): (B, c1, H, W) -> (B, c2, H, W). Time and memory grow with the square of H x W: it belongs on the coarsest map."""
+
+    def __init__(self, c1, c2, n=1, e=0.5):
+        super().__init__()
+        hidden = int(c2 * e)
+        self.cv1 = Conv(c1, 2 * hidden, 1)
+        self.cv2 = Conv(2 * hidden, c2, 1)
+        self.m = nn.Sequential(*(_AttentionBlock(hidden) for _ in range(n)))
+
+    def forward(self, x):
+        kept, attended = self.cv1(x).chunk(2, 1)
+        return self.cv2(torch.cat((kept, self.m(attended)), 1))
+
+
+@BLOCKS.register()
+class PSA(C2PSA):
+    """Partial self-attention as YOLOv10 has it: one attention block; a row's number above 1 stacks whole blocks."""
+
+    def __init__(self, c1, c2, e=0.5):
+        super().__init__(c1, c2, 1, e)
