@@ -58,7 +58,7 @@ def settle_size(values: dict, where: str, report) -> tuple[dict, str | None]:
     if both:
         report(f"{where}: {' and '.join(both)} beside 'scales', which holds them for each size; take one of the two out")
     sizes = {str(size): _read_size(size, told, where, report) for size, told in scales.items()}
-    if chosen is not None and str(chosen) not in sizes:
+    if "scale" in values and str(chosen) not in sizes:
         report(f"{where}: scale is {chosen!r}, expected one of {', '.join(sizes)}")
         chosen = None
     size = str(chosen) if chosen is not None else size_in_name(where, sizes) or next(iter(sizes))

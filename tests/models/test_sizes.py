@@ -106,6 +106,7 @@ def test_name_of_a_size_that_is_not_there(folder):
         ("n: [0.33, 0.25, 1024]", "n: [0.33, -1, 1024]", "scales, n: expected [depth, width, largest width], each above 0"),
         ("n: [0.33, 0.25, 1024]", "n: [0.33, a, 1024]", "scales, n: expected a number, got 'a'"),
         ("nc: 80", "nc: 80\nscale: x", "x.yaml: scale is 'x', expected one of n, s, m"),
+        ("nc: 80", "nc: 80\nscale:", "x.yaml: scale is None, expected one of n, s, m"),
     ],
 )
 def test_mistakes_in_the_table(old, new, message):
