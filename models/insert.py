@@ -26,7 +26,7 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> None:
-    path, text = read_model_text(args.cfg)
+    path, text = read_model_text(args)
     old = ModelSpec.from_text(text, path.name)
     after, new = find_index(old, args.after), text
     for number, row in enumerate(args.row):

@@ -1,14 +1,16 @@
 """Reading a model YAML that is to be rewritten, and writing it once the result builds."""
 
+import contextlib
 import os
 import shutil
 import sys
 from pathlib import Path
 
-from utils.config import find_config, read_text
+from utils.config import parse_yaml, read_text
 from utils.errors import UserError, writing
 
 from .graph import build_model
+from .sizes import find_sized, with_size
 from .spec import ModelSpec
 
 _BYTES = {0xDC80 + i: 0x10FE80 + i for i in range(128)}  # bytes that are no UTF-8, as characters that YAML allows
@@ -24,12 +26,19 @@ def add_file_arguments(parser) -> None:
     target.add_argument("--in-place", action="store_true", help="rewrite FILE.yaml itself")
 
 
-def read_model_text(cfg: str) -> tuple[Path, str]:
-    """The path of a model YAML and its text, line ends as they are, without a byte order mark."""
-    path = find_config(cfg, "models")
-    read_text(path)  # tells what is no text
+def read_model_text(args) -> tuple[Path, str]:
+    """The path of the model YAML `args.cfg` and its text, line ends as they are, without a byte order mark. A text with a
+    table of sizes that goes elsewhere names its size, which its name may tell now."""
+    path, where, size = find_sized(args.cfg)
+    if size and args.in_place:
+        raise UserError(f"{args.cfg}: is size {size} of {path}; rewrite that file, or write elsewhere with -o")
+    spec = ModelSpec.from_text(read_text(path), where, lambda problem: None, size)
     text = path.read_bytes().removeprefix(_MARK).decode("utf-8", "surrogateescape")
-    return path, text.translate(_BYTES)
+    text = text.translate(_BYTES)
+    if spec.size and not args.in_place:
+        with contextlib.suppress(UserError):  # torn, which is told later
+            text = text if "scale" in parse_yaml(text, where) else with_size(text, spec.size)
+    return path, text
 
 
 def write_model_text(args, path: Path, old: str, new: str, what: str) -> ModelSpec:

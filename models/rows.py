@@ -203,7 +203,9 @@ def build_head(spec: ModelSpec, row: Row, block, options: dict, inputs):
     kwargs = {key: spec.resolve(value) for key, value in row.kwargs.items()}
     if row.number != 1:
         raise UserError(f"a head stands once; its number must be 1, got {row.number}")
-    if spec.anchors is None and not row.args[1:] and set(row.kwargs) <= {"nc"} and "without_anchors" in options:
+    if "without_anchors" in options and not row.args[1:] and set(row.kwargs) <= {"nc"}:
+        if spec.anchors is not None:
+            raise UserError("has no anchors in its args, but the file has some; write [nc, anchors]")
         block = HEADS[options["without_anchors"]]
     _refuse_anchors(block, row)
     recipe = make_head_recipe(block, spec.resolve(row.args), kwargs, [shape[0] for shape in inputs])

@@ -26,9 +26,10 @@ _CHOICES = {
 # Plain argument names of the words in models/blocks; those of other authors may take 0 or -1 for something of their own.
 _WHOLE = frozenset(
     """hidden heads depth dim gain divisor numexperts r reduction ndiv reps numconvbranches visual dwk dwsize poolfeatures
-    channels7x7 n1x1 n3x3reduce n3x3 n5x5reduce n5x5 poolproj""".split()
+    channels7x7 n1x1 n3x3reduce n3x3 n5x5reduce n5x5 poolproj c3 c4""".split()
 )
 _ABOVE_ZERO = frozenset("e expansion mlpratio ratio t elambda".split())
+_WIDEST = 2**20
 _PADDINGS = frozenset("p p1 p2 pad padding".split())
 
 
@@ -130,7 +131,7 @@ def _strides_by_default(signature: Signature, name: str) -> bool:
 
 
 def _whole_width(value, name):
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 2**20:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _WIDEST:
         raise UserError(f"the output width ({name}) must be a whole number of at least 1, got {value!r}{_as_number(value)}")
     return value
 
@@ -180,6 +181,8 @@ def _check_range(name: str, value) -> None:
         return
     if plain in _WHOLE and (isinstance(value, (list, tuple)) or not _counts(value)):
         raise UserError(f"argument '{name}' must be a whole number of at least 1, got {value!r}{_as_number(value)}")
+    if plain in _WHOLE and value > _WIDEST:
+        raise UserError(f"argument '{name}' must be at most {_WIDEST}, got {value}")
     if plain in _ABOVE_ZERO and isinstance(value, (int, float)) and value <= 0:
         raise UserError(f"argument '{name}' must be above 0, got {value!r}")
     sides = value if isinstance(value, (list, tuple)) else [value]

@@ -1,21 +1,23 @@
 """`scales: {n: [0.33, 0.25, 1024], ...}`: one file for models of several sizes, as newer published YAMLs have it.
 
 A size is depth_multiple, width_multiple and, where it is given, the largest width before the multiple. Key `scale` chooses
-one; else the file's name does (`yolov8s.yaml`, `yolov8s-p2.yaml`), else it is the first.
+one; else a letter behind a digit of the file's name does (`yolov8s.yaml`, `yolov8s-p2.yaml`), else it is the first.
 """
 
+import json
 import math
 import re
 from pathlib import Path
 
 import yaml
 
-from utils.config import find_config, load_yaml, to_number
-from utils.errors import UserError
+from utils.config import find_config, load_yaml, parse_yaml, to_number
+from utils.errors import UserError, did_you_mean
 
 MULTIPLES = ("depth_multiple", "width_multiple")
-_NAMED = re.compile(r"(.*\d)([a-z])(?=[-_.]|$)(.*)")
+_LETTER = re.compile(r"(?<=\d)[a-z](?![A-Za-z0-9])")
 _EXPECTED = "expected [depth, width, largest width]"
+_TOLD = re.compile(r" \(size .*\)$")
 
 
 def scale_width(width: int, multiple: float, largest: float = math.inf) -> int:
@@ -23,60 +25,75 @@ def scale_width(width: int, multiple: float, largest: float = math.inf) -> int:
     return math.ceil(min(width, largest) * multiple / 8) * 8
 
 
-def find_sized(name: str | Path) -> tuple[Path, str]:
-    """The path of model YAML `name`, as `find_config` finds it, and what to call it. A size in the name leads there too:
-    `yolov8s.yaml` is size s of `yolov8.yaml`. Raises `UserError`."""
+def find_sized(name: str | Path) -> tuple[Path, str, str | None]:
+    """The path of model YAML `name`, as `find_config` finds it, what to call it, and None; or, where the name has a size in
+    it that leads to a file of several (`yolov8s.yaml` is size s of `yolov8.yaml`), that file, its name and the size. Raises
+    `UserError`."""
     try:
         path = find_config(name, "models")
-        return path, str(name) if Path(name).is_file() else path.name
+        return path, str(name) if Path(name).is_file() else path.name, None
     except UserError:
-        named = _NAMED.fullmatch(Path(name).name)
-        try:
-            path = find_config(Path(name).with_name(named[1] + named[3]), "models") if named else None
-            sizes = load_yaml(path).get("scales") if path else None
-        except UserError:
-            sizes = None
-        if not isinstance(sizes, dict):
-            raise
-        if named[2] not in map(str, sizes):
-            raise UserError(f"{name}: {path} has no size '{named[2]}', expected one of {', '.join(map(str, sizes))}") from None
-        return path, named[0].removesuffix(path.suffix) + path.suffix
+        for letter in _LETTER.finditer(Path(name).name):
+            base = Path(name).with_name(letter.string[: letter.start()] + letter.string[letter.end() :])
+            try:
+                path = find_config(base, "models")
+            except UserError:
+                continue
+            values = load_yaml(path)
+            if "scales" in values:
+                sizes = list(map(str, values["scales"])) if isinstance(values["scales"], dict) else []
+                if sizes and letter[0] not in sizes:
+                    raise UserError(f"{name}: {path} has no size '{letter[0]}', expected one of {', '.join(sizes)}") from None
+                return path, str(base) if base.is_file() else path.name, letter[0]
+        raise
 
 
-def settle_size(values: dict, where: str, report) -> tuple[dict, str | None]:
-    """The values with the multiples of the size that is meant in place of the table, and the size's name; the values
-    as they are and None where there is no table. What is wrong is told to `report`."""
+def settle_size(values: dict, where: str, report, told: str | None = None) -> tuple[dict, str | None, str]:
+    """The values with the multiples of the size that is meant, the size's name, and `where` with it; the values as they
+    are, None and `where` where there is no table. `told` is a size that goes before all else in the file. What is wrong is
+    told to `report`."""
     scales, chosen = values.get("scales"), values.get("scale")
     if scales is None:
         if chosen is not None:
-            report(f"{where}: scale is {chosen!r}, but there is no table 'scales' of sizes")
-        return values, None
-    if not isinstance(scales, dict) or not scales:
+            hint = "; did you mean 'scales'?" if isinstance(chosen, dict) else ""
+            report(f"{where}: scale is {chosen!r}, but there is no table 'scales' of sizes{hint}")
+        return values, None, where
+    if not isinstance(scales, dict) or not scales or not all(isinstance(size, (str, int, float)) for size in scales):
         report(f"{where}, scales: expected a size a line, such as n: [0.33, 0.25, 1024], got {scales!r}")
-        return values, None
+        return values, None, where
     both = [key for key in MULTIPLES if values.get(key) is not None]
     if both:
         report(f"{where}: {' and '.join(both)} beside 'scales', which holds them for each size; take one of the two out")
-    sizes = {str(size): _read_size(size, told, where, report) for size, told in scales.items()}
+    sizes = {str(size): _read_size(size, numbers, where, report) for size, numbers in scales.items()}
     if "scale" in values and str(chosen) not in sizes:
-        report(f"{where}: scale is {chosen!r}, expected one of {', '.join(sizes)}")
+        near = did_you_mean(str(chosen).strip(), sizes) or f", expected one of {', '.join(sizes)}"
+        report(f"{where}: scale is {chosen!r}{near}")
         chosen = None
-    size = str(chosen) if chosen is not None else size_in_name(where, sizes) or next(iter(sizes))
+    size = told or (str(chosen) if chosen is not None else size_in_name(where, sizes))
+    first = "" if size else ", the first"
+    size = size or next(iter(sizes))
     depth, width, most = sizes[size]
-    return {**values, "depth_multiple": depth, "width_multiple": width, "max_channels": most}, size
+    values = {**values, "depth_multiple": depth, "width_multiple": width, "max_channels": most}
+    return values, size, where if _TOLD.search(where) else f"{where} (size {size}{first})"
 
 
-def with_size(text: str, size: str) -> str:
-    """A model YAML's text that names its size itself, so that it means the same under any name."""
-    if text.lstrip().startswith("{"):
-        return yaml.safe_dump({**yaml.safe_load(text), "scale": size}, sort_keys=False)
-    return f"{text.rstrip()}\nscale: {size}\n"
+def with_size(text: str, size: str, where: str = "model") -> str:
+    """A model YAML's text that names its size itself, so that it means the same under any name: with a line at its end, or
+    written anew where no line can stand there."""
+    meant = {**parse_yaml(text, where), "scale": size}
+    end = "\r\n" if "\r\n" in text else "\n"
+    line = f"{text.rstrip()}{end}scale: {json.dumps(size)}{end}"
+    try:
+        if parse_yaml(line, where) == meant:
+            return line
+    except UserError:
+        pass
+    return yaml.safe_dump(meant, sort_keys=False, default_flow_style=None)
 
 
 def size_in_name(name: str, sizes) -> str | None:
-    """The size that a file's name tells, if it is one of `sizes`."""
-    named = _NAMED.fullmatch(Path(name).name)
-    return named[2] if named and named[2] in sizes else None
+    """The size that a file's name tells: the first of `sizes` that stands behind a digit."""
+    return next((letter[0] for letter in _LETTER.finditer(Path(name).name) if letter[0] in sizes), None)
 
 
 def _read_size(size, told, where: str, report) -> tuple[float, float, float]:

@@ -39,6 +39,7 @@ class ModelSpec:
     anchors: Any
     activation: str | None
     max_channels: float = math.inf  # of a row's output width, before the multiple
+    size: str | None = None  # of the table `scales`, where there is one
 
     @classmethod
     def read(cls, cfg, report: Report = raise_problem) -> "ModelSpec":
@@ -52,19 +53,19 @@ class ModelSpec:
         if isinstance(cfg, dict):
             cfg = _as_plain(cfg)
             return cls.from_dict(cfg, "model", yaml.safe_dump(cfg, sort_keys=False), report)
-        path, where = find_sized(cfg)
-        return cls.from_text(read_text(path), where, report)
+        path, where, size = find_sized(cfg)
+        return cls.from_text(read_text(path), where, report, size)
 
     @classmethod
-    def from_text(cls, text: str, where: str, report: Report = raise_problem) -> "ModelSpec":
-        """Parse YAML text; `where` names it in errors."""
-        return cls.from_dict(parse_model_yaml(text, where, report), where, text, report)
+    def from_text(cls, text: str, where: str, report: Report = raise_problem, size: str | None = None) -> "ModelSpec":
+        """Parse YAML text; `where` names it in errors, `size` chooses from its `scales`."""
+        return cls.from_dict(parse_model_yaml(text, where, report), where, text, report, size)
 
     @classmethod
-    def from_dict(cls, values: dict, where: str, text: str, report: Report = raise_problem) -> "ModelSpec":
+    def from_dict(cls, values: dict, where: str, text: str, report: Report = raise_problem, size: str | None = None) -> "ModelSpec":
         """Check a loaded mapping and resolve its rows."""
         values, sections = _settle_keys(values, where, report)
-        values, size = settle_size(values, where, report)
+        values, size, where = settle_size(values, where, report, size)
 
         def number(key, kind, default, least):
             value = values.get(key)
@@ -88,7 +89,7 @@ class ModelSpec:
             activation = None
         return cls(
             where=where,
-            text=text if size is None or "scale" in values else with_size(text, size),
+            text=text if size is None or values.get("scale") == size else _self_contained(text, size),
             rows=parse_rows(sections, where, report),
             nc=len(names) if names and nc is None else nc,
             names=names,
@@ -98,6 +99,7 @@ class ModelSpec:
             anchors=_check_anchors(values.get("anchors"), where, report),
             activation=activation,
             max_channels=values.get("max_channels", math.inf),
+            size=size,
         )
 
     def scale_width(self, width: int) -> int:
@@ -114,7 +116,10 @@ class ModelSpec:
         return self if nc in (None, self.nc) else replace(self, nc=nc, names=None)
 
     def with_anchors(self, count: int) -> "ModelSpec":
-        """The same model with `count` anchors a level, their sizes to be found from the data."""
+        """The same model with `count` anchors a level, their sizes to be found from the data. Raises `UserError` where no row
+        takes them."""
+        if not any("anchors" in (*row.args, *row.kwargs.values()) for row in self.rows):
+            raise UserError(f"{self.where}: anchors: {count} is set, but no row has the word anchors in its args")
         values = {**parse_model_yaml(self.text, self.where), "anchors": count}
         return ModelSpec.from_dict(values, self.where, yaml.safe_dump(values, sort_keys=False, default_flow_style=None))
 
@@ -159,9 +164,14 @@ def _settle_keys(values: dict, where, report) -> tuple[dict, dict[str, list]]:
     for key, value in values.items():
         if key in KEYS:
             continue
+        if values.get("scales", "") is None and isinstance(value, list) and all(isinstance(v, (int, float)) for v in value):
+            report(f"{where}: unknown key '{key}'; is it a size? Indent it below scales")
+            continue
         rows = isinstance(value, list) and any(isinstance(row, list) and len(row) > 2 and _has_word(row) for row in value)
         meant = _meant_key(str(key), rows, [k for k in KEYS if values.get(k) is None and "scale" not in k])
         hint = did_you_mean(key, KEYS) or f"; known keys: {', '.join(KEYS)}"
+        if isinstance(value, dict):
+            hint = did_you_mean(key, ["scales"]) or hint
         hint = "; rows belong under backbone or head" if rows else hint
         report(f"{where}: unknown key '{key}'" + (f"; did you mean '{meant}'?" if meant else hint))
         if meant:
@@ -175,6 +185,13 @@ def _settle_keys(values: dict, where, report) -> tuple[dict, dict[str, list]]:
     if whole and not settled["backbone"] and not settled["head"]:
         report(f"{where}: the model has no rows; expected rows [from, number, module, args] in backbone and head")
     return settled, {key: settled[key] for key in ("backbone", "head")} if whole else {}
+
+
+def _self_contained(text: str, size: str) -> str:
+    try:
+        return with_size(text, size)
+    except UserError:  # torn, which is told
+        return text
 
 
 def _has_word(row: list) -> bool:

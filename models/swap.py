@@ -23,7 +23,7 @@ def run(args) -> None:
         find_block(args.new)
     except UserError as error:
         raise UserError(f"{args.new}: {error}") from None
-    path, text = read_model_text(args.cfg)
+    path, text = read_model_text(args)
     new, rows = swap_word(text, args.old, args.new, path.name, args.rows)
     head = write_model_text(args, path, text, new, f"with {args.new} for {args.old}").rows[-1]
     before = ModelSpec.from_text(text, path.name).rows[-1]

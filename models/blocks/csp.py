@@ -126,6 +126,25 @@ class _Squares(Bottleneck):
 
 
 @BLOCKS.register()
+class C2(nn.Module):
+    """One 1x1 convolution whose first half goes through `n` bottlenecks, both joined: (B, c1, H, W) -> (B, c2, H, W).
+
+    CSP (Wang et al., 2020) with names and 3x3 kernels of YOLOv8.
+    """
+
+    def __init__(self, c1, c2, n=1, shortcut=True, g=1, e=0.5):
+        super().__init__()
+        hidden = int(c2 * e)
+        self.cv1 = Conv(c1, 2 * hidden, 1, 1)
+        self.cv2 = Conv(2 * hidden, c2, 1)
+        self.m = nn.Sequential(*(_Squares(hidden, hidden, shortcut, g) for _ in range(n)))
+
+    def forward(self, x):
+        inner, kept = self.cv1(x).chunk(2, 1)
+        return self.cv2(torch.cat((self.m(inner), kept), 1))
+
+
+@BLOCKS.register()
 class C2f(nn.Module):
     """CSP block that joins what each of its `n` bottlenecks gives, as ELAN does: (B, c1, H, W) -> (B, c2, H, W).
 
@@ -166,7 +185,10 @@ class C3k(C3):
 
 @BLOCKS.register()
 class C3k2(C2f):
-    """C2f with narrower bottlenecks or, with `c3k`, a C3k of two in the place of each (Khanam and Hussain, 2024)."""
+    """C2f with narrower bottlenecks or, with `c3k`, a C3k of two in the place of each (Khanam and Hussain, 2024).
+
+    The published sizes m, l and x of YOLO11 have `c3k` in every row, whatever their file says: write True there.
+    """
 
     def __init__(self, c1, c2, n=1, c3k=False, e=0.5, g=1, shortcut=True):
         self._c3k = c3k

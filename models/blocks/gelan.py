@@ -57,6 +57,10 @@ class RepNCSPELAN4(ELAN1):
     """
 
     def __init__(self, c1, c2, c3, c4, n=1):
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise ValueError(f"n must be a whole number of at least 1, got {n!r}")
+        if c4 < 2:
+            raise ValueError(f"c4 is halved: expected at least 2, got {c4}")
         self._number = n
         super().__init__(c1, c2, c3, c4)
 

@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from ..activations import activation
 from . import BLOCKS
 from .base import Conv
 
@@ -74,7 +75,7 @@ class RepVGGBlock(nn.Module):
 
 
 class TwoKernels(nn.Module):
-    """A k x k convolution and a smaller one, each with batch norm; their sum, SiLU: (B, c1, H, W) -> (B, c2, H, W).
+    """A k x k convolution and a smaller one, each with batch norm; their sum, activation: (B, c1, H, W) -> (B, c2, H, W).
 
     `fuse()` makes it one convolution (section 3.3, without the identity).
     """
@@ -83,7 +84,7 @@ class TwoKernels(nn.Module):
         super().__init__()
         self.conv1 = Conv(c1, c2, k, g=g, act=False)
         self.conv2 = Conv(c1, c2, small, g=g, act=False)
-        self.act = nn.SiLU(inplace=True)
+        self.act = activation()
 
     def forward(self, x):
         y = self.conv1(x)

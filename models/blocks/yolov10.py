@@ -27,8 +27,8 @@ class SCDown(nn.Module):
 
 @BLOCKS.register()
 class CIB(nn.Module):
-    """Compact inverted block: depth-wise 3x3, 1x1 to twice the width, depth-wise 3x3 (with `lk` 7x7 and 3x3 side by side),
-    1x1, depth-wise 3x3, and a shortcut where the widths agree: (B, c1, H, W) -> (B, c2, H, W)."""
+    """Compact inverted block: depth-wise 3x3, 1x1 to 2 e times the width, depth-wise 3x3 (with `lk` 7x7 and 3x3 side by
+    side), 1x1, depth-wise 3x3, and a shortcut where the widths agree: (B, c1, H, W) -> (B, c2, H, W)."""
 
     def __init__(self, c1, c2, shortcut=True, e=0.5, lk=False):
         super().__init__()
@@ -48,7 +48,8 @@ class CIB(nn.Module):
 
 @BLOCKS.register()
 class C2fCIB(C2f):
-    """C2f of compact inverted blocks: (B, c1, H, W) -> (B, c2, H, W)."""
+    """C2f of compact inverted blocks of twice the width inside: (B, c1, H, W) -> (B, c2, H, W). `g` changes nothing, as
+    published."""
 
     def __init__(self, c1, c2, n=1, shortcut=False, lk=False, g=1, e=0.5):
         self._large = lk

@@ -63,21 +63,52 @@ def body(model) -> int:
 @pytest.mark.parametrize("size", BODY)
 def test_published_sizes(folder, size):
     model = build_model(folder / f"yolov8{size}.yaml")
-    assert body(model) == BODY[size] and model.spec.where == f"yolov8{size}.yaml"
+    assert body(model) == BODY[size] and model.spec.where == f"{folder / 'yolov8.yaml'} (size {size})"
 
 
-def test_size_by_key_by_name_or_the_first(folder):
-    def width(name, text=GOOD):
-        (folder / name).write_text(text)
-        spec = ModelSpec.read(folder / name)
-        assert replace(ModelSpec.from_text(spec.text, "best.pt"), where=spec.where) == spec  # as checkpoints keep it
-        return spec.width_multiple
+def read(path, text):
+    """The spec of a file, which reads the same from what a checkpoint keeps of it."""
+    path.write_text(text)
+    spec = ModelSpec.read(path)
+    kept = ModelSpec.from_text(spec.text, "best7m.pt")
+    assert replace(kept, where=spec.where, text=spec.text) == spec
+    return spec
 
-    assert width("mine.yaml") == 0.25
-    assert width("mine8s.yaml") == width("yolov8s-p2.yaml") == 0.5
-    assert width("mine8k.yaml") == 0.25  # no size of the table
-    assert width("yolov8s.yaml", GOOD + "scale: m\n") == 0.75  # the key wins
-    assert width("flow8s.yaml", "{nc: 2, scales: {n: [1, 1], s: [1, 0.5]}, backbone: [], head: [[-1, 1, Conv, [8]]]}") == 0.5
+
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [
+        ("mine.yaml", 0.25), ("mine8s.yaml", 0.5), ("yolov8s-p2.yaml", 0.5), ("yolov8s-640m.yaml", 0.5), ("yolov8s-100e.yaml", 0.5),
+        ("yolov8m (1).yaml", 0.75), ("yolov8m+dcn.yaml", 0.75), ("mine8k.yaml", 0.25), ("yolov8.yaml", 0.25), ("v8sm.yaml", 0.25),
+    ],
+)  # fmt: skip
+def test_size_in_a_name(tmp_path, name, width):
+    """The first letter behind a digit that is a size; without one the first size."""
+    spec = read(tmp_path / name, GOOD)
+    assert spec.width_multiple == width
+    assert spec.where.endswith(f" (size {spec.size}{', the first' if width == 0.25 else ''})")
+
+
+def test_the_key_wins(tmp_path):
+    assert read(tmp_path / "yolov8s.yaml", GOOD + "scale: m\n").width_multiple == 0.75
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("{nc: 2, scales: {n: [1, 1], s: [1, 0.5]}, backbone: [], head: [[-1, 1, Conv, [8]]]}", "s"),
+        ("# flow\n---\n{nc: 2, scales: {n: [1, 1], s: [1, 0.5]}, backbone: [], head: [[-1, 1, Conv, [8]]]}", "s"),
+        (GOOD + "...\n", "s"),
+        ("\n".join("  " + line for line in GOOD.splitlines()), "s"),
+        (GOOD.replace("\n", "\r\n"), "s"),
+        (GOOD.replace("n: [0.33", '"011": [0.33').replace("s: [0.33", '"9": [0.33'), "011"),
+        (GOOD.replace("n: [0.33", '"a: #b": [0.33').replace("s: [0.33", "yes: [0.33"), "a: #b"),
+        (GOOD.replace("n: [0.33", "on: [0.33").replace("s: [0.33, 0.50", "5: [0.33, 0.50"), "True"),
+    ],
+    ids=range(8),
+)
+def test_what_a_checkpoint_keeps(tmp_path, text, size):
+    assert read(tmp_path / "mine8s.yaml", text).size == size
 
 
 def test_largest_width_stands_before_the_multiple():
@@ -94,6 +125,12 @@ def test_name_of_a_size_that_is_not_there(folder):
         with pytest.raises(UserError, match="no such file"):
             ModelSpec.read(folder / name)
     (folder / "yolov5.yaml").write_text("nc: 3\nbackbone: []\nhead: []\n")  # of one size
+    (folder / "torn8.yaml").write_text(GOOD.replace("n: [0.33,", "n: [0.33, ["))
+    (folder / "list8.yaml").write_text(GOOD.replace("scales:", "scales: [n, s, m]\nactivation:"))
+    with pytest.raises(UserError, match=r"torn8.yaml, line \d+: not valid YAML"):
+        ModelSpec.read(folder / "torn8s.yaml")
+    with pytest.raises(UserError, match="list8.yaml, scales: expected a size a line"):
+        ModelSpec.read(folder / "list8s.yaml")
     with pytest.raises(UserError, match="no such file"):
         ModelSpec.read(folder / "yolov5n.yaml")
 
@@ -106,6 +143,10 @@ def test_name_of_a_size_that_is_not_there(folder):
         ("n: [0.33, 0.25, 1024]", "n: [0.33, -1, 1024]", "scales, n: expected [depth, width, largest width], each above 0"),
         ("n: [0.33, 0.25, 1024]", "n: [0.33, a, 1024]", "scales, n: expected a number, got 'a'"),
         ("nc: 80", "nc: 80\nscale: x", "x.yaml: scale is 'x', expected one of n, s, m"),
+        ("nc: 80", "nc: 80\nscale: N", "x.yaml: scale is 'N'; did you mean 'n'?"),
+        ("scales:", "scal:", "unknown key 'scal'; did you mean 'scales'?"),
+        ("scales:", "scale:", "there is no table 'scales' of sizes; did you mean 'scales'?"),
+        ("  n: [0.33, 0.25, 1024]\n  s: [0.33, 0.50, 1024]\n  m:", "n:", "unknown key 'n'; is it a size? Indent it below scales"),
         ("nc: 80", "nc: 80\nscale:", "x.yaml: scale is None, expected one of n, s, m"),
     ],
 )
@@ -117,6 +158,8 @@ def test_mistakes_in_the_table(old, new, message):
 
 def test_no_table():
     rows = GOOD[GOOD.index("backbone") :]
+    with pytest.raises(UserError, match="scales: expected a size a line"):
+        ModelSpec.read({"nc": 1, "scales": {(1, 2): [1, 1]}, "backbone": [[-1, 1, "Conv", [8]]], "head": []})
     for head, message in (("scale: n", "scale is 'n', but there is no table"), ("scales: 2", "scales: expected a size a line")):
         with pytest.raises(UserError, match=message):
             ModelSpec.from_text(f"nc: 80\n{head}\n{rows}", "x.yaml")
@@ -129,10 +172,36 @@ def test_detect_without_anchors_is_the_head_without_anchors():
     assert [(n, p.shape) for n, p in model.named_parameters()] == [(n, p.shape) for n, p in same.named_parameters()]
 
 
+def test_anchors_for_a_model_that_takes_none():
+    with pytest.raises(UserError, match="anchors: 3 is set, but no row has the word anchors"):
+        ModelSpec.from_text(GOOD, "x.yaml").with_anchors(3)
+    assert ModelSpec.from_text(GOOD.replace("[nc]", "[nc, anchors]"), "x.yaml").with_anchors(4).anchors == 4
+
+
 @pytest.mark.parametrize("anchors, row", [("anchors: 3\n", "[nc]"), ("", "[nc, anchors]"), ("", "[nc, []]")])
 def test_forgotten_anchors_stay_a_mistake(anchors, row):
     with pytest.raises(UserError, match=r"row 22 \(head row 12\) Detect: has no anchors"):
         build_model(ModelSpec.from_text(anchors + GOOD.replace("[nc]", row), "x.yaml"))
+
+
+@pytest.mark.parametrize("source", ["yolov8.yaml", "yolov8m.yaml", "own8m.yaml"])
+@pytest.mark.parametrize("target", ["grafted.yaml", "back8s.yaml"])
+def test_rewriting_keeps_the_size(folder, source, target, command):
+    """Whatever the new file is called, of a size of a file of several too."""
+    (folder / "own8m.yaml").write_text(GOOD)
+    before = build_model(ModelSpec.read(folder / source))
+    assert command("swap", folder / source, "SPPF", "SimSPPF", "-o", folder / target) == 0
+    assert command("insert", folder / target, "--after", "9", "[-1, 1, SimAM, []]", "-o", folder / f"again-{target}") == 0
+    after = build_model(ModelSpec.read(folder / f"again-{target}"))
+    assert after.spec.size == before.spec.size and body(after) == body(before)
+    assert (folder / target).read_text().startswith(GOOD.replace("SPPF", "SimSPPF"))
+
+
+def test_a_size_of_a_file_is_not_rewritten_in_place(folder, command, capsys):
+    assert command("swap", folder / "yolov8m.yaml", "SPPF", "SimSPPF", "--in-place") == 2
+    assert "is size m of" in capsys.readouterr().err and (folder / "yolov8.yaml").read_text() == GOOD
+    assert command("swap", folder / "yolov8.yaml", "SPPF", "SimSPPF", "--in-place") == 0
+    assert (folder / "yolov8.yaml").read_text() == GOOD.replace("SPPF", "SimSPPF")
 
 
 def test_another_head_in_its_place():
