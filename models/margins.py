@@ -20,6 +20,7 @@ def find_wrong_line(text: str) -> Line | None:
     """The first line of a text that stands wrongly; None where none is seen. For texts that do not parse."""
     section, position, index, first = None, -1, -1, None
     flow: list[tuple] = []  # rows of a section written as one list in brackets
+    table = False  # within `scales`
     left_open = 0  # brackets of the row, or of the value of a key, that the lines so far leave open
     for number, line in enumerate(text.split("\n")):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -38,9 +39,12 @@ def find_wrong_line(text: str) -> Line | None:
             wrong = _wrong_flow(flow)
             if wrong:
                 return wrong
-            flow = []
+            flow, table = [], key[2] == "scales"
             section, position, first = (key[2] if key[2] in ("backbone", "head") else None), -1, None
             continue
+        wrong = _wrong_size(line) if table else None
+        if wrong:
+            return Line(number, None, *wrong)
         if flow and line.strip().startswith("]"):
             flow.append((number, flow[-1][1], line))
             continue
@@ -101,6 +105,19 @@ def _wrong_key(margin: str, key: str, rest: str) -> tuple[str, str] | None:
     if value and not value[0].isspace():
         return f"a space is missing behind '{key}:'", f"{key}: {value}"
     return None
+
+
+def _wrong_size(line: str) -> tuple[str, str] | None:
+    """What is wrong with a line `n: [0.33, 0.25, 1024]` of the table of sizes, and the line as it is meant."""
+    size = re.match(r"(\s+)([\w'\"]+)(\s*:)?(\s*)(\[[^#]*)", line)
+    if not size or (size[3] and size[4] and _opened(line) == 0):
+        return None
+    meant = size[5].rstrip() + "]" * (_opened(line) > 0)
+    wrong = f"a ':' is missing behind '{size[2]}'" if not size[3] else f"a space is missing behind '{size[2]}:'"
+    if _opened(line):
+        wrong = f"there is a ']' too {'few' if _opened(line) > 0 else 'many'}"
+        meant = meant if _opened(line) > 0 else size[5].split("]")[0] + "]"
+    return wrong, f"{size[1]}{size[2]}: {meant}"
 
 
 def _wrong_row(found, first) -> str | None:

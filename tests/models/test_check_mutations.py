@@ -54,7 +54,7 @@ CASES = [  # what is replaced, by what, the start of the line behind the file's 
     ("nc: 80", "ncs: 80", ": ", "did you mean 'nc'?"),
     ("head:", "heads:", ": ", "did you mean 'head'?"),
     (f"  - {ROW2}", f"<<<<<<< ours\n  - {ROW2}\n=======\n  - {ROW2}\n>>>>>>> theirs", ", line 14: ", "merge conflict"),
-    (ROW2, "[-1, 3, SPPELAN, [512, 256]]", ", row 2 ", "unknown block"),
+    (ROW2, "[-1, 3, QARepNCSP, [512, 256]]", ", row 2 ", "unknown block"),
     ("nc: 80", "nc\uff1a 80", ", line 2: ", "full-width colon"),
     ("head:", "head", ", line 23: ", "a ':' is missing"),
     ("backbone:", "neck:", ": ", "did you mean 'backbone'?"),

@@ -156,6 +156,22 @@ def test_mistakes_in_the_table(old, new, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("n [0.33, 0.25, 1024]", "a ':' is missing behind 'n'"),
+        ("n:[0.33, 0.25, 1024]", "a space is missing behind 'n:'"),
+        ("n: [0.33, 0.25, 1024  # small", "there is a ']' too few"),
+        ("n: [0.33, 0.25, 1024]]", "there is a ']' too many"),
+    ],
+)
+def test_torn_table(line, message):
+    text, found = GOOD.replace("n: [0.33, 0.25, 1024]", line), []
+    spec = ModelSpec.from_text(text, "x.yaml", found.append)
+    assert found == [f"x.yaml, line 3: not valid YAML: {message}"]  # the one mistake of the file
+    assert (spec.depth_multiple, spec.width_multiple, spec.max_channels) == (0.33, 0.25, 1024)
+
+
 def test_no_table():
     rows = GOOD[GOOD.index("backbone") :]
     with pytest.raises(UserError, match="scales: expected a size a line"):
