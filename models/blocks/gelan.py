@@ -32,7 +32,7 @@ class ELAN1(nn.Module):
 
     def __init__(self, c1, c2, c3, c4):
         super().__init__()
-        if c3 % 2:
+        if not isinstance(c3, int) or c3 % 2:
             raise ValueError(f"c3 is halved: expected an even number, got {c3}")
         self.cv1 = Conv(c1, c3, 1, 1)
         self.cv2 = self.inner(c3 // 2, c4)

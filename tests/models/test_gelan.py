@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models import BLOCKS, build_model
+from utils.errors import UserError
 
 
 def block_of(word, *args):
@@ -107,6 +108,36 @@ def test_shortcuts_where_they_are_asked_for():
         with torch.no_grad():
             assert torch.allclose(block(x), block.cv1(x) + (x if add else 0), atol=1e-6)
     assert not block_of("CIB", 8, 12).add
+
+
+@pytest.mark.parametrize(
+    "word, args, message",
+    [
+        ("RepNCSPELAN4", [64, 32, 16, -1], "n must be a whole number of at least 1, got -1"),
+        ("RepNCSPELAN4", [64, 32, 1], "c4 is halved: expected at least 2, got 1"),
+        ("ELAN1", [64, None, 16], "c3 is halved: expected an even number, got None"),
+        ("ELAN1", [64, 32, "a"], "argument 'c4' must be a whole number of at least 1, got 'a'"),
+        ("SPPELAN", [64, 2_000_000_000], "argument 'c3' must be at most 1048576, got 2000000000"),
+    ],
+)
+def test_wrong_widths_inside(word, args, message):
+    with pytest.raises(UserError, match=rf"row 0 .*{word}: .*{message}"):
+        build_model({"nc": 2, "backbone": [[-1, 1, word, args]], "head": [[[-1], 1, "Detect", ["nc"]]]})
+
+
+def test_the_models_activation_stands_everywhere():
+    rows = [[-1, 1, "RepNCSPELAN4", [32, 16, 8, 1]], [-1, 1, "C2fCIB", [32, True, True]], [-1, 1, "PSA", [32]]]
+    model = build_model({"nc": 2, "activation": "nn.ReLU()", "backbone": rows, "head": [[[-1], 1, "Detect", ["nc"]]]})
+    assert not any(isinstance(m, nn.SiLU) for m in model.model[:-1].modules())
+
+
+def test_half_of_the_channels_goes_through_the_bottlenecks():
+    block, x = block_of("C2", 8, 12, 2), torch.randn(2, 8, 4, 4)
+    with torch.no_grad():
+        inner, kept = block.cv1(x).chunk(2, 1)
+        for m in block.m:
+            inner = inner + m.cv2(m.cv1(inner))
+        assert torch.allclose(block(x), block.cv2(torch.cat((inner, kept), 1)), atol=1e-6)
 
 
 def test_rows_as_they_are_published():
