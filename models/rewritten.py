@@ -1,12 +1,11 @@
 """Reading a model YAML that is to be rewritten, and writing it once the result builds."""
 
-import contextlib
 import os
 import shutil
 import sys
 from pathlib import Path
 
-from utils.config import parse_yaml, read_text
+from utils.config import read_text
 from utils.errors import UserError, writing
 
 from .graph import build_model
@@ -36,8 +35,7 @@ def read_model_text(args) -> tuple[Path, str]:
     text = path.read_bytes().removeprefix(_MARK).decode("utf-8", "surrogateescape")
     text = text.translate(_BYTES)
     if spec.size and not args.in_place:
-        with contextlib.suppress(UserError):  # torn, which is told later
-            text = text if "scale" in parse_yaml(text, where) else with_size(text, spec.size)
+        text = with_size(text, spec.size)
     return path, text
 
 

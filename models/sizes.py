@@ -16,6 +16,7 @@ from utils.errors import UserError, did_you_mean
 
 MULTIPLES = ("depth_multiple", "width_multiple")
 _LETTER = re.compile(r"(?<=\d)[a-z](?![A-Za-z0-9])")
+_LINE = re.compile(r"^scale\s*:[^#\r\n]*?(\s*?(?:#.*)?\r?)$", re.MULTILINE)
 _EXPECTED = "expected [depth, width, largest width]"
 _TOLD = re.compile(r" \(size .*\)$")
 
@@ -68,32 +69,43 @@ def settle_size(values: dict, where: str, report, told: str | None = None) -> tu
     if "scale" in values and str(chosen) not in sizes:
         near = did_you_mean(str(chosen).strip(), sizes) or f", expected one of {', '.join(sizes)}"
         report(f"{where}: scale is {chosen!r}{near}")
-        chosen = None
+        return {**values, **_multiples(sizes[told or next(iter(sizes))])}, told, where
     size = told or (str(chosen) if chosen is not None else size_in_name(where, sizes))
     first = "" if size else ", the first"
     size = size or next(iter(sizes))
-    depth, width, most = sizes[size]
-    values = {**values, "depth_multiple": depth, "width_multiple": width, "max_channels": most}
+    values = {**values, **_multiples(sizes[size])}
     return values, size, where if _TOLD.search(where) else f"{where} (size {size}{first})"
 
 
 def with_size(text: str, size: str, where: str = "model") -> str:
-    """A model YAML's text that names its size itself, so that it means the same under any name: with a line at its end, or
-    written anew where no line can stand there."""
-    meant = {**parse_yaml(text, where), "scale": size}
-    end = "\r\n" if "\r\n" in text else "\n"
-    line = f"{text.rstrip()}{end}scale: {json.dumps(size)}{end}"
+    """A model YAML's text that names its size itself, so that it means the same under any name: as it is where it does or
+    is torn, which is told elsewhere; with its line `scale` changed, or with one at its end; or written anew where no line can
+    stand there."""
     try:
-        if parse_yaml(line, where) == meant:
-            return line
+        values = parse_yaml(text, where)
     except UserError:
-        pass
+        return text
+    if str(values.get("scale")) == size:
+        return text
+    meant = {**values, "scale": size}
+    end = "\r\n" if "\r\n" in text else "\n"
+    line = f"scale: {json.dumps(size)}"
+    for changed in (_LINE.sub(lambda found: line + found[1], text, count=1), f"{text.rstrip()}{end}{line}{end}"):
+        try:
+            if parse_yaml(changed, where) == meant:
+                return changed
+        except UserError:
+            continue
     return yaml.safe_dump(meant, sort_keys=False, default_flow_style=None)
 
 
 def size_in_name(name: str, sizes) -> str | None:
     """The size that a file's name tells: the first of `sizes` that stands behind a digit."""
     return next((letter[0] for letter in _LETTER.finditer(Path(name).name) if letter[0] in sizes), None)
+
+
+def _multiples(size: tuple[float, float, float]) -> dict[str, float]:
+    return dict(zip((*MULTIPLES, "max_channels"), size, strict=True))
 
 
 def _read_size(size, told, where: str, report) -> tuple[float, float, float]:

@@ -89,7 +89,7 @@ class ModelSpec:
             activation = None
         return cls(
             where=where,
-            text=text if size is None or values.get("scale") == size else _self_contained(text, size),
+            text=text if size is None else with_size(text, size),
             rows=parse_rows(sections, where, report),
             nc=len(names) if names and nc is None else nc,
             names=names,
@@ -185,13 +185,6 @@ def _settle_keys(values: dict, where, report) -> tuple[dict, dict[str, list]]:
     if whole and not settled["backbone"] and not settled["head"]:
         report(f"{where}: the model has no rows; expected rows [from, number, module, args] in backbone and head")
     return settled, {key: settled[key] for key in ("backbone", "head")} if whole else {}
-
-
-def _self_contained(text: str, size: str) -> str:
-    try:
-        return with_size(text, size)
-    except UserError:  # torn, which is told
-        return text
 
 
 def _has_word(row: list) -> bool:

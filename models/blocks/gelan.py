@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from . import BLOCKS
 from .base import Conv, odd_kernels
 from .csp import C3, Bottleneck
+from .pool import pooled_thrice
 from .repvgg import TwoKernels
 
 
@@ -109,7 +110,4 @@ class SPPELAN(nn.Module):
         self.m = nn.MaxPool2d(k, 1, k // 2)
 
     def forward(self, x):
-        maps = [self.cv1(x)]
-        for _ in range(3):
-            maps.append(self.m(maps[-1]))
-        return self.cv5(torch.cat(maps, 1))
+        return self.cv5(pooled_thrice(self.cv1(x), self.m))

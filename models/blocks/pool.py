@@ -25,6 +25,14 @@ class SPP(nn.Module):
         return self.cv2(torch.cat([x, *(m(x) for m in self.m)], 1))
 
 
+def pooled_thrice(x, pool):
+    """(B, c, H, W) -> (B, 4c, H, W): `x`, and `pool` once, twice and three times over it."""
+    maps = [x]
+    for _ in range(3):
+        maps.append(pool(maps[-1]))
+    return torch.cat(maps, 1)
+
+
 @BLOCKS.register()
 class SPPF(nn.Module):
     """The same maps as SPP with kernels k, 2k - 1, 3k - 2, by one pool three times in a row."""
@@ -38,10 +46,7 @@ class SPPF(nn.Module):
         self.m = nn.MaxPool2d(k, 1, k // 2)
 
     def forward(self, x):
-        maps = [self.cv1(x)]
-        for _ in range(3):
-            maps.append(self.m(maps[-1]))
-        return self.cv2(torch.cat(maps, 1))
+        return self.cv2(pooled_thrice(self.cv1(x), self.m))
 
 
 @BLOCKS.register()

@@ -1,4 +1,4 @@
-"""What tests of heads without anchors share: predictions and true boxes drawn from a seed."""
+"""What tests of models share: predictions and true boxes drawn from a seed, blocks whose norms do something, commands."""
 
 import pytest
 
@@ -45,6 +45,39 @@ class Scene:
 def scene():
     """`scene(seed, counts, nc, size, strides)` builds a `Scene`."""
     return Scene
+
+
+@pytest.fixture(scope="session")
+def randomised():
+    """`randomised(module)` is the module in eval mode, its batch norms no identities, from seed 0 on."""
+    import torch
+    from torch import nn
+
+    def change(module):
+        torch.manual_seed(0)
+        for m in module.modules():
+            if isinstance(m, nn.BatchNorm2d):
+                nn.init.uniform_(m.weight, 0.7, 1.3)
+                nn.init.normal_(m.bias, std=0.2)
+                m.running_mean.normal_(0, 0.1)
+                m.running_var.uniform_(0.7, 1.3)
+        return module.eval()
+
+    return change
+
+
+@pytest.fixture(scope="session")
+def block_of(randomised):
+    """`block_of(word, *args)` is the block of that word, from seed 0, `randomised`."""
+    import torch
+
+    from models import BLOCKS
+
+    def build(word, *args):
+        torch.manual_seed(0)
+        return randomised(BLOCKS[word](*args))
+
+    return build
 
 
 @pytest.fixture

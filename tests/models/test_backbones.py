@@ -64,18 +64,6 @@ def parameters(module):
     return sum(p.numel() for p in module.parameters())
 
 
-def randomised(module):
-    """`module` in eval mode with batch norms that are no identities."""
-    torch.manual_seed(0)
-    for m in module.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            nn.init.uniform_(m.weight, 0.7, 1.3)
-            nn.init.normal_(m.bias, std=0.2)
-            m.running_mean.normal_(0, 0.1)
-            m.running_var.uniform_(0.7, 1.3)
-    return module.eval()
-
-
 @pytest.mark.parametrize(("word", "args", "classifier", "count", "macs", "widths"), PUBLISHED, ids=lambda v: str(v)[:24])
 def test_published_counts(word, args, classifier, count, macs, widths):
     model = detector(word, args)
@@ -102,7 +90,7 @@ def test_widths_without_the_last_convolution(word, args, widths):
 
 
 @pytest.mark.parametrize("word", NARROW)
-def test_any_backbone(word):
+def test_any_backbone(word, randomised):
     """One batch and odd sizes, deepcopy, state dict, fused equality, bfloat16, gradients, the same twice."""
     torch.manual_seed(0)
     backbone = randomised(BLOCKS[word](3, *NARROW[word]))
@@ -125,7 +113,7 @@ def test_any_backbone(word):
 
 
 @pytest.mark.parametrize("word", NARROW)
-def test_fused_models_have_no_batch_norm_and_agree(word):
+def test_fused_models_have_no_batch_norm_and_agree(word, randomised):
     torch.manual_seed(0)
     model = randomised(detector(word, NARROW[word]))
     x = torch.rand(2, 3, 64, 64)

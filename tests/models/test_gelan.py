@@ -9,19 +9,6 @@ from models import BLOCKS, build_model
 from utils.errors import UserError
 
 
-def block_of(word, *args):
-    """The block in eval mode, its batch norms no identities."""
-    torch.manual_seed(0)
-    block = BLOCKS[word](*args)
-    for m in block.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            nn.init.uniform_(m.weight, 0.7, 1.3)
-            nn.init.normal_(m.bias, std=0.2)
-            m.running_mean.normal_(0, 0.1)
-            m.running_var.uniform_(0.7, 1.3)
-    return block.eval()
-
-
 @pytest.mark.parametrize(
     ("word", "args", "parameters"),
     [
@@ -49,7 +36,7 @@ def test_counts(word, args, parameters):
 
 
 @pytest.mark.parametrize(("width", "heads"), [(8, 1), (128, 1), (256, 2), (320, 2), (400, 2), (392, 2)])
-def test_attention_against_a_slow_reference(width, heads):
+def test_attention_against_a_slow_reference(width, heads, block_of):
     """Half of the channels is attended; 64 channels or more a head, in whole numbers."""
     attention = block_of("C2PSA", width, width).m[0].attn
     assert attention.heads == heads
@@ -66,7 +53,7 @@ def test_attention_against_a_slow_reference(width, heads):
         assert torch.allclose(attention(x), expected, atol=1e-5)
 
 
-def test_half_of_the_channels_goes_round_the_attention():
+def test_half_of_the_channels_goes_round_the_attention(block_of):
     block, x = block_of("PSA", 16, 24), torch.randn(2, 16, 4, 4)
     with torch.no_grad():
         kept, attended = block.cv1(x).chunk(2, 1)
@@ -77,7 +64,7 @@ def test_half_of_the_channels_goes_round_the_attention():
         BLOCKS["PSA"](8, 2)
 
 
-def test_adown_against_a_slow_reference():
+def test_adown_against_a_slow_reference(block_of):
     block, x = block_of("ADown", 4, 6), torch.randn(2, 4, 8, 6)
     mean = torch.stack([x[..., i : i + 7, j : j + 5] for i in (0, 1) for j in (0, 1)]).mean(0)
     largest = torch.stack([torch.stack([F.pad(mean[:, 2:], (1, 1, 1, 1), value=-9)[..., i : i + 3, j : j + 3].amax((2, 3))
@@ -89,7 +76,7 @@ def test_adown_against_a_slow_reference():
 
 
 @pytest.mark.parametrize(("word", "args"), [("RepNCSPELAN4", [8, 12, 8, 6, 2]), ("C2fCIB", [8, 12, 2, True, True])])
-def test_fuse(word, args):
+def test_fuse(word, args, block_of):
     block, x = block_of(word, *args), torch.randn(2, 8, 9, 11)
     with torch.no_grad():
         before, count = block(x), len(list(block.parameters()))
@@ -101,7 +88,7 @@ def test_fuse(word, args):
     assert not any(isinstance(m, nn.BatchNorm2d) for m in block.modules())
 
 
-def test_shortcuts_where_they_are_asked_for():
+def test_shortcuts_where_they_are_asked_for(block_of):
     x = torch.randn(2, 8, 4, 4)
     for add in (True, False):
         block = block_of("CIB", 8, 8, add)
@@ -131,7 +118,7 @@ def test_the_models_activation_stands_everywhere():
     assert not any(isinstance(m, nn.SiLU) for m in model.model[:-1].modules())
 
 
-def test_half_of_the_channels_goes_through_the_bottlenecks():
+def test_half_of_the_channels_goes_through_the_bottlenecks(block_of):
     block, x = block_of("C2", 8, 12, 2), torch.randn(2, 8, 4, 4)
     with torch.no_grad():
         inner, kept = block.cv1(x).chunk(2, 1)

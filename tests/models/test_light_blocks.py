@@ -94,18 +94,6 @@ ALIASES = {
 }  # fmt: skip
 
 
-def block_of(word, args):
-    torch.manual_seed(0)
-    block = BLOCKS[word](*args)
-    for m in block.modules():
-        if isinstance(m, nn.BatchNorm2d):  # no identities
-            nn.init.uniform_(m.weight, 0.7, 1.3)
-            nn.init.normal_(m.bias, std=0.2)
-            m.running_mean.normal_(0, 0.1)
-            m.running_var.uniform_(0.7, 1.3)
-    return block.eval()
-
-
 def own_words():
     return {word: cls for word, cls in BLOCKS.items() if cls.__module__.rpartition(".")[2] in FILES}
 
@@ -123,9 +111,9 @@ def test_the_articles_names():
 
 
 @CASE
-def test_sizes(word, args, width):
+def test_sizes(word, args, width, block_of):
     """One picture, odd sizes, a single place; what strides halves and rounds up."""
-    block = block_of(word, args)
+    block = block_of(word, *args)
     with torch.no_grad():
         for h, w in ((16, 16), (9, 13), (1, 1)):
             y = block(torch.randn(1, 8, h, w))
@@ -134,8 +122,8 @@ def test_sizes(word, args, width):
 
 
 @CASE
-def test_copies_and_types(word, args, width):
-    block = block_of(word, args)
+def test_copies_and_types(word, args, width, block_of):
+    block = block_of(word, *args)
     x = torch.randn(2, 8, 9, 12)
     with torch.no_grad():
         y = block(x.clone())
@@ -148,9 +136,9 @@ def test_copies_and_types(word, args, width):
 
 
 @CASE
-def test_gradients(word, args, width):
+def test_gradients(word, args, width, block_of):
     """Every weight gets one, finite, the same each time; the input is left as it was."""
-    block = block_of(word, args).train()
+    block = block_of(word, *args).train()
     x = torch.randn(2, 8, 9, 12, requires_grad=True)
     kept = x.detach().clone()
     results = []
@@ -169,9 +157,9 @@ def test_gradients(word, args, width):
 
 
 @CASE
-def test_fused_blocks_agree(word, args, width):
+def test_fused_blocks_agree(word, args, width, block_of):
     model = build_model({"nc": 1, "anchors": 3, "backbone": [[-1, 1, "nn.Identity", []]], "head": [[[0], 1, "Detect", ["nc", "anchors"]]]})
-    model.model[0] = block_of(word, args)
+    model.model[0] = block_of(word, *args)
     x = torch.randn(2, 8, 9, 12)
     with torch.no_grad():
         before = model.model[0](x.clone())
@@ -182,9 +170,9 @@ def test_fused_blocks_agree(word, args, width):
 
 
 @CASE
-def test_exported_blocks_take_any_batch_and_size(word, args, width, tmp_path):
+def test_exported_blocks_take_any_batch_and_size(word, args, width, tmp_path, block_of):
     onnxruntime = pytest.importorskip("onnxruntime")
-    block = block_of(word, args)
+    block = block_of(word, *args)
     path = str(tmp_path / "block.onnx")
     axes = {"x": {0: "b", 2: "h", 3: "w"}}
     torch.onnx.export(block, (torch.randn(2, 8, 8, 12),), path, dynamo=False, opset_version=17, input_names=["x"], dynamic_axes=axes)

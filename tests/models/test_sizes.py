@@ -213,6 +213,23 @@ def test_rewriting_keeps_the_size(folder, source, target, command):
     assert (folder / target).read_text().startswith(GOOD.replace("SPPF", "SimSPPF"))
 
 
+@pytest.mark.parametrize("line", ["scale: n\n", "scale : 'n'  # small\n", '"scale": n\n', "scale: n\r\n"])
+def test_rewriting_a_size_of_a_file_that_has_a_key(folder, command, line):
+    """The size that is asked for stands in the new file, in the place of the file's own."""
+    (folder / "yolov8.yaml").write_bytes((line + "# kept\n" + GOOD).encode())
+    for name, size in (("yolov8s.yaml", "s"), ("yolov8.yaml", "n")):
+        assert command("swap", folder / name, "SPPF", "SimSPPF", "-o", folder / "grafted.yaml") == 0
+        spec = ModelSpec.read(folder / "grafted.yaml")
+        assert spec.size == size and ("# kept" in spec.text) == (name == "yolov8.yaml" or line[0] != '"')
+        assert ModelSpec.from_text(ModelSpec.read(folder / name).text, "kept").size == size
+
+
+def test_a_mistaken_key_is_not_mended_in_silence(folder, command, capsys):
+    (folder / "yolov8.yaml").write_text("scale: x\n" + GOOD)
+    assert command("swap", folder / "yolov8.yaml", "SPPF", "SimSPPF", "-o", folder / "grafted.yaml") == 2
+    assert "scale is 'x', expected one of n, s, m" in capsys.readouterr().err and not (folder / "grafted.yaml").exists()
+
+
 def test_a_size_of_a_file_is_not_rewritten_in_place(folder, command, capsys):
     assert command("swap", folder / "yolov8m.yaml", "SPPF", "SimSPPF", "--in-place") == 2
     assert "is size m of" in capsys.readouterr().err and (folder / "yolov8.yaml").read_text() == GOOD
