@@ -1,0 +1,83 @@
+"""Blocks of YOLOv12 (Tian, Ye and Doermann, YOLOv12: Attention-Centric Real-Time Object Detectors, 2025, section 3)."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from . import BLOCKS
+from .base import Conv
+from .csp import C3k
+
+_HEAD = 32  # channels of an attention head
+
+
+class _AreaAttention(nn.Module):
+    """Self-attention within each of `area` strips of a map that hold as many places, one row after the other; a depth-wise
+    7x7 convolution of the values tells the place: (B, c, H, W) -> the same. Where the places do not share out, the last
+    strip is the shorter one."""
+
+    def __init__(self, c, area):
+        super().__init__()
+        self.area, self.heads = area, next(h for h in range(max(c // _HEAD, 1), 0, -1) if c % h == 0)
+        self.qkv = Conv(c, 3 * c, 1, act=False)
+        self.proj = Conv(c, c, 1, act=False)
+        self.pe = Conv(c, c, 7, g=c, act=False)
+
+    def forward(self, x):
+        b, c, h, w = x.shape
+        width, rest = c // self.heads, -(h * w) % self.area
+        parts = F.pad(self.qkv(x).flatten(2), (0, rest))
+        q, k, v = parts.view(b, self.heads, 3 * width, self.area, -1).transpose(2, 3).chunk(3, 3)  # (B, heads, area, width, N)
+        weights = q.transpose(-2, -1) @ k * width**-0.5
+        if self.area > 1:
+            filler = torch.arange(self.area * weights.shape[-1], device=x.device).view(self.area, 1, -1) >= h * w
+            weights = weights.masked_fill(filler, torch.finfo(weights.dtype).min)  # a strip may hold nothing else
+        y = v @ weights.softmax(-1).transpose(-2, -1)
+        y, v = (strips.transpose(2, 3).reshape(b, c, -1)[..., : h * w].view(b, c, h, w) for strips in (y, v))
+        return self.proj(y + self.pe(v))
+
+
+class _AreaBlock(nn.Module):
+    """Area attention, then two 1x1 convolutions, each with a shortcut: (B, c, H, W)."""
+
+    def __init__(self, c, area, mlp_ratio):
+        super().__init__()
+        hidden = int(c * mlp_ratio)
+        self.attn = _AreaAttention(c, area)
+        self.mlp = nn.Sequential(Conv(c, hidden, 1), Conv(hidden, c, 1, act=False))
+
+    def forward(self, x):
+        x = x + self.attn(x)
+        return x + self.mlp(x)
+
+
+@BLOCKS.register()
+class A2C2f(nn.Module):
+    """R-ELAN: `n` pairs of area attention blocks or, without `a2`, C3k of two bottlenecks, one after the other, what each gives
+    joined: (B, c1, H, W) -> (B, c2, H, W).
+
+    With `residual` the input, whose width must be c2, is added to 0.01 of the result (a share that is learnt). The published
+    sizes l and x have it and an `mlp_ratio` of 1.2 in every row, whatever their file says: write [512, True, 4, True, 1.2] there.
+    """
+
+    def __init__(self, c1, c2, n=1, a2=True, area=1, residual=False, mlp_ratio=2.0, e=0.5, g=1, shortcut=True):
+        super().__init__()
+        if a2 and (isinstance(area, bool) or not isinstance(area, int) or area < 1):
+            raise ValueError(f"area, the number of strips, must be a whole number of at least 1, got {area!r}")
+        if a2 and residual and c1 != c2:
+            raise ValueError(f"residual adds the input: expected widths that agree, got {c1} and {c2}")
+        hidden = int(c2 * e)
+        self.cv1 = Conv(c1, hidden, 1)
+        self.cv2 = Conv((1 + n) * hidden, c2, 1)
+        self.gamma = nn.Parameter(torch.full((c2,), 0.01)) if a2 and residual else None
+        self.m = nn.ModuleList(
+            nn.Sequential(*(_AreaBlock(hidden, area, mlp_ratio) for _ in range(2))) if a2 else C3k(hidden, hidden, 2, shortcut, g)
+            for _ in range(n)
+        )
+
+    def forward(self, x):
+        maps = [self.cv1(x)]
+        for m in self.m:
+            maps.append(m(maps[-1]))
+        y = self.cv2(torch.cat(maps, 1))
+        return y if self.gamma is None else x + self.gamma.view(-1, 1, 1) * y
