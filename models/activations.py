@@ -54,6 +54,14 @@ def parse_activation(text: str) -> nn.Module:
         raise UserError(f"activation '{text}': {error}") from None
 
 
+def is_activation(value) -> bool:
+    """Whether `value` is text that names an activation."""
+    try:
+        return isinstance(value, str) and parse_activation(value) is not None
+    except UserError:
+        return False
+
+
 def activation(act=True) -> nn.Module:
     """Return a new activation: True is the model's default, False or None is none, a string is looked up."""
     if act is True:

@@ -17,6 +17,7 @@ from difflib import get_close_matches
 
 from utils.errors import UserError, did_you_mean
 
+from .activations import is_activation
 from .signatures import REQUIRED, SHORT_NAMES, STRIDE, Signature, plain_name, read_signature
 
 _CHOICES = {
@@ -208,10 +209,18 @@ def _as_number(value) -> str:
     return f"; nothing is computed here, write {int(product[1]) * int(product[2])}" if product else ""
 
 
+def _with_dilation(free: list[str], args: list) -> list:
+    """A row's args with a dilation of 1 where they go from the groups to the activation, as rows of YOLOv7 do."""
+    if not args or free[len(args) - 1 : len(args) + 1] != ["d", "act"]:
+        return args
+    return [*args[:-1], 1, args[-1]] if isinstance(args[-1], bool) or is_activation(args[-1]) else args
+
+
 def _bind(signature: Signature, injected, args, kwargs) -> tuple[dict, list]:
     """Name every argument, as Python would, with the injected ones left out of the row's counting; and those that only
     `*args` takes."""
     free = [name for name in signature.named if name not in injected]
+    args = _with_dilation(free, args)
     listed = f"({', '.join(free)})" if free else "none"
     extra = args[len(free) :]
     if extra and not signature.open_positional:

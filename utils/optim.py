@@ -12,14 +12,16 @@ from .hyperparameters import Hyperparameters, accumulation
 from .muon import Muon
 
 OPTIMIZERS = ("SGD", "Adam", "AdamW", "Muon")
+_MIXING = (nn.modules.conv._ConvNd, nn.Linear)
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
 
 
 def parameter_groups(model: nn.Module, matrices: bool = False) -> dict[str, list[nn.Parameter]]:
     """Sort the trainable parameters of `model` into 'biases', 'weights' (the only ones to decay) and 'norms'.
 
-    'norms' are the scales of normalisation layers and any other parameter of one dimension or none. With `matrices`
-    the weights that mix channels are a group of their own, less those of outputs, which have a bias.
+    'norms' are the scales of normalisation layers and all other parameters of one dimension or none, (1, c, 1, 1) among
+    them outside convolutions and linear layers. With `matrices` the weights that mix channels are a group of their own,
+    less those of outputs, which have a bias.
     """
     groups = {"biases": [], "weights": [], "norms": []} | ({"matrices": []} if matrices else {})
     seen = set()
@@ -30,7 +32,7 @@ def parameter_groups(model: nn.Module, matrices: bool = False) -> dict[str, list
             seen.add(id(parameter))
             if name.endswith("bias"):
                 groups["biases"].append(parameter)
-            elif isinstance(module, _NORMS) or parameter.ndim < 2:
+            elif isinstance(module, _NORMS) or _is_vector(module, parameter):
                 groups["norms"].append(parameter)
             elif matrices and _is_matrix(module, parameter):
                 groups["matrices"].append(parameter)
@@ -39,8 +41,12 @@ def parameter_groups(model: nn.Module, matrices: bool = False) -> dict[str, list
     return groups
 
 
+def _is_vector(module: nn.Module, parameter: nn.Parameter) -> bool:
+    return parameter.ndim < 2 or (not isinstance(module, _MIXING) and max(parameter.shape) == parameter.numel())
+
+
 def _is_matrix(module: nn.Module, parameter: nn.Parameter) -> bool:
-    if not isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)) or module.bias is not None:
+    if not isinstance(module, _MIXING) or module.bias is not None:
         return False  # an embedding or the kernels of several experts are no map from channels to channels
     return min(parameter.shape[0], parameter[0].numel()) > 1 and parameter.shape[1] > 1
 

@@ -48,7 +48,7 @@ class Contract(nn.Module):
         return x.reshape(b, c * s * s, h // s, w // s)
 
 
-@BLOCKS.register("space_to_depth", "SPD")
+@BLOCKS.register("space_to_depth", "SPD", "ReOrg")
 class SpaceToDepth(nn.Module):
     """Places into channels by two, in place of a stride (Sunkara and Luo, No More Strided Convolutions or Pooling, 2022).
 
@@ -90,11 +90,19 @@ class ADD(nn.Module):
 
     def forward(self, maps):
         if not isinstance(maps, (list, tuple)) or len(maps) != 2:
-            raise ValueError("ADD joins two maps: its 'from' is a list of two rows")
+            raise ValueError("adds two maps: its 'from' is a list of two rows")
         first, second = maps
         if first.shape[1:] != second.shape[1:]:  # broadcasting would hide a wrong row
             raise ValueError(f"maps differ: {tuple(first.shape[1:])} and {tuple(second.shape[1:])}")
         return first + (second if self.alpha == 1 else self.alpha * second)
+
+
+@BLOCKS.register()
+class Shortcut(ADD):
+    """The sum of two maps, both (B, c, H, W), as published with YOLOv7, whose `dimension` changes nothing."""
+
+    def __init__(self, dimension=0):
+        super().__init__()
 
 
 @BLOCKS.register(takes_lists=True)

@@ -5,7 +5,7 @@ from torch import nn
 
 from ..activations import activation
 from . import BLOCKS
-from .base import Conv, odd_kernels, several_kernels
+from .base import Conv, odd_kernels, one_kernel, several_kernels
 
 
 @BLOCKS.register()
@@ -23,6 +23,24 @@ class SPP(nn.Module):
     def forward(self, x):
         x = self.cv1(x)
         return self.cv2(torch.cat([x, *(m(x) for m in self.m)], 1))
+
+
+@BLOCKS.register()
+class MP(nn.MaxPool2d):
+    """The largest of k x k places, which do not overlap: (B, c, H, W) -> (B, c, H/k, W/k)."""
+
+    def __init__(self, k=2):
+        one_kernel(k)
+        super().__init__(k, k)
+
+
+@BLOCKS.register()
+class SP(nn.MaxPool2d):
+    """The largest of k x k places around each: (B, c, H, W) -> (B, c, H/s, W/s)."""
+
+    def __init__(self, k=3, s=1):
+        odd_kernels(k)
+        super().__init__(k, s, k // 2)
 
 
 def pooled_thrice(x, pool):

@@ -10,13 +10,6 @@ from . import BLOCKS
 from .base import Conv
 
 
-def _conv_bn(c1, c2, k, s, p, g):
-    layers = nn.Sequential()
-    layers.add_module("conv", nn.Conv2d(c1, c2, k, s, p, groups=g, bias=False))
-    layers.add_module("bn", nn.BatchNorm2d(c2))
-    return layers
-
-
 @BLOCKS.register()
 class RepVGGBlock(nn.Module):
     """A 3x3 and a 1x1 convolution and, where the shape stays, an identity, each with batch norm; their sum, SiLU.
@@ -30,9 +23,16 @@ class RepVGGBlock(nn.Module):
             raise ValueError(f"has a 3x3 kernel with padding 1, got kernel {k} and padding {p}")
         self.nonlinearity = nn.SiLU(inplace=True)
         self.rbr_identity = nn.BatchNorm2d(c1) if c1 == c2 and s == 1 else None
-        self.rbr_dense = _conv_bn(c1, c2, k, s, p, g)
-        self.rbr_1x1 = _conv_bn(c1, c2, 1, s, 0, g)
+        self.rbr_dense = self.conv_bn(c1, c2, k, s, p, g)
+        self.rbr_1x1 = self.conv_bn(c1, c2, 1, s, 0, g)
         self.rbr_reparam = None
+
+    @staticmethod
+    def conv_bn(c1, c2, k, s, p, g) -> nn.Sequential:
+        layers = nn.Sequential()
+        layers.add_module("conv", nn.Conv2d(c1, c2, k, s, p, groups=g, bias=False))
+        layers.add_module("bn", nn.BatchNorm2d(c2))
+        return layers
 
     def forward(self, x):
         if self.rbr_reparam is not None:
@@ -45,11 +45,8 @@ class RepVGGBlock(nn.Module):
         """Replace the branches by the one convolution `rbr_reparam` that gives their sum in eval mode."""
         if self.rbr_reparam is not None:
             return
-        conv = self.rbr_dense.conv
-        kernels = [
-            (conv.weight, self.rbr_dense.bn),
-            (F.pad(self.rbr_1x1.conv.weight, [1, 1, 1, 1]), self.rbr_1x1.bn),
-        ]
+        (conv, norm), (small, small_norm) = self.rbr_dense, self.rbr_1x1
+        kernels = [(conv.weight, norm), (F.pad(small.weight, [1, 1, 1, 1]), small_norm)]
         if self.rbr_identity is not None:
             kernels.append((self._identity_kernel(conv), self.rbr_identity))
         parts = [
@@ -72,6 +69,19 @@ class RepVGGBlock(nn.Module):
         channels = torch.arange(conv.out_channels, device=kernel.device)
         kernel[channels, channels % kernel.shape[1], 1, 1] = 1
         return kernel
+
+
+@BLOCKS.register()
+class RepConv(RepVGGBlock):
+    """RepVGGBlock under the weight names of YOLOv7, with the model's activation or `act` (Wang et al., YOLOv7, 2022, 4.1)."""
+
+    def __init__(self, c1, c2, k=3, s=1, p=None, g=1, act=True):
+        super().__init__(c1, c2, k, s, 1 if p is None else p, g)
+        self.nonlinearity = activation(act)
+
+    @staticmethod
+    def conv_bn(c1, c2, k, s, p, g) -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(c1, c2, k, s, p, groups=g, bias=False), nn.BatchNorm2d(c2))
 
 
 class TwoKernels(nn.Module):

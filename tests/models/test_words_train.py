@@ -25,7 +25,7 @@ LEARNS = {  # YAML -> None, or arguments of its first row
     "v5Lite-c": None, "v5Lite-g": None, "lite-mobilev3": None, "lite-mbconv": None,
     "attention-blocks": None, "slim-neck": None, "bifpn-blocks": None, "efficientnetv2-blocks": None,
     "graft-blocks": None, "yolov5-blocks": None, "yolov5n-free": None, "yolov5n-nms-free": None, "picodet": None,
-    "graft-n": None, "graft-p": None, "gelan-blocks": None,
+    "graft-n": None, "graft-p": None, "gelan-blocks": None, "yolov7-blocks": None,
 }  # fmt: skip
 TARGETS = [[0, 1, 0.5, 0.5, 0.4, 0.3], [0, 2, 0.3, 0.6, 0.2, 0.2], [1, 0, 0.4, 0.4, 0.5, 0.6]]
 SIZE, STEPS = 64, 20
