@@ -107,6 +107,7 @@ def test_repconv_becomes_one_convolution(args, block_of):
         block.fuse()
         torch.testing.assert_close(block(x), want, atol=1e-5, rtol=1e-4)
     assert sum(isinstance(m, (nn.Conv2d, nn.BatchNorm2d)) for m in block.modules()) == 1
+    assert block.rbr_reparam.groups == (args[5] if len(args) > 5 else 1)
     if len(args) == 7:
         assert (want == 0).any() and (want >= 0).all()
 
