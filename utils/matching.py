@@ -57,9 +57,10 @@ class Matches:
     table: np.ndarray
 
     def at_half(self) -> np.ndarray:
-        """(n,) int8 at IoU 0.5, boxes of any size, in the order that was given."""
+        """(n,) int8 at IoU 0.5, boxes of any size, in the order that was given; IGNORED beyond the best 100."""
         result = np.zeros(len(self.order), np.int8)
         result[self.order[self.rows]] = self.table[:, 0, 0]
+        result[self.order[self.rank >= LIMITS[-1]]] = IGNORED
         return result
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from utils.coco_ap import coco_scores
+from utils.coco_ap import Truth, coco_scores
 from utils.errors import UserError
+from utils.metrics import precision_recall_curves
 
 KEYS = ("AP50-95", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
 
@@ -106,6 +107,9 @@ def test_scores_equal_pycocotools_on_more_than_100_detections():
     ours = coco_scores(truth, predictions)
     assert_same(ours, truth, predictions)
     assert ours["AR100"] > ours["AR10"] > ours["AR1"] > 0
+    _, hits = Truth(truth).scores(predictions)
+    curves = precision_recall_curves(hits, [p["score"] for p in predictions], np.zeros(300, int), [100])
+    assert curves.at_recall.mean() == pytest.approx(ours["AP50"], abs=1e-12)  # the plot's number is the table's
 
 
 @pytest.mark.parametrize("split", ["train2017", "val2017"])
