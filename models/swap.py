@@ -28,4 +28,4 @@ def run(args) -> None:
     head = write_model_text(args, path, text, new, f"with {args.new} for {args.old}").rows[-1]
     before = ModelSpec.from_text(text, path.name).rows[-1]
     args_now = f"; its args were {show_row(before.written[3])}, now {show_row(head.written[3])}" if head.written[3] != before.written[3] else ""
-    print(f"{path.name}: {args.new} for {args.old} in {len(rows)} rows: {', '.join(map(str, rows))}{args_now}", file=sys.stderr)
+    print(f"{path.name}: {args.new} for {args.old} in {len(rows)} row{'s' * (len(rows) > 1)}: {', '.join(map(str, rows))}{args_now}", file=sys.stderr)
