@@ -44,7 +44,7 @@ def _branch(c1, width, outputs, light):
     return nn.Sequential(*convs, nn.Conv2d(width, outputs, 1))
 
 
-@HEADS.register()
+@HEADS.register("AnchorFreeDetect", "DDetect")
 class AnchorFreeDetect(PointHead):
     """Decoupled branches, distances as distributions (Li et al., Generalized Focal Loss, 2020), task-aligned assignment
     (Feng et al., TOOD, 2021).

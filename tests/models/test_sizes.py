@@ -186,6 +186,8 @@ def test_detect_without_anchors_is_the_head_without_anchors():
     same = build_model(ModelSpec.from_text(GOOD.replace("Detect", "AnchorFreeDetect"), "x.yaml"))
     assert type(model.head).__name__ == "AnchorFreeDetect"
     assert [(n, p.shape) for n, p in model.named_parameters()] == [(n, p.shape) for n, p in same.named_parameters()]
+    other = build_model(ModelSpec.from_text(GOOD.replace("Detect", "DDetect").replace("nc: 80", "nc: 80\nanchors: 3"), "x.yaml"))
+    assert type(other.head) is type(model.head)  # YOLOv9's word, whose files have anchors that nothing reads
 
 
 def test_anchors_for_a_model_that_takes_none():
