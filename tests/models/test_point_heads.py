@@ -66,7 +66,8 @@ def test_learns_one_batch(word, build):
     model, images = build(word), pictures()
     criterion = model.train().criterion(Hyperparameters(), 64)
     optimizer, losses = torch.optim.Adam(model.parameters(), 0.01), []
-    for _ in range(40):
+    for step in range(80):
+        optimizer.param_groups[0]["lr"] = 0.01 * (1 - step / 80)  # ends alike on every processor
         optimizer.zero_grad()
         losses.append(sum(criterion(model(images), TARGETS).values()))
         losses[-1].backward()
@@ -77,7 +78,7 @@ def test_learns_one_batch(word, build):
         best = scores[int(image)].flatten().argmax().item()
         assert best % 3 == label
         found = boxes[int(image), best // 3][None]
-        assert box_iou(found, cxcywh_to_xyxy(torch.tensor([box])) * 64).item() > 0.6
+        assert box_iou(found, cxcywh_to_xyxy(torch.tensor([box])) * 64).item() > 0.75
 
 
 def test_starts_at_the_prior_with_boxes_of_some_strides(word, build):
