@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.config import find_config, load_yaml, to_number
+from utils.config import check_class_names, find_config, load_yaml, to_number
 from utils.errors import UserError, did_you_mean
 
 from .formats.base import Problems, Split
@@ -139,15 +139,7 @@ def _names(raw: dict, path: Path) -> tuple[list[str] | None, list[int] | None, i
         ids = list(range(len(names)))
     else:
         raise UserError(f"{path}: names: expected a list, or a mapping of number to name, got {names!r}")
-    if not names:
-        raise UserError(f"{path}: names: is empty, expected at least one class")
-    for name in names:
-        if isinstance(name, (dict, list)) or name is None:
-            raise UserError(f"{path}: names: expected words, got {name!r}")
-    names = [str(name) for name in names]
-    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-    if twice is not None:
-        raise UserError(f"{path}: names: '{twice}' is given twice")
+    names = check_class_names(names, f"{path}: names")
     if min(ids) < 0 or len(set(ids)) < len(ids):
         raise UserError(f"{path}: names: numbers must be different and not negative, got {ids}")
     if count is not None and count != len(names):

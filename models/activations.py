@@ -8,9 +8,10 @@ import re
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
 from torch import nn
 
-from utils.errors import UserError, did_you_mean
+from utils.errors import UserError, did_you_mean, first_line
 
 TABLE = {
     cls.__name__: cls
@@ -54,6 +55,20 @@ def parse_activation(text: str) -> nn.Module:
         raise UserError(f"activation '{text}': {error}") from None
 
 
+def parse_default(text: str, where: str) -> nn.Module:
+    """The activation of a whole model. Raises `UserError` naming file `where`, also for one that not all widths can have."""
+    try:
+        module = parse_activation(text)
+        for width in (3, 5):
+            try:
+                module(torch.zeros(1, width, 1, 1))
+            except RuntimeError as error:
+                raise UserError(f"'{text}' cannot run on maps of any width: {first_line(error)}") from None
+    except UserError as error:
+        raise UserError(f"{where}, activation: {error}") from None
+    return module
+
+
 def is_activation(value) -> bool:
     """Whether `value` is text that names an activation."""
     try:
@@ -79,9 +94,9 @@ def activation(act=True) -> nn.Module:
 
 
 @contextmanager
-def default_activation(text: str | None):
-    """Within the block, `activation(True)` gives what `text` names (None: SiLU)."""
-    token = _default.set(None if text is None else parse_activation(text))
+def default_activation(text: str | None, where: str = ""):
+    """Within the block, `activation(True)` gives what `text` names (None: SiLU). Raises `UserError` naming `where`."""
+    token = _default.set(None if text is None else parse_default(text, where))
     try:
         yield
     finally:

@@ -7,7 +7,7 @@ import sys
 
 from utils.errors import UserError
 
-from .activations import parse_activation
+from .activations import parse_default
 from .advice import advise
 from .causes import find_causes
 from .graph import build_model
@@ -32,9 +32,9 @@ def find_mistakes(cfg, nc: int | None = None) -> tuple[list[str], list[str]]:
         return _in_order([*problems, str(error)]), []
     if spec.activation is not None:
         try:
-            parse_activation(spec.activation)
+            parse_default(spec.activation, spec.where)
         except UserError as error:
-            problems.append(f"{spec.where}, activation: {error}")
+            problems.append(str(error))
             spec = ModelSpec(**{**vars(spec), "activation": None})
     if spec.nc is None and nc is None and not any(problem.startswith(f"{spec.where}, nc") for problem in problems):
         problems.append(f"{spec.where}: 'nc', the number of classes, is missing")

@@ -11,7 +11,7 @@ from ruamel.yaml.error import YAMLError
 
 from utils.errors import UserError, did_you_mean
 
-from .head_args import fit_head_args
+from .fitted_args import fit_args
 from .places import SECTIONS, Part, Place, find_rows
 from .putting import Edit, apply_edits, find_counts, new_count, put_row
 from .rows import find_block
@@ -48,7 +48,7 @@ def swap_word(text: str, old: str, new: str, where: str = "model", rows: str | N
     """Return the YAML with the word `old` replaced by `new`, and the indices of the rows where it was.
 
     `rows` limits it: 'backbone', 'head', or indices, ranges and names ('2,4,6-8,neck'). Another word for the same block
-    counts where `old` itself occurs nowhere. Args stay; those of a head become those of the new one (`models.head_args`).
+    counts where `old` itself occurs nowhere. Args become those of the new word (`models.fitted_args`).
     Raises `UserError` when no row there has the word.
     """
     spec = ModelSpec.from_text(text, where)
@@ -64,7 +64,7 @@ def swap_word(text: str, old: str, new: str, where: str = "model", rows: str | N
     wanted = [[*(s.meant.value for s in place.sources), word] for place, word in zip(places, words, strict=True)]
     text = apply_edits(text, _rewrite(text, places, wanted, spec))
     _check_result(spec, text, [row.sources for row in spec.rows], words)
-    return fit_head_args(text, spec.rows[-1].word, where), sorted(found)
+    return fit_args(text, {index: spec.rows[index].word for index in sorted(found)}, where), sorted(found)
 
 
 def _is_same_block(word: str, other: str) -> bool:

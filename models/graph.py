@@ -45,7 +45,7 @@ class DetectionModel(nn.Module):
         self.nc = spec.nc
         self.names = list(spec.names or map(str, range(spec.nc)))
         self.channels = ch or spec.channels
-        with default_activation(spec.activation):
+        with default_activation(spec.activation, spec.where):
             layers, self.shapes, self.recipes = _build_layers(spec, self.channels)
         self.model = nn.Sequential(*layers)
         last_read = {row.index: row.index for row in spec.rows} | {s: row.index for row in spec.rows for s in row.sources}

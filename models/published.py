@@ -15,7 +15,7 @@ from utils.errors import UserError
 from .torch_archive import Inert, read_archive
 
 _MOST_MODULES = 100_000  # far above any detector; a crafted file could name one module a million times
-_NOT_YAML = ("ch", "yaml_file", "scale")  # keys the original adds to its YAML when it builds
+_NOT_YAML = ("yaml_file", "scale")  # keys the original adds to its YAML when it builds; another one is `ch`, which says what is so
 
 
 @dataclass

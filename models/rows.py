@@ -17,6 +17,7 @@ from .probe import PROBE_SIZE, output_shapes
 from .rules import Recipe, make_head_recipe, make_recipe, scale_depth, ways_to_join
 from .signatures import read_signature
 from .spec import IMAGE, ModelSpec, Row
+from .written import MOST_REPEATS
 
 
 class RunError(UserError):
@@ -58,10 +59,12 @@ def _unknown_word(word: str) -> str:
 
 
 def settle_options(options: dict, spec: ModelSpec) -> dict:
-    """A registration's options with `defaults` of arguments, where another word of the model sets them (`beside`)."""
+    """A registration's options with `defaults` of arguments, where another word of the model sets them (`beside`), and
+    those `of_size`, where the model is of one of the sizes that have them (`at_size`)."""
     words = {row.word for row in spec.rows}
     defaults = {name: value for word, values in options.get("beside", {}).items() if word in words for name, value in values.items()}
-    return {**options, "defaults": defaults} if defaults else options
+    of_size = {name: value for sizes, values in options.get("at_size", {}).items() if spec.size in list(sizes) for name, value in values.items()}
+    return {**options, "defaults": defaults, "of_size": of_size} if defaults or of_size else options
 
 
 def gather_shapes(row: Row, shapes, image, options, is_head):
@@ -109,6 +112,8 @@ def _build_and_probe(spec: ModelSpec, row: Row, block, options: dict, inputs):
 
 def _make_layer(spec: ModelSpec, row: Row, block, options: dict, inputs, widths):
     number = scale_depth(row.number, spec.depth_multiple)
+    if number > MOST_REPEATS:
+        raise UserError(f"its number {row.number} x the depth multiple {spec.depth_multiple:g} is {number}, expected at most {MOST_REPEATS}")
     kwargs = {key: spec.resolve(value) for key, value in row.kwargs.items()}
     recipe = make_recipe(block, options, spec.resolve(row.args), kwargs, widths, number, spec.scale_width)
     layer = _construct(recipe, block, inputs)
@@ -123,10 +128,19 @@ def _probe(spec: ModelSpec, row: Row, layer: nn.Module, recipe: Recipe, inputs):
     except UserError:
         raise
     except Exception as error:  # whatever a block raises on these inputs is the author's mistake in this row
+        if isinstance(inputs, list) and recipe.repeats > 1 and _runs(layer[0], inputs):
+            raise UserError(f"joins maps; its number must be 1, got {row.number}") from error
         raise RunError(_explain(spec, row, inputs, error)) from error
     if recipe.width is not None and not isinstance(shape, list) and shape[0] != recipe.width:
         raise UserError(f"declares {recipe.width} channels out, but gives {shape[0]}")
     return shape
+
+
+def _runs(layer: nn.Module, inputs) -> bool:
+    try:
+        return bool(output_shapes(layer, inputs))
+    except Exception:  # as above
+        return False
 
 
 def _follow_width(recipe: Recipe, last: nn.Module, inputs):
@@ -160,7 +174,7 @@ def _construct(recipe: Recipe, block: type, inputs=None) -> nn.Module:
 
 def _check_weights(layer: nn.Module, widths) -> None:
     for name, weight in layer.named_parameters():
-        if weight.numel() == 0 and not isinstance(weight, nn.UninitializedParameter):
+        if not isinstance(weight, nn.UninitializedParameter) and weight.numel() == 0:
             shape = "x".join(map(str, weight.shape))
             raise UserError(f"leaves no channels inside: weight '{name}' is {shape}; the width in is {widths}, is a ratio larger?")
 

@@ -31,6 +31,7 @@ _WHOLE = frozenset(
 )
 _ABOVE_ZERO = frozenset("e expansion mlpratio ratio t elambda".split())
 _WIDEST = 2**20
+_POWER = re.compile(r"[-+]?\d+[eE][-+]?\d+")
 _PADDINGS = frozenset("p p1 p2 pad padding".split())
 
 
@@ -57,7 +58,8 @@ def make_recipe(block: type, options: dict, args: list, kwargs: dict, widths_in,
 
     Args:
         block: the class of the row's word; `options` are those of its registration, `defaults` among them values of
-            arguments that the row may leave out.
+            arguments that the row may leave out; `of_size` those that the model's size has where the row leaves them
+            out or says False without naming them.
         args, kwargs: the row's own, words resolved.
         widths_in: the width that comes in, or a list of them where the row joins maps.
         number: the row's number, depth multiple applied.
@@ -84,6 +86,9 @@ def make_recipe(block: type, options: dict, args: list, kwargs: dict, widths_in,
             _check_range(name, bound[name])
     for name, value in options.get("defaults", {}).items():
         bound.setdefault(name, value)
+    for name, value in options.get("of_size", {}).items():
+        if bound.get(name, False) is False and name not in kwargs:
+            bound[name] = value
     width = None
     for name in (signature.width_out if width_in else None, options.get("width_out")):  # the latter, where given, wins
         required = name in bound and name in signature.named and signature.named[name].default is REQUIRED
@@ -132,8 +137,10 @@ def _strides_by_default(signature: Signature, name: str) -> bool:
 
 
 def _whole_width(value, name):
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _WIDEST:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UserError(f"the output width ({name}) must be a whole number of at least 1, got {value!r}{_as_number(value)}")
+    if value > _WIDEST:
+        raise UserError(f"the output width ({name}) must be at most {_WIDEST}, got {value}")
     return value
 
 
@@ -173,6 +180,12 @@ def _check_type(signature: Signature, name: str, value) -> None:
         return
     wanted, words = ("True or False", ["True", "False"]) if isinstance(default, bool) else ("a number", [])
     raise UserError(f"argument '{name}' must be {wanted}, got '{value}'{did_you_mean(value, words) or _as_number(value)}")
+
+
+def _read_number(signature: Signature, name: str, value):
+    """`value`, or the number that it is: YAML reads 1e-4, without a point, as text."""
+    fraction = name in signature.named and isinstance(signature.named[name].default, float)
+    return float(value) if fraction and isinstance(value, str) and _POWER.fullmatch(value.strip()) else value
 
 
 def _check_range(name: str, value) -> None:
@@ -238,9 +251,9 @@ def _bind(signature: Signature, injected, args, kwargs) -> tuple[dict, list]:
         if name in bound:
             raise UserError(f"argument '{name}' is given twice")
         bound[name] = value
-        _check_type(signature, name, value)
-    for name, value in zip(free, args, strict=False):
-        _check_type(signature, name, value)
+    for name in bound.keys() - injected.keys():
+        bound[name] = _read_number(signature, name, bound[name])
+        _check_type(signature, name, bound[name])
     missing = [name for name in signature.required if name not in bound]
     if missing:
         raise UserError(f"argument '{missing[0]}' is missing; it takes {listed}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from utils.config import read_text, to_number
+from utils.config import check_class_names, read_text, to_number
 from utils.errors import UserError, did_you_mean
 
 from .sizes import find_sized, scale_width, settle_size, with_size
@@ -150,11 +150,18 @@ def _as_plain(value):
 def _class_names(names, where, report):
     if names is None:
         return None
-    if isinstance(names, dict):
-        names = [names[key] for key in sorted(names, key=str if len({type(k) for k in names}) > 1 else None)]
-    if not isinstance(names, list) or not names:
-        return report(f"{where}, names: expected a list of class names, got {names!r}")
-    return tuple(str(name) for name in names)
+    where = f"{where}, names"
+    try:
+        if isinstance(names, dict):
+            numbered = {to_number(key, int, f"{where}, key"): name for key, name in names.items()}
+            if sorted(numbered) != list(range(len(names))):
+                raise UserError(f"{where}: expected the numbers 0 to {len(names) - 1}, got {', '.join(map(str, names)):.80}")
+            names = [numbered[number] for number in range(len(names))]
+        if not isinstance(names, list):
+            raise UserError(f"{where}: expected a list of class names, got {names!r}")
+        return tuple(check_class_names(names, where))
+    except UserError as error:
+        return report(str(error))
 
 
 def _settle_keys(values: dict, where, report) -> tuple[dict, dict[str, list]]:

@@ -25,7 +25,8 @@ def run(args) -> None:
         raise UserError(f"{args.new}: {error}") from None
     path, text = read_model_text(args)
     new, rows = swap_word(text, args.old, args.new, path.name, args.rows)
-    head = write_model_text(args, path, text, new, f"with {args.new} for {args.old}").rows[-1]
-    before = ModelSpec.from_text(text, path.name).rows[-1]
-    args_now = f"; its args were {show_row(before.written[3])}, now {show_row(head.written[3])}" if head.written[3] != before.written[3] else ""
-    print(f"{path.name}: {args.new} for {args.old} in {len(rows)} row{'s' * (len(rows) > 1)}: {', '.join(map(str, rows))}{args_now}", file=sys.stderr)
+    after = write_model_text(args, path, text, new, f"with {args.new} for {args.old}")
+    print(f"{path.name}: {args.new} for {args.old} in {len(rows)} row{'s' * (len(rows) > 1)}: {', '.join(map(str, rows))}", file=sys.stderr)
+    for before, row in zip(ModelSpec.from_text(text, path.name).rows, after.rows, strict=True):
+        if row.written[3] != before.written[3]:
+            print(f"  args of row {row.index} were {show_row(before.written[3])}, now {show_row(row.written[3])}", file=sys.stderr)

@@ -9,6 +9,7 @@ from utils.errors import did_you_mean
 from .characters import in_plain_characters
 
 IMAGE = -1  # the source of a row that reads the picture itself
+MOST_REPEATS = 1000  # of a row's number, by itself and times the depth multiple
 UNREADABLE = "?"  # the word of a row that could not be read, where reading goes on
 _PARTS = ("from", "number", "module", "args", "name")
 _ROW = "expected [from, number, module, args] or with a name as fifth"
@@ -90,8 +91,11 @@ def _parse_row(written, index, section, position, indices, at, report) -> Row:
     source, number, word, args, *name = _arrange(written, index, at, report)
     if isinstance(number, float) and number.is_integer():
         number = int(number)
-    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= 1000:
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         report(f"{at}: number must be a whole number of at least 1, got {number!r}")
+        number = 1
+    elif number > MOST_REPEATS:
+        report(f"{at}: number must be at most {MOST_REPEATS}, got {number}")
         number = 1
     if not isinstance(word, str) or not word:
         report(f"{at}: module must be a word such as Conv, got {word!r}")

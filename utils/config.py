@@ -73,17 +73,30 @@ def parse_yaml(text: str, where: str) -> dict:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses repeated keys and documents that grow by aliases."""
+    """SafeLoader that refuses repeated keys, and aliases that stand for themselves or, written out, for too much."""
 
-    MAX_ALIASES = 200
-    aliases = 0
+    MOST_BY_ALIASES = 100_000  # values
+    values = by_aliases = 0  # read so far, those that aliases stand for counted each time
+
+    def __init__(self, stream):
+        super().__init__(stream)
+        self.sizes = {}  # of each node that is whole, by its id
 
     def compose_node(self, parent, index):
-        if self.check_event(yaml.AliasEvent):
-            self.aliases += 1
-            if self.aliases > self.MAX_ALIASES:
-                raise yaml.YAMLError("too many aliases")
-        return super().compose_node(parent, index)
+        event = self.peek_event()
+        before = self.values
+        node = super().compose_node(parent, index)
+        if not isinstance(event, yaml.AliasEvent):
+            self.values += 1
+            self.sizes[id(node)] = self.values - before
+            return node
+        size = self.sizes.get(id(node))
+        self.by_aliases += size or 0
+        self.values += size or 0
+        if size is None or self.by_aliases > self.MOST_BY_ALIASES:
+            wrong = "stands for itself" if size is None else f"makes more than {self.MOST_BY_ALIASES} values of the file"
+            raise yaml.composer.ComposerError(None, None, f"alias '{event.anchor}' {wrong}", event.start_mark)
+        return node
 
     def construct_object(self, node, deep=False):
         try:
@@ -101,6 +114,21 @@ class _Loader(yaml.SafeLoader):
                     raise yaml.constructor.ConstructorError(None, None, f"key '{key}' given twice", key_node.start_mark)
                 seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def check_class_names(names: list, where: str) -> list[str]:
+    """Names of classes as words. Raises `UserError` naming `where` for none at all, what is no word, and doubles."""
+    if not names:
+        raise UserError(f"{where}: is empty, expected at least one class")
+    for name in names:
+        if isinstance(name, (dict, list)) or name is None:
+            raise UserError(f"{where}: expected words, got {name!r}")
+    words, seen = [str(name) for name in names], set()
+    for word in words:
+        if word in seen:
+            raise UserError(f"{where}: '{word}' is given twice")
+        seen.add(word)
+    return words
 
 
 def to_number(value, kind: type, where: str):

@@ -183,11 +183,12 @@ class C3k(C3):
         return nn.Sequential(*(_Squares(hidden, hidden, shortcut, g, k=self._kernel) for _ in range(n)))
 
 
-@BLOCKS.register()
+@BLOCKS.register(at_size={"mlx": {"c3k": True}})
 class C3k2(C2f):
     """C2f with narrower bottlenecks or, with `c3k`, a C3k of two in the place of each (Khanam and Hussain, 2024).
 
-    The published sizes m, l and x of YOLO11 have `c3k` in every row, whatever their file says: write True there.
+    The published sizes m, l and x of YOLO11 have `c3k` in every row, though their file says False in some: so do these sizes of any
+    file with `scales`, but where a row names it, {c3k: False}.
     """
 
     def __init__(self, c1, c2, n=1, c3k=False, e=0.5, g=1, shortcut=True):

@@ -51,13 +51,14 @@ class _AreaBlock(nn.Module):
         return x + self.mlp(x)
 
 
-@BLOCKS.register()
+@BLOCKS.register(at_size={"lx": {"residual": True, "mlp_ratio": 1.2}})
 class A2C2f(nn.Module):
     """R-ELAN: `n` pairs of area attention blocks or, without `a2`, C3k of two bottlenecks, one after the other, what each gives
     joined: (B, c1, H, W) -> (B, c2, H, W).
 
     With `residual` the input, whose width must be c2, is added to 0.01 of the result (a share that is learnt). The published
-    sizes l and x have it and an `mlp_ratio` of 1.2 in every row, whatever their file says: write [512, True, 4, True, 1.2] there.
+    sizes l and x have it and an `mlp_ratio` of 1.2, though their file does not say so: so have these sizes of any file with
+    `scales` whose rows say nothing else.
     """
 
     def __init__(self, c1, c2, n=1, a2=True, area=1, residual=False, mlp_ratio=2.0, e=0.5, g=1, shortcut=True):

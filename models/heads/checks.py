@@ -1,5 +1,7 @@
 """Checks of what a head's row says in its args."""
 
+import math
+
 from utils.errors import UserError, did_you_mean
 
 
@@ -9,10 +11,12 @@ def check_classes(nc) -> None:
     check_whole(nc, "the number of classes", 1, hint)
 
 
-def check_whole(value, what: str, least: int, hint: str = "") -> None:
-    """Raise `UserError` unless `value` is a whole number of at least `least`; `what` names it."""
+def check_whole(value, what: str, least: int, hint: str = "", most: float = math.inf) -> None:
+    """Raise `UserError` unless `value` is a whole number from `least` to `most`; `what` names it."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise UserError(f"{what} must be a whole number of at least {least}, got {value!r}{hint}")
+    if value > most:
+        raise UserError(f"{what} must be at most {most}, got {value}")
 
 
 def check_anchors(anchors) -> None:

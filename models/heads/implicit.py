@@ -15,7 +15,7 @@ class Implicit(nn.Module):
         self.implicit = nn.Parameter(torch.normal(mean, 0.02, (1, c, 1, 1)))
 
 
-@HEADS.register(without_anchors="AnchorFreeDetect")
+@HEADS.register()
 class IDetect(Detect):
     """Detect with implicit knowledge (Wang et al., You Only Learn One Representation, 2021, section 4): what each level reads is
     shifted by `ia`, what it gives multiplied by `im`, channel by channel. `fuse()` puts both into the convolutions."""

@@ -27,7 +27,7 @@ class PicoHead(PointHead):
 
     def __init__(self, nc=80, stacked=2, bins=8, k=5, ch=()):
         super().__init__(nc, bins)
-        check_whole(stacked, "stacked, the number of convolutions before the last,", 0)
+        check_whole(stacked, "stacked, the number of convolutions before the last,", 0, most=100)
         check_whole(k, "k, the kernel size,", 1)
         if k % 2 == 0:
             raise UserError(f"k, the kernel size, must be odd, got {k}")

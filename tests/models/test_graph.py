@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models import build_model
+from models import ModelSpec, build_model
 from models.rules import scale_depth
 from models.sizes import scale_width
 from utils.config import CONFIGS
@@ -201,6 +201,44 @@ def test_other_channels_and_classes():
     boxes, scores = model.eval()(torch.rand(1, 1, 64, 96))
     assert boxes.shape == (1, 3 * (8 * 12 + 4 * 6 + 2 * 3), 4) and scores.shape[-1] == 4
     assert model.names == ["0", "1", "2", "3"]
+
+
+def test_powers_of_ten_without_a_point_are_numbers():
+    """YAML reads 1e-4 as text."""
+    rows = [-1, 1, "SimAM", [16, "1e-4"]], [-1, 1, "C3", [16, {"e": "5E-1"}]], [-1, 1, "nn.LeakyReLU", ["-1e-1"]]
+    model = model_of([-1, 1, "Conv", [16]], *rows)
+    assert model.model[1].e_lambda == 1e-4 and model.model[2].cv1.conv.out_channels == 8 and model.model[3].negative_slope == -0.1
+    with pytest.raises(UserError, match="'k' must be a whole number"):
+        model_of([-1, 1, "Conv", [16, "3e0"]])
+
+
+def test_layers_that_find_their_width_themselves():
+    model = model_of([-1, 1, "Conv", [16]], [-1, 1, "nn.LazyConv2d", [24, 3, 1, 1]], [-1, 1, "nn.LazyBatchNorm2d", []])
+    assert model.shapes[2][0] == 24 and model.train()(torch.rand(2, 3, 32, 32))
+
+
+def test_numbers_beyond_reason_are_told_not_tried():
+    for spec, message in (
+        ({"depth_multiple": 1e6}, "row 0 (backbone row 0) C3: its number 3 x the depth multiple 1e+06 is 3000000, expected at most 1000"),
+        ({"rows": [[-1, 2000, "C3", [16]]]}, "number must be at most 1000, got 2000"),
+        ({"rows": [[-1, 1, "Conv", [2**21]]]}, "the output width (c2) must be at most 1048576, got 2097152"),
+        ({"head": [[[0], 1, "PicoHead", ["nc", 101]]]}, "before the last, must be at most 100, got 101"),
+    ):
+        values = {"nc": 2, "backbone": spec.pop("rows", [[-1, 3, "C3", [16]]]), "head": [[[0], 1, "AnchorFreeDetect", ["nc"]]], **spec}
+        with pytest.raises(UserError) as caught:
+            build_model(values)
+        assert message in str(caught.value)
+
+
+def test_a_join_stands_once():
+    with pytest.raises(UserError, match="row 2 .* Concat: joins maps; its number must be 1, got 3"):
+        model_of([-1, 1, "Conv", [16]], [-1, 1, "Conv", [16]], [[-1, 0], 3, "Concat", [1]])
+
+
+@pytest.mark.parametrize("text", ["nn.Leaky(0.1)", "nn.PReLU(16)", "nn.RReLU(0.9, 0.1)"])
+def test_an_activation_that_cannot_be_is_told_with_its_file(text):
+    with pytest.raises(UserError, match="^x.yaml, activation: .*" + text[:8]):
+        build_model(ModelSpec.from_text(f"nc: 2\nactivation: {text}\nbackbone: [[-1, 1, Conv, [8]]]\nhead: [[[0], 1, AnchorFreeDetect, [nc]]]", "x.yaml"))
 
 
 def test_a_head_written_for_other_classes_is_told():

@@ -63,7 +63,7 @@ def test_facts_of_a_published_file_come_out(foreign, tmp_path, where, protocol):
         assert torch.equal(found.state[name], value), name
         assert found.state[name].dtype in (torch.float32, torch.int64)
     assert found.names == ["cat", "dog"] and found.nc == 2 and found.stride == [8.0]
-    assert found.yaml == {"nc": 2, "anchors": [[10, 13]], "backbone": [[-1, 1, "Conv", [4, 3, None]]], "head": []}
+    assert found.yaml == {"nc": 2, "ch": 3, "anchors": [[10, 13]], "backbone": [[-1, 1, "Conv", [4, 3, None]]], "head": []}
 
 
 def test_reading_needs_none_of_the_original_classes(foreign, tmp_path, monkeypatch):

@@ -47,6 +47,12 @@ def test_words_in_args_resolve_and_nothing_is_evaluated():
         ("nc: 3", "nc: 0", "nc: expected 1 to 1e6, got 0"),
         ("nc: 3", "ncc: 3", "unknown key 'ncc'; did you mean 'nc'?"),
         ("nc: 3", "nc: 3\nnames: [a, b]", "nc is 3, but names has 2"),
+        ("nc: 3", "names: {a: 0, b: 1}", "x.yaml, names, key: expected a whole number, got 'a'"),
+        ("nc: 3", "names: {0: a, 5: b}", "x.yaml, names: expected the numbers 0 to 1, got 0, 5"),
+        ("nc: 3", "names: {1: a, 2: b}", "x.yaml, names: expected the numbers 0 to 1, got 1, 2"),
+        ("nc: 3", "names: [a, [b]]", "x.yaml, names: expected words, got ['b']"),
+        ("nc: 3", "names: [a, a]", "x.yaml, names: 'a' is given twice"),
+        ("nc: 3", "names: []", "x.yaml, names: is empty"),
         ("[[1,2], [3,4]]", "[[1,2], [3,4,5]]", "anchors"),
         ("[[1,2], [3,4]]", "[[1,2], [3,4,5,6]]", "level 1 has 4 numbers, expected 2"),
         ("[[1,2], [3,4]]", "[[1,-2], [3,4]]", "level 0 holds -2"),
@@ -69,6 +75,13 @@ def test_mistakes_are_told_with_their_row(old, new, message):
     with pytest.raises(UserError) as caught:
         ModelSpec.from_text(GOOD.replace(old, new, 1), "x.yaml")
     assert message in str(caught.value) and str(caught.value).startswith("x.yaml")
+
+
+@pytest.mark.parametrize("quote", ["", "'"])
+def test_numbered_names_are_in_the_order_of_their_numbers(quote):
+    names = ", ".join(f"{quote if i % 3 else ''}{i}{quote if i % 3 else ''}: c{i}" for i in reversed(range(12)))
+    spec = ModelSpec.from_text(GOOD.replace("nc: 3", f"names: {{{names}}}"), "x.yaml")
+    assert spec.names == tuple(f"c{i}" for i in range(12)) and spec.nc == 12
 
 
 def test_a_mapping_from_code_may_hold_tuples_and_arrays():

@@ -62,3 +62,20 @@ def test_a_text_that_is_not_what_its_tag_says(value, told):
     with pytest.raises(UserError) as error:
         parse_yaml(f"a: 1\nb: [1, {value}]\n", "x.yaml")
     assert str(error.value) == f"x.yaml, line 2: not valid YAML: {told}"
+
+
+def test_aliases_that_stand_for_themselves():
+    for text in ("a: &a [1, *a]", "a: &a {b: [*a]}", "&a {b: *a}", "a: &a {<<: *a}"):
+        with pytest.raises(UserError, match="^x.yaml, line 1: not valid YAML: alias 'a' stands for itself$"):
+            parse_yaml(text, "x.yaml")
+
+
+def test_aliases_that_stand_for_too_much():
+    """Nine lists of nine each: 400 bytes that would be 9^9 numbers."""
+    lines = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]" for old, new in zip("abcdefgh", "bcdefghi", strict=True)]
+    with pytest.raises(UserError, match="line 6: not valid YAML: alias 'e' makes more than 100000 values of the file"):
+        parse_yaml("\n".join(lines), "x.yaml")
+    assert len(parse_yaml("\n".join(lines[:4]), "x.yaml")["d"][8]) == 9
+    many = parse_yaml("a: &a [1, 2]\nb: [" + "*a, " * 1000 + "]", "x.yaml")  # as often as one likes, where it stays small
+    assert many["b"] == [[1, 2]] * 1000
