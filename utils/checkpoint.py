@@ -65,9 +65,9 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
         with open(path, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of what it then refuses; one line is enough
             content = torch.load(file, map_location=device, weights_only=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:  # torch raises whatever its unpickler trips over: the file decides, not our code
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that one: a place before the file's start
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
         reason = "holds Python objects, not plain data" if "weights" in str(error).lower() else "torn, or no weights at all"
         raise ForeignCheckpoint(f"{path}: not a checkpoint of this project ({reason})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:

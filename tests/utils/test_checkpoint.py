@@ -104,11 +104,11 @@ def test_wrong_files_are_told_in_one_line(tmp_path, content, told):
 
 
 def test_every_cut_of_a_file_is_told(tmp_path):
-    whole = save_checkpoint(tmp_path / "whole.pt", {"model": {"w": torch.rand(50)}}).read_bytes()
-    for share in (0.1, 0.3, 0.5, 0.7, 0.9, 0.99):
-        path = tmp_path / "torn.pt"
-        path.write_bytes(whole[: int(len(whole) * share)])
-        with pytest.raises(UserError):
+    whole = save_checkpoint(tmp_path / "whole.pt", {"model": {"w": torch.rand(20_000)}}).read_bytes()
+    path = tmp_path / "torn.pt"
+    for length in range(0, len(whole), 999):  # below 64 KiB torch may look for a place before the file's start
+        path.write_bytes(whole[:length])
+        with pytest.raises(ForeignCheckpoint, match="torn, or no weights at all"):
             load_checkpoint(path)
 
 
