@@ -99,11 +99,11 @@ class Output:
     def add(self, frame, found, drawn):
         options, stem = self.options, self.names(frame.path)
         shape = frame.image.shape[:2]
-        self.folder = self.folder or new_run_folder(options.project, options.name, options.exist_ok)
+        self.folder = self.folder or self.make_folder()
         self.pictures, self.total = self.pictures + 1, self.total + len(found)
         if not options.no_save:
             self.save(frame, stem, drawn)
-        if (options.save_txt or options.save_crop) and len(found):
+        if (options.save_txt or options.save_crop) and (len(found) or options.exist_ok):
             name = stem if frame.index is None else self.names.frame(frame.path, frame.index + 1)
             if options.save_txt:
                 labels = self.folder / "labels" / f"{name}.txt"
@@ -116,6 +116,12 @@ class Output:
         if self.view:
             self.show(drawn, 1 if frame.info.is_video else 0)
         self.tell(frame, found)
+
+    def make_folder(self):
+        folder = new_run_folder(self.options.project, self.options.name, self.options.exist_ok)
+        if self.options.save_crop and (folder / "crops").exists():
+            print(f"{folder / 'crops'}: holds crops of an earlier run, too", file=sys.stderr)
+        return folder
 
     def save(self, frame, stem, drawn):
         """A picture as its own file; a frame into the video of its source."""

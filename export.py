@@ -23,7 +23,7 @@ def main(argv=None):
     size = picture_size(options.img or file.size or 640, model.size_multiple)
     print(f"{weights}: {model.nc} classes, {sum(p.numel() for p in model.parameters()):,} parameters")
 
-    how = ExportOptions(size, options.batch_size, options.opset, options.dynamic)
+    how = ExportOptions(size, options.batch_size, options.opset, options.dynamic, file.squares)
     for word in options.include:
         backend = BACKENDS[word]
         path = output_path(options.out, weights, backend.suffix, len(options.include))

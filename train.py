@@ -28,7 +28,7 @@ from utils.errors import UserError
 from utils.evaluate import evaluate
 from utils.hyperparameters import load_hyperparameters, trains_in_place
 from utils.optim import OPTIMIZERS, Schedule, Stepper, make_optimizer
-from utils.options import add_run_flags, check_transfer_flags, chosen_values, fraction, picture_size
+from utils.options import add_run_flags, check_flags, chosen_values, fraction, picture_size
 from utils.report import Progress
 from utils.run_folder import new_run_folder
 from utils.runs import Run, absolute, resolve_options
@@ -104,7 +104,7 @@ def train(options, checkpoint, ranks, device):
 def make_model(options, checkpoint, hyperparameters, names):
     """The model of --cfg for these classes, with --weights in it; or the checkpoint's, when a run goes on."""
     weights = load_weights(options.weights) if options.weights and not checkpoint else None
-    check_transfer_flags(options)
+    check_flags(options)
     if checkpoint:
         spec = ModelSpec.from_text(checkpoint["yaml"], options.resume)
         if list(names) != checkpoint["names"]:

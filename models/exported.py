@@ -156,7 +156,7 @@ def _make(weights: Path, path: Path, installed: dict[str, str]) -> dict:
     try:
         if not path.is_file():
             _remove_older(path, weights.stem)
-            BACKENDS["onnx"].export(model, path, ExportOptions((side, side), dynamic=True))
+            BACKENDS["onnx"].export(model, path, ExportOptions((side, side), dynamic=True, squares=file.squares))
         notes["milliseconds"] = _milliseconds(_checked(model, path, installed), side, model.channels)
         told = ", ".join(f"{way} {taken:.1f}" for way, taken in notes["milliseconds"].items())
         print(f"{weights}: exported to {path}; milliseconds a picture of {side}x{side}: {told}")

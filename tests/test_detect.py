@@ -102,6 +102,13 @@ def test_options(tiny_weights, pictures, tmp_path):
     assert len(list((tmp_path / "runs").iterdir())) == before
 
 
+def test_labels_of_an_earlier_run_go(tiny_weights, pictures, tmp_path, capsys):
+    folder = run(tiny_weights, pictures, tmp_path, "--save-txt", "--save-crop", "--exist-ok")
+    assert list((folder / "labels").iterdir()) and "earlier run" not in capsys.readouterr().err
+    assert run(tiny_weights, pictures, tmp_path, "--save-txt", "--save-crop", "--exist-ok", "--conf", "0.99") == folder
+    assert not list((folder / "labels").iterdir()) and "crops: holds crops of an earlier run, too" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("fps", "size", "frames"), [(25, (64, 48), 7), (12.5, (65, 47), 5)])
 def test_a_video_keeps_frames_rate_and_size(tiny_weights, tmp_path, fps, size, frames):
     with VideoWriter(tmp_path / "clip", fps) as writer:

@@ -81,6 +81,15 @@ def test_a_file_that_differs_fails(weights, monkeypatch, capsys):
     assert ended.value.code == 2 and "differs from the model" in capsys.readouterr().err
 
 
+def test_a_model_that_diverged_is_told_as_such(weights, capsys):
+    wrong = load_checkpoint(weights)
+    wrong["model"]["model.8.m.0.bias"] += float("nan")
+    path = save_checkpoint(weights.with_name("nan.pt"), wrong)
+    with pytest.raises(SystemExit):
+        cli.run(lambda: run("--weights", path))
+    assert "the model itself gives what are no finite numbers" in capsys.readouterr().err
+
+
 def test_wrong_input_ends_in_one_line(weights, tmp_path, capfd):
     (tmp_path / "text.pt").write_text("hello")
     unknown = {**load_checkpoint(weights), "yaml": load_checkpoint(weights)["yaml"].replace("C3, [16]", "Mine, [16]")}

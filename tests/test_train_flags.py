@@ -136,7 +136,9 @@ def test_finished_run_says_so(trained, capsys, monkeypatch):
         (["--freeze", "99"], "rows 0 to 8"),
         (["--plugins", "no.py"], "no.py"),
         (["--resume", "nowhere"], "nowhere"),
+        (["--resume", "--search", "x.yaml"], "the same --search again goes on"),
         (["--name", "../x"], "--name"),
+        (["--set", "distill_logits=2"], "says how to learn from a --teacher, which is missing"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import export
 import val
 from models import ModelSpec, build_model, load_model
 from models.backends import BACKENDS, ExportOptions
@@ -113,6 +114,14 @@ def test_what_was_trained_on_squares_alone_is_measured_on_them(recipe, options, 
     run(path, data, tmp_path, "--name", "square", "--square")
     usual, square = ((tmp_path / name / "predictions.json").read_text() for name in ("usual", "square"))
     assert (usual == square) == squares
+    if squares:  # whatever runs the weights
+        run([path, path], data, tmp_path, "--name", "both")
+        run([path, path], data, tmp_path, "--name", "both-square", "--square")
+        export.main(["--weights", str(path), "--img", "96", "--dynamic", "--include", "onnx", "openvino"])
+        for word in ("w.onnx", "w.xml"):
+            assert load_model(path.with_name(word)).squares
+        both, square = ((tmp_path / name / "predictions.json").read_text() for name in ("both", "both-square"))
+        assert both == square and load_model(path, backend="onnx").squares
 
 
 def test_boxes_are_in_the_frame_of_the_source(tiny_weights, data, tmp_path):

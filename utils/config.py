@@ -20,6 +20,8 @@ def find_config(name: str | Path, kind: str) -> Path:
     for candidate in (path, folder / path, folder / f"{path}.yaml"):
         if candidate.is_file():
             return candidate
+    if path.is_dir():
+        raise UserError(f"{name}: is a folder, expected a YAML file")
     raise UserError(f"{name}: no such file, and no YAML of that name in configs/{kind}{_nearest(path, folder)}")
 
 
@@ -123,6 +125,8 @@ def check_class_names(names: list, where: str) -> list[str]:
     for name in names:
         if isinstance(name, (dict, list)) or name is None:
             raise UserError(f"{where}: expected words, got {name!r}")
+        if isinstance(name, bool):  # what YAML 1.1 makes of yes, no, on, off
+            raise UserError(f"{where}: YAML reads a word there as {name}; put it in quotes")
     words, seen = [str(name) for name in names], set()
     for word in words:
         if word in seen:

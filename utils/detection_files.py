@@ -64,7 +64,14 @@ def picture_path(folder: Path, name: str, source: str) -> Path:
 
 
 def write_labels(path: Path, boxes_xyxy, labels, scores, shape: tuple[int, int], with_scores: bool = False) -> None:
-    """Write YOLO lines `class cx cy w h [score]`, normalised by the picture's `shape` (h, w); boxes are pixels."""
+    """Write YOLO lines `class cx cy w h [score]`, normalised by the picture's `shape` (h, w); boxes are pixels.
+
+    Without any there is no file: one of an earlier run goes.
+    """
+    if not len(boxes_xyxy):
+        with writing(path):
+            path.unlink(missing_ok=True)
+        return
     height, width = shape
     lines = []
     for (x1, y1, x2, y2), label, score in zip(np.asarray(boxes_xyxy, float), labels, scores, strict=True):

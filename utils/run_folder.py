@@ -30,5 +30,5 @@ def new_run_folder(project: str | Path, name: str = "exp", exist_ok: bool = Fals
 
 def check_run_name(name: str) -> None:
     """Raise `UserError` when `name` is none for a folder below --project: before the work rather than after it."""
-    if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+    if not Path(name).parts or Path(name).is_absolute() or ".." in Path(name).parts:
         raise UserError(f"--name '{name}': expected the name of a folder below --project")

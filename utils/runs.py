@@ -51,6 +51,8 @@ def resolve_options(parser: argparse.ArgumentParser, free: tuple[str, ...] = ())
     blank = argparse.Namespace(**{action.dest: unset for action in parser._actions if not isinstance(action.default, list)})
     parsed = vars(parser.parse_args(namespace=blank))
     given = {key: value for key, value in parsed.items() if value is not unset and value != []}
+    if "search" in given:
+        raise UserError("--resume: is for one training; the same --search again goes on with a search")
     for key in given:
         if key not in ("resume", "project", *free):
             may = ", ".join("--" + word for word in free)

@@ -67,13 +67,16 @@ def search(options: argparse.Namespace, script: Path = ROOT / "train.py") -> Non
 
     PROJECT/NAME receives best.yaml, the recipe of the best trial so far, which `--hyp` takes, and a folder and a log a
     trial: `script` run with the flags of this call. A trial that is interrupted is tried again
-    when the search goes on; one that fails is told and counts. Raises `UserError` for ranges that are none, a study
+    when the search goes on; one that fails is told and counts. Raises `UserError` for ranges that are none or of values that flags give, a study
     that was begun otherwise, and when the first trials all fail.
     """
     optuna = _optuna()
     options = argparse.Namespace(**{**_OWN, **vars(options)})
     ranges = load_ranges(options.search)
     recipe = load_hyperparameters(options.hyp, chosen_values(options))
+    for key in (word.partition("=")[0] for word in chosen_values(options)):
+        if key in ranges:
+            raise UserError(f"{options.search}: searches {key}, which is given as a flag, too; leave one of them away")
     folder = Path(options.project) / options.name
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

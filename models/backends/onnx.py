@@ -82,6 +82,7 @@ def _finish(data: bytes, model, options: ExportOptions, stride: int) -> bytes:
         "size": list(options.size),
         "dynamic": options.dynamic,
         "needs_nms": model.needs_nms,
+        "squares": options.squares,
         "version": VERSION,
         "made_by": "graftdet",
     }

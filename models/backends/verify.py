@@ -36,7 +36,7 @@ def verify(model, loaded, path: str | Path, options: ExportOptions) -> float:
     on batches of 1 and 3, and at a second size too.
 
     Returns the largest |a - b| / max(1, |b|) over boxes, objectness and classes. Raises `UserError` above
-    `TOLERANCE`.
+    `TOLERANCE`, and for a model whose own numbers are not finite.
     """
     import torch
 
@@ -52,6 +52,8 @@ def verify(model, loaded, path: str | Path, options: ExportOptions) -> float:
     for images in trials:
         with torch.inference_mode():
             expected = torch.cat([reference(torch.from_numpy(image[None])) for image in images]).numpy()
+        if not np.isfinite(expected).all():
+            raise UserError(f"{path}: the model itself gives what are no finite numbers; did its training diverge?")
         worst = max(worst, relative_difference(loaded.rows(images), expected))
     if worst > TOLERANCE:
         raise UserError(f"{path}: differs from the model, largest |a-b|/max(1,|b|) is {worst:.2e}, allowed is {TOLERANCE:.0e}")

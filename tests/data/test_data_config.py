@@ -139,6 +139,7 @@ def test_published_yamls_load_unchanged(tmp_path, monkeypatch, text, folders):
         ("train: x\nnames: {a: b}", "names: key: expected a whole number, got 'a'"),
         ("train: x\nnames: {-1: b}", "must be different and not negative"),
         ("train: x\nnames: [a, [b]]", "names: expected words"),
+        ("train: x\nnames: [yes, maybe]", "names: YAML reads a word there as True; put it in quotes"),
         ("train: x\nnc: 2\nnames: [a]", "nc is 2 but names has 1"),
         ("train: x\nnc: none", "nc: expected a whole number"),
         ("train: x\nnc: 0", "nc: expected a number of classes"),
@@ -191,7 +192,7 @@ def test_splits(tmp_path):
         open_split(config, "val")
 
 
-def test_all_splits_of_coco_number_classes_as_the_first(tmp_path):
+def test_all_splits_of_coco_number_classes_as_the_first(tmp_path, capsys):
     picture(tmp_path / "images/1.png")
     for split, names in (("train", ["b", "c"]), ("val", ["a", "b", "c"])):
         categories = [{"id": number, "name": name} for number, name in enumerate(names)]
@@ -203,6 +204,7 @@ def test_all_splits_of_coco_number_classes_as_the_first(tmp_path):
     config = load_data_config(tmp_path / "d.yaml")
     val = open_split(config, "val")
     assert val.names == ["b", "c"] and val.category_ids == [1, 2] and val.samples[0].labels.tolist() == [0, 1]
+    assert "val: 1 objects of a class that is not asked for" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["bccd", "coco", "coco_tiny", "voc"])
@@ -216,6 +218,8 @@ def test_bare_names_and_nearest_ones():
     assert sorted(path.stem for path in (CONFIGS / "data").glob("*.yaml")) == ["bccd", "coco", "coco_tiny", "shapes", "voc"]
     with pytest.raises(UserError, match="did you mean 'shapes.yaml'"):
         load_data_config("shpes.yaml")
+    with pytest.raises(UserError, match="data: is a folder, expected a YAML file"):
+        load_data_config(CONFIGS / "data")
 
 
 def test_real_data_and_nothing_is_written_there(datasets_dir, monkeypatch):

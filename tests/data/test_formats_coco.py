@@ -6,6 +6,7 @@ import pytest
 
 from data.config import load_data_config, open_split
 from data.formats import FORMATS
+from data.formats.base import OTHER_CLASS
 from data.formats.coco import OUTSIDE_SET
 from data.formats.coco_json import BAD_ANNOTATION, BAD_IMAGE, NO_CATEGORY, NO_IMAGE
 from data.formats.settle import CLIPPED, DEGENERATE, MISSING, NOT_FINITE, OUTSIDE, UNREADABLE
@@ -65,7 +66,8 @@ def test_names_select_and_order_classes(tmp_path):
     annotations = [row(1, 1, 90), row(2, 1, 7), row(3, 1, 8)]
     path = make(tmp_path, [entry(1)], annotations, yaml="names: [dog, cat]\n")
     split = open_train(path)
-    assert split.category_ids == [90, 7] and split.samples[0].labels.tolist() == [0, 1] and not split.problems
+    assert split.category_ids == [90, 7] and split.samples[0].labels.tolist() == [0, 1]
+    assert split.problems == {OTHER_CLASS: 1} and "1 of 'cow'" in split.problems.examples[OTHER_CLASS][0]
     assert open_train(path, single_class=True).names == ["object"]
     assert open_train(path, single_class=True).samples[0].labels.tolist() == [0, 0]
     with pytest.raises(UserError, match="no class 'cta' there; did you mean 'cat'"):

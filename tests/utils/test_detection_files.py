@@ -24,6 +24,9 @@ def test_names_of_outputs_are_unique_and_safe():
 def test_labels_and_crops(tmp_path):
     write_labels(tmp_path / "l" / "a.txt", [[10, 20, 30, 60]], [2], [0.5], (100, 200))
     assert (tmp_path / "l" / "a.txt").read_text() == "2 0.100000 0.400000 0.100000 0.400000\n"
+    write_labels(tmp_path / "l" / "a.txt", [], [], [], (100, 200))
+    write_labels(tmp_path / "m" / "a.txt", [], [], [], (100, 200))
+    assert not (tmp_path / "l" / "a.txt").exists() and not (tmp_path / "m").exists()  # nothing of an earlier run
     image = noise(40, 50)
     boxes = [[5.4, 6.6, 20.2, 30.0], [45, 35, 60, 60], [10, 10, 10, 20]]
     assert write_crops(tmp_path / "crops", "p", image, boxes, ["a/b", "a/b", "c"], OutputNames()) == 2

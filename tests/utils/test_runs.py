@@ -27,7 +27,7 @@ def test_folders_that_cannot_be(tmp_path):
         new_run_folder(tmp_path / "file", "exp")
     with pytest.raises(UserError, match="is a file"):
         new_run_folder(tmp_path, "file", exist_ok=True)
-    for name in ("", "../up", "/abs"):
+    for name in ("", ".", "../up", "/abs"):
         with pytest.raises(UserError, match="--name"):
             new_run_folder(tmp_path, name)
 

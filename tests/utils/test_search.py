@@ -221,6 +221,12 @@ def test_storages_that_cannot_be_opened(start, url):
         start(LR, study=url)
 
 
+@pytest.mark.parametrize("given", [{"set": ["lr0=0.5"]}, {"optimizer": "SGD"}])
+def test_what_is_searched_is_given_by_no_flag(start, given):
+    with pytest.raises(UserError, match="which is given as a flag, too"):
+        start({**LR, "optimizer": ["SGD", "AdamW"]}, **given)
+
+
 def test_without_optuna_it_is_said_what_to_install(start, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UserError, match="pip install 'optuna"):
