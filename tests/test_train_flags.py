@@ -1,6 +1,7 @@
 """Flags of train.py: what they do, and what it says to mistakes."""
 
 import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -88,12 +89,29 @@ def test_weights_of_other_classes_and_frozen_rows(trained, go, capsys):
     assert not torch.equal(after["model.7.cv1.conv.weight"], before["model.7.cv1.conv.weight"])
 
 
-def test_plugin_block_trains_and_resumes(place, go, tiny_yaml, tmp_path):
+def test_plugin_block_trains_and_resumes(place, go_until, tiny_yaml, tmp_path, capsys, monkeypatch, own_words):
     plugin = tmp_path / "my_blocks.py"
     plugin.write_text("import torch.nn as nn\nclass Doubling(nn.Module):\n    def forward(self, x):\n        return 2 * x\n")
     model = tmp_path / "model.yaml"
     model.write_text(tiny_yaml.replace("[-1, 1, C3, [16]]", "[-1, 1, Doubling, []]"))
-    assert len(rows(go("plugin", "--cfg", model, "--plugins", plugin, "--epochs", 1))) == 1
+    folder = go_until(1, "plugin", "--cfg", model, "--plugins", plugin, "--epochs", 2)
+    loaded = []
+    monkeypatch.setattr("train.load_plugins", loaded.extend)
+
+    lone = tmp_path / "lone" / "last.pt"  # as a stranger would send it
+    lone.parent.mkdir()
+    shutil.copy(folder / "weights" / "last.pt", lone)
+    told = f"last.pt: this run used --cfg {model} --data '{place / 'data.yaml'}' --plugins {plugin}; give them again"
+    assert_told(["--resume", lone], told, capsys, monkeypatch)
+    assert not loaded and list(lone.parent.iterdir()) == [lone]
+
+    monkeypatch.setattr("sys.argv", ["train.py", "--resume", str(folder)])
+    train.main()
+    assert len(rows(folder)) == 2 and loaded == [str(plugin)]
+    again = ["--cfg", str(model), "--data", str(place / "data.yaml"), "--plugins", str(plugin)]
+    monkeypatch.setattr("sys.argv", ["train.py", "--resume", str(lone), *again])
+    train.main()
+    assert (lone.parent / "weights" / "last.pt").exists()
 
 
 def test_plugins_are_found_from_elsewhere(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """What is written into a run's folder, and the way back into one."""
 
 import argparse
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from . import plots
 from .checkpoint import load_checkpoint, save_checkpoint, to_plain
 from .colour import pictures_on
+from .config import load_yaml
 from .device import peak_memory
 from .errors import UserError, writing
 from .evaluate import Evaluation, print_table
@@ -36,37 +38,120 @@ def find_checkpoint(resume: str | Path, project: str | Path) -> Path:
     raise UserError(f"--resume {path}: no such run or checkpoint")
 
 
-def resolve_options(parser: argparse.ArgumentParser, free: tuple[str, ...] = ()) -> tuple[argparse.Namespace, dict | None]:
-    """Parse the command line; give its options, and with `--resume` those of the run, and its checkpoint (else None).
+# Options that are data: they come back from a checkpoint, checked as on the command line. Any other option, an option
+# that is added later included, may name code to run or files to read and never comes from a checkpoint.
+_DATA_OPTIONS = frozenset(
+    "min_transfer set img epochs batch_size workers seed optimizer patience freeze cache multi_scale single_cls image_weights"
+    " rect cos_lr sync_bn save_period noval amp compile device exist_ok".split()
+)
+_LOCATION = ("resume", "project", "name")  # where the checkpoint lies decides
+_MAY_MOVE = ("data", "teacher", "plugins")  # files that a resumed run reads, which may lie elsewhere now
+_STATE = {"options": dict, "hyperparameters": dict, "yaml": str, "names": list, "epoch": int, "optimizer": dict}
 
-    Only the options named in `free` may differ from those the run was started with. `options.folder` is the run's
-    folder, None for a new run. Raises `UserError` for any other flag beside `--resume`, a run that cannot be found and
-    one that is finished.
+
+def resolve_options(parser: argparse.ArgumentParser, free: tuple[str, ...] = ()) -> tuple[argparse.Namespace, dict | None]:
+    """Parse the command line; with `--resume`, return the options of that run and its checkpoint (else None).
+
+    Data options (epochs, batch size, seed ...) come from the checkpoint; only those named in `free` may differ. Every
+    other option is given again, or stands in the `config.yaml` of the run's folder, or has its default: a checkpoint may
+    come from a stranger, so it names no files and no code. `options.folder` is the folder that the checkpoint lies in,
+    None for a new run. Raises `UserError` for flags that may not differ, options of the checkpoint that nothing confirms,
+    a run that cannot be found and one that is finished.
     """
     options = parser.parse_args()
     options.folder = None
     if options.resume is None:
         return options, None
-    unset = object()  # argparse leaves what is set already alone, so what differs from it was given, default value or not
-    blank = argparse.Namespace(**{action.dest: unset for action in parser._actions if not isinstance(action.default, list)})
-    parsed = vars(parser.parse_args(namespace=blank))
-    given = {key: value for key, value in parsed.items() if value is not unset and value != []}
+    given = _given(parser)
     if "search" in given:
         raise UserError("--resume: is for one training; the same --search again goes on with a search")
     for key in given:
-        if key not in ("resume", "project", *free):
-            may = ", ".join("--" + word for word in free)
-            raise UserError(f"--resume: --{key.replace('_', '-')} is as the run was started; beside it only {may} may be given")
+        if key in _DATA_OPTIONS and key not in free:
+            raise UserError(f"--resume: {_flag(key)} is as the run was started; of such flags only {_flags(free)} may be given")
     path = find_checkpoint(options.resume, options.project)
     checkpoint = load_checkpoint(path)
     if checkpoint.get("finished"):
-        weights = f"with these weights after epoch {checkpoint['epoch']}"
+        weights = f"with these weights after epoch {checkpoint.get('epoch')}"
         raise UserError(f"{path}: the run is finished, {weights}; to train on, give it as --weights")
-    if not isinstance(checkpoint.get("options"), dict) or "optimizer" not in checkpoint:
+    if not all(isinstance(checkpoint.get(key), kind) for key, kind in _STATE.items()):
         raise UserError(f"{path}: holds weights but no state of a run; give it as --weights")
-    resumed = {**vars(options), **checkpoint["options"], **{key: given[key] for key in free if key in given}}
-    folder = path.parent.parent if path.parent.name == "weights" else path.parent
-    return argparse.Namespace(**{**resumed, "resume": str(path), "folder": folder}), checkpoint
+    folder = path.absolute().parent
+    folder = folder.parent if folder.name == "weights" else folder
+    if given.get("name", folder.name) not in (folder.name, checkpoint["options"].get("name")):
+        raise UserError(f"--resume: --name {given['name']}: a run goes on in its own folder {folder}")
+    values = {**vars(options), **_options_of_run(parser, given, checkpoint["options"], path, folder)}
+    values |= {"resume": str(path), "folder": folder, "project": folder.parent, "name": folder.name}
+    return argparse.Namespace(**values), checkpoint
+
+
+def _given(parser: argparse.ArgumentParser) -> dict:
+    """The options that the command line gives, those given with their default value included."""
+    unset = object()  # argparse leaves what is set already alone, so what differs from it was given, default value or not
+    blank = argparse.Namespace(**{action.dest: unset for action in parser._actions if not isinstance(action.default, list)})
+    parsed = vars(parser.parse_args(namespace=blank))
+    return {key: value for key, value in parsed.items() if value is not unset and value != []}
+
+
+def _options_of_run(parser, given: dict, recorded: dict, path: Path, folder: Path) -> dict:
+    """Those options recorded in a checkpoint that count: data, and what is the default or stands in the config.yaml, too."""
+    config = folder / "config.yaml"
+    confirmed = load_yaml(config).get("options") if config.is_file() else None
+    confirmed = confirmed if isinstance(confirmed, dict) else {}
+    values, missing = {}, []
+    for action in parser._actions:
+        key, default = action.dest, action.default
+        if default is argparse.SUPPRESS or key in _LOCATION or key not in recorded or (key in _DATA_OPTIONS and key in given):
+            continue
+        value = recorded[key]
+        if key in given:
+            if not _same(value, given[key]) and not (key in _MAY_MOVE and value):
+                raise UserError(f"--resume: {_flag(key)} is as the run was started: {_words(value) or 'not given'}")
+        elif key in _DATA_OPTIONS or _same(value, default) or _same(value, confirmed.get(key)):
+            values[key] = _checked(parser, action, value, path)
+        else:
+            missing.append(f"{_flag(key)} {_words(value)}")
+    if missing:
+        again = "it" if len(missing) == 1 else "them"
+        raise UserError(f"{path}: this run used {' '.join(missing)}; give {again} again, as {config} does not confirm {again}")
+    return values
+
+
+def _checked(parser, action: argparse.Action, value, where: Path):
+    """`value`, read from the file `where`, as the command line would take it. Raises `UserError`."""
+    if _same(value, action.default):
+        return value
+    several = isinstance(action.default, list)
+    items = value if several and isinstance(value, list) else [value]
+    try:
+        if isinstance(action.default, bool):
+            if not isinstance(value, bool):
+                raise ValueError
+            return value
+        if several != isinstance(value, list) or any(type(item) not in (int, float, str) for item in items):
+            raise ValueError
+        items = [parser._get_value(action, str(item)) for item in items]
+        for item in items:
+            parser._check_value(action, item)
+    except (ValueError, argparse.ArgumentError):
+        raise UserError(f"{where}: {value!r:.60} is no value of {_flag(action.dest)}") from None
+    return items if several else items[0]
+
+
+def _same(value, other) -> bool:
+    return type(value) is type(other) and value == other
+
+
+def _flag(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
+
+
+def _flags(keys: tuple[str, ...]) -> str:
+    return ", ".join(map(_flag, keys))
+
+
+def _words(value) -> str:
+    """A value as it is typed in a shell."""
+    return " ".join(shlex.quote(str(item)) for item in (value if isinstance(value, list) else [value]))
 
 
 def absolute(name: str) -> str:
@@ -134,6 +219,8 @@ class Run:
         """Measure the best weights once more with a table a class, draw the results, keep the averaged weights alone."""
         print(f"{self.state.epoch} epochs done, the best was {self.state.stopping.best_epoch}; {self.best}:")
         model = self.state.ema.model
+        if not self.best.is_file():  # the run was resumed from a checkpoint alone, and no epoch since was better
+            save_checkpoint(self.best, load_checkpoint(self.last))
         model.load_state_dict(load_checkpoint(self.best)["ema"])
         evaluation = measure(model)
         print_table(evaluation, self.names)
