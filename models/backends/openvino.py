@@ -2,9 +2,12 @@
 same metadata (in the section `framework` of its rt_info). Running a file needs openvino and NumPy, no torch."""
 
 import functools
+import importlib
 import os
+import sys
 import tempfile
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -14,6 +17,7 @@ from . import BACKENDS, Backend, ExportOptions
 from .onnx import export as export_onnx
 from .rows import RowsModel, thread_limit
 
+_TELEMETRY = "openvino_telemetry"
 _TYPES = {"f32": np.float32, "f16": np.float16}
 
 
@@ -64,12 +68,28 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OpenVino
         raise UserError(f"{path}: is no file that OpenVINO can run ({_last_line(error)})") from None
 
 
+def import_openvino() -> ModuleType:
+    """The package openvino, imported without its telemetry: the only place that imports it.
+
+    Unless told otherwise, importing openvino sends an event to an analytics host and keeps an id in the home folder. It
+    does neither where it cannot import openvino_telemetry, which is why that package is hidden meanwhile.
+    Raises `ImportError` when openvino is not installed.
+    """
+    hidden = sys.modules.get(_TELEMETRY)
+    sys.modules[_TELEMETRY] = None  # makes Python raise ImportError
+    try:
+        return importlib.import_module("openvino")
+    finally:
+        del sys.modules[_TELEMETRY]
+        if hidden is not None:
+            sys.modules[_TELEMETRY] = hidden
+
+
 def _package(path):
     try:
-        import openvino
+        return import_openvino()
     except ImportError:
         raise UserError(f"{path}: OpenVINO files need openvino; install it with 'pip install openvino'") from None
-    return openvino
 
 
 @functools.cache

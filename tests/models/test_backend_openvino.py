@@ -1,5 +1,8 @@
 """OpenVINO files: the same numbers as torch, what they say about themselves, and files that are none."""
 
+import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,11 +14,14 @@ import torch
 
 from models import load_model
 from models.backends import BACKENDS, ExportOptions, backend_for, rows
-from models.backends.openvino import _core
+from models.backends.openvino import _core, import_openvino
 from models.backends.verify import relative_difference, trial_pictures, verify
 from utils.errors import UserError
 
-openvino = pytest.importorskip("openvino")
+try:
+    openvino = import_openvino()
+except ImportError:
+    pytest.skip("openvino is not installed", allow_module_level=True)
 BACKEND = BACKENDS["openvino"]
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -169,3 +175,59 @@ def test_running_a_file_imports_no_torch(exported):
     command = [sys.executable, "-c", code, str(exported[True][1])]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0 and int(result.stdout) > 0, result.stderr
+
+
+LOOKUPS = """
+import socket, sys
+def refuse(name):
+    def call(*args, **kwargs):
+        with open(LOG, "a") as file:
+            file.write(f"{name} {args}\\n")
+        raise OSError("no network here")
+    return call
+for name in ("getaddrinfo", "gethostbyname", "create_connection"):
+    setattr(socket, name, refuse(name))
+for name in ("connect", "connect_ex", "sendto"):
+    setattr(socket.socket, name, refuse(name))
+"""
+WAYS = {
+    "export": "import export; export.main(['--weights', PT, '--out', 'there.xml', '--include', 'openvino'])",
+    "detect": "import detect; detect.main(['--weights', XML, '--source', PICTURE, '--device', 'cpu'])",
+    "detect .pt": "import detect; detect.main(['--weights', PT, '--source', PICTURE, '--device', 'cpu', '--backend', 'openvino'])",
+    "val": "import val; val.main(['--weights', XML, '--data', DATA, '--workers', '0'])",
+    "load_model": "from models import load_model; load_model(XML)",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_telemetry(way, place, tiny_weights, tmp_path):
+    """Nothing looks up a host, in no thread and not at the end of the process, and no id is kept in the home folder."""
+    pytest.importorskip("openvino_telemetry")
+    home, log = tmp_path / "home", tmp_path / "lookups"
+    home.mkdir()
+    xml = BACKEND.export(load_model(tiny_weights).model, tmp_path / "tiny.xml", ExportOptions((64, 64)))
+    weights = shutil.copy(tiny_weights, tmp_path / "tiny.pt")
+    picture = next((place / "pictures" / "images" / "val").iterdir())
+    known = {"LOG": log, "PT": weights, "XML": xml, "PICTURE": picture, "DATA": place / "data.yaml"}
+    head = "".join(f"{key} = {str(value)!r}\n" for key, value in known.items()) + f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+    tail = "\nassert 'openvino' in sys.modules\nimport time; time.sleep(0.5)"
+    ci = ("CI", "TF_BUILD", "JENKINS_URL")  # which would turn telemetry off
+    env = {key: value for key, value in os.environ.items() if key not in ci} | {"HOME": str(home), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    env["OMP_NUM_THREADS"] = "1"
+    done = subprocess.run([sys.executable, "-c", head + LOOKUPS + WAYS[way] + tail], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not log.exists(), log.read_text()
+    assert not [path for path in home.rglob("*") if path.is_file()] and not (home / "intel").exists()
+
+
+def test_openvino_is_imported_in_one_place():
+    """Any other import starts its telemetry."""
+    importing = re.compile(r"^\s*(import|from) openvino\b|import_module\(.openvino|importorskip\(.openvino.\)", re.MULTILINE)
+    files = [path for path in ROOT.rglob("*.py") if ".venv" not in path.parts and importing.search(path.read_text(encoding="utf-8"))]
+    assert files == [ROOT / "models" / "backends" / "openvino.py"]
+
+
+def test_telemetry_of_others_stays(monkeypatch):
+    other = object()
+    monkeypatch.setitem(sys.modules, "openvino_telemetry", other)
+    assert import_openvino() is openvino and sys.modules["openvino_telemetry"] is other
