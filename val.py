@@ -23,6 +23,7 @@ from utils.evaluate import evaluate, print_table
 from utils.images import write_atomically
 from utils.options import add_model_flags, add_run_flags, add_selection_flags, picture_size
 from utils.run_folder import new_run_folder
+from utils.text import valid_utf8
 
 PICTURES_A_WORKER = 500  # a thread reads fewer than that as fast as a process starts
 
@@ -92,7 +93,7 @@ def square_side(model, img):
 def write_json(path, content):
     """Plain data; a number that is not defined becomes null."""
     text = json.dumps(defined(content), ensure_ascii=False)
-    write_atomically(path, text.encode())
+    write_atomically(path, valid_utf8(text).encode())
 
 
 def defined(value):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from utils import cli
 from utils.errors import UserError
+from utils.text import valid_utf8
 
 from .config import load_data_config
 from .shapes import COUNT, SEED, draw_shapes, draw_video, ensure_shapes
@@ -54,7 +55,7 @@ def check_command(args) -> None:
     from .audit import audit, table
 
     report = audit(load_data_config(args.data))
-    print(json.dumps(report, indent=1, ensure_ascii=False) if args.json else table(report))
+    print(valid_utf8(json.dumps(report, indent=1, ensure_ascii=False) if args.json else table(report)))
 
 
 def convert_command(args) -> None:
@@ -79,7 +80,7 @@ def shapes_command(args) -> None:
 
 def _tell(written) -> None:
     for line in written.lines:
-        print(line)
+        print(valid_utf8(line))
     print(f"use it: --data {written.yaml}")
 
 

@@ -10,6 +10,7 @@ import yaml
 
 from utils.errors import UserError, did_you_mean
 from utils.images import image_header
+from utils.text import valid_utf8
 
 from .config import DataConfig, open_source
 from .formats.base import Sample, Split, Writer
@@ -92,7 +93,7 @@ def write_data_set(
                 samples = [s if s.apply_exif else upright(s, image_header(s.path)) for s in samples]
             content[split] = writer.write_split(split, samples, placed)
         text = yaml.safe_dump({**content, "names": list(names)}, allow_unicode=True, sort_keys=False)
-        heading = f"# Written from {config.path.name}. Splits are relative to this file.\n"
+        heading = f"# Written from {valid_utf8(config.path.name)}. Splits are relative to this file.\n"
         (temporary / "data.yaml").write_text(heading + text, encoding="utf-8")
         os.chmod(temporary, 0o755)
         if out.exists():
@@ -119,7 +120,7 @@ def _line(split: str, samples: list[Sample]) -> str:
 
 def _place(writer: Writer, split: str, sample: Sample, taken: set, pictures: str) -> Path:
     """Copy or link the picture of a sample to where the writer wants it, under a name that no other has."""
-    stem, suffix = "".join("_" if c in "\r\n" else c for c in sample.path.stem), sample.path.suffix
+    stem, suffix = "".join("_" if c in "\r\n" else c for c in valid_utf8(sample.path.stem)), valid_utf8(sample.path.suffix)
     place, number = None, 1
     while place is None or str(place.with_suffix("")).lower() in taken:  # one XML or txt a stem, whatever the suffix
         name = stem if number == 1 else f"{stem}_{number}"

@@ -289,3 +289,23 @@ def test_an_exported_form_is_run_without_torch(suffix, tiny_weights, pictures, t
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "runs" / "detect" / "exp" / "detections.csv").is_file()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+def test_a_name_that_is_not_utf8_loses_nothing(tiny_weights, tmp_path):
+    """It is written percent-encoded, in files and as the name of files."""
+    name = Path(os.fsdecode(os.fsencode(tmp_path) + b"/in/caf\xe9.png"))
+    write_image(name, noise(64, 96))
+    write_image(name.with_name("b.png"), noise(64, 96, 1))
+    flags = ["--weights", tiny_weights, "--source", tmp_path / "in", "--project", tmp_path / "runs", "--device", "cpu", "--conf", 0.3]
+    flags += ["--backend", "torch", "--save-txt", "--save-json", "--save-csv", "--save-crop"]
+    command = [sys.executable, ROOT / "detect.py", *flags]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "runs" / "exp"
+    sources = [record["source"] for record in json.loads((folder / "detections.json").read_text(encoding="utf-8"))]
+    assert sources == [str(tmp_path / "in" / "b.png"), str(tmp_path / "in" / "caf%E9.png")]
+    with open(folder / "detections.csv", encoding="utf-8", newline="") as file:
+        assert {row["source"] for row in csv.DictReader(file)} == set(sources)
+    assert (folder / "caf%E9.png").exists() and (folder / "labels" / "caf%E9.txt").exists()
+    assert any(path.name == "caf%E9.jpg" for path in (folder / "crops").rglob("*"))

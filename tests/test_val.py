@@ -1,6 +1,7 @@
 """val.py: what it writes, .pt and .onnx alike, and how it ends on wrong input."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -268,3 +269,21 @@ def test_as_a_command(tmp_path):
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr.strip() == "error: missing.pt: no such file"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+def test_a_name_that_is_not_utf8_loses_nothing(tiny_weights, tmp_path):
+    """Its id is percent-encoded."""
+    for number, name in enumerate((b"caf\xe9", b"b")):
+        stem = os.fsdecode(os.fsencode(tmp_path) + b"/images/" + name)
+        write_image(stem + ".png", np.random.default_rng(number).integers(0, 256, (64, 96, 3), np.uint8))
+        Path(stem.replace("/images/", "/labels/")).parent.mkdir(exist_ok=True)
+        Path(stem.replace("/images/", "/labels/") + ".txt").write_text("0 0.5 0.5 0.25 0.25\n")
+    (tmp_path / "d.yaml").write_text("format: yolo\nval: images\nnames: [circle, square, triangle]\n")
+    flags = ["--weights", tiny_weights, "--data", tmp_path / "d.yaml", "--project", tmp_path / "runs", "--device", "cpu"]
+    command = [sys.executable, ROOT / "val.py", *flags, "--workers", 0]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    predictions = json.loads((tmp_path / "runs" / "exp" / "predictions.json").read_text(encoding="utf-8"))
+    assert {found["image_id"] for found in predictions} == {"caf%E9", "b"}
+    assert json.loads((tmp_path / "runs" / "exp" / "metrics.json").read_text(encoding="utf-8"))["AP50"] is not None

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from .images import write_atomically
+from .text import valid_utf8
 
 
 class Results:
@@ -54,10 +55,10 @@ class Results:
 
     def write(self, path: str | Path) -> None:
         """Write `to_dicts` as JSON."""
-        categories = [json.dumps(given, ensure_ascii=False) for given in self.category_ids]
+        categories = [valid_utf8(json.dumps(given, ensure_ascii=False)) for given in self.category_ids]
         text = bytearray(b"[")
         for image_id, rows in zip(self.image_ids, self._rows, strict=True):
-            image = json.dumps(image_id, ensure_ascii=False)
+            image = valid_utf8(json.dumps(image_id, ensure_ascii=False))
             boxes, scores, labels = (column.tolist() for column in _columns(rows))
             entries = [
                 f'{{"image_id": {image}, "category_id": {categories[label]}, "bbox": {box}, "score": {score}}}'

@@ -9,6 +9,7 @@ import numpy as np
 
 from .errors import writing
 from .images import write_image
+from .text import valid_utf8
 
 WRITABLE = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 COLUMNS = ("source", "frame", "class", "label", "score", "x1", "y1", "x2", "y2")
@@ -52,7 +53,7 @@ class OutputNames:
 
 def safe_name(text: str) -> str:
     """`text` as a file's name on any system, of at most 200 bytes."""
-    name = re.sub(r'[<>:"/\\|?*\x00-\x1f]+', "_", str(text)).encode("utf-8", "ignore")[:200]
+    name = re.sub(r'[<>:"/\\|?*\x00-\x1f]+', "_", valid_utf8(str(text))).encode()[:200]
     name = name.decode("utf-8", "ignore").strip(" .") or "_"
     return f"_{name}" if RESERVED.match(name) else name
 
@@ -99,7 +100,7 @@ def write_crops(folder: Path, stem: str, image: np.ndarray, boxes_xyxy, class_na
 
 def write_json(path: Path, records: list[dict]) -> None:
     """Write one record a picture or frame: source, frame, width, height, detections (name, label, score, box xyxy)."""
-    _write_text(path, json.dumps(records, ensure_ascii=False, indent=1))
+    _write_text(path, valid_utf8(json.dumps(records, ensure_ascii=False, indent=1)))
 
 
 def write_csv(path: Path, records: list[dict]) -> None:
@@ -111,7 +112,8 @@ def write_csv(path: Path, records: list[dict]) -> None:
             for found in record["detections"]:
                 box = [f"{value:.2f}" for value in found["box"]]
                 frame = "" if record["frame"] is None else record["frame"]
-                writer.writerow([record["source"], frame, found["name"], found["label"], f"{found['score']:.4f}", *box])
+                words = valid_utf8(record["source"]), frame, valid_utf8(found["name"])
+                writer.writerow([*words, found["label"], f"{found['score']:.4f}", *box])
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -1,7 +1,10 @@
 """Data sets written in another format, read back, and compared."""
 
 import json
+import os
 import struct
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,8 +12,9 @@ import pytest
 
 from data.config import load_data_config, open_split
 from data.convert import convert, open_exactly
+from data.split import divide
 from utils.errors import UserError
-from utils.images import read_image
+from utils.images import read_image, write_image
 
 SIZES = [(60, 40), (50, 70), (33, 47)]  # width, height
 
@@ -167,3 +171,28 @@ def test_real_annotations_survive(tmp_path, datasets_dir, monkeypatch):
     assert sum(sample.crowd.sum() for sample in after.samples) == 11
     boxes = [np.concatenate([sample.boxes for sample in split.samples]) for split in (before, after)]
     np.testing.assert_allclose(*boxes, atol=1e-2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+@pytest.mark.parametrize("to", ["coco", "yolo", "voc"])
+def test_names_that_are_not_utf8_are_written_percent_encoded(to, tmp_path):
+    """Two pictures, one of which has such a name, in a data set whose YAML has one, too."""
+    for number, name in enumerate((b"caf\xe9", b"b")):
+        stem = os.fsdecode(os.fsencode(tmp_path) + b"/source/images/" + name)
+        write_image(stem + ".png", np.full((40, 60, 3), 90 + number, np.uint8))
+        label = Path(stem.replace("/images/", "/labels/") + ".txt")
+        label.parent.mkdir(exist_ok=True)
+        label.write_text("0 0.5 0.5 0.25 0.25\n")
+    source = Path(os.fsdecode(os.fsencode(tmp_path) + b"/source/d\xe9.yaml"))
+    source.write_text("format: yolo\ntrain: images\nval: images\nnames: [circle]\n")
+    config = load_data_config(source)
+    written = [convert(config, to, tmp_path / "converted"), divide(config, [0.5, 0.5], tmp_path / "divided", to=to)]
+    for name, one in zip(("converted", "divided"), written):
+        files = [path for path in (tmp_path / name).rglob("*") if path.is_file()]
+        assert any(path.stem == "caf%E9" for path in files)
+        for path in files:
+            str(path).encode()
+            assert path.suffix == ".png" or path.read_bytes().decode()
+        found = [sample.path.name for split in ("train", "val") for sample in split_of(one.yaml, split).samples]
+        assert set(found) >= {"caf%E9.png", "b.png"}
+        assert all(len(sample.boxes) == 1 for split in ("train", "val") for sample in split_of(one.yaml, split).samples)
