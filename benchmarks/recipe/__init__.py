@@ -1,1 +1,1 @@
-"""Experiments with recipes: data sets for them (`sets`), and runs over seeds with a table (`runs`)."""
+"""Training experiments: datasets for them (`datasets`), training over seeds and adding runs to the table (`runs`)."""
