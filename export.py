@@ -3,15 +3,15 @@
 from pathlib import Path
 
 import cv2
-
-from models import load_plugins
-from models.backends import BACKENDS, ExportOptions
-from models.backends.verify import opencv_difference, verify
-from models.loading import newest_weights
-from models.weights import build_from, load_weights
-from utils import cli
-from utils.errors import UserError
-from utils.options import add_plugins_flag, picture_size
+from graftdet.models import load_plugins
+from graftdet.models.backends import BACKENDS, ExportOptions
+from graftdet.models.backends.loading import newest_weights
+from graftdet.models.backends.verify import opencv_difference, verify
+from graftdet.models.weights.transfer import build_from
+from graftdet.models.weights.weights_file import load_weights
+from graftdet.utils import cli
+from graftdet.utils.cli_options import add_plugins_flag, picture_size
+from graftdet.utils.errors import UserError
 
 
 def main(argv=None):
@@ -55,12 +55,25 @@ def output_path(out: str | None, weights: Path, suffix: str, formats: int) -> Pa
 def make_parser():
     parser = cli.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", help="a .pt file, ours or published (default: best.pt of the newest training run)")
-    parser.add_argument("--include", nargs="+", default=["onnx"], metavar="FORMAT", help=f"formats: {', '.join(BACKENDS)}")
-    parser.add_argument("--img", "--imgsz", "--img-size", type=int, nargs="+", help="one side, or height and width (default: as trained)")
-    parser.add_argument("--batch-size", type=cli.at_least(1), default=1, help="pictures at once, of a file that is not --dynamic")
+    parser.add_argument(
+        "--include", nargs="+", default=["onnx"], metavar="FORMAT", help=f"formats: {', '.join(BACKENDS)}"
+    )
+    parser.add_argument(
+        "--img",
+        "--imgsz",
+        "--img-size",
+        type=int,
+        nargs="+",
+        help="one side, or height and width (default: as trained)",
+    )
+    parser.add_argument(
+        "--batch-size", type=cli.at_least(1), default=1, help="pictures at once, of a file that is not --dynamic"
+    )
     parser.add_argument("--dynamic", action="store_true", help="take any batch, height and width")
     parser.add_argument("--opset", type=int, default=17, help="ONNX operator set")
-    parser.add_argument("--out", help="file or folder to write to, made where it is missing (default: beside the weights)")
+    parser.add_argument(
+        "--out", help="file or folder to write to, made where it is missing (default: beside the weights)"
+    )
     add_plugins_flag(parser)
     return parser
 

@@ -5,38 +5,45 @@ PROJECT/NAME receives weights/best.pt and weights/last.pt, results.csv, config.y
 
 import functools
 
-from utils.start import before_torch
+from graftdet.utils.startup import before_torch
 
 if __name__ == "__main__":
-    before_torch("data.config")
+    before_torch("graftdet.data.config")
 
 import numpy as np
-
-from data.cache import CACHES
-from data.config import load_data_config, open_split
-from data.dataset import DetectionDataset
-from data.loader import train_loader, val_loader
-from models import ModelSpec, build_model, load_plugins
-from models.distillation import load_teacher, taught
-from models.weights import load_into, load_into_row, load_weights
-from utils import cli
-from utils.autoanchor import fit_head
-from utils.device import default_workers
-from utils.distributed import distribute, process_group
-from utils.ema import ModelEMA
-from utils.errors import UserError
-from utils.evaluate import evaluate
-from utils.hyperparameters import load_hyperparameters, trains_in_place
-from utils.optim import OPTIMIZERS, Schedule, Stepper, make_optimizer
-from utils.options import add_run_flags, check_flags, chosen_values, fraction, picture_size
-from utils.report import Progress
-from utils.run_folder import new_run_folder
-from utils.runs import Run, absolute, resolve_options
-from utils.search import add_search_flags, search, search_asked
-from utils.speed import compiled, fastest_form, mixed_precision
-from utils.trainer import (
-    EarlyStopping, RunState, freeze_rows, picture_weights, seed_everything, set_norm_momentum, train_one_epoch,
-)  # fmt: skip
+from graftdet.data.caching.image_cache import CACHES
+from graftdet.data.config import load_data_config, open_split
+from graftdet.data.dataset import DetectionDataset
+from graftdet.data.loader import train_loader, val_loader
+from graftdet.models import ModelSpec, build_model, load_plugins
+from graftdet.models.distillation.distiller import load_teacher, taught
+from graftdet.models.weights.transfer import load_into, load_into_row
+from graftdet.models.weights.weights_file import load_weights
+from graftdet.utils import cli
+from graftdet.utils.cli_options import add_run_flags, fraction, picture_size
+from graftdet.utils.device import default_workers
+from graftdet.utils.distributed import distribute, process_group
+from graftdet.utils.errors import UserError
+from graftdet.utils.evaluation.evaluator import evaluate
+from graftdet.utils.files import new_run_folder
+from graftdet.utils.hyperparameters import load_hyperparameters, trains_in_place
+from graftdet.utils.progress import Progress
+from graftdet.utils.training.acceleration import compiled, fastest_form, mixed_precision
+from graftdet.utils.training.autoanchor import fit_head
+from graftdet.utils.training.ema import ModelEMA
+from graftdet.utils.training.optim import OPTIMIZERS, Stepper, make_optimizer
+from graftdet.utils.training.options import check_flags, chosen_values
+from graftdet.utils.training.run import Run, absolute, resolve_options
+from graftdet.utils.training.run_state import EarlyStopping, RunState
+from graftdet.utils.training.schedule import Schedule
+from graftdet.utils.training.search import add_search_flags, search, search_asked
+from graftdet.utils.training.trainer import (
+    freeze_rows,
+    picture_weights,
+    seed_everything,
+    set_norm_momentum,
+    train_one_epoch,
+)
 
 
 def main():
@@ -51,7 +58,9 @@ def train(options, checkpoint, ranks, device):
     """Build the parts in order, then train, measure and save epoch by epoch; from `checkpoint` on when there is one."""
     seed_everything(options.seed)
     load_plugins(options.plugins)
-    hyperparameters = load_hyperparameters(checkpoint["hyperparameters"] if checkpoint else options.hyp, chosen_values(options))
+    hyperparameters = load_hyperparameters(
+        checkpoint["hyperparameters"] if checkpoint else options.hyp, chosen_values(options)
+    )
     for notice in hyperparameters.notices():
         print(notice)
     data = load_data_config(options.data)
@@ -61,7 +70,11 @@ def train(options, checkpoint, ranks, device):
     stride = max(one.size_multiple for one in (model, teacher) if one)
     options.img = picture_size(options.img, stride)[0]
     train_set, batches, measure = make_loaders(options, hyperparameters, splits, stride, ranks, device)
-    fitted = None if checkpoint else fit_head(model.head, train_set.boxes, train_set.frames, options.img, hyperparameters.anchor_t)
+    fitted = (
+        None
+        if checkpoint
+        else fit_head(model.head, train_set.boxes, train_set.frames, options.img, hyperparameters.anchor_t)
+    )
     if fitted:
         print(fitted)
 
@@ -117,7 +130,9 @@ def make_model(options, checkpoint, hyperparameters, names):
         spec = ModelSpec.read(spec).with_anchors(round(hyperparameters.anchors))
     model = build_model(spec, nc=len(names))
     if model.channels != 3:
-        raise UserError(f"{model.spec.where}: ch is {model.channels}, but pictures are read with 3 channels; leave ch away")
+        raise UserError(
+            f"{model.spec.where}: ch is {model.channels}, but pictures are read with 3 channels; leave ch away"
+        )
     model.names = list(names)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"model: {model.spec.where}, {len(model.model)} rows, {parameters:,} parameters, {model.nc} classes")
@@ -132,7 +147,9 @@ def make_loaders(options, hyperparameters, splits, stride, ranks, device):
     """The training set, its batches, and `measure(model)`, which evaluates a model on the validation split."""
     batch_size = options.batch_size // ranks.world_size
     if batch_size * ranks.world_size != options.batch_size:
-        raise UserError(f"--batch-size {options.batch_size}: counts all {ranks.world_size} processes, which must divide it")
+        raise UserError(
+            f"--batch-size {options.batch_size}: counts all {ranks.world_size} processes, which must divide it"
+        )
     shares = {"rank": ranks.rank, "world_size": ranks.world_size}
     workers = default_workers(device.type) if options.workers is None else options.workers
     common = {"size": options.img, "stride": stride, "seed": options.seed, "cache": options.cache}
@@ -140,7 +157,9 @@ def make_loaders(options, hyperparameters, splits, stride, ranks, device):
                                  hsv_later=device.type == "cuda", **common)  # fmt: skip
     batches = train_loader(train_set, batch_size, workers, epochs=options.epochs, multi_scale=options.multi_scale,
                            pin_memory=device.type == "cuda", **shares)  # fmt: skip
-    val_set = DetectionDataset(splits["val"], rect=options.rect or not trains_in_place(vars(hyperparameters)), label="val", **common)
+    val_set = DetectionDataset(
+        splits["val"], rect=options.rect or not trains_in_place(vars(hyperparameters)), label="val", **common
+    )
     measure = functools.partial(
         evaluate, loader=val_loader(val_set, 2 * options.batch_size, workers, **shares), ranks=ranks, device=device,
         ground_truth=splits["val"].ground_truth(), category_ids=splits["val"].category_ids, half=device.type == "cuda",
@@ -153,7 +172,13 @@ def start_run(options, hyperparameters, state, train_set):
     folder = options.folder or new_run_folder(options.project, options.name, options.exist_ok)
     chosen = {key: value for key, value in vars(options).items() if key not in ("resume", "folder")}
     model = state.model
-    about = {"yaml": model.yaml_text, "names": model.names, "nc": model.nc, "options": chosen, "hyperparameters": hyperparameters}
+    about = {
+        "yaml": model.yaml_text,
+        "names": model.names,
+        "nc": model.nc,
+        "options": chosen,
+        "hyperparameters": hyperparameters,
+    }
     run = Run(folder, about, state, options.epochs, options.save_period)
     run.draw_labels(train_set.boxes, train_set.labels, train_set.frames)
     return run
@@ -164,7 +189,12 @@ def make_parser():
     flag = parser.add_argument
     flag("--cfg", type=absolute, default="", help="model YAML (that of --weights, else yolov5n.yaml)")
     flag("--weights", type=absolute, default="", help="weights to start from; from scratch without")
-    flag("--into", default="", metavar="ROW", help="the row, by index or name, that --weights are of: a backbone's own weights")
+    flag(
+        "--into",
+        default="",
+        metavar="ROW",
+        help="the row, by index or name, that --weights are of: a backbone's own weights",
+    )
     flag("--min-transfer", type=fraction, default=0.0, help="least share of parameters, 0 to 1, they must bring")
     flag("--teacher", type=absolute, default="", help="a .pt file of a better model to learn from, too")
     flag("--data", type=absolute, default="shapes.yaml", help="data set YAML")
@@ -174,11 +204,24 @@ def make_parser():
     flag("--epochs", type=cli.at_least(1), default=100)
     flag("--batch-size", "--batch", type=cli.at_least(1), default=16, help="pictures a batch, over all processes")
     flag("--workers", type=cli.at_least(0), help="processes that load pictures (default: by cores)")
-    flag("--resume", nargs="?", const="", help="go on with a run: its folder, its last.pt; the newest below --project without")
+    flag(
+        "--resume",
+        nargs="?",
+        const="",
+        help="go on with a run: its folder, its last.pt; the newest below --project without",
+    )
     flag("--seed", type=cli.at_least(0), default=0)
     flag("--optimizer", choices=OPTIMIZERS, help="instead of that of --hyp")
-    flag("--patience", type=cli.at_least(0), default=100, help="stop after so many epochs without a better one; 0: never")
-    flag("--freeze", type=cli.at_least(0), nargs="+", default=[], help="rows that do not learn: the first N, or those named")
+    flag(
+        "--patience", type=cli.at_least(0), default=100, help="stop after so many epochs without a better one; 0: never"
+    )
+    flag(
+        "--freeze",
+        type=cli.at_least(0),
+        nargs="+",
+        default=[],
+        help="rows that do not learn: the first N, or those named",
+    )
     flag("--cache", nargs="?", const="ram", choices=CACHES, default="auto", help="where to keep decoded pictures")
     flag("--multi-scale", action="store_true", help="another size each batch, 0.5 to 1.5 of --img")
     flag("--single-cls", action="store_true", help="take all classes for one")
@@ -186,7 +229,12 @@ def make_parser():
     flag("--rect", action="store_true", help="batches of one aspect instead of mosaics")
     flag("--cos-lr", action="store_true", help="let the learning rate fall along a cosine, not a line")
     flag("--sync-bn", action=cli.Switch, default=True, help="batch norm over all processes")
-    flag("--save-period", type=cli.at_least(0), default=0, help="keep the weights of every so many epochs; 0: best and last")
+    flag(
+        "--save-period",
+        type=cli.at_least(0),
+        default=0,
+        help="keep the weights of every so many epochs; 0: best and last",
+    )
     flag("--noval", action="store_true", help="measure after the last epoch only")
     flag("--amp", choices=("auto", "on", "off"), default="auto", help="mixed precision; auto: where it is faster")
     flag("--compile", action="store_true", help="translate the model first: takes minutes, makes long runs shorter")

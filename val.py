@@ -6,24 +6,26 @@ PROJECT/NAME receives predictions.json (COCO results with the source's own ids),
 import json
 import math
 
-from utils.start import before_torch
+from graftdet.utils.startup import before_torch
 
 if __name__ == "__main__":
-    before_torch("data.config")
+    before_torch("graftdet.data.config")
 
-from data.config import load_data_config, open_split
-from data.dataset import DetectionDataset
-from data.loader import val_loader
-from models import load_plugins
-from models.loading import load_models, newest_weights
-from utils import cli, plots
-from utils.device import default_workers
-from utils.errors import UserError
-from utils.evaluate import evaluate, print_table
-from utils.images import write_atomically
-from utils.options import add_model_flags, add_run_flags, add_selection_flags, picture_size
-from utils.run_folder import new_run_folder
-from utils.text import valid_utf8
+from graftdet.data.config import load_data_config, open_split
+from graftdet.data.dataset import DetectionDataset
+from graftdet.data.loader import val_loader
+from graftdet.models import load_plugins
+from graftdet.models.backends.loading import load_models, newest_weights
+from graftdet.models.inference.tta import Augmented
+from graftdet.utils import cli
+from graftdet.utils.cli_options import add_model_flags, add_run_flags, add_selection_flags, picture_size
+from graftdet.utils.device import default_workers
+from graftdet.utils.errors import UserError
+from graftdet.utils.evaluation.evaluator import evaluate
+from graftdet.utils.evaluation.report import print_table
+from graftdet.utils.files import new_run_folder, write_atomically
+from graftdet.utils.text import valid_utf8
+from graftdet.utils.visualization import plots
 
 PICTURES_A_WORKER = 500  # a thread reads fewer than that as fast as a process starts
 
@@ -49,8 +51,8 @@ def main(argv=None):
     workers = min(default_workers(), len(dataset) // PICTURES_A_WORKER) if options.workers is None else options.workers
     loader = val_loader(dataset, options.batch_size, workers)
     result = evaluate(
-        model, loader, ground_truth=split.ground_truth(), category_ids=split.category_ids,
-        conf=options.conf, iou=options.iou, max_det=options.max_det, augment=options.augment, method=options.nms,
+        Augmented(model) if options.augment else model, loader, ground_truth=split.ground_truth(), category_ids=split.category_ids,
+        conf=options.conf, iou=options.iou, max_det=options.max_det, method=options.nms,
         device=getattr(model, "device", "cpu"),  # an exported file takes pictures from there
     )  # fmt: skip
 
@@ -78,7 +80,9 @@ def in_order_of(model, split, about):
     for index, (known, wanted) in enumerate(zip(model.names, split.names, strict=True)):
         if wanted not in model.names or known not in split.names:
             raise UserError(f"{about}: class {index} is '{known}' in the weights and '{wanted}' in the data set")
-    print(f"classes are in another order in the data set than in the weights ({', '.join(model.names[:3])} ...): matched by name")
+    print(
+        f"classes are in another order in the data set than in the weights ({', '.join(model.names[:3])} ...): matched by name"
+    )
     return split.in_order(model.names)
 
 
@@ -86,7 +90,9 @@ def square_side(model, img):
     """The side that pictures are fitted into. Raises `UserError` when the file was exported for another."""
     height, width = model.input_size(picture_size(img, model.stride) if img else None)
     if height != width:
-        raise UserError(f"--img {height} {width}: measuring takes one side, and files exported for a square or --dynamic")
+        raise UserError(
+            f"--img {height} {width}: measuring takes one side, and files exported for a square or --dynamic"
+        )
     return height
 
 
@@ -111,7 +117,13 @@ def make_parser():
     add_model_flags(parser, backend="torch")
     add("--data", default="shapes.yaml", help="data YAML, a path or a name in configs/data")
     add("--split", "--task", default="val", choices=("train", "val", "test"), help="what to measure on")
-    add("--img", "--imgsz", "--img-size", type=cli.at_least(1), help="longest side of the pictures (default: as trained)")
+    add(
+        "--img",
+        "--imgsz",
+        "--img-size",
+        type=cli.at_least(1),
+        help="longest side of the pictures (default: as trained)",
+    )
     add("--batch-size", type=cli.at_least(1), default=16, help="pictures at once")
     told = "squares instead of batches of the pictures' own aspect (always where nothing moved pictures in training)"
     add("--square", action="store_true", help=told)

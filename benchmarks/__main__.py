@@ -7,7 +7,9 @@ from pathlib import Path
 
 from .table import ROOT
 
-TABLES = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in ("__init__", "__main__", "table"))
+TABLES = sorted(
+    path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in ("__init__", "__main__", "table")
+)
 
 
 def main() -> int:

@@ -18,12 +18,16 @@ from benchmarks.table import ROOT, Table, data_folder
 PICTURES, FOUND, BOXES, CLASSES = 5_000, 100, 7, 80  # detections a picture, true boxes a picture on average
 FASTER, SAME = 5, 1e-9  # than pycocotools, and how far its numbers may be off
 GROWTH, FLAT = (100, 1_000, 10_000), 1.3  # pictures; time a picture of the most against that of the second most
-VAL, SIDE, CANDIDATES = 3.95, 320, 0.1  # seconds on two cores; the share of boxes and classes that a trained model is not sure to lack
+VAL, SIDE, CANDIDATES = (
+    3.95,
+    320,
+    0.1,
+)  # seconds on two cores; the share of boxes and classes that a trained model is not sure to lack
 
 
 def made_up(pictures: int, seed: int = 0):
     """A COCO dict and `Results`: detections are true boxes that were shifted, six tenths of them of the right class."""
-    from utils.coco_results import Results
+    from graftdet.utils.evaluation.coco_results import Results
 
     rng = np.random.default_rng(seed)
     results, annotations = Results(range(1, CLASSES + 1)), []
@@ -34,7 +38,13 @@ def made_up(pictures: int, seed: int = 0):
         true, labels = np.concatenate((corner, corner + sides), 1).round(2), rng.integers(0, CLASSES, count)
         for (x1, y1, x2, y2), label, crowd in zip(true.tolist(), labels.tolist(), rng.uniform(size=count) < 0.01):
             box = [x1, y1, x2 - x1, y2 - y1]
-            entry = {"image_id": image, "category_id": label + 1, "bbox": box, "area": box[2] * box[3], "iscrowd": int(crowd)}
+            entry = {
+                "image_id": image,
+                "category_id": label + 1,
+                "bbox": box,
+                "area": box[2] * box[3],
+                "iscrowd": int(crowd),
+            }
             annotations.append({"id": len(annotations) + 1, **entry})
         of = rng.integers(count, size=FOUND)
         boxes = true[of] + rng.normal(0, 0.1, (FOUND, 4)) * np.tile(sides[of], 2)
@@ -43,13 +53,17 @@ def made_up(pictures: int, seed: int = 0):
         classes = np.where(rng.uniform(size=FOUND) < 0.6, labels[of], wrong)
         results.add(image, np.column_stack((boxes, rng.uniform(0.001, 1, FOUND), classes)))
     categories = [{"id": number, "name": f"class {number}"} for number in range(1, CLASSES + 1)]
-    truth = {"images": [{"id": image} for image in range(1, pictures + 1)], "annotations": annotations, "categories": categories}
+    truth = {
+        "images": [{"id": image} for image in range(1, pictures + 1)],
+        "annotations": annotations,
+        "categories": categories,
+    }
     return truth, results
 
 
 def rows_of_coco(table: Table) -> None:
     """Once each, in time of one core: pycocotools takes most of a minute."""
-    from utils.coco_ap import coco_scores
+    from graftdet.utils.evaluation.coco_ap import coco_scores
 
     truth, results = made_up(PICTURES)
     predictions = results.to_dicts()
@@ -60,7 +74,12 @@ def rows_of_coco(table: Table) -> None:
     off = max(abs(ours[key] - number) for key, number in zip(keys, theirs, strict=False))
     table.add(f"COCO of {PICTURES:,} pictures, {FOUND} detections each: pycocotools", f"{reference:.1f} s")
     table.add("the same from a list of dicts, times as fast", f"{of_list:.2f} s", reference / of_list, at_least=FASTER)
-    table.add("the same from arrays, as val.py has them, times as fast", f"{seconds:.2f} s", reference / seconds, at_least=FASTER)
+    table.add(
+        "the same from arrays, as val.py has them, times as fast",
+        f"{seconds:.2f} s",
+        reference / seconds,
+        at_least=FASTER,
+    )
     table.add("largest difference of the nine numbers", f"{off:.1e}", off, at_most=SAME)
 
 
@@ -89,8 +108,7 @@ def timed(work, clock=time.perf_counter):
 def rows_of_growth(table: Table) -> None:
     """All that comes after the model, suppression to curves and confusion, for ever more pictures; predictions written."""
     import torch
-
-    from utils.evaluate import evaluate
+    from graftdet.utils.evaluation.evaluator import evaluate
 
     before = None
     for count in GROWTH:
@@ -99,7 +117,9 @@ def rows_of_growth(table: Table) -> None:
 
         def model(images, given=iter(rows)):  # as many pictures as there are, in turn; each of its boxes of one class
             mine = torch.stack([next(given) for _ in images])
-            return mine[..., :4], torch.zeros(len(images), FOUND, CLASSES).scatter_(2, mine[..., 5:].long(), mine[..., 4:5])
+            return mine[..., :4], torch.zeros(len(images), FOUND, CLASSES).scatter_(
+                2, mine[..., 5:].long(), mine[..., 4:5]
+            )
 
         images = torch.zeros(16, 3, 1, 1, dtype=torch.uint8)
         batches = [
@@ -121,7 +141,9 @@ def rows_of_growth(table: Table) -> None:
 
 def rows_of_val(table: Table, folder: Path) -> None:
     """val.py on BCCD's test split, from process start; then once more in parts."""
-    yaml = "".join(f"{s}: {{images: images/{s}, annotations: annotations/instances_{s}.json}}\n" for s in ("train", "test"))
+    yaml = "".join(
+        f"{s}: {{images: images/{s}, annotations: annotations/instances_{s}.json}}\n" for s in ("train", "test")
+    )
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
         (scratch / "bccd.yaml").write_text(f"format: coco\npath: '{folder.resolve().as_posix()}'\n{yaml}")
@@ -129,7 +151,9 @@ def rows_of_val(table: Table, folder: Path) -> None:
         words = ["--weights", scratch / "weights.pt", "--data", scratch / "bccd.yaml", "--split", "test", "--img", SIDE]
         words = [str(word) for word in (*words, "--project", scratch / "runs", "--device", "cpu")]
         until_table, whole, processor = (min(column) for column in zip(*(run_val(words) for _ in range(3))))
-        table.add(f"val.py, BCCD test at {SIDE}, process start to table", f"{until_table:.2f} s", until_table, at_most=VAL)
+        table.add(
+            f"val.py, BCCD test at {SIDE}, process start to table", f"{until_table:.2f} s", until_table, at_most=VAL
+        )
         table.add("the same to its end, files and charts written", f"{whole:.2f} s, {processor:.2f} s of CPU time")
         command = [sys.executable, "-m", "benchmarks.evaluation", "parts", str(time.time()), *words]
         told = subprocess.run(command, cwd=ROOT, env=plain_environment(), stdout=subprocess.PIPE, check=True, text=True)
@@ -140,12 +164,11 @@ def rows_of_val(table: Table, folder: Path) -> None:
 def make_weights(data: Path, path: Path) -> None:
     """yolov5n as it begins, its objectness shifted so that it has as many candidates as after a training."""
     import torch
-
-    from data.config import load_data_config, open_split
-    from data.dataset import DetectionDataset
-    from data.loader import val_loader
-    from models import build_model
-    from utils.checkpoint import save_checkpoint
+    from graftdet.data.config import load_data_config, open_split
+    from graftdet.data.dataset import DetectionDataset
+    from graftdet.data.loader import val_loader
+    from graftdet.models import build_model
+    from graftdet.utils.checkpoint import save_checkpoint
 
     split = open_split(load_data_config(data), "test")
     torch.manual_seed(0)
@@ -184,8 +207,9 @@ def run_val(words: list[str]) -> tuple[float, float, float]:
 
 def parts_of_val(begun: float, words: list[str]) -> dict[str, float]:
     """The seconds of each part of val.py; `begun` is the clock's time when the process was started."""
-    import val
-    from utils import evaluate
+    from graftdet.utils.evaluation import evaluator as evaluate
+
+    from graftdet import val
 
     seconds = {"imports": time.time() - begun}
     spans: dict[str, float] = {}
@@ -200,7 +224,9 @@ def parts_of_val(begun: float, words: list[str]) -> dict[str, float]:
     seconds["suppression"] = speed["nms"]
     seconds["waiting for pictures"] = spans["evaluate"] - spans["score"] - sum(speed.values())
     seconds["scoring"] = spans["score"]
-    seconds["files, charts and the rest"] = whole - sum(spans[name] for name in ("load_models", "open_split", "evaluate"))
+    seconds["files, charts and the rest"] = whole - sum(
+        spans[name] for name in ("load_models", "open_split", "evaluate")
+    )
     return seconds
 
 

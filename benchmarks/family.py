@@ -6,15 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
-from models import build_model
-from models.backends import ExportOptions
-from models.backends.onnx import export, load, rows_module
-from models.summary import summarize, totals
+from graftdet.models import build_model
+from graftdet.models.analysis.summary import summarize, totals
+from graftdet.models.backends import ExportOptions
+from graftdet.models.backends.onnx import export, load, rows_module
 
 from .table import Table, take_turns
 
-FAMILY = [("graft-n.yaml", 640), ("yolov5n-free.yaml", 640), ("yolov5n-nms-free.yaml", 640), ("picodet.yaml", 640), ("graft-p.yaml", 416)]
+FAMILY = [
+    ("graft-n.yaml", 640),
+    ("yolov5n-free.yaml", 640),
+    ("yolov5n-nms-free.yaml", 640),
+    ("picodet.yaml", 640),
+    ("graft-p.yaml", 416),
+]
 REFERENCE = "yolov5n.yaml"
 
 

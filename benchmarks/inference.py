@@ -13,16 +13,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from graftdet.models import build_model
+from graftdet.models.backends import BACKENDS, ExportOptions
+from graftdet.models.backends.auto import PACKAGES, installed_backends
+from graftdet.models.backends.verify import trial_pictures
+from graftdet.utils.device import cpu_flags
 
 from benchmarks.table import ROOT, Table, take_turns
-from models import build_model
-from models.backends import BACKENDS, ExportOptions
-from models.backends.verify import trial_pictures
-from models.exported import PACKAGES, installed_backends
-from utils.device import cpu_flags
 
 CFG, SIDE, IN_A_ROW = "yolov5n.yaml", 640, 3
-LIMITS = {"onnx": 0.7, "openvino": 0.5}  # of the reference; OpenVINO's in bfloat16 where the CPU has matrix units for it
+LIMITS = {
+    "onnx": 0.7,
+    "openvino": 0.5,
+}  # of the reference; OpenVINO's in bfloat16 where the CPU has matrix units for it
 
 
 def main() -> int:
@@ -113,14 +116,18 @@ def rows_of_start(table: Table, files: dict[str, Path]) -> None:
         picture = path.with_name("picture.jpg")
         image = (255 * trial_pictures(1, (480, 640))[0].transpose(1, 2, 0)).astype(np.uint8)
         picture.write_bytes(cv2.imencode(".jpg", image)[1].tobytes())
-        seconds = sorted(until_told(path, picture) for _ in range(4))[1]  # the first run reads the packages from the disk
+        seconds = sorted(until_told(path, picture) for _ in range(4))[
+            1
+        ]  # the first run reads the packages from the disk
         table.add(f"first box of a {path.suffix} file", f"{seconds:.2f} s", seconds, at_most=1.5)
 
 
 def until_told(weights: Path, picture: Path) -> float:
     flags = ["--weights", weights, "--source", picture, "--project", weights.with_name("runs"), "--device", "cpu"]
     start = time.perf_counter()
-    with subprocess.Popen([sys.executable, "detect.py", *flags], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "detect.py", *flags], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
         if not any(line.startswith(str(picture)) for line in process.stdout):
             raise RuntimeError("detect.py tells nothing about the picture")
         seconds = time.perf_counter() - start

@@ -7,12 +7,14 @@ from collections import defaultdict
 
 import cv2
 import numpy as np
+from graftdet.data import dataset
+from graftdet.data import loader as loading
+from graftdet.data.augmentation import canvas, transforms
+from graftdet.data.caching import image_cache as cache
+from graftdet.data.config import load_data_config, open_split
+from graftdet.utils.hyperparameters import load_hyperparameters
 
 from benchmarks.table import Table, data_folder
-from data import cache, canvas, dataset, transforms
-from data import loader as loading
-from data.config import load_data_config, open_split
-from utils.hyperparameters import load_hyperparameters
 
 SIZE, BATCH, EPOCHS, LEAST = 320, 16, 5, 250
 
@@ -96,7 +98,9 @@ def main() -> int:
     cv2.setNumThreads(1)
     data = "bccd.yaml" if data_folder("bccd") else "shapes.yaml"
     split = open_split(load_data_config(data), "train")
-    table = Table(f"The loader alone, one core, {len(split)} pictures of {data} at {SIZE} in memory, a second of CPU time")
+    table = Table(
+        f"The loader alone, one core, {len(split)} pictures of {data} at {SIZE} in memory, a second of CPU time"
+    )
     cases = [
         ("default.yaml", "default.yaml", (), LEAST),
         ("yolov5.yaml", "yolov5.yaml", (), LEAST),
@@ -106,7 +110,9 @@ def main() -> int:
     ]
     taken = {}
     for what, recipe, changes, limit in cases:
-        pictures = dataset.DetectionDataset(split, SIZE, load_hyperparameters(recipe, changes), augment=True, cache="ram")
+        pictures = dataset.DetectionDataset(
+            split, SIZE, load_hyperparameters(recipe, changes), augment=True, cache="ram"
+        )
         loader = loading.train_loader(pictures, BATCH)
         found = rate(loader)
         table.add(what, f"{found:.0f} pictures/s", found, at_least=limit)

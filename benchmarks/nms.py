@@ -6,9 +6,9 @@ import sys
 import time
 
 import numpy as np
+from graftdet.utils.nms.suppression import select_detections
 
 from benchmarks.table import Table
-from utils.nms import select_detections
 
 COUNT, SIDE, CLASSES, ANCHORS = 30_000, 640, 80, 25_200
 CONF, IOU, MAX_DET = 0.001, 0.6, 300  # as in validation
@@ -23,7 +23,12 @@ def main() -> int:
         if not np.array_equal(call(), plain()):
             raise AssertionError(f"{what}: other boxes than the plain way gives")
         taken, reference = milliseconds(call, repeats=15), milliseconds(plain, repeats=3)
-        table.add(what, f"{taken:.1f} ms, {len(call())} kept; plain greedy {reference:.0f} ms, {reference / taken:.1f} times", taken, at_most=LIMIT)
+        table.add(
+            what,
+            f"{taken:.1f} ms, {len(call())} kept; plain greedy {reference:.0f} ms, {reference / taken:.1f} times",
+            taken,
+            at_most=LIMIT,
+        )
     return bool(table.short)
 
 
@@ -44,7 +49,11 @@ def candidate_sets(random: np.random.Generator) -> dict[str, tuple[np.ndarray, n
         told = f"{classes} classes" if classes > 1 else "1 class"
         sets[f"boxes of all sizes, {told}"] = spread(random, COUNT), one_label(random, classes), False
         for objects in (1, 30, 150, 600):
-            sets[f"{objects} object{'s' * (objects > 1)}, {told}"] = around(random, COUNT, objects), one_label(random, classes), False
+            sets[f"{objects} object{'s' * (objects > 1)}, {told}"] = (
+                around(random, COUNT, objects),
+                one_label(random, classes),
+                False,
+            )
     place = np.arange(COUNT)
     corner = np.stack((place % 200, place // 200), axis=1) * 3.2
     sets["none overlaps, 1 class"] = np.hstack((corner, corner + 3)).astype(np.float32), one_label(random, 1), False

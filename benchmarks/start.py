@@ -21,7 +21,7 @@ FLAT = 1.3  # time a picture of the most against that of the fewest, at most: wh
 
 def make_data_set(folder: Path) -> Path:
     """Write a COCO data set of noise, pictures being hard links to a few files, copies where those cannot be; its YAML."""
-    from utils.images import write_image
+    from graftdet.utils.images.io import write_image
 
     rng = np.random.default_rng(0)
     (folder / "annotations").mkdir(parents=True)
@@ -33,7 +33,9 @@ def make_data_set(folder: Path) -> Path:
         for number in range(len(first), count):
             _link(first[number % len(first)], pictures / f"{number:012d}.jpg")
         _write_json(folder / "annotations" / f"instances_{split}.json", count, rng)
-    yaml = "".join(f"{s}: {{images: images/{s}, annotations: annotations/instances_{s}.json}}\n" for s in ("train", "val"))
+    yaml = "".join(
+        f"{s}: {{images: images/{s}, annotations: annotations/instances_{s}.json}}\n" for s in ("train", "val")
+    )
     (folder / "data.yaml").write_text(yaml)
     return folder / "data.yaml"
 
@@ -50,7 +52,9 @@ def _write_json(path: Path, count: int, rng: np.random.Generator) -> None:
     counts = rng.integers(0, 2 * BOXES + 1, count)
     sides = np.exp(rng.normal(2, 0.8, (counts.sum(), 2))).clip(1, (WIDTH * 0.9, HEIGHT * 0.9))
     corners = rng.random((len(sides), 2)) * ((WIDTH, HEIGHT) - sides)
-    table = np.column_stack((np.repeat(np.arange(count), counts), rng.integers(1, CLASSES + 1, len(sides)), corners, sides))
+    table = np.column_stack(
+        (np.repeat(np.arange(count), counts), rng.integers(1, CLASSES + 1, len(sides)), corners, sides)
+    )
     rows = [
         '{"id": %d, "image_id": %d, "category_id": %d, "bbox": [%.2f, %.2f, %.2f, %.2f], "area": %.3f, "iscrowd": 0}'
         % (number, image, label, x, y, w, h, w * h)
@@ -61,7 +65,9 @@ def _write_json(path: Path, count: int, rng: np.random.Generator) -> None:
         for number in range(count)
     ]
     categories = json.dumps([{"id": label, "name": f"class{label}"} for label in range(1, CLASSES + 1)])
-    path.write_text(f'{{"images": [{", ".join(images)}],\n"annotations": [{", ".join(rows)}],\n"categories": {categories}}}')
+    path.write_text(
+        f'{{"images": [{", ".join(images)}],\n"annotations": [{", ".join(rows)}],\n"categories": {categories}}}'
+    )
 
 
 def start(yaml: str) -> dict[str, float]:
@@ -74,13 +80,13 @@ def start(yaml: str) -> dict[str, float]:
         now = time.perf_counter()
         seconds[what], last = now - last, now
 
-    from data.config import load_data_config, open_split
-    from data.dataset import DetectionDataset
-    from data.loader import train_loader
-    from models import build_model
-    from utils.autoanchor import fit_head
-    from utils.hyperparameters import load_hyperparameters
-    from utils.plots import plot_labels
+    from graftdet.data.config import load_data_config, open_split
+    from graftdet.data.dataset import DetectionDataset
+    from graftdet.data.loader import train_loader
+    from graftdet.models import build_model
+    from graftdet.utils.hyperparameters import load_hyperparameters
+    from graftdet.utils.training.autoanchor import fit_head
+    from graftdet.utils.visualization.plots import plot_labels
 
     lap("imports")
     config, recipe = load_data_config(yaml), load_hyperparameters("default.yaml")
@@ -120,12 +126,11 @@ def _peak_memory() -> float:
 def growth(table: Table, yaml: Path) -> None:
     """Rows of the time a picture out of ever more pictures, all in memory."""
     import cv2
-
-    from data.config import load_data_config, open_split
-    from data.dataset import DetectionDataset
-    from data.formats.base import Split
-    from data.loader import train_loader
-    from utils.hyperparameters import load_hyperparameters
+    from graftdet.data.config import load_data_config, open_split
+    from graftdet.data.dataset import DetectionDataset
+    from graftdet.data.formats.base import Split
+    from graftdet.data.loader import train_loader
+    from graftdet.utils.hyperparameters import load_hyperparameters
 
     cv2.setNumThreads(1)
     whole = open_split(load_data_config(yaml), "train")
@@ -140,7 +145,12 @@ def growth(table: Table, yaml: Path) -> None:
             best[place] = min(best[place], _seconds_a_picture(loader))
     for count, seconds in zip(GROWTH, best, strict=True):
         limit = {"at_most": FLAT} if count == GROWTH[-1] else {}
-        table.add(f"a picture of {count:,} at {SMALL}, mosaic", f"{1e6 * seconds:.0f} us of CPU time", seconds / best[0], **limit)
+        table.add(
+            f"a picture of {count:,} at {SMALL}, mosaic",
+            f"{1e6 * seconds:.0f} us of CPU time",
+            seconds / best[0],
+            **limit,
+        )
 
 
 def _seconds_a_picture(loader) -> float:

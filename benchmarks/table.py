@@ -20,16 +20,30 @@ class Table:
     short: list[str] = field(default_factory=list)
     _begun: bool = False
 
-    def add(self, what: str, figure: str, value: float | None = None, *, at_least: float | None = None, at_most: float | None = None):
+    def add(
+        self,
+        what: str,
+        figure: str,
+        value: float | None = None,
+        *,
+        at_least: float | None = None,
+        at_most: float | None = None,
+    ):
         """A row: `figure` as it is shown, `value` what the limit is about (a ratio, or the figure itself), two digits.
 
         Rows that miss their limit are kept in `short`.
         """
         if not self._begun:
-            print(f"\n## {self.title}\n\n{machine()}\n\n| what | figure | ratio | limit | verdict |\n|---|---|---|---|---|")
+            print(
+                f"\n## {self.title}\n\n{machine()}\n\n| what | figure | ratio | limit | verdict |\n|---|---|---|---|---|"
+            )
             self._begun = True
-        limit = f"at least {at_least:g}" if at_least is not None else f"at most {at_most:g}" if at_most is not None else ""
-        good = value is None or not (at_least is not None and value < at_least or at_most is not None and value > at_most)
+        limit = (
+            f"at least {at_least:g}" if at_least is not None else f"at most {at_most:g}" if at_most is not None else ""
+        )
+        good = value is None or not (
+            at_least is not None and value < at_least or at_most is not None and value > at_most
+        )
         verdict = "" if not limit else "ok" if good else "SHORT"
         if not good:
             self.short.append(what)
@@ -57,13 +71,17 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     flags = next((line for line in lines if line.startswith("flags")), "").split()
-    extras = [name for flag, name in (("avx512f", "AVX-512"), ("avx512_bf16", "BF16"), ("amx_bf16", "AMX")) if flag in flags]
+    extras = [
+        name for flag, name in (("avx512f", "AVX-512"), ("avx512_bf16", "BF16"), ("amx_bf16", "AMX")) if flag in flags
+    ]
     return " ".join([names[0] if names else platform.machine(), *extras])
 
 
 def _commit() -> str:
     try:
-        told = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, timeout=10)
+        told = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
     return told.stdout.strip() or "unknown"

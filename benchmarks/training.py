@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 
 import torch
-
-from models import build_model
-from utils.device import cpu_flags, select_device
-from utils.ema import ModelEMA
-from utils.hyperparameters import load_hyperparameters
-from utils.optim import Schedule, Stepper, make_optimizer
-from utils.speed import fastest_form, mixed_precision
+from graftdet.models import build_model
+from graftdet.utils.device import cpu_flags, select_device
+from graftdet.utils.hyperparameters import load_hyperparameters
+from graftdet.utils.training.acceleration import fastest_form, mixed_precision
+from graftdet.utils.training.ema import ModelEMA
+from graftdet.utils.training.optim import Stepper, make_optimizer
+from graftdet.utils.training.schedule import Schedule
 
 from .table import ROOT, Table, data_folder, take_turns
 
@@ -46,7 +46,9 @@ def main() -> int:
     images, targets = random_batch(options, device)
     reference = bare_step(device, images, targets)
     steps = {"the bare step, float32, contiguous: the reference": reference}
-    steps |= {f"the same, {what}": bare_step(device, images, targets, **how) for what, how in ways(options, device).items()}
+    steps |= {
+        f"the same, {what}": bare_step(device, images, targets, **how) for what, how in ways(options, device).items()
+    }
     seconds = take_turns(list(steps.values()), REPEATS)
     count = len(images)
     for what, taken in zip(steps, seconds, strict=True):
@@ -79,7 +81,9 @@ def random_batch(options, device):
     images = torch.rand(count, 3, options.img, options.img, generator=draw)
     image = torch.arange(count).repeat_interleave(12)[:, None].float()
     label = torch.randint(0, 3, (len(image), 1), generator=draw).float()
-    boxes = torch.rand(len(image), 4, generator=draw) * torch.tensor([1, 1, 0.3, 0.3]) + torch.tensor([0, 0, 0.02, 0.02])
+    boxes = torch.rand(len(image), 4, generator=draw) * torch.tensor([1, 1, 0.3, 0.3]) + torch.tensor(
+        [0, 0, 0.02, 0.02]
+    )
     return images.to(device), torch.cat((image, label, boxes), 1).to(device)
 
 
@@ -148,10 +152,33 @@ def end_to_end(recipe: str, options) -> tuple[float, str]:
     """Pictures a second of train.py itself in a process of its own, the middle of its later epochs; and its peak memory,
     on CUDA how busy the device was, as text."""
     with tempfile.TemporaryDirectory() as folder:
-        words = ["--cfg", MODEL, "--data", "bccd.yaml", "--hyp", recipe, "--img", options.img, "--epochs", options.epochs]
-        words += ["--batch-size", options.batch_size, "--device", options.device, "--noval", "--project", folder, "--name", "run"]
+        words = [
+            "--cfg",
+            MODEL,
+            "--data",
+            "bccd.yaml",
+            "--hyp",
+            recipe,
+            "--img",
+            options.img,
+            "--epochs",
+            options.epochs,
+        ]
+        words += [
+            "--batch-size",
+            options.batch_size,
+            "--device",
+            options.device,
+            "--noval",
+            "--project",
+            folder,
+            "--name",
+            "run",
+        ]
         with Busy(options.device) as busy:
-            done = subprocess.run([sys.executable, "train.py", *map(str, words)], cwd=ROOT, capture_output=True, text=True)
+            done = subprocess.run(
+                [sys.executable, "train.py", *map(str, words)], cwd=ROOT, capture_output=True, text=True
+            )
         if done.returncode:
             sys.exit(f"train.py failed:\n{done.stdout}{done.stderr}")
         with open(Path(folder) / "run" / "results.csv", newline="", encoding="utf-8") as file:
@@ -169,7 +196,15 @@ class Busy:
     def __enter__(self):
         self.process = None
         if self.device.type == "cuda":
-            ask = ["nvidia-smi", "-i", str(self.device.index), "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200"]
+            ask = [
+                "nvidia-smi",
+                "-i",
+                str(self.device.index),
+                "--query-gpu=utilization.gpu",
+                "--format=csv,noheader,nounits",
+                "-lms",
+                "200",
+            ]
             self.process = subprocess.Popen(ask, stdout=subprocess.PIPE, text=True)
         return self
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from graftdet.models import build_model
+from graftdet.utils.checkpoint import save_checkpoint
+from graftdet.utils.images.letterbox import letterbox, to_chw
+from graftdet.utils.images.video import VideoWriter, open_capture, read_frames
 
 from benchmarks.table import ROOT, Table, take_turns
-from data.video import VideoWriter, frame_count, open_capture, read_frames
-from models import build_model
-from utils.checkpoint import save_checkpoint
-from utils.letterbox import letterbox, to_chw
 
 CFG, SIDE, FRAMES, WIDTH, HEIGHT = "yolov5n.yaml", 640, 250, 1920, 1080
 LIMIT = 0.62  # of the reference: 5.3 s where a pass takes 34 ms
@@ -33,7 +33,9 @@ def main() -> int:
         weights = Path(folder) / "model.pt"
         content = {"yaml": model.yaml_text, "names": model.names, "nc": model.nc, "model": model.state_dict()}
         save_checkpoint(weights, {**content, "options": {"img": SIDE}})
-        detect(weights, video, "--backend", "auto", "--no-save")  # makes the exported form and knows the fastest way then
+        detect(
+            weights, video, "--backend", "auto", "--no-save"
+        )  # makes the exported form and knows the fastest way then
 
         reference = pass_of(model)
         passes, best = [], (float("inf"), "")
@@ -46,7 +48,12 @@ def main() -> int:
         whole = FRAMES * float(np.median(passes))
         table.add("reference", f"{FRAMES} passes of {1000 * whole / FRAMES:.1f} ms: {whole:.2f} s", 1.0)
         way = next(line for line in told.splitlines() if "run by" in line).split("run by ")[1].split(";")[0]
-        table.add(f"detect.py, run by {way}", f"{seconds:.2f} s, {1000 * seconds / FRAMES:.1f} ms a frame", seconds / whole, at_most=LIMIT)
+        table.add(
+            f"detect.py, run by {way}",
+            f"{seconds:.2f} s, {1000 * seconds / FRAMES:.1f} ms a frame",
+            seconds / whole,
+            at_most=LIMIT,
+        )
         print(f"\n{told.splitlines()[-1].split('; saved')[0]}")
         written = sum(1 for _ in read_frames(open_capture(str(next(Path(folder).rglob("exp*/*.mp4"))))))
         table.add("frames written", str(written), written / FRAMES, at_least=1)
@@ -59,7 +66,12 @@ def make_video(path: Path) -> Path:
     coarse = random.integers(60, 200, (HEIGHT // 40, WIDTH // 40, 3), np.uint8)
     background = cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
     shapes = [
-        (random.uniform(0, (WIDTH, HEIGHT)), random.uniform(-12, 12, 2), int(random.integers(30, 160)), random.integers(0, 255, 3).tolist())
+        (
+            random.uniform(0, (WIDTH, HEIGHT)),
+            random.uniform(-12, 12, 2),
+            int(random.integers(30, 160)),
+            random.integers(0, 255, 3).tolist(),
+        )
         for _ in range(12)
     ]
     with VideoWriter(path, 25.0) as writer:
@@ -109,7 +121,19 @@ def pass_of(model):
 
 def detect(weights: Path, source: Path, *more: str) -> str:
     """What detect.py says, run in a process of its own."""
-    flags = ["--weights", weights, "--source", source, "--img", SIDE, "--device", "cpu", "--project", weights.with_name("runs"), *more]
+    flags = [
+        "--weights",
+        weights,
+        "--source",
+        source,
+        "--img",
+        SIDE,
+        "--device",
+        "cpu",
+        "--project",
+        weights.with_name("runs"),
+        *more,
+    ]
     done = subprocess.run([sys.executable, "detect.py", *map(str, flags)], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr)

@@ -3,12 +3,11 @@
 import json
 from pathlib import Path
 
-from utils import cli
-from utils.errors import UserError
-from utils.text import valid_utf8
-
-from .config import load_data_config
-from .shapes import COUNT, SEED, draw_shapes, draw_video, ensure_shapes
+from graftdet.data.config import load_data_config
+from graftdet.data.synthetic_shapes import COUNT, SEED, draw_shapes, draw_video, ensure_shapes
+from graftdet.utils import cli
+from graftdet.utils.errors import UserError
+from graftdet.utils.text import valid_utf8
 
 
 def make_parser() -> cli.ArgumentParser:
@@ -48,31 +47,35 @@ def make_parser() -> cli.ArgumentParser:
 def _add_output(parser) -> None:
     parser.add_argument("--out", required=True, help="new folder, outside the source's")
     parser.add_argument("--pictures", default="copy", help="copy, link (hard links) or symlink")
-    parser.add_argument("--link", dest="pictures", action="store_const", const="link", default="copy", help="as --pictures link")
+    parser.add_argument(
+        "--link", dest="pictures", action="store_const", const="link", default="copy", help="as --pictures link"
+    )
 
 
 def check_command(args) -> None:
-    from .audit import audit, table
+    from graftdet.data.tools.audit import audit, table
 
     report = audit(load_data_config(args.data))
     print(valid_utf8(json.dumps(report, indent=1, ensure_ascii=False) if args.json else table(report)))
 
 
 def convert_command(args) -> None:
-    from .convert import convert
+    from graftdet.data.tools.convert import convert
 
     _tell(convert(load_data_config(args.data), args.to, args.out, args.pictures))
 
 
 def split_command(args) -> None:
-    from .split import divide
+    from graftdet.data.tools.split import divide
 
     _tell(divide(load_data_config(args.data), args.ratios, args.out, args.seed, args.to, args.pictures))
 
 
 def shapes_command(args) -> None:
     if args.out is None and (args.seed, args.count) != (SEED, COUNT):
-        raise UserError(f"--out: missing; shapes.yaml means --seed {SEED} --count {COUNT}, others need a folder of their own")
+        raise UserError(
+            f"--out: missing; shapes.yaml means --seed {SEED} --count {COUNT}, others need a folder of their own"
+        )
     print(ensure_shapes() if args.out is None else draw_shapes(Path(args.out), args.seed, args.count))
     if args.video:
         print(draw_video(args.video, seed=args.seed))

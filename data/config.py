@@ -5,13 +5,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-
-from utils.config import check_class_names, find_config, load_yaml, to_number
-from utils.errors import UserError, did_you_mean
-
-from .formats.base import Problems, Split
-from .formats.settle import settle_all
-from .places import find_below
+from graftdet.data.formats.base import Problems, Split
+from graftdet.data.formats.validation import settle_all
+from graftdet.data.paths import find_below
+from graftdet.utils.config import check_class_names, find_config, load_yaml, to_number
+from graftdet.utils.errors import UserError, did_you_mean
 
 SPLITS = ("train", "val", "test")
 _KEYS = (*SPLITS, "path", "format", "names", "nc", "download", "source")
@@ -53,7 +51,7 @@ def load_data_config(name_or_path: str | Path) -> DataConfig:
             raise UserError(f"{path}: unknown key '{key}'{did_you_mean(key, _KEYS)} (known: {', '.join(_KEYS)})")
     names, name_ids, nc = _names(raw, path)
     splits = {split: _split_value(raw[split], path, split) for split in SPLITS if raw.get(split) not in (None, "", [])}
-    from .formats import FORMATS
+    from graftdet.data.formats import FORMATS
 
     word = raw.get("format")
     if word is not None and word not in FORMATS:
@@ -91,7 +89,7 @@ def open_split(config: DataConfig, split: str, names: list[str] | None = None, s
 
 def open_source(config: DataConfig, split: str, names: list[str] | None = None):
     """Return the `Format` of a split: an iterable of samples as the source states them, nothing checked yet."""
-    from .formats import FORMATS
+    from graftdet.data.formats import FORMATS
 
     if split not in config.splits:
         has = ", ".join(config.splits)
@@ -190,7 +188,7 @@ def _missing_hint(raw: dict) -> str:
 
 def _guess_format(path: Path, root: Path, splits: dict, hint: str) -> str:
     """The first format that recognises a split."""
-    from .formats import FORMATS
+    from graftdet.data.formats import FORMATS
 
     for value in splits.values():
         sure = {word: FORMATS[word].recognises(root, value) for word in sorted(FORMATS)}

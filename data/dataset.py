@@ -1,20 +1,18 @@
-"""Pictures and boxes of a split, made ready for the network. NumPy in, NumPy out; `data.loader` makes the batches."""
+"""Pictures and boxes of a split, made ready for the network. NumPy in, NumPy out; `graftdet.data.loader` makes the batches."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-
-from utils.errors import UserError
-from utils.images import UnreadableImage
-from utils.letterbox import letterbox, pad_to, to_chw
-
-from .cache import check_readable, open_pictures
-from .canvas import Canvas
-from .formats.table import SampleTable
-from .frames import loaded_frame
-from .mosaic import draw_centre, mosaic
-from .transforms import clip_boxes, draw_hsv_gains, hsv_jitter, jitter, mixup
+from graftdet.data.augmentation.canvas import Canvas
+from graftdet.data.augmentation.mosaic import draw_centre, mosaic
+from graftdet.data.augmentation.transforms import clip_boxes, draw_hsv_gains, hsv_jitter, jitter, mixup
+from graftdet.data.caching.image_cache import check_readable, open_pictures
+from graftdet.data.exif import loaded_frame
+from graftdet.data.formats.sample_table import SampleTable
+from graftdet.utils.errors import UserError
+from graftdet.utils.images.io import UnreadableImage
+from graftdet.utils.images.letterbox import letterbox, pad_to, to_chw
 
 
 class Key(NamedTuple):
@@ -63,10 +61,10 @@ class DetectionDataset:
     With `augment` another picture, drawn, takes the place of one that cannot be read: processes that train together
     have batches of one number. An unaugmented one is `Unreadable`.
 
-    split: has `.samples` (`data.formats.Sample`). size: longest side of a picture, in pixels. recipe: augmentation
-    numbers (`utils.hyperparameters`), needed with `augment`. rect: batches of one aspect (see `data.loader`) instead of
-    squares; excludes mosaic. cache: 'auto', 'ram', 'disk' or 'none' (see `data.cache`), filled here. With `hsv_later` the
-    colour jitter is drawn and left to the device that trains (`utils.colour`). Crowd boxes are left out. Raises
+    split: has `.samples` (`graftdet.data.formats.Sample`). size: longest side of a picture, in pixels. recipe: augmentation
+    numbers (`graftdet.utils.hyperparameters`), needed with `augment`. rect: batches of one aspect (see `graftdet.data.loader`) instead of
+    squares; excludes mosaic. cache: 'auto', 'ram', 'disk' or 'none' (see `graftdet.data.caching.image_cache`), filled here. With `hsv_later` the
+    colour jitter is drawn and left to the device that trains (`graftdet.utils.training.color_jitter`). Crowd boxes are left out. Raises
     `UserError` when there is no picture, or when more than half turn out unreadable.
     """
 
@@ -133,7 +131,11 @@ class DetectionDataset:
             return self._augmented(key, rng, out) if self.augment else self._plain(key, out)
         except UnreadableImage as error:
             lost = Unreadable(key.index, self.paths[key.index], error.reason)
-        item = self._partner(rng, lambda index: self._augmented(key._replace(index=index), rng, out)) if self.augment else None
+        item = (
+            self._partner(rng, lambda index: self._augmented(key._replace(index=index), rng, out))
+            if self.augment
+            else None
+        )
         return replace(item, lost=lost) if item else lost
 
     def _plain(self, key: Key, out: np.ndarray) -> Item:

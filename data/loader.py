@@ -7,10 +7,9 @@ import sys
 import cv2
 import numpy as np
 import torch
+from graftdet.data.dataset import DetectionDataset, Item, Unreadable
+from graftdet.data.sampler import BatchSampler
 from torch.utils.data import DataLoader
-
-from .dataset import DetectionDataset, Item, Unreadable
-from .sampler import BatchSampler
 
 
 def collate(items: list[Item | Unreadable]) -> dict:
@@ -35,7 +34,9 @@ def collate(items: list[Item | Unreadable]) -> dict:
         "pads": [item.pad for item in good],
         "shapes": [item.shape for item in good],
         "indices": [item.index for item in good],
-        "unreadable": [lost for lost in (item if isinstance(item, Unreadable) else item.lost for item in items) if lost],
+        "unreadable": [
+            lost for lost in (item if isinstance(item, Unreadable) else item.lost for item in items) if lost
+        ],
     }
 
 
@@ -96,7 +97,10 @@ class Loader:
             if unreadable:
                 self.dataset.note_unreadable(unreadable)
             if len(batch["paths"]):
-                yield {key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for key, value in batch.items()}
+                yield {
+                    key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+                    for key, value in batch.items()
+                }
         self._tell()
 
     def _tell(self) -> None:

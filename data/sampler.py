@@ -4,8 +4,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-
-from .dataset import DetectionDataset, Key
+from graftdet.data.dataset import DetectionDataset, Key
 
 
 def rect_order(frames: np.ndarray) -> np.ndarray:

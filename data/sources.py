@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
-from utils.errors import UserError, did_you_mean
-from utils.images import PICTURE_SUFFIXES, VIDEO_SUFFIXES, UnreadableImage, read_image
-
-from .video import LiveFrames, frame_count, frame_rate, open_capture, read_frames
+from graftdet.utils.errors import UserError, did_you_mean
+from graftdet.utils.images.io import PICTURE_SUFFIXES, VIDEO_SUFFIXES, UnreadableImage, read_image
+from graftdet.utils.images.video import LiveFrames, frame_count, frame_rate, open_capture, read_frames
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "tcp", "udp", "rtp")
 
@@ -96,7 +94,9 @@ def open_source(*sources: str | int | Path) -> Source:
 def _targets(text: str) -> list[str | int]:
     """What one source stands for."""
     if not text.strip():
-        raise UserError("--source: is empty; expected a picture, video, folder, pattern, list, address or camera number")
+        raise UserError(
+            "--source: is empty; expected a picture, video, folder, pattern, list, address or camera number"
+        )
     path = Path(text).expanduser()
     if text.isdecimal() and not path.exists():
         return [int(text)]

@@ -7,11 +7,11 @@ Names load on first use, so that an exported file can be run without importing t
 from importlib import import_module
 
 _HOME = {
-    "build_model": "graph",
-    "DetectionModel": "graph",
-    "ModelSpec": "spec",
-    "load_model": "loading",
-    "load_plugins": "plugins",
+    "build_model": "graph.detection_model",
+    "DetectionModel": "graph.detection_model",
+    "ModelSpec": "spec.model_spec",
+    "load_model": "backends.loading",
+    "load_plugins": "graph.plugins",
     "BLOCKS": "blocks",
     "HEADS": "heads",
 }
@@ -25,3 +25,9 @@ def __getattr__(name):
 
 def __dir__():
     return sorted([*globals(), *_HOME])
+
+
+if __name__ == "models":  # imported by its bare name, from a checkout
+    from graftdet.utils.bare_imports import alias_package
+
+    alias_package(__name__)

@@ -2,16 +2,16 @@
 
 from importlib import import_module
 
-from utils.cli import ArgumentParser, run
+from graftdet.utils.cli import ArgumentParser, run
 
 COMMANDS = {  # command -> (module with add_arguments(parser) and run(args), help)
-    "summary": ("summary", "print a row a layer and totals"),
-    "check": ("check", "find every mistake in a model YAML, each with its row"),
-    "conform": ("conform", "try on a block what would break later"),
-    "insert": ("insert", "graft a row into a model YAML; indices, comments and layout follow"),
-    "compare": ("compare", "put models side by side: size, speed, memory, and AP after training"),
-    "draw": ("draw", "draw the graph of a model YAML as SVG"),
-    "swap": ("swap", "put one block in the place of another in a model YAML"),
+    "summary": ("analysis.summary", "print a row a layer and totals"),
+    "check": ("lint.check", "find every mistake in a model YAML, each with its row"),
+    "conform": ("conformance.conform", "try on a block what would break later"),
+    "insert": ("editing.insert", "graft a row into a model YAML; indices, comments and layout follow"),
+    "compare": ("analysis.compare", "put models side by side: size, speed, memory, and AP after training"),
+    "draw": ("analysis.graph_svg", "draw the graph of a model YAML as SVG"),
+    "swap": ("editing.swap", "put one block in the place of another in a model YAML"),
 }
 
 
@@ -21,11 +21,11 @@ def main(argv=None):
     for command, (module, text) in COMMANDS.items():
         sub = subparsers.add_parser(command, help=text, description=text)
         sub.add_argument("--plugins", nargs="+", default=[], metavar="FILE.py", help="files with blocks of your own")
-        command_module = import_module(f".{module}", "models")
+        command_module = import_module(f"graftdet.models.{module}")
         command_module.add_arguments(sub)
         sub.set_defaults(run=command_module.run)
     args = parser.parse_args(argv)
-    from .plugins import load_plugins
+    from graftdet.models.graph.plugins import load_plugins
 
     load_plugins(args.plugins)
     args.run(args)

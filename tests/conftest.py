@@ -45,9 +45,8 @@ def tiny_yaml():
 def tiny_weights(tmp_path_factory):
     """A checkpoint of that detector with random weights which detects something everywhere."""
     import torch
-
-    from models import ModelSpec, build_model
-    from utils.checkpoint import save_checkpoint
+    from graftdet.models import ModelSpec, build_model
+    from graftdet.utils.checkpoint import save_checkpoint
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -66,7 +65,8 @@ def tiny_weights(tmp_path_factory):
 @pytest.fixture
 def own_words(monkeypatch):
     """Words, packages and search paths that a test's plugins add are gone after it."""
-    from models import BLOCKS, plugins
+    from graftdet.models import BLOCKS
+    from graftdet.models.graph import plugins
 
     monkeypatch.setattr(BLOCKS, "_entries", dict(BLOCKS._entries))
     monkeypatch.setattr(BLOCKS, "_options", dict(BLOCKS._options))
@@ -79,7 +79,7 @@ def own_words(monkeypatch):
 @pytest.fixture(scope="session")
 def place(tmp_path_factory, tiny_yaml):
     """A folder with blanks and umlauts that holds a data set of 24 + 6 pictures, its YAML and a tiny model's."""
-    from data.shapes import draw_shapes
+    from graftdet.data.synthetic_shapes import draw_shapes
 
     folder = tmp_path_factory.mktemp("träin here")
     draw_shapes(folder / "pictures", seed=3, count=24)
@@ -101,7 +101,7 @@ def train_words(place):
 @pytest.fixture
 def go(place, train_words, monkeypatch):
     """`go(name, *flags)`: runs train.py in this process; gives the run's folder."""
-    import train
+    from graftdet import train
 
     def call(name, *more):
         monkeypatch.setattr("sys.argv", ["train.py", *train_words("--name", name, "--exist-ok", *more)])
@@ -114,7 +114,7 @@ def go(place, train_words, monkeypatch):
 @pytest.fixture
 def go_until(go, place, monkeypatch):
     """`go_until(epoch, name, *flags)`: as `go`, but the run dies right behind that epoch's checkpoint."""
-    from utils.runs import Run
+    from graftdet.utils.training.run import Run
 
     class Stop(Exception):
         pass

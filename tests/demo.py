@@ -23,7 +23,9 @@ def run(title: str, *command: str) -> float:
     """Run a Python command from the checkout; return its seconds. Its failure ends the demo."""
     print(f"\n== {title}: python {' '.join(command)}", flush=True)
     start = time.perf_counter()
-    result = subprocess.run([sys.executable, *command], cwd=ROOT, env={**os.environ, "DATASETS_DIR": str(DEMO / "datasets")})
+    result = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env={**os.environ, "DATASETS_DIR": str(DEMO / "datasets")}
+    )
     if result.returncode:
         sys.exit(f"demo: '{title}' ended with status {result.returncode}")
     return time.perf_counter() - start
@@ -34,27 +36,83 @@ def main():
     weights, exported = "demo/train/weights/best.pt", "demo/train/weights/best.onnx"
     pictures, size = "demo/datasets/shapes/images/test", str(SIZE)
     times = {
-        "data": run("draw the data set", "-m", "data", "shapes", "--out", "demo/datasets/shapes", "--video", "demo/shapes.mp4"),
+        "data": run(
+            "draw the data set", "-m", "data", "shapes", "--out", "demo/datasets/shapes", "--video", "demo/shapes.mp4"
+        ),
         "train": run(
-            "train", "train.py", "--data", "shapes.yaml", "--cfg", "graft-n.yaml", "--img", size, "--epochs", str(EPOCHS),
-            "--batch-size", "16", "--project", "demo", "--name", "train",
+            "train",
+            "train.py",
+            "--data",
+            "shapes.yaml",
+            "--cfg",
+            "graft-n.yaml",
+            "--img",
+            size,
+            "--epochs",
+            str(EPOCHS),
+            "--batch-size",
+            "16",
+            "--project",
+            "demo",
+            "--name",
+            "train",
         ),  # fmt: skip
         "val": run(
-            "validate", "val.py", "--weights", weights, "--data", "shapes.yaml", "--img", size, "--project", "demo",
-            "--name", "val",
+            "validate",
+            "val.py",
+            "--weights",
+            weights,
+            "--data",
+            "shapes.yaml",
+            "--img",
+            size,
+            "--project",
+            "demo",
+            "--name",
+            "val",
         ),  # fmt: skip
         "detect": run(
-            "detect on pictures", "detect.py", "--weights", weights, "--source", pictures, "--img", size,
-            "--project", "demo", "--name", "pictures",
+            "detect on pictures",
+            "detect.py",
+            "--weights",
+            weights,
+            "--source",
+            pictures,
+            "--img",
+            size,
+            "--project",
+            "demo",
+            "--name",
+            "pictures",
         ),  # fmt: skip
         "video": run(
-            "detect on a video", "detect.py", "--weights", weights, "--source", "demo/shapes.mp4", "--img", size,
-            "--project", "demo", "--name", "video",
+            "detect on a video",
+            "detect.py",
+            "--weights",
+            weights,
+            "--source",
+            "demo/shapes.mp4",
+            "--img",
+            size,
+            "--project",
+            "demo",
+            "--name",
+            "video",
         ),  # fmt: skip
         "export": run("export", "export.py", "--weights", weights, "--img", size, "--dynamic", "--out", exported),
         "onnx": run(
-            "validate the ONNX file", "val.py", "--weights", exported, "--data", "shapes.yaml", "--img", size,
-            "--project", "demo", "--name", "val-onnx",
+            "validate the ONNX file",
+            "val.py",
+            "--weights",
+            exported,
+            "--data",
+            "shapes.yaml",
+            "--img",
+            size,
+            "--project",
+            "demo",
+            "--name",
+            "val-onnx",
         ),  # fmt: skip
     }
     sys.exit(report(times))

@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from models import build_model
-from models.summary import summarize, totals
-from utils.config import CONFIGS
+from graftdet.models import build_model
+from graftdet.models.analysis.summary import summarize, totals
+from graftdet.utils.config import CONFIGS
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 SPAN = re.compile(r"(<!-- models -->\n).*(<!-- /models -->)", re.S)

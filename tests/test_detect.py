@@ -13,14 +13,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from graftdet.data import sources
+from graftdet.models.backends import BACKENDS, ExportOptions
+from graftdet.models.weights.transfer import build_from
+from graftdet.models.weights.weights_file import load_weights
+from graftdet.utils import cli
+from graftdet.utils.images.io import read_image, write_image
+from graftdet.utils.images.video import VideoWriter, open_capture
 
-import detect
-from data import sources
-from data.video import VideoWriter, open_capture
-from models.backends import BACKENDS, ExportOptions
-from models.weights import build_from, load_weights
-from utils import cli
-from utils.images import read_image, write_image
+from graftdet import detect
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,14 +49,19 @@ def run(weights, source, tmp_path, *more):
 
 
 def test_everything_about_a_folder(tiny_weights, pictures, tmp_path, capsys):
-    folder = run(tiny_weights, pictures, tmp_path, "--save-txt", "--save-conf", "--save-json", "--save-csv", "--save-crop")
+    folder = run(
+        tiny_weights, pictures, tmp_path, "--save-txt", "--save-conf", "--save-json", "--save-csv", "--save-crop"
+    )
     said = capsys.readouterr()
     assert "broken.jpg" in said.err and "passed over" in said.err and said.err.count("\n") == 1
     assert {path.name for path in folder.iterdir()} == {
         "a b.png", "ç.jpg", "labels", "crops", "detections.json", "detections.csv"
     }  # fmt: skip
     records = json.loads((folder / "detections.json").read_text(encoding="utf-8"))
-    assert [(Path(r["source"]).name, r["width"], r["height"]) for r in records] == [("a b.png", 96, 64), ("ç.jpg", 60, 80)]
+    assert [(Path(r["source"]).name, r["width"], r["height"]) for r in records] == [
+        ("a b.png", 96, 64),
+        ("ç.jpg", 60, 80),
+    ]
     found = records[0]["detections"]
     assert found and found == sorted(found, key=lambda d: -d["score"])
     lines = [line.split() for line in (folder / "labels" / "a b.txt").read_text().splitlines()]
@@ -106,7 +112,10 @@ def test_labels_of_an_earlier_run_go(tiny_weights, pictures, tmp_path, capsys):
     folder = run(tiny_weights, pictures, tmp_path, "--save-txt", "--save-crop", "--exist-ok")
     assert list((folder / "labels").iterdir()) and "earlier run" not in capsys.readouterr().err
     assert run(tiny_weights, pictures, tmp_path, "--save-txt", "--save-crop", "--exist-ok", "--conf", "0.99") == folder
-    assert not list((folder / "labels").iterdir()) and "crops: holds crops of an earlier run, too" in capsys.readouterr().err
+    assert (
+        not list((folder / "labels").iterdir())
+        and "crops: holds crops of an earlier run, too" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(("fps", "size", "frames"), [(25, (64, 48), 7), (12.5, (65, 47), 5)])
@@ -283,7 +292,7 @@ def test_an_exported_form_is_run_without_torch(suffix, tiny_weights, pictures, t
     else:
         weights.write_bytes(tiny_weights.read_bytes())
         run(weights, pictures, tmp_path, "--backend", "auto")
-    code = "import sys; sys.modules['torch'] = None; import detect; from utils import cli; cli.run(detect.main)"
+    code = "import sys; sys.modules['torch'] = None; from graftdet import detect; from graftdet.utils import cli; cli.run(detect.main)"
     command = [sys.executable, "-c", code, "--weights", weights.name, "--source", str(pictures), "--save-csv"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
@@ -297,7 +306,18 @@ def test_a_name_that_is_not_utf8_loses_nothing(tiny_weights, tmp_path):
     name = Path(os.fsdecode(os.fsencode(tmp_path) + b"/in/caf\xe9.png"))
     write_image(name, noise(64, 96))
     write_image(name.with_name("b.png"), noise(64, 96, 1))
-    flags = ["--weights", tiny_weights, "--source", tmp_path / "in", "--project", tmp_path / "runs", "--device", "cpu", "--conf", 0.3]
+    flags = [
+        "--weights",
+        tiny_weights,
+        "--source",
+        tmp_path / "in",
+        "--project",
+        tmp_path / "runs",
+        "--device",
+        "cpu",
+        "--conf",
+        0.3,
+    ]
     flags += ["--backend", "torch", "--save-txt", "--save-json", "--save-csv", "--save-crop"]
     command = [sys.executable, ROOT / "detect.py", *flags]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)

@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+from graftdet.models import load_model
+from graftdet.models.backends import ExportOptions
+from graftdet.utils import cli
+from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint
 
-import export
-from models import load_model
-from models.backends import ExportOptions
-from utils import cli
-from utils.checkpoint import load_checkpoint, save_checkpoint
+from graftdet import export
 
 
 @pytest.fixture
@@ -75,7 +75,9 @@ def test_a_file_that_differs_fails(weights, monkeypatch, capsys):
     wrong = load_checkpoint(weights)
     wrong["model"]["model.8.m.0.bias"] += 1
     path = save_checkpoint(weights.with_name("wrong.pt"), wrong)
-    exported = backend.export(export.build_from(export.load_weights(path)), weights.with_name("wrong.onnx"), ExportOptions((64, 64)))
+    exported = backend.export(
+        export.build_from(export.load_weights(path)), weights.with_name("wrong.onnx"), ExportOptions((64, 64))
+    )
     other = backend.load(exported)
     monkeypatch.setitem(export.BACKENDS._entries, "onnx", dataclasses.replace(backend, load=lambda path: other))
     with pytest.raises(SystemExit) as ended:

@@ -4,15 +4,12 @@ import csv
 
 import pytest
 import torch
+from graftdet.models import load_model
+from graftdet.utils import cli
+from graftdet.utils.checkpoint import load_checkpoint
+from graftdet.utils.errors import UserError
 
-import detect
-import export
-import train
-import val
-from models import load_model
-from utils import cli
-from utils.checkpoint import load_checkpoint
-from utils.errors import UserError
+from graftdet import detect, export, train, val
 
 LOSSES = {"AnchorFreeDetect": ["box", "cls", "dfl"], "PicoHead": ["box", "cls", "dfl"],
           "OneToOneDetect": ["box", "cls", "dfl", "o2o_cls"]}  # fmt: skip
@@ -28,7 +25,9 @@ def trained(place, train_words, tiny_yaml):
             cfg = place / f"{word}.yaml"
             cfg.write_text(tiny_yaml.replace("Detect, [nc, anchors]", f"{word}, [nc]"), encoding="utf-8")
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("sys.argv", ["train.py", *train_words("--name", word, "--cfg", cfg, "--epochs", 2, "--freeze", 1)])
+                patch.setattr(
+                    "sys.argv", ["train.py", *train_words("--name", word, "--cfg", cfg, "--epochs", 2, "--freeze", 1)]
+                )
                 train.main()
             done[word] = place / "runs" / word / "weights" / "best.pt"
         return done[word]
@@ -42,8 +41,21 @@ def measure(place, tmp_path):
 
     def run(weights, *flags):
         weights = weights if isinstance(weights, list) else [weights]
-        words = ["--weights", *weights, "--data", place / "data.yaml", "--workers", 0, "--device", "cpu", "--project", tmp_path]
-        return len(val.main([str(word) for word in (*words, "--conf", 0, "--iou", 0.1, "--max-det", 9999, *flags)]).predictions)
+        words = [
+            "--weights",
+            *weights,
+            "--data",
+            place / "data.yaml",
+            "--workers",
+            0,
+            "--device",
+            "cpu",
+            "--project",
+            tmp_path,
+        ]
+        return len(
+            val.main([str(word) for word in (*words, "--conf", 0, "--iou", 0.1, "--max-det", 9999, *flags)]).predictions
+        )
 
     return run
 
@@ -61,14 +73,28 @@ def test_all_four_scripts(word, trained, measure, place, tmp_path, capsys):
     for file in (weights, tmp_path / "w.onnx"):
         plain, kept, none = measure(file), measure(file, "--nms", "standard"), measure(file, "--nms", "none")
         assert plain == (none if free else kept) and kept < none
-        assert measure(file, "--augment") == measure(file, "--augment", "--nms", "standard")  # several looks, several boxes
+        assert measure(file, "--augment") == measure(
+            file, "--augment", "--nms", "standard"
+        )  # several looks, several boxes
         assert measure([file, file]) == measure([file, file], "--nms", "standard")  # and several models
 
 
 def detected(weights, place, tmp_path, *flags):
-    words = ["--weights", weights, "--source", place / "pictures" / "images" / "val", "--conf", 0.0, "--iou", 0.1, "--no-save"]
+    words = [
+        "--weights",
+        weights,
+        "--source",
+        place / "pictures" / "images" / "val",
+        "--conf",
+        0.0,
+        "--iou",
+        0.1,
+        "--no-save",
+    ]
     words += ["--backend", "torch"]
-    detect.main([str(word) for word in (*words, "--save-csv", "--project", tmp_path, "--exist-ok", "--device", "cpu", *flags)])
+    detect.main(
+        [str(word) for word in (*words, "--save-csv", "--project", tmp_path, "--exist-ok", "--device", "cpu", *flags)]
+    )
     return list(csv.DictReader((tmp_path / "exp" / "detections.csv").open()))
 
 
@@ -87,7 +113,9 @@ def test_detect_suppresses_where_the_model_needs_it(trained, place, tmp_path):
 
 def test_the_other_branch_is_measured_by_suppression(trained, measure, place, tmp_path):
     weights = trained("OneToOneDetect")
-    assert measure(weights, "--branch", "one_to_many") == measure(weights, "--branch", "one_to_many", "--nms", "standard")
+    assert measure(weights, "--branch", "one_to_many") == measure(
+        weights, "--branch", "one_to_many", "--nms", "standard"
+    )
     assert measure(weights, "--branch", "one_to_one") == measure(weights)
     with pytest.raises(UserError, match=r"best.pt: branch 'one_to_man': expected one of .*did you mean 'one_to_many'"):
         measure(weights, "--branch", "one_to_man")
@@ -111,7 +139,11 @@ def test_an_interrupted_run_goes_on(word, trained, go_until, place, monkeypatch)
 
 @pytest.mark.parametrize(
     ("args", "told"),
-    [("[nc, anchors]", "takes no anchors: write [nc]"), ("[nc, 16, maybe]", "True or False, got 'maybe'"), ("[ncc]", "got 'ncc'")],
+    [
+        ("[nc, anchors]", "takes no anchors: write [nc]"),
+        ("[nc, 16, maybe]", "True or False, got 'maybe'"),
+        ("[ncc]", "got 'ncc'"),
+    ],
 )
 def test_wrong_args_are_told_in_one_line(args, told, place, train_words, tiny_yaml, tmp_path, capsys, monkeypatch):
     (tmp_path / "wrong.yaml").write_text(tiny_yaml.replace("Detect, [nc, anchors]", f"AnchorFreeDetect, {args}"))

@@ -1,39 +1,89 @@
-"""The floors: imports go down only, packages import lazily, and exported files can be run without torch."""
+"""Layers: imports go down only, packages import lazily, and exported files run without torch."""
 
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FLOORS = {"utils": set(), "data": {"utils"}, "models": {"utils"}}
-FILES = sorted(p for floor in FLOORS for p in (ROOT / floor).rglob("*.py"))
+FILES = sorted(path for top in ("utils", "data", "models") for path in (ROOT / top).rglob("*.py"))
 SCRIPTS = [ROOT / f"{name}.py" for name in ("train", "val", "detect", "export")]
-TORCH_FREE = ["utils.letterbox", "utils.images", "utils.nms", "utils.draw", "utils.boxes", "data.sources", "models.predictor",
-              "models.backends.onnx", "models.backends.openvino", "models.exported", "models.spec"]  # fmt: skip
+MAY_IMPORT = {"utils": {"utils"}, "data": {"data", "utils"}, "models": {"models", "utils"}}
+LAYERS = {  # package -> its layer within its top-level directory; a package imports its own and lower layers
+    "models": {
+        **{"spec": 0, "blocks": 1, "losses": 1, "heads": 2, "graph": 3, "weights": 4, "inference": 4, "editing": 4},
+        **{"backends": 5, "distillation": 5, "lint": 6, "analysis": 6, "conformance": 6, "__main__": 7},
+    },
+    "utils": {"evaluation": 1, "training": 2},
+    "data": {"__main__": 3, "tools": 2},
+}
+TORCH_FREE = [
+    *(
+        "utils.images.letterbox",
+        "utils.images.io",
+        "utils.nms.suppression",
+        "utils.visualization.drawing",
+        "utils.boxes",
+    ),
+    *("data.sources", "models.inference.predictor", "models.backends.onnx", "models.backends.openvino"),
+    *("models.backends.auto", "models.spec.model_spec"),
+]
 
 
 def imported(path):
-    """(top-level package, line) of each absolute import in the file, wherever it stands."""
+    """(module, line) of each import in the file, wherever it stands; `from a import b` is a.b where that is a module."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from ((alias.name.split(".")[0], node.lineno) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield node.module.split(".")[0], node.lineno
-        elif isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
-            yield "*", node.lineno
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import, expected graftdet..."
+            for alias in node.names:
+                assert alias.name != "*", f"{path}:{node.lineno}: star import"
+                inner = ROOT.joinpath(*node.module.split(".")[1:], alias.name)
+                is_module = inner.with_suffix(".py").is_file() or inner.is_dir()
+                yield f"{node.module}.{alias.name}" if is_module else node.module, node.lineno
+
+
+def package_of(parts):
+    """The entry of `LAYERS` that a module path below a top-level directory belongs to."""
+    return parts[1] if len(parts) > 1 else "__init__"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_imports_go_down_only(path):
-    floor = path.relative_to(ROOT).parts[0]
-    forbidden = ({*FLOORS, "train", "val", "detect", "export", "tests", "benchmarks", "torchvision", "*"} - FLOORS[floor]) - {floor}
-    if path.name == "nms.py":
-        forbidden -= {"torchvision"}
-    wrong = [f"line {line}: {name}" for name, line in imported(path) if name in forbidden]
-    assert not wrong, wrong
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    top, layers = parts[0], LAYERS[parts[0]]
+    own = layers.get(package_of(parts), 0)
+    for module, line in imported(path):
+        names = module.split(".")
+        if names[0] in ("models", "data", "utils", "tests", "benchmarks", "train", "val", "detect", "export"):
+            raise AssertionError(f"line {line}: {module}, expected graftdet.{module}")
+        if names[0] != "graftdet":
+            assert names[0] != "torchvision" or path.name == "suppression.py", f"line {line}: {module}"
+            continue
+        assert len(names) > 1 and names[1] in MAY_IMPORT[top], f"line {line}: {module} from {top}"
+        if names[1] == top and package_of(names[1:]) != package_of(parts):
+            other = layers.get(package_of(names[1:]), 0)
+            assert other <= own, f"line {line}: {module} lies above {'.'.join(parts)}"
+
+
+def test_packages_form_no_circle():
+    graph = {}
+    for path in FILES:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        if path.name == "__main__.py" or (len(parts) == 2 and path.name == "__init__.py"):
+            continue
+        node = ".".join(parts[: 2 if (ROOT / parts[0] / parts[1]).is_dir() else 3])
+        for module, _ in imported(path):
+            names = module.split(".")[1:] if module.startswith("graftdet.") else []
+            if len(names) > 1:
+                other = ".".join(names[:2])
+                if other != node:
+                    graph.setdefault(node, set()).add(other)
+    list(TopologicalSorter(graph).static_order())  # raises CycleError
 
 
 @pytest.mark.parametrize("path", [*FILES, *SCRIPTS], ids=lambda p: p.relative_to(ROOT).as_posix())
@@ -46,21 +96,55 @@ def test_nothing_is_evaluated_or_unpickled(path):
             assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in call.keywords), call.lineno
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.name)
-def test_scripts_are_short(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) < 200
+def test_models_holds_packages_alone():
+    assert {path.name for path in (ROOT / "models").glob("*.py")} == {"__init__.py", "__main__.py"}
+
+
+@pytest.mark.parametrize("path", [*FILES, *SCRIPTS], ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_files_are_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 330
 
 
 def test_running_an_exported_file_needs_no_torch():
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        f"import importlib\nfor name in {TORCH_FREE!r}: importlib.import_module(name)\n"
+        f"import importlib\nfor name in {TORCH_FREE!r}: importlib.import_module('graftdet.' + name)\n"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 
 
 def test_packages_import_lazily():
-    code = "import sys, models, data, utils; assert not {'torch', 'cv2', 'numpy'} & set(sys.modules), 'heavy import'"
+    code = (
+        "import sys; from graftdet import models, data, utils; "
+        "assert not {'torch', 'cv2', 'numpy'} & set(sys.modules), 'heavy import'"
+    )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import graftdet.models as full, models; assert models is full and 'models.graph' not in sys.modules",
+        "from models import build_model, load_model, BLOCKS; import graftdet.models as full; assert full.BLOCKS is BLOCKS",
+        "from models.blocks.conv import Conv; from graftdet.models.blocks.conv import Conv as full; assert Conv is full",
+        "import graftdet.models.blocks.conv as full; import models.blocks.conv as bare; assert full is bare",
+        "import utils.boxes, data.config; from graftdet.utils import boxes; assert utils.boxes is boxes",
+        "from utils import cli; from graftdet.utils import cli as full; assert cli is full and cli.__spec__.name[0] == 'g'",
+    ],
+)
+def test_bare_imports_are_the_same_modules(code):
+    after = "; twice = {m.__file__ for n, m in sys.modules.items() if n.startswith('graftdet.') and getattr(m, '__file__', 0)}"
+    after += "; assert all(sys.modules['graftdet.' + n] is m for n, m in sys.modules.items() if n.split('.')[0] in "
+    after += "('models', 'data', 'utils'))"
+    result = subprocess.run(
+        [sys.executable, "-c", "import sys; " + code + after], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_bare_name_that_does_not_exist_is_an_ordinary_import_error():
+    code = "import models.nothing_of_the_kind"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert "ModuleNotFoundError: No module named 'models.nothing_of_the_kind'" in result.stderr

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from graftdet.utils import cli
+from graftdet.utils.checkpoint import load_checkpoint
+from graftdet.utils.hyperparameters import load_hyperparameters
 
-import train
-from utils import cli
-from utils.checkpoint import load_checkpoint
-from utils.hyperparameters import load_hyperparameters
+from graftdet import train
 
 ROOT = Path(train.__file__).parent
 COLUMNS = (
@@ -83,17 +83,25 @@ def test_what_a_run_leaves(whole, place):
     assert all((folder / name).stat().st_size > 1000 for name in pictures)
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     assert config["options"]["epochs"] == 8 and config["options"]["data"] == str(place / "data.yaml")
-    assert config["hyperparameters"]["momentum"] == load_hyperparameters("default.yaml").momentum and config["versions"]["torch"] and "commit" in config["versions"]
+    assert (
+        config["hyperparameters"]["momentum"] == load_hyperparameters("default.yaml").momentum
+        and config["versions"]["torch"]
+        and "commit" in config["versions"]
+    )
     assert "epoch 8/8" in told and "triangle" in told and "best possible recall" in told
 
 
 def test_what_a_checkpoint_holds(whole):
-    from models import load_model
+    from graftdet.models import load_model
 
     folder, _ = whole
     best = torch.load(folder / "weights" / "best.pt", weights_only=True)
     assert (best["names"], best["nc"], best["finished"]) == (["circle", "square", "triangle"], 3, True)
-    assert best["options"]["img"] == 64 and best["hyperparameters"]["lr0"] == load_hyperparameters("default.yaml").lr0 and "optimizer" not in best
+    assert (
+        best["options"]["img"] == 64
+        and best["hyperparameters"]["lr0"] == load_hyperparameters("default.yaml").lr0
+        and "optimizer" not in best
+    )
     assert {"format", "version", "yaml", "model", "ema", "epoch", "best", "versions"} <= set(best)
     scores = [0.1 * float(row["val/AP50"]) + 0.9 * float(row["val/AP50-95"]) for row in rows(folder)]
     assert best["best"] == pytest.approx(max(scores), abs=1e-5) and best["epoch"] == scores.index(max(scores)) + 1
@@ -126,7 +134,7 @@ def test_interrupted_run_goes_on_as_if_nothing_had_been(whole, go_until, resume)
 
 
 def test_a_run_that_stopped_early_and_died_in_its_last_measuring_trains_no_more(go_until, resume, monkeypatch, capsys):
-    monkeypatch.setattr("utils.runs.fitness", lambda metrics: 0.5)
+    monkeypatch.setattr("graftdet.utils.training.run.fitness", lambda metrics: 0.5)
     folder = go_until(2, "stopped", "--epochs", 4, "--patience", 1)
     resume("--resume", folder)
     assert len(rows(folder)) == 2 and "2 epochs done, the best was 1" in capsys.readouterr().out

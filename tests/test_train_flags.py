@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from graftdet.data.dataset import DetectionDataset
+from graftdet.utils import cli
+from graftdet.utils.checkpoint import load_checkpoint
 
-import train
-from data.dataset import DetectionDataset
-from utils import cli
-from utils.checkpoint import load_checkpoint
+from graftdet import train
 
 ROOT = Path(train.__file__).parent
 
@@ -35,12 +35,21 @@ def test_noval_measures_at_the_end_alone(go):
     folder = go("noval", "--epochs", 2, "--noval", "--save-period", 1)
     first, last = rows(folder)
     assert first["val/AP50"] == "" and last["val/AP50"] != ""
-    assert sorted(path.name for path in (folder / "weights").iterdir()) == ["best.pt", "epoch1.pt", "epoch2.pt", "last.pt"]
+    assert sorted(path.name for path in (folder / "weights").iterdir()) == [
+        "best.pt",
+        "epoch1.pt",
+        "epoch2.pt",
+        "last.pt",
+    ]
 
 
 @pytest.mark.parametrize(
     ("flags", "rect"),
-    [([], True), (["--set", "mosaic=0", "scale=0", "translate=0"], False), (["--rect", "--set", "mosaic=0", "scale=0", "translate=0"], True)],
+    [
+        ([], True),
+        (["--set", "mosaic=0", "scale=0", "translate=0"], False),
+        (["--rect", "--set", "mosaic=0", "scale=0", "translate=0"], True),
+    ],
 )
 def test_pictures_that_nothing_moves_are_measured_as_they_are_trained_on(go, monkeypatch, flags, rect):
     seen = {}
@@ -72,7 +81,7 @@ def test_flags(go, flags):
     anchors = next(tensor for name, tensor in best["ema"].items() if name.endswith("anchors"))
     assert anchors.shape == (2, 2 if "anchors=2" in flags else 3, 2)
     assert best["options"]["img"] == 64  # 50 is no multiple of the stride
-    from models import load_model
+    from graftdet.models import load_model
 
     load_model(folder / "weights" / "best.pt")
 
@@ -91,7 +100,9 @@ def test_weights_of_other_classes_and_frozen_rows(trained, go, capsys):
 
 def test_plugin_block_trains_and_resumes(place, go_until, tiny_yaml, tmp_path, capsys, monkeypatch, own_words):
     plugin = tmp_path / "my_blocks.py"
-    plugin.write_text("import torch.nn as nn\nclass Doubling(nn.Module):\n    def forward(self, x):\n        return 2 * x\n")
+    plugin.write_text(
+        "import torch.nn as nn\nclass Doubling(nn.Module):\n    def forward(self, x):\n        return 2 * x\n"
+    )
     model = tmp_path / "model.yaml"
     model.write_text(tiny_yaml.replace("[-1, 1, C3, [16]]", "[-1, 1, Doubling, []]"))
     folder = go_until(1, "plugin", "--cfg", model, "--plugins", plugin, "--epochs", 2)
@@ -168,7 +179,12 @@ def test_mistakes_are_one_line(flags, told, place, train_words, capsys, monkeypa
 
 def test_a_model_for_grey_pictures_is_told(place, train_words, tiny_yaml, capsys, monkeypatch):
     (place / "grey.yaml").write_text(f"ch: 1\n{tiny_yaml}", encoding="utf-8")
-    assert_told(train_words("--cfg", place / "grey.yaml"), "grey.yaml: ch is 1, but pictures are read with 3 channels", capsys, monkeypatch)
+    assert_told(
+        train_words("--cfg", place / "grey.yaml"),
+        "grey.yaml: ch is 1, but pictures are read with 3 channels",
+        capsys,
+        monkeypatch,
+    )
 
 
 def test_text_file_named_like_weights(place, train_words, capsys, monkeypatch):
@@ -178,17 +194,31 @@ def test_text_file_named_like_weights(place, train_words, capsys, monkeypatch):
 
 
 def test_a_process_of_its_own_ends_alike(train_words):
-    done = subprocess.run([sys.executable, str(ROOT / "train.py"), *train_words("--data", "none.yaml")], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *train_words("--data", "none.yaml")], capture_output=True, text=True
+    )
     assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1 and "none.yaml" in done.stderr
 
 
 def test_weights_of_a_backbone_go_into_their_row(place, go, capsys):
-    from models.blocks import BLOCKS
+    from graftdet.models.blocks import BLOCKS
 
     torch.manual_seed(5)
     published = {name: tensor + 1 for name, tensor in BLOCKS["Conv"](3, 8, 6, 2, 2).state_dict().items()}
     torch.save(published, place / "backbone.pt")
-    go("into", "--epochs", 1, "--weights", place / "backbone.pt", "--into", 0, "--set", "lr0=0", "warmup_bias_lr=0", "lrf=0")
+    go(
+        "into",
+        "--epochs",
+        1,
+        "--weights",
+        place / "backbone.pt",
+        "--into",
+        0,
+        "--set",
+        "lr0=0",
+        "warmup_bias_lr=0",
+        "lrf=0",
+    )
     assert "into row 0" in capsys.readouterr().out
     state = load_checkpoint(place / "runs/into/weights/best.pt")["ema"]
     assert torch.equal(state["model.0.conv.weight"], published["conv.weight"])

@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+from graftdet.data.config import load_data_config, open_split
+from graftdet.data.dataset import DetectionDataset
+from graftdet.data.loader import val_loader
+from graftdet.models import load_model
+from graftdet.utils.evaluation.evaluator import evaluate
 
-import train
-from data.config import load_data_config, open_split
-from data.dataset import DetectionDataset
-from data.loader import val_loader
-from models import load_model
-from utils.evaluate import evaluate
+from graftdet import train
 
 ROOT = Path(train.__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -70,7 +70,10 @@ def test_shares_of_a_validation_are_the_whole(place, tiny_weights):
     assert none == [None, None] and len(whole.predictions) > 100
     assert parts.predictions == whole.predictions and parts.metrics == whole.metrics and parts.images == 24
     last = [len(list(loader)) for loader in loaders]
-    assert last == [5, 5, 5] and [len(list(val_loader(dataset, 23, rank=rank, world_size=2))) for rank in (0, 1)] == [2, 1]
+    assert last == [5, 5, 5] and [len(list(val_loader(dataset, 23, rank=rank, world_size=2))) for rank in (0, 1)] == [
+        2,
+        1,
+    ]
 
 
 def free_port():

@@ -4,10 +4,10 @@ import csv
 
 import pytest
 import torch
+from graftdet.utils.checkpoint import load_checkpoint
+from graftdet.utils.errors import UserError
 
-import train
-from utils.checkpoint import load_checkpoint
-from utils.errors import UserError
+from graftdet import train
 
 LOSSES = ["train/distill_features", "train/distill_scores", "train/distill_boxes"]
 
@@ -27,11 +27,13 @@ def taught(go, taught_words):
 
 def table(folder):
     with open(folder / "results.csv", newline="") as file:
-        return [{key: row[key] for key in row if key not in ("time", "train/images_per_s")} for row in csv.DictReader(file)]
+        return [
+            {key: row[key] for key in row if key not in ("time", "train/images_per_s")} for row in csv.DictReader(file)
+        ]
 
 
 def test_a_taught_run_and_one_that_was_interrupted(taught, taught_words, go_until, tiny_weights, monkeypatch, capsys):
-    from models import load_model
+    from graftdet.models import load_model
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums over several differ in the last digit
@@ -45,7 +47,10 @@ def test_a_taught_run_and_one_that_was_interrupted(taught, taught_words, go_unti
     load_model(whole / "weights" / "best.pt")
 
     folder = go_until(1, "taught halfway", *taught_words)
-    assert sorted(load_checkpoint(folder / "weights" / "last.pt")["helpers"]) == ["adapters.0.weight", "adapters.1.weight"]
+    assert sorted(load_checkpoint(folder / "weights" / "last.pt")["helpers"]) == [
+        "adapters.0.weight",
+        "adapters.1.weight",
+    ]
     monkeypatch.setattr("sys.argv", ["train.py", "--resume", str(folder)])
     moved = tiny_weights.with_name("moved.pt")
     tiny_weights.rename(moved)

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from graftdet.models import ModelSpec, build_model, load_model
+from graftdet.models.backends import BACKENDS, ExportOptions
+from graftdet.models.weights.transfer import build_from
+from graftdet.models.weights.weights_file import load_weights
+from graftdet.utils import cli
+from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint
+from graftdet.utils.images.io import write_image
 
-import export
-import val
-from models import ModelSpec, build_model, load_model
-from models.backends import BACKENDS, ExportOptions
-from models.weights import build_from, load_weights
-from utils import cli
-from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.images import write_image
+from graftdet import export, val
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ["circle", "square", "triangle"]
@@ -35,7 +35,9 @@ def data(tmp_path_factory):
         images.append({"id": 1000 + 7 * number, "file_name": name, "width": width, "height": height})
         for category in (3, 20)[: number % 3]:
             box = [4 + number, 6, 30, 25 + number]
-            annotations.append({"id": len(annotations), "image_id": 1000 + 7 * number, "category_id": category, "bbox": box})
+            annotations.append(
+                {"id": len(annotations), "image_id": 1000 + 7 * number, "category_id": category, "bbox": box}
+            )
     categories = [{"id": id_, "name": name} for id_, name in zip((3, 7, 20), NAMES)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "val.json").write_text(json.dumps(content))
@@ -48,12 +50,29 @@ def data(tmp_path_factory):
 def exported(tiny_weights, tmp_path_factory):
     """Files of one size (a square) and dynamic."""
     folder, model = tmp_path_factory.mktemp("onnx"), build_from(load_weights(tiny_weights))
-    return {d: BACKENDS["onnx"].export(model, folder / f"{d}.onnx", ExportOptions((96, 96), dynamic=d)) for d in (False, True)}
+    return {
+        d: BACKENDS["onnx"].export(model, folder / f"{d}.onnx", ExportOptions((96, 96), dynamic=d))
+        for d in (False, True)
+    }
 
 
 def run(weights, data, tmp_path, *more):
     weights = weights if isinstance(weights, list) else [weights]
-    argv = ["--weights", *weights, "--data", data, "--img", 96, "--project", tmp_path, "--workers", 0, "--device", "cpu", *more]
+    argv = [
+        "--weights",
+        *weights,
+        "--data",
+        data,
+        "--img",
+        96,
+        "--project",
+        tmp_path,
+        "--workers",
+        0,
+        "--device",
+        "cpu",
+        *more,
+    ]
     return val.main([str(word) for word in argv])
 
 
@@ -101,7 +120,11 @@ def test_pictures_go_to_the_device_of_the_model(tiny_weights, exported, data, tm
 @pytest.mark.parametrize(
     ("recipe", "options", "squares"),
     [
-        ({"mosaic": 0, "scale": 0.0, "translate": 0, "degrees": 0, "shear": 0, "perspective": 0, "fliplr": 0.5}, {}, True),
+        (
+            {"mosaic": 0, "scale": 0.0, "translate": 0, "degrees": 0, "shear": 0, "perspective": 0, "fliplr": 0.5},
+            {},
+            True,
+        ),
         ({"mosaic": 0, "scale": 0, "translate": 0, "degrees": 0, "shear": 0, "perspective": 0}, {"rect": True}, False),
         ({"mosaic": 0, "scale": 0.5, "translate": 0, "degrees": 0, "shear": 0, "perspective": 0}, {}, False),
         ({"mosaic": 0}, {}, False),
@@ -110,7 +133,9 @@ def test_pictures_go_to_the_device_of_the_model(tiny_weights, exported, data, tm
 )
 def test_what_was_trained_on_squares_alone_is_measured_on_them(recipe, options, squares, tiny_weights, data, tmp_path):
     """Where nothing moves the pictures, the network learns their borders by heart."""
-    path = save_checkpoint(tmp_path / "w.pt", {**load_checkpoint(tiny_weights), "hyperparameters": recipe, "options": options})
+    path = save_checkpoint(
+        tmp_path / "w.pt", {**load_checkpoint(tiny_weights), "hyperparameters": recipe, "options": options}
+    )
     run(path, data, tmp_path, "--name", "usual")
     run(path, data, tmp_path, "--name", "square", "--square")
     usual, square = ((tmp_path / name / "predictions.json").read_text() for name in ("usual", "square"))
@@ -186,13 +211,23 @@ def test_classes_in_another_order_are_matched_by_name(tiny_weights, data, tmp_pa
 
 @pytest.mark.parametrize("script", ["val", "detect"])
 def test_half_says_where_it_changes_nothing(script, tiny_weights, exported, data, tmp_path, capsys):
-    import detect
+    from graftdet import detect
 
     weights = [tiny_weights, exported[True]]
     if script == "val":
         run(weights, data, tmp_path, "--half")
     else:
-        words = ["--weights", *weights, "--source", data.parent / "images", "--project", tmp_path, "--device", "cpu", "--half"]
+        words = [
+            "--weights",
+            *weights,
+            "--source",
+            data.parent / "images",
+            "--project",
+            tmp_path,
+            "--device",
+            "cpu",
+            "--half",
+        ]
         detect.main([str(word) for word in [*words, "--backend", "torch"]])
     told = capsys.readouterr().err.splitlines()
     assert [line.split(" is computed as without it")[0] for line in told] == [f"--half: {path}" for path in weights]
@@ -213,7 +248,11 @@ def ends_with_2(argv):
     """Run val.py on `argv` as its own process would; it must end with status 2. Returns what it said."""
     with pytest.raises(SystemExit) as ended, pytest.MonkeyPatch.context() as patch:
         said = []
-        patch.setattr(sys, "stderr", type("Stream", (), {"write": lambda self, text: said.append(text), "flush": lambda self: None})())
+        patch.setattr(
+            sys,
+            "stderr",
+            type("Stream", (), {"write": lambda self, text: said.append(text), "flush": lambda self: None})(),
+        )
         cli.run(lambda: val.main([str(word) for word in argv]))
     assert ended.value.code == 2
     text = "".join(said)
@@ -280,7 +319,16 @@ def test_a_name_that_is_not_utf8_loses_nothing(tiny_weights, tmp_path):
         Path(stem.replace("/images/", "/labels/")).parent.mkdir(exist_ok=True)
         Path(stem.replace("/images/", "/labels/") + ".txt").write_text("0 0.5 0.5 0.25 0.25\n")
     (tmp_path / "d.yaml").write_text("format: yolo\nval: images\nnames: [circle, square, triangle]\n")
-    flags = ["--weights", tiny_weights, "--data", tmp_path / "d.yaml", "--project", tmp_path / "runs", "--device", "cpu"]
+    flags = [
+        "--weights",
+        tiny_weights,
+        "--data",
+        tmp_path / "d.yaml",
+        "--project",
+        tmp_path / "runs",
+        "--device",
+        "cpu",
+    ]
     command = [sys.executable, ROOT / "val.py", *flags, "--workers", 0]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

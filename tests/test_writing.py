@@ -9,17 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from graftdet.data.synthetic_shapes import draw_shapes
+from graftdet.utils import cli
+from graftdet.utils.checkpoint import save_checkpoint
+from graftdet.utils.errors import UserError
+from graftdet.utils.files import new_run_folder, writing
+from graftdet.utils.images.video import VideoWriter
+from graftdet.utils.training.results import ResultsTable
 
-import detect
-import train
-import val
-from data.shapes import draw_shapes
-from data.video import VideoWriter
-from utils import cli
-from utils.checkpoint import save_checkpoint
-from utils.errors import UserError, writing
-from utils.report import ResultsTable
-from utils.run_folder import new_run_folder
+from graftdet import detect, train, val
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,7 +27,9 @@ def place(tmp_path_factory, tiny_yaml):
     """A small data set, the tiny model's YAML, and a file where folders are wanted."""
     folder = tmp_path_factory.mktemp("place")
     draw_shapes(folder / "pictures", seed=3, count=8)
-    splits = "".join(f"{s}: {{images: images/{s}, annotations: annotations/instances_{s}.json}}\n" for s in ("train", "val"))
+    splits = "".join(
+        f"{s}: {{images: images/{s}, annotations: annotations/instances_{s}.json}}\n" for s in ("train", "val")
+    )
     (folder / "data.yaml").write_text(f"path: '{(folder / 'pictures').as_posix()}'\nformat: coco\n{splits}")
     (folder / "tiny.yaml").write_text(tiny_yaml)
     (folder / "file").write_text("in the way")
@@ -47,7 +47,18 @@ def error_line(main, capfd):
 
 
 def training(place, *more):
-    words = ["--cfg", place / "tiny.yaml", "--data", place / "data.yaml", "--img", 64, "--batch-size", 8, "--device", "cpu"]
+    words = [
+        "--cfg",
+        place / "tiny.yaml",
+        "--data",
+        place / "data.yaml",
+        "--img",
+        64,
+        "--batch-size",
+        8,
+        "--device",
+        "cpu",
+    ]
     return [str(word) for word in (*words, "--epochs", 1, "--workers", 0, *more)]
 
 
@@ -128,6 +139,6 @@ def test_a_full_disk(tmp_path):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_a_report_into_a_full_disk():
     with open("/dev/full", "w") as full:
-        code = "from utils import cli; cli.run(lambda: print('x' * 100_000))"
+        code = "from graftdet.utils import cli; cli.run(lambda: print('x' * 100_000))"
         done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
         assert done.returncode == 2 and done.stderr == "error: output: No space left on device\n"

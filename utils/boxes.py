@@ -95,3 +95,6 @@ def _join(first, second):
 
         return torch.cat((first, second), dim=-1)
     return np.concatenate((first, second), axis=-1)
+
+
+SMALL, MEDIUM = 32**2, 96**2  # COCO's limits of area, in square pixels

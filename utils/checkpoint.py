@@ -3,7 +3,7 @@
 A checkpoint is a dict: `format`, `version`; what the model is and how it is trained, `yaml` (the model's YAML as text),
 `names`, `nc`, `options`, `hyperparameters`, `versions`; and the state of the run, `model` (state dict), `ema`,
 `ema_updates`, `optimizer`, `scheduler`, `epoch`, `elapsed` (seconds), `best`, `stopping`, `class_ap`, and `helpers` where
-something is trained beside the model (`utils.trainer.RunState`). Of a finished run `ema`, `epoch` and `best` are left of
+something is trained beside the model (`graftdet.utils.training.run_state.RunState`). Of a finished run `ema`, `epoch` and `best` are left of
 the state, without a `model`, and `finished` is True. Random generators begin anew each epoch: nothing of them is kept.
 """
 
@@ -17,8 +17,8 @@ from pathlib import Path, PurePath
 
 import numpy as np
 import torch
-
-from .errors import UserError, writing
+from graftdet.utils.errors import UserError
+from graftdet.utils.files import writing
 
 FORMAT = "graftdet"
 VERSION = 1
@@ -68,12 +68,16 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
     except Exception as error:  # torch raises whatever its unpickler trips over: the file decides, not our code
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that one: a place before the file's start
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-        reason = "holds Python objects, not plain data" if "weights" in str(error).lower() else "torn, or no weights at all"
+        reason = (
+            "holds Python objects, not plain data" if "weights" in str(error).lower() else "torn, or no weights at all"
+        )
         raise ForeignCheckpoint(f"{path}: not a checkpoint of this project ({reason})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ForeignCheckpoint(f"{path}: not a checkpoint of this project (it does not say '{FORMAT}')")
     if not isinstance(content.get("version"), int) or content["version"] > VERSION:
-        raise UserError(f"{path}: written by a newer version (format {content.get('version')}, known {VERSION}); update")
+        raise UserError(
+            f"{path}: written by a newer version (format {content.get('version')}, known {VERSION}); update"
+        )
     return content
 
 

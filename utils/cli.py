@@ -10,10 +10,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
-from .errors import UserError, did_you_mean
+from graftdet.utils.errors import UserError, did_you_mean
 
 # What a disk may refuse anywhere, a report that goes into a full one included.
-_OF_THE_DISK = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES") if hasattr(errno, name)}
+_OF_THE_DISK = {
+    getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES") if hasattr(errno, name)
+}
 
 
 Switch = argparse.BooleanOptionalAction
@@ -76,7 +78,7 @@ def run(main: Callable[[], object]) -> None:
     """Call `main`; a `UserError` becomes one line on standard error and exit status 2, Ctrl-C becomes status 130, and
     a request to end (SIGTERM) becomes 143, after files that are being written were closed."""
     gc.freeze()  # modules stay: nothing is gained by looking through them for garbage
-    gc.enable()  # which `utils.start` may have put off
+    gc.enable()  # which `graftdet.utils.startup` may have put off
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure") and stream.errors != "backslashreplace":
             stream.reconfigure(errors="replace")  # a name that the reader's encoding lacks ends no run

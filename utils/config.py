@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import yaml
-
-from .errors import UserError, nearest
+from graftdet.utils.errors import UserError, nearest
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
@@ -96,7 +95,9 @@ class _Loader(yaml.SafeLoader):
         self.by_aliases += size or 0
         self.values += size or 0
         if size is None or self.by_aliases > self.MOST_BY_ALIASES:
-            wrong = "stands for itself" if size is None else f"makes more than {self.MOST_BY_ALIASES} values of the file"
+            wrong = (
+                "stands for itself" if size is None else f"makes more than {self.MOST_BY_ALIASES} values of the file"
+            )
             raise yaml.composer.ComposerError(None, None, f"alias '{event.anchor}' {wrong}", event.start_mark)
         return node
 
@@ -105,7 +106,9 @@ class _Loader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError):  # of PyYAML's own: a text that is not what its tag says
             kind = node.tag.rpartition(":")[2]
-            raise yaml.constructor.ConstructorError(None, None, f"expected {kind}, got {node.value!r:.60}", node.start_mark) from None
+            raise yaml.constructor.ConstructorError(
+                None, None, f"expected {kind}, got {node.value!r:.60}", node.start_mark
+            ) from None
 
     def construct_mapping(self, node, deep=False):
         seen = set()
@@ -143,7 +146,16 @@ def to_number(value, kind: type, where: str):
     if kind is bool:
         if isinstance(value, bool):
             return value
-        words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+        words = {
+            "true": True,
+            "1": True,
+            "yes": True,
+            "on": True,
+            "false": False,
+            "0": False,
+            "no": False,
+            "off": False,
+        }
         if str(value).lower() in words:
             return words[str(value).lower()]
     elif kind is str:

@@ -10,11 +10,9 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from graftdet.utils.device import select_device
+from graftdet.utils.errors import UserError
 from torch import nn
-
-from .device import select_device
-from .errors import UserError
-
 
 _LOST = re.compile("gloo|nccl|connection|timed out|timeout", re.IGNORECASE)  # what lost processes are told with
 

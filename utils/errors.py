@@ -1,16 +1,14 @@
 """What the user got wrong, told in one line."""
 
-import contextlib
 import difflib
 import re
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
     """Wrong input from outside: the message names the file, row or value, what was expected and the fix.
 
-    Scripts print it as one line on standard error and end with exit status 2 (`utils.cli.run`). Library callers can
+    Scripts print it as one line on standard error and end with exit status 2 (`graftdet.utils.cli.run`). Library callers can
     catch it as a ValueError.
     """
 
@@ -26,16 +24,6 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
     by_lower = {str(choice).lower(): str(choice) for choice in choices}
     near = difflib.get_close_matches(str(word).lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[near[0]] if near else None
-
-
-@contextlib.contextmanager
-def writing(path: str | Path) -> Iterator[None]:
-    """Whatever the system refuses inside (no room, no permission, a file where a folder belongs) is a `UserError` that
-    names `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
 _REQUESTS = re.compile(r"\.*\s*Please feel free to request support.*| *\[Caused by the value .*")

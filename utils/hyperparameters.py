@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .config import find_config, load_yaml, to_number
-from .errors import UserError, did_you_mean
+from graftdet.utils.config import find_config, load_yaml, to_number
+from graftdet.utils.errors import UserError, did_you_mean
 
 
 def trains_in_place(recipe: dict) -> bool:
@@ -44,16 +44,22 @@ class Hyperparameters:
     schedule: str = _choice("linear", "cosine", "flat_cosine")  # how the rate falls; flat_cosine: in the second half
     rate_steps: str = _choice("epoch", "batch")  # how often it does
     lr0: float = _number(0.01)  # learning rate after the warm-up
-    lr_batch: int = _number(0)  # pictures a step that lr0 is for; it follows theirs (Adam: the root); 0: lr0 for any number
+    lr_batch: int = _number(
+        0
+    )  # pictures a step that lr0 is for; it follows theirs (Adam: the root); 0: lr0 for any number
     lrf: float = _number(0.01)  # the last epoch's learning rate as a share of lr0
     momentum: float = _number(0.937, 0, 0.9999)  # of SGD and Muon, Adam's beta1
     weight_decay: float = _number(0.0005)
     warmup_epochs: float = _number(3.0)
     warmup_share: float = _number(0.0, 0, 1)  # the warm-up as a share of the run; 0: warmup_epochs
-    warmup_iterations: int = _number(100)  # the warm-up lasts at least as many batches as this; none with warmup_epochs 0
+    warmup_iterations: int = _number(
+        100
+    )  # the warm-up lasts at least as many batches as this; none with warmup_epochs 0
     warmup_momentum: float = _number(0.8, 0, 0.9999)
     warmup_bias_lr: float = _number(0.1)
-    nominal_batch: int = _number(64)  # gradients accumulate over round(nominal_batch / batch) batches; 0: a step each batch
+    nominal_batch: int = _number(
+        64
+    )  # gradients accumulate over round(nominal_batch / batch) batches; 0: a step each batch
     clip_norm: float = _number(10.0)  # largest norm of the gradient, 0: no limit
     norm_momentum: float = _number(0.03, 0, 1)  # share of a batch in the running statistics of norms
     ema_decay: float = _number(0.9999, 0, 1)
@@ -112,7 +118,9 @@ class Hyperparameters:
     def _choose(self, name: str, value: str, choices: tuple[str, ...]):
         by_lower = {choice.lower(): choice for choice in choices}
         if value.lower() not in by_lower:
-            raise UserError(f"{name}: expected one of {', '.join(choices)}, got '{value}'{did_you_mean(value, choices)}")
+            raise UserError(
+                f"{name}: expected one of {', '.join(choices)}, got '{value}'{did_you_mean(value, choices)}"
+            )
         object.__setattr__(self, name, by_lower[value.lower()])
 
     def for_run(self, epochs: int, batches: int, batch_size: int) -> "Hyperparameters":
@@ -124,7 +132,9 @@ class Hyperparameters:
         if self.warmup_share:
             changes["warmup_epochs"] = self.warmup_share * epochs
             changes["warmup_iterations"] = min(self.warmup_iterations, round(0.1 * epochs * batches))
-        return dataclasses.replace(self, lr_batch=0, warmup_share=0, close_mosaic=self.closing_epochs(epochs), **changes)
+        return dataclasses.replace(
+            self, lr_batch=0, warmup_share=0, close_mosaic=self.closing_epochs(epochs), **changes
+        )
 
     def closing_epochs(self, epochs: int) -> int:
         """How many of the last of `epochs` go without mosaic and mixup."""
@@ -137,7 +147,9 @@ class Hyperparameters:
     def notices(self) -> list[str]:
         """What a user should know about these values, a line each."""
         if self.copy_paste > 0:
-            return [f"copy_paste={self.copy_paste:g} has no effect: it pastes by masks, and boxes are all there is here"]
+            return [
+                f"copy_paste={self.copy_paste:g} has no effect: it pastes by masks, and boxes are all there is here"
+            ]
         return []
 
 

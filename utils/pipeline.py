@@ -42,7 +42,9 @@ class Pipeline:
         self.seconds = [0.0] * (len(steps) + 1)
         self._threads = [threading.Thread(target=self._read, args=(items,), name="read", daemon=True)]
         for place, step in enumerate(steps):
-            self._threads.append(threading.Thread(target=self._work, args=(place, step), name=f"step {place}", daemon=True))
+            self._threads.append(
+                threading.Thread(target=self._work, args=(place, step), name=f"step {place}", daemon=True)
+            )
 
     def __enter__(self) -> "Pipeline":
         for thread in self._threads:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from .errors import UserError, did_you_mean
+from graftdet.utils.errors import UserError, did_you_mean
 
 
 class Registry(Mapping):

@@ -14,11 +14,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import yaml
-
-from data.config import load_data_config
-from utils import cli
-from utils.errors import UserError, did_you_mean
-from utils.images import write_image
+from graftdet.data.config import load_data_config
+from graftdet.utils import cli
+from graftdet.utils.errors import UserError, did_you_mean
+from graftdet.utils.images.io import write_image
 
 GLYPHS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 FONTS = (0, 2, 3, 4, 5, 6, 7)  # OpenCV's Hershey fonts but PLAIN

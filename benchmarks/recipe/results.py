@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.config import load_yaml
-from utils.errors import UserError
+from graftdet.utils.config import load_yaml
+from graftdet.utils.errors import UserError
 
 from ..table import ROOT
 

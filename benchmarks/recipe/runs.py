@@ -11,9 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from data.config import load_data_config
-from utils import cli
-from utils.errors import UserError
+from graftdet.data.config import load_data_config
+from graftdet.utils import cli
+from graftdet.utils.errors import UserError
 
 from ..table import ROOT, machine
 from .results import RESULTS, RunRecord, add_run, markdown, read_curves, read_run_folder, read_runs, with_evaluation

@@ -6,9 +6,9 @@ from pkgutil import iter_modules
 
 def __getattr__(name: str):
     if name != "FORMATS":
-        raise AttributeError(f"module 'data.formats' has no attribute '{name}'")
+        raise AttributeError(f"module 'graftdet.data.formats' has no attribute '{name}'")
     for module in sorted(module.name for module in iter_modules(__path__)):
         import_module(f"{__name__}.{module}")
-    from .base import FORMATS
+    from graftdet.data.formats.base import FORMATS
 
     return FORMATS

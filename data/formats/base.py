@@ -8,12 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-
-from utils.errors import UserError, did_you_mean
-from utils.registry import Registry
-
-from .sample import Sample
-from .table import SampleTable
+from graftdet.data.formats.sample import Sample
+from graftdet.data.formats.sample_table import SampleTable
+from graftdet.utils.errors import UserError, did_you_mean
+from graftdet.utils.registry import Registry
 
 FORMATS = Registry("data format")
 """Word of a YAML's `format:` -> subclass of `Format`."""
@@ -88,7 +86,14 @@ class Split:
                 table.image_ids, table.paths, table.widths.tolist(), table.heights.tolist(), strict=True
             )
         ]
-        columns = (table.owners, table.annotation_ids, table.labels, table.source_boxes, table.areas, table.crowd.astype(int))
+        columns = (
+            table.owners,
+            table.annotation_ids,
+            table.labels,
+            table.source_boxes,
+            table.areas,
+            table.crowd.astype(int),
+        )
         annotations = [
             {
                 "id": number,
@@ -154,7 +159,7 @@ class Format(ABC):
     @classmethod
     def find_root(cls, value: str | None, yaml_path: Path, missing_hint: str) -> Path:
         """Return the data set's folder for the `path:` of a YAML; raises `UserError` with the places looked at."""
-        from ..places import find_root
+        from graftdet.data.paths import find_root
 
         return find_root(value, yaml_path, missing_hint)
 

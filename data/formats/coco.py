@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-
-from utils.errors import UserError
-
-from ..places import find_below
-from .base import FORMATS, OTHER_CLASS, Format, Sample, SampleTable, Split, Writer, select_names
-from .coco_json import read_columns
+from graftdet.data.formats.base import FORMATS, OTHER_CLASS, Format, Split, Writer, select_names
+from graftdet.data.formats.coco_json import read_columns
+from graftdet.data.formats.sample import Sample
+from graftdet.data.formats.sample_table import SampleTable
+from graftdet.data.paths import find_below
+from graftdet.utils.errors import UserError
 
 OUTSIDE_SET = "pictures named outside the data set's folder"
 
@@ -57,7 +57,9 @@ class Coco(Format):
         for index in np.flatnonzero(~inside).tolist():
             name = columns.file_names[index]
             self.problems.note(OUTSIDE_SET, f"{self.json_path}: image {columns.image_ids[index]}: {name!r:.100}")
-        left_out = np.bincount(columns.classes[(rows_labels < 0) & inside[columns.owners]], minlength=len(columns.categories))
+        left_out = np.bincount(
+            columns.classes[(rows_labels < 0) & inside[columns.owners]], minlength=len(columns.categories)
+        )
         for (_, name), count in zip(columns.categories, left_out.tolist(), strict=True):
             self.problems.note(OTHER_CLASS, f"{self.json_path}: {count} of '{name:.50}'", count)
         rows = np.flatnonzero((rows_labels >= 0) & inside[columns.owners])

@@ -12,12 +12,9 @@ from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
-
-from utils.cache_folder import cache_folder
-from utils.errors import UserError
-from utils.images import write_atomically
-
-from .base import Problems
+from graftdet.data.formats.base import Problems
+from graftdet.utils.errors import UserError
+from graftdet.utils.files import cache_folder, write_atomically
 
 BAD_IMAGE = "entries of images that cannot be used"
 BAD_ANNOTATION = "annotations that cannot be used"
@@ -78,7 +75,9 @@ def _packed(columns: CocoColumns) -> bytes:
         value = getattr(columns, column.name)
         if isinstance(value, Problems):
             value = [list(value.items()), value.examples]
-        arrays[column.name] = value if isinstance(value, np.ndarray) else np.frombuffer(json.dumps(value).encode(), np.uint8)
+        arrays[column.name] = (
+            value if isinstance(value, np.ndarray) else np.frombuffer(json.dumps(value).encode(), np.uint8)
+        )
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from ..shapes import ensure_shapes
-from .base import FORMATS
-from .coco import Coco
+from graftdet.data.formats.base import FORMATS
+from graftdet.data.formats.coco import Coco
+from graftdet.data.synthetic_shapes import ensure_shapes
 
 
 @FORMATS.register("shapes")

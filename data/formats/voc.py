@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-
-from utils.errors import UserError
-from utils.images import PICTURE_SUFFIXES
-
-from ..places import find_below, look_below
-from ..threads import map_threads
-from .base import FORMATS, OTHER_CLASS, Format, Problems, Sample, Writer, select_names
-from .pictures import LISTED_TWICE, read_lines
-from .voc_xml import VocAnnotation, VocObject, read_voc_xml, voc_xml
+from graftdet.data.formats.base import FORMATS, OTHER_CLASS, Format, Problems, Writer, select_names
+from graftdet.data.formats.image_lists import LISTED_TWICE, read_lines
+from graftdet.data.formats.sample import Sample
+from graftdet.data.formats.voc_xml import VocAnnotation, VocObject, read_voc_xml, voc_xml
+from graftdet.data.parallel_io import map_threads
+from graftdet.data.paths import find_below, look_below
+from graftdet.utils.errors import UserError
+from graftdet.utils.images.io import PICTURE_SUFFIXES
 
 BAD_FILE = "annotation files that cannot be read"
 NO_FILE = "pictures without an annotation file"
@@ -228,7 +227,9 @@ class VocWriter(Writer):
         for sample, picture in zip(samples, pictures):
             objects = [
                 VocObject(self.names[label], bool(crowd), (x, y, x + width, y + height))
-                for label, crowd, (x, y, width, height) in zip(sample.labels, sample.crowd, sample.source_boxes.tolist())
+                for label, crowd, (x, y, width, height) in zip(
+                    sample.labels, sample.crowd, sample.source_boxes.tolist()
+                )
             ]
             xml = voc_xml(picture.name, sample.width, sample.height, objects)
             (folder / f"{picture.stem}.xml").write_bytes(xml)

@@ -110,7 +110,12 @@ def voc_xml(filename: str, width: int, height: int, objects: list[VocObject]) ->
     ElementTree.SubElement(root, "segmented").text = "0"
     for name, difficult, (x1, y1, x2, y2) in objects:
         element = ElementTree.SubElement(root, "object")
-        for tag, value in (("name", name), ("pose", "Unspecified"), ("truncated", "0"), ("difficult", str(int(difficult)))):
+        for tag, value in (
+            ("name", name),
+            ("pose", "Unspecified"),
+            ("truncated", "0"),
+            ("difficult", str(int(difficult))),
+        ):
             ElementTree.SubElement(element, tag).text = value
         box = ElementTree.SubElement(element, "bndbox")
         for tag, value in (("xmin", x1 + 1), ("ymin", y1 + 1), ("xmax", x2), ("ymax", y2)):

@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-
-from utils.errors import UserError
-from utils.images import PICTURE_SUFFIXES
-
-from ..places import look_below
-from ..threads import map_threads
-from .base import FORMATS, OTHER_CLASS, Format, Problems, Sample, Writer, select_names
-from .pictures import image_ids, list_pictures, walk_pictures
+from graftdet.data.formats.base import FORMATS, OTHER_CLASS, Format, Problems, Writer, select_names
+from graftdet.data.formats.image_lists import image_ids, list_pictures, walk_pictures
+from graftdet.data.formats.sample import Sample
+from graftdet.data.parallel_io import map_threads
+from graftdet.data.paths import look_below
+from graftdet.utils.errors import UserError
+from graftdet.utils.images.io import PICTURE_SUFFIXES
 
 BAD_ROW = "rows of label files that cannot be used"
 BAD_FILE = "label files that cannot be read"
@@ -76,7 +75,9 @@ class Yolo(Format):
             folder = label_path(pictures / "any").parent
             if folder == pictures or not folder.is_dir() or not pictures.is_dir():
                 continue
-            stems = stems | {os.path.splitext(name)[0] for name in os.listdir(pictures)}  # missing ones are counted as that
+            stems = stems | {
+                os.path.splitext(name)[0] for name in os.listdir(pictures)
+            }  # missing ones are counted as that
             for name in sorted(os.listdir(folder)):
                 if name.endswith(".txt") and name != "classes.txt" and name[:-4] not in stems:
                     self.problems.note(NO_PICTURE, folder / name)

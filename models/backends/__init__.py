@@ -1,12 +1,11 @@
 """Exported forms of a model. One file a format, each registers a `Backend`; every file in this folder is known."""
 
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from utils.registry import Registry
+from graftdet.utils.registry import Registry
 
 BACKENDS = Registry("export format")
 """word -> `Backend`."""
@@ -28,7 +27,7 @@ class Backend:
 @dataclass
 class ExportOptions:
     """How to export: picture `size` (height, width), `batch`, ONNX `opset`, `dynamic` batch, height and width; and whether
-    the weights know `squares` alone (`models.weights.WeightsFile`), which the file then says."""
+    the weights know `squares` alone (`graftdet.models.weights.weights_file.WeightsFile`), which the file then says."""
 
     size: tuple[int, int] = (640, 640)
     batch: int = 1
@@ -43,5 +42,5 @@ def backend_for(path: str | Path) -> Backend | None:
     return next((backend for backend in BACKENDS.values() if backend.suffix == suffix), None)
 
 
-for _module in pkgutil.iter_modules(__path__):
-    import_module(f".{_module.name}", __name__)  # none of them imports torch or its own package before it is used
+for _name in ("onnx", "openvino"):  # neither imports torch or its own package before it is used
+    import_module(f".{_name}", __name__)

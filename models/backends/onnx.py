@@ -5,12 +5,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-
-from utils.errors import UserError, first_line
-from utils.images import write_atomically
-
-from . import BACKENDS, Backend, ExportOptions
-from .rows import RowsModel, thread_limit
+from graftdet.models.backends import BACKENDS, Backend, ExportOptions
+from graftdet.models.backends.exported_model import RowsModel, thread_limit
+from graftdet.utils.errors import UserError, first_line
+from graftdet.utils.files import write_atomically
 
 VERSION = 1  # of the metadata below
 OPSETS = range(17, 21)  # below 17 is not offered, above 20 torch's tracing exporter does not go
@@ -25,14 +23,15 @@ def export(model, path: str | Path, options: ExportOptions, by_matrices: bool = 
     file cannot be written.
     """
     import torch
-
-    from ..tracing import trace_to_onnx
+    from graftdet.models.backends.onnx_tracing import trace_to_onnx
 
     path, stride = Path(path), model.size_multiple
     if options.opset not in OPSETS:
         raise UserError(f"--opset {options.opset}: expected {OPSETS.start} to {OPSETS.stop - 1}")
     if options.batch < 1 or any(side < stride or side % stride for side in options.size):
-        raise UserError(f"size {options.size}, batch {options.batch}: expected multiples of {stride} (the coarsest stride), batch 1 or more")
+        raise UserError(
+            f"size {options.size}, batch {options.batch}: expected multiples of {stride} (the coarsest stride), batch 1 or more"
+        )
     axes = {"images": {0: "batch", 2: "height", 3: "width"}, "output0": {0: "batch", 1: "rows"}}
     try:
         written = trace_to_onnx(
@@ -103,7 +102,9 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OnnxMode
     try:
         import onnxruntime
     except ImportError:
-        raise UserError(f"{path}: running an ONNX file needs onnxruntime; install it with 'pip install onnxruntime'") from None
+        raise UserError(
+            f"{path}: running an ONNX file needs onnxruntime; install it with 'pip install onnxruntime'"
+        ) from None
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file")
     settings = onnxruntime.SessionOptions()

@@ -10,12 +10,10 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-
-from utils.errors import UserError, first_line
-
-from . import BACKENDS, Backend, ExportOptions
-from .onnx import export as export_onnx
-from .rows import RowsModel, thread_limit
+from graftdet.models.backends import BACKENDS, Backend, ExportOptions
+from graftdet.models.backends.exported_model import RowsModel, thread_limit
+from graftdet.models.backends.onnx import export as export_onnx
+from graftdet.utils.errors import UserError, first_line
 
 _TELEMETRY = "openvino_telemetry"
 _TYPES = {"f32": np.float32, "f16": np.float16}
@@ -53,7 +51,9 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OpenVino
         raise UserError(f"--device {device}: OpenVINO files run on the CPU only; use --device cpu")
     for needed in (path, path.with_suffix(".bin")) if path.suffix.lower() == ".xml" else (path,):
         if not needed.is_file():
-            raise UserError(f"{needed}: no such file" + (f"; it holds the weights of {path.name}" if needed != path else ""))
+            raise UserError(
+                f"{needed}: no such file" + (f"; it holds the weights of {path.name}" if needed != path else "")
+            )
     core = _core(openvino)
     half = half and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if half else "f32"}
@@ -129,7 +129,9 @@ class OpenVinoModel(RowsModel):
         kind = inputs[0].get_element_type().get_type_name() if inputs else None
         if not outputs or len(inputs) != 1 or len(inputs[0].get_partial_shape()) != 4 or kind not in _TYPES:
             found = ", ".join(f"{i.get_element_type().get_type_name()} {i.get_partial_shape()}" for i in inputs)
-            raise UserError(f"{path}: expected one input of pictures (batch, 3, height, width), found {found or 'none'}")
+            raise UserError(
+                f"{path}: expected one input of pictures (batch, 3, height, width), found {found or 'none'}"
+            )
         if not network.is_dynamic():
             self._requests["any"] = core.compile_model(network, "CPU", settings).create_infer_request()
         self._describe(_sides(inputs[0]), _sides(outputs[0]), _metadata(network), _TYPES[kind])
@@ -161,7 +163,11 @@ def _sides(port) -> list[int | None]:
 
 def _metadata(network) -> dict[str, str]:
     """What the ONNX file said about itself; OpenVINO keeps it."""
-    keys = [key for key in ("names", "nc", "stride", "size", "needs_nms", "squares") if network.has_rt_info(["framework", key])]
+    keys = [
+        key
+        for key in ("names", "nc", "stride", "size", "needs_nms", "squares")
+        if network.has_rt_info(["framework", key])
+    ]
     return {key: network.get_rt_info(["framework", key]).astype(str) for key in keys}
 
 

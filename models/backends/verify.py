@@ -4,11 +4,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-
-from utils.errors import UserError
-from utils.images import quiet_opencv
-
-from . import ExportOptions
+from graftdet.models.backends import ExportOptions
+from graftdet.utils.errors import UserError
+from graftdet.utils.images.io import quiet_opencv
 
 TOLERANCE = 1e-3
 
@@ -39,8 +37,7 @@ def verify(model, loaded, path: str | Path, options: ExportOptions) -> float:
     `TOLERANCE`, and for a model whose own numbers are not finite.
     """
     import torch
-
-    from .onnx import rows_module
+    from graftdet.models.backends.onnx import rows_module
 
     reference = rows_module(model)
     trials = [trial_pictures(2, options.size, model.channels)]
@@ -56,7 +53,9 @@ def verify(model, loaded, path: str | Path, options: ExportOptions) -> float:
             raise UserError(f"{path}: the model itself gives what are no finite numbers; did its training diverge?")
         worst = max(worst, relative_difference(loaded.rows(images), expected))
     if worst > TOLERANCE:
-        raise UserError(f"{path}: differs from the model, largest |a-b|/max(1,|b|) is {worst:.2e}, allowed is {TOLERANCE:.0e}")
+        raise UserError(
+            f"{path}: differs from the model, largest |a-b|/max(1,|b|) is {worst:.2e}, allowed is {TOLERANCE:.0e}"
+        )
     return worst
 
 

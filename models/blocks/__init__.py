@@ -3,11 +3,11 @@
 import pkgutil
 from importlib import import_module
 
-from utils.registry import Registry
+from graftdet.utils.registry import Registry
 
 BLOCKS = Registry("block")
 """word -> nn.Module class: `(B, c_in, H, W) -> (B, c_out, H', W')`. A class whose row joins several rows takes a list
-of maps. How a row's args become constructor arguments follows from the signature (`models.rules`); options at
+of maps. How a row's args become constructor arguments follows from the signature (`graftdet.models.graph.arguments`); options at
 registration: `rule="stack"` (an argument named n is not the row's number), `width_out="name"` (that argument, where
 given, is the output width instead of c2), `takes_lists=True` (reads a row that gives a list of maps),
 `beside={word: {argument: value}}` (other defaults in a model that has that word), `at_size={"mlx": {argument: value}}` (what the

@@ -1,10 +1,8 @@
 """What whole backbones share: layers in a row, maps given at chosen strides, the papers' rounding of widths."""
 
+from graftdet.models.blocks.conv import _fuse_pair
+from graftdet.utils.errors import UserError
 from torch import nn
-
-from utils.errors import UserError
-
-from .base import _fuse_pair
 
 STRIDES = (8, 16, 32)
 
@@ -18,7 +16,9 @@ def make_divisible(width: float, divisor: int = 8) -> int:
 def check_width(width, name: str = "width") -> None:
     """Raise `UserError` unless `width`, which multiplies all widths inside a network or module, is a sensible number."""
     if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width <= 8:
-        raise UserError(f"{name}: expected a number above 0 and at most 8, such as 0.5, that multiplies all widths inside, got {width!r}")
+        raise UserError(
+            f"{name}: expected a number above 0 and at most 8, such as 0.5, that multiplies all widths inside, got {width!r}"
+        )
 
 
 def scaled(width):
@@ -29,7 +29,12 @@ def scaled(width):
 
 def are_among(values, known) -> bool:
     """Whether `values` is a list of different ones of `known`."""
-    return isinstance(values, (list, tuple)) and bool(values) and all(v in known for v in values) and len(set(values)) == len(values)
+    return (
+        isinstance(values, (list, tuple))
+        and bool(values)
+        and all(v in known for v in values)
+        and len(set(values)) == len(values)
+    )
 
 
 def conv_bn(c1, c2, k=1, s=1, p=None, g=1, act=None, eps=1e-5, momentum=0.1) -> nn.Sequential:

@@ -3,11 +3,10 @@
 """
 
 import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.ops import along_channels
 from torch import nn
 from torch.nn import functional as F
-
-from . import BLOCKS
-from .ops import along_channels
 
 
 class _WeightedMaps(nn.Module):

@@ -1,10 +1,9 @@
 """BlazeFace (Bazarevsky et al., BlazeFace: Sub-millisecond Neural Face Detection on Mobile GPUs, 2019)."""
 
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.backbone import STRIDES, Backbone, conv_bn, scaled
 from torch import nn
 from torch.nn import functional
-
-from . import BLOCKS
-from .backbone import STRIDES, Backbone, conv_bn, scaled
 
 
 @BLOCKS.register(width_out="double_oup")

@@ -6,18 +6,19 @@ As rows they stand with their width (`[-1, 1, CBAM, [1024]]`, scaled, as others 
 from collections.abc import Callable
 
 import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.conv import FusePairs, reduced
+from graftdet.models.blocks.csp import C3, Bottleneck
 from torch import nn
 from torch.nn import functional as F
-
-from . import BLOCKS
-from .base import FusePairs, reduced
-from .csp import C3, Bottleneck
 
 
 def _same_width(c1, c2, other: str):
     """Raise `ValueError` where a row asks for another width than the one that comes in, or means `other`, an argument."""
     if c2 not in (None, c1):
-        raise ValueError(f"keeps the width: {c1} channels in, {c2} asked for; other arguments are named, as {{{other}}}")
+        raise ValueError(
+            f"keeps the width: {c1} channels in, {c2} asked for; other arguments are named, as {{{other}}}"
+        )
 
 
 @BLOCKS.register()
@@ -47,7 +48,9 @@ class _ChannelAttention(nn.Module):
         self.f2 = nn.Conv2d(self.f1.out_channels, c, 1, bias=False)
 
     def forward(self, x):
-        mean, largest = (self.f2(F.relu(self.f1(y))) for y in (x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)))
+        mean, largest = (
+            self.f2(F.relu(self.f1(y))) for y in (x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True))
+        )
         return torch.sigmoid(mean + largest)  # (B, c, 1, 1)
 
 
@@ -61,7 +64,9 @@ class _SpatialAttention(nn.Module):
         self.conv = nn.Conv2d(2, 1, k, padding=k // 2, bias=False)
 
     def forward(self, x):
-        return torch.sigmoid(self.conv(torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), 1)))  # (B, 1, H, W)
+        return torch.sigmoid(
+            self.conv(torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), 1))
+        )  # (B, 1, H, W)
 
 
 @BLOCKS.register()

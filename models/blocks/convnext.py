@@ -1,12 +1,11 @@
 """ConvNeXt (Liu et al., A ConvNet for the 2020s, 2022)."""
 
 import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.conv import LEAVE_OUT
+from graftdet.models.blocks.csp import C3
 from torch import nn
 from torch.nn import functional as F
-
-from . import BLOCKS
-from .base import LEAVE_OUT
-from .csp import C3
 
 
 @BLOCKS.register()

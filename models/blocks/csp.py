@@ -1,14 +1,13 @@
 """Cross stage partial blocks (Wang et al., CSPNet, 2020) in the forms published with YOLOv5."""
 
 import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.activations import activation
+from graftdet.models.blocks.conv import Conv, CrossConv, odd_kernels
+from graftdet.models.blocks.ghostnet import GhostBottleneck
+from graftdet.models.blocks.pool import SPP
+from graftdet.models.blocks.transformer import TransformerBlock
 from torch import nn
-
-from ..activations import activation
-from . import BLOCKS
-from .attention import TransformerBlock
-from .base import Conv, CrossConv, odd_kernels
-from .ghost import GhostBottleneck
-from .pool import SPP
 
 
 @BLOCKS.register()

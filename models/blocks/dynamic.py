@@ -7,14 +7,13 @@ several experts. Han et al., ParameterNet, 2024, put such convolutions into Ghos
 import math
 
 import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.activations import activation
+from graftdet.models.blocks.conv import FusePairs, one_kernel, same_padding
+from graftdet.models.blocks.csp import C3
+from graftdet.models.blocks.ghostnet import RELU, SqueezeExcite, check_ratio, join_ghosts
 from torch import nn
 from torch.nn import functional as F
-
-from ..activations import activation
-from . import BLOCKS
-from .base import FusePairs, one_kernel, same_padding
-from .csp import C3
-from .ghostnet import RELU, SqueezeExcite, check_ratio, join_ghosts
 
 
 class CondConv2d(nn.Module):

@@ -1,11 +1,10 @@
 """Blocks of EfficientNet v2 (Tan and Le, EfficientNetV2: Smaller Models and Faster Training, 2021, figure 2)."""
 
 import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.backbone import conv_bn
 from torch import nn
 from torch.nn import functional as F
-
-from . import BLOCKS
-from .backbone import conv_bn
 
 
 class _SqueezeExcite(nn.Module):

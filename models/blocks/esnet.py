@@ -1,16 +1,14 @@
 """PicoDet's own backbone and neck (Yu et al., PP-PicoDet: A Better Real-Time Object Detector on Mobile Devices, 2021)."""
 
 import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.activations import activation
+from graftdet.models.blocks.backbone import check_width, conv_bn, make_divisible
+from graftdet.models.blocks.conv import Conv
+from graftdet.models.blocks.ops import channel_shuffle
+from graftdet.models.blocks.picodet import ES_SEModule
+from graftdet.utils.errors import UserError
 from torch import nn
-
-from utils.errors import UserError
-
-from ..activations import activation
-from . import BLOCKS
-from .backbone import check_width, conv_bn, make_divisible
-from .base import Conv
-from .ops import channel_shuffle
-from .picodet import ES_SEModule
 
 SWISH = "nn.Hardswish()"
 

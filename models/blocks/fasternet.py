@@ -1,11 +1,10 @@
 """FasterNet (Chen et al., Run, Don't Walk: Chasing Higher FLOPS for Faster Neural Networks, 2023)."""
 
 import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.backbone import conv_bn
+from graftdet.models.blocks.conv import LEAVE_OUT
 from torch import nn
-
-from . import BLOCKS
-from .backbone import conv_bn
-from .base import LEAVE_OUT
 
 
 @BLOCKS.register()
@@ -39,7 +38,9 @@ class FasterNetBlock(nn.Module):
         super().__init__()
         hidden = int(dim * mlp_ratio)
         self.spatial_mixing = PConv(dim, n_div)
-        self.mlp = nn.Sequential(*conv_bn(dim, hidden, act=nn.ReLU(inplace=True)), nn.Conv2d(hidden, dim, 1, bias=False))
+        self.mlp = nn.Sequential(
+            *conv_bn(dim, hidden, act=nn.ReLU(inplace=True)), nn.Conv2d(hidden, dim, 1, bias=False)
+        )
 
     def forward(self, x):
         return x + self.mlp(self.spatial_mixing(x))

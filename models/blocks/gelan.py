@@ -1,14 +1,13 @@
 """GELAN (Wang, Yeh and Liao, YOLOv9: Learning What You Want to Learn Using Programmable Gradient Information, 2024)."""
 
 import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.conv import Conv, odd_kernels
+from graftdet.models.blocks.csp import C3, Bottleneck
+from graftdet.models.blocks.pool import pooled_thrice
+from graftdet.models.blocks.repvgg import TwoKernels
 from torch import nn
 from torch.nn import functional as F
-
-from . import BLOCKS
-from .base import Conv, odd_kernels
-from .csp import C3, Bottleneck
-from .pool import pooled_thrice
-from .repvgg import TwoKernels
 
 
 class _RepBottleneck(Bottleneck):

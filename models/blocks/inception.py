@@ -1,13 +1,11 @@
 """Inception v1 (Szegedy et al., Going Deeper with Convolutions, 2015), with the batch norm of v2 (Ioffe and Szegedy, 2015)."""
 
 import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.backbone import STRIDES, Backbone, scaled
+from graftdet.models.blocks.conv import FusePairs
+from graftdet.utils.errors import UserError
 from torch import nn
-
-from utils.errors import UserError
-
-from . import BLOCKS
-from .backbone import STRIDES, Backbone, scaled
-from .base import FusePairs
 
 
 @BLOCKS.register()

@@ -1,11 +1,10 @@
 """Inception-ResNet v2 (Szegedy et al., Inception-v4, Inception-ResNet and the Impact of Residual Connections, 2017)."""
 
 import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.backbone import check_width
+from graftdet.models.blocks.inception import BasicConv2d
 from torch import nn
-
-from . import BLOCKS
-from .backbone import check_width
-from .inception import BasicConv2d
 
 
 @BLOCKS.register("InceptionResNetReduction", "Mixed_7a")

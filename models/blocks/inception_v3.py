@@ -6,11 +6,10 @@ weight. `width` multiplies the widths.
 """
 
 import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.backbone import STRIDES, Backbone, scaled
+from graftdet.models.blocks.inception import BasicConv2d
 from torch import nn
-
-from . import BLOCKS
-from .backbone import STRIDES, Backbone, scaled
-from .inception import BasicConv2d
 
 
 class _Paths(nn.Module):

@@ -1,11 +1,10 @@
 """MobileNet v1 (Howard et al., MobileNets: Efficient CNNs for Mobile Vision Applications, 2017)."""
 
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.activations import activation
+from graftdet.models.blocks.backbone import STRIDES, Backbone, scaled
+from graftdet.models.blocks.conv import FusePairs, same_padding
 from torch import nn
-
-from ..activations import activation
-from . import BLOCKS
-from .backbone import STRIDES, Backbone, scaled
-from .base import FusePairs, same_padding
 
 
 @BLOCKS.register("DepthwiseSeparableConv", "DepthSeperabelConv2d")

@@ -1,9 +1,8 @@
 """MobileNet v2 (Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, 2018)."""
 
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.backbone import STRIDES, Backbone, conv_bn, make_divisible, scaled
 from torch import nn
-
-from . import BLOCKS
-from .backbone import STRIDES, Backbone, conv_bn, make_divisible, scaled
 
 
 @BLOCKS.register("LinearBottleneck", "LinearBottleNeck", "InvertedResidual")

@@ -1,12 +1,10 @@
 """MobileNet v3 (Howard et al., Searching for MobileNetV3, 2019)."""
 
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.backbone import STRIDES, Backbone, conv_bn, make_divisible, scaled
+from graftdet.models.blocks.conv import reduced, refuse_width
+from graftdet.utils.errors import UserError, did_you_mean
 from torch import nn
-
-from utils.errors import UserError, did_you_mean
-
-from . import BLOCKS
-from .backbone import STRIDES, Backbone, conv_bn, make_divisible, scaled
-from .base import reduced, refuse_width
 
 _NORM = {"eps": 1e-3, "momentum": 0.01}  # as published
 

@@ -1,12 +1,11 @@
 """MobileOne (Vasu et al., MobileOne: An Improved One Millisecond Mobile Backbone, 2023)."""
 
 import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.conv import one_kernel
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
-
-from . import BLOCKS
-from .base import one_kernel
 
 
 def _conv_bn(c1, c2, k, s, p, d, g):

@@ -4,13 +4,11 @@ Weights are named as in timm.
 """
 
 import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.backbone import STRIDES, Backbone, make_divisible, scaled
+from graftdet.models.blocks.conv import FusePairs
+from graftdet.utils.errors import UserError
 from torch import nn
-
-from utils.errors import UserError
-
-from . import BLOCKS
-from .backbone import STRIDES, Backbone, make_divisible, scaled
-from .base import FusePairs
 
 
 class ConvNormAct(FusePairs, nn.Module):
@@ -57,7 +55,9 @@ class _Attention(nn.Module):
         self.proj = nn.Linear(c, c)
 
     def forward(self, x):
-        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).transpose(1, 3).unbind(2)  # (B, heads, N, c / heads) each
+        q, k, v = (
+            self.qkv(x).unflatten(2, (3, self.heads, -1)).transpose(1, 3).unbind(2)
+        )  # (B, heads, N, c / heads) each
         weights = (q @ k.transpose(2, 3) * self.scale).softmax(3)
         return self.proj((weights @ v).transpose(1, 2).flatten(2))
 

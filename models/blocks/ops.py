@@ -1,11 +1,9 @@
 """Blocks without weights: joining maps, moving places into channels and back."""
 
 import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.utils.errors import UserError
 from torch import nn
-
-from utils.errors import UserError
-
-from . import BLOCKS
 
 
 def channel_shuffle(x, groups: int):

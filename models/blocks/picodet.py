@@ -5,13 +5,12 @@ PicoDet's own backbone is in `esnet.py`.
 """
 
 import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.backbone import conv_bn
+from graftdet.models.blocks.conv import Conv, FusePairs, reduced, refuse_width
+from graftdet.models.blocks.ops import channel_shuffle
 from torch import nn
 from torch.nn import functional as F
-
-from . import BLOCKS
-from .backbone import conv_bn
-from .base import Conv, FusePairs, reduced, refuse_width
-from .ops import channel_shuffle
 
 
 @BLOCKS.register()

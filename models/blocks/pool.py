@@ -1,11 +1,10 @@
 """Spatial pyramid pooling (He et al., 2014)."""
 
 import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.activations import activation
+from graftdet.models.blocks.conv import Conv, odd_kernels, one_kernel, several_kernels
 from torch import nn
-
-from ..activations import activation
-from . import BLOCKS
-from .base import Conv, odd_kernels, one_kernel, several_kernels
 
 
 @BLOCKS.register()

@@ -1,13 +1,12 @@
 """RepVGG (Ding et al., RepVGG: Making VGG-style ConvNets Great Again, 2021)."""
 
 import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.activations import activation
+from graftdet.models.blocks.conv import Conv
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
-
-from ..activations import activation
-from . import BLOCKS
-from .base import Conv
 
 
 @BLOCKS.register()

@@ -1,11 +1,10 @@
 """Receptive field block (Liu et al., Receptive Field Block Net for Accurate and Fast Object Detection, 2018)."""
 
 import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.conv import FusePairs
 from torch import nn
 from torch.nn import functional as F
-
-from . import BLOCKS
-from .base import FusePairs
 
 
 class _ConvBn(FusePairs, nn.Module):

@@ -1,13 +1,11 @@
 """ShuffleNet v1 (Zhang et al., ShuffleNet: An Extremely Efficient CNN for Mobile Devices, 2017)."""
 
 import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.backbone import STRIDES, Backbone, check_width, conv_bn
+from graftdet.models.blocks.ops import channel_shuffle
+from graftdet.utils.errors import UserError
 from torch import nn
-
-from utils.errors import UserError
-
-from . import BLOCKS
-from .backbone import STRIDES, Backbone, check_width, conv_bn
-from .ops import channel_shuffle
 
 
 @BLOCKS.register()

@@ -1,11 +1,10 @@
 """ShuffleNet v2 (Ma et al., ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Design, 2018)."""
 
 import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.backbone import STRIDES, Backbone, check_width, conv_bn, make_divisible
+from graftdet.models.blocks.ops import channel_shuffle
 from torch import nn
-
-from . import BLOCKS
-from .backbone import STRIDES, Backbone, check_width, conv_bn, make_divisible
-from .ops import channel_shuffle
 
 
 @BLOCKS.register("ShuffleNetV2Unit", "ShuffleUnit")

@@ -1,10 +1,9 @@
 """Xception (Chollet, Xception: Deep Learning with Depthwise Separable Convolutions, 2017)."""
 
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.backbone import STRIDES, Backbone, scaled
+from graftdet.models.blocks.conv import FusePairs, _fuse_pair, same_padding
 from torch import nn
-
-from . import BLOCKS
-from .backbone import STRIDES, Backbone, scaled
-from .base import FusePairs, _fuse_pair, same_padding
 
 
 @BLOCKS.register("SeparableConv", "SeparableConv2d", "SeperableConv2d")

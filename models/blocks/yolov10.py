@@ -2,12 +2,11 @@
 of its attention."""
 
 import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.conv import Conv
+from graftdet.models.blocks.csp import C2f
+from graftdet.models.blocks.repvgg import TwoKernels
 from torch import nn
-
-from . import BLOCKS
-from .base import Conv
-from .csp import C2f
-from .repvgg import TwoKernels
 
 _HEAD = 64  # channels an attention head has at least
 

@@ -1,12 +1,11 @@
 """Blocks of YOLOv12 (Tian, Ye and Doermann, YOLOv12: Attention-Centric Real-Time Object Detectors, 2025, section 3)."""
 
 import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.conv import Conv
+from graftdet.models.blocks.csp import C3k
 from torch import nn
 from torch.nn import functional as F
-
-from . import BLOCKS
-from .base import Conv
-from .csp import C3k
 
 _HEAD = 32  # channels of an attention head
 
@@ -27,7 +26,9 @@ class _AreaAttention(nn.Module):
         b, c, h, w = x.shape
         width, rest = c // self.heads, -(h * w) % self.area
         parts = F.pad(self.qkv(x).flatten(2), (0, rest))
-        q, k, v = parts.view(b, self.heads, 3 * width, self.area, -1).transpose(2, 3).chunk(3, 3)  # (B, heads, area, width, N)
+        q, k, v = (
+            parts.view(b, self.heads, 3 * width, self.area, -1).transpose(2, 3).chunk(3, 3)
+        )  # (B, heads, area, width, N)
         weights = q.transpose(-2, -1) @ k * width**-0.5
         if self.area > 1:
             filler = torch.arange(self.area * weights.shape[-1], device=x.device).view(self.area, 1, -1) >= h * w
@@ -72,7 +73,9 @@ class A2C2f(nn.Module):
         self.cv2 = Conv((1 + n) * hidden, c2, 1)
         self.gamma = nn.Parameter(torch.full((c2,), 0.01)) if a2 and residual else None
         self.m = nn.ModuleList(
-            nn.Sequential(*(_AreaBlock(hidden, area, mlp_ratio) for _ in range(2))) if a2 else C3k(hidden, hidden, 2, shortcut, g)
+            nn.Sequential(*(_AreaBlock(hidden, area, mlp_ratio) for _ in range(2)))
+            if a2
+            else C3k(hidden, hidden, 2, shortcut, g)
             for _ in range(n)
         )
 

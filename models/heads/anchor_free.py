@@ -1,17 +1,15 @@
 """Decoupled heads without anchors: AnchorFreeDetect, and OneToOneDetect, whose output needs no suppression."""
 
 import torch
+from graftdet.models.blocks.conv import Conv, DWConv
+from graftdet.models.heads import HEADS
+from graftdet.models.heads.argument_checks import check_whole
+from graftdet.models.heads.peak_suppression import dampen_neighbours
+from graftdet.models.heads.point_head import PointHead
+from graftdet.models.losses.anchor_free import DenseCriterion, TwoBranchCriterion
+from graftdet.models.losses.task_aligned import TaskAlignedAssigner
+from graftdet.utils.errors import UserError
 from torch import nn
-
-from utils.errors import UserError
-
-from ..blocks.base import Conv, DWConv
-from ..losses.dense import DenseCriterion, TwoBranchCriterion
-from ..losses.task_aligned import TaskAlignedAssigner
-from . import HEADS
-from .checks import check_whole
-from .peaks import dampen_neighbours
-from .points import PointHead
 
 
 class Branches(nn.Module):
@@ -106,7 +104,9 @@ class OneToOneDetect(PointHead):
         raw = {"one_to_many": self.one_to_many(maps)}
         if self.training or self.branch == "one_to_one":
             second = [cls(x.detach()) for cls, x in zip(self.one_to_one, maps, strict=True)]
-            raw["one_to_one"] = [self._with_classes(y.detach(), z) for y, z in zip(raw["one_to_many"], second, strict=True)]
+            raw["one_to_one"] = [
+                self._with_classes(y.detach(), z) for y, z in zip(raw["one_to_many"], second, strict=True)
+            ]
         return raw if self.training else {self.branch: raw[self.branch]}
 
     def _with_classes(self, raw, second):
@@ -153,4 +153,6 @@ def _biases(branches: Branches):
 def _criterion(head: PointHead, hyperparameters, top: int, only=("box", "cls", "dfl")):
     h = hyperparameters
     gains = {name: getattr(h, f"free_{name}") for name in only}
-    return DenseCriterion(head.nc, head.bins, head.strides, TaskAlignedAssigner(top), h.free_class, h.free_overlap, gains)
+    return DenseCriterion(
+        head.nc, head.bins, head.strides, TaskAlignedAssigner(top), h.free_class, h.free_overlap, gains
+    )

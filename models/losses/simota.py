@@ -1,9 +1,15 @@
 """Simplified optimal transport assignment: each box takes as many of the cheapest points as its overlaps suggest."""
 
 import torch
-
-from .assignment import Assignment, best_of_each, by_box, one_box_a_point, points_inside, points_near
-from .overlap import giou, iou
+from graftdet.models.losses.assignment import (
+    Assignment,
+    best_of_each,
+    by_box,
+    one_box_a_point,
+    points_inside,
+    points_near,
+)
+from graftdet.models.losses.iou import giou, iou
 
 _OUTSIDE = 1e4  # added to the cost of points that are not both in the box and near its centre: above any other cost
 

@@ -1,9 +1,8 @@
 """Task-aligned assignment: points whose score and box agree best with a true box learn it."""
 
 import torch
-
-from .assignment import Assignment, best_of_each, one_box_a_point, points_inside
-from .overlap import iou
+from graftdet.models.losses.assignment import Assignment, best_of_each, one_box_a_point, points_inside
+from graftdet.models.losses.iou import iou
 
 
 class TaskAlignedAssigner:
@@ -34,7 +33,9 @@ class TaskAlignedAssigner:
         kept = best[one_box_a_point(overlap[best], image[best] * len(points) + point[best])]
 
         box, point, metric, overlap = box[kept], point[kept], metric[kept], overlap[kept]
-        return Assignment(box, point, metric * _greatest(overlap, box, truth) / _greatest(metric, box, truth).clamp(min=1e-30))
+        return Assignment(
+            box, point, metric * _greatest(overlap, box, truth) / _greatest(metric, box, truth).clamp(min=1e-30)
+        )
 
 
 def _greatest(values, box, truth):

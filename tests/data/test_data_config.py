@@ -2,11 +2,10 @@ import json
 
 import numpy as np
 import pytest
-
-from data.config import load_data_config, open_split
-from utils.config import CONFIGS
-from utils.errors import UserError
-from utils.images import write_image
+from graftdet.data.config import load_data_config, open_split
+from graftdet.utils.config import CONFIGS
+from graftdet.utils.errors import UserError
+from graftdet.utils.images.io import write_image
 
 COCO128 = """
 # COCO128 dataset (first 128 images from COCO train2017)
@@ -215,7 +214,13 @@ def test_a_data_set_that_is_not_there_says_where_to_get_it(tmp_path, monkeypatch
 
 
 def test_bare_names_and_nearest_ones():
-    assert sorted(path.stem for path in (CONFIGS / "data").glob("*.yaml")) == ["bccd", "coco", "coco_tiny", "shapes", "voc"]
+    assert sorted(path.stem for path in (CONFIGS / "data").glob("*.yaml")) == [
+        "bccd",
+        "coco",
+        "coco_tiny",
+        "shapes",
+        "voc",
+    ]
     with pytest.raises(UserError, match="did you mean 'shapes.yaml'"):
         load_data_config("shpes.yaml")
     with pytest.raises(UserError, match="data: is a folder, expected a YAML file"):

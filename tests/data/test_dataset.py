@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
-from data.dataset import DetectionDataset, Item, Key, Unreadable
-from data.formats.base import Sample, Split
-from utils.errors import UserError
-from utils.hyperparameters import Hyperparameters
-from utils.images import write_image
+from graftdet.data.dataset import DetectionDataset, Item, Key, Unreadable
+from graftdet.data.formats.base import Split
+from graftdet.data.formats.sample import Sample
+from graftdet.utils.errors import UserError
+from graftdet.utils.hyperparameters import Hyperparameters
+from graftdet.utils.images.io import write_image
 
 CALM = replace(
     Hyperparameters(), hsv_h=0, hsv_s=0, hsv_v=0, degrees=0, translate=0, scale=0, fliplr=0, mosaic=0, close_mosaic=0

@@ -3,15 +3,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from graftdet.data.dataset import DetectionDataset, Key
+from graftdet.data.formats.base import Split
+from graftdet.data.formats.sample import Sample
+from graftdet.data.loader import train_loader, val_loader
+from graftdet.data.sampler import BatchSampler, rect_order, rect_shape
+from graftdet.utils.errors import UserError
+from graftdet.utils.hyperparameters import Hyperparameters
+from graftdet.utils.images.io import write_image
 
-import data.loader
-from data.dataset import DetectionDataset, Key
-from data.formats.base import Sample, Split
-from data.loader import train_loader, val_loader
-from data.sampler import BatchSampler, rect_order, rect_shape
-from utils.errors import UserError
-from utils.hyperparameters import Hyperparameters
-from utils.images import write_image
+import data
 
 SHAPES = [(40, 60), (60, 40), (64, 64), (30, 64), (64, 30), (50, 50), (48, 64), (20, 64), (64, 20), (33, 47), (40, 60)]
 COUNT = len(SHAPES)
@@ -78,7 +79,10 @@ def test_every_picture_once_an_epoch_in_another_order(split):
 
 @pytest.mark.parametrize("workers, context", [(1, None), (2, None), (2, "spawn")])
 def test_batches_do_not_depend_on_workers(split, workers, context):
-    alone, helped = train_loader(train_set(split), 4), train_loader(train_set(split, cache="ram"), 4, workers, context=context)
+    alone, helped = (
+        train_loader(train_set(split), 4),
+        train_loader(train_set(split, cache="ram"), 4, workers, context=context),
+    )
     for epoch in (0, 1, 5):  # the workers stay from epoch to epoch
         assert same(drain(alone, epoch), drain(helped, epoch))
 
@@ -117,7 +121,11 @@ def test_multi_scale(split):
         sizes += [keys[0].size for keys in sampler]
     assert set(sizes) == set(range(160, 481, 32))
     batch = next(iter(train_loader(dataset, 4, multi_scale=True)))
-    assert batch["images"].shape[2] == batch["images"].shape[3] == next(iter(BatchSampler(dataset, 4, multi_scale=True)))[0].size
+    assert (
+        batch["images"].shape[2]
+        == batch["images"].shape[3]
+        == next(iter(BatchSampler(dataset, 4, multi_scale=True)))[0].size
+    )
 
 
 @pytest.mark.parametrize("world", [2, 3, 4])

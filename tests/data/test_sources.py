@@ -7,12 +7,11 @@ import threading
 import cv2
 import numpy as np
 import pytest
-
-from data import sources
-from data.sources import open_source
-from data.video import DEFAULT_FPS, VideoWriter, frame_rate, open_capture
-from utils.errors import UserError
-from utils.images import write_image
+from graftdet.data import sources
+from graftdet.data.sources import open_source
+from graftdet.utils.errors import UserError
+from graftdet.utils.images.io import write_image
+from graftdet.utils.images.video import DEFAULT_FPS, VideoWriter, frame_rate, open_capture
 
 
 def grey(value, height=48, width=64):
@@ -82,7 +81,17 @@ def test_a_list_file(folder, tmp_path, capsys, monkeypatch):
 
 def test_what_a_list_names_twice_is_looked_at_once(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
-    lines = ["d film.mp4", "c.bmp", f"{folder}/d film.mp4", "below/../c.bmp", "b.png", "rtsp://host/a", "0", "rtsp://host/a", "0"]
+    lines = [
+        "d film.mp4",
+        "c.bmp",
+        f"{folder}/d film.mp4",
+        "below/../c.bmp",
+        "b.png",
+        "rtsp://host/a",
+        "0",
+        "rtsp://host/a",
+        "0",
+    ]
     (tmp_path / "list.txt").write_text("\n".join(lines), encoding="utf-8")
     targets = open_source(tmp_path / "list.txt").targets
     assert [str(target).rpartition("/")[2] for target in targets] == ["d film.mp4", "c.bmp", "b.png", "a", "0"]
@@ -90,13 +99,21 @@ def test_what_a_list_names_twice_is_looked_at_once(folder, tmp_path, monkeypatch
 
 def test_several_sources_come_in_their_order_and_each_file_once(folder):
     source = open_source(folder / "c.bmp", folder, f"{folder}/*.png", "0")
-    assert [str(target).rpartition("/")[2] for target in source.targets] == ["c.bmp", "a.JPG", "b.png", "d film.mp4", "0"]
+    assert [str(target).rpartition("/")[2] for target in source.targets] == [
+        "c.bmp",
+        "a.JPG",
+        "b.png",
+        "d film.mp4",
+        "0",
+    ]
     assert source.text == f"{folder / 'c.bmp'} and 3 more"
     with pytest.raises(UserError, match="bb.png: no such file"):
         open_source(folder / "b.png", folder / "bb.png")
 
 
-@pytest.mark.parametrize("content, message", [(b"", "is empty"), (b"no.png\n", "line 1: no.png"), (b"\xff\xfe\x00", "text file")])
+@pytest.mark.parametrize(
+    "content, message", [(b"", "is empty"), (b"no.png\n", "line 1: no.png"), (b"\xff\xfe\x00", "text file")]
+)
 def test_wrong_list_files(tmp_path, content, message):
     (tmp_path / "list.txt").write_bytes(content)
     with pytest.raises(UserError, match=message):
@@ -227,5 +244,5 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 
 def test_sources_need_no_torch():
-    code = "import sys, data.sources, data.video, utils.images, utils.letterbox, data.cache; sys.exit('torch' in sys.modules)"
+    code = "import sys, graftdet.data.sources, graftdet.utils.images.video, graftdet.utils.images.io, graftdet.utils.images.letterbox, graftdet.data.caching.image_cache; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=sources.__file__.rsplit("data", 1)[0]).returncode == 0

@@ -6,11 +6,10 @@ import time
 
 import numpy as np
 import pytest
-
-from data import sources
-from data.sources import open_source
-from data.video import DEFAULT_FPS, LiveFrames, read_frames
-from utils.errors import UserError
+from graftdet.data import sources
+from graftdet.data.sources import open_source
+from graftdet.utils.errors import UserError
+from graftdet.utils.images.video import DEFAULT_FPS, LiveFrames, read_frames
 
 
 class FakeCamera:

@@ -8,13 +8,14 @@ class Scene:
 
     def __init__(self, seed, counts=(4, 0, 7), nc=3, size=(96, 128), strides=(8, 16, 32)):
         import torch
-
-        from models.losses.dense import level_points
-        from models.losses.targets import read_targets
+        from graftdet.models.losses.anchor_free import level_points
+        from graftdet.models.losses.targets import read_targets
 
         make = torch.Generator().manual_seed(seed)
         self.height, self.width = size
-        self.points, self.strides = level_points([(size[0] // s, size[1] // s) for s in strides], strides, torch.zeros(1))
+        self.points, self.strides = level_points(
+            [(size[0] // s, size[1] // s) for s in strides], strides, torch.zeros(1)
+        )
         shape = (len(counts), len(self.points))
         self.scores = torch.rand(*shape, nc, generator=make) ** 3
         reach = torch.rand(*shape, 4, generator=make) * 4 * self.strides[:, None]
@@ -35,7 +36,9 @@ class Scene:
     def assigned(self, assigner):
         """{(image, point): (place of its box, quality)}, as plain numbers."""
         found = assigner(self.scores, self.boxes, self.points, self.strides, self.truth)
-        rows = zip(self.truth.image[found.box].tolist(), found.point.tolist(), found.box.tolist(), found.quality.tolist())
+        rows = zip(
+            self.truth.image[found.box].tolist(), found.point.tolist(), found.box.tolist(), found.quality.tolist()
+        )
         wanted = {(image, point): (box, quality) for image, point, box, quality in rows}
         assert len(wanted) == len(found.box)  # no point twice
         return wanted
@@ -70,8 +73,7 @@ def randomised():
 def block_of(randomised):
     """`block_of(word, *args)` is the block of that word, from seed 0, `randomised`."""
     import torch
-
-    from models import BLOCKS
+    from graftdet.models import BLOCKS
 
     def build(word, *args):
         torch.manual_seed(0)
@@ -83,8 +85,8 @@ def block_of(randomised):
 @pytest.fixture
 def command():
     """`command(*words)` runs `python -m models` with these words in this process; gives its exit status."""
-    from models.__main__ import main
-    from utils import cli
+    from graftdet.models.__main__ import main
+    from graftdet.utils import cli
 
     def call(*words):
         try:
@@ -99,7 +101,8 @@ def command():
 @pytest.fixture(scope="module")
 def model(tiny_weights):
     """The tiny detector in eval mode."""
-    from models.weights import build_from, load_weights
+    from graftdet.models.weights.transfer import build_from
+    from graftdet.models.weights.weights_file import load_weights
 
     return build_from(load_weights(tiny_weights))
 
@@ -107,7 +110,7 @@ def model(tiny_weights):
 @pytest.fixture(scope="module")
 def export_both(model, tmp_path_factory):
     """`export_both(backend)`: {dynamic: (options, path)} of a file of one size and of a dynamic one."""
-    from models.backends import ExportOptions
+    from graftdet.models.backends import ExportOptions
 
     def export(backend):
         folder, both = tmp_path_factory.mktemp("modèle"), {}

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-
-from models import build_model
-from models.summary import summarize, totals
+from graftdet.models import build_model
+from graftdet.models.analysis.summary import summarize, totals
 
 
 @pytest.mark.parametrize(

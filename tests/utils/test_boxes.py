@@ -3,8 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-
-from utils.boxes import box_area, box_iou, ciou, cxcywh_to_xyxy, is_tensor, xyxy_to_cxcywh
+from graftdet.utils.boxes import box_area, box_iou, ciou, cxcywh_to_xyxy, is_tensor, xyxy_to_cxcywh
 
 KINDS = [np.asarray, torch.as_tensor]
 

@@ -8,10 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-
-from utils.checkpoint import ForeignCheckpoint, load_checkpoint, save_checkpoint, to_plain
-from utils.errors import UserError
-from utils.hyperparameters import Hyperparameters
+from graftdet.utils.checkpoint import ForeignCheckpoint, load_checkpoint, save_checkpoint, to_plain
+from graftdet.utils.errors import UserError
+from graftdet.utils.hyperparameters import Hyperparameters
 
 
 def test_round_trip_of_what_training_keeps(tmp_path):
@@ -70,7 +69,9 @@ def test_nothing_in_a_file_is_run(tmp_path, monkeypatch, how):
     if how == "pickle":
         path.write_bytes(pickle.dumps(Evil()))
     else:
-        torch.save({"format": "graftdet", "version": 1, "x": Evil()}, path, _use_new_zipfile_serialization=how != "torch")
+        torch.save(
+            {"format": "graftdet", "version": 1, "x": Evil()}, path, _use_new_zipfile_serialization=how != "torch"
+        )
     with pytest.raises(ForeignCheckpoint) as error:
         load_checkpoint(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)

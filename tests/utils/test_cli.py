@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from utils import cli
+from graftdet.utils import cli
 
 ROOT = Path(cli.__file__).parents[1]
 CODE = """
@@ -27,7 +26,9 @@ cli.run(main)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends processes without asking")
-@pytest.mark.parametrize(("number", "said", "status"), [(signal.SIGTERM, "terminated", 143), (signal.SIGINT, "interrupted", 130)])
+@pytest.mark.parametrize(
+    ("number", "said", "status"), [(signal.SIGTERM, "terminated", 143), (signal.SIGINT, "interrupted", 130)]
+)
 def test_a_script_that_is_told_to_end_tidies_up_first(number, said, status):
     start = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n" + CODE
     process = subprocess.Popen(
@@ -40,7 +41,7 @@ def test_a_script_that_is_told_to_end_tidies_up_first(number, said, status):
 
 
 def test_a_name_outside_the_encoding_of_the_output_ends_no_run():
-    code = "import sys; from utils import cli; cli.run(lambda: (print('\u732b cat'), print('\u732b', file=sys.stderr)))"
+    code = "import sys; from graftdet.utils import cli; cli.run(lambda: (print('\u732b cat'), print('\u732b', file=sys.stderr)))"
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (0, "? cat\n", "\\u732b\n")

@@ -1,8 +1,7 @@
 import os
 
 import pytest
-
-from utils.device import default_workers
+from graftdet.utils.device import default_workers
 
 
 @pytest.mark.parametrize("cores, processes, workers", [(16, None, 8), (16, "4", 4), (6, "1", 6), (2, "4", 1)])
@@ -14,7 +13,9 @@ def test_processes_of_torchrun_share_the_cores(cores, processes, workers, monkey
     assert default_workers() == default_workers("cuda") == workers
 
 
-@pytest.mark.parametrize("cores, processes, workers", [(2, "1", 1), (8, "1", 1), (16, "1", 2), (16, "2", 1), (128, "1", 8)])
+@pytest.mark.parametrize(
+    "cores, processes, workers", [(2, "1", 1), (8, "1", 1), (16, "1", 2), (16, "2", 1), (128, "1", 8)]
+)
 def test_a_cpu_that_trains_keeps_most_of_its_cores(cores, processes, workers, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)

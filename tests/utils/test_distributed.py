@@ -8,9 +8,8 @@ from multiprocessing import get_context
 import pytest
 import torch
 import torch.distributed as dist
+from graftdet.utils.distributed import NormOverAll
 from torch import nn
-
-from utils.distributed import NormOverAll
 
 BARE = {"affine": False, "track_running_stats": False}
 SETTINGS = [{}, {"affine": False}, {"track_running_stats": False}, BARE, {"momentum": None}]

@@ -1,9 +1,8 @@
 """Recipes: the published numbers, YAML's traps, and mistakes told with the nearest key."""
 
 import pytest
-
-from utils.errors import UserError
-from utils.hyperparameters import Hyperparameters, load_hyperparameters
+from graftdet.utils.errors import UserError
+from graftdet.utils.hyperparameters import Hyperparameters, load_hyperparameters
 
 # the keys of the published files for training from scratch (low, medium, high augmentation) and of the VOC one
 PUBLISHED = """
@@ -116,7 +115,9 @@ def test_shares_become_epochs_and_batches():
     assert plain.for_run(200, 11, 16) == plain
 
 
-@pytest.mark.parametrize(("value", "epochs", "closed"), [(0, 100, 0), (0.1, 100, 10), (0.1, 4, 0), (1, 100, 1), (15, 100, 15)])
+@pytest.mark.parametrize(
+    ("value", "epochs", "closed"), [(0, 100, 0), (0.1, 100, 10), (0.1, 4, 0), (1, 100, 1), (15, 100, 15)]
+)
 def test_close_mosaic_is_a_number_or_a_share(value, epochs, closed):
     assert Hyperparameters(close_mosaic=value).closing_epochs(epochs) == closed
 

@@ -4,8 +4,7 @@ import threading
 import time
 
 import pytest
-
-from utils.pipeline import Pipeline
+from graftdet.utils.pipeline import Pipeline
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,1 @@
+"""Caching of decoded images in memory and on disk."""

@@ -1,0 +1,251 @@
+"""`python -m models draw FILE.yaml -o graph.svg`: the graph of a model as a picture, rows as boxes, a column a stride."""
+
+import math
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from unicodedata import east_asian_width
+
+from graftdet.models.analysis.graph_layout import GAP, LANE, Layout, arrange
+from graftdet.models.analysis.summary import RowSummary, summarize, totals
+from graftdet.models.graph.detection_model import build_model
+from graftdet.utils.cli import at_least
+from graftdet.utils.cli_options import picture_size
+from graftdet.utils.errors import UserError
+from graftdet.utils.files import writing
+
+WIDTH, HEIGHT = 176, 46  # of a box, pixels
+TOP = 108  # above the first line
+MOST_LETTERS, LONGEST_NAME = 30, 12  # of a box's first line and of a name in it, that can still be read when squeezed
+FONT = "font-family='Helvetica, Arial, sans-serif'"
+COLOURS = {  # by what a row does, (fill, edge)
+    "head": ("#fde0dd", "#c2453c"), "join": ("#fff3c4", "#b8860b"),
+    "resize": ("#e8e8e8", "#777777"), "conv": ("#dcebfa", "#3b76b5"),
+}  # fmt: skip
+FAMILIES = (
+    ("#dff2df", "#3d8b47"),
+    ("#ece2f6", "#7c55a8"),
+    ("#d9f2f0", "#2a8c86"),
+    ("#fbe5d2", "#c0702a"),
+    ("#f9dfec", "#b0487f"),
+)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box in pixels: left, top and size; `lines` of text, the first one bold."""
+
+    x: float
+    y: float
+    w: float
+    h: float
+    lines: tuple[str, ...]
+    colour: tuple[str, str]
+    title: str
+
+    def svg(self) -> str:
+        fill, edge = self.colour
+        parts = [
+            f"<g><title>{escape(self.title)}</title>",
+            f"<rect x='{self.x:g}' y='{self.y:g}' width='{self.w:g}' height='{self.h:g}' rx='6' fill='{fill}' stroke='{edge}'/>",
+        ]
+        for i, text in enumerate(self.lines):
+            y = self.y + (17, 35)[i] if len(self.lines) > 1 else self.y + self.h / 2 + 5
+            style = "font-size='13' font-weight='bold' fill='#222222'" if not i else "font-size='11.5' fill='#444444'"
+            size = self.w - 12
+            squeeze = (
+                f" textLength='{size:g}' lengthAdjust='spacingAndGlyphs'" if _text_width(text, bool(i)) > size else ""
+            )
+            parts.append(
+                f"<text x='{self.x + self.w / 2:g}' y='{y:g}' text-anchor='middle' {style}{squeeze}>{escape(text)}</text>"
+            )
+        return "".join([*parts, "</g>"])
+
+
+def draw_model(model, size: tuple[int, int] = (640, 640)) -> str:
+    """The SVG text of a `DetectionModel` for pictures of `size` (height, width)."""
+    rows = summarize(model, size)
+    strides = [_stride(row, size, rows) for row in rows]
+    layout = arrange([row.sources for row in rows], strides)
+    left = 20
+    heading = _heading(model, rows, size)
+    told = [
+        math.ceil(left * 2 + wide * _text_width(text, True)) for text, wide in zip(heading, (1.6, 1.05), strict=True)
+    ]
+    width = max(left * 2 + len(layout.lanes) * LANE, *told)
+    height = TOP + (layout.lines + 1) * (HEIGHT + GAP) + 10
+    colours = _colours(rows)
+    boxes = [_row_box(row, layout, left, colours[row.index]) for row in rows]
+    boxes[-1] = _head_box(model, rows[-1], layout, left)
+    lines = [
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' viewBox='0 0 {width} {height}' {FONT}>",
+        "<defs><marker id='tip' viewBox='0 0 8 8' refX='7.5' refY='4' markerWidth='7' markerHeight='7' orient='auto'>"
+        "<path d='M0 0.6 L8 4 L0 7.4 z' fill='context-stroke'/></marker></defs>",
+        f"<rect width='{width}' height='{height}' fill='#ffffff'/>",
+        *_titles(heading, layout, size, left, height),
+    ]
+    arrows = [(source, row.index) for row in rows for source in row.sources]
+    lines += [_arrow(source, target, boxes, layout, left) for source, target in arrows]
+    lines += [box.svg() for box in boxes]
+    return "\n".join([*lines, "</svg>"]) + "\n"
+
+
+def _stride(row: RowSummary, size, rows) -> int:
+    """Pixels of the picture a cell of the row's map; of several maps the last, of a head the one it reads last."""
+    shapes = row.shapes if row.index < len(rows) - 1 else rows[row.sources[-1]].shapes
+    return 2 ** round(math.log2(max(size[0] / shapes[-1][1], 1)))
+
+
+def _heading(model, rows, size) -> tuple[str, str]:
+    """The name of the file, and what the model costs."""
+    t = totals(rows)
+    about = f"{len(rows)} rows, {t['params']:,} parameters, {t['macs'] / 1e9:.2f} GMACs at {size[1]}x{size[0]}, {model.nc} classes"
+    return _shorten(Path(model.spec.where).name, 60), about
+
+
+def _titles(heading, layout: Layout, size, left, height) -> list[str]:
+    name, about = heading
+    parts = [
+        f"<text x='{left + 6}' y='26' font-size='17' font-weight='bold' fill='#222222'>{escape(name)}</text>",
+        f"<text x='{left + 6}' y='46' font-size='12.5' fill='#444444'>{escape(about)}</text>",
+    ]
+    for column, stride in enumerate(layout.lanes):
+        x = left + column * LANE
+        if column % 2:
+            parts.append(f"<rect x='{x}' y='58' width='{LANE}' height='{height - 68}' fill='#f7f7f7'/>")
+        cells = f"{-(-size[1] // stride)}x{-(-size[0] // stride)}"
+        parts.append(
+            f"<text x='{x + LANE / 2:g}' y='77' text-anchor='middle' font-size='12.5' fill='#444444'>stride {stride}: {cells}</text>"
+        )
+    return parts
+
+
+def _row_box(row: RowSummary, layout: Layout, left, colour) -> Box:
+    column, line = layout.cells[row.index]
+    x = left + column * LANE + (LANE - WIDTH) / 2
+    y = TOP + line * (HEIGHT + GAP)
+    repeats = f" x{row.number}" if row.number > 1 else ""
+    name = f" '{_shorten(row.name, LONGEST_NAME)}'" if row.name else ""
+    word = _shorten(row.word, max(MOST_LETTERS - len(f"{row.index}  {repeats}{name}"), 8))
+    shape = "x".join(map(str, row.shapes[-1])) + (f" +{len(row.shapes) - 1}" if len(row.shapes) > 1 else "")
+    facts = shape + (f", {_short_count(row.params)}" if row.params else "")
+    called = f" '{row.name}'" if row.name else ""
+    title = f"row {row.index}{called} {row.word}({row.args}), {row.params:,} parameters, {row.macs / 1e6:,.1f} MMACs"
+    return Box(x, y, WIDTH, HEIGHT, (f"{row.index}  {word}{repeats}{name}", facts), colour, title)
+
+
+def _head_box(model, row: RowSummary, layout: Layout, left) -> Box:
+    """The head lies below all columns that it reads."""
+    columns = [layout.cells[s][0] for s in row.sources if s >= 0] or [layout.cells[row.index][0]]
+    first, last = min(columns), max(columns)
+    x = left + first * LANE + (LANE - WIDTH) / 2
+    y = TOP + layout.cells[row.index][1] * (HEIGHT + GAP)
+    strides = ", ".join(f"{s:g}" for s in model.head.strides)
+    lines = (f"{row.index}  {row.word}", f"strides {strides}; {_short_count(row.params)}")
+    return Box(
+        x, y, (last - first) * LANE + WIDTH, HEIGHT, lines, COLOURS["head"], f"row {row.index} {row.word}({row.args})"
+    )
+
+
+def _colours(rows: list[RowSummary]) -> list[tuple[str, str]]:
+    """Joins, rows without weights and plain convolutions have colours of their own, each other word the next free one."""
+    families: dict[str, tuple[str, str]] = {}
+    colours = []
+    for row in rows:
+        if len(row.sources) > 1:
+            colours.append(COLOURS["join"])
+        elif not row.params:
+            colours.append(COLOURS["resize"])
+        elif row.word.lower() in ("conv", "cbh", "focus", "nn.conv2d", "convbnact"):
+            colours.append(COLOURS["conv"])
+        else:
+            colours.append(families.setdefault(row.word, FAMILIES[len(families) % len(FAMILIES)]))
+    return colours
+
+
+def _short_count(number: int) -> str:
+    """1234567 -> 1.23 M."""
+    for unit, least in (("M", 1e6), ("k", 1e3)):
+        if number >= least:
+            return f"{number / least:.3g} {unit}"
+    return str(number)
+
+
+def _text_width(text: str, small: bool) -> float:
+    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text) * (6.4 if small else 8.2)
+
+
+def _shorten(text: str, most: int) -> str:
+    """At most `most` letters; the whole of it stands in the box's title."""
+    return text if len(text) <= most else text[: most - 1] + "\u2026"
+
+
+def _arrow(source: int, target: int, boxes: list[Box], layout: Layout, left) -> str:
+    """The line from one box to another; the picture is the arrow into the first rows."""
+    end = boxes[target]
+    head = target == len(boxes) - 1
+    colour = "#8a8a8a"
+    if source < 0:
+        x = end.x + end.w / 2
+        label = f"<text x='{x + 8:g}' y='{end.y - 12:g}' font-size='11' fill='#666666'>picture</text>"
+        return _path([(x, end.y - 20), (x, end.y - 1)], colour) + label
+    start = boxes[source]
+    route = layout.routes[(source, target)]
+    (column, line), (to_column, to_line) = layout.cells[source], layout.cells[target]
+    if head:
+        to_column, to_x = column, start.x + start.w / 2
+    else:
+        to_x = end.x + end.w / 2 + route.shift
+    if route.kind == "straight":
+        if line == to_line and not head:
+            x0, x1 = (start.x + start.w, end.x - 1) if to_column > column else (start.x, end.x + end.w + 1)
+            return _path([(x0, start.y + HEIGHT / 2), (x1, end.y + HEIGHT / 2)], colour)
+        x = start.x + start.w / 2
+        return _path([(x, start.y + HEIGHT), (x, end.y - 1)], colour)
+    colour = route.colour
+    x0 = start.x + start.w / 2 + route.leave
+    below = start.y + HEIGHT + GAP * (0.3 + 0.4 * route.level)
+    track = left + route.lane * LANE + (LANE - WIDTH) / 2 - 7 - 6 * route.track
+    above = end.y - GAP * (0.3 + 0.4 * route.level_in)
+    if route.kind == "gap":  # next line of another column: no box lies between
+        return _path([(x0, start.y + HEIGHT), (x0, below), (to_x, below), (to_x, end.y - 1)], colour)
+    return _path(
+        [(x0, start.y + HEIGHT), (x0, below), (track, below), (track, above), (to_x, above), (to_x, end.y - 1)], colour
+    )
+
+
+def _path(points, colour) -> str:
+    """A line with rounded corners and a tip."""
+    text = f"M{points[0][0]:g} {points[0][1]:g}"
+    for before, here, after in zip(points, points[1:], points[2:]):
+        radius = min(6, math.dist(before, here) / 2, math.dist(here, after) / 2)
+        ends = []
+        for other in (before, after):
+            length = math.dist(here, other) or 1
+            ends.append(
+                (here[0] + (other[0] - here[0]) * radius / length, here[1] + (other[1] - here[1]) * radius / length)
+            )
+        text += f" L{ends[0][0]:g} {ends[0][1]:g} Q{here[0]:g} {here[1]:g} {ends[1][0]:g} {ends[1][1]:g}"
+    text += f" L{points[-1][0]:g} {points[-1][1]:g}"
+    return f"<path d='{text}' fill='none' stroke='{colour}' stroke-width='1.6' marker-end='url(#tip)'/>"
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("cfg", metavar="FILE.yaml", help="model YAML, a path or a bare name")
+    parser.add_argument("-o", "--output", metavar="FILE.svg", required=True, help="where to write")
+    parser.add_argument(
+        "--img", type=at_least(1), nargs="+", default=[640], help="picture size: one number, or height and width"
+    )
+    parser.add_argument("--nc", type=at_least(1), help="number of classes instead of the YAML's")
+
+
+def run(args) -> None:
+    path = Path(args.output)
+    if path.suffix.lower() != ".svg":
+        raise UserError(f"-o {path}: expected a file that ends in .svg")
+    model = build_model(args.cfg, args.nc)
+    text = draw_model(model, picture_size(args.img, model.size_multiple))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    print(f"{path}: {len(model.spec.rows)} rows")

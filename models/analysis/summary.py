@@ -1,0 +1,185 @@
+"""`python -m models summary FILE.yaml`: a row a layer, and totals."""
+
+from dataclasses import dataclass
+
+import torch
+from graftdet.models.graph.detection_model import DetectionModel, build_model, flat_maps
+from graftdet.models.graph.shape_inference import evaluating
+from graftdet.models.spec.row import IMAGE
+from graftdet.utils.cli import at_least
+from graftdet.utils.cli_options import picture_size
+from graftdet.utils.errors import UserError
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True)
+class RowSummary:
+    """What one row is: `shapes` are its outputs (c, h, w); `macs` multiply-adds of its convolutions, matrix products and norms."""
+
+    index: int
+    name: str
+    sources: tuple[int, ...]
+    number: int
+    word: str
+    args: str
+    shapes: tuple[tuple[int, ...], ...]
+    params: int
+    unused: int  # parameters that are frozen because nothing reads them
+    macs: int
+
+
+def summarize(model: DetectionModel, size: tuple[int, int] = (640, 640)) -> list[RowSummary]:
+    """Run `model` once on tensors without data, pictures of `size` (height, width), and describe each row.
+
+    Raises `UserError` when the model cannot run at that size.
+    """
+    rows = []
+    with torch.no_grad(), evaluating(model):
+        outputs = []
+        image = torch.zeros(1, model.channels, *size, device="meta")
+        for row, layer, recipe in zip(model.spec.rows, model.model, model.recipes, strict=True):
+            inputs = [image if s == IMAGE else outputs[s] for s in row.sources]
+            if layer is model.head:
+                inputs = flat_maps(inputs)
+            output, macs = _run(layer, inputs if row.joined or layer is model.head else inputs[0], row, size)
+            outputs.append(output)
+            maps = output if isinstance(output, list) else [output]
+            parameters = list(layer.parameters())
+            rows.append(
+                RowSummary(
+                    row.index,
+                    row.name or "",
+                    row.sources,
+                    row.number,
+                    row.word,
+                    _describe(recipe),
+                    tuple(tuple(m.shape[1:]) for m in maps),
+                    sum(p.numel() for p in parameters),
+                    sum(p.numel() for p in parameters if not p.requires_grad),
+                    macs,
+                )  # fmt: skip
+            )
+    return rows
+
+
+def _run(layer, inputs, row, size):
+    """Outputs on tensors without data and multiply-adds; a block that needs data runs on zeros."""
+    norm_macs, hooks = _count_norms(layer)
+    with FlopCounterMode(display=False) as counter:
+        try:
+            meta = {n: t.to("meta") for n, t in [*layer.named_parameters(), *layer.named_buffers()]}
+            output = functional_call(layer, meta, (inputs,))
+        except Exception:
+            output = None
+    if output is None:
+        norm_macs.clear()
+        with FlopCounterMode(display=False) as counter:
+            try:
+                output = layer(_on_cpu(inputs))
+            except Exception as error:
+                raise UserError(f"{row} {row.word}: cannot run at {size[1]}x{size[0]}: {error}") from error
+    for hook in hooks:
+        hook.remove()
+    if isinstance(output, dict):  # a head of two branches
+        output = [y for raw in output.values() for y in raw]
+    output = [o.to("meta") for o in output] if isinstance(output, (list, tuple)) else output.to("meta")
+    return output, counter.get_total_flops() // 2 + sum(norm_macs)
+
+
+def _count_norms(layer):
+    """Hooks that note the multiply-adds of norms, four for each element as in the published figures."""
+    noted = []
+
+    def note(module, inputs, output):
+        noted.append(4 * output.numel())
+
+    norms = [m for m in layer.modules() if "Norm" in type(m).__name__ and not list(m.children())]
+    return noted, [m.register_forward_hook(note) for m in norms]
+
+
+def _on_cpu(inputs):
+    if isinstance(inputs, list):
+        return [torch.zeros(i.shape) for i in inputs]
+    return torch.zeros(inputs.shape)
+
+
+def _describe(recipe) -> str:
+    """The constructor's arguments, short."""
+    shown = [str(a) for a in recipe.args] + [f"{k}={v}" for k, v in recipe.kwargs.items()]
+    return ", ".join(shown).replace(" ", "").replace(",", ", ")
+
+
+def totals(rows: list[RowSummary]) -> dict:
+    """Sums over the rows: params, unused, macs, flops (2 x multiply-adds)."""
+    macs = sum(r.macs for r in rows)
+    return {
+        "params": sum(r.params for r in rows),
+        "unused": sum(r.unused for r in rows),
+        "macs": macs,
+        "flops": 2 * macs,
+    }
+
+
+def format_table(header: list[str], rows: list[list[str]], right=()) -> str:
+    """Plain text columns, those in `right` aligned right."""
+    table = [header, *rows]
+    widths = [max(len(line[i]) for line in table) for i in range(len(header))]
+    align = [str.rjust if i in right else str.ljust for i in range(len(header))]
+    return "\n".join("  ".join(a(t, w) for a, t, w in zip(align, line, widths, strict=True)).rstrip() for line in table)
+
+
+def summary_text(model: DetectionModel, size=(640, 640), times: list[float] | None = None) -> str:
+    """The table and its totals as text; with `times`, milliseconds a row, their column and each row's share."""
+    rows = summarize(model, size)
+    lines = []
+    for r in rows:
+        source = ",".join(map(str, r.sources))
+        shape = " ".join("x".join(map(str, s)) for s in r.shapes)
+        args = r.args if len(r.args) <= 48 else r.args[:45] + "..."
+        lines.append(
+            [str(r.index), r.name, source, str(r.number), r.word, args, shape, f"{r.params:,}", f"{r.macs / 1e6:,.2f}"]
+        )
+    header, right = ["", "name", "from", "n", "module", "args", "output", "params", "MMACs"], 2
+    if times:
+        header, right = [*header, "ms", "%"], 4
+        lines = [[*line, f"{ms:.2f}", f"{100 * ms / sum(times):.1f}"] for line, ms in zip(lines, times, strict=True)]
+    if not any(line[1] for line in lines):
+        header, lines = [header[0], *header[2:]], [[line[0], *line[2:]] for line in lines]
+    t = totals(rows)
+    unused = f" ({t['unused']:,} of them unused)" if t["unused"] else ""
+    return (
+        format_table(header, lines, right=(0, *range(len(header) - right, len(header))))
+        + f"\n{model.spec.where}: {len(rows)} rows, {t['params']:,} parameters{unused}, "
+        + f"{t['macs'] / 1e9:.2f} GMACs = {t['flops'] / 1e9:.2f} GFLOPs at {size[1]}x{size[0]}, "
+        + f"strides {', '.join(f'{s:g}' for s in model.head.strides)}"
+        + (f"; {sum(times):.1f} ms for one picture, fused, float32 (medians of each row)" if times else "")
+    )
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("cfg", metavar="FILE.yaml", help="model YAML, a path or a bare name")
+    parser.add_argument(
+        "--img",
+        type=int,
+        nargs="+",
+        default=[640],
+        help="picture size, brought up to the stride: one number, or height and width",
+    )
+    parser.add_argument("--nc", type=int, help="number of classes instead of the YAML's")
+    parser.add_argument("--profile", action="store_true", help="run the model too and add the time of each row")
+    parser.add_argument("--repeats", type=at_least(1), default=10, help="runs that --profile takes the medians of")
+    parser.add_argument("--device", default="cpu", help="where --profile runs: cpu, 0, mps")
+
+
+def run(args) -> None:
+    model = build_model(args.cfg, args.nc)
+    size = picture_size(args.img, model.size_multiple)
+    times = None
+    if args.profile:
+        from graftdet.models.analysis.profiling import time_rows
+        from graftdet.utils.device import select_device
+
+        summarize(model, size)  # tells a size that does not fit before anything runs
+        times = time_rows(model, size, args.repeats, select_device(args.device))
+    print(summary_text(model, size, times))

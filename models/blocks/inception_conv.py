@@ -1,0 +1,70 @@
+"""Inception convolution (Liu et al., Inception Convolution with Efficient Dilation Search, 2021)."""
+
+import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.activations import activation
+from graftdet.models.blocks.conv import one_kernel
+from graftdet.utils.errors import UserError
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+@BLOCKS.register("InceptionConv", "DilatedInceptionConv")
+class InceptionConv(nn.Module):
+    """A k x k convolution each output channel of which has its own dilations (dh, dw), batch norm, activation.
+
+    (B, c1, H, W) -> (B, c2, H/s, W/s) (section 3.1). `dilations` is a list of pairs: as many as there are output
+    channels, one each, or fewer, which then share the channels equally in order; without it all pairs of 1 and 2. The
+    paper finds the pairs by a search (EDO) that is not part of this block. Channels of one pair are one convolution
+    (`conv_list`, in the order in which the pairs first appear), so that the cost is that of a plain convolution. Each of
+    them has `g` groups of its own: the channels of a pair stand in all groups, and must divide by `g`.
+    """
+
+    def __init__(self, c1, c2, k=3, s=1, dilations=((1, 1), (1, 2), (2, 1), (2, 2)), g=1, act=True):
+        super().__init__()
+        one_kernel(k)
+        if k % 2 == 0:
+            raise ValueError(f"the kernel must be odd, got {k}")
+        self.channels: dict[tuple[int, int], list[int]] = {}  # pair -> its output channels
+        for channel, pair in enumerate(_pair_per_channel(dilations, c2)):
+            self.channels.setdefault(pair, []).append(channel)
+        self.conv_list = nn.ModuleList(
+            nn.Conv2d(c1, len(own), k, s, [d * (k // 2) for d in pair], pair, groups=g, bias=False)
+            for pair, own in self.channels.items()
+        )
+        together = [channel for own in self.channels.values() for channel in own]
+        self.sorted = together == sorted(together)
+        place = torch.tensor(together).argsort()  # output channel -> its place in the joined convolutions
+        self.register_buffer("place", place, persistent=False)
+        self.bn = nn.BatchNorm2d(c2)
+        self.act = activation(act)
+
+    def forward(self, x):
+        y = torch.cat([conv(x) for conv in self.conv_list], 1)
+        return self.act(self.bn(y if self.sorted else y.index_select(1, self.place)))
+
+    def fuse(self) -> None:
+        """Merge each convolution with the part of the batch norm that follows it."""
+        if not isinstance(self.bn, nn.BatchNorm2d):
+            return
+        for i, own in enumerate(self.channels.values()):
+            part = nn.BatchNorm2d(len(own), self.bn.eps).to(self.bn.weight).eval()
+            for name in ("weight", "bias", "running_mean", "running_var"):
+                getattr(part, name).data = getattr(self.bn, name).data[own].clone()
+            self.conv_list[i] = fuse_conv_bn_eval(self.conv_list[i], part)
+        self.bn = nn.Identity()
+
+
+def _pair_per_channel(dilations, channels: int) -> list[tuple[int, int]]:
+    """The pair of each output channel; raises `UserError` for what is no list of pairs of whole numbers from 1 on."""
+
+    def is_pair(p):
+        return isinstance(p, (list, tuple)) and len(p) == 2 and all(type(d) is int and d > 0 for d in p)
+
+    if not isinstance(dilations, (list, tuple)) or not dilations or not all(map(is_pair, dilations)):
+        raise UserError(f"dilations: expected a list of pairs such as [[1, 1], [1, 2]], got {dilations!r}")
+    if len(dilations) > channels:
+        raise UserError(
+            f"dilations: {len(dilations)} pairs for {channels} output channels, expected at most one a channel"
+        )
+    return [tuple(dilations[i * len(dilations) // channels]) for i in range(channels)]

@@ -1,0 +1,233 @@
+"""Small blocks of other light networks in the forms published with YOLOv5-Lite."""
+
+import torch
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.backbone import conv_bn
+from graftdet.models.blocks.conv import FusePairs, reduced, refuse_width, same_padding
+from graftdet.models.blocks.csp import C3
+from graftdet.models.blocks.ops import channel_shuffle
+from torch import nn
+from torch.nn import functional as F
+
+NORM = {"eps": 1e-3, "momentum": 0.01}  # of EfficientNet's batch norms; inside a model all have the recipe's
+
+
+@BLOCKS.register("conv_bn_relu_maxpool", "CBRM")
+class conv_bn_relu_maxpool(nn.Module):
+    """ShuffleNet v2's stem: 3x3 convolution, batch norm, ReLU, 3x3 max pool: (B, c1, H, W) -> (B, c2, H/4, W/4)."""
+
+    def __init__(self, c1, c2):
+        super().__init__()
+        self.conv = conv_bn(c1, c2, 3, 2, act=nn.ReLU(inplace=True))
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+
+    def forward(self, x):
+        return self.maxpool(self.conv(x))
+
+
+@BLOCKS.register("Shuffle_Block", "ShuffleNetV2_InvertedResidual")
+class Shuffle_Block(nn.Module):
+    """Unit of ShuffleNet v2 (Ma et al., 2018, figure 3 c and d): (B, c1, H, W) -> (B, c2, H/s, W/s).
+
+    Stride 1 passes half of the channels on and needs c1 == c2; stride 2 sends all of them through both branches.
+    """
+
+    def __init__(self, c1, c2, s=1):
+        super().__init__()
+        if s not in (1, 2):
+            raise ValueError(f"stride must be 1 or 2, got {s}")
+        if c2 % 2 or (s == 1 and c1 != c2):
+            raise ValueError(f"needs an even width, and as wide out as in at stride 1; got {c1} in, {c2} out")
+        half = c2 // 2
+        self.s = s
+        self.branch1 = nn.Sequential()
+        if s == 2:
+            self.branch1.extend((*conv_bn(c1, c1, 3, s, g=c1), *conv_bn(c1, half, act=nn.ReLU(inplace=True))))
+        self.branch2 = nn.Sequential(
+            *conv_bn(c1 if s == 2 else half, half, act=nn.ReLU(inplace=True)),
+            *conv_bn(half, half, 3, s, g=half), *conv_bn(half, half, act=nn.ReLU(inplace=True)),
+        )  # fmt: skip
+
+    def forward(self, x):
+        first, second = x.chunk(2, 1) if self.s == 1 else (x, x)
+        return channel_shuffle(torch.cat((self.branch1(first), self.branch2(second)), 1), 2)
+
+
+@BLOCKS.register()
+class stem(nn.Module):
+    """A k x k convolution, batch norm, ReLU: (B, c1, H, W) -> (B, c2, H/s, W/s)."""
+
+    def __init__(self, c1, c2, k=3, s=2, g=1):
+        super().__init__()
+        self.conv = conv_bn(c1, c2, k, s, g=g, act=nn.ReLU(inplace=True), **NORM)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+@BLOCKS.register()
+class MBConvBlock(FusePairs, nn.Module):
+    """EfficientNet's block (Tan and Le, 2019) without expansion and SE: (B, c, H, W) -> (B, c, H/s, W/s).
+
+    Depth-wise k x k, batch norm, ReLU, 1x1, batch norm; the input is added at stride 1. c1 must equal c2.
+    """
+
+    fuse_pairs = (("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
+
+    def __init__(self, c1, c2, k=3, s=1):
+        super().__init__()
+        if c1 != c2:
+            raise ValueError(f"keeps the width, but is asked to go from {c1} to {c2}; change it in a Conv row before")
+        self._depthwise_conv = nn.Conv2d(c1, c2, k, s, same_padding(k), groups=c2, bias=False)
+        self._bn1 = nn.BatchNorm2d(c2, **NORM)
+        self._project_conv = nn.Conv2d(c2, c2, 1, bias=False)
+        self._bn2 = nn.BatchNorm2d(c2, **NORM)
+        self.add = s == 1
+
+    def forward(self, x):
+        y = F.relu(self._bn1(self._depthwise_conv(x)))
+        y = self._bn2(self._project_conv(y))
+        return x + y if self.add else y
+
+
+@BLOCKS.register()
+class Hswish(nn.Module):
+    """relu6(x + 3) / 6 of every value. By name a hard swish; by value, as published, a hard sigmoid."""
+
+    def forward(self, x):
+        return F.hardsigmoid(x)
+
+
+@BLOCKS.register()
+class SEBlock(nn.Module):
+    """Squeeze and excite (Hu et al., 2018) with `hidden` channels between: (B, c1, H, W) -> the same. ReLU, sigmoid."""
+
+    def __init__(self, c1, hidden):
+        super().__init__()
+        self.down = nn.Conv2d(c1, hidden, 1)
+        self.up = nn.Conv2d(hidden, c1, 1)
+
+    def forward(self, x):
+        return x * torch.sigmoid(self.up(F.relu(self.down(x.mean((2, 3), keepdim=True)))))
+
+
+@BLOCKS.register()
+class SELayer(nn.Module):
+    """Squeeze and excite with two linear layers, c1 / reduction wide between: (B, c1, H, W) -> the same.
+
+    Its gate is the word Hswish, a hard sigmoid by value, as in MobileNet v3 (Howard et al., 2019).
+    """
+
+    def __init__(self, c1, reduction=4):
+        super().__init__()
+        refuse_width(c1, reduction)
+        hidden = reduced(c1, reduction)
+        self.fc = nn.Sequential(nn.Linear(c1, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, c1), Hswish())
+
+    def forward(self, x):
+        return x * self.fc(x.mean((2, 3)))[:, :, None, None]
+
+
+@BLOCKS.register()
+class mobilev3_bneck(nn.Module):
+    """MobileNet v3's bottleneck (Howard et al., 2019, figure 4): (B, c1, H, W) -> (B, c2, H/s, W/s).
+
+    1x1 to `hidden` (left out where c1 == hidden), depth-wise k x k, SE where `se`, 1x1 to c2; the word Hswish where
+    `hs` (the paper has a true hard swish there), else ReLU. Without the expansion the activation comes before SE, else
+    after it. Where s == 1 and c1 == c2 the input is added.
+    """
+
+    swish = Hswish
+
+    def __init__(self, c1, c2, hidden, k=3, s=1, se=False, hs=False):
+        super().__init__()
+        if s not in (1, 2):
+            raise ValueError(f"stride must be 1 or 2, got {s}")
+
+        def act():
+            return self.swish() if hs else nn.ReLU(inplace=True)
+
+        depthwise = conv_bn(hidden, hidden, k, s, g=hidden)
+        excite = SELayer(hidden) if se else nn.Identity()
+        if c1 == hidden:
+            middle = (*depthwise, act(), excite)
+        else:
+            middle = (*conv_bn(c1, hidden, act=act()), *depthwise, excite, act())
+        self.conv = nn.Sequential(*middle, *conv_bn(hidden, c2))
+        self.add = s == 1 and c1 == c2
+
+    def forward(self, x):
+        return x + self.conv(x) if self.add else self.conv(x)
+
+
+@BLOCKS.register()
+class MobileNetV3_InvertedResidual(mobilev3_bneck):
+    """mobilev3_bneck with the paper's hard swish in place of the word Hswish: (B, c1, H, W) -> (B, c2, H/s, W/s)."""
+
+    swish = nn.Hardswish
+
+
+@BLOCKS.register()
+class conv_bn_hswish(FusePairs, nn.Module):
+    """3x3 convolution, batch norm, hard swish, MobileNet v3's first row: (B, c1, H, W) -> (B, c2, H/s, W/s)."""
+
+    fuse_pairs = (("conv", "bn"),)
+
+    def __init__(self, c1, c2, s=1):
+        super().__init__()
+        self.conv = nn.Conv2d(c1, c2, 3, s, 1, bias=False)
+        self.bn = nn.BatchNorm2d(c2)
+        self.act = nn.Hardswish()
+
+    def forward(self, x):
+        return self.act(self.bn(self.conv(x)))
+
+
+class GlobalContext(nn.Module):
+    """Every place scaled and shifted by what attention over all places says: (B, c, H, W) -> the same.
+
+    Cao et al., GCNet: Non-local Networks Meet Squeeze-Excitation Networks and Beyond, 2019, section 4.2, with both of
+    its fusions: first times a sigmoid, then plus.
+    """
+
+    def __init__(self, c, ratio=0.25):
+        super().__init__()
+        hidden = max(int(c * ratio), 1)
+        self.conv_mask = nn.Conv2d(c, 1, 1)
+        self.channel_add_conv = self._transform(c, hidden)
+        self.channel_mul_conv = self._transform(c, hidden)
+
+    @staticmethod
+    def _transform(c, hidden):
+        return nn.Sequential(
+            nn.Conv2d(c, hidden, 1), nn.LayerNorm([hidden, 1, 1]), nn.ReLU(inplace=True), nn.Conv2d(hidden, c, 1)
+        )
+
+    def forward(self, x):
+        attention = self.conv_mask(x).flatten(2).softmax(-1)  # (B, 1, H*W)
+        context = (x.flatten(2) @ attention.transpose(1, 2)).unsqueeze(-1)  # (B, c, 1, 1)
+        return x * torch.sigmoid(self.channel_mul_conv(context)) + self.channel_add_conv(context)
+
+
+@BLOCKS.register()
+class C3_GC(C3):
+    """C3 whose second branch passes a global context block first: (B, c1, H, W) -> (B, c2, H, W)."""
+
+    def __init__(self, c1, c2, n=1, shortcut=True, g=1, e=0.5):
+        super().__init__(c1, c2, n, shortcut, g, e)
+        self.gc = GlobalContext(c1)
+
+    def forward(self, x):
+        return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(self.gc(x))), 1))
+
+
+@BLOCKS.register()
+class LC3(C3):
+    """C3 that adds its two branches instead of joining them: (B, c1, H, W) -> (B, c2, H, W)."""
+
+    def __init__(self, c1, c2, n=1, shortcut=True, g=1, e=0.5):
+        super().__init__(c1, c2, n, shortcut, g, e)
+        self.cv3 = type(self.cv3)(int(c2 * e), c2, 1)
+
+    def forward(self, x):
+        return self.cv3(self.m(self.cv1(x)) + self.cv2(x))

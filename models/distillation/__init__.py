@@ -1,0 +1,1 @@
+"""Training a student model with a teacher."""

@@ -1,0 +1,1 @@
+"""Editing a model YAML: insert and swap rows, renumber sources, keep comments."""

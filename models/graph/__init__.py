@@ -1,0 +1,1 @@
+"""ModelSpec -> DetectionModel: argument binding, row building, shape inference, plugins."""

@@ -1,0 +1,92 @@
+"""Running a block for its output shape only: on no picture, or on tensors without data, where the block allows it."""
+
+import contextlib
+import math
+import warnings
+
+import torch
+from graftdet.utils.errors import UserError
+from torch import nn
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
+
+PROBE_SIZE = 640
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module):
+    """Put `module` into eval mode and back, each submodule as it was."""
+    modes = [(m, m.training) for m in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for m, training in modes:
+            m.training = training
+
+
+def output_shapes(module: nn.Module, inputs) -> tuple | list[tuple]:
+    """The shape (c, h, w) that `module` gives in eval mode, or a list of them for a list of maps.
+
+    `inputs` is a shape (c, h, w) or a list of them for a block that takes a list. Whatever the block raises is let
+    through; an output that is no map raises `UserError`.
+    """
+    with torch.no_grad(), evaluating(module):
+        try:  # a batch of no pictures costs nothing; on "meta" the first use imports torch's compiler, two seconds
+            with _NoPictures(), warnings.catch_warnings(action="ignore"):  # norms warn of a mean over nothing
+                return _shapes_of(module(_empty(inputs, "cpu", batch=0)))
+        except Exception:  # some blocks need a picture, and what is wrong with the others is told as for one
+            return _shapes_of(_run_on_one(module, inputs))
+
+
+class _NoPictures(TorchFunctionMode):
+    """Raises where torch is less strict with a batch of none than with a picture."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        loose = function in _VIEWS and _size_of_one(args[0].shape) != _size_of_one(result.shape)
+        if loose or function is torch.pixel_unshuffle:  # which hands what is empty on as it is
+            raise RuntimeError("the shape of no pictures is not that of a picture")
+        return result
+
+
+_VIEWS = {torch.Tensor.view, torch.Tensor.reshape, torch.reshape}  # of no values: any sizes will do
+
+
+def _size_of_one(shape) -> int:
+    return math.prod(size for size in shape if size)
+
+
+def _run_on_one(module: nn.Module, inputs):
+    """What `module` gives for one picture, on tensors without data where it allows that."""
+    try:
+        meta = {name: t.to("meta") for name, t in [*module.named_parameters(), *module.named_buffers()]}
+        return functional_call(module, meta, (_empty(inputs, "meta"),))
+    except Exception as error:
+        if not needs_values(error):
+            raise
+        return module(_empty(inputs, "cpu"))
+
+
+def needs_values(error: Exception) -> bool:
+    """Whether a run on tensors without data failed for the lack of data (torch says "meta" or the device in all of these),
+    or says less there than with data: convolutions name no widths."""
+    marks = ("meta", "device", "invalid channel dimensions")
+    return isinstance(error, NotImplementedError) or any(mark in str(error).lower() for mark in marks)
+
+
+def _shapes_of(output) -> tuple | list[tuple]:
+    return [_map_shape(item) for item in output] if isinstance(output, (list, tuple)) else _map_shape(output)
+
+
+def _map_shape(output) -> tuple:
+    if not isinstance(output, torch.Tensor) or output.ndim != 4:
+        kind = f"shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
+        raise UserError(f"gives {kind}, expected a map (B, C, H, W)")
+    return tuple(output.shape[1:])
+
+
+def _empty(shapes, device, batch: int = 1):
+    if isinstance(shapes, list):
+        return [torch.zeros(batch, *shape, device=device) for shape in shapes]
+    return torch.zeros(batch, *shapes, device=device)

@@ -1,0 +1,1 @@
+"""Running a model on images: predictor, detections, ensembles, test-time augmentation."""

@@ -1,0 +1,43 @@
+"""TODO"""
+
+import numpy as np
+import torch
+from graftdet.models.graph.detection_model import DetectionModel
+from graftdet.models.inference.predictor import Predictor
+from graftdet.utils.device import fastest_layout
+from torch import nn
+
+
+class TorchModel(Predictor):
+    """A model in torch, fused, ready to detect. `.model` is the `DetectionModel`."""
+
+    def __init__(
+        self,
+        model: DetectionModel,
+        device: torch.device,
+        half: bool = False,
+        size: int | None = None,
+        squares: bool = False,
+    ):
+        self.device = torch.device(device)
+        self.half = half and self.device.type == "cuda"
+        self.dtype = torch.float16 if self.half else torch.float32
+        self.model: nn.Module = model.fuse().to(self.device).requires_grad_(False)
+        self.layout = fastest_layout(
+            self.model, self.device, (model.channels, model.size_multiple, model.size_multiple)
+        )
+        self.model.to(self.dtype)
+        self.names = list(model.names)
+        self.names_known = self.names != [str(index) for index in range(model.nc)]
+        self.stride = model.size_multiple
+        self.needs_nms = model.needs_nms
+        self.train_size, self.squares = size or 640, squares
+
+    @torch.inference_mode()
+    def __call__(self, images):
+        """RGB (B, 3, H, W), uint8 0..255 or float 0..1, numpy or torch -> boxes (B, N, 4), scores (B, N, nc), torch."""
+        if isinstance(images, np.ndarray):
+            images = torch.from_numpy(np.ascontiguousarray(images))
+        scale = 1 / 255 if images.dtype == torch.uint8 else 1
+        images = images.to(self.device, non_blocking=True).to(self.dtype) * scale
+        return self.model(images.contiguous(memory_format=self.layout))

@@ -1,0 +1,1 @@
+"""`python -m models check`: report all problems of a model YAML."""

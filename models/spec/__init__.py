@@ -1,0 +1,1 @@
+"""Model YAML as text -> ModelSpec: rows, names, scales. No torch."""

@@ -1,0 +1,158 @@
+import numpy as np
+import pytest
+from graftdet.data.config import load_data_config, open_split
+from graftdet.data.formats.base import OTHER_CLASS
+from graftdet.data.formats.image_lists import LISTED_TWICE
+from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE, OUTSIDE
+from graftdet.data.formats.yolo import BAD_CLASS, BAD_FILE, BAD_ROW, NO_PICTURE, label_path
+from graftdet.utils.errors import UserError
+from graftdet.utils.images.io import write_image
+
+
+def picture(path, width=40, height=20):
+    write_image(path, np.full((height, width, 3), 90, np.uint8))
+    return path
+
+
+def make(root, rows: dict, split="train", yaml=None):
+    """Pictures of 40x20 with their label texts (None: no file), and a YAML; returns its path."""
+    for name, text in rows.items():
+        picture(root / "images" / split / name)
+        if text is not None:
+            path = (root / "labels" / split / name).with_suffix(".txt")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    path = root / "data.yaml"
+    path.write_text(yaml or "train: images/train\nnames: [cat, dog]\n", encoding="utf-8")
+    return path
+
+
+def open_train(path, **more):
+    return open_split(load_data_config(path), "train", **more)
+
+
+def test_rows_become_pixels_and_ids(tmp_path):
+    split = open_train(
+        make(tmp_path, {"7.png": "1 0.5 0.5 0.25 0.5\n0 0.1 0.2 0.2 0.4\n", "b.png": None, "c.png": "\n"})
+    )
+    assert [sample.image_id for sample in split.samples] == ["7", "b", "c"]
+    first = split.samples[0]
+    assert first.boxes.tolist() == [[15, 5, 25, 15], pytest.approx([0, 0, 8, 8])] and first.boxes.dtype == np.float32
+    assert first.labels.tolist() == [1, 0] and (first.width, first.height) == (40, 20)
+    assert first.areas.tolist() == pytest.approx([100, 64])
+    assert [len(sample.boxes) for sample in split.samples] == [2, 0, 0]
+    assert split.names == ["cat", "dog"] and split.category_ids == [0, 1]
+    assert not split.problems
+    assert split.ground_truth()["annotations"][0]["bbox"] == [15, 5, 10, 10]
+
+
+def test_polygons_become_the_box_around_them(tmp_path):
+    text = "0 0.25 0.5 0.5 0.25 0.75 0.5 0.5 1.0\n1 0.1 0.1 0.2 0.1 0.15 0.3\n"
+    boxes = open_train(make(tmp_path, {"a.png": text})).samples[0].boxes
+    assert np.allclose(boxes, [[10, 5, 30, 20], [4, 2, 8, 6]])
+
+
+def test_every_defect_drops_its_row_and_is_counted(tmp_path):
+    rows = [
+        "0 0.5 0.5 0.2 0.2",  # good
+        "2 0.5 0.5 0.2 0.2", "-1 0.5 0.5 0.2 0.2",  # no such class
+        "0 0.5 0.5 0.2", "0 0.5 0.5 0.2 0.2 0.9", "cat 0.5 0.5 0.2 0.2", "0.5 0.5 0.5 0.2 0.2",
+        "0 0.1 0.1 0.2 0.2 0.3 0.3 0.4", "0 0.1 0.1 0.2",  # no rows at all
+        "0 nan 0.5 0.2 0.2", "0 0.5 0.5 0 0.2", "0 0.5 0.5 0.2 -0.1", "0 2.5 0.5 0.2 0.2", "1 0.95 0.5 0.2 0.2",
+    ]  # fmt: skip
+    path = make(tmp_path, {"a.png": "\n".join(rows), "b.png": None})
+    (tmp_path / "labels/train/b.txt").write_bytes(b"\xff\xfe\x00binary")
+    split = open_train(path)
+    expected = {BAD_CLASS: 2, BAD_ROW: 6, NOT_FINITE: 1, DEGENERATE: 2, OUTSIDE: 1, CLIPPED: 1, BAD_FILE: 1}
+    assert dict(split.problems) == expected
+    assert "row 2: class 2" in split.problems.examples[BAD_CLASS][0]
+    assert np.allclose(split.samples[0].boxes, [[16, 8, 24, 12], [34, 8, 40, 12]]) and len(split.samples) == 2
+
+
+def test_lists_folders_and_both(tmp_path):
+    yaml = "path: .\ntrain: [train.txt, images/more]\nnames: {0: cat, 1: dog}\n"
+    path = make(tmp_path, {"a.png": "0 .5 .5 .1 .1", "b.png": "1 .5 .5 .1 .1"}, yaml=yaml)
+    make(tmp_path, {"deep/c.png": "1 .5 .5 .1 .1"}, "more", yaml)
+    (tmp_path / "train.txt").write_text("./images/train/b.png\n\nimages\\train\\a.png\n./images/train/gone.png\n")
+    split = open_train(path)
+    assert [sample.image_id for sample in split.samples] == ["b", "a", "c"]
+    assert [sample.labels.tolist() for sample in split.samples] == [[1], [0], [1]]
+    assert dict(split.problems) == {MISSING: 1}
+
+
+def test_lists_below_the_root_and_of_absolute_paths(tmp_path):
+    path = make(tmp_path, {"a.png": "0 .5 .5 .1 .1", "b.png": None}, yaml="train: lists/t.txt\nnames: [cat]\n")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/t.txt").write_text("images/train/a.png\n")
+    assert len(open_train(path).samples[0].boxes) == 1
+    (tmp_path / "lists/t.txt").write_text(f"{tmp_path / 'images/train/a.png'}\n")
+    assert len(open_train(path).samples[0].boxes) == 1
+
+
+@pytest.mark.parametrize(
+    "picture, label",
+    [
+        ("d/images/train/a.b.jpg", "d/labels/train/a.b.txt"),
+        ("images/x/images/a.jpg", "images/x/labels/a.txt"),
+        ("d/pictures/a.jpg", "d/pictures/a.txt"),
+        ("d/images.jpg", "d/images.txt"),
+    ],
+)
+def test_label_path(picture, label):
+    from pathlib import Path
+
+    assert label_path(Path(picture)) == Path(label)
+
+
+def test_labels_beside_the_pictures(tmp_path):
+    picture(tmp_path / "images/train/a.png")
+    (tmp_path / "images/train/a.txt").write_text("0 .5 .5 .1 .1")
+    (tmp_path / "d.yaml").write_text("format: yolo\ntrain: images/train\nnames: [cat]\n")
+    assert len(open_train(tmp_path / "d.yaml").samples[0].boxes) == 1
+
+
+def test_ids_are_of_one_type_and_unique(tmp_path):
+    row = "0 .5 .5 .1 .1"
+    yaml = "train: [images/one, images/two]\nnames: [cat]\n"
+    make(tmp_path, {"000139.png": row, "5.png": None}, "one", yaml)
+    path = make(tmp_path, {"6.png": None}, "two", yaml)
+    assert [sample.image_id for sample in open_train(path).samples] == [139, 5, 6]
+    picture(tmp_path / "images/two/b.png")
+    assert [sample.image_id for sample in open_train(path).samples] == ["000139", "5", "6", "b"]
+    picture(tmp_path / "images/two/5.png")
+    ids = [f"images/{name}.png" for name in ("one/000139", "one/5", "two/5", "two/6", "two/b")]
+    assert [sample.image_id for sample in open_train(path).samples] == ids
+
+
+def test_label_files_without_a_picture_and_pictures_listed_twice(tmp_path):
+    yaml = "train: [images/train, images/train/a.png]\nnames: [cat]\n"
+    path = make(tmp_path, {"a.png": "0 .5 .5 .1 .1", "b.png": ""}, yaml=yaml)
+    (tmp_path / "labels/train/alone.txt").write_text("0 .5 .5 .1 .1")
+    (tmp_path / "labels/train/classes.txt").write_text("cat")
+    split = open_train(path)
+    assert len(split.samples) == 2 and dict(split.problems) == {NO_PICTURE: 1, LISTED_TWICE: 1}
+    assert split.problems.examples[NO_PICTURE][0].endswith("alone.txt")
+
+
+def test_names(tmp_path):
+    rows = {"a.png": "0 .5 .5 .1 .1\n3 .5 .5 .2 .2\n4 .5 .5 .2 .2\n5 .5 .5 .2 .2"}
+    subset = make(tmp_path, rows, yaml="train: images/train\nnames: {0: cat, 4: dog}\n")
+    split = open_train(subset)
+    assert split.samples[0].labels.tolist() == [0, 1] and split.category_ids == [0, 4]
+    assert dict(split.problems) == {BAD_CLASS: 1, OTHER_CLASS: 1}  # 5; 3 is one of those not chosen
+    assert "row 2: class 3" in split.problems.examples[OTHER_CLASS][0]
+    assert open_train(subset, names=["dog"]).samples[0].labels.tolist() == [0]
+    with pytest.raises(UserError, match="no class 'dgo' there; did you mean 'dog'"):
+        open_train(subset, names=["dgo"])
+    counted = make(tmp_path, rows, yaml="train: images/train\nnc: 5\n")
+    assert open_train(counted).names == [f"class{n}" for n in range(5)]
+    silent = make(tmp_path, rows, yaml="train: images/train\n")
+    with pytest.raises(UserError, match="names: .or nc:. in the YAML"):
+        open_train(silent)
+    (tmp_path / "classes.txt").write_text("a\nb\nc\nd\ne\nf\n")
+    assert open_train(silent).names == list("abcdef")
+
+
+def test_training_without_any_label_says_so(tmp_path):
+    with pytest.raises(UserError, match="no boxes to learn from"):
+        open_train(make(tmp_path, {"a.png": None}, yaml="format: yolo\ntrain: images/train\nnames: [cat]\n"))

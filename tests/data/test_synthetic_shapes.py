@@ -1,0 +1,159 @@
+"""The embedded data set."""
+
+import json
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+from graftdet.data import synthetic_shapes as shapes
+from graftdet.data.__main__ import main
+from graftdet.data.config import load_data_config, open_split
+from graftdet.data.synthetic_shapes import draw_picture, draw_shapes, draw_video, ensure_shapes
+from graftdet.utils.errors import UserError
+from graftdet.utils.images.io import read_image
+from graftdet.utils.images.video import open_capture, read_frames
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def draw(out):
+    draw_shapes(out, seed=3, count=8)
+    return contents(out)
+
+
+def test_boxes_are_around_what_is_drawn():
+    for seed in range(40):
+        image, labels, boxes, areas = draw_picture(np.random.default_rng(seed))
+        height, width = image.shape[:2]
+        assert (
+            image.dtype == np.uint8 and image.shape[2] == 3 and 128 <= min(height, width) <= max(height, width) <= 208
+        )
+        assert 1 <= len(labels) == len(boxes) == len(areas) <= 4
+        for label, (x, y, w, h), area in zip(labels, boxes, areas):
+            assert 0 <= x and 0 <= y and x + w <= width and y + h <= height
+            share = area / (w * h)
+            assert 0.25 < share <= 1 and min(w, h) > 8
+            if label == 0:
+                assert share < 0.86  # a circle fills pi / 4 of its box, hidden parts make it other
+
+
+def test_same_seed_same_pictures(tmp_path):
+    one, two = draw(tmp_path / "one"), draw(tmp_path / "two")
+    assert one == two and len(one) == 8 + 2 + 2 + 3 + 1
+    draw_shapes(tmp_path / "other", seed=4, count=8)
+    assert contents(tmp_path / "other")["images/train/train_0001.jpg"] != one["images/train/train_0001.jpg"]
+    draw_shapes(tmp_path / "more", seed=3, count=12)  # more pictures leave the first ones as they are
+    assert contents(tmp_path / "more")["images/train/train_0008.jpg"] == one["images/train/train_0008.jpg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["more", "one", "other", "two"]
+
+
+def test_what_is_there_is_left_alone_and_another_data_set_too(tmp_path):
+    out = tmp_path / "shapes"
+    draw(out)
+    before = (out / "shapes.json").stat().st_mtime_ns
+    draw(out)
+    assert (out / "shapes.json").stat().st_mtime_ns == before
+    draw_shapes(out, seed=3, count=12)  # drawn anew when other pictures are asked for
+    assert len(list((out / "images" / "train").iterdir())) == 12
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="is not the drawn shapes data set"):
+        draw(mine)
+    assert contents(mine) == {"thesis.txt": b"mine"}
+    with pytest.raises(UserError, match="at least 4"):
+        draw_shapes(tmp_path / "few", count=3)
+
+
+def test_the_yaml_draws_it_where_it_may_write(tmp_path, monkeypatch):
+    monkeypatch.setattr(shapes, "COUNT", 8)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    elsewhere, here = tmp_path / "sets", tmp_path / "hère"
+    here.mkdir()
+    elsewhere.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("DATASETS_DIR", str(elsewhere))
+    config = load_data_config("shapes.yaml")
+    assert config.root == here / "datasets" / "shapes" and list(elsewhere.iterdir()) == []
+    assert [len(open_split(config, split)) for split in ("train", "val", "test")] == [8, 2, 2]
+    split = open_split(config, "train")
+    assert split.names == ["circle", "square", "triangle"] and split.category_ids == [1, 2, 3] and not split.problems
+    sample = split.samples[0]
+    assert read_image(sample.path).shape == (sample.height, sample.width, 3)
+    os.rename(here / "datasets" / "shapes", elsewhere / "shapes")  # one that is below DATASETS_DIR is taken
+    assert load_data_config("shapes").root == elsewhere / "shapes"
+    assert not (here / "datasets" / "shapes").exists()
+
+
+def test_the_cache_is_used_where_the_working_folder_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(shapes, "COUNT", 8)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("DATASETS_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "datasets").write_text("a file where the folder should be")
+    assert ensure_shapes() == tmp_path / "cache" / "graftdet" / "shapes"
+    (tmp_path / "cache").rename(tmp_path / "cache2")
+    (tmp_path / "cache").write_text("")
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(
+        "tempfile.tempdir", str(tmp_path / "temporary")
+    )  # where there is no home, or none to write into
+    assert ensure_shapes() == tmp_path / "temporary" / "graftdet" / "shapes"
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "cache"))
+    with pytest.raises(UserError, match="can be drawn nowhere"):
+        ensure_shapes()
+
+
+def test_another_drawing_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(shapes, "COUNT", 8)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("DATASETS_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    mine = draw(tmp_path / "datasets" / "shapes")  # of seed 3
+    assert ensure_shapes() == tmp_path / "cache" / "graftdet" / "shapes"
+    assert contents(tmp_path / "datasets" / "shapes") == mine
+    old = {"data set": "shapes", "version": 1, "seed": 0, "count": 8}  # of a version that drew otherwise
+    (tmp_path / "datasets" / "shapes" / "shapes.json").write_text(json.dumps(old))
+    (tmp_path / "cache").rename(tmp_path / "moved")
+    assert ensure_shapes() == tmp_path / "datasets" / "shapes" and contents(ensure_shapes()) != mine
+
+
+@pytest.mark.parametrize("words", [["--count", "12"], ["--seed", "1"]])
+def test_other_pictures_need_a_folder_of_their_own(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["data", "shapes", *words])
+    with pytest.raises(UserError, match="--out: missing; shapes.yaml means --seed 0 --count 400"):
+        main()
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(sys, "argv", ["data", "shapes", "--count", "4", "--out", "few"])
+    main()
+    assert capsys.readouterr().out == "few\n" and len(list((tmp_path / "few" / "images" / "train").iterdir())) == 4
+
+
+def test_several_processes_at_once_get_one_whole_data_set(tmp_path):
+    out = tmp_path / "shapes"
+    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
+        results = list(pool.map(draw, [out] * 3))
+    assert results[0] == results[1] == results[2] and json.loads(results[0]["shapes.json"])["count"] == 8
+    assert [path.name for path in tmp_path.iterdir()] == ["shapes"]
+
+
+def test_a_video_of_moving_shapes(tmp_path):
+    path = draw_video(tmp_path / "new" / "shapes.mp4", frames=5)
+    frames = list(read_frames(open_capture(str(path))))
+    assert len(frames) == 5 and frames[0].shape == (192, 256, 3)
+    assert np.abs(frames[0].astype(int) - frames[4]).max() > 50
+
+
+def test_a_working_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(shapes, "COUNT", 8)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("DATASETS_DIR", raising=False)
+    (tmp_path / "datasets").write_text("a file stands where the folder would be")  # which holds for root, too
+    monkeypatch.chdir(tmp_path)
+    assert ensure_shapes() == tmp_path / "cache" / "graftdet" / "shapes"

@@ -1,0 +1,172 @@
+"""The form of a .pt that detection runs: made once, found again, made anew where anything changed, the same boxes."""
+
+import json
+import os
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from graftdet.models import load_model
+from graftdet.models.backends import auto as exported
+from graftdet.models.backends import onnx_tracing as tracing
+from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint
+from graftdet.utils.errors import UserError
+from graftdet.utils.images.io import read_image
+
+WORDS = [word for word, package in exported.PACKAGES.items() if exported.importlib.util.find_spec(package)]
+
+
+@pytest.fixture
+def weights(tiny_weights, tmp_path, monkeypatch):
+    """A copy in a folder of its own; the user's cache folder is one of the test's."""
+    monkeypatch.setattr(exported, "cache_folder", lambda: tmp_path / "cache")
+    (tmp_path / "run").mkdir()
+    return shutil.copy(tiny_weights, tmp_path / "run" / "best.pt")
+
+
+def forms(folder):
+    return sorted(path.name for path in folder.rglob("best-*.onnx"))
+
+
+def changed(weights, factor=0.9):
+    content = load_checkpoint(weights)
+    for name, value in content["model"].items():
+        if value.is_floating_point():
+            content["model"][name] = value * factor
+    save_checkpoint(weights, content)
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_the_same_boxes_as_torch(word, weights, place):
+    """Within a pixel and 0.01 in score, whatever the shape of the pictures."""
+    pictures = [np.random.default_rng(0).integers(0, 256, (50, 90, 3), np.uint8)]
+    pictures += [read_image(path) for path in sorted((place / "pictures" / "images" / "val").iterdir())[:3]]
+    by_torch, by_form = load_model(weights), load_model(weights, backend=word)
+    assert (by_form.names, by_form.stride, by_form.train_size) == (by_torch.names, by_torch.stride, by_torch.train_size)
+    assert by_torch.backend == "torch" != by_form.backend
+    for size in (None, 96, (48, 112)):
+        for how in ({}, {"nms": "none", "max_det": 30_000}):
+            for a, b in zip(
+                *(model.predict(pictures, size=size, conf=0.3, **how) for model in (by_torch, by_form)), strict=True
+            ):
+                assert len(a) == len(b) > 3 and (a.labels == b.labels).all()
+                assert np.abs(a.boxes - b.boxes).max() < 1 and np.abs(a.scores - b.scores).max() < 0.01
+
+
+def test_made_once_and_anew_when_anything_changed(weights, tmp_path, capsys, monkeypatch):
+    folder = weights.parent / "exported"
+    load_model(weights, backend="auto")
+    (first,) = forms(tmp_path)
+    assert "exported to" in capsys.readouterr().out and (folder / first).with_suffix(".json").is_file()
+    monkeypatch.setattr(exported, "_make", lambda *_: pytest.fail("made again"))
+    load_model(weights, backend="auto")
+    monkeypatch.undo()
+
+    before = load_model(weights, backend=WORDS[0])(np.full((1, 3, 64, 64), 99, np.uint8))[1]
+    changed(weights)
+    after = load_model(weights, backend=WORDS[0])(np.full((1, 3, 64, 64), 99, np.uint8))[1]
+    (second,) = forms(tmp_path)  # the form of the weights that were replaced is gone
+    assert second != first and not np.allclose(before, after)
+
+    notes = json.loads((folder / second).with_suffix(".json").read_text())
+    (folder / second).with_suffix(".json").write_text(json.dumps({**notes, "machine": "another"}))
+    written = (folder / second).stat().st_mtime_ns
+    load_model(weights, backend="auto")  # is timed again, not exported again
+    assert json.loads((folder / second).with_suffix(".json").read_text())["machine"] == notes["machine"]
+    assert (folder / second).stat().st_mtime_ns == written
+
+
+def test_the_code_that_builds_the_weights_counts(weights, tmp_path):
+    (tmp_path / "plugin").mkdir()
+    (tmp_path / "plugin" / "blocks.py").write_text("A = 1")
+    keys = {exported._key(weights, ()), exported._key(weights, [str(tmp_path / "plugin" / "blocks.py")])}
+    (tmp_path / "plugin" / "helper.py").write_text("B = 1")
+    keys.add(exported._key(weights, [str(tmp_path / "plugin" / "blocks.py")]))
+    assert len(keys) == 3
+    assert exported._key(weights, ["yaml"]) == exported._key(weights, ["yaml"]) not in keys
+
+
+def test_the_code_of_a_package_without_init_counts(weights, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "blocks.py").write_text("A = 1")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = exported._key(weights, ["elsewhere"])
+    (tmp_path / "elsewhere" / "blocks.py").write_text("A = 2")
+    assert exported._key(weights, ["elsewhere"]) != before
+
+
+def test_a_folder_that_cannot_be_written(weights, tmp_path, monkeypatch):
+    access = os.access
+    monkeypatch.setattr(
+        exported.os, "access", lambda path, mode: weights.parent not in (path, path.parent) and access(path, mode)
+    )
+    load_model(weights, backend="auto")
+    assert len(forms(tmp_path / "cache")) == 1 and not (weights.parent / "exported").exists()
+
+
+def test_a_model_that_cannot_be_exported_goes_on_with_torch(weights, monkeypatch, capsys):
+    def refuse(*args, **kwargs):
+        raise RuntimeError("no such operation")
+
+    monkeypatch.setattr(tracing, "trace_to_onnx", refuse)
+    for _ in range(2):
+        assert load_model(weights, backend="auto").backend == "torch"
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1 and "no such operation; goes on with torch" in told
+        monkeypatch.setattr(exported, "_make", lambda *_: pytest.fail("tried again"))
+    with pytest.raises(UserError, match="--backend onnx: .*no such operation"):
+        load_model(weights, backend="onnx")
+
+
+def test_without_a_faster_backend_it_goes_on_with_torch(weights, monkeypatch, capsys):
+    for package in exported.PACKAGES.values():
+        monkeypatch.setitem(sys.modules, package, None)
+    assert load_model(weights, backend="auto").backend == "torch"
+    assert "onnxruntime or openvino, which are not installed; goes on with torch" in capsys.readouterr().err
+    with pytest.raises(UserError, match="--backend onnx: needs onnxruntime; install it with 'pip install onnxruntime'"):
+        load_model(weights, backend="onnx")
+
+
+def test_a_backend_that_gives_other_numbers_is_passed_over(weights, monkeypatch):
+    from graftdet.models.backends import verify
+
+    def differ(model, loaded, path, options):
+        if loaded.backend == "onnxruntime":
+            raise UserError(f"{path}: differs from the model")
+
+    monkeypatch.setattr(verify, "verify", differ)
+    assert load_model(weights, backend="auto").backend != "onnxruntime"
+    with pytest.raises(UserError, match="--backend onnx: onnx gives other numbers than torch"):
+        load_model(weights, backend="onnx")
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "word", "half", "chosen"),
+    [
+        ({"onnx": 2, "openvino": 3}, "auto", False, "onnx"),
+        ({"onnx": 4, "openvino": 3}, "auto", False, "openvino"),
+        ({"onnx": 4, "openvino": 3.9}, "auto", False, "onnx"),
+        ({"openvino": 3}, "auto", False, "openvino"),
+        ({"onnx": 4, "openvino": 3, "openvino bfloat16": 2.5}, "auto", False, "openvino"),
+        ({"onnx": 4, "openvino": 3, "openvino bfloat16": 2.0}, "auto", False, "openvino bfloat16"),
+        ({"onnx": 4, "openvino": 3.8, "openvino bfloat16": 3.3}, "auto", False, "onnx"),
+        ({"onnx": 4, "openvino": 3, "openvino bfloat16": 1.0}, "openvino", False, "openvino"),
+        ({"onnx": 2, "openvino": 3}, "auto", True, "openvino bfloat16"),
+        ({"onnx": 2, "openvino": 3}, "openvino", True, "openvino bfloat16"),
+        ({"onnx": 2, "openvino": 3}, "onnx", True, "onnx"),
+        ({"onnx": 2}, "auto", True, "onnx"),
+    ],
+)
+def test_the_fastest_is_chosen(milliseconds, word, half, chosen):
+    """Unasked, bfloat16 has to save a fifth of the time, and OpenVINO a tenth of onnxruntime's."""
+    assert exported.choose(milliseconds, word, half) == chosen
+
+
+def test_wrong_weights_are_told_as_ever(weights, tmp_path):
+    weights.write_bytes(weights.read_bytes()[:3000])
+    with pytest.raises(UserError, match="best.pt.*torn"):
+        load_model(weights, backend="auto")
+    with pytest.raises(UserError, match="missing.pt"):
+        load_model(tmp_path / "missing.pt", backend="auto")
+    assert not forms(tmp_path)

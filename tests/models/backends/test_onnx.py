@@ -1,0 +1,233 @@
+"""Exported ONNX files: the layout, the same numbers as torch, and files that are none."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from graftdet.models import ModelSpec, build_model, load_model
+from graftdet.models.backends import BACKENDS, ExportOptions, backend_for
+from graftdet.models.backends.onnx import OPSETS, rows_module
+from graftdet.models.backends.verify import opencv_difference, relative_difference, trial_pictures, verify
+from graftdet.utils.errors import UserError
+
+onnx = pytest.importorskip("onnx")
+BACKEND = BACKENDS["onnx"]
+
+
+@pytest.fixture(scope="module")
+def exported(export_both):
+    return export_both(BACKEND)
+
+
+def expected_rows(model, images):
+    with torch.no_grad():
+        return model.head.decode_rows(model.raw_outputs(torch.from_numpy(images))).numpy()
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_the_layout_consumers_expect(model, exported, dynamic):
+    options, path = exported[dynamic]
+    graph = onnx.load(str(path))
+    onnx.checker.check_model(graph, full_check=True)
+    (images,), (output,) = graph.graph.input, graph.graph.output
+    dims = [[d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim] for value in (images, output)]
+    rows = 3 * (8 * 12 + 4 * 6)
+    assert (images.name, output.name) == ("images", "output0")
+    if dynamic:
+        assert dims == [["batch", 3, "height", "width"], ["batch", "rows", 8]]
+    else:
+        assert dims == [[1, 3, 64, 96], [1, rows, 8]]
+    assert graph.opset_import[0].version == 17
+    assert [p.name for p in path.parent.iterdir() if p.suffix != ".onnx"] == []  # the weights are inside
+    assert not any(tensor.external_data for tensor in graph.graph.initializer)
+    metadata = {entry.key: entry.value for entry in graph.metadata_props}
+    assert json.loads(metadata["names"]) == ["circle", "square", "triangle"]
+    assert (metadata["stride"], metadata["size"], metadata["version"], metadata["nc"]) == ("16", "[64, 96]", "1", "3")
+
+
+def test_published_shape_of_the_default_model(tmp_path):
+    """(1, 25200, 85) at 640 with 80 classes; the graph's shape inference says so without running it."""
+    model = build_model("yolov5n.yaml", nc=80).eval()
+    path = BACKEND.export(model, tmp_path / "n.onnx", ExportOptions())
+    dims = [d.dim_value for d in onnx.load(str(path)).graph.output[0].type.tensor_type.shape.dim]
+    assert dims == [1, 25200, 85]
+
+
+def test_a_small_picture_may_have_fewer_rows_than_columns(tmp_path):
+    """84 rows of 85 columns are no turned layout where the file names 80 classes; without names they may be."""
+    model = build_model("graft-p.yaml", nc=80).eval()
+    path = BACKEND.export(model, tmp_path / "p.onnx", ExportOptions((64, 64)))
+    loaded = BACKEND.load(path)
+    assert loaded.nc == 80 and loaded.rows(np.zeros((1, 3, 64, 64), np.float32)).shape == (1, 84, 85)
+    graph = onnx.load(str(path))
+    del graph.metadata_props[:]
+    onnx.save(graph, str(path))
+    with pytest.raises(UserError, match="expected an output"):
+        BACKEND.load(path)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_the_same_numbers_as_torch(model, exported, dynamic):
+    options, path = exported[dynamic]
+    loaded = BACKEND.load(path)
+    sizes = [(64, 96), (32, 32), (128, 64)] if dynamic else [(64, 96)]
+    for batch in (1, 2, 3):
+        for size in sizes:
+            images = trial_pictures(batch, size, seed=batch)
+            assert relative_difference(loaded.rows(images), expected_rows(model, images)) < 1e-4
+    images = trial_pictures(3, (64, 96))
+    boxes, scores = loaded(images)
+    with torch.no_grad():
+        torch_boxes, torch_scores = model(torch.from_numpy(images))
+    np.testing.assert_allclose(boxes, torch_boxes.numpy(), rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(scores, torch_scores.numpy(), atol=1e-4)
+    assert verify(model, loaded, path, options) < 1e-4
+
+
+def test_what_is_read_back(exported):
+    fixed, free = (BACKEND.load(exported[dynamic][1]) for dynamic in (False, True))
+    assert (fixed.fixed_size, fixed.fixed_batch, fixed.stride, fixed.nc) == ((64, 96), 1, 16, 3)
+    assert (free.fixed_size, free.fixed_batch, free.train_size) == (None, None, 96)
+    assert fixed.names == ["circle", "square", "triangle"] and fixed.names_known
+
+
+def test_opencv_reads_it(exported):
+    for dynamic in (False, True) if int(cv2.__version__.split(".")[0]) >= 5 else (False,):
+        options, path = exported[dynamic]
+        loaded = BACKEND.load(path)
+        assert opencv_difference(loaded, path, options) < 1e-4
+        net = cv2.dnn.readNetFromONNX(np.frombuffer(path.read_bytes(), np.uint8))
+        images = trial_pictures(1, (64, 96), seed=5)
+        net.setInput(images)
+        np.testing.assert_allclose(net.forward(), loaded.rows(images), rtol=1e-4, atol=1e-3)
+
+
+def test_a_file_gives_the_detections_of_its_weights(tiny_weights, exported):
+    torch_model, file = load_model(tiny_weights), load_model(exported[True][1])
+    image = (255 * trial_pictures(1, (70, 90))[0].transpose(1, 2, 0)).astype(np.uint8)
+    for augment in (False, True):
+        (a,), (b,) = (m.predict(image, conf=0.6, size=64, augment=augment) for m in (torch_model, file))
+        assert len(a) > 3 and len(a) == len(b)
+        np.testing.assert_allclose(a.scores, b.scores, atol=1e-4)
+    fixed = load_model(exported[False][1])
+    assert len(fixed.predict([image] * 3, conf=0.6, augment=True)) == 3  # smaller views are filled up to its size
+
+
+def test_verify_finds_a_file_of_other_weights(model, exported, tiny_yaml):
+    options, path = exported[False]
+    torch.manual_seed(3)
+    other = build_model(ModelSpec.from_text(tiny_yaml, "other.yaml")).eval()
+    with pytest.raises(UserError, match="differs from the model.*allowed is 1e-03"):
+        verify(other, BACKEND.load(path), path, options)
+    nan = np.full((1, 2), np.nan)
+    assert relative_difference(nan, np.zeros((1, 2))) == float("inf")
+    assert relative_difference(np.zeros((1, 3)), np.zeros((1, 2))) == float("inf")
+    assert relative_difference(np.array([201.0, 0.5]), np.array([200.0, 0.4])) == pytest.approx(0.1)
+
+
+def test_the_model_stays_as_it_was(model):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    rows_module(model)
+    after = model.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (ExportOptions(size=(64, 90)), "multiples of 16"),
+        (ExportOptions(size=(64, 64), opset=11), f"expected {OPSETS.start} to {OPSETS.stop - 1}"),
+        (ExportOptions(size=(64, 64), batch=0), "batch"),
+    ],
+)
+def test_options_that_cannot_be(model, tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        BACKEND.export(model, tmp_path / "a.onnx", options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def foreign(path, output_shape, metadata=None, inputs=1):
+    """An ONNX file that gives zeros of `output_shape` whatever the picture holds."""
+    helper, floats = onnx.helper, onnx.TensorProto.FLOAT
+    values = [helper.make_tensor_value_info(f"in{i}", floats, [1, 3, 64, 64]) for i in range(inputs)]
+    constant = helper.make_tensor("zeros", floats, output_shape, np.zeros(np.prod(output_shape), np.float32))
+    nodes = [
+        helper.make_node("ReduceMax", ["in0"], ["top"], keepdims=0),
+        helper.make_node("Mul", ["top", "zeros"], ["out"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "g", values, [helper.make_tensor_value_info("out", floats, output_shape)], [constant]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, metadata or {})
+    onnx.save(model, str(path))
+    return path
+
+
+def test_files_of_other_exporters(tmp_path):
+    bare = BACKEND.load(foreign(tmp_path / "bare.onnx", [1, 252, 9]))
+    assert bare.names == ["class0", "class1", "class2", "class3"] and not bare.names_known
+    assert bare.stride == 32 and bare.fixed_size == (64, 64)
+    assert len(bare.predict(np.zeros((50, 60, 3), np.uint8))[0]) == 0
+    told = BACKEND.load(
+        foreign(tmp_path / "told.onnx", [1, 252, 7], {"names": "{0: 'cat', 1: \"dog's\"}", "stride": "64"})
+    )
+    assert told.names == ["cat", "dog's"] and told.stride == 64
+    odd = BACKEND.load(foreign(tmp_path / "odd.onnx", [1, 252, 7], {"names": "__import__('os')", "stride": "x"}))
+    assert odd.names == ["class0", "class1"] and odd.stride == 32
+
+
+def test_files_that_cannot_be_run(exported, tmp_path):
+    whole = exported[False][1].read_bytes()
+    (tmp_path / "torn.onnx").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.onnx").write_text("no model")
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    foreign(tmp_path / "transposed.onnx", [1, 84, 8400])
+    foreign(tmp_path / "classifier.onnx", [1, 1000])
+    foreign(tmp_path / "two.onnx", [1, 252, 9], inputs=2)
+    messages = {
+        "missing": "no such file", "torn": "no ONNX file", "text": "no ONNX file", "empty": "no ONNX file",
+        "transposed": "YOLOv5's layout", "classifier": "YOLOv5's layout", "two": "one input",
+    }  # fmt: skip
+    for name, message in messages.items():
+        with pytest.raises(UserError, match=f"{name}.onnx.*{message}"):
+            load_model(tmp_path / f"{name}.onnx")
+
+
+def test_suffixes_choose_the_format():
+    assert backend_for("a/B.ONNX") is BACKEND and backend_for("best.pt") is None and backend_for("best") is None
+
+
+def test_sizes_fit_the_coarsest_map_of_any_row(tmp_path):
+    """yolov5-p34 looks at strides 8 and 16 alone, but its backbone goes down to 32."""
+    model = build_model("yolov5-p34.yaml", nc=1)
+    assert model.stride.tolist() == [8, 16] and model.size_multiple == 32
+    with pytest.raises(UserError, match="multiples of 32"):
+        BACKEND.export(model, tmp_path / "a.onnx", ExportOptions(size=(64, 80)))
+
+
+def test_no_pictures_give_no_rows(model, exported):
+    for _, path in exported.values():
+        loaded = BACKEND.load(path)
+        rows = loaded.rows(np.zeros((1, 3, 64, 96), np.float32))
+        assert loaded.rows(np.zeros((0, 3, 64, 96), np.float32)).shape == (0, *rows.shape[1:])
+
+
+def test_grey_pictures(tmp_path):
+    torch.manual_seed(0)
+    model = build_model(
+        {
+            "nc": 2,
+            "ch": 1,
+            "anchors": 1,
+            "backbone": [[-1, 1, "Conv", [8, 3, 2]]],
+            "head": [[[0], 1, "Detect", ["nc", "anchors"]]],
+        }
+    )
+    model.eval().names, options = ["a", "b"], ExportOptions(size=(32, 32))
+    path = BACKEND.export(model, tmp_path / "grey.onnx", options)
+    loaded = BACKEND.load(path)
+    assert loaded.channels == 1 and verify(model, loaded, path, options) < 1e-4
+    assert (opencv_difference(loaded, path, options) or 0) < 1e-3

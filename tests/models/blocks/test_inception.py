@@ -1,0 +1,107 @@
+"""Inception: the order of paths, what stands for 5x5, factorised kernels, reductions."""
+
+import pytest
+import torch
+from graftdet.models import BLOCKS
+from torch import nn
+
+
+def make(word, *args):
+    torch.manual_seed(0)
+    return BLOCKS[word](*args).eval()
+
+
+def kernels(module):
+    return [m.kernel_size for m in module.modules() if isinstance(m, nn.Conv2d)]
+
+
+@torch.no_grad()
+def test_v1_module_joins_four_paths_in_order():
+    block, x = make("Inception", 8, 4, 6, 8, 2, 3, 5), torch.randn(1, 8, 6, 6)
+    parts = block(x).split([4, 8, 3, 5], 1)
+    for part, path in zip(parts, (block.branch1, block.branch2, block.branch3, block.branch4), strict=True):
+        assert torch.equal(part, path(x))
+    assert torch.equal(parts[3], block.branch4[1](nn.functional.max_pool2d(x, 3, 1, 1)))
+
+
+@pytest.mark.parametrize(("five", "expected"), [("3x3+3x3", [1, 3, 3]), ("5x5", [1, 5]), ("3x3", [1, 3])])
+def test_what_stands_for_5x5(five, expected):
+    assert kernels(make("Inception", 8, 4, 6, 8, 2, 3, 5, five).branch3) == [(k, k) for k in expected]
+
+
+def seen(block, size=21):
+    """Size (h, w) of what the middle of the output depends on."""
+    x = torch.rand(1, block[0].conv.in_channels, size, size, requires_grad=True)
+    for m in block.modules():
+        if isinstance(m, nn.Conv2d):
+            nn.init.constant_(m.weight, 0.1)
+    nn.Sequential(*block)(x)[0, :, size // 2, size // 2].sum().backward()
+    places = x.grad[0].abs().sum(0).nonzero()
+    return tuple((places.max(0).values - places.min(0).values + 1).tolist())
+
+
+def test_factorised_paths_see_what_they_stand_for():
+    c = make("InceptionC", 8, 64, 0.125)
+    once = [getattr(c, f"branch7x7_{i}") for i in (1, 2, 3)]
+    twice = [getattr(c, f"branch7x7dbl_{i}") for i in (1, 2, 3, 4, 5)]
+    assert [k for m in once for k in kernels(m)] == [(1, 1), (1, 7), (7, 1)]
+    assert [k for m in twice for k in kernels(m)] == [(1, 1), (7, 1), (1, 7), (7, 1), (1, 7)]
+    assert seen(nn.ModuleList(once)) == (7, 7)
+    assert seen(nn.ModuleList(twice)) == (13, 13)
+    assert seen(make("Inception", 8, 4, 6, 8, 2, 3, 5).branch3) == (5, 5)
+
+
+@torch.no_grad()
+def test_expanded_module_splits_its_last_convolutions():
+    block, x = make("InceptionE", 8, 0.125), torch.randn(1, 8, 5, 5)
+    y = block.branch3x3_1(x)
+    parts = block(x).split([40, 48, 48, 48, 48, 24], 1)
+    assert torch.equal(parts[1], block.branch3x3_2a(y))
+    assert torch.equal(parts[2], block.branch3x3_2b(y))
+    assert torch.equal(parts[5], block.branch_pool(nn.functional.avg_pool2d(x, 3, 1, 1)))
+    assert kernels(block)[2:4] == [(1, 3), (3, 1)]
+
+
+@pytest.mark.parametrize(
+    ("word", "args", "width"),
+    [
+        ("InceptionB", (288,), 768),
+        ("InceptionD", (768,), 1280),
+        ("InceptionResNetReduction", (1088,), 2080),
+        ("Mixed_7a", (), 2080),
+    ],
+)
+def test_reductions(word, args, width):
+    with torch.device("meta"), torch.no_grad():
+        block, plain = BLOCKS[word](*args).eval(), BLOCKS[word](*args, p=0).eval()
+        c1 = args[0] if args else 1088
+        assert block(torch.zeros(1, c1, 16, 16)).shape == (1, width, 8, 8)
+        assert plain(torch.zeros(1, c1, 17, 17)).shape == (1, width, 8, 8)
+        assert plain(torch.zeros(1, c1, 16, 16)).shape == (1, width, 7, 7)
+    assert {k: v.shape for k, v in block.state_dict().items()} == {k: v.shape for k, v in plain.state_dict().items()}
+
+
+@torch.no_grad()
+def test_article_reduction_joins_four_paths_in_order():
+    block, x = make("Mixed_7a", 8, 0.03125), torch.randn(1, 8, 6, 6)
+    parts = block(x).split([12, 9, 10, 8], 1)
+    for part, path in zip(parts, (block.branch0, block.branch1, block.branch2, block.branch3), strict=True):
+        assert torch.equal(part, path(x))
+
+
+def test_modules_of_v3_give_their_published_widths():
+    with torch.device("meta"), torch.no_grad():
+        for word, args, c1, c2 in [
+            ("InceptionA", (32,), 192, 256),
+            ("InceptionA", (64,), 256, 288),
+            ("InceptionC", (160,), 768, 768),
+            ("InceptionE", (), 1280, 2048),
+        ]:
+            assert BLOCKS[word](c1, *args).eval()(torch.zeros(1, c1, 8, 8)).shape == (1, c2, 8, 8)
+
+
+def test_v3_without_padding_has_the_published_sizes():
+    """299x299: 35, 17 and 8 places a side."""
+    with torch.device("meta"), torch.no_grad():
+        maps = BLOCKS["InceptionV3"](3, p=0).eval()(torch.zeros(1, 3, 299, 299))
+    assert [tuple(m.shape[1:]) for m in maps] == [(288, 35, 35), (768, 17, 17), (2048, 8, 8)]

@@ -1,0 +1,152 @@
+"""swap: args that both words know by name stay as they are written, anchors come and go."""
+
+import pytest
+from graftdet.models import ModelSpec, build_model
+from graftdet.models.editing.editor import swap_word
+from graftdet.models.graph.plugins import load_plugins
+from graftdet.utils.config import CONFIGS, read_text
+from graftdet.utils.errors import UserError
+
+BLOCKS_OF_MINE = """
+from torch import nn
+class Gated(nn.Module):
+    def __init__(self, in_channels, out_channels, kernel_size=3, stride=1): ...
+class Turned(nn.Module):
+    def __init__(self, c1, c2, rate=0.5, kernel=3): ...
+class Other(nn.Module):
+    def __init__(self, c1, c2, share=0.5): ...
+class Flagged(nn.Module):
+    def __init__(self, c1, c2, flag=True): ...
+"""
+TINY = "nc: 2\nbackbone: [[-1, 1, Conv, [8, 3, 2]]]\nhead:\n  - [[0], 1, HEAD, ARGS]  # the head\n"
+ANCHORS = "anchors: [[10, 13, 16, 30]]\n"
+
+
+def swapped(head, args, new, before=ANCHORS):
+    text = before + TINY.replace("HEAD", head).replace("ARGS", args)
+    told, rows = swap_word(text, head, new, "tiny.yaml")
+    assert rows == [1]
+    build_model(ModelSpec.from_text(told, "tiny.yaml"))
+    start, end = text.split(f"{head}, {args}")
+    assert told.startswith(f"{start}{new}, ") and told.endswith(end)  # all else stays
+    return told[len(start) + len(new) + 2 : -len(end)]
+
+
+@pytest.mark.parametrize(
+    ("head", "args", "new", "expected"),
+    [
+        ("Detect", "[nc, anchors]", "AnchorFreeDetect", "[nc]"),
+        ("Detect", "[ nc,  anchors ]", "PicoHead", "[nc]"),
+        ("Detect", "{anchors: anchors, nc: nc}", "OneToOneDetect", "{nc: nc}"),
+        ("Detect", "[nc, [[10, 13]]]", "AnchorFreeDetect", "[nc]"),
+        ("Detect", "['nc', \"anchors\"]", "AnchorFreeDetect", "['nc']"),
+        ("Detect", "[2, anchors]", "AnchorFreeDetect", "[2]"),
+        ("AnchorFreeDetect", "[nc]", "Detect", "[nc, anchors]"),
+        ("AnchorFreeDetect", "{nc: nc, width: 32}", "Detect", "{nc: nc, anchors: anchors}"),
+        ("AnchorFreeDetect", "[nc, 8, True, 24]", "Detect", "[nc, anchors]"),
+        ("AnchorFreeDetect", "[nc, 8, True, 24]", "OneToOneDetect", "[nc, 8, True, 24]"),
+        ("AnchorFreeDetect", "[nc, 8, True]", "PicoHead", "{nc: nc, bins: 8}"),
+        ("PicoHead", "[nc,  2]", "AnchorFreeDetect", "[nc]"),
+        ("PicoHead", "[nc, 2, 8]", "OneToOneDetect", "[nc, 8]"),
+        ("Detect", "[nc, anchors]", "Detect", "[nc, anchors]"),
+    ],
+)
+def test_args_become_those_of_the_new_head(head, args, new, expected):
+    assert swapped(head, args, new) == expected
+
+
+def test_without_anchors_in_the_file_their_number_is_written():
+    assert swapped("AnchorFreeDetect", "[nc]", "Detect", before="") == "[nc, 3]"
+    assert swapped("Detect", "[nc, 3]", "AnchorFreeDetect", before="") == "[nc]"
+
+
+def test_block_style_and_aliases():
+    text = (
+        ANCHORS
+        + "nc: 2\nbackbone:\n- [-1, 1, Conv, [8, 3, 2]]\nhead:\n- - - 0\n  - 1\n  - Detect\n  - - nc\n    - anchors\n"
+    )
+    assert swap_word(text, "Detect", "AnchorFreeDetect")[0] == text.replace(
+        "Detect\n  - - nc\n    - anchors", "AnchorFreeDetect\n  - [nc]"
+    )
+    mapping = text.replace("- - nc\n    - anchors", "- nc: nc\n    anchors: anchors")
+    assert swap_word(mapping, "Detect", "PicoHead")[0].endswith("  - PicoHead\n  - {nc: nc}\n")
+    shared = "nc: 2\nanchors: 3\nbackbone: [[-1, 1, Conv, [8]], [-1, 1, Conv, &a [8, 1]]]\nhead: [[[1], 1, AnchorFreeDetect, *a ]]\n"
+    assert swap_word(shared, "AnchorFreeDetect", "Detect")[0] == shared.replace(
+        "AnchorFreeDetect, *a ", "Detect, [8, anchors] "
+    )
+    later = "nc: 2\nanchors: 3\nhead: [[[0], 1, Detect, &a [nc, anchors]]]\nbackbone: [[-1, 1, Conv, *a ]]\n"
+    with pytest.raises(UserError):
+        swap_word(later, "Detect", "AnchorFreeDetect")
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("yolov5s6", "AnchorFreeDetect"),
+        ("yolov3-tiny", "OneToOneDetect"),
+        ("v5Lite-e", "PicoHead"),
+        ("PicoDet-s", "AnchorFreeDetect"),
+    ],
+)
+def test_there_and_back_is_the_same_file(name, word):
+    text = read_text(CONFIGS / "models" / f"{name}.yaml")
+    new, _ = swap_word(text, "Detect", word, name)
+    assert ModelSpec.from_text(new, name).rows[-1].args == ("nc",)
+    assert swap_word(new, word, "Detect", name)[0] == text
+
+
+def test_the_command_says_what_became_of_the_args(command, capsys):
+    assert command("swap", "yolov5n.yaml", "Detect", "AnchorFreeDetect") == 0
+    told = capsys.readouterr()
+    assert "1, AnchorFreeDetect, [nc]]" in told.out and "args of row 24 were [nc, anchors], now [nc]" in told.err
+    assert (
+        command("swap", "yolov5n.yaml", "SPPF", "SPP", "--rows", "9") == 2
+    )  # k is known to both, so it stays, and does not fit
+    assert "args of row" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("old", "args", "new", "expected"),
+    [
+        ("C3", "[16, False]", "C3_GhostModule", "[16, False]"),
+        ("C3", "[16, False]", "C3k2", "{c2: 16, shortcut: False}"),
+        ("C3", "[16, False] ", "A2C2f", "{c2: 16, shortcut: False} "),
+        ("C3", "[16, {shortcut: False}]", "C3k2", "[16, {shortcut: False}]"),
+        ("C3", "[16, {e: 0.25}]", "Conv", "{c2: 16}"),
+        ("C3k2", "[16, False, 0.25]", "C2f", "{c2: 16, e: 0.25}"),
+        ("C3k2", "[16, True]", "C2f", "[16]"),
+        ("Conv", "[16, 3, 1]", "mine.Gated", "[16, 3, 1]"),
+        ("Conv", "{c2: 16, k: 3}", "mine.Gated", "{out_channels: 16, kernel_size: 3}"),
+        ("mine.Gated", "[16, 3]", "Conv", "[16, 3]"),
+        ("mine.Turned", "[16, 0.1, 5]", "Conv", "[16, 5]"),
+        ("mine.Turned", "[16, 0.1, 5]", "mine.Other", "[16, 0.1]"),  # its rate may be what the other calls share
+        ("mine.Turned", "[16, 0.1, 5]", "mine.Flagged", "[16]"),  # but no switch
+        ("SPPF", "[8, 5]", "SELayer", "[]"),
+        ("Conv", "[16, 3]", "nn.Conv2d", "[16, 3]"),
+        ("nn.Conv2d", "[16, 3]", "Conv", "[16, 3]"),
+    ],
+)
+def test_args_become_those_of_the_new_block(old, args, new, expected, own_words, tmp_path, monkeypatch):
+    """By meaning: kernel_size is k, any output width c2."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text(BLOCKS_OF_MINE, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    load_plugins(["mine"])
+    text = f"nc: 2\nbackbone: [[-1, 1, Conv, [8, 3, 2]], [-1, 1, {old}, {args}]]\nhead: [[[1], 1, AnchorFreeDetect, [nc]]]  # 2\n"
+    assert swap_word(text, old, new, rows="1") == (text.replace(f"{old}, {args}", f"{new}, {expected}"), [1])
+
+
+def test_a_row_whose_args_are_shared_is_told():
+    text = "nc: 2\nbackbone: [[-1, 1, C3, &a [8, False]], [-1, 1, C3, *a ], [-1, 1, BottleneckCSP, {}]]\nhead: [[[2], 1, AnchorFreeDetect, [nc]]]\n"
+    both = text.replace("{}", "[8, True]")
+    assert (
+        "C3k2, {c2: 8, shortcut: False}], [-1, 1, C3k2, {c2: 8, shortcut: False} ]" in swap_word(both, "C3", "C3k2")[0]
+    )
+    with pytest.raises(UserError, match="shares its args"):
+        swap_word(text.replace("{}", "*a "), "C3", "C3k2")
+
+
+def test_idetect_brings_anchors_into_a_file_without():
+    assert swapped("Detect", "[nc]", "IDetect", before="") == "[nc, 3]"
+    with pytest.raises(UserError, match="anchors"):
+        build_model(ModelSpec.from_text(TINY.replace("HEAD", "IDetect").replace("ARGS", "[nc]"), "tiny.yaml"))

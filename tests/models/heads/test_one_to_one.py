@@ -1,0 +1,101 @@
+"""OneToOneDetect: which branches run, what they learn from, whose scores are heard."""
+
+import copy
+
+import pytest
+import torch
+from graftdet.models import ModelSpec, build_model
+from graftdet.utils.errors import UserError
+from graftdet.utils.hyperparameters import Hyperparameters
+from torch import nn
+
+IMAGES = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+TARGETS = torch.tensor([[0, 1, 0.4, 0.4, 0.5, 0.4], [1, 0, 0.55, 0.5, 0.6, 0.5], [2, 2, 0.5, 0.6, 0.4, 0.6]])
+
+
+@pytest.fixture
+def build(tiny_yaml):
+    """`build(word)`: the tiny detector with another head, in eval mode, with batch statistics of `IMAGES`."""
+
+    def make(word="OneToOneDetect"):
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(0)
+            model = build_model(
+                ModelSpec.from_text(tiny_yaml.replace("Detect, [nc, anchors]", f"{word}, [nc]"), "tiny.yaml"), nc=3
+            )
+            for _ in range(60):
+                model.train()(IMAGES)
+        return model.eval()
+
+    return make
+
+
+def maps_for(head):
+    return [torch.randn(2, branch[0].conv.in_channels, 8, 8) for branch in head.one_to_one]
+
+
+def test_it_runs_what_it_needs_and_teaches_no_row_before(build):
+    model = build().train()
+    raw = model(IMAGES)
+    assert set(raw) == {"one_to_many", "one_to_one"}
+    losses = model.criterion(Hyperparameters(), 64)(raw, TARGETS)
+    assert set(losses) == {"box", "cls", "dfl", "o2o_cls"}
+    losses["o2o_cls"].backward()
+    learnt = {name.split(".")[2] for name, p in model.named_parameters() if p.grad is not None}
+    assert learnt == {"one_to_one"}
+    model.eval()
+    called = []
+    model.head.one_to_one[0].register_forward_hook(lambda *_: called.append("one_to_one"))
+    with torch.no_grad():
+        one = model(IMAGES)
+        assert called == ["one_to_one"] and not model.needs_nms
+        model.use_branch("one_to_many")
+        many = model(IMAGES)
+    assert called == ["one_to_one"] and model.needs_nms and not torch.equal(one[1], many[1])
+    assert torch.equal(one[0], many[0])  # the boxes are the same, and so many
+
+
+def test_its_scores_are_the_mean_of_both_branches_when_it_detects(build):
+    model = build()
+    head, maps = model.head, maps_for(model.head)
+    with torch.no_grad():
+        found = {}
+        for head.branch in ("one_to_one", "one_to_many"):
+            found |= head.eval()(maps)
+        one_to_one_alone = [branch(x) for branch, x in zip(head.one_to_one, maps, strict=True)]
+        trained = head.train()(maps)["one_to_one"]
+    sides = 4 * head.bins
+    for many, one, alone, y in zip(found["one_to_many"], found["one_to_one"], one_to_one_alone, trained, strict=True):
+        assert torch.equal(one[:, :sides], many[:, :sides]) and y.shape == one.shape
+        torch.testing.assert_close(one[:, sides:], many[:, sides:] / 2 + alone / 2)
+
+
+def test_it_is_trained_by_its_own_scores(build):
+    """In train mode the second branch's logits stand alone, with boxes that pass nothing back."""
+    head = build().train().head
+    maps = maps_for(head)
+    for branch in head.one_to_one:
+        nn.init.constant_(branch[-1].weight, 0)
+        nn.init.constant_(branch[-1].bias, 7)
+    for many, one in zip(*(head(maps)[name] for name in ("one_to_many", "one_to_one")), strict=True):
+        assert (one[:, 4 * head.bins :] == 7).all() and torch.equal(one[:, : 4 * head.bins], many[:, : 4 * head.bins])
+
+
+def test_fusing_one_to_many_drops_the_second_branch(build):
+    model = build()
+    for name in ("one_to_one", "one_to_many"):
+        one = copy.deepcopy(model)
+        one.use_branch(name)
+        with torch.no_grad():
+            expected = one(IMAGES)
+            fused = one.fuse()
+            for a, b in zip(fused(IMAGES), expected, strict=True):
+                torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+        assert (fused.head.one_to_one is None) == (name == "one_to_many")
+    assert not any("one_to_one" in key for key in fused.state_dict())
+    with pytest.raises(UserError, match="branch 'one_to_one': expected one of one_to_many"):
+        fused.use_branch("one_to_one")
+    with pytest.raises(UserError, match=r"branch 'one': expected one of one_to_one, one_to_many.*OneToOneDetect"):
+        model.use_branch("one")
+    with pytest.raises(UserError, match=r"branch 'one_to_many': this head has no branches \(PicoHead\)"):
+        build("PicoHead").use_branch("one_to_many")

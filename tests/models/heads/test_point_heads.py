@@ -1,0 +1,247 @@
+"""Heads without anchors: they learn, decode and export alike, and a row says all that changes."""
+
+import copy
+import re
+
+import cv2
+import pytest
+import torch
+from graftdet.models import ModelSpec, build_model, load_model
+from graftdet.models.analysis.summary import summarize, totals
+from graftdet.models.backends import BACKENDS, ExportOptions
+from graftdet.models.backends.verify import opencv_difference
+from graftdet.models.heads import HEADS
+from graftdet.models.heads.point_head import PointHead
+from graftdet.models.weights.transfer import load_into
+from graftdet.models.weights.weights_file import WeightsFile
+from graftdet.utils.boxes import box_iou, cxcywh_to_xyxy
+from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint
+from graftdet.utils.errors import UserError
+from graftdet.utils.hyperparameters import Hyperparameters
+from torch import nn
+
+POINT_HEADS = [word for word, head in HEADS.items() if issubclass(head, PointHead) and word == head.__name__]
+TARGETS = torch.tensor([[0, 1, 0.4, 0.4, 0.5, 0.4], [1, 0, 0.55, 0.5, 0.6, 0.5], [2, 2, 0.5, 0.6, 0.4, 0.6]])
+
+
+@pytest.fixture(params=POINT_HEADS)
+def word(request):
+    return request.param
+
+
+@pytest.fixture
+def build(tiny_yaml):
+    """`build(word, args, nc)`: the tiny detector with another head."""
+
+    def make(word, args="[nc]", nc=3):
+        text = tiny_yaml.replace("Detect, [nc, anchors]", f"{word}, {args}")
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return build_model(ModelSpec.from_text(text, "tiny.yaml"), nc=nc)
+
+    return make
+
+
+def pictures(size=64):
+    """Three pictures of grey noise with a bright rectangle each, its channel the class."""
+    images = torch.rand(3, 3, size, size, generator=torch.Generator().manual_seed(0)) * 0.2
+    for image, label, *box in TARGETS.tolist():
+        x1, y1, x2, y2 = (round(v * size) for v in cxcywh_to_xyxy(torch.tensor(box)).tolist())
+        images[int(image), int(label), y1:y2, x1:x2] = 1
+    return images
+
+
+def settle(model, images):
+    """Batch statistics of these pictures, then eval mode."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None
+            module.reset_running_stats()
+    with torch.no_grad():
+        model.train()(images)
+    return model.eval()
+
+
+def test_learns_one_batch(word, build):
+    model, images = build(word), pictures()
+    criterion = model.train().criterion(Hyperparameters(), 64)
+    optimizer, losses = torch.optim.Adam(model.parameters(), 0.01), []
+    for step in range(80):
+        optimizer.param_groups[0]["lr"] = 0.01 * (1 - step / 80)  # ends alike on every processor
+        optimizer.zero_grad()
+        losses.append(sum(criterion(model(images), TARGETS).values()))
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < 0.5 * losses[0]
+    boxes, scores = settle(model, images)(images)
+    for image, label, *box in TARGETS.tolist():
+        best = scores[int(image)].flatten().argmax().item()
+        assert best % 3 == label
+        found = boxes[int(image), best // 3][None]
+        assert box_iou(found, cxcywh_to_xyxy(torch.tensor([box])) * 64).item() > 0.75
+
+
+def test_starts_at_the_prior_with_boxes_of_some_strides(word, build):
+    model = settle(build(word, nc=20), pictures())
+    boxes, scores = model(pictures())
+    heard = scores[scores > 1e-3]  # all but the cells of OneToOneDetect that a neighbour beats
+    assert 0.005 < heard.median() < 0.03
+    widths = (boxes[0, :, 2] - boxes[0, :, 0]) / torch.tensor([8.0] * 64 + [16.0] * 16)
+    assert 3 < widths.median() < 7
+    for sides, classes in model.head.output_biases():
+        assert torch.allclose(classes.sigmoid(), torch.tensor(0.01))
+        assert len(sides) == 4 * model.head.bins and len(classes) == 20
+
+
+def test_both_ways_to_decode_agree(word, build):
+    model = settle(build(word), pictures())
+    images = torch.rand(2, 3, 64, 96)
+    with torch.no_grad():
+        raw = model.raw_outputs(images)
+        boxes, scores = model.head.decode(raw)
+        rows = model.head.decode_rows(raw)
+    assert rows.shape == (2, 8 * 12 + 4 * 6, 5 + 3) and (rows[..., 4] == 1).all()
+    torch.testing.assert_close(cxcywh_to_xyxy(rows[..., :4]), boxes, atol=1e-4, rtol=1e-5)
+    assert torch.equal(rows[..., 5:], scores)
+
+
+def test_decodes_known_distances(build):
+    head = build("AnchorFreeDetect").head
+    raw = [torch.zeros(1, 4 * 16 + 3, 2, 3), torch.zeros(1, 4 * 16 + 3, 1, 2)]
+    for side, distance in enumerate((1, 0, 3, 2)):  # left, top, right, bottom of the cell in row 1, column 2
+        raw[0][0, side * 16 + distance, 1, 2] = 100
+    raw[0][0, 64:, 1, 2] = torch.tensor([0.0, 100.0, -100.0])
+    boxes, scores = head.decode(raw)
+    assert boxes.shape == (1, 8, 4)
+    torch.testing.assert_close(boxes[0, 5], torch.tensor([20 - 8, 12 - 0, 20 + 24, 12 + 16.0]))
+    torch.testing.assert_close(scores[0, 5], torch.tensor([0.5, 1.0, 0.0]))
+    torch.testing.assert_close(
+        boxes[0, 6], torch.tensor([8.0, 8, 8, 8]) + 7.5 * 16 * torch.tensor([-1.0, -1, 1, 1])
+    )  # even
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_exports_equal(word, build, tmp_path, dynamic):
+    pytest.importorskip("onnx")
+    model = settle(build(word), pictures())
+    model.names = ["circle", "square", "triangle"]
+    options = ExportOptions((64, 96), 1, 17, dynamic)
+    path = BACKENDS["onnx"].export(model, tmp_path / "häd.onnx", options)
+    loaded = load_model(path)
+    if int(cv2.__version__.split(".")[0]) >= 5:
+        assert opencv_difference(loaded, path, options) < 1e-4
+    assert loaded.needs_nms == model.needs_nms == (word != "OneToOneDetect") and loaded.names == model.names
+    for shape in [(1, 64, 96)] + [(3, 96, 32)] * dynamic:
+        images = torch.rand(shape[0], 3, *shape[1:])
+        with torch.no_grad():
+            expected = model.head.decode_rows(model.raw_outputs(images)).numpy()
+        assert abs(loaded.rows(images) - expected).max() < 2e-3
+        assert (loaded.rows(images)[..., 4] == 1).all()
+    assert word != "OneToOneDetect" or model.head.one_to_many is not None  # the model itself stays whole
+
+
+def test_a_copy_a_fused_copy_and_a_checkpoint_are_the_same(word, build, tmp_path):
+    model, images = settle(build(word), pictures()), pictures()
+    path = save_checkpoint(
+        tmp_path / "w.pt", {"yaml": model.yaml_text, "nc": 3, "names": list("abc"), "model": model.state_dict()}
+    )
+    with torch.no_grad():
+        expected = model(images)
+        for other in (copy.deepcopy(model), copy.deepcopy(model).fuse(), load_model(path)):
+            for a, b in zip(other(images), expected, strict=True):
+                torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+    assert list(load_checkpoint(path)["model"]) == list(model.state_dict())
+
+
+@pytest.mark.parametrize("targets", [TARGETS, torch.zeros(0, 6)], ids=["boxes", "no boxes"])
+def test_every_parameter_learns(word, build, targets):
+    """Or processes that train together would wait for one another."""
+    model = build(word).train()
+    losses = model.criterion(Hyperparameters(), 64)(model(pictures()), targets)
+    sum(losses.values()).backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_gains_come_from_the_recipe(build):
+    model = build("AnchorFreeDetect").train()
+    with torch.no_grad():
+        raw = model(pictures())
+        once = model.criterion(Hyperparameters(free_box=1, free_cls=1, free_dfl=1))(raw, TARGETS)
+        more = model.criterion(Hyperparameters(free_box=2, free_cls=3, free_dfl=5))(raw, TARGETS)
+    for name, factor in {"box": 2, "cls": 3, "dfl": 5}.items():
+        assert more[name].item() == pytest.approx(factor * once[name].item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("word", ["AnchorFreeDetect", "OneToOneDetect"])
+@pytest.mark.parametrize(
+    "choice",
+    [{"free_overlap": "giou"}, {"free_overlap": "siou"}, {"free_class": "quality_focal"}, {"free_class": "varifocal"}],
+)
+def test_losses_are_chosen_by_the_recipe(build, word, choice):
+    model = build(word).train()
+    with torch.no_grad():
+        raw = model(pictures())
+        usual, other = (model.criterion(Hyperparameters(**h))(raw, TARGETS) for h in ({}, choice))
+    changed = {name.removeprefix("o2o_") for name in usual if usual[name] != other[name]}
+    assert changed == {"box" if "free_overlap" in choice else "cls"}
+
+
+@pytest.mark.parametrize(
+    ("word", "args", "told"),
+    [
+        ("AnchorFreeDetect", "[nc, anchors]", r"takes no anchors: write \[nc\] for its args"),
+        ("AnchorFreeDetect", "[ncc]", "argument 'nc' must be a number, got 'ncc'"),
+        ("AnchorFreeDetect", "[4]", "is written for 4 classes, but nc is 3"),
+        ("AnchorFreeDetect", "[nc, 1]", "bins, .* at least 2, got 1"),
+        ("AnchorFreeDetect", "[nc, 16, 3]", "light, .* must be True or False, got 3"),
+        ("AnchorFreeDetect", "{nc: nc, bin: 8}", "bin"),
+        ("AnchorFreeDetect", "[nc, 16, False, 0]", "width, .* at least 1, got 0"),
+        ("AnchorFreeDetect", "[nc, 16, False, 48, 5]", "argument"),
+        ("OneToOneDetect", "[nc, True]", "bins, .* got True"),
+        ("PicoHead", "[nc, -1]", "stacked, .* at least 0, got -1"),
+        ("PicoHead", "[nc, 2, 8, 4]", "k, the kernel size, must be odd, got 4"),
+        ("AnchorFreDetect", "[nc]", "did you mean 'AnchorFreeDetect'"),
+    ],
+)
+def test_wrong_args_are_told_with_their_row(build, word, args, told):
+    with pytest.raises(UserError, match=told) as error:
+        build(word, args)
+    assert "tiny.yaml, row 8" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("word", POINT_HEADS)
+@pytest.mark.parametrize("args", ["[nc, anchors]", "{nc: nc, bins: anchors}"])
+def test_anchors_are_no_number_where_they_are_one_a_level(word, args, tiny_yaml):
+    text = re.sub(r"(?m)^anchors:(\n  - .*)+", "anchors: 3", tiny_yaml).replace(
+        "Detect, [nc, anchors]", f"{word}, {args}"
+    )
+    assert "anchors: 3\n" in text
+    with pytest.raises(UserError, match=r"row 8 .*takes no anchors: write \[nc\] for its args"):
+        build_model(ModelSpec.from_text(text, "tiny.yaml"))
+
+
+@pytest.mark.parametrize("word", POINT_HEADS)
+def test_weights_travel_between_numbers_of_classes(build, word):
+    """All but the outputs of the classes come over; those begin at their prior."""
+    old, new = build(word, nc=5), build(word, nc=3)
+    for parameter in old.parameters():
+        nn.init.normal_(parameter, 1)
+    report = load_into(new, WeightsFile("old.pt", "checkpoint", old.state_dict(), old.yaml_text, nc=5))
+    assert report.share > 0.9 and "another number of classes" in str(report)
+    sides = [b for b, _ in old.head.output_biases()], [b for b, _ in new.head.output_biases()]
+    assert all(torch.equal(a, b) for a, b in zip(*sides, strict=True))
+    assert all(torch.allclose(classes.sigmoid(), torch.tensor(0.01)) for _, classes in new.head.output_biases())
+
+
+def test_picodet_has_its_published_size():
+    """0.99 M parameters, 0.73 GFLOPs at 320 (Yu et al., 2021, table 3; which counts batch norms less)."""
+    size = totals(summarize(build_model("picodet.yaml"), (320, 320)))
+    assert size["params"] == pytest.approx(0.99e6, rel=0.01) and size["flops"] == pytest.approx(0.73e9, rel=0.03)
+
+
+def test_the_head_is_all_that_differs():
+    rows = {name: ModelSpec.read(f"{name}.yaml").rows for name in ("yolov5n", "yolov5n-free", "yolov5n-nms-free")}
+    for name in ("yolov5n-free", "yolov5n-nms-free"):
+        assert [repr(row) for row in rows[name][:-1]] == [repr(row) for row in rows["yolov5n"][:-1]]
+        assert re.fullmatch("AnchorFreeDetect|OneToOneDetect", rows[name][-1].word) and rows[name][-1].args == ("nc",)

@@ -1,0 +1,88 @@
+"""Task-aligned assignment against loops over pictures, boxes and points written from TOOD, section 3.2."""
+
+import pytest
+import torch
+from graftdet.models.losses.targets import read_targets
+from graftdet.models.losses.task_aligned import TaskAlignedAssigner
+
+
+def overlap(a, b):
+    width, height = (max(0.0, min(a[k + 2], b[k + 2]) - max(a[k], b[k])) for k in (0, 1))
+    both = width * height
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both + 1e-7)
+
+
+def slow(scene, top, alpha=0.5, beta=6.0):
+    """{(image, point): (place of its box, quality)}."""
+    truth, points, cell = scene.truth, scene.points.tolist(), scene.strides.min().item()
+    claims = {}  # (image, point) -> [(IoU, box, t)]
+    for box, (image, label, wanted) in enumerate(
+        zip(truth.image.tolist(), truth.labels.tolist(), truth.boxes.tolist(), strict=True)
+    ):
+        low, high = list(wanted[:2]), list(wanted[2:])
+        centre = [(a + b) / 2 for a, b in zip(low, high, strict=True)]
+        for k in (0, 1):
+            if high[k] - low[k] < cell:  # as large as a cell at least
+                low[k], high[k] = centre[k] - cell * 0.505, centre[k] + cell * 0.505
+        found = []
+        for point, (x, y) in enumerate(points):
+            if low[0] < x < high[0] and low[1] < y < high[1]:
+                both = overlap(scene.boxes[image, point].tolist(), wanted)
+                t = scene.scores[image, point, label].item() ** alpha * both**beta
+                nearness = 1e-12 / (1 + (x - centre[0]) ** 2 + (y - centre[1]) ** 2)
+                found.append((t + nearness, point, both, t))
+        for _, point, both, t in sorted(found, reverse=True)[:top]:
+            claims.setdefault((image, point), []).append((both, -box, t))
+    kept = {key: max(claimed) for key, claimed in claims.items()}
+    assigned = {}
+    for key, (both, box, t) in kept.items():
+        own = [entry for entry in kept.values() if entry[1] == box]
+        most, greatest = max(entry[2] for entry in own), max(entry[0] for entry in own)
+        assigned[key] = (-box, t / most * greatest if most else 0.0)
+    return assigned
+
+
+def assert_same(got, expected):
+    assert {key: box for key, (box, _) in got.items()} == {key: box for key, (box, _) in expected.items()}
+    for key, (_, quality) in expected.items():
+        assert got[key][1] == pytest.approx(quality, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("counts", "nc", "size", "strides"),
+    [((4, 0, 7), 3, (96, 128), (8, 16, 32)), ((25,), 1, (64, 64), (8,)), ((3, 5), 80, (64, 128), (8, 16, 32, 64))],
+)
+@pytest.mark.parametrize("top", [1, 10])
+def test_equals_loops(scene, counts, nc, size, strides, top):
+    for seed in range(3):
+        drawn = scene(seed, counts, nc, size, strides)
+        expected = slow(drawn, top)
+        assert expected
+        assert_same(drawn.assigned(TaskAlignedAssigner(top)), expected)
+
+
+def test_each_box_inside_has_points_and_one_at_most_with_top_1(scene):
+    drawn = scene(5, (8, 3))
+    centre = drawn.targets[:, 2:4]
+    inside = set(torch.nonzero(((centre > 0) & (centre < 1)).all(1))[:, 0].tolist())
+    inside.discard(len(drawn.targets) - 1)  # the second of two equal boxes goes without
+    many = [box for box, _ in drawn.assigned(TaskAlignedAssigner(10)).values()]
+    one = [box for box, _ in drawn.assigned(TaskAlignedAssigner(1)).values()]
+    assert set(many) >= inside and max(many.count(box) for box in many) <= 10
+    assert len(set(one)) == len(one)
+
+
+def test_nothing_to_assign(scene):
+    drawn = scene(0, (0, 0))
+    assert drawn.assigned(TaskAlignedAssigner()) == {}
+    far = scene(0, (3,))
+    far.truth = read_targets(torch.tensor([[0.0, 0, 5, 5, 0.1, 0.1]]), 96, 128)  # outside of the picture
+    assert far.assigned(TaskAlignedAssigner()) == {}
+
+
+def test_nearest_points_where_nothing_overlaps(scene):
+    drawn = scene(0, (1,))
+    drawn.truth = read_targets(torch.tensor([[0.0, 0, 0.53, 0.51, 0.3, 0.3]]), 96, 128)
+    drawn.boxes = torch.zeros_like(drawn.boxes)
+    nearest = (drawn.points - torch.tensor([0.53 * 128, 0.51 * 96])).square().sum(1).argmin().item()
+    assert [point for _, point in drawn.assigned(TaskAlignedAssigner(1))] == [nearest]

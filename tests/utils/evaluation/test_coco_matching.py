@@ -1,0 +1,99 @@
+"""Matching all pictures at once: known cases, one detection after the other as the reference, any number of pairs at once."""
+
+import numpy as np
+import pytest
+from graftdet.utils.evaluation import coco_matching as matching
+from graftdet.utils.evaluation.coco_matching import AREAS, HIT, IGNORED, IOUS, MISSED, Boxes, match, pairs
+
+A, B, FAR = [0, 0, 10, 10], [20, 0, 10, 10], [80, 80, 10, 10]  # xywh
+
+
+def boxes(xywh, labels, images=None, **more):
+    xywh, labels = np.array(xywh, float).reshape(-1, 4), np.array(labels, int)
+    images = np.zeros(len(labels), int) if images is None else images
+    return Boxes(images, labels, xywh, xywh[:, 2] * xywh[:, 3], **{key: np.array(value) for key, value in more.items()})
+
+
+def at_half(found, labels, true, true_labels, crowd):
+    scores = np.linspace(1, 0.1, len(labels))
+    truth = boxes(true, true_labels, crowd=np.array(crowd, bool))
+    return match(truth, boxes(found, labels, score=scores), 2).at_half().tolist()
+
+
+@pytest.mark.parametrize("found, labels, true, true_labels, crowd, expected", [
+    ([A], [0], [A], [0], [False], [1]),
+    ([A], [1], [A], [0], [False], [0]),  # another class
+    ([A, A], [0, 0], [A], [0], [False], [1, 0]),  # the second finds it taken
+    ([A, B, FAR], [0, 0, 0], [B, A], [0, 0], [False, False], [1, 1, 0]),
+    ([[0, 0, 10, 5]], [0], [A], [0], [False], [1]),  # IoU 0.5 is enough
+    ([[0, 0, 10, 4.9]], [0], [A], [0], [False], [0]),
+    ([[1, 0, 10, 10], A], [0, 0], [A, [2, 0, 10, 10]], [0, 0], [False, False], [1, 1]),  # takes a free one
+    ([A, A, FAR], [0, 0, 0], [[0, 0, 50, 50]], [0], [True], [-1, -1, 0]),  # crowds take any number
+    ([A], [1], [[0, 0, 50, 50]], [0], [True], [0]),  # of their class
+    ([A, [1, 1, 8, 8]], [0, 0], [A, [0, 0, 50, 50]], [0, 0], [False, True], [1, -1]),  # a true box before a crowd
+    ([], [], [A], [0], [False], []),
+    ([A], [0], [], [], [], [0]),
+])  # fmt: skip
+def test_known_cases(found, labels, true, true_labels, crowd, expected):
+    assert at_half(found, labels, true, true_labels, crowd) == expected
+
+
+def drawn(seed, images=15, classes=3):
+    """Boxes of whole numbers, some of equal overlap, and detections with scores of one digit."""
+    rng = np.random.default_rng(seed)
+
+    def some(count):
+        xywh = np.concatenate((rng.integers(0, 60, (count, 2)), rng.integers(10, 120, (count, 2))), 1)
+        return xywh, rng.integers(0, classes, count), rng.integers(0, images, count)
+
+    truth = boxes(*some(200), crowd=rng.uniform(size=200) < 0.1)
+    return truth, boxes(*some(900), score=rng.uniform(size=900).round(1))
+
+
+def one_after_the_other(truth, found, threshold, area):
+    """The rule of COCO's evaluator, a detection at a time."""
+    result = np.full(len(found), MISSED)
+    ignored = truth.crowd | (truth.area < area[0]) | (truth.area > area[1])
+    taken = np.zeros(len(truth), bool)
+    for i in np.argsort(-found.score, kind="stable"):
+        best, overlap_of_best = None, threshold
+        mine = np.flatnonzero((truth.image == found.image[i]) & (truth.category == found.category[i]))
+        for j in mine[np.argsort(ignored[mine], kind="stable")]:
+            if best is not None and not ignored[best] and ignored[j]:
+                break
+            low = np.maximum(found.xywh[i, :2], truth.xywh[j, :2])
+            high = np.minimum(found.xywh[i, :2] + found.xywh[i, 2:], truth.xywh[j, :2] + truth.xywh[j, 2:])
+            shared = (high - low).clip(0).prod()
+            overlap = shared / (found.area[i] if truth.crowd[j] else found.area[i] + truth.area[j] - shared)
+            if overlap >= overlap_of_best and (truth.crowd[j] or not taken[j]):
+                best, overlap_of_best = j, overlap
+        if best is not None:
+            taken[best], result[i] = True, IGNORED if ignored[best] else HIT
+    return result
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_all_at_once_equals_one_after_the_other(seed):
+    truth, found = drawn(seed)
+    matches = match(truth, found, 3)
+    table = np.zeros((len(found), len(IOUS), len(AREAS)), int)
+    table[matches.order[matches.rows]] = matches.table
+    for t in (0, 3, 8):
+        for a, area in enumerate(AREAS):
+            assert (table[:, t, a] == one_after_the_other(truth, found, IOUS[t], area)).all(), (t, a)
+    assert (matches.at_half() == table[:, 0, 0]).all() and {-1, 0, 1} == {*matches.at_half()}
+
+
+def test_pairs_a_few_at_a_time_are_the_same(monkeypatch):
+    starts, ends = np.array([3, 0, 5, 5, 2]), np.array([4, 6, 5, 6, 9])
+    expected = [(i, j) for i in range(5) for j in range(starts[i], ends[i])]
+    truth, found = drawn(7)
+    whole = match(truth, found, 3)
+    for at_once in (1, 3, 1000):
+        monkeypatch.setattr(matching, "PAIRS", at_once)
+        parts = [np.stack(part, 1) for part in pairs(starts, ends)]
+        assert np.concatenate(parts).tolist() == [list(pair) for pair in expected]
+        assert max(map(len, parts)) <= max(at_once, 7)
+        again = match(truth, found, 3)
+        assert (again.rows == whole.rows).all() and (again.table == whole.table).all()
+    assert list(pairs(starts[:0], ends[:0])) == []

@@ -1,0 +1,200 @@
+"""`evaluate`: a model that knows the truth is perfect, one that finds nothing is zero; tables and ensembles."""
+
+import copy
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from graftdet.models.inference.ensemble import Ensemble
+from graftdet.utils.errors import UserError
+from graftdet.utils.evaluation.evaluator import evaluate
+from graftdet.utils.evaluation.report import format_table, print_table
+
+SIZE, GAIN, PAD = 64, 0.5, (8.0, 4.0)
+
+
+def small_set(image_ids=(11, "b", 3)):
+    """Three pictures of 96 x 112 (h, w), letterboxed by GAIN and PAD; the second has no object."""
+    annotations = [
+        {"image_id": image_ids[0], "category_id": 9, "bbox": [10, 10, 40, 40]},
+        {"image_id": image_ids[0], "category_id": 5, "bbox": [60, 20, 30, 50]},
+        {"image_id": image_ids[2], "category_id": 9, "bbox": [20, 30, 60, 60]},
+        {"image_id": image_ids[2], "category_id": 9, "bbox": [0, 0, 15, 15], "iscrowd": 1},
+    ]
+    return {
+        "images": [{"id": i} for i in image_ids],
+        "categories": [{"id": 5, "name": "five"}, {"id": 9, "name": "nine"}],
+        "annotations": annotations,
+    }
+
+
+CATEGORY_IDS = [9, 5]  # class index -> category: not in the order of the JSON
+
+
+def batches(truth, as_array=False):
+    def pictures(numbers):
+        images = torch.zeros(len(numbers), 3, SIZE, SIZE, dtype=torch.uint8)
+        for row, number in enumerate(numbers):
+            images[row] = number + 1  # so that the fake model knows the picture
+        return images.numpy() if as_array else images
+
+    ids = [image["id"] for image in truth["images"]]
+    for numbers in ([0, 1], [2]):
+        n = len(numbers)
+        yield {"images": pictures(numbers), "image_ids": [ids[i] for i in numbers], "gains": [GAIN] * n,
+               "pads": [PAD] * n, "shapes": [(96, 112)] * n}  # fmt: skip
+
+
+def oracle(truth, dtype=torch.float32, as_array=False, wrong=0.0):
+    """A model that gives the true boxes: class scores 0.9 for the true class and `wrong` for the other."""
+    index = {category: k for k, category in enumerate(CATEGORY_IDS)}
+    ids = [image["id"] for image in truth["images"]]
+
+    def model(images):
+        assert images.shape[1:] == (3, SIZE, SIZE) and images.max() <= 1
+        boxes, scores = torch.zeros(len(images), 5, 4), torch.zeros(len(images), 5, 2)
+        for row, image in enumerate(images):
+            number = round(float(image[0, 0, 0]) * 255) - 1
+            mine = [a for a in truth["annotations"] if a["image_id"] == ids[number]]
+            for slot, annotation in enumerate(mine):
+                x, y, w, h = annotation["bbox"]
+                corners = torch.tensor([x, y, x + w, y + h]) * GAIN + torch.tensor(PAD * 2)
+                boxes[row, slot] = corners
+                scores[row, slot] = wrong
+                scores[row, slot, index[annotation["category_id"]]] = 0.9
+        return (boxes.numpy(), scores.numpy()) if as_array else (boxes.to(dtype), scores.to(dtype))
+
+    return model
+
+
+def run(model, truth, **options):
+    loader = list(batches(truth))
+    return evaluate(model, loader, ground_truth=truth, category_ids=CATEGORY_IDS, progress=False, **options)
+
+
+@pytest.mark.parametrize("kind", [{}, {"as_array": True}, {"dtype": torch.float16}, {"dtype": torch.bfloat16}])
+def test_an_oracle_is_perfect(kind):
+    truth = small_set()
+    found = run(oracle(truth, **kind), truth)
+    for key in ("AP50-95", "AP50", "AR100", "precision", "recall", "f1"):
+        assert found.metrics[key] == pytest.approx(1), key
+    assert found.images == 3 and found.instances == 3
+    assert found.confusion.matrix.tolist() == [[2, 0, 0], [0, 1, 0], [0, 0, 0]]
+    assert [(e["name"], e["id"], e["images"], e["instances"]) for e in found.per_class] == [
+        ("nine", 9, 2, 2), ("five", 5, 1, 1)
+    ]  # fmt: skip
+    first = found.predictions[0]
+    assert first["image_id"] == 11 and first["category_id"] == 9
+    assert first["bbox"] == pytest.approx([10, 10, 40, 40], abs=0.01)
+    json.dumps(found.predictions)
+    assert set(found.speed) == {"preprocess", "inference", "nms"}
+
+
+def test_arrays_from_the_loader_and_numpy_ids():
+    truth = small_set(image_ids=(11, 12, 3))
+    loader = list(batches(truth, as_array=True))
+    for batch in loader:
+        batch["image_ids"] = [np.int64(i) for i in batch["image_ids"]]
+    found = evaluate(oracle(truth), loader, ground_truth=truth, category_ids=np.array(CATEGORY_IDS), progress=False)
+    assert found.metrics["AP50"] == pytest.approx(1)
+    json.dumps(found.predictions)
+
+
+def test_every_class_of_a_box_is_a_candidate():
+    truth = small_set()
+    found = run(oracle(truth, wrong=0.1), truth)
+    assert len(found.predictions) == 8  # four boxes (the crowd's too), two classes
+    assert found.metrics["precision"] == pytest.approx(1) and found.metrics["confidence"] > 0.1
+    assert len(run(oracle(truth, wrong=0.1), truth, conf=0.5).predictions) == 4
+    assert len(run(oracle(truth), truth, max_det=1).predictions) == 2
+
+
+def nothing(images):
+    return torch.zeros(len(images), 0, 4), torch.zeros(len(images), 0, 2)
+
+
+def test_nothing_detected(capsys):
+    found = run(nothing, small_set())
+    assert found.predictions == []
+    assert [found.metrics[key] for key in ("AP50-95", "AP50", "precision", "recall")] == [0] * 4
+    assert found.confusion.matrix.tolist() == [[0, 0, 0], [0, 0, 0], [2, 1, 0]]
+    print_table(found)
+    assert "nine" in capsys.readouterr().out
+
+
+def test_no_ground_truth():
+    truth = small_set()
+    model = oracle(copy.deepcopy(truth))
+    truth["annotations"] = []
+    found = run(model, truth)
+    assert len(found.predictions) == 4 and found.metrics["AP50-95"] == found.metrics["recall"] == 0
+    assert math.isnan(found.per_class[0]["AP50"])
+    assert len(format_table(found).splitlines()) == 2
+
+
+def test_empty_loader():
+    truth = small_set()
+    found = evaluate(nothing, [], ground_truth=truth, category_ids=CATEGORY_IDS, progress=False)
+    assert found.metrics["AP50"] == 0 and found.images == 0
+
+
+def test_another_number_of_classes_is_an_error():
+    with pytest.raises(UserError, match="model has 3 classes, the data set 2"):
+        run(lambda images: (torch.zeros(len(images), 1, 4), torch.zeros(len(images), 1, 3)), small_set())
+
+
+class Module(torch.nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.layer, self.seen = inner, torch.nn.Conv2d(3, 1, 1), []
+
+    def forward(self, images):
+        self.seen.append((self.training, torch.is_grad_enabled(), images.dtype, self.layer(images).dtype))
+        return self.inner(images)
+
+
+def test_a_module_is_in_eval_mode_for_the_time_being():
+    truth = small_set()
+    model = Module(oracle(truth)).train()
+    run(model, truth)
+    assert model.training and model.seen[0] == (False, False, torch.float32, torch.float32)
+    run(model.eval(), truth, half=True)
+    assert not model.training and model.seen[-1] == (False, False, torch.float32, torch.bfloat16)
+    assert model.layer.weight.dtype == torch.float32
+    run(model.to(torch.bfloat16), truth)
+    assert model.seen[-1][2] == torch.bfloat16
+
+
+def test_table_has_a_row_a_class():
+    truth = small_set()
+    lines = format_table(run(oracle(truth), truth)).splitlines()
+    assert lines[0].split() == ["class", "images", "instances", "P", "R", "AP50", "AP50-95"]
+    assert lines[1].split() == ["all", "3", "3", "1.000", "1.000", "1.000", "1.000"]
+    assert [line.split()[0] for line in lines[2:]] == ["nine", "five"]
+    assert len({len(line) for line in lines}) == 1
+    assert "renamed" in format_table(run(oracle(truth), truth), names=["renamed", "x"])
+
+
+def test_ensemble_joins_the_boxes_of_all():
+    truth = small_set()
+    assert run(Ensemble([nothing, oracle(truth)]), truth).metrics["AP50"] == pytest.approx(1)
+    arrays = Ensemble([oracle(truth, as_array=True)] * 2)(torch.ones(1, 3, SIZE, SIZE) / 255)
+    assert isinstance(arrays[0], np.ndarray) and arrays[0].shape == (1, 10, 4)
+    both = Ensemble([oracle(truth, as_array=True), oracle(truth, dtype=torch.float16)])
+    mixed = both(torch.ones(1, 3, SIZE, SIZE) / 255)
+    assert torch.is_tensor(mixed[1]) and mixed[1].shape == (1, 10, 2) and mixed[1].dtype == torch.float32
+
+
+def test_ensemble_refuses_other_classes():
+    def named(names):
+        model = Module(nothing)
+        model.names, model.stride = names, torch.tensor([8, 64])
+        return model
+
+    assert Ensemble([named(["a", "b"]), named({0: "a", 1: "b"})]).stride == 64
+    with pytest.raises(UserError, match="model 2 knows other classes"):
+        Ensemble([named(["a", "b"]), named(["a", "c"])])
+    with pytest.raises(ValueError, match="at least one"):
+        Ensemble([])

@@ -1,0 +1,82 @@
+"""Finding YAMLs by name: what is taken, and what is suggested for a name that is none."""
+
+import pytest
+from graftdet.utils.config import CONFIGS, find_config, parse_yaml
+from graftdet.utils.errors import UserError
+
+
+@pytest.mark.parametrize("name", ["coco", "coco.yaml", CONFIGS / "data" / "coco.yaml"])
+def test_bare_names_and_paths(name):
+    assert find_config(name, "data").samefile(CONFIGS / "data" / "coco.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "meant"),
+    [
+        ("cocoo", "data", "'coco.yaml'"),  # whole names would be too far apart
+        ("coc", "data", "'coco.yaml'"),
+        ("cocoo.yaml", "data", "'coco.yaml'"),
+        ("Shape.yml", "data", "'shapes.yaml'"),
+        ("yolov5x-ghost", "models", "'yolov5s-ghost.yaml'"),
+        ("models/yolov5-sghost.yaml", "models", "'yolov5s-ghost.yaml'"),
+        ("yolo", "hyp", "'yolov5.yaml'"),
+    ],
+)
+def test_the_nearest_name_is_told(name, kind, meant, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no such file") as error:
+        find_config(name, kind)
+    assert str(error.value).endswith(f"did you mean {meant}?")
+
+
+def test_an_ending_alone_is_no_likeness(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as error:
+        find_config("x.yaml", "data")
+    assert "did you mean" not in str(error.value)
+
+
+def test_files_of_the_users_own_are_suggested_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "sets" / "cells.yml").write_text("train: x")
+    (tmp_path / "zebras.yaml").write_text("train: x")
+    for name, meant in (("sets/cell.yaml", "cells.yml"), ("zebra", "'zebras.yaml'")):
+        with pytest.raises(UserError, match=f"did you mean .*{meant}"):
+            find_config(name, "data")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("!!int ''", "expected int, got ''"),
+        ("!!float ''", "expected float, got ''"),
+        ("!!int x", "expected int, got 'x'"),
+        ("!!bool maybe", "expected bool, got 'maybe'"),
+        ("!!timestamp x", "expected timestamp, got 'x'"),
+        ("2024-13-45", "expected timestamp, got '2024-13-45'"),
+    ],
+)
+def test_a_text_that_is_not_what_its_tag_says(value, told):
+    with pytest.raises(UserError) as error:
+        parse_yaml(f"a: 1\nb: [1, {value}]\n", "x.yaml")
+    assert str(error.value) == f"x.yaml, line 2: not valid YAML: {told}"
+
+
+def test_aliases_that_stand_for_themselves():
+    for text in ("a: &a [1, *a]", "a: &a {b: [*a]}", "&a {b: *a}", "a: &a {<<: *a}"):
+        with pytest.raises(UserError, match="^x.yaml, line 1: not valid YAML: alias 'a' stands for itself$"):
+            parse_yaml(text, "x.yaml")
+
+
+def test_aliases_that_stand_for_too_much():
+    """Nine lists of nine each: 400 bytes that would be 9^9 numbers."""
+    lines = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]" for old, new in zip("abcdefgh", "bcdefghi", strict=True)]
+    with pytest.raises(UserError, match="line 6: not valid YAML: alias 'e' makes more than 100000 values of the file"):
+        parse_yaml("\n".join(lines), "x.yaml")
+    assert len(parse_yaml("\n".join(lines[:4]), "x.yaml")["d"][8]) == 9
+    many = parse_yaml(
+        "a: &a [1, 2]\nb: [" + "*a, " * 1000 + "]", "x.yaml"
+    )  # as often as one likes, where it stays small
+    assert many["b"] == [[1, 2]] * 1000

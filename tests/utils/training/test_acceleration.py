@@ -1,0 +1,60 @@
+"""What makes a step faster must not change it."""
+
+import copy
+
+import pytest
+import torch
+from graftdet.utils.device import fastest_layout
+from graftdet.utils.errors import UserError
+from graftdet.utils.training.acceleration import compiled, mixed_precision, write_beside
+from torch import nn
+
+CPU = torch.device("cpu")
+
+
+def test_mixed_precision_choices(monkeypatch):
+    assert mixed_precision("off", CPU) == (None, None)
+    assert mixed_precision("on", CPU) == (torch.bfloat16, None)
+    for flags, wanted in ((set(), None), ({"avx512_bf16"}, None), ({"avx512_bf16", "amx_bf16"}, torch.bfloat16)):
+        monkeypatch.setattr("graftdet.utils.training.acceleration.cpu_flags", lambda flags=flags: frozenset(flags))
+        assert mixed_precision("auto", CPU) == (wanted, None)
+
+
+def test_layout_falls_back_for_blocks_that_need_channels_first():
+    class Viewing(nn.Module):
+        def forward(self, x):
+            return x.view(x.shape[0], -1)
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    assert fastest_layout(model.train(), CPU) == torch.channels_last and model.training
+    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert fastest_layout(nn.Sequential(nn.Conv2d(3, 4, 3), Viewing()), CPU) == torch.contiguous_format
+
+
+@pytest.mark.parametrize("activation", [nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid, nn.ReLU])
+def test_writing_beside_changes_nothing(activation):
+    torch.manual_seed(0)
+    over = nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), activation(inplace=True), nn.Conv2d(4, 2, 1)
+    )
+    beside = copy.deepcopy(over)
+    write_beside(beside)
+    assert beside[2].inplace == (activation is nn.ReLU)  # whose gradient asks for its result: nothing is copied
+    images = torch.randn(2, 3, 9, 9)
+    results = [model(images) for model in (over, beside)]
+    assert torch.equal(*results)
+    for result in results:
+        result.square().sum().backward()
+    assert all(torch.equal(p.grad, q.grad) for p, q in zip(over.parameters(), beside.parameters(), strict=True))
+
+
+def test_a_compiled_model_stays_itself(monkeypatch):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    names, copied = list(model.state_dict()), copy.deepcopy(model)
+    assert compiled(model, False, CPU) is model and model._compiled_call_impl is None
+    monkeypatch.setattr("graftdet.utils.training.acceleration.shutil.which", lambda name: None)
+    with pytest.raises(UserError, match="--compile: needs a C.. compiler"):
+        compiled(model, True, CPU)
+    monkeypatch.setattr("graftdet.utils.training.acceleration.shutil.which", lambda name: name)
+    assert compiled(model, True, CPU) is model and model._compiled_call_impl is not None  # translated at its first call
+    assert list(model.state_dict()) == names and copied._compiled_call_impl is None

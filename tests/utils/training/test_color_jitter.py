@@ -1,0 +1,69 @@
+"""Colour jitter on the device: the same pictures as OpenCV makes, one by one, in the loader."""
+
+import numpy as np
+import pytest
+import torch
+from graftdet.data.augmentation.transforms import hsv_jitter
+from graftdet.data.config import load_data_config, open_split
+from graftdet.data.dataset import DetectionDataset
+from graftdet.data.loader import train_loader
+from graftdet.utils.hyperparameters import load_hyperparameters
+from graftdet.utils.training.color_jitter import pictures_on, scale_hsv
+
+
+def smooth_pictures(count, side=48):
+    """Pictures with all kinds of colours next to each other, and some grey, black and white ones: (count, side, side, 3) uint8."""
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 256, (count, side, side, 3)).astype(np.uint8)
+    images[:, :4] = np.arange(side, dtype=np.uint8)[None, None, :, None] * 5
+    images[:, 4:6], images[:, 6:8] = 0, 255
+    return images
+
+
+@pytest.mark.parametrize("spread", [(0.015, 0.7, 0.4), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)])
+def test_equals_opencv(spread):
+    images = smooth_pictures(16)
+    gains = 1 + np.random.default_rng(1).uniform(-1, 1, (len(images), 3)) * spread
+    expected = np.stack([hsv_jitter(image, gain) for image, gain in zip(images, gains, strict=True)])
+    rgb = torch.from_numpy(np.ascontiguousarray(images[..., ::-1].transpose(0, 3, 1, 2)))
+    found = scale_hsv(rgb, torch.from_numpy(gains)).numpy()
+    assert found.dtype == np.uint8 and found.shape == expected.shape
+    apart = np.abs(found.astype(int) - expected)
+    assert apart.max() <= 2 and apart.mean() < 0.3
+    assert np.abs(rgb.numpy().astype(int) - expected).mean() > 5  # it did something
+
+
+def test_grey_stays_grey():
+    grey = torch.full((2, 3, 5, 5), 90, dtype=torch.uint8)
+    assert (scale_hsv(grey, torch.tensor([[1.4, 0.3, 1.0], [0.6, 1.7, 1.0]])) == 90).all()
+    assert (
+        scale_hsv(grey, torch.tensor([[1.4, 0.3, 0.5], [0.6, 1.7, 10.0]]))
+        == torch.tensor([45, 255])[:, None, None, None]
+    ).all()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("changes", [[], ["mosaic=0"], ["mixup=1"]])
+def test_the_loader_leaves_the_colours_to_the_device(workers, changes):
+    split = open_split(load_data_config("shapes.yaml"), "val")
+    recipe = load_hyperparameters("default.yaml", changes)
+    batches = {}
+    for later in (False, True):
+        dataset = DetectionDataset(split, 64, recipe, augment=True, hsv_later=later)
+        loader = train_loader(dataset, 8, workers)
+        loader.set_epoch(0)
+        batches[later] = next(iter(loader))
+    assert "hsv_gains" not in batches[False] and batches[True]["hsv_gains"].shape == (8, 3)
+    assert torch.equal(batches[False]["targets"], batches[True]["targets"])
+    at_once, later = (pictures_on(batches[key], torch.device("cpu")) for key in (False, True))
+    assert torch.equal(at_once, batches[False]["images"])
+    assert (at_once.int() - later.int()).abs().max() <= 2
+    assert (at_once.int() - batches[True]["images"].int()).abs().float().mean() > 3
+
+
+def test_no_jitter_leaves_pictures_as_they_are():
+    split = open_split(load_data_config("shapes.yaml"), "val")
+    recipe = load_hyperparameters("default.yaml", ["hsv_h=0", "hsv_s=0", "hsv_v=0"])
+    dataset = DetectionDataset(split, 64, recipe, augment=True, hsv_later=True)
+    batch = next(iter(train_loader(dataset, 8)))
+    assert "hsv_gains" not in batch and pictures_on(batch, torch.device("cpu")) is batch["images"]

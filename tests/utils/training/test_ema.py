@@ -1,0 +1,77 @@
+"""The average of weights against its formula, written out."""
+
+import copy
+import math
+
+import torch
+from graftdet.utils.training.ema import ModelEMA
+from torch import nn
+
+
+def small():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
+
+
+def test_follows_the_formula():
+    model = small()
+    ema = ModelEMA(model, decay=0.9, tau=5)
+    expected = {name: value.clone().double() for name, value in model.state_dict().items()}
+    for update in range(1, 8):
+        model.train()(torch.rand(3, 1, 4, 4))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += torch.rand_like(parameter)
+        ema.update(model)
+        decay = 0.9 * (1 - math.exp(-update / 5))
+        for name, value in model.state_dict().items():
+            expected[name] = decay * expected[name] + (1 - decay) * value.double()
+    for name, value in ema.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            assert value == 7
+        else:
+            torch.testing.assert_close(value.double(), expected[name], atol=1e-6, rtol=1e-6)
+
+
+def test_is_a_frozen_copy_in_eval_mode():
+    model = small().train()
+    ema = ModelEMA(model)
+    assert model.training and not ema.model.training
+    assert all(p.requires_grad for p in model.parameters()) and not any(p.requires_grad for p in ema.model.parameters())
+    before = copy.deepcopy(ema.state_dict())
+    with torch.no_grad():
+        model[0].weight += 1
+    assert all(torch.equal(before[name], value) for name, value in ema.state_dict().items())
+
+
+def test_state_round_trip_goes_on_alike():
+    model = small()
+    first = ModelEMA(model, tau=3)
+    with torch.no_grad():
+        model[0].weight += 1
+    first.update(model)
+    second = ModelEMA(small(), tau=3)
+    second.load_state_dict(first.state_dict(), first.updates)
+    for ema in (first, second):
+        ema.update(model)
+    assert all(torch.equal(first.state_dict()[name], value) for name, value in second.state_dict().items())
+
+
+def test_a_share_spans_that_part_of_all_updates():
+    """The weight at update u is 1 / (1 + share u), at least 1 - decay: what came before its last share hardly counts."""
+    model = nn.Linear(1, 1, bias=False)
+    ema = ModelEMA(model, decay=0.9999, share=0.1)
+    expected = model.weight.item()
+    for update in range(1, 201):
+        with torch.no_grad():
+            model.weight.fill_(1.0 if update > 100 else 0.0)
+        ema.update(model)
+        expected += (model.weight.item() - expected) / (1 + 0.1 * update)
+        assert abs(ema.model.weight.item() - expected) < 1e-5
+    assert ema.model.weight.item() > 0.99  # the second half is five spans long
+    bounded = ModelEMA(model, decay=0.5, share=0.01)
+    bounded.updates = 10**6
+    with torch.no_grad():
+        model.weight.fill_(3.0)
+    bounded.update(model)
+    assert bounded.model.weight.item() == 2.0

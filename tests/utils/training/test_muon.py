@@ -1,0 +1,127 @@
+"""Muon: orthogonal steps for matrices, AdamW for the rest."""
+
+import copy
+import math
+
+import pytest
+import torch
+from graftdet.utils.hyperparameters import Hyperparameters
+from graftdet.utils.training.muon import Muon, orthogonalize
+from graftdet.utils.training.optim import make_optimizer, parameter_groups
+from torch import nn
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (8, 72), (72, 8), (1, 40)])
+def test_singular_values_come_near_one(shape):
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(3, *shape, generator=generator) * 1e-3
+    result = orthogonalize(matrix)
+    values = torch.linalg.svdvals(result)
+    assert result.shape == matrix.shape and 0.5 < values.min() and values.max() < 1.3
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)  # the directions stay
+    assert (torch.linalg.diagonal(u.mT @ result @ v.mT) > 0.5).all()
+
+
+@pytest.mark.parametrize("shape", [(8, 16), (8, 72), (72, 8), (1, 40), (32, 288)])
+@pytest.mark.parametrize("spread", [1, 1e2, 1e5])
+def test_gathering_the_factors_changes_nothing_but_rounding(shape, spread):
+    """Against the iteration as published, in float64, for singular values from 1 down to 1 / spread."""
+    generator = torch.Generator().manual_seed(0)
+    u, _, v = torch.linalg.svd(torch.randn(2, *shape, generator=generator, dtype=torch.float64), full_matrices=False)
+    matrices = u * torch.logspace(0, -math.log10(spread), min(shape), dtype=torch.float64) @ v
+    expected = matrices / matrices.flatten(-2).norm(dim=-1)[:, None, None]
+    for _ in range(5):
+        gram = expected @ expected.mT
+        expected = 3.4445 * expected + (-4.7750 * gram + 2.0315 * gram @ gram) @ expected
+    result = orthogonalize(matrices.float())
+    assert (result - expected).norm() < 1e-3 * expected.norm()
+    torch.testing.assert_close(orthogonalize(matrices), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_zero_stays_zero():
+    assert orthogonalize(torch.zeros(2, 4, 6)).abs().max() == 0
+
+
+def slow_step(weight, gradient, momentum, lr, decay, beta):
+    """One step of one tensor, after the papers."""
+    momentum = beta * momentum + (1 - beta) * gradient
+    ahead = beta * momentum + (1 - beta) * gradient
+    matrix = ahead.reshape(len(ahead), -1)
+    update = orthogonalize(matrix).reshape(weight.shape) * 0.2 * max(matrix.shape) ** 0.5
+    return weight * (1 - lr * decay) - lr * update, momentum
+
+
+def test_equals_the_slow_form_and_adamw_elsewhere():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(4, 6, 3, bias=False), nn.Conv2d(4, 6, 3, bias=False), nn.Conv2d(6, 3, 1)]
+    others = copy.deepcopy(layers)
+    groups = [
+        {"params": [layers[0].weight, layers[1].weight], "orthogonal": True, "weight_decay": 0.1},
+        {"params": list(layers[2].parameters()), "weight_decay": 0.05},
+    ]
+    optimizer = Muon(groups, lr=0.01, betas=(0.9, 0.99))
+    adamw = torch.optim.AdamW(others[2].parameters(), lr=0.01, betas=(0.9, 0.99), weight_decay=0.05)
+    momenta = [torch.zeros_like(layer.weight) for layer in others[:2]]
+    for _ in range(4):
+        for layer, other in zip(layers, others, strict=True):
+            for p, q in zip(layer.parameters(), other.parameters(), strict=True):
+                p.grad = torch.randn_like(p)
+                q.grad = p.grad.clone()
+        optimizer.step()
+        adamw.step()
+        for index, other in enumerate(others[:2]):
+            other.weight.data, momenta[index] = slow_step(
+                other.weight.data, other.weight.grad, momenta[index], 0.01, 0.1, 0.9
+            )
+        for layer, other in zip(layers, others, strict=True):
+            for p, q in zip(layer.parameters(), other.parameters(), strict=True):
+                torch.testing.assert_close(p, q, atol=1e-6, rtol=1e-5)
+
+
+def test_goes_on_from_its_state():
+    torch.manual_seed(0)
+    h = Hyperparameters(optimizer="Muon", nominal_batch=1)
+
+    def make():
+        torch.manual_seed(1)
+        model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+        return model, make_optimizer(model, "Muon", h, 1)
+
+    def learn(model, optimizer, seeds):
+        for seed in seeds:
+            optimizer.zero_grad()
+            model(torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed))).square().mean().backward()
+            optimizer.step()
+
+    straight, one = make()
+    learn(straight, one, range(4))
+    stopped, two = make()
+    learn(stopped, two, range(2))
+    resumed, three = make()
+    resumed.load_state_dict(stopped.state_dict())
+    three.load_state_dict(copy.deepcopy(two.state_dict()))
+    learn(resumed, three, range(2, 4))
+    for a, b in zip(straight.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_matrices_mix_channels():
+    """Neither depth-wise weights nor those of outputs, which have a bias, are orthogonalised."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, groups=8, bias=False), nn.Conv2d(8, 5, 1),
+    )  # fmt: skip
+    groups = parameter_groups(model, matrices=True)
+    assert groups["matrices"] == [model[0].weight]
+    assert {id(p) for p in groups["weights"]} == {id(model[2].weight), id(model[3].weight)}
+    assert "matrices" not in parameter_groups(model)
+
+
+def test_other_tables_of_numbers_are_no_matrices():
+    class Experts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(4, 8, 3, 3, 3))
+            self.places = nn.Embedding(5, 8)
+
+    groups = parameter_groups(Experts(), matrices=True)
+    assert not groups["matrices"] and len(groups["weights"]) == 2

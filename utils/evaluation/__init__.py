@@ -1,0 +1,1 @@
+"""COCO average precision, metrics and the evaluation loop."""

@@ -1,0 +1,170 @@
+"""Pictures in and out of files: BGR uint8 arrays, whatever the file holds. OpenCV only, no torch.
+
+Paths are opened by Python and decoded from memory, because OpenCV's own reader fails on non-ASCII paths on Windows.
+"""
+
+import io
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+from graftdet.utils.errors import UserError
+from graftdet.utils.files import write_atomically
+from graftdet.utils.images.header import ImageHeader, parse_header
+
+PICTURE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .bmp .dib .webp .tif .tiff .gif .jp2 .avif .pbm .pgm .ppm .pnm".split()
+)
+VIDEO_SUFFIXES = frozenset(".mp4 .avi .mov .mkv .m4v .mpg .mpeg .webm .wmv .ts .flv .3gp .mjpeg .asf".split())
+MAX_PIXELS = 2**28  # 16384 x 16384; a header that claims more is refused before any memory is taken
+
+_TURNS = {3: cv2.ROTATE_180, 6: cv2.ROTATE_90_CLOCKWISE, 8: cv2.ROTATE_90_COUNTERCLOCKWISE}
+
+
+class UnreadableImage(UserError):
+    """A file that is not there, is no picture, or is torn. The message names the path and the reason."""
+
+    def __init__(self, path, reason: str):
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+    def __reduce__(self):  # crosses from a loader's worker to its parent
+        return type(self), (self.path, self.reason)
+
+
+def read_image(path: str | Path, apply_exif: bool = True) -> np.ndarray:
+    """Read a picture as (H, W, 3) uint8 BGR, whatever it holds: grey, alpha (dropped), CMYK, 16 bits (scaled to 8).
+
+    `apply_exif` turns it upright as its EXIF orientation says. Raises `UnreadableImage` when the file is missing,
+    empty, truncated, no picture, or claims more than `MAX_PIXELS`.
+    """
+    return decode_image(read_bytes(path), path, apply_exif)
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The bytes of a file. Raises `UnreadableImage`."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise UnreadableImage(path, "no such file") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise UnreadableImage(path, f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
+
+
+def decode_image(data: bytes, path: str | Path, apply_exif: bool = True) -> np.ndarray:
+    """`read_image` for bytes that were read already; `path` is for errors only."""
+    if not data:
+        raise UnreadableImage(path, "is empty")
+    header = parse_header(io.BytesIO(data))
+    if header and header.width * header.height > MAX_PIXELS:
+        size = f"{header.width}x{header.height}"
+        raise UnreadableImage(path, f"claims {size} pixels, more than {MAX_PIXELS}")
+    if _lacks_end(data, header):
+        raise UnreadableImage(path, "is truncated")
+    image = _decode(data)
+    if image is None:
+        reason = f"is a torn {header.format} picture" if header else "is not a picture OpenCV can read"
+        raise UnreadableImage(path, reason)
+    orientation = header.orientation if header else 1
+    if header and header.format == "tiff":  # the TIFF reader always turns
+        return image if apply_exif else turn(image, {6: 8, 8: 6}.get(orientation, orientation))
+    return turn(image, orientation) if apply_exif else image
+
+
+def _decode(data: bytes) -> np.ndarray | None:
+    quiet_opencv()
+    buffer = np.frombuffer(data, np.uint8)
+    try:
+        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        if image is None:  # for example a TIFF of floats, which has no colour reading
+            image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+        return None if image is None else _to_bgr8(image)
+    except (cv2.error, MemoryError):
+        return None
+
+
+def _to_bgr8(image: np.ndarray) -> np.ndarray:
+    """Any decoded array -> (H, W, 3) uint8."""
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    elif image.dtype != np.uint8:
+        image = np.nan_to_num(image.astype(np.float32), posinf=0, neginf=0)
+        scale = 255 if image.max(initial=0) <= 1 else 1
+        image = np.clip(image * scale + 0.5, 0, 255).astype(np.uint8)
+    if image.ndim == 2 or image.shape[2] == 1:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    return np.ascontiguousarray(image[..., :3])
+
+
+def turn(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn a stored picture (H, W, ...) upright by its EXIF orientation 1..8."""
+    if orientation in (2, 4):
+        return np.ascontiguousarray(image[:, ::-1] if orientation == 2 else image[::-1])
+    if orientation in (5, 7):  # mirrored along a diagonal
+        image = image if orientation == 5 else image[::-1, ::-1]
+        return np.ascontiguousarray(image.swapaxes(0, 1))
+    return cv2.rotate(image, _TURNS[orientation]) if orientation in _TURNS else image
+
+
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Write (H, W, 3) BGR or (H, W) uint8; the suffix chooses the format. Appears whole or not at all.
+
+    Raises `UserError` when the format is unknown or the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        encoded, data = cv2.imencode(path.suffix, np.ascontiguousarray(image))
+    except cv2.error:
+        encoded = False
+    if not encoded:
+        raise UserError(f"{path}: cannot write a picture of this kind; try .jpg or .png")
+    write_atomically(path, data.tobytes())
+
+
+def image_header(path: str | Path) -> ImageHeader:
+    """Size and kind of a picture from its first bytes; decodes only what has no header this module knows.
+
+    Raises `UnreadableImage`.
+    """
+    try:
+        with open(path, "rb") as file:
+            header = parse_header(file)
+    except FileNotFoundError:
+        raise UnreadableImage(path, "no such file") from None
+    except (OSError, ValueError) as error:
+        raise UnreadableImage(path, f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if header:
+        return header
+    height, width = read_image(path).shape[:2]
+    return ImageHeader(width, height, format=Path(path).suffix.lower().lstrip("."))
+
+
+def is_truncated(path: str | Path) -> bool:
+    """Whether the picture begins well but its end is missing. A file that is no picture at all is not truncated.
+
+    Raises `UnreadableImage` when the file cannot be opened.
+    """
+    data = read_bytes(path)
+    header = parse_header(io.BytesIO(data))
+    if header is None:
+        return False
+    return _lacks_end(data, header) or (header.width * header.height <= MAX_PIXELS and _decode(data) is None)
+
+
+def _lacks_end(data: bytes, header: ImageHeader | None) -> bool:
+    """JPEG without its end marker or PNG without its IEND chunk. Bytes after the end are allowed."""
+    if header and header.format == "jpeg":  # an EXIF thumbnail before the scan has an end marker of its own
+        return data.rfind(b"\xff\xd9") < max(data.rfind(b"\xff\xda"), 0)
+    return bool(header and header.format == "png" and b"IEND" not in data[-4096:] and b"IEND" not in data)
+
+
+def quiet_opencv() -> None:
+    """OpenCV prints its own lines about torn pictures; ours names the file. OPENCV_LOG_LEVEL brings them back."""
+    if "OPENCV_LOG_LEVEL" in os.environ:
+        return
+    logging = getattr(getattr(cv2, "utils", None), "logging", None)
+    if logging and logging.getLogLevel() != logging.LOG_LEVEL_SILENT:
+        logging.setLogLevel(logging.LOG_LEVEL_SILENT)

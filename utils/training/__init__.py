@@ -1,0 +1,1 @@
+"""Training: loop, run state, optimizers, schedule, EMA, hyperparameter search."""

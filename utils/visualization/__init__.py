@@ -1,0 +1,1 @@
+"""Drawing boxes, plots and charts."""
