@@ -107,7 +107,7 @@ def test_plugin_block_trains_and_resumes(place, go_until, tiny_yaml, tmp_path, c
     model.write_text(tiny_yaml.replace("[-1, 1, C3, [16]]", "[-1, 1, Doubling, []]"))
     folder = go_until(1, "plugin", "--cfg", model, "--plugins", plugin, "--epochs", 2)
     loaded = []
-    monkeypatch.setattr("train.load_plugins", loaded.extend)
+    monkeypatch.setattr("graftdet.train.load_plugins", loaded.extend)
 
     lone = tmp_path / "lone" / "last.pt"  # as a stranger would send it
     lone.parent.mkdir()
