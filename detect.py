@@ -10,7 +10,7 @@ from graftdet.models.backends.loading import load_models, newest_weights
 from graftdet.models.inference.output_files import Output
 from graftdet.models.inference.predictor import class_indices
 from graftdet.utils import cli
-from graftdet.utils.cli_options import add_model_flags, add_run_flags, add_selection_flags, picture_size
+from graftdet.utils.cli_options import add_model_flags, add_run_flags, add_selection_flags, image_size
 from graftdet.utils.pipeline import Pipeline
 
 
@@ -23,7 +23,7 @@ def main(argv=None):
     source = open_source(*options.source)
     weights = options.weights or [newest_weights()]
     model = load_models(weights, options.device, options.half, backend=options.backend, plugins=options.plugins)
-    size = picture_size(options.img, model.stride) if options.img else None
+    size = image_size(options.img, model.stride) if options.img else None
     asked = {
         "size": model.input_size(size),  # complains now rather than after the first picture
         "conf": options.conf, "iou": options.iou, "max_det": options.max_det, "agnostic": options.agnostic, "nms": options.nms,

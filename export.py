@@ -10,7 +10,7 @@ from graftdet.models.backends.verify import opencv_difference, verify
 from graftdet.models.weights.transfer import build_from
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils import cli
-from graftdet.utils.cli_options import add_plugins_flag, picture_size
+from graftdet.utils.cli_options import add_plugins_flag, image_size
 from graftdet.utils.errors import UserError
 
 
@@ -20,7 +20,7 @@ def main(argv=None):
     weights = Path(options.weights or newest_weights())
     file = load_weights(weights)
     model = build_from(file)
-    size = picture_size(options.img or file.size or 640, model.size_multiple)
+    size = image_size(options.img or file.size or 640, model.size_multiple)
     print(f"{weights}: {model.nc} classes, {sum(p.numel() for p in model.parameters()):,} parameters")
 
     how = ExportOptions(size, options.batch_size, options.opset, options.dynamic, file.squares)

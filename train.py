@@ -20,7 +20,7 @@ from graftdet.models.distillation.distiller import load_teacher, taught
 from graftdet.models.weights.transfer import load_into, load_into_row
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils import cli
-from graftdet.utils.cli_options import add_run_flags, fraction, picture_size
+from graftdet.utils.cli_options import add_run_flags, fraction, image_size
 from graftdet.utils.device import default_workers
 from graftdet.utils.distributed import distribute, process_group
 from graftdet.utils.errors import UserError
@@ -68,7 +68,7 @@ def train(options, checkpoint, ranks, device):
     model = make_model(options, checkpoint, hyperparameters, splits["train"].names)
     teacher = load_teacher(options.teacher, model) if options.teacher else None
     stride = max(one.size_multiple for one in (model, teacher) if one)
-    options.img = picture_size(options.img, stride)[0]
+    options.img = image_size(options.img, stride)[0]
     train_set, batches, measure = make_loaders(options, hyperparameters, splits, stride, ranks, device)
     fitted = (
         None

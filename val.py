@@ -18,7 +18,7 @@ from graftdet.models import load_plugins
 from graftdet.models.backends.loading import load_models, newest_weights
 from graftdet.models.inference.tta import Augmented
 from graftdet.utils import cli
-from graftdet.utils.cli_options import add_model_flags, add_run_flags, add_selection_flags, picture_size
+from graftdet.utils.cli_options import add_model_flags, add_run_flags, add_selection_flags, image_size
 from graftdet.utils.device import default_workers
 from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.evaluator import evaluate
@@ -88,7 +88,7 @@ def in_order_of(model, split, about):
 
 def square_side(model, img):
     """The side that pictures are fitted into. Raises `UserError` when the file was exported for another."""
-    height, width = model.input_size(picture_size(img, model.stride) if img else None)
+    height, width = model.input_size(image_size(img, model.stride) if img else None)
     if height != width:
         raise UserError(
             f"--img {height} {width}: measuring takes one side, and files exported for a square or --dynamic"

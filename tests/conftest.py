@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from graftdet.utils.cli import configure_logging
+
+configure_logging()  # tests that call a script's `main` read its log messages from standard output and error
 
 TINY_YAML = """
 nc: 3

@@ -13,7 +13,7 @@ from graftdet.data.synthetic_shapes import draw_shapes
 from graftdet.utils import cli
 from graftdet.utils.checkpoint import save_checkpoint
 from graftdet.utils.errors import UserError
-from graftdet.utils.files import new_run_folder, writing
+from graftdet.utils.files import new_run_folder, write_errors
 from graftdet.utils.images.video import VideoWriter
 from graftdet.utils.training.results import ResultsTable
 
@@ -107,7 +107,7 @@ def test_checkpoints_and_tables_name_what_cannot_be_written(tmp_path):
     (tmp_path / "results.csv").mkdir()
     with pytest.raises(UserError, match="results.csv: cannot be written"):
         table.add({"epoch": 1})
-    with pytest.raises(UserError, match=r"place: cannot be written \(No space"), writing("place"):
+    with pytest.raises(UserError, match=r"place: cannot be written \(No space"), write_errors("place"):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 

@@ -18,7 +18,7 @@ from pathlib import Path, PurePath
 import numpy as np
 import torch
 from graftdet.utils.errors import UserError
-from graftdet.utils.files import writing
+from graftdet.utils.files import write_errors
 
 FORMAT = "graftdet"
 VERSION = 1
@@ -36,7 +36,7 @@ def save_checkpoint(path: str | Path, content: dict) -> Path:
     path = Path(path)
     plain = to_plain({"format": FORMAT, "version": VERSION, **content})
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with writing(path):
+    with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(part, "wb") as file:

@@ -1,87 +1,116 @@
-"""How every script starts and ends: one line for a mistake, exit status 2."""
+"""Start and end of every script: argument parser, logging, exit status.
+
+A `UserError` is printed as one line and ends a script with status 2, Ctrl-C with 130, SIGTERM with 143.
+"""
 
 import argparse
 import contextlib
 import errno
 import gc
+import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 from graftdet.utils.errors import UserError, did_you_mean
 
-# What a disk may refuse anywhere, a report that goes into a full one included.
-_OF_THE_DISK = {
+_DISK_ERRORS = {  # may happen at any write, also at printing into a full disk
     getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES") if hasattr(errno, name)
 }
 
 
 Switch = argparse.BooleanOptionalAction
-"""The action of a flag that is --this or --no-this."""
+"""Action of a flag that is given as --this or --no-this."""
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Tells defaults where there are any and the help does not tell them itself."""
+    """Adds the default to the help text, unless there is none or the text states it."""
 
-    def _get_help_string(self, action):
-        told = action.default in (None, "", False) or action.default == [] or "default:" in (action.help or "")
-        return action.help if told else super()._get_help_string(action)
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        stated = action.default in (None, "", False) or action.default == [] or "default:" in (action.help or "")
+        return action.help if stated else super()._get_help_string(action)
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse with exact flags only, and mistakes told in one line with the nearest known flag."""
+    """argparse without abbreviated flags; errors are one line and suggest the nearest known flag."""
 
     def __init__(self, *args, **kwargs):
         kwargs.setdefault("formatter_class", _HelpFormatter)
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
-    def parse_args(self, args=None, namespace=None):
+    def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
+        """Parse the command line; an unknown argument is an error with a suggestion."""
         known, unknown = self.parse_known_args(args, namespace)
         if unknown:
             hint = did_you_mean(unknown[0].split("=")[0], self._flags(known)) if unknown[0].startswith("-") else ""
             self.error(f"unknown argument '{unknown[0]}'{hint}")
         return known
 
-    def _flags(self, given) -> list[str]:
-        """All flags, those of the command that was `given` among them."""
+    def _flags(self, parsed: argparse.Namespace) -> list[str]:
+        """All flags, including those of the subcommand that was `parsed`."""
         flags = [flag for action in self._actions for flag in action.option_strings]
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
-                command = action.choices.get(getattr(given, action.dest, None))
-                flags += command._flags(given) if command else []
+                command = action.choices.get(getattr(parsed, action.dest, None))
+                flags += command._flags(parsed) if command else []
         return flags
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
+        """Print `PROG: error: message` and exit with status 2."""
         sys.stderr.write(f"{self.prog}: error: {message}\n")
         sys.exit(2)
 
 
-def at_least(least: float, kind: type = int) -> Callable[[str], float]:
-    """The `type=` of an argument that is a number of `kind`, not below `least`."""
+def at_least(minimum: float, kind: type = int) -> Callable[[str], float]:
+    """Return an argparse `type` for numbers of `kind` (int or float) that are `minimum` or more."""
 
-    def convert(text):
+    def convert(text: str) -> float:
         try:
             value = kind(text)
         except ValueError:
             value = None
-        if value is None or not least <= value < float("inf"):
-            what = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"expected {what} of at least {least}, got '{text}'")
+        if value is None or not minimum <= value < float("inf"):
+            expected = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"expected {expected} of at least {minimum}, got '{text}'")
         return value
 
     return convert
 
 
+class _ConsoleHandler(logging.Handler):
+    """INFO to standard output as it is; warnings and errors to standard error after `warning: ` or `error: `."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        if record.levelno < logging.WARNING:
+            print(text, flush=True)  # an OSError, such as a closed pipe, is for `run`
+        elif sys.stderr is not None:
+            print(f"{record.levelname.lower()}: {text}", file=sys.stderr, flush=True)
+
+
+def configure_logging() -> None:
+    """Print the log messages of this project: INFO to standard output, WARNING and above to standard error."""
+    logger = logging.getLogger("graftdet")
+    logger.setLevel(logging.INFO)
+    if not any(isinstance(handler, _ConsoleHandler) for handler in logger.handlers):
+        logger.addHandler(_ConsoleHandler())
+
+
 def run(main: Callable[[], object]) -> None:
-    """Call `main`; a `UserError` becomes one line on standard error and exit status 2, Ctrl-C becomes status 130, and
-    a request to end (SIGTERM) becomes 143, after files that are being written were closed."""
-    gc.freeze()  # modules stay: nothing is gained by looking through them for garbage
-    gc.enable()  # which `graftdet.utils.startup` may have put off
+    """Call `main` as the only job of this process.
+
+    A `UserError` becomes one line on standard error and exit status 2, Ctrl-C status 130, SIGTERM status 143 after
+    files being written were closed.
+    """
+    configure_logging()
+    gc.freeze()  # loaded modules stay alive: no need to scan them for garbage
+    gc.enable()  # `graftdet.utils.startup` may have disabled it
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure") and stream.errors != "backslashreplace":
-            stream.reconfigure(errors="replace")  # a name that the reader's encoding lacks ends no run
+            stream.reconfigure(errors="replace")  # characters that the encoding lacks raise no error
     try:
         with _terminable():
             main()
@@ -94,31 +123,31 @@ def run(main: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # the reader of a pipe (`| head`) went away: nobody to tell
+    except BrokenPipeError:  # the reader of a pipe (`| head`) has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        if error.errno not in _OF_THE_DISK:
+        if error.errno not in _DISK_ERRORS:
             raise
         print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
-        if error.filename is None:  # standard output itself, which would fail once more at the end
+        if error.filename is None:  # standard output itself, which would fail again at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(2)
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM came; what tidies up after Ctrl-C does so after this, too."""
+    """SIGTERM was received. What cleans up after Ctrl-C also does so after this."""
 
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM raises `_Terminated` inside. Not in the processes of torchrun, which must end at once when one fails."""
-    ours = threading.current_thread() is threading.main_thread() and "TORCHELASTIC_RUN_ID" not in os.environ
-    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    """Raise `_Terminated` inside on SIGTERM. Not in processes of torchrun, which must end at once when one fails."""
+    main_thread = threading.current_thread() is threading.main_thread()
+    if not main_thread or "TORCHELASTIC_RUN_ID" in os.environ or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
 
-    def stop(*_):
+    def stop(*_: object) -> None:
         raise _Terminated
 
     signal.signal(signal.SIGTERM, stop)

@@ -10,7 +10,7 @@ from graftdet.utils.errors import UserError
 from graftdet.utils.nms.suppression import METHODS
 
 
-def picture_size(img: int | Sequence[int], stride: int) -> tuple[int, int]:
+def image_size(img: int | Sequence[int], stride: int) -> tuple[int, int]:
     """`--img` as (height, width): one side or two, brought up to multiples of `stride`, which is told. Raises `UserError`."""
     sides = (img, img) if isinstance(img, int) else tuple(img) * (2 if len(img) == 1 else 1)
     if len(sides) != 2 or not all(1 <= side <= 16384 for side in sides):

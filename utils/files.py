@@ -1,21 +1,31 @@
-"""Where a run writes: `runs/train/exp`, `exp2`, `exp3` ... No torch."""
+"""Run folders, the cache folder, and files that are written completely or not at all. No torch."""
 
 import contextlib
 import itertools
 import os
 import secrets
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from graftdet.utils.errors import UserError
 
 
 def new_run_folder(project: str | Path, name: str = "exp", exist_ok: bool = False) -> Path:
-    """Make and return PROJECT/NAME; a name that exists gets a number from 2 on, unless `exist_ok`.
+    """Create and return PROJECT/NAME. If it exists, a number is appended: exp, exp2, exp3 ...
 
-    Two runs that start together get different folders. Raises `UserError` when it cannot be made.
+    Runs that start at the same time get different folders.
+
+    Args:
+        project: Folder of runs; created if missing.
+        name: Folder name below `project`.
+        exist_ok: Return an existing folder instead of appending a number.
+
+    Raises:
+        UserError: If `name` is not a folder name below `project`, or the folder cannot be created.
     """
     project = Path(project)
     check_run_name(name)
@@ -25,23 +35,31 @@ def new_run_folder(project: str | Path, name: str = "exp", exist_ok: bool = Fals
             folder.mkdir(parents=True, exist_ok=exist_ok)
             return folder
         except FileExistsError:
-            if exist_ok or not os.path.lexists(folder):  # it is a file, or one above it is
-                what = folder if os.path.lexists(folder) else project
-                raise UserError(f"{what}: is a file, expected a folder to write into") from None
+            if exist_ok or not os.path.lexists(folder):  # the folder, or one of its parents, is a file
+                file = folder if os.path.lexists(folder) else project
+                raise UserError(f"{file}: is a file, expected a folder to write into") from None
         except OSError as error:
-            raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another --project") from None
-    raise AssertionError("the numbers never end")
+            raise UserError(f"{folder}: cannot be created ({error.strerror}); choose another --project") from None
+    raise AssertionError("unreachable: the count has no end")
 
 
 def check_run_name(name: str) -> None:
-    """Raise `UserError` when `name` is none for a folder below --project: before the work rather than after it."""
+    """Raise `UserError` if `name` is not a folder name below --project. Called before the work starts."""
     if not Path(name).parts or Path(name).is_absolute() or ".." in Path(name).parts:
-        raise UserError(f"--name '{name}': expected the name of a folder below --project")
+        raise UserError(f"--name '{name}': expected a folder name below --project")
+
+
+def newest_run_file(project: str | Path, name: str) -> Path | None:
+    """Return the most recently changed file `name`, such as "weights/last.pt", of all runs below `project`, if any."""
+    found = sorted(Path(project).glob(f"**/{name}"), key=lambda path: path.stat().st_mtime)
+    return found[-1] if found else None
 
 
 def cache_folder() -> Path:
-    """The user's cache folder for this project: $GRAFTDET_CACHE, else the platform's, else, where there is no home or
-    nothing can be written into it, a temporary one."""
+    """Return the user's cache folder for this project.
+
+    $GRAFTDET_CACHE if set, else the cache folder of the platform, else (no home, or not writable) a temporary folder.
+    """
     if os.environ.get("GRAFTDET_CACHE"):
         return Path(os.environ["GRAFTDET_CACHE"]).expanduser()
     try:
@@ -62,26 +80,52 @@ def cache_folder() -> Path:
     return Path(tempfile.gettempdir()) / "graftdet"
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` under a temporary name and move it to `path`, so that no reader sees half a file."""
-    temporary = None
-    try:
+@contextlib.contextmanager
+def atomic_file(path: str | Path, sync: bool = False, copy_mode: bool = False) -> Iterator[BinaryIO]:
+    """Open a temporary file for writing; it replaces `path` when the block ends without an error.
+
+    Readers see the old file or the new one, never an incomplete one.
+
+    Args:
+        path: File to write; its folder is created if missing.
+        sync: Flush the data to the disk before the file is replaced.
+        copy_mode: Give the new file the permissions of the one that it replaces.
+
+    Raises:
+        UserError: If the system refuses any of it (also inside the block); names `path`.
+    """
+    path, temporary = Path(path), None
+    with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.stem[:40]}-{secrets.token_hex(8)}")
-        with open(beside, "xb") as file:
-            temporary = beside  # ours to take away again
-            file.write(data)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+        candidate = path.with_name(f".{path.stem[:40]}-{secrets.token_hex(8)}")
+        try:
+            with open(candidate, "xb") as file:
+                temporary = candidate  # created here, so it is removed here
+                yield file
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
+            if copy_mode and path.exists():
+                shutil.copymode(path, temporary)
+            os.replace(temporary, path)
+        finally:
+            if temporary:
+                temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: str | Path, data: bytes | str) -> None:
+    """Write `data` (text as UTF-8) to `path` through `atomic_file`.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    with atomic_file(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
 
 
 @contextlib.contextmanager
-def writing(path: str | Path) -> Iterator[None]:
-    """Whatever the system refuses inside (no room, no permission, a file where a folder belongs) is a `UserError` that
-    names `path`."""
+def write_errors(path: str | Path) -> Iterator[None]:
+    """Turn every `OSError` inside the block (disk full, no permission, file in the way) into a `UserError` naming `path`."""
     try:
         yield
     except OSError as error:

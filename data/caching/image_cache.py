@@ -24,7 +24,7 @@ from graftdet.utils.files import cache_folder, write_atomically
 from graftdet.utils.images.header import parse_header
 from graftdet.utils.images.io import UnreadableImage, decode_image, read_bytes
 from graftdet.utils.images.letterbox import resize
-from graftdet.utils.progress import watched
+from graftdet.utils.progress import track
 
 CACHES = ("auto", "ram", "disk", "none")
 
@@ -90,7 +90,7 @@ class Pictures:
         cv2.setNumThreads(1)  # one picture a thread scales better than many threads a picture
         try:
             with ThreadPoolExecutor(workers) as pool:
-                for index, result in watched(_in_order(pool, attempt, len(self), 4 * workers), len(self), label):
+                for index, result in track(_in_order(pool, attempt, len(self), 4 * workers), len(self), label):
                     if isinstance(result, UnreadableImage):
                         self.errors[index] = result.reason
                         check_readable(self.paths, self.errors)

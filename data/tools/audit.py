@@ -17,7 +17,7 @@ from graftdet.data.formats.validation import MISSING, UNREADABLE, settle
 from graftdet.utils.boxes import MEDIUM, SMALL
 from graftdet.utils.images.header import ImageHeader, parse_header
 from graftdet.utils.images.io import UnreadableImage, decode_image, image_header, is_truncated, read_bytes
-from graftdet.utils.progress import watched
+from graftdet.utils.progress import track
 
 TRUNCATED = "truncated pictures"
 DUPLICATE_BOX = "duplicate boxes"
@@ -96,7 +96,7 @@ def _audit_split(source, split: str) -> tuple[dict, dict[str, str]]:
     problems = source.problems
     raw = list(source)
     readable, headers, contents = [], [], {}
-    for sample, seen in watched(looks(raw), len(raw), split):
+    for sample, seen in track(looks(raw), len(raw), split):
         if seen.digest in contents:
             problems.note(DUPLICATE_PICTURE, f"{sample.path} is {contents[seen.digest]}")
         elif seen.digest:

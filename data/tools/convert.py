@@ -14,7 +14,7 @@ from graftdet.data.formats.sample import Sample
 from graftdet.data.formats.validation import settle_all
 from graftdet.utils.errors import UserError, did_you_mean
 from graftdet.utils.images.io import image_header
-from graftdet.utils.progress import watched
+from graftdet.utils.progress import track
 from graftdet.utils.text import valid_utf8
 
 _PLACE = {
@@ -97,7 +97,7 @@ def write_data_set(
         taken: set = set()
         content = {"format": to}
         for split, samples in splits.items():
-            placed = [_place(writer, split, s, taken, pictures) for s in watched(samples, len(samples), split)]
+            placed = [_place(writer, split, s, taken, pictures) for s in track(samples, len(samples), split)]
             if kind.UPRIGHT:
                 samples = [s if s.apply_exif else upright(s, image_header(s.path)) for s in samples]
             content[split] = writer.write_split(split, samples, placed)

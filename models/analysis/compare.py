@@ -11,13 +11,14 @@ from pathlib import Path
 
 import torch
 from graftdet.models.analysis.profiling import Timing, peak_activation_bytes, time_calls
-from graftdet.models.analysis.summary import RowSummary, format_table, summarize, totals
+from graftdet.models.analysis.summary import RowSummary, summarize, totals
 from graftdet.models.graph.detection_model import DetectionModel, build_model
 from graftdet.models.graph.row_alignment import align
 from graftdet.utils.cli import at_least
-from graftdet.utils.cli_options import picture_size
+from graftdet.utils.cli_options import image_size
 from graftdet.utils.config import ROOT
 from graftdet.utils.errors import UserError
+from graftdet.utils.tables import text_table
 
 LONGEST_LABEL = 36
 MEASURES = ("val/AP50-95", "val/AP50")  # columns of results.csv
@@ -109,7 +110,7 @@ def row_table(models: list[DetectionModel], size: tuple[int, int]) -> str:
     for line in lines:
         differs = any(row is None or _facts(row) != _facts(line[0]) for row in line) if line[0] else True
         table.append(["*" if differs else "", *("" if row is None else _short(row) for row in line)])
-    return format_table(["", *labels_of(models)], table)
+    return text_table(["", *labels_of(models)], table)
 
 
 def labels_of(models: list[DetectionModel]) -> list[str]:
@@ -216,7 +217,7 @@ def add_arguments(parser) -> None:
 
 def run(args) -> None:
     models = [build_model(cfg, args.nc) for cfg in args.cfg]
-    size = picture_size(args.img, max(model.size_multiple for model in models))
+    size = image_size(args.img, max(model.size_multiple for model in models))
     if len({model.nc for model in models}) > 1:
         print("warning: the models differ in their number of classes; --nc gives all the same", file=sys.stderr)
     from graftdet.utils.device import select_device
@@ -225,7 +226,7 @@ def run(args) -> None:
     if args.train:
         lines += train_and_measure(args.cfg, args)
     header = ["", *labels_of(models)]
-    print(format_table(header, lines, right=range(1, len(header))))
+    print(text_table(header, lines, right=range(1, len(header))))
     if not args.no_rows:
         print("\nrows (* differs): index, module, output, parameters")
         print(row_table(models, size))

@@ -10,9 +10,9 @@ from graftdet.models.analysis.graph_layout import GAP, LANE, Layout, arrange
 from graftdet.models.analysis.summary import RowSummary, summarize, totals
 from graftdet.models.graph.detection_model import build_model
 from graftdet.utils.cli import at_least
-from graftdet.utils.cli_options import picture_size
+from graftdet.utils.cli_options import image_size
 from graftdet.utils.errors import UserError
-from graftdet.utils.files import writing
+from graftdet.utils.files import write_errors
 
 WIDTH, HEIGHT = 176, 46  # of a box, pixels
 TOP = 108  # above the first line
@@ -244,8 +244,8 @@ def run(args) -> None:
     if path.suffix.lower() != ".svg":
         raise UserError(f"-o {path}: expected a file that ends in .svg")
     model = build_model(args.cfg, args.nc)
-    text = draw_model(model, picture_size(args.img, model.size_multiple))
-    with writing(path):
+    text = draw_model(model, image_size(args.img, model.size_multiple))
+    with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     print(f"{path}: {len(model.spec.rows)} rows")

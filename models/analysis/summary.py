@@ -7,8 +7,9 @@ from graftdet.models.graph.detection_model import DetectionModel, build_model, f
 from graftdet.models.graph.shape_inference import evaluating
 from graftdet.models.spec.row import IMAGE
 from graftdet.utils.cli import at_least
-from graftdet.utils.cli_options import picture_size
+from graftdet.utils.cli_options import image_size
 from graftdet.utils.errors import UserError
+from graftdet.utils.tables import text_table
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -121,14 +122,6 @@ def totals(rows: list[RowSummary]) -> dict:
     }
 
 
-def format_table(header: list[str], rows: list[list[str]], right=()) -> str:
-    """Plain text columns, those in `right` aligned right."""
-    table = [header, *rows]
-    widths = [max(len(line[i]) for line in table) for i in range(len(header))]
-    align = [str.rjust if i in right else str.ljust for i in range(len(header))]
-    return "\n".join("  ".join(a(t, w) for a, t, w in zip(align, line, widths, strict=True)).rstrip() for line in table)
-
-
 def summary_text(model: DetectionModel, size=(640, 640), times: list[float] | None = None) -> str:
     """The table and its totals as text; with `times`, milliseconds a row, their column and each row's share."""
     rows = summarize(model, size)
@@ -149,7 +142,7 @@ def summary_text(model: DetectionModel, size=(640, 640), times: list[float] | No
     t = totals(rows)
     unused = f" ({t['unused']:,} of them unused)" if t["unused"] else ""
     return (
-        format_table(header, lines, right=(0, *range(len(header) - right, len(header))))
+        text_table(header, lines, right=(0, *range(len(header) - right, len(header))))
         + f"\n{model.spec.where}: {len(rows)} rows, {t['params']:,} parameters{unused}, "
         + f"{t['macs'] / 1e9:.2f} GMACs = {t['flops'] / 1e9:.2f} GFLOPs at {size[1]}x{size[0]}, "
         + f"strides {', '.join(f'{s:g}' for s in model.head.strides)}"
@@ -174,7 +167,7 @@ def add_arguments(parser) -> None:
 
 def run(args) -> None:
     model = build_model(args.cfg, args.nc)
-    size = picture_size(args.img, model.size_multiple)
+    size = image_size(args.img, model.size_multiple)
     times = None
     if args.profile:
         from graftdet.models.analysis.profiling import time_rows

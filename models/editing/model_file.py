@@ -10,7 +10,7 @@ from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.scales import find_sized, with_size
 from graftdet.utils.config import read_text
 from graftdet.utils.errors import UserError
-from graftdet.utils.files import writing
+from graftdet.utils.files import write_errors
 
 _BYTES = {0xDC80 + i: 0x10FE80 + i for i in range(128)}  # bytes that are no UTF-8, as characters that YAML allows
 _BACK = {character: byte for byte, character in _BYTES.items()}
@@ -67,7 +67,7 @@ def write_model_text(args, path: Path, old: str, new: str, what: str) -> ModelSp
 def _write(target: Path, data: bytes) -> None:
     """Write a file as a whole or not at all: through a link, with the rights that it had."""
     target = target.resolve()
-    with writing(target):
+    with write_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and not os.access(target, os.W_OK):
             raise UserError(f"{target}: cannot be written (it is read-only); write elsewhere with -o")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from graftdet.utils.files import check_run_name, new_run_folder, writing
+from graftdet.utils.files import check_run_name, new_run_folder, write_errors
 from graftdet.utils.images.io import write_image
 from graftdet.utils.images.video import VideoWriter
 from graftdet.utils.text import valid_utf8
@@ -77,7 +77,7 @@ def write_labels(path: Path, boxes_xyxy, labels, scores, shape: tuple[int, int],
     Without any there is no file: one of an earlier run goes.
     """
     if not len(boxes_xyxy):
-        with writing(path):
+        with write_errors(path):
             path.unlink(missing_ok=True)
         return
     height, width = shape
@@ -114,7 +114,7 @@ def write_json(path: Path, records: list[dict]) -> None:
 
 def write_csv(path: Path, records: list[dict]) -> None:
     """Write one line a detection with the columns `COLUMNS`, boxes in pixels."""
-    with writing(path), open(path, "w", newline="", encoding="utf-8") as file:
+    with write_errors(path), open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for record in records:
@@ -126,7 +126,7 @@ def write_csv(path: Path, records: list[dict]) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    with writing(path):
+    with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
 

@@ -1,5 +1,6 @@
 """How scripts end when they are told to."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -71,3 +72,27 @@ def test_the_handler_is_gone_afterwards():
     before = signal.getsignal(signal.SIGTERM)
     cli.run(lambda: None)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_log_messages_go_to_two_streams(capsys):
+    logger = logging.getLogger("graftdet.models.something")
+
+    def main():
+        logger.info("100 %% of %d rows", 3)
+        logger.warning("row 3 is unused")
+        logger.error("row 4 is unknown")
+        logger.debug("not shown")
+
+    cli.run(main)
+    cli.run(main)  # the second call adds no second handler
+    out, err = capsys.readouterr()
+    assert out == 2 * "100 % of 3 rows\n"
+    assert err == 2 * "warning: row 3 is unused\nerror: row 4 is unknown\n"
+
+
+def test_a_closed_pipe_ends_a_script_that_logs():
+    code = "import logging; from graftdet.utils import cli; cli.run(lambda: [logging.getLogger('graftdet').info('x' * 99) for _ in range(99999)])"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    process.stdout.readline()
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait(timeout=60)) == (b"", 1)

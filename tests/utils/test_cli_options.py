@@ -1,17 +1,17 @@
 """Values of flags that several scripts share."""
 
 import pytest
-from graftdet.utils.cli_options import picture_size
+from graftdet.utils.cli_options import image_size
 from graftdet.utils.errors import UserError
 
 
 @pytest.mark.parametrize(("img", "taken"), [(64, (64, 64)), ([64], (64, 64)), ([64, 96], (64, 96))])
 def test_sizes_that_can_be_taken_are(img, taken, capsys):
-    assert picture_size(img, 32) == taken and not capsys.readouterr().err
+    assert image_size(img, 32) == taken and not capsys.readouterr().err
 
 
 def test_other_sizes_are_told(capsys):
-    assert picture_size([65, 20], 32) == (96, 32)
+    assert image_size([65, 20], 32) == (96, 32)
     assert "--img 65 20: taken as 96 32, multiples of 32" in capsys.readouterr().err
     with pytest.raises(UserError, match="--img 1 2 3: expected one side or height and width"):
-        picture_size([1, 2, 3], 32)
+        image_size([1, 2, 3], 32)

@@ -79,6 +79,7 @@ def evaluate(
     import torch
 
     device = torch.device(device)
+    is_main = ranks is None or ranks.is_main
     if ranks:
         ranks.align(model)
     found = []  # a list of (image id, rows) for each batch
@@ -93,7 +94,7 @@ def evaluate(
             if half:
                 dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
                 stack.enter_context(torch.autocast(device.type, dtype))
-            bar = stack.enter_context(Progress(len(loader), "validation", quiet=not progress))
+            bar = stack.enter_context(Progress(len(loader), "validation", quiet=not (progress and is_main)))
             # worker processes read ahead themselves, and must not be forked from a thread
             batches = (
                 loader if getattr(loader, "workers", 0) else stack.enter_context(Pipeline(loader, [], inside=AHEAD))

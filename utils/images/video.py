@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from graftdet.utils.errors import UserError
-from graftdet.utils.files import writing
+from graftdet.utils.files import write_errors
 from graftdet.utils.images.io import quiet_opencv
 
 DEFAULT_FPS = 25.0
@@ -158,7 +158,7 @@ class VideoWriter:
             return
         self._writer.release()
         self._writer = None
-        with writing(self.path):
+        with write_errors(self.path):
             if self._plain_avi:
                 _set_avi_rate(self.path, self.fps)
             if not self._is_whole():
@@ -188,7 +188,7 @@ class VideoWriter:
         plans = [(avi, cv2.CAP_OPENCV_MJPEG, "MJPG"), (avi, cv2.CAP_ANY, "MJPG")]
         if width % 2 == 0 and height % 2 == 0:
             plans.insert(0, (self.path, cv2.CAP_ANY, "mp4v"))
-        with writing(self.path):
+        with write_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         for path, backend, codec in plans:
             writer = cv2.VideoWriter(str(path), backend, cv2.VideoWriter_fourcc(*codec), self.fps, (width, height))

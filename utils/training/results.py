@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 
 import yaml
-from graftdet.utils.files import writing
+from graftdet.utils.files import write_errors
 from graftdet.utils.progress import duration
 
 
@@ -30,14 +30,14 @@ class ResultsTable:
             writer = csv.DictWriter(text, self.columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        with writing(self.path):
+        with write_errors(self.path):
             self.path.write_text(text.getvalue(), encoding="utf-8")
 
     def add(self, row: dict) -> None:
         """Append one row; None becomes an empty cell, other floats get six significant digits."""
         first = self.columns is None
         self.columns = self.columns or list(row)
-        with writing(self.path), open(self.path, "a", newline="", encoding="utf-8") as file:
+        with write_errors(self.path), open(self.path, "a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, lineterminator="\n")
             if first:
                 writer.writeheader()
@@ -73,7 +73,7 @@ def epoch_line(epoch: int, epochs: int, row: dict, seconds_left: float) -> str:
 def save_config(path: str | Path, content: dict) -> None:
     """Write plain `content` (see `graftdet.utils.checkpoint.to_plain`) as YAML, in its own order."""
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-    with writing(path):
+    with write_errors(path):
         Path(path).write_text(text, encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ from graftdet.utils.environment import versions
 from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.evaluator import Evaluation
 from graftdet.utils.evaluation.report import print_table
-from graftdet.utils.files import writing
+from graftdet.utils.files import write_errors
 from graftdet.utils.training.color_jitter import pictures_on
 from graftdet.utils.training.results import ResultsTable, epoch_line, results_row, save_config
 from graftdet.utils.training.run_state import RunState, fitness
@@ -190,12 +190,12 @@ class Run:
         self.names = self.about["names"]
         self.start, self.first = time.monotonic() - state.elapsed, state.epoch
         self.best, self.last = self.folder / "weights" / "best.pt", self.folder / "weights" / "last.pt"
-        with writing(self.best.parent):
+        with write_errors(self.best.parent):
             self.best.parent.mkdir(parents=True, exist_ok=True)
         self.table = ResultsTable(self.folder / "results.csv", keep_until=state.epoch)
         if not state.epoch:
             for old in (self.best, self.last):  # of an earlier run in the same folder
-                with writing(old):
+                with write_errors(old):
                     old.unlink(missing_ok=True)
             save_config(self.folder / "config.yaml", {key: value for key, value in self.about.items() if key != "yaml"})
         print(f"run: {self.folder}, epochs {state.epoch + 1} to {epochs}")

@@ -19,7 +19,7 @@ import yaml
 from graftdet.utils.cli import ArgumentParser, at_least
 from graftdet.utils.config import ROOT
 from graftdet.utils.errors import UserError, first_line
-from graftdet.utils.files import writing
+from graftdet.utils.files import write_errors
 from graftdet.utils.hyperparameters import Hyperparameters, load_hyperparameters
 from graftdet.utils.progress import duration
 from graftdet.utils.training.options import chosen_values
@@ -89,7 +89,7 @@ def search(options: argparse.Namespace, script: Path = ROOT / "train.py") -> Non
         if key in ranges:
             raise UserError(f"{options.search}: searches {key}, which is given as a flag, too; leave one of them away")
     folder = Path(options.project) / options.name
-    with writing(folder):
+    with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     own = ArgumentParser(add_help=False)
     add_search_flags(own)
@@ -156,7 +156,7 @@ class _Trials:
         name = f"trial{trial.number}" + (f"-seed{number}" if number else "")
         run, log = self.folder / name, self.folder / f"{name}.log"
         flags = ["--set", *words, "--seed", self.seed + number, "--project", self.folder, "--name", name, "--exist-ok"]
-        with writing(log), open(log, "wb") as file:
+        with write_errors(log), open(log, "wb") as file:
             (run / "results.csv").unlink(missing_ok=True)  # of another study
             process = subprocess.Popen([*self.command, *map(str, flags)], stdout=file, stderr=subprocess.STDOUT)
         reported, running, rows = 0, True, []
@@ -282,7 +282,7 @@ def _write_best(study, recipe: Hyperparameters, path: Path) -> None:
         return
     best = study.best_trial
     about = f"# trial {best.number} of study '{study.study_name}': AP50-95 {best.value:.4f}; searched were {', '.join(best.params)}\n"
-    with writing(path):
+    with write_errors(path):
         path.write_text(about + yaml.safe_dump({**recipe.as_dict(), **best.params}, sort_keys=False), encoding="utf-8")
 
 

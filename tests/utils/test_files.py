@@ -1,0 +1,52 @@
+"""Run folders, and files that are written completely or not at all."""
+
+import os
+import stat
+import sys
+
+import pytest
+from graftdet.utils.errors import UserError
+from graftdet.utils.files import atomic_file, new_run_folder, newest_run_file, write_atomically
+
+
+def test_an_error_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "file.txt"
+    write_atomically(path, "old")
+    with pytest.raises(KeyError), atomic_file(path) as file:
+        file.write(b"new")
+        raise KeyError
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_the_folder_is_created_and_text_is_utf8(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    write_atomically(path, "é")
+    assert path.read_bytes() == b"\xc3\xa9"
+
+
+def test_a_folder_in_the_way_is_a_user_error(tmp_path):
+    (tmp_path / "file").mkdir()
+    with pytest.raises(UserError, match="file: cannot be written"):
+        write_atomically(tmp_path / "file", b"")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no permission bits on Windows")
+@pytest.mark.parametrize("copy_mode", [True, False])
+def test_permissions_of_the_replaced_file(copy_mode, tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    path.chmod(0o755)
+    with atomic_file(path, sync=True, copy_mode=copy_mode) as file:
+        file.write(b"new")
+    assert path.read_text() == "new" and bool(path.stat().st_mode & stat.S_IXUSR) == copy_mode
+
+
+def test_the_newest_file_of_all_runs(tmp_path):
+    assert newest_run_file(tmp_path / "missing", "weights/last.pt") is None
+    for age, name in enumerate(["exp3", "exp", "deep/exp2"]):
+        path = new_run_folder(tmp_path, name) / "weights" / "last.pt"
+        write_atomically(path, b"")
+        os.utime(path, (1000 - age, 1000 - age))
+    assert newest_run_file(tmp_path, "weights/last.pt") == tmp_path / "exp3" / "weights" / "last.pt"
+    assert newest_run_file(tmp_path, "weights/best.pt") is None
