@@ -14,29 +14,31 @@ class Registry(Mapping):
     `ValueError`.
     """
 
-    def __init__(self, kind: str):
+    def __init__(self, kind: str, options_type: Callable[..., Any] = dict):
         self.kind = kind
+        self._options_type = options_type
         self._entries: dict[str, Any] = {}
-        self._options: dict[str, dict] = {}
+        self._options: dict[str, Any] = {}
 
     def register(self, *words: str, **options) -> Callable:
         """Return a decorator that registers its target under `words` (default: its `__name__`).
 
-        `options` are kept beside the entry and read back by `options(word)`.
+        `options` are those of the registry's `options_type`, read back by `options(word)`.
         """
+        settings = self._options_type(**options)
 
         def add(entry):
             for word in words or (entry.__name__,):
                 if word in self._entries:
                     raise ValueError(f"{self.kind} '{word}' is registered already")
                 self._entries[word] = entry
-                self._options[word] = options
+                self._options[word] = settings
             return entry
 
         return add
 
-    def options(self, word: str) -> dict:
-        """The keyword options that `word` was registered with."""
+    def options(self, word: str) -> Any:
+        """The options that `word` was registered with, an `options_type`."""
         self[word]
         return self._options[word]
 

@@ -1,17 +1,24 @@
-"""The words that YAML rows may use. One family a file; every file in this folder is loaded."""
+"""The modules that rows of a model YAML may name. One family per file; every file in this folder is loaded.
+
+A block is an `nn.Module` class: `(B, c_in, H, W) -> (B, c_out, H', W')`. One that joins rows takes a list of maps; a whole
+backbone returns one. Its constructor's signature says how a row's args become arguments (`graftdet.models.graph.arguments`),
+its registration what is special about it (`graftdet.models.blocks.registration.BlockOptions`):
+
+    @BLOCKS.register("SE", arguments={"r": POSITIVE_INT})
+    class SE(nn.Module):
+
+Its docstring is its entry in `graftdet blocks`: a summary line, shapes, `Args:` with every constructor argument,
+`Source:` with paper and section and what differs from it, and `Example:` with a row.
+"""
 
 import pkgutil
 from importlib import import_module
 
+from graftdet.models.blocks.registration import BlockOptions
 from graftdet.utils.registry import Registry
 
-BLOCKS = Registry("block")
-"""word -> nn.Module class: `(B, c_in, H, W) -> (B, c_out, H', W')`. A class whose row joins several rows takes a list
-of maps. How a row's args become constructor arguments follows from the signature (`graftdet.models.graph.arguments`); options at
-registration: `rule="stack"` (an argument named n is not the row's number), `width_out="name"` (that argument, where
-given, is the output width instead of c2), `takes_lists=True` (reads a row that gives a list of maps),
-`beside={word: {argument: value}}` (other defaults in a model that has that word), `at_size={"mlx": {argument: value}}` (what the
-sizes m, l and x of a file with `scales` have, even where its rows say False, as the published sizes of that block do)."""
+BLOCKS = Registry("block", BlockOptions)
+"""Module name -> class of the block; `BLOCKS.options(name)` is a `BlockOptions`."""
 
 for _module in pkgutil.iter_modules(__path__):
     import_module(f".{_module.name}", __name__)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.argument_ranges import POSITIVE, POSITIVE_INT
 from graftdet.models.blocks.conv import FusePairs, reduced
 from graftdet.models.blocks.csp import C3, Bottleneck
 from torch import nn
@@ -21,7 +22,7 @@ def _same_width(c1, c2, other: str):
         )
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"r": POSITIVE_INT})
 class SE(nn.Module):
     """Channels weighted by their means (Hu et al., Squeeze-and-Excitation Networks, 2018): (B, c1, H, W) -> the same.
 
@@ -69,7 +70,7 @@ class _SpatialAttention(nn.Module):
         )  # (B, 1, H, W)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"ratio": POSITIVE})
 class CBAM(nn.Module):
     """Channels, then places weighted (Woo et al., CBAM: Convolutional Block Attention Module, 2018).
 
@@ -106,7 +107,7 @@ class ECA(nn.Module):
         return x * weights.transpose(1, 2).unsqueeze(-1)
 
 
-@BLOCKS.register("CoordAtt", "CA")
+@BLOCKS.register("CoordAtt", "CA", arguments={"reduction": POSITIVE_INT})
 class CoordAtt(FusePairs, nn.Module):
     """Places weighted by the means of their row and of their column (Hou et al., Coordinate Attention for Efficient
     Mobile Network Design, 2021): (B, inp, H, W) -> the same. Weights are named as published (`conv1 bn1 conv_h conv_w`).
@@ -134,7 +135,7 @@ class CoordAtt(FusePairs, nn.Module):
         return x * rows * columns
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"e_lambda": POSITIVE})
 class SimAM(nn.Module):
     """Each value weighted by how far it is from the mean of its channel (Yang et al., SimAM, 2021, equation 5).
 
@@ -175,7 +176,7 @@ class _AttendingC3(C3):
         return nn.Sequential(*(_Attending(hidden, hidden, self.attention, shortcut, g) for _ in range(n)))
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"e": POSITIVE})
 class C3SE(_AttendingC3):
     """C3 with SE in each bottleneck, at least one channel wide between: (B, c1, H, W) -> (B, c2, H, W)."""
 
@@ -184,7 +185,7 @@ class C3SE(_AttendingC3):
         return SE(c, r=min(16, c))
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"e": POSITIVE})
 class C3CBAM(_AttendingC3):
     """C3 with CBAM in each bottleneck, at least one channel wide between: (B, c1, H, W) -> (B, c2, H, W)."""
 
@@ -193,14 +194,14 @@ class C3CBAM(_AttendingC3):
         return CBAM(c, ratio=min(16, c))
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"e": POSITIVE})
 class C3ECA(_AttendingC3):
     """C3 with ECA in each bottleneck: (B, c1, H, W) -> (B, c2, H, W)."""
 
     attention = ECA
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"e": POSITIVE})
 class C3CA(_AttendingC3):
     """C3 with CoordAtt in each bottleneck: (B, c1, H, W) -> (B, c2, H, W)."""
 

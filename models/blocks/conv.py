@@ -5,6 +5,7 @@ import math
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
+from graftdet.models.blocks.argument_ranges import NON_NEGATIVE, POSITIVE
 from graftdet.utils.errors import UserError
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -92,7 +93,7 @@ def fuse_sequential(module: nn.Sequential) -> None:
             _fuse_pair(module, conv, bn)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"p": NON_NEGATIVE})
 class Conv(FusePairs, nn.Module):
     """Convolution without bias, batch norm (Ioffe and Szegedy, 2015), activation: (B, c1, H, W) -> (B, c2, H/s, W/s)."""
 
@@ -116,7 +117,7 @@ class DWConv(Conv):
         super().__init__(c1, c2, k, s, g=math.gcd(c1, c2), d=d, act=act)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"p1": NON_NEGATIVE, "p2": NON_NEGATIVE})
 class DWConvTranspose2d(nn.ConvTranspose2d):
     """Transposed convolution with as many groups as both widths allow; p1 is its padding, p2 its output padding."""
 
@@ -124,7 +125,7 @@ class DWConvTranspose2d(nn.ConvTranspose2d):
         super().__init__(c1, c2, k, s, p1, p2, groups=math.gcd(c1, c2))
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"p": NON_NEGATIVE})
 class Focus(nn.Module):
     """Space to depth by two, then Conv: (B, c1, H, W) -> (B, c2, H/2, W/2)."""
 
@@ -137,7 +138,7 @@ class Focus(nn.Module):
         return self.conv(torch.cat(quarters, 1))
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"e": POSITIVE})
 class CrossConv(nn.Module):
     """A k x k convolution factorised into 1 x k and k x 1, with an optional shortcut where the widths agree."""
 

@@ -2,6 +2,7 @@
 
 import torch
 from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.conv import LEAVE_OUT
 from graftdet.models.blocks.csp import C3
 from torch import nn
@@ -34,7 +35,7 @@ class ConvNextBlock(nn.Module):
         return x + y.permute(0, 3, 1, 2)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"e": POSITIVE})
 class CNeB(C3):
     """C3 of ConvNeXt blocks: (B, c1, H, W) -> (B, c2, H, W). `shortcut` and `g` change nothing."""
 

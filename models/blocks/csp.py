@@ -3,6 +3,7 @@
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
+from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.conv import Conv, CrossConv, odd_kernels
 from graftdet.models.blocks.ghostnet import GhostBottleneck
 from graftdet.models.blocks.pool import SPP
@@ -10,7 +11,7 @@ from graftdet.models.blocks.transformer import TransformerBlock
 from torch import nn
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"e": POSITIVE})
 class Bottleneck(nn.Module):
     """1x1 then 3x3 Conv with a shortcut where the widths agree (He et al., 2016): (B, c1, H, W) -> (B, c2, H, W)."""
 
@@ -27,7 +28,7 @@ class Bottleneck(nn.Module):
 
 
 # YOLOv5-Lite has a LeakyReLU here, and its PicoDet files say so nowhere: what tells them apart is ES_Bottleneck
-@BLOCKS.register(beside={"ES_Bottleneck": {"act": "nn.LeakyReLU(0.1)"}})
+@BLOCKS.register(defaults_with_module={"ES_Bottleneck": {"act": "nn.LeakyReLU(0.1)"}}, arguments={"e": POSITIVE})
 class BottleneckCSP(nn.Module):
     """CSP block with plain convolutions before the joint batch norm; `n` inner bottlenecks.
 
@@ -50,7 +51,7 @@ class BottleneckCSP(nn.Module):
         return self.cv4(self.act(self.bn(joined)))
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"e": POSITIVE})
 class C3(nn.Module):
     """CSP block with three convolutions and `n` inner bottlenecks: (B, c1, H, W) -> (B, c2, H, W).
 
@@ -72,7 +73,7 @@ class C3(nn.Module):
         return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"e": POSITIVE})
 class C3x(C3):
     """C3 of factorised convolutions (CrossConv)."""
 
@@ -80,7 +81,7 @@ class C3x(C3):
         return nn.Sequential(*(CrossConv(hidden, hidden, 3, 1, g, 1.0, shortcut) for _ in range(n)))
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"e": POSITIVE})
 class C3TR(C3):
     """C3 around a transformer encoder of `n` layers with four heads (Vaswani et al., 2017).
 
@@ -91,7 +92,7 @@ class C3TR(C3):
         return TransformerBlock(hidden, hidden, 4, n)
 
 
-@BLOCKS.register(rule="stack")
+@BLOCKS.register(rule="stack", arguments={"e": POSITIVE})
 class C3SPP(C3):
     """C3 around spatial pyramid pooling with kernels `k`; a row's number above 1 stacks whole blocks.
 
@@ -107,7 +108,7 @@ class C3SPP(C3):
         return nn.Identity()  # the kernels are known only to the constructor
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"e": POSITIVE})
 class C3Ghost(C3):
     """C3 of Ghost bottlenecks (Han et al., GhostNet, 2020). `shortcut` and `g` change nothing, as published."""
 
@@ -124,7 +125,7 @@ class _Squares(Bottleneck):
         self.cv1, self.cv2 = Conv(c1, hidden, k, 1), Conv(hidden, c2, k, 1, g=g)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"e": POSITIVE})
 class C2(nn.Module):
     """One 1x1 convolution whose first half goes through `n` bottlenecks, both joined: (B, c1, H, W) -> (B, c2, H, W).
 
@@ -143,7 +144,7 @@ class C2(nn.Module):
         return self.cv2(torch.cat((self.m(inner), kept), 1))
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"e": POSITIVE})
 class C2f(nn.Module):
     """CSP block that joins what each of its `n` bottlenecks gives, as ELAN does: (B, c1, H, W) -> (B, c2, H, W).
 
@@ -169,7 +170,7 @@ class C2f(nn.Module):
         return self.cv2(torch.cat(maps, 1))
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"e": POSITIVE})
 class C3k(C3):
     """C3 whose bottlenecks have k x k kernels in both convolutions (Khanam and Hussain, YOLOv11: An Overview, 2024)."""
 
@@ -182,7 +183,7 @@ class C3k(C3):
         return nn.Sequential(*(_Squares(hidden, hidden, shortcut, g, k=self._kernel) for _ in range(n)))
 
 
-@BLOCKS.register(at_size={"mlx": {"c3k": True}})
+@BLOCKS.register(defaults_by_scale={"mlx": {"c3k": True}}, arguments={"e": POSITIVE})
 class C3k2(C2f):
     """C2f with narrower bottlenecks or, with `c3k`, a C3k of two in the place of each (Khanam and Hussain, 2024).
 

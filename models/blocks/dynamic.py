@@ -9,6 +9,7 @@ import math
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
+from graftdet.models.blocks.argument_ranges import NON_NEGATIVE, POSITIVE, POSITIVE_INT
 from graftdet.models.blocks.conv import FusePairs, one_kernel, same_padding
 from graftdet.models.blocks.csp import C3
 from graftdet.models.blocks.ghostnet import RELU, SqueezeExcite, check_ratio, join_ghosts
@@ -61,7 +62,7 @@ def _exporting() -> bool:
     return torch.jit.is_tracing() or exporting()
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"p": NON_NEGATIVE, "num_experts": POSITIVE_INT})
 class DynamicConv(nn.Module):
     """A convolution whose kernel is a sum over `num_experts`, weighted by sigmoids of the picture's mean channels.
 
@@ -107,7 +108,7 @@ class DropPath(nn.Module):
         return x * keep / (1 - self.p)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"num_experts": POSITIVE_INT})
 class DynamicConvBnAct(FusePairs, nn.Module):
     """DynamicConv, batch norm, activation: (B, c1, H, W) -> (B, c2, H/s, W/s).
 
@@ -129,7 +130,7 @@ class DynamicConvBnAct(FusePairs, nn.Module):
         return x + self.drop_path(y) if self.add else y
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"ratio": POSITIVE, "dw_k": POSITIVE_INT, "num_experts": POSITIVE_INT})
 class DynamicGhostModule(nn.Module):
     """A Ghost module (see `ghostnet.py`) of DynamicConvs: (B, c1, H, W) -> (B, c2, H/s, W/s), surplus channels cut off."""
 
@@ -151,7 +152,7 @@ class DynamicGhostModule(nn.Module):
         return join_ghosts(y, self.cheap_operation(y), self.c2)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"num_experts": POSITIVE_INT})
 class DynamicGhostBottleneck(FusePairs, nn.Module):
     """A Ghost bottleneck of DynamicGhostModules, 2 c1 channels wide inside: (B, c1, H, W) -> (B, c2, H/s, W/s).
 
@@ -189,7 +190,7 @@ class DynamicGhostBottleneck(FusePairs, nn.Module):
         return self.shortcut(x) + self.drop_path(self.ghost2(y))
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"e": POSITIVE})
 class C3_GhostModule(C3):
     """C3 of `n` DynamicGhostModules: (B, c1, H, W) -> (B, c2, H, W). They have no shortcut, whatever the row says."""
 

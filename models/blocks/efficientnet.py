@@ -2,6 +2,7 @@
 
 import torch
 from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.backbone import conv_bn
 from torch import nn
 from torch.nn import functional as F
@@ -38,7 +39,7 @@ class _Inverted(nn.Module):
         return x + self.block(x) if self.add else self.block(x)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"expansion": POSITIVE})
 class FusedMBConv(_Inverted):
     """A k x k convolution to c1 x expansion, SE where `se_ratio`, 1x1 to c2: (B, c1, H, W) -> (B, c2, H/s, W/s).
 
@@ -56,7 +57,7 @@ class FusedMBConv(_Inverted):
         self.block = nn.Sequential(*layers)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"expansion": POSITIVE})
 class MBConv(_Inverted):
     """1x1 to c1 x expansion (left out at 1), k x k depth-wise, SE where `se_ratio`, 1x1 to c2.
 

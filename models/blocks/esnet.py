@@ -3,6 +3,7 @@
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
+from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.backbone import check_width, conv_bn, make_divisible
 from graftdet.models.blocks.conv import Conv
 from graftdet.models.blocks.ops import channel_shuffle
@@ -17,7 +18,7 @@ def _cba(c1, c2, k=1, s=1, g=1, act=None):
     return conv_bn(c1, c2, k, s, g=g, act=None if act is None else activation(act))
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"ratio": POSITIVE})
 class ESBlock(nn.Module):
     """Enhanced shuffle block (section 3.2, figure 3): (B, c1, H, W) -> (B, c2, H/s, W/s).
 
@@ -103,7 +104,7 @@ class DPConv(nn.Module):
         return self.pw(self.dw(x))
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"e": POSITIVE})
 class CSPDP(nn.Module):
     """The CSP block of CSP-PAN (section 3.3): C3 of `n` bottlenecks of a 1x1 Conv and a k x k DPConv, no shortcut.
 

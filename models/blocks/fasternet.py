@@ -2,12 +2,13 @@
 
 import torch
 from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.argument_ranges import POSITIVE, POSITIVE_INT
 from graftdet.models.blocks.backbone import conv_bn
 from graftdet.models.blocks.conv import LEAVE_OUT
 from torch import nn
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"n_div": POSITIVE_INT})
 class PConv(nn.Module):
     """Partial convolution: 3x3 on the first 1 / n_div of the channels, the others pass (section 3.3).
 
@@ -27,7 +28,7 @@ class PConv(nn.Module):
         return torch.cat((self.partial_conv3(x[:, : self.touched]), x[:, self.touched :]), 1)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"n_div": POSITIVE_INT, "mlp_ratio": POSITIVE})
 class FasterNetBlock(nn.Module):
     """PConv, 1x1 to `mlp_ratio` times the width with batch norm and ReLU, 1x1 back; the input is added (figure 4).
 

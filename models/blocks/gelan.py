@@ -2,6 +2,7 @@
 
 import torch
 from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.argument_ranges import POSITIVE_INT
 from graftdet.models.blocks.conv import Conv, odd_kernels
 from graftdet.models.blocks.csp import C3, Bottleneck
 from graftdet.models.blocks.pool import pooled_thrice
@@ -25,7 +26,7 @@ class _RepCSP(C3):
         return nn.Sequential(*(_RepBottleneck(hidden, shortcut) for _ in range(n)))
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"c3": POSITIVE_INT, "c4": POSITIVE_INT})
 class ELAN1(nn.Module):
     """A 1x1 convolution to `c3` channels, two 3x3 ones of `c4` behind its second half, one after the other, all joined:
     (B, c1, H, W) -> (B, c2, H, W). `c3` and `c4` stay as they are written, whatever the width multiple."""
@@ -49,7 +50,7 @@ class ELAN1(nn.Module):
         return self.cv4(torch.cat(maps, 1))
 
 
-@BLOCKS.register(rule="stack")
+@BLOCKS.register(rule="stack", arguments={"c3": POSITIVE_INT, "c4": POSITIVE_INT})
 class RepNCSPELAN4(ELAN1):
     """ELAN1 with a CSP block of `n` re-parameterised bottlenecks before each 3x3 convolution.
 
@@ -97,7 +98,7 @@ class ADown(nn.Module):
         return torch.cat((self.cv1(first), self.cv2(F.max_pool2d(second, 3, 2, 1))), 1)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"c3": POSITIVE_INT})
 class SPPELAN(nn.Module):
     """SPPF with `c3` channels inside, which stay as they are written: (B, c1, H, W) -> (B, c2, H, W)."""
 

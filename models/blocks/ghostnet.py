@@ -9,6 +9,7 @@ import math
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
+from graftdet.models.blocks.argument_ranges import POSITIVE, POSITIVE_INT
 from graftdet.models.blocks.backbone import are_among, check_width, conv_bn, make_divisible
 from graftdet.models.blocks.conv import LEAVE_OUT, Conv, DWConv, FusePairs, reduced, refuse_width, same_padding
 from graftdet.utils.errors import UserError
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 RELU = "nn.ReLU(inplace=True)"
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"ratio": POSITIVE, "divisor": POSITIVE_INT})
 class SqueezeExcite(nn.Module):
     """Channels weighted by what their means say (Hu et al., Squeeze-and-Excitation, 2018): (B, c, H, W) -> the same.
 
@@ -62,7 +63,7 @@ def check_ratio(ratio, least: int = 1) -> None:
         raise ValueError(f"the ratio must be a whole number of at least {least}, got {ratio!r}")
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"ratio": POSITIVE, "dw_k": POSITIVE_INT})
 class GhostModule(nn.Module):
     """One part of the channels by a convolution, the others from it by cheap depth-wise ones (section 3.1).
 
@@ -92,7 +93,7 @@ def join_ghosts(primary, cheap, width: int):
     return joined if joined.shape[1] == width else joined[:, :width]
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"hidden": POSITIVE_INT})
 class GhostNetBottleneck(FusePairs, nn.Module):
     """Ghost module up to `hidden` channels, strided depth-wise convolution, SE, Ghost module down (section 3.2).
 
@@ -181,7 +182,7 @@ class GhostNet(FusePairs, nn.Module):
         return [maps[stage] for stage in self.stages]
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"ratio": POSITIVE})
 class SEModule(nn.Module):
     """Squeeze and excite of the TensorFlow article: c1 / ratio channels between, no biases: (B, c, H, W) -> the same.
 
@@ -216,7 +217,7 @@ class _BareGhost(nn.Module):
         return y if self.depthconv is None else join_ghosts(y, self.depthconv(y), self.c2)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"hidden": POSITIVE_INT, "ratio": POSITIVE})
 class GBNeck(nn.Module):
     """The Ghost bottleneck as the TensorFlow article has it: (B, c1, H, W) -> (B, c2, H/s, W/s).
 

@@ -2,6 +2,7 @@
 
 import torch
 from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.conv import Conv
 from torch import nn
 
@@ -40,7 +41,7 @@ class GSBottleneck(nn.Module):
         return self.conv_lighting(x) + self.shortcut(x)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"e": POSITIVE})
 class VoVGSCSP(nn.Module):
     """CSP block of `n` GS bottlenecks, joined once (figure 4 b): (B, c1, H, W) -> (B, c2, H, W).
 

@@ -2,13 +2,14 @@
 
 import torch
 from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.argument_ranges import NON_NEGATIVE, POSITIVE_INT
 from graftdet.models.blocks.backbone import STRIDES, Backbone, scaled
 from graftdet.models.blocks.conv import FusePairs
 from graftdet.utils.errors import UserError
 from torch import nn
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"p": NON_NEGATIVE})
 class BasicConv2d(FusePairs, nn.Module):
     """Convolution without bias, batch norm (eps 1e-3), ReLU, the unit of the Inception networks.
 
@@ -31,7 +32,16 @@ def _pair(value):
     return tuple(value) if isinstance(value, (list, tuple)) else value
 
 
-@BLOCKS.register()
+@BLOCKS.register(
+    arguments={
+        "n1x1": POSITIVE_INT,
+        "n3x3_reduce": POSITIVE_INT,
+        "n3x3": POSITIVE_INT,
+        "n5x5_reduce": POSITIVE_INT,
+        "n5x5": POSITIVE_INT,
+        "pool_proj": POSITIVE_INT,
+    }
+)
 class Inception(nn.Module):
     """Four paths side by side: 1x1; 1x1 and 3x3; 1x1 and 5x5; 3x3 max pool and 1x1 (section 4, figure 2b).
 

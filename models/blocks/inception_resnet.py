@@ -2,12 +2,13 @@
 
 import torch
 from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.argument_ranges import NON_NEGATIVE
 from graftdet.models.blocks.backbone import check_width
 from graftdet.models.blocks.inception import BasicConv2d
 from torch import nn
 
 
-@BLOCKS.register("InceptionResNetReduction", "Mixed_7a")
+@BLOCKS.register("InceptionResNetReduction", "Mixed_7a", arguments={"p": NON_NEGATIVE})
 class InceptionResNetReduction(nn.Module):
     """Reduction-B: 1x1 and strided 3x3, twice; 1x1, 3x3 and strided 3x3; max pool (section 3.2, figure 18).
 

@@ -7,6 +7,7 @@ weight. `width` multiplies the widths.
 
 import torch
 from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.argument_ranges import NON_NEGATIVE, POSITIVE_INT
 from graftdet.models.blocks.backbone import STRIDES, Backbone, scaled
 from graftdet.models.blocks.inception import BasicConv2d
 from torch import nn
@@ -27,7 +28,7 @@ class _Paths(nn.Module):
         return torch.cat(outputs, 1)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"pool_features": POSITIVE_INT})
 class InceptionA(_Paths):
     """1x1; 1x1 and 5x5; 1x1 and two 3x3; average pool and 1x1 (section 3.1, figure 5, beside a plain 5x5).
 
@@ -52,7 +53,7 @@ class InceptionA(_Paths):
         self.branch_pool = BasicConv2d(c1, w(pool_features))
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"p": NON_NEGATIVE})
 class InceptionB(_Paths):
     """Reduction: strided 3x3; 1x1, 3x3 and strided 3x3; max pool (section 5, figure 10).
 
@@ -71,7 +72,7 @@ class InceptionB(_Paths):
         self.pool = nn.MaxPool2d(3, 2, p)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"channels_7x7": POSITIVE_INT})
 class InceptionC(_Paths):
     """7x7 convolutions factorised into 1x7 and 7x1, once and twice; 1x1; average pool and 1x1 (section 3.2, figure 6).
 
@@ -102,7 +103,7 @@ class InceptionC(_Paths):
         self.branch_pool = BasicConv2d(c1, c2)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"p": NON_NEGATIVE})
 class InceptionD(_Paths):
     """Reduction: 1x1 and strided 3x3; 1x1, 1x7, 7x1 and strided 3x3; max pool (section 5).
 
@@ -160,7 +161,7 @@ class InceptionE(nn.Module):
         return torch.cat(parts, 1)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"p": NON_NEGATIVE})
 class InceptionV3(Backbone):
     """The whole network without classifiers (section 6): maps of 288, 768 and 2048 channels at strides 8, 16, 32.
 

@@ -1,11 +1,12 @@
 """MobileNet v2 (Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, 2018)."""
 
 from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.backbone import STRIDES, Backbone, conv_bn, make_divisible, scaled
 from torch import nn
 
 
-@BLOCKS.register("LinearBottleneck", "LinearBottleNeck", "InvertedResidual")
+@BLOCKS.register("LinearBottleneck", "LinearBottleNeck", "InvertedResidual", arguments={"t": POSITIVE})
 class LinearBottleneck(nn.Module):
     """Expand to t c1 channels, a 3x3 depth-wise convolution, project without activation (section 3, table 1).
 

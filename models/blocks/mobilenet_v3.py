@@ -1,6 +1,7 @@
 """MobileNet v3 (Howard et al., Searching for MobileNetV3, 2019)."""
 
 from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.argument_ranges import POSITIVE_INT
 from graftdet.models.blocks.backbone import STRIDES, Backbone, conv_bn, make_divisible, scaled
 from graftdet.models.blocks.conv import reduced, refuse_width
 from graftdet.utils.errors import UserError, did_you_mean
@@ -25,7 +26,7 @@ class HardSwish(nn.Hardswish):
         super().__init__()
 
 
-@BLOCKS.register("SqueezeExcitation", "Squeeze_excite")
+@BLOCKS.register("SqueezeExcitation", "Squeeze_excite", arguments={"r": POSITIVE_INT, "hidden": POSITIVE_INT})
 class SqueezeExcitation(nn.Module):
     """Channels weighted by their means through two 1x1 convolutions (Hu et al., 2018; here section 5.3).
 
@@ -48,7 +49,7 @@ class SqueezeExcitation(nn.Module):
         return x * self.scale_activation(self.fc2(self.activation(self.fc1(y))))
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"hidden": POSITIVE_INT})
 class MobileNetV3Block(nn.Module):
     """Inverted residual with squeeze and excitation after the depth-wise convolution (section 3, figure 4).
 

@@ -3,6 +3,7 @@
 import math
 
 from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.backbone import STRIDES, Backbone, conv_bn, make_divisible, scaled
 from torch import nn
 
@@ -19,7 +20,7 @@ def _pointwise(c1, c2, act):
     return [nn.Conv2d(c1, c2, 1, bias=False), nn.BatchNorm2d(c2), *([nn.ReLU6(inplace=True)] if act else [])]
 
 
-@BLOCKS.register("SandGlass", "SGBlock")
+@BLOCKS.register("SandGlass", "SGBlock", arguments={"t": POSITIVE})
 class SandGlass(nn.Module):
     """Depth-wise convolutions at the wide ends, two 1x1 convolutions narrow between them (section 3.2, figure 3).
 

@@ -2,6 +2,7 @@
 
 import torch
 from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.argument_ranges import NON_NEGATIVE, POSITIVE_INT
 from graftdet.models.blocks.conv import one_kernel
 from torch import nn
 from torch.nn import functional as F
@@ -15,7 +16,7 @@ def _conv_bn(c1, c2, k, s, p, d, g):
     return layers
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"p": NON_NEGATIVE, "num_conv_branches": POSITIVE_INT})
 class MobileOneBlock(nn.Module):
     """Several k x k convolutions, a 1x1 one and, where the shape stays, an identity, each with batch norm; sum, ReLU.
 

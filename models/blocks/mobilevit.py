@@ -5,6 +5,7 @@ Weights are named as in timm.
 
 import torch
 from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.argument_ranges import POSITIVE, POSITIVE_INT
 from graftdet.models.blocks.backbone import STRIDES, Backbone, make_divisible, scaled
 from graftdet.models.blocks.conv import FusePairs
 from graftdet.utils.errors import UserError
@@ -90,7 +91,7 @@ class _Transformer(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"dim": POSITIVE_INT, "depth": POSITIVE_INT, "heads": POSITIVE_INT, "ratio": POSITIVE})
 class MobileViTBlock(nn.Module):
     """A transformer over the places of a map, between a 3x3 convolution before and one after (section 3.1, figure 1b).
 

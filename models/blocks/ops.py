@@ -2,6 +2,7 @@
 
 import torch
 from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.argument_ranges import POSITIVE_INT
 from graftdet.utils.errors import UserError
 from torch import nn
 
@@ -31,7 +32,7 @@ class Concat(nn.Module):
         return torch.cat(maps, self.d)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"gain": POSITIVE_INT})
 class Contract(nn.Module):
     """Places into channels: (B, c, H, W) -> (B, c gain^2, H/gain, W/gain)."""
 
@@ -63,7 +64,7 @@ class SpaceToDepth(nn.Module):
         return torch.cat([x[..., row::2, column::2] for column in (0, 1) for row in (0, 1)], 1)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"gain": POSITIVE_INT})
 class Expand(nn.Module):
     """Channels into places: (B, c, H, W) -> (B, c / gain^2, H gain, W gain)."""
 

@@ -6,6 +6,7 @@ PicoDet's own backbone is in `esnet.py`.
 
 import torch
 from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.argument_ranges import POSITIVE_INT
 from graftdet.models.blocks.backbone import conv_bn
 from graftdet.models.blocks.conv import Conv, FusePairs, reduced, refuse_width
 from graftdet.models.blocks.ops import channel_shuffle
@@ -47,7 +48,7 @@ class DWConvblock(FusePairs, nn.Module):
         return F.relu(self.bn2(self.conv2(x)))
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"reduction": POSITIVE_INT})
 class ES_SEModule(nn.Module):
     """Squeeze and excite (Hu et al., 2018) with c1 / reduction channels between and a hard sigmoid as the gate.
 
@@ -68,7 +69,7 @@ class ES_SEModule(nn.Module):
         return F.hardsigmoid(x)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"reduction": POSITIVE_INT})
 class LC_SEModule(ES_SEModule):
     """ES_SEModule with SiLU as the gate, as published; PP-LCNet has a hard sigmoid there."""
 
@@ -144,7 +145,7 @@ class LC_Block(nn.Module):
         return self.pw_conv(self.se(self.dw_conv(x)))
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"dw_size": POSITIVE_INT})
 class DepthSepConv(nn.Module):
     """PP-LCNet's block as the paper has it (section 3): (B, inp, H, W) -> (B, oup, H/stride, W/stride).
 

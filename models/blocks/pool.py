@@ -3,6 +3,7 @@
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
+from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.conv import Conv, odd_kernels, one_kernel, several_kernels
 from torch import nn
 
@@ -75,7 +76,7 @@ class SimSPPF(SPPF):
         self.cv1.act, self.cv2.act = activation("nn.ReLU(inplace=True)"), activation("nn.ReLU(inplace=True)")
 
 
-@BLOCKS.register(rule="stack")
+@BLOCKS.register(rule="stack", arguments={"e": POSITIVE})
 class SPPCSPC(nn.Module):
     """Max pools of several kernel sizes in one of two paths (Wang et al., YOLOv7, 2022): (B, c1, H, W) -> (B, c2, H, W).
 

@@ -3,13 +3,14 @@
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
+from graftdet.models.blocks.argument_ranges import NON_NEGATIVE
 from graftdet.models.blocks.conv import Conv
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"p": NON_NEGATIVE})
 class RepVGGBlock(nn.Module):
     """A 3x3 and a 1x1 convolution and, where the shape stays, an identity, each with batch norm; their sum, SiLU.
 
@@ -70,7 +71,7 @@ class RepVGGBlock(nn.Module):
         return kernel
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"p": NON_NEGATIVE})
 class RepConv(RepVGGBlock):
     """RepVGGBlock under the weight names of YOLOv7, with the model's activation or `act` (Wang et al., YOLOv7, 2022, 4.1)."""
 

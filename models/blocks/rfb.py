@@ -2,6 +2,7 @@
 
 import torch
 from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.argument_ranges import POSITIVE_INT
 from graftdet.models.blocks.conv import FusePairs
 from torch import nn
 from torch.nn import functional as F
@@ -23,7 +24,7 @@ class _ConvBn(FusePairs, nn.Module):
         return F.relu(x) if self.relu else x
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"visual": POSITIVE_INT})
 class BasicRFB(nn.Module):
     """Branches of growing kernel and dilation, joined, scaled and added to a shortcut (section 3.2, figure 4 a).
 

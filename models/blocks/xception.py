@@ -1,12 +1,13 @@
 """Xception (Chollet, Xception: Deep Learning with Depthwise Separable Convolutions, 2017)."""
 
 from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.argument_ranges import NON_NEGATIVE, POSITIVE_INT
 from graftdet.models.blocks.backbone import STRIDES, Backbone, scaled
 from graftdet.models.blocks.conv import FusePairs, _fuse_pair, same_padding
 from torch import nn
 
 
-@BLOCKS.register("SeparableConv", "SeparableConv2d", "SeperableConv2d")
+@BLOCKS.register("SeparableConv", "SeparableConv2d", "SeperableConv2d", arguments={"p": NON_NEGATIVE})
 class SeparableConv(nn.Module):
     """k x k depth-wise, then 1x1 convolution, no norm and nothing between them (section 3, the usual order).
 
@@ -22,7 +23,7 @@ class SeparableConv(nn.Module):
         return self.pointwise(self.conv1(x))
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"reps": POSITIVE_INT})
 class XceptionModule(FusePairs, nn.Module):
     """`reps` times ReLU, separable convolution and batch norm, a 3x3 max pool that strides, a shortcut (figure 5).
 
@@ -68,7 +69,7 @@ def _fuse_separable(parent: nn.Module, conv: str, bn: str) -> None:
         parent._modules[conv].pointwise, parent._modules[bn] = pair.conv, pair.bn
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"p": NON_NEGATIVE})
 class Xception(Backbone):
     """The whole network without its classifier (figure 5): maps of 256, 728 and 2048 channels at strides 8, 16, 32.
 

@@ -3,6 +3,7 @@ of its attention."""
 
 import torch
 from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.conv import Conv
 from graftdet.models.blocks.csp import C2f
 from graftdet.models.blocks.repvgg import TwoKernels
@@ -24,7 +25,7 @@ class SCDown(nn.Module):
         return self.cv2(self.cv1(x))
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"e": POSITIVE})
 class CIB(nn.Module):
     """Compact inverted block: depth-wise 3x3, 1x1 to 2 e times the width, depth-wise 3x3 (with `lk` 7x7 and 3x3 side by
     side), 1x1, depth-wise 3x3, and a shortcut where the widths agree: (B, c1, H, W) -> (B, c2, H, W)."""
@@ -45,7 +46,7 @@ class CIB(nn.Module):
         return x + self.cv1(x) if self.add else self.cv1(x)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"e": POSITIVE})
 class C2fCIB(C2f):
     """C2f of compact inverted blocks of twice the width inside: (B, c1, H, W) -> (B, c2, H, W). `g` changes nothing, as
     published."""
@@ -95,7 +96,7 @@ class _AttentionBlock(nn.Module):
         return x + self.ffn(x)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"e": POSITIVE})
 class C2PSA(nn.Module):
     """Partial self-attention: `n` attention blocks on half of the channels (Khanam and Hussain, YOLOv11: An Overview,
     2024): (B, c1, H, W) -> (B, c2, H, W). Time and memory grow with the square of H x W: it belongs on the coarsest map."""
@@ -112,7 +113,7 @@ class C2PSA(nn.Module):
         return self.cv2(torch.cat((kept, self.m(attended)), 1))
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"e": POSITIVE})
 class PSA(C2PSA):
     """Partial self-attention as YOLOv10 has it: one attention block; a row's number above 1 stacks whole blocks."""
 

@@ -2,6 +2,7 @@
 
 import torch
 from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.conv import Conv
 from graftdet.models.blocks.csp import C3k
 from torch import nn
@@ -52,7 +53,9 @@ class _AreaBlock(nn.Module):
         return x + self.mlp(x)
 
 
-@BLOCKS.register(at_size={"lx": {"residual": True, "mlp_ratio": 1.2}})
+@BLOCKS.register(
+    defaults_by_scale={"lx": {"residual": True, "mlp_ratio": 1.2}}, arguments={"mlp_ratio": POSITIVE, "e": POSITIVE}
+)
 class A2C2f(nn.Module):
     """R-ELAN: `n` pairs of area attention blocks or, without `a2`, C3k of two bottlenecks, one after the other, what each gives
     joined: (B, c1, H, W) -> (B, c2, H, W).

@@ -2,6 +2,7 @@
 
 import torch
 from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.argument_ranges import POSITIVE, POSITIVE_INT
 from graftdet.models.blocks.backbone import conv_bn
 from graftdet.models.blocks.conv import FusePairs, reduced, refuse_width, same_padding
 from graftdet.models.blocks.csp import C3
@@ -98,7 +99,7 @@ class Hswish(nn.Module):
         return F.hardsigmoid(x)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"hidden": POSITIVE_INT})
 class SEBlock(nn.Module):
     """Squeeze and excite (Hu et al., 2018) with `hidden` channels between: (B, c1, H, W) -> the same. ReLU, sigmoid."""
 
@@ -111,7 +112,7 @@ class SEBlock(nn.Module):
         return x * torch.sigmoid(self.up(F.relu(self.down(x.mean((2, 3), keepdim=True)))))
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"reduction": POSITIVE_INT})
 class SELayer(nn.Module):
     """Squeeze and excite with two linear layers, c1 / reduction wide between: (B, c1, H, W) -> the same.
 
@@ -128,7 +129,7 @@ class SELayer(nn.Module):
         return x * self.fc(x.mean((2, 3)))[:, :, None, None]
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"hidden": POSITIVE_INT})
 class mobilev3_bneck(nn.Module):
     """MobileNet v3's bottleneck (Howard et al., 2019, figure 4): (B, c1, H, W) -> (B, c2, H/s, W/s).
 
@@ -160,7 +161,7 @@ class mobilev3_bneck(nn.Module):
         return x + self.conv(x) if self.add else self.conv(x)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"hidden": POSITIVE_INT})
 class MobileNetV3_InvertedResidual(mobilev3_bneck):
     """mobilev3_bneck with the paper's hard swish in place of the word Hswish: (B, c1, H, W) -> (B, c2, H/s, W/s)."""
 
@@ -209,7 +210,7 @@ class GlobalContext(nn.Module):
         return x * torch.sigmoid(self.channel_mul_conv(context)) + self.channel_add_conv(context)
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"e": POSITIVE})
 class C3_GC(C3):
     """C3 whose second branch passes a global context block first: (B, c1, H, W) -> (B, c2, H, W)."""
 
@@ -221,7 +222,7 @@ class C3_GC(C3):
         return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(self.gc(x))), 1))
 
 
-@BLOCKS.register()
+@BLOCKS.register(arguments={"e": POSITIVE})
 class LC3(C3):
     """C3 that adds its two branches instead of joining them: (B, c1, H, W) -> (B, c2, H, W)."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
+from graftdet.models.blocks.registration import BlockOptions
 from graftdet.models.conformance.numerics import evaluated, seed_all
 from graftdet.models.graph.arguments import Recipe, make_recipe, ways_to_join
 from graftdet.models.graph.signatures import REQUIRED, STRIDE, WIDTH_OUT, plain_name, read_signature
@@ -32,7 +33,7 @@ class Subject:
 
     word: str
     block: type
-    options: dict
+    options: BlockOptions
     args: list
     kwargs: dict
     width_in: int | list[int]
@@ -46,7 +47,7 @@ class Subject:
     def with_argument(self, name: str, value) -> tuple[list, dict]:
         """The row's args and kwargs with another value for one argument."""
         free = [key for key in self.signature.named if key != self.recipe.width_in and key not in self.kwargs]
-        free = [key for key in free if key != "n" or self.options.get("rule") in ("stack", "plain")]
+        free = [key for key in free if key != "n" or self.options.rule != "infer"]
         if name in free[: len(self.args)]:
             place = free.index(name)
             return [*self.args[:place], value, *self.args[place + 1 :]], self.kwargs
@@ -83,7 +84,7 @@ class Subject:
 
 
 def find_subjects(
-    word: str, block: type, options: dict, args: list | None, kwargs: dict, width_in: list[int] | None
+    word: str, block: type, options: BlockOptions, args: list | None, kwargs: dict, width_in: list[int] | None
 ) -> list[Subject]:
     """The block as it is to be tried: with the given arguments, else once keeping width and size and once widening and
     striding, as far as its arguments allow. Raises `UserError` with the reason when no way of building it is found."""

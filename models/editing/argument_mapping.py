@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from inspect import Parameter
 
+from graftdet.models.blocks.registration import PLAIN
 from graftdet.models.editing.source_map import Part, find_rows
 from graftdet.models.editing.text_edits import Edit, apply_edits
 from graftdet.models.graph.row_builder import find_block
@@ -117,14 +118,14 @@ def _read_word(word: str) -> _Word | None:
         block, options, is_head = find_block(word)
     except UserError:
         return None
-    options = {"rule": "plain"} if is_head else options
+    options = PLAIN if is_head else options
     signature = read_signature(block, options)
     if block.__module__.startswith("torch.nn") or signature.open_positional or signature.open_keywords:
         return None
     filled_in = {"ch"} if is_head else {signature.width_in}
-    filled_in |= {"n"} if options.get("rule") not in ("stack", "plain") else set()
+    filled_in |= {"n"} if options.rule == "infer" else set()
     named = {name: parameter for name, parameter in signature.named.items() if name not in filled_in}
-    return _Word(named, options.get("width_out") or signature.width_out, is_head)
+    return _Word(named, options.width_out or signature.width_out, is_head)
 
 
 def _written_args(text: str, part: Part, names: list[str]) -> dict[str, str] | None:

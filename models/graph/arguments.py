@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from graftdet.models.blocks.activations import is_activation
+from graftdet.models.blocks.argument_ranges import MAX_WIDTH, is_positive_int, number_hint
+from graftdet.models.blocks.registration import PLAIN, BlockOptions
 from graftdet.models.graph.signatures import REQUIRED, SHORT_NAMES, STRIDE, Signature, plain_name, read_signature
 from graftdet.utils.errors import UserError, did_you_mean
 
@@ -23,15 +25,7 @@ _CHOICES = {
     "mode": ("nearest", "bilinear", "bicubic", "nearest-exact"),
     "padding_mode": ("zeros", "reflect", "replicate", "circular"),
 }
-# Plain argument names of the words in models/blocks; those of other authors may take 0 or -1 for something of their own.
-_WHOLE = frozenset(
-    """hidden heads depth dim gain divisor numexperts r reduction ndiv reps numconvbranches visual dwk dwsize poolfeatures
-    channels7x7 n1x1 n3x3reduce n3x3 n5x5reduce n5x5 poolproj c3 c4""".split()
-)
-_ABOVE_ZERO = frozenset("e expansion mlpratio ratio t elambda".split())
-_WIDEST = 2**20
 _POWER = re.compile(r"[-+]?\d+[eE][-+]?\d+")
-_PADDINGS = frozenset("p p1 p2 pad padding".split())
 
 
 @dataclass
@@ -53,7 +47,13 @@ def scale_depth(number: int, multiple: float) -> int:
 
 
 def make_recipe(
-    block: type, options: dict, args: list, kwargs: dict, widths_in, number: int, scale_width: Callable[[int], int]
+    block: type,
+    options: BlockOptions,
+    args: list,
+    kwargs: dict,
+    widths_in,
+    number: int,
+    scale_width: Callable[[int], int],
 ):
     """Return the `Recipe` of a row.
 
@@ -71,27 +71,26 @@ def make_recipe(
     args, kwargs = list(args), dict(kwargs)
     if block.__name__ == "BatchNorm2d" and block.__module__.startswith("torch.nn"):
         args = args[1:]  # published rows may repeat the unscaled width here; the real one is known
-    elif block.__name__ == "GroupNorm" and block.__module__.startswith("torch.nn") and _counts(args[1:2]):
+    elif block.__name__ == "GroupNorm" and block.__module__.startswith("torch.nn") and is_positive_int(args[1:2]):
         args = [args[0], *args[2:]]  # as torch has it: groups, width
     signature = read_signature(block, options)
     injected = {}
-    takes_number = "n" in signature.named and options.get("rule") not in ("stack", "plain")
+    takes_number = "n" in signature.named and options.rule == "infer"
     if takes_number:
         injected["n"] = number
     width_in = signature.width_in if _is_filled_in(signature, args, kwargs, takes_number) else None
     if width_in is not None:
         injected[width_in] = widths_in
     bound, extra = _bind(signature, injected, args, kwargs)
-    if block.__module__.startswith("graftdet.models.blocks."):
-        for name in bound.keys() - injected.keys():
-            _check_range(name, bound[name])
-    for name, value in options.get("defaults", {}).items():
+    for name in bound.keys() & options.arguments.keys():
+        options.arguments[name].check(name, bound[name])
+    for name, value in options.model_defaults.items():
         bound.setdefault(name, value)
-    for name, value in options.get("of_size", {}).items():
+    for name, value in options.scale_defaults.items():
         if bound.get(name, False) is False and name not in kwargs:
             bound[name] = value
     width = None
-    for name in (signature.width_out if width_in else None, options.get("width_out")):  # the latter, where given, wins
+    for name in (signature.width_out if width_in else None, options.width_out):  # the latter, where given, wins
         required = name in bound and name in signature.named and signature.named[name].default is REQUIRED
         if bound.get(name) is not None or required:
             width = bound[name] = scale_width(_whole_width(bound[name], name))
@@ -120,7 +119,7 @@ def ways_to_join(widths_in: list[int]) -> list:
 
 def make_head_recipe(head: type, args: list, kwargs: dict, widths_in: list[int]) -> Recipe:
     """The `Recipe` of a head's row: its own arguments, and `ch`, the widths of its levels."""
-    signature = read_signature(head, {"rule": "plain"})
+    signature = read_signature(head, PLAIN)
     return Recipe(*signature.call(*_bind(signature, {"ch": widths_in}, list(args), kwargs)))
 
 
@@ -142,10 +141,10 @@ def _strides_by_default(signature: Signature, name: str) -> bool:
 def _whole_width(value, name):
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UserError(
-            f"the output width ({name}) must be a whole number of at least 1, got {value!r}{_as_number(value)}"
+            f"the output width ({name}) must be a whole number of at least 1, got {value!r}{number_hint(value)}"
         )
-    if value > _WIDEST:
-        raise UserError(f"the output width ({name}) must be at most {_WIDEST}, got {value}")
+    if value > MAX_WIDTH:
+        raise UserError(f"the output width ({name}) must be at most {MAX_WIDTH}, got {value}")
     return value
 
 
@@ -183,8 +182,8 @@ def _check_type(signature: Signature, name: str, value) -> None:
         and isinstance(default, int)
         and not isinstance(default, bool)
     )
-    if counts and not _counts(value):
-        raise UserError(f"argument '{name}' must be a whole number of at least 1, got {value!r}{_as_number(value)}")
+    if counts and not is_positive_int(value):
+        raise UserError(f"argument '{name}' must be a whole number of at least 1, got {value!r}{number_hint(value)}")
     if not isinstance(default, (bool, int, float)) or "act" in name.lower():
         return
     if isinstance(default, bool) and isinstance(value, (list, tuple)):
@@ -193,7 +192,7 @@ def _check_type(signature: Signature, name: str, value) -> None:
         return
     wanted, words = ("True or False", ["True", "False"]) if isinstance(default, bool) else ("a number", [])
     raise UserError(
-        f"argument '{name}' must be {wanted}, got '{value}'{did_you_mean(value, words) or _as_number(value)}"
+        f"argument '{name}' must be {wanted}, got '{value}'{did_you_mean(value, words) or number_hint(value)}"
     )
 
 
@@ -201,40 +200,6 @@ def _read_number(signature: Signature, name: str, value):
     """`value`, or the number that it is: YAML reads 1e-4, without a point, as text."""
     fraction = name in signature.named and isinstance(signature.named[name].default, float)
     return float(value) if fraction and isinstance(value, str) and _POWER.fullmatch(value.strip()) else value
-
-
-def _check_range(name: str, value) -> None:
-    """Numbers with which a word of models/blocks cannot be built, or would do nothing sensible; None is the block's to judge."""
-    plain = plain_name(name)
-    if value is None:
-        return
-    if plain in _WHOLE and (isinstance(value, (list, tuple)) or not _counts(value)):
-        raise UserError(f"argument '{name}' must be a whole number of at least 1, got {value!r}{_as_number(value)}")
-    if plain in _WHOLE and value > _WIDEST:
-        raise UserError(f"argument '{name}' must be at most {_WIDEST}, got {value}")
-    if plain in _ABOVE_ZERO and isinstance(value, (int, float)) and value <= 0:
-        raise UserError(f"argument '{name}' must be above 0, got {value!r}")
-    sides = value if isinstance(value, (list, tuple)) else [value]
-    if plain in _PADDINGS and any(isinstance(side, (int, float)) and side < 0 for side in sides):
-        raise UserError(f"argument '{name}' must be at least 0, got {value!r}")
-
-
-def _counts(value) -> bool:
-    """Whether a value is a whole number of at least 1, or a list of them."""
-    if isinstance(value, (list, tuple)):
-        return bool(value) and all(map(_counts, value))
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _as_number(value) -> str:
-    """What a word may mean where a number is expected: `k=3` a named argument, `3` a number in quotes."""
-    named = re.fullmatch(r"\s*(\w+)\s*[=:]\s*(-?[\d.]+)\s*", value) if isinstance(value, str) else None
-    if named:
-        return f"; named arguments are written {{{named[1]}: {named[2]}}}"
-    if isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?", value.strip()):
-        return f"; write {value.strip()} without quotes"
-    product = re.fullmatch(r"\s*(\d{1,6})\s*\*\s*(\d{1,6})\s*", value) if isinstance(value, str) else None
-    return f"; nothing is computed here, write {int(product[1]) * int(product[2])}" if product else ""
 
 
 def _with_dilation(free: list[str], args: list) -> list:

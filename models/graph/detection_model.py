@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from graftdet.models.blocks.activations import default_activation
 from graftdet.models.blocks.conv import fuse_sequential
-from graftdet.models.graph.row_builder import build_head, build_row, find_block, gather_shapes, settle_options
+from graftdet.models.blocks.registration import BlockOptions
+from graftdet.models.graph.row_builder import build_head, build_row, find_block, gather_shapes, options_for_model
 from graftdet.models.graph.shape_inference import PROBE_SIZE, output_shapes
 from graftdet.models.heads import HEADS
 from graftdet.models.spec.model_spec import ModelSpec
@@ -155,7 +156,7 @@ def _build_layers(spec: ModelSpec, channels: int):
         at = f"{spec.where}, {row}"
         try:
             block, options, is_head = find_block(row.word)
-            options = settle_options(options, spec)
+            options = options_for_model(options, spec)
         except UserError as error:
             raise UserError(f"{at}: {error}") from None
         last = row.index == len(spec.rows) - 1
@@ -199,6 +200,6 @@ def trace_shapes(model: DetectionModel, size: tuple[int, int]) -> list:
     shapes = []
     for row, layer in zip(model.spec.rows, model.model, strict=True):
         is_head = layer is model.head
-        inputs = gather_shapes(row, shapes, (model.channels, *size), {"takes_lists": True}, is_head)
+        inputs = gather_shapes(row, shapes, (model.channels, *size), BlockOptions(takes_lists=True), is_head)
         shapes.append(inputs if is_head else output_shapes(layer, inputs))
     return shapes

@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 
 from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.registration import PLAIN, BlockOptions
 from graftdet.models.graph.arguments import Recipe, make_head_recipe, make_recipe, scale_depth, ways_to_join
 from graftdet.models.graph.plugins import find_in_packages, refuse_disputed
 from graftdet.models.graph.shape_inference import PROBE_SIZE, output_shapes
@@ -22,7 +23,7 @@ class RunError(UserError):
     """A row that is built but cannot run on what it reads: the cause may lie in a row before it."""
 
 
-def find_block(word: str) -> tuple[type, dict, bool]:
+def find_block(word: str) -> tuple[type, BlockOptions | dict, bool]:
     """The class behind a YAML word, its registration's options and whether it is a head. Raises `UserError`."""
     refuse_disputed(word)
     if word in HEADS:
@@ -33,7 +34,7 @@ def find_block(word: str) -> tuple[type, dict, bool]:
     if word != short:
         layer = getattr(nn, short, None)
         if isinstance(layer, type) and issubclass(layer, nn.Module):
-            return layer, {}, False
+            return layer, BlockOptions(), False
         near = (
             did_you_mean(short, torch_layers()).replace("mean '", "mean 'nn.")
             or "; a block of your own is brought by --plugins FILE.py"
@@ -41,7 +42,7 @@ def find_block(word: str) -> tuple[type, dict, bool]:
         raise UserError(f"torch.nn has no layer '{short}'{near}")
     plugin = find_in_packages(word)
     if plugin is not None:
-        return plugin, {}, False
+        return plugin, BlockOptions(), False
     raise UserError(_unknown_word(word))
 
 
@@ -59,23 +60,11 @@ def _unknown_word(word: str) -> str:
     return f"unknown block '{word}'{hint or '; a block of your own is brought by --plugins FILE.py'}"
 
 
-def settle_options(options: dict, spec: ModelSpec) -> dict:
-    """A registration's options with `defaults` of arguments, where another word of the model sets them (`beside`), and
-    those `of_size`, where the model is of one of the sizes that have them (`at_size`)."""
-    words = {row.word for row in spec.rows}
-    defaults = {
-        name: value
-        for word, values in options.get("beside", {}).items()
-        if word in words
-        for name, value in values.items()
-    }
-    of_size = {
-        name: value
-        for sizes, values in options.get("at_size", {}).items()
-        if spec.size in list(sizes)
-        for name, value in values.items()
-    }
-    return {**options, "defaults": defaults, "of_size": of_size} if defaults or of_size else options
+def options_for_model(options: BlockOptions | dict, spec: ModelSpec) -> BlockOptions | dict:
+    """A block's options with the defaults that apply in this model; those of a head are returned as they are."""
+    if not isinstance(options, BlockOptions):
+        return options
+    return options.for_model({row.word for row in spec.rows}, spec.size)
 
 
 def gather_shapes(row: Row, shapes, image, options, is_head):
@@ -87,7 +76,7 @@ def gather_shapes(row: Row, shapes, image, options, is_head):
             inputs.append(shape)
         elif is_head:
             inputs.extend(shape)
-        elif options.get("takes_lists") and not row.joined:
+        elif options.takes_lists and not row.joined:
             return shape
         else:
             raise UserError(f"row {source} gives {len(shape)} maps; pick one with a row [{source}, 1, Index, [0]]")
@@ -254,7 +243,7 @@ def build_head(spec: ModelSpec, row: Row, block, options: dict, inputs):
 def _refuse_anchors(head, row: Row) -> None:
     """Raise `UserError` for the word `anchors` in the place of a number: a YAML may give them as a number a level, which
     would be taken for whatever the head reads there."""
-    named = read_signature(head, {"rule": "plain"}).named
+    named = read_signature(head, PLAIN).named
     told = dict(zip((name for name in named if name != "ch"), row.args, strict=False)) | row.kwargs
     numbers = [
         name

@@ -3,6 +3,7 @@
 import inspect
 from dataclasses import dataclass
 
+from graftdet.models.blocks.registration import BlockOptions
 from torch import nn
 
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -91,12 +92,12 @@ class Signature:
 
 def read_signature(block, options=None) -> Signature:
     """The `Signature` of a class (or function) and what its registration's options say about the widths."""
-    options = options or {}
+    options = options if isinstance(options, BlockOptions) else BlockOptions()  # of heads: the head itself
     named, own, open_positional, open_keywords = _parameters(block)
-    if options.get("rule") == "plain":
+    if options.rule == "plain":
         return Signature(named, own, open_positional, open_keywords, None, None)
     names = list(named)
-    width_in, guessed = options.get("width_in"), False
+    width_in, guessed = options.width_in, False
     if width_in is None:
         width_in = _find_width_in(block, named)
         if width_in is None and _may_be_width(block, named, names):

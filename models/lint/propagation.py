@@ -15,7 +15,7 @@ from graftdet.models.graph.row_builder import (
     build_row,
     find_block,
     gather_shapes,
-    settle_options,
+    options_for_model,
     torch_layers,
 )
 from graftdet.models.graph.shape_inference import PROBE_SIZE, needs_values
@@ -96,7 +96,7 @@ class Walk:
         inputs, last = self._gather(row, options, is_head), row is self.spec.rows[-1]
         if block is None:
             return inputs if last else self._assume(row, inputs)
-        options = settle_options(options, self.spec)
+        options = options_for_model(options, self.spec)
         if is_head and not last:
             behind = (
                 "there is another one"
