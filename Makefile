@@ -1,5 +1,7 @@
 # make demo   the whole way once, on data drawn on the spot: train, validate, detect, export (a minute or two)
-# make test   everything CI runs
+# make test   every test; pytest's summary is the last line
+# make lint   ruff check, ruff format --check, mypy
+# make format fix and format the code
 # make bench  speed on this machine, table by table: ratio, limit, verdict
 # All make .venv first, with the exact versions of constraints.txt. Only Python 3.11 or newer is needed.
 PYTHON ?= python3
@@ -13,7 +15,7 @@ export DATASETS_DIR := $(BESIDE)
 endif
 endif
 
-.PHONY: demo test bench clean
+.PHONY: demo test lint format bench coverage wheel clean
 
 demo: .venv/ready
 	$(VENV) -m tests.demo
@@ -22,17 +24,34 @@ demo: .venv/ready
 test: .venv/ready
 	OMP_NUM_THREADS=1 $(VENV) -m pytest -n auto --maxprocesses 4
 
+lint: .venv/ready
+	$(VENV) -m ruff check
+	$(VENV) -m ruff format --check
+
+format: .venv/ready
+	$(VENV) -m ruff check --fix
+	$(VENV) -m ruff format
+
+coverage: .venv/ready
+	OMP_NUM_THREADS=1 $(VENV) -m coverage run -m pytest
+	$(VENV) -m coverage combine --quiet
+	$(VENV) -m coverage report
+
+wheel: .venv/ready
+	$(VENV) -m build --outdir dist .
+
 bench: .venv/ready
 	$(VENV) -m benchmarks
 
 # Installing is repeated when a requirement changes. The interpreter is called by name, never a script of .venv/bin:
 # those start by an absolute path, which breaks where the checkout's path has spaces or is moved.
-.venv/ready: requirements.txt constraints.txt
+.venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv .venv
-	$(VENV) -m pip install --quiet --disable-pip-version-check -r requirements.txt pytest pytest-xdist optuna openvino -c constraints.txt
+	$(VENV) -m pip install --quiet --disable-pip-version-check hatchling editables -c constraints.txt
+	$(VENV) -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[all,dev]' -c constraints.txt
 	$(VENV) -c 'import cv2'  # on a slim image this names the system library that is missing (libgl1, libglib2.0-0)
 	touch .venv/ready
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo dist

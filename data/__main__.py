@@ -1,6 +1,7 @@
 """`python -m data check|convert|split|shapes`: audit, convert, divide and draw data sets."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from graftdet.data.config import load_data_config
@@ -10,9 +11,9 @@ from graftdet.utils.errors import UserError
 from graftdet.utils.text import valid_utf8
 
 
-def make_parser() -> cli.ArgumentParser:
+def make_parser(prog: str = "python -m data") -> cli.ArgumentParser:
     """The command line; each command's function is in `args.work`."""
-    parser = cli.ArgumentParser(prog="python -m data", description=__doc__)
+    parser = cli.ArgumentParser(prog=prog, description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="check|convert|split|shapes")
 
     check = commands.add_parser("check", help="audit a data set: counts, and everything that is wrong with it")
@@ -87,8 +88,8 @@ def _tell(written) -> None:
     print(f"use it: --data {written.yaml}")
 
 
-def main() -> None:
-    args = make_parser().parse_args()
+def main(argv: Sequence[str] | None = None, prog: str = "python -m data") -> None:
+    args = make_parser(prog).parse_args(argv)
     args.work(args)
 
 

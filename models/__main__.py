@@ -15,8 +15,8 @@ COMMANDS = {  # command -> (module with add_arguments(parser) and run(args), hel
 }
 
 
-def main(argv=None):
-    parser = ArgumentParser(prog="python -m models", description=__doc__)
+def main(argv=None, prog="python -m models"):
+    parser = ArgumentParser(prog=prog, description=__doc__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=ArgumentParser)
     for command, (module, text) in COMMANDS.items():
         sub = subparsers.add_parser(command, help=text, description=text)

@@ -1,0 +1,89 @@
+"""The console command `graftdet COMMAND ...` (also `python -m graftdet`): every script and tool under one name."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+SCRIPTS = {  # command -> help; the command is the name of the module below graftdet
+    "train": "train a detector",
+    "val": "validate a detector on a dataset: AP, curves, confusion matrix",
+    "detect": "detect objects in images, videos, streams and cameras",
+    "export": "write trained weights as ONNX or OpenVINO and verify the file",
+}
+DATA_HELP = "check, convert or split a dataset, or draw the built-in one"
+_STARTUP = {"train", "val"}  # these measure the load of the cores before torch is imported
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command; what a script reports as a user's error ends with exit status 2.
+
+    Args:
+        argv: The command and its arguments; those of the process by default.
+    """
+    from graftdet.utils import cli
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    cli.run(lambda: _dispatch(arguments))
+
+
+def commands() -> dict[str, str]:
+    """Every command with its one-line help, in the order in which `graftdet --help` lists them."""
+    from graftdet.models.__main__ import COMMANDS
+
+    return {**SCRIPTS, **{name: text for name, (_, text) in COMMANDS.items()}, "data": DATA_HELP}
+
+
+def _dispatch(arguments: list[str]) -> None:
+    """Call the `main` that the first argument names with the others."""
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if name in SCRIPTS:
+        sys.argv = [f"graftdet {name}", *rest]  # as `python -m` does; usage lines show argv[0]
+        if name in _STARTUP:
+            from graftdet.utils.startup import before_torch
+
+            before_torch("graftdet.data.config")
+        import_module(f"graftdet.{name}").main(rest)
+    elif name == "data":
+        import_module("graftdet.data.__main__").main(rest, prog="graftdet data")
+    elif name in commands():
+        import_module("graftdet.models.__main__").main(arguments, prog="graftdet")
+    else:
+        _print_or_fail(name)
+
+
+def _print_or_fail(name: str) -> None:
+    """Answer --help and --version. Raises `UserError` for anything else, with the nearest command."""
+    from graftdet import __version__
+    from graftdet.utils.errors import UserError, did_you_mean
+
+    if name == "--version":
+        print(f"graftdet {__version__}")
+    elif name in ("-h", "--help"):
+        print(_help())
+    elif not name:
+        print(_help(), file=sys.stderr)
+        sys.exit(2)
+    else:
+        raise UserError(f"graftdet: unknown command '{name}'{did_you_mean(name, commands())}; see graftdet --help")
+
+
+def _help() -> str:
+    """The text of `graftdet --help`."""
+    width = max(map(len, commands()))
+    listed = "\n".join(f"  {name:{width}}  {text}" for name, text in commands().items())
+    return f"""usage: graftdet [-h] [--version] COMMAND ...
+
+Light object detectors whose graph is edited row by row in a YAML file.
+
+commands:
+{listed}
+
+options:
+  -h, --help  show this help message and exit
+  --version   print the version and exit
+
+graftdet COMMAND --help describes the options of a command."""
+
+
+if __name__ == "__main__":
+    main()
