@@ -26,7 +26,7 @@ from graftdet.utils.distributed import distribute, process_group
 from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.evaluator import evaluate
 from graftdet.utils.files import new_run_folder
-from graftdet.utils.hyperparameters import load_hyperparameters, trains_in_place
+from graftdet.utils.hyperparameters import has_geometric_augmentation, load_hyperparameters
 from graftdet.utils.progress import Progress
 from graftdet.utils.training.acceleration import compiled, fastest_form, mixed_precision
 from graftdet.utils.training.autoanchor import fit_head
@@ -41,7 +41,7 @@ from graftdet.utils.training.trainer import (
     freeze_rows,
     picture_weights,
     seed_everything,
-    set_norm_momentum,
+    set_bn_momentum,
     train_one_epoch,
 )
 
@@ -83,10 +83,10 @@ def train(options, checkpoint, ranks, device):
     layout = fastest_form(model.to(device), device, (model.channels, stride, stride))
     learner, criterion = taught(model, model.criterion(hyperparameters, options.img), teacher, hyperparameters)
     recipe = hyperparameters.for_run(options.epochs, len(batches), options.batch_size)
-    set_norm_momentum(model, recipe.norm_momentum)
+    set_bn_momentum(model, recipe.bn_momentum)
     optimizer = make_optimizer(learner, recipe.optimizer, recipe, options.batch_size)
     schedule = Schedule(recipe, options.epochs, len(batches), options.batch_size)
-    ema = ModelEMA(model, recipe.ema_decay, recipe.ema_tau, share=recipe.ema_share)
+    ema = ModelEMA(model, recipe.ema_decay, recipe.ema_tau, fraction=recipe.ema_fraction)
     mixed, scaler = mixed_precision(options.amp, device)
     parallel = distribute(compiled(learner, options.compile, device), ranks, device, options.sync_bn)
     stepper = Stepper(parallel, optimizer, schedule, ema, hyperparameters.clip_norm, scaler)
@@ -158,7 +158,7 @@ def make_loaders(options, hyperparameters, splits, stride, ranks, device):
     batches = train_loader(train_set, batch_size, workers, epochs=options.epochs, multi_scale=options.multi_scale,
                            pin_memory=device.type == "cuda", **shares)  # fmt: skip
     val_set = DetectionDataset(
-        splits["val"], rect=options.rect or not trains_in_place(vars(hyperparameters)), label="val", **common
+        splits["val"], rect=options.rect or has_geometric_augmentation(vars(hyperparameters)), label="val", **common
     )
     measure = functools.partial(
         evaluate, loader=val_loader(val_set, 2 * options.batch_size, workers, **shares), ranks=ranks, device=device,

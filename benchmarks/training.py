@@ -117,7 +117,7 @@ def whole_step(recipe_name: str, device, options, images, targets):
     images = images.contiguous(memory_format=fastest_form(model, device))
     criterion = model.criterion(recipe, options.img)
     optimizer = make_optimizer(model, recipe.optimizer, recipe, count)
-    ema = ModelEMA(model, recipe.ema_decay, recipe.ema_tau, share=recipe.ema_share)
+    ema = ModelEMA(model, recipe.ema_decay, recipe.ema_tau, fraction=recipe.ema_fraction)
     mixed, scaler = mixed_precision("auto", device)
     stepper = Stepper(model, optimizer, Schedule(recipe, 100, 13, count), ema, recipe.clip_norm, scaler)
     parts: dict[str, list[float]] = {}

@@ -169,6 +169,6 @@ class NormOverAll(nn.BatchNorm2d):
         return torch.addcmul(self.bias[:, None, None], centred, (self.weight * scale)[:, None, None]).to(x.dtype)
 
 
-def bare(model: nn.Module) -> nn.Module:
+def unwrap(model: nn.Module) -> nn.Module:
     """The model inside a DistributedDataParallel wrapper, or the model itself."""
     return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model

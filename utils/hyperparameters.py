@@ -1,190 +1,301 @@
-"""The numbers of a training recipe: names, types, ranges and defaults, read from YAML.
+"""Hyperparameters: every key of a training recipe with its default, range and meaning; read from YAML.
 
-Names are those of the published YOLOv5 hyperparameter files, which load unchanged. The defaults are the published
-recipe for training a small model from scratch; `configs/hyp/yolov5.yaml` spells them out.
+The defaults of the dataclass are the published YOLOv5 recipe; `configs/hyp/yolov5.yaml` spells them out.
 """
 
 import dataclasses
+import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from graftdet.utils.config import find_config, load_yaml, to_number
 from graftdet.utils.errors import UserError, did_you_mean
 
+logger = logging.getLogger(__name__)
 
-def trains_in_place(recipe: dict) -> bool:
-    """Whether augmentation by `recipe`, values by name, leaves every picture where it is, in a square with borders on the
-    same sides each time. A network may learn these borders by heart, so it is measured on the same squares."""
-    return not any(recipe.get(key, 1) for key in ("mosaic", "scale", "translate", "degrees", "shear", "perspective"))
+ALIASES = {
+    "rate_steps": "lr_update",
+    "warmup_share": "warmup_fraction",
+    "norm_momentum": "bn_momentum",
+    "ema_share": "ema_fraction",
+    "free_box": "af_box",
+    "free_cls": "af_cls",
+    "free_dfl": "af_dfl",
+    "free_overlap": "af_iou_loss",
+    "free_class": "af_cls_loss",
+}
+"""Old name of a key -> its name now. Old names are read everywhere; in files and flags with a warning."""
+
+_GEOMETRIC = ("mosaic", "scale", "translate", "degrees", "shear", "perspective")
+
+
+def has_geometric_augmentation(recipe: Mapping[str, object]) -> bool:
+    """Whether augmentation with `recipe` (values by key; a missing key counts as on) moves or scales image content.
+
+    Without it every image is letterboxed to the same square with the same borders each epoch. A network may overfit to
+    these borders, so it is validated with square letterboxing, too.
+    """
+    return any(recipe.get(key, 1) for key in _GEOMETRIC)
 
 
 def accumulation(batch_size: int, nominal_batch: int = 64) -> int:
-    """Over how many batches gradients accumulate once the warm-up is over; 1 where `nominal_batch` is 0."""
+    """The number of batches over which gradients accumulate after the warm-up; 1 where `nominal_batch` is 0."""
     return max(round(nominal_batch / batch_size), 1)
 
 
-def _number(default, low: float = 0.0, high: float = math.inf):
+def _number(default: float, low: float = 0.0, high: float = math.inf, *, about: str):
     """A field whose value lies in [low, high]."""
-    return field(default=default, metadata={"low": low, "high": high})
+    return field(default=default, metadata={"low": low, "high": high, "about": about})
 
 
-def _choice(default: str, *others: str):
-    """A field that is one of some words."""
-    return field(default=default, metadata={"choices": (default, *others)})
+def _choice(default: str, *others: str, about: str):
+    """A field with one of several names as its value."""
+    return field(default=default, metadata={"choices": (default, *others), "about": about})
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """A training recipe. Raises `UserError` when a value is outside its range."""
+    """A training recipe. Raises `UserError` when a value is outside its range.
 
-    # optimizer and schedule
-    optimizer: str = _choice("SGD", "Adam", "AdamW", "Muon")
-    schedule: str = _choice("linear", "cosine", "flat_cosine")  # how the rate falls; flat_cosine: in the second half
-    rate_steps: str = _choice("epoch", "batch")  # how often it does
-    lr0: float = _number(0.01)  # learning rate after the warm-up
+    Each field's metadata holds "about", its meaning in one line, and "low" and "high" or "choices".
+    """
+
+    optimizer: str = _choice("SGD", "Adam", "AdamW", "Muon", about="optimizer")
+    schedule: str = _choice(
+        "linear",
+        "cosine",
+        "flat_cosine",
+        about="learning rate decay; flat_cosine: cosine over the second half of the run",
+    )
+    lr_update: str = _choice("epoch", "batch", about="how often the decay updates the learning rate")
+    lr0: float = _number(0.01, about="learning rate after the warm-up")
     lr_batch: int = _number(
-        0
-    )  # pictures a step that lr0 is for; it follows theirs (Adam: the root); 0: lr0 for any number
-    lrf: float = _number(0.01)  # the last epoch's learning rate as a share of lr0
-    momentum: float = _number(0.937, 0, 0.9999)  # of SGD and Muon, Adam's beta1
-    weight_decay: float = _number(0.0005)
-    warmup_epochs: float = _number(3.0)
-    warmup_share: float = _number(0.0, 0, 1)  # the warm-up as a share of the run; 0: warmup_epochs
-    warmup_iterations: int = _number(
-        100
-    )  # the warm-up lasts at least as many batches as this; none with warmup_epochs 0
-    warmup_momentum: float = _number(0.8, 0, 0.9999)
-    warmup_bias_lr: float = _number(0.1)
+        0,
+        about="images per step that lr0 is for; lr0 is scaled linearly for SGD, by the square root for the others; "
+        "0: lr0 is never scaled",
+    )
+    lrf: float = _number(0.01, about="final learning rate as a fraction of lr0")
+    momentum: float = _number(0.937, 0, 0.9999, about="momentum of SGD and Muon, beta1 of Adam and AdamW")
+    weight_decay: float = _number(0.0005, about="weight decay of weights (not of biases and normalization layers)")
+    warmup_epochs: float = _number(3.0, about="length of the warm-up [epochs]; 0: no warm-up")
+    warmup_fraction: float = _number(
+        0.0, 0, 1, about="length of the warm-up as a fraction of the run; 0: warmup_epochs"
+    )
+    warmup_iterations: int = _number(100, about="minimum length of the warm-up [batches]")
+    warmup_momentum: float = _number(0.8, 0, 0.9999, about="momentum of SGD at the start of the warm-up")
+    warmup_bias_lr: float = _number(0.1, about="learning rate of biases at the start of the warm-up (SGD only)")
     nominal_batch: int = _number(
-        64
-    )  # gradients accumulate over round(nominal_batch / batch) batches; 0: a step each batch
-    clip_norm: float = _number(10.0)  # largest norm of the gradient, 0: no limit
-    norm_momentum: float = _number(0.03, 0, 1)  # share of a batch in the running statistics of norms
-    ema_decay: float = _number(0.9999, 0, 1)
-    ema_tau: float = _number(2000.0, 1e-6)  # updates over which the averaging decay ramps up
-    ema_share: float = _number(0.0, 0, 1)  # the average spans this share of the updates so far; 0: ema_tau
-    # loss gains
-    box: float = _number(0.05)
-    cls: float = _number(0.5)
-    cls_pw: float = _number(1.0)  # weight of positives in the class loss
-    obj: float = _number(1.0)
-    obj_pw: float = _number(1.0)  # weight of positives in the objectness loss
-    fl_gamma: float = _number(0.0)  # focal loss gamma, 0: plain cross entropy
-    label_smoothing: float = _number(0.0, 0, 1)
-    # loss gains of heads without anchors (Detect has its own, above; PicoHead has its paper's)
-    free_box: float = _number(7.5)
-    free_cls: float = _number(0.5)
-    free_dfl: float = _number(1.5)
-    # losses of AnchorFreeDetect and OneToOneDetect (models/losses/overlap.py, focal.py)
-    free_overlap: str = _choice("ciou", "giou", "siou", "iou")
-    free_class: str = _choice("bce", "quality_focal", "varifocal")
-    # loss gains of what a --teacher tells, as multiples of that of the head's boxes; 0: not asked
-    distill_features: float = _number(1.0)  # the maps that the heads read
-    distill_logits: float = _number(1.0)  # scores and boxes
-    # matching
-    iou_t: float = _number(0.2, 0, 1)  # in every published file, used by none of its code: read and kept
-    anchor_t: float = _number(4.0, 1)  # largest ratio of a box's sides to its anchor's
-    anchors: float = _number(0.0, 0, 20)  # anchors a level, found by k-means; 0: those of the model's YAML
-    # augmentation
-    hsv_h: float = _number(0.015, 0, 1)
-    hsv_s: float = _number(0.7, 0, 1)
-    hsv_v: float = _number(0.4, 0, 1)
-    degrees: float = _number(0.0, 0, 180)
-    translate: float = _number(0.1, 0, 1)
-    scale: float = _number(0.5, 0, 1)
-    shear: float = _number(0.0, 0, 89)
-    perspective: float = _number(0.0, 0, 0.01)
-    flipud: float = _number(0.0, 0, 1)
-    fliplr: float = _number(0.5, 0, 1)
-    mosaic: float = _number(1.0, 0, 1)
-    mixup: float = _number(0.0, 0, 1)
-    copy_paste: float = _number(0.0, 0, 1)  # needs masks: without effect here, where there are boxes only
-    close_mosaic: float = _number(0)  # the last epochs, trained without mosaic and mixup; below 1: a share of all
+        64, about="gradients accumulate over round(nominal_batch / batch size) batches; 0: one step per batch"
+    )
+    clip_norm: float = _number(10.0, about="maximum norm of the gradient; 0: no clipping")
+    bn_momentum: float = _number(0.03, 0, 1, about="momentum of the running statistics of batch norm")
+    ema_decay: float = _number(0.9999, 0, 1, about="decay of the exponential moving average (EMA) of the weights")
+    ema_tau: float = _number(2000.0, 1e-6, about="time constant of the ramp-up of the EMA decay [steps]")
+    ema_fraction: float = _number(
+        0.0, 0, 1, about="the EMA spans this fraction of all steps so far, at most ema_decay; 0: ramp-up by ema_tau"
+    )
+    box: float = _number(0.05, about="gain of the box loss (Detect)")
+    cls: float = _number(0.5, about="gain of the class loss (Detect)")
+    cls_pw: float = _number(1.0, about="weight of positives in the class loss (Detect)")
+    obj: float = _number(1.0, about="gain of the objectness loss (Detect)")
+    obj_pw: float = _number(1.0, about="weight of positives in the objectness loss (Detect)")
+    fl_gamma: float = _number(0.0, about="gamma of the focal loss; 0: binary cross entropy (Detect)")
+    label_smoothing: float = _number(0.0, 0, 1, about="label smoothing of the class loss (Detect)")
+    af_box: float = _number(7.5, about="gain of the box loss (AnchorFreeDetect, OneToOneDetect)")
+    af_cls: float = _number(0.5, about="gain of the class loss (AnchorFreeDetect, OneToOneDetect)")
+    af_dfl: float = _number(1.5, about="gain of the distribution focal loss (AnchorFreeDetect, OneToOneDetect)")
+    af_iou_loss: str = _choice("ciou", "giou", "siou", "iou", about="box loss (AnchorFreeDetect, OneToOneDetect)")
+    af_cls_loss: str = _choice(
+        "bce", "quality_focal", "varifocal", about="class loss (AnchorFreeDetect, OneToOneDetect)"
+    )
+    distill_features: float = _number(
+        1.0, about="gain of feature distillation with --teacher, relative to the gain of the box loss; 0: off"
+    )
+    distill_logits: float = _number(
+        1.0, about="gain of score and box distillation with --teacher, relative to the gain of the box loss; 0: off"
+    )
+    iou_t: float = _number(0.2, 0, 1, about="read from published files, without effect")
+    anchor_t: float = _number(4.0, 1, about="maximum ratio between the sides of a target and of a matching anchor")
+    anchors: float = _number(
+        0.0, 0, 20, about="anchors per level, computed by k-means; 0: the anchors of the model YAML"
+    )
+    hsv_h: float = _number(0.015, 0, 1, about="maximum change of hue, as a fraction of the color circle")
+    hsv_s: float = _number(0.7, 0, 1, about="maximum relative change of saturation")
+    hsv_v: float = _number(0.4, 0, 1, about="maximum relative change of brightness")
+    degrees: float = _number(0.0, 0, 180, about="maximum rotation [degrees]")
+    translate: float = _number(0.1, 0, 1, about="maximum translation, as a fraction of the image size")
+    scale: float = _number(0.5, 0, 1, about="maximum relative change of scale")
+    shear: float = _number(0.0, 0, 89, about="maximum shear [degrees]")
+    perspective: float = _number(0.0, 0, 0.01, about="maximum perspective coefficient")
+    flipud: float = _number(0.0, 0, 1, about="probability of a vertical flip")
+    fliplr: float = _number(0.5, 0, 1, about="probability of a horizontal flip")
+    mosaic: float = _number(1.0, 0, 1, about="probability of a mosaic of four images")
+    mixup: float = _number(0.0, 0, 1, about="probability of mixup, among mosaics")
+    copy_paste: float = _number(0.0, 0, 1, about="without effect: needs segmentation masks")
+    close_mosaic: float = _number(
+        0, about="last epochs, trained without mosaic and mixup [epochs]; below 1: a fraction of the run"
+    )
 
     def __post_init__(self):
         for item in dataclasses.fields(self):
             value = to_number(getattr(self, item.name), item.type, item.name)
-            object.__setattr__(self, item.name, value)
             if "choices" in item.metadata:
-                self._choose(item.name, value, item.metadata["choices"])
-                continue
-            low, high = item.metadata["low"], item.metadata["high"]
-            if not low <= value <= high or not math.isfinite(value):
+                value = _one_of(item.name, value, item.metadata["choices"])
+            elif not item.metadata["low"] <= value <= item.metadata["high"] or not math.isfinite(value):
+                low, high = item.metadata["low"], item.metadata["high"]
                 span = f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}"
                 raise UserError(f"{item.name}: expected a number {span}, got {value:g}")
-
-    def _choose(self, name: str, value: str, choices: tuple[str, ...]):
-        by_lower = {choice.lower(): choice for choice in choices}
-        if value.lower() not in by_lower:
-            raise UserError(
-                f"{name}: expected one of {', '.join(choices)}, got '{value}'{did_you_mean(value, choices)}"
-            )
-        object.__setattr__(self, name, by_lower[value.lower()])
+            object.__setattr__(self, item.name, value)
 
     def for_run(self, epochs: int, batches: int, batch_size: int) -> "Hyperparameters":
-        """These values with shares of the run and of the batch worked out, for `epochs` of `batches` of `batch_size`."""
-        pictures = batch_size * accumulation(batch_size, self.nominal_batch)
+        """Resolve fractions of the run and values per batch.
+
+        Args:
+            epochs: length of the run.
+            batches: batches per epoch.
+            batch_size: images per batch, over all processes.
+
+        Returns:
+            Equal values with `lr0`, `nominal_batch`, the warm-up and `close_mosaic` of this run.
+        """
+        images = batch_size * accumulation(batch_size, self.nominal_batch)  # per step
         changes = {"nominal_batch": self.nominal_batch or batch_size}
         if self.lr_batch:
-            changes["lr0"] = self.lr0 * (pictures / self.lr_batch) ** (1 if self.optimizer == "SGD" else 0.5)
-        if self.warmup_share:
-            changes["warmup_epochs"] = self.warmup_share * epochs
+            changes["lr0"] = self.lr0 * (images / self.lr_batch) ** (1 if self.optimizer == "SGD" else 0.5)
+        if self.warmup_fraction:
+            changes["warmup_epochs"] = self.warmup_fraction * epochs
             changes["warmup_iterations"] = min(self.warmup_iterations, round(0.1 * epochs * batches))
         return dataclasses.replace(
-            self, lr_batch=0, warmup_share=0, close_mosaic=self.closing_epochs(epochs), **changes
+            self, lr_batch=0, warmup_fraction=0, close_mosaic=self.closing_epochs(epochs), **changes
         )
 
     def closing_epochs(self, epochs: int) -> int:
-        """How many of the last of `epochs` go without mosaic and mixup."""
+        """The number of last epochs, out of `epochs`, without mosaic and mixup."""
         return round(self.close_mosaic * epochs) if self.close_mosaic < 1 else round(self.close_mosaic)
 
     def as_dict(self) -> dict[str, float | int | str]:
-        """All values by name: plain numbers, ready for a YAML or a checkpoint."""
+        """All values by key: plain numbers and strings, ready for a YAML file or a checkpoint."""
         return dataclasses.asdict(self)
 
     def notices(self) -> list[str]:
-        """What a user should know about these values, a line each."""
+        """What a user should know about these values, one line each."""
         if self.copy_paste > 0:
             return [
-                f"copy_paste={self.copy_paste:g} has no effect: it pastes by masks, and boxes are all there is here"
+                f"copy_paste={self.copy_paste:g} has no effect: it needs segmentation masks, datasets here have boxes"
             ]
         return []
 
 
 def load_hyperparameters(name_or_path: str | Path | dict, overrides: Iterable[str] = ()) -> Hyperparameters:
-    """Read a recipe from a YAML (path, or bare name in `configs/hyp`) or a mapping; `overrides` are 'lr0=0.02' words.
+    """Read a recipe. Keys that are not given have the defaults of `Hyperparameters`.
 
-    Keys that the file leaves out keep their defaults. Raises `UserError` for an unknown key (with the nearest known
-    one), a value of another type or a value outside its range, naming the file or the override.
+    Args:
+        name_or_path: a YAML file, the name of one in `configs/hyp`, or the values of a checkpoint by key.
+        overrides: further values such as "lr0=0.02", which win.
+
+    Raises:
+        UserError: an unknown key (with the nearest known one), a value of another type or outside its range; the
+            message names the file or the override.
     """
     if isinstance(name_or_path, dict):
-        where, values = "hyperparameters", name_or_path
+        values = _converted("hyperparameters: ", with_current_keys(name_or_path))
     else:
-        where = find_config(name_or_path, "hyp")
-        values = load_yaml(where)
-    values = {key: check_value(f"{where}: ", key, value) for key, value in values.items()}
-    for word in overrides:
-        key, equals, value = word.partition("=")
+        path = find_config(name_or_path, "hyp")
+        values = _converted(f"{path}: ", current_keys(load_yaml(path), f"{path}: "))
+    for override in overrides:
+        key, equals, value = override.partition("=")
         if not equals:
-            raise UserError(f"--set {word}: expected KEY=VALUE, for example lr0=0.02")
-        values[key.strip()] = check_value("--set ", key.strip(), value.strip())
+            raise UserError(f"--set {override}: expected KEY=VALUE, for example lr0=0.02")
+        values |= _converted("--set ", current_keys({key.strip(): value.strip()}, "--set "))
     return Hyperparameters(**values)
 
 
-def check_value(where: str, key: str, value):
-    """Return `value` as the type of hyperparameter `key`, in its range. Raises `UserError` that starts with `where`."""
-    kind_of(where, key)
+def with_current_keys(values: Mapping[str, object]) -> dict[str, object]:
+    """`values` by key, with old names of keys replaced (`ALIASES`); a current key wins over its old name."""
+    renamed = {ALIASES[key]: value for key, value in values.items() if key in ALIASES}
+    return renamed | {key: value for key, value in values.items() if key not in ALIASES}
+
+
+def current_keys(values: Mapping[str, object], location: str) -> dict[str, object]:
+    """`with_current_keys` for what a user wrote at `location`: warns about old names.
+
+    Raises:
+        UserError: a key is given by both names.
+    """
+    for key in values:
+        if key in ALIASES:
+            if ALIASES[key] in values:
+                raise UserError(
+                    f"{location}'{key}' is the old name of '{ALIASES[key]}', which is given, too; remove one"
+                )
+            logger.warning(f"{location}hyperparameter '{key}' is now named '{ALIASES[key]}'")
+    return with_current_keys(values)
+
+
+def check_value(location: str, key: str, value: object) -> float | int | str:
+    """Convert `value` to the type of hyperparameter `key` and check its range.
+
+    Raises:
+        UserError: unknown key or invalid value; the message starts with `location`.
+    """
+    type_of(location, key)
     try:
         return getattr(Hyperparameters(**{key: value}), key)
     except UserError as error:
-        raise UserError(f"{where}{error}") from None
+        raise UserError(f"{location}{error}") from None
 
 
-def kind_of(where: str, key: str) -> type:
-    """The type of hyperparameter `key`: float, int or str. Raises `UserError` that starts with `where` for unknown ones."""
-    kinds = {item.name: item.type for item in dataclasses.fields(Hyperparameters)}
-    if key not in kinds:
-        raise UserError(f"{where}unknown hyperparameter '{key}'{did_you_mean(str(key), kinds)}")
-    return kinds[key]
+def type_of(location: str, key: str) -> type:
+    """The type of hyperparameter `key`: float, int or str.
+
+    Raises:
+        UserError: unknown key; the message starts with `location` and names the nearest known key.
+    """
+    types = {item.name: item.type for item in dataclasses.fields(Hyperparameters)}
+    if key not in types:
+        raise UserError(f"{location}unknown hyperparameter '{key}'{did_you_mean(str(key), types)}")
+    return types[key]
+
+
+_SECTIONS = {"optimizer": "Optimizer and schedule", "box": "Losses", "iou_t": "Anchors", "hsv_h": "Augmentation"}
+"""First key of a section of the documentation -> its title."""
+
+
+def hyperparameters_markdown() -> str:
+    """All hyperparameters as Markdown tables: key, values in default.yaml and yolov5.yaml, meaning and range."""
+    default, yolov5 = (load_hyperparameters(name).as_dict() for name in ("default.yaml", "yolov5.yaml"))
+    lines = []
+    for item in dataclasses.fields(Hyperparameters):
+        if item.name in _SECTIONS:
+            lines += [*[""] * bool(lines), f"## {_SECTIONS[item.name]}", ""]
+            lines += ["| Key | default.yaml | yolov5.yaml | Meaning | Values |", "|---|---|---|---|---|"]
+        values = f"{_cell(default[item.name])} | {_cell(yolov5[item.name])}"
+        lines.append(f"| `{item.name}` | {values} | {item.metadata['about']} | {_range_text(item)} |")
+    lines += ["", "## Renamed keys", "", "Old names are still read, with a warning.", "", "| Old | New |", "|---|---|"]
+    return "\n".join(lines + [f"| `{old}` | `{new}` |" for old, new in ALIASES.items()]) + "\n"
+
+
+def _cell(value: float | int | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def _converted(location: str, values: dict) -> dict:
+    return {key: check_value(location, key, value) for key, value in values.items()}
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
+    """The one of `choices` that `value` is, whatever the case."""
+    by_lower = {choice.lower(): choice for choice in choices}
+    if value.lower() not in by_lower:
+        raise UserError(f"{name}: expected one of {', '.join(choices)}, got '{value}'{did_you_mean(value, choices)}")
+    return by_lower[value.lower()]
+
+
+def _range_text(item: dataclasses.Field) -> str:
+    """The values that a field takes, as text."""
+    if "choices" in item.metadata:
+        return ", ".join(item.metadata["choices"])
+    low, high = item.metadata["low"], item.metadata["high"]
+    return f"{low:g} to {high:g}" if high < math.inf else f"{low:g} or more"

@@ -68,7 +68,7 @@ class AnchorFreeDetect(PointHead):
         return _biases(self.branches)
 
     def criterion(self, hyperparameters, image_size: int = 640):
-        """Task-aligned losses; gains are `free_box`, `free_cls` and `free_dfl`."""
+        """Task-aligned losses; gains are `af_box`, `af_cls` and `af_dfl`."""
         return _criterion(self, hyperparameters, top=10)
 
 
@@ -152,7 +152,7 @@ def _biases(branches: Branches):
 
 def _criterion(head: PointHead, hyperparameters, top: int, only=("box", "cls", "dfl")):
     h = hyperparameters
-    gains = {name: getattr(h, f"free_{name}") for name in only}
+    gains = {name: getattr(h, f"af_{name}") for name in only}
     return DenseCriterion(
-        head.nc, head.bins, head.strides, TaskAlignedAssigner(top), h.free_class, h.free_overlap, gains
+        head.nc, head.bins, head.strides, TaskAlignedAssigner(top), h.af_cls_loss, h.af_iou_loss, gains
     )

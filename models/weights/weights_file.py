@@ -12,7 +12,7 @@ from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.weights.yolov5_checkpoint import read_published
 from graftdet.utils.checkpoint import ForeignCheckpoint, load_checkpoint
 from graftdet.utils.errors import UserError
-from graftdet.utils.hyperparameters import trains_in_place
+from graftdet.utils.hyperparameters import has_geometric_augmentation
 
 
 @dataclass
@@ -21,7 +21,7 @@ class WeightsFile:
 
     `state` maps weight names to tensors; `yaml` is the model's YAML as text or as a mapping; the rest is None where
     the file does not say. `size` is the picture size of training; `squares` says that it was on squares which nothing
-    moved about in (`graftdet.utils.hyperparameters.trains_in_place`).
+    moved about in (`graftdet.utils.hyperparameters.has_geometric_augmentation`).
     """
 
     path: Path
@@ -61,7 +61,7 @@ def load_weights(path: str | Path) -> WeightsFile:
         names=[str(name) for name in names] if names else None,
         nc=content.get("nc"),
         size=size if isinstance(size, int) else None,
-        squares=trains_in_place(recipe) and not options.get("rect"),
+        squares=not has_geometric_augmentation(recipe) and not options.get("rect"),
     )
 
 

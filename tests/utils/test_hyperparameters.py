@@ -1,10 +1,20 @@
-"""Recipes: the published numbers, YAML's traps, and mistakes told with the nearest key."""
+"""Recipes: published values, traps of YAML, renamed keys, and errors that name the nearest key."""
+
+import dataclasses
+import logging
 
 import pytest
 from graftdet.utils.errors import UserError
-from graftdet.utils.hyperparameters import Hyperparameters, load_hyperparameters
+from graftdet.utils.hyperparameters import (
+    ALIASES,
+    Hyperparameters,
+    has_geometric_augmentation,
+    hyperparameters_markdown,
+    load_hyperparameters,
+)
+from graftdet.utils.training.search_space import load_ranges
 
-# the keys of the published files for training from scratch (low, medium, high augmentation) and of the VOC one
+# keys of the published files for training from scratch (low, medium, high augmentation) and for VOC
 PUBLISHED = """
 lr0: 0.01
 lrf: 0.1
@@ -38,7 +48,7 @@ copy_paste: 0.1
 """
 
 
-def test_default_yaml_is_the_published_recipe():
+def test_defaults_are_the_published_recipe():
     h = load_hyperparameters("yolov5.yaml")
     assert h == Hyperparameters()
     assert (h.lr0, h.lrf, h.momentum, h.weight_decay) == (0.01, 0.01, 0.937, 5e-4)
@@ -49,7 +59,7 @@ def test_default_yaml_is_the_published_recipe():
     assert (h.hsv_h, h.hsv_s, h.hsv_v, h.degrees, h.shear, h.perspective) == (0.015, 0.7, 0.4, 0.0, 0.0, 0.0)
 
 
-def test_published_file_loads(tmp_path):
+def test_published_file_is_read(tmp_path):
     file = tmp_path / "hyp.yaml"
     file.write_text(PUBLISHED)
     h = load_hyperparameters(file)
@@ -58,7 +68,7 @@ def test_published_file_loads(tmp_path):
     assert not Hyperparameters().notices()
 
 
-def test_numbers_that_yaml_reads_as_text_and_overrides(tmp_path):
+def test_numbers_that_yaml_reads_as_strings_and_overrides(tmp_path):
     file = tmp_path / "hyp.yaml"
     file.write_text("lr0: 1e-3\nclose_mosaic: 5.0\n")
     h = load_hyperparameters(file, ["lr0=2e-3", "mosaic = 0.5"])
@@ -67,7 +77,7 @@ def test_numbers_that_yaml_reads_as_text_and_overrides(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "overrides", "told"),
+    ("text", "overrides", "message"),
     [
         ("lr: 0.1", [], "unknown hyperparameter 'lr'; did you mean 'lr"),
         ("mosiac: 1.0", [], "did you mean 'mosaic'"),
@@ -82,12 +92,12 @@ def test_numbers_that_yaml_reads_as_text_and_overrides(tmp_path):
         ("- 1", [], "expected a mapping"),
     ],
 )
-def test_mistakes(tmp_path, text, overrides, told):
+def test_errors(tmp_path, text, overrides, message):
     file = tmp_path / "hyp.yaml"
     file.write_text(text)
     with pytest.raises(UserError) as error:
         load_hyperparameters(file, overrides)
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert overrides or str(file) in str(error.value)
 
 
@@ -98,15 +108,15 @@ def test_mistakes(tmp_path, text, overrides, told):
         ("Muon", 16, 32, 0.01 * 2**0.5), ("SGD", 100, 64, 0.0625),
     ],
 )  # fmt: skip
-def test_rates_follow_the_pictures_of_a_step(optimizer, batch, nominal, lr0):
+def test_learning_rate_is_scaled_with_images_per_step(optimizer, batch, nominal, lr0):
     h = Hyperparameters(optimizer=optimizer, lr0=0.01, lr_batch=16, nominal_batch=nominal)
     run = h.for_run(10, 50, batch)
     assert run.lr0 == pytest.approx(lr0) and run.lr_batch == 0 and run.nominal_batch == (nominal or batch)
-    assert run.for_run(10, 50, batch) == run  # worked out once
+    assert run.for_run(10, 50, batch) == run  # already resolved
 
 
-def test_shares_become_epochs_and_batches():
-    h = Hyperparameters(warmup_share=0.05, warmup_iterations=30, close_mosaic=0.1)
+def test_fractions_become_epochs_and_batches():
+    h = Hyperparameters(warmup_fraction=0.05, warmup_iterations=30, close_mosaic=0.1)
     run = h.for_run(200, 11, 16)
     assert (run.warmup_epochs, run.warmup_iterations, run.close_mosaic) == (10, 30, 20)
     short = h.for_run(3, 11, 16)  # 33 batches in all
@@ -118,13 +128,55 @@ def test_shares_become_epochs_and_batches():
 @pytest.mark.parametrize(
     ("value", "epochs", "closed"), [(0, 100, 0), (0.1, 100, 10), (0.1, 4, 0), (1, 100, 1), (15, 100, 15)]
 )
-def test_close_mosaic_is_a_number_or_a_share(value, epochs, closed):
+def test_close_mosaic_is_a_number_or_a_fraction(value, epochs, closed):
     assert Hyperparameters(close_mosaic=value).closing_epochs(epochs) == closed
 
 
-def test_words_among_the_numbers():
+def test_names_among_the_numbers():
     assert Hyperparameters(optimizer="ADAMW", schedule="Cosine").optimizer == "AdamW"
     with pytest.raises(UserError, match="optimizer: expected one of SGD, .*, got 'AdmaW'; did you mean 'AdamW'"):
         Hyperparameters(optimizer="AdmaW")
     with pytest.raises(UserError, match="schedule: expected one of linear, cosine, flat_cosine, got '3'"):
         load_hyperparameters({}, ["schedule=3"])
+
+
+def test_renamed_keys_are_read_with_a_warning(tmp_path, caplog):
+    file = tmp_path / "hyp.yaml"
+    file.write_text("warmup_share: 0.05\nfree_overlap: giou\n")
+    with caplog.at_level(logging.WARNING):
+        h = load_hyperparameters(file, ["rate_steps=batch"])
+    assert (h.warmup_fraction, h.af_iou_loss, h.lr_update) == (0.05, "giou", "batch")
+    assert f"{file}: hyperparameter 'warmup_share' is now named 'warmup_fraction'" in caplog.messages
+    assert "--set hyperparameter 'rate_steps' is now named 'lr_update'" in caplog.messages
+    with pytest.raises(UserError, match="'ema_share' is the old name of 'ema_fraction', which is given, too"):
+        file.write_text("ema_share: 0.1\nema_fraction: 0.1\n")
+        load_hyperparameters(file)
+    file.write_text("norm_momentum: [0.03, 0.1]\n")
+    assert list(load_ranges(file)) == ["bn_momentum"]
+
+
+def test_values_of_an_old_checkpoint_are_read_silently(caplog):
+    h = Hyperparameters(warmup_fraction=0.25, bn_momentum=0.5, af_cls_loss="varifocal")
+    old = {new: name for name, new in ALIASES.items()}
+    assert load_hyperparameters({old.get(key, key): value for key, value in h.as_dict().items()}) == h
+    assert not caplog.messages
+
+
+def test_every_field_has_a_meaning_and_every_alias_a_field():
+    fields = {item.name: item.metadata for item in dataclasses.fields(Hyperparameters)}
+    assert all(metadata["about"] for metadata in fields.values())
+    assert set(ALIASES.values()) <= set(fields) and not set(ALIASES) & set(fields)
+
+
+def test_the_generated_page_lists_every_key_once():
+    page = hyperparameters_markdown()
+    for item in dataclasses.fields(Hyperparameters):
+        assert page.count(f"| `{item.name}` | ") == 1, item.name
+    assert "| `lr0` | 0.008 | 0.01 | learning rate after the warm-up | 0 or more |" in page
+    assert "| `warmup_share` | `warmup_fraction` |" in page
+
+
+@pytest.mark.parametrize(("recipe", "expected"), [({}, True), ({"mosaic": 0.1}, True), (None, False)])
+def test_geometric_augmentation(recipe, expected):
+    off = dict.fromkeys(("mosaic", "scale", "translate", "degrees", "shear", "perspective"), 0)
+    assert has_geometric_augmentation(off | {"fliplr": 1} if recipe is None else recipe) is expected

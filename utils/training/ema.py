@@ -1,6 +1,6 @@
-"""Exponential moving average of a model's weights, the copy that is validated and kept.
+"""Exponential moving average (EMA) of a model's weights: the copy that is validated and saved.
 
-Averaging the weights along the way to the minimum generalises better than the last ones (Polyak and Juditsky, 1992;
+Averaging the weights along the trajectory generalizes better than the final weights (Polyak and Juditsky, 1992;
 Tarvainen and Valpola, "Mean teachers are better role models", 2017, section 2).
 """
 
@@ -8,45 +8,52 @@ import copy
 import math
 
 import torch
-from graftdet.utils.distributed import bare
+from graftdet.utils.distributed import unwrap
 from torch import nn
 
 
 class ModelEMA:
-    """`ema.model` is a copy of `model` in eval mode whose floating-point state follows at each `update`.
+    """`ema.model` is a copy of `model` in eval mode whose floating-point state is averaged at each `update`.
 
-    After u updates the decay is decay * (1 - exp(-u / tau)): early on the average follows quickly. With a `share` it is
-    1 - 1 / (1 + share * u), at most `decay`: the average spans about that share of all updates so far, however long the
-    run is (Shamir and Zhang, "Stochastic Gradient Descent for Non-smooth Optimization", 2013, section 4).
+    After u updates the decay is decay * (1 - exp(-u / tau)), so that the average follows quickly at first. With a
+    `fraction` it is 1 - 1 / (1 + fraction * u), at most `decay`: the average spans about this fraction of all updates
+    so far, however long the run is (Shamir and Zhang, "Stochastic Gradient Descent for Non-smooth Optimization", 2013,
+    section 4).
+
+    Args:
+        model: the model to average; a DistributedDataParallel wrapper is removed.
+        decay: limit of the decay.
+        tau: time constant of its ramp-up [updates].
+        fraction: fraction of the updates that the average spans; 0: ramp-up by `tau`.
     """
 
-    def __init__(self, model: nn.Module, decay: float = 0.9999, tau: float = 2000.0, share: float = 0.0):
-        self.model = copy.deepcopy(bare(model)).eval().requires_grad_(False)
-        self.decay, self.tau, self.updates, self.share = decay, tau, 0, share
+    def __init__(self, model: nn.Module, decay: float = 0.9999, tau: float = 2000.0, fraction: float = 0.0):
+        self.model = copy.deepcopy(unwrap(model)).eval().requires_grad_(False)
+        self.decay, self.tau, self.updates, self.fraction = decay, tau, 0, fraction
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move the average towards `model` (weights and the statistics of its norms); whole numbers are copied."""
+        """Move the average towards `model` (weights and batch norm statistics); integers are copied."""
         self.updates += 1
-        if self.share:
-            decay = min(1 - 1 / (1 + self.share * self.updates), self.decay)
+        if self.fraction:
+            decay = min(1 - 1 / (1 + self.fraction * self.updates), self.decay)
         else:
             decay = self.decay * (1 - math.exp(-self.updates / self.tau))
-        current = bare(model).state_dict()
-        averages, towards = [], []
+        current = unwrap(model).state_dict()
+        averages, targets = [], []
         for name, average in self.model.state_dict().items():
             if average.is_floating_point():
                 averages.append(average)
-                towards.append(current[name].to(average.dtype))
+                targets.append(current[name].to(average.dtype))
             else:
                 average.copy_(current[name])
-        torch._foreach_lerp_(averages, towards, 1 - decay)
+        torch._foreach_lerp_(averages, targets, 1 - decay)
 
-    def state_dict(self) -> dict:
-        """The averaged weights by name. `updates` is kept apart."""
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The averaged weights by name. `updates` is saved separately."""
         return self.model.state_dict()
 
-    def load_state_dict(self, state: dict, updates: int) -> None:
+    def load_state_dict(self, state: dict[str, torch.Tensor], updates: int) -> None:
         """Restore averaged weights and the number of updates behind them."""
         self.model.load_state_dict(state)
         self.updates = updates

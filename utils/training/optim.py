@@ -1,7 +1,7 @@
 """Optimizer, learning rate schedule with warm-up, and gradient accumulation."""
 
 import torch
-from graftdet.utils.distributed import bare
+from graftdet.utils.distributed import unwrap
 from graftdet.utils.errors import UserError, did_you_mean
 from graftdet.utils.hyperparameters import Hyperparameters, accumulation
 from graftdet.utils.training.ema import ModelEMA
@@ -132,7 +132,7 @@ class Stepper:
     def state_dict(self) -> dict:
         """Plain data: optimizer, scaler, number of waiting batches and their gradients by parameter name."""
         waiting = (
-            {n: p.grad for n, p in bare(self.model).named_parameters() if p.grad is not None} if self.pending else {}
+            {n: p.grad for n, p in unwrap(self.model).named_parameters() if p.grad is not None} if self.pending else {}
         )
         return {
             "optimizer": self.optimizer.state_dict(),
@@ -147,6 +147,6 @@ class Stepper:
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         self.pending = state["pending"]
-        for name, parameter in bare(self.model).named_parameters():
+        for name, parameter in unwrap(self.model).named_parameters():
             if name in state["gradients"]:
                 parameter.grad = state["gradients"][name].to(parameter.device, parameter.dtype).clone()

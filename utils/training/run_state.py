@@ -1,7 +1,7 @@
 """TODO"""
 
 import numpy as np
-from graftdet.utils.distributed import bare
+from graftdet.utils.distributed import unwrap
 from graftdet.utils.errors import UserError
 from graftdet.utils.training.ema import ModelEMA
 from graftdet.utils.training.optim import Stepper
@@ -47,7 +47,7 @@ class RunState:
     def state_dict(self) -> dict:
         """Plain data for `graftdet.utils.checkpoint`."""
         own = self.model.state_dict()
-        helpers = {name: value for name, value in bare(self.stepper.model).state_dict().items() if name not in own}
+        helpers = {name: value for name, value in unwrap(self.stepper.model).state_dict().items() if name not in own}
         return ({"helpers": helpers} if helpers else {}) | {
             "model": own,
             "ema": self.ema.state_dict(),
@@ -64,7 +64,7 @@ class RunState:
     def load_state_dict(self, state: dict) -> None:
         """Restore what `state_dict` gave; raises `UserError` when it belongs to another model."""
         try:
-            bare(self.stepper.model).load_state_dict(state["model"] | state.get("helpers", {}))
+            unwrap(self.stepper.model).load_state_dict(state["model"] | state.get("helpers", {}))
             self.ema.load_state_dict(state["ema"], state["ema_updates"])
             self.stepper.load_state_dict(state["optimizer"])
             self.stopping.load_state_dict(state["stopping"])

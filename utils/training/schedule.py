@@ -10,7 +10,7 @@ class Schedule:
     """Learning rate, momentum and accumulation as functions of the batch's number: nothing to save, nothing to resume.
 
     The rate falls from lr0 to lr0 * lrf along a line or a cosine, or along a cosine in the second half of the run
-    ("flat_cosine", Lyu et al., RTMDet, 2022, section 4.1): a step an epoch or a batch, as `rate_steps` says. In the
+    ("flat_cosine", Lyu et al., RTMDet, 2022, section 4.1): a step an epoch or a batch, as `lr_update` says. In the
     warm-up it is interpolated batch by batch: biases of SGD from warmup_bias_lr, all others from 0; momentum from
     warmup_momentum; accumulation from 1.
     """
@@ -22,7 +22,7 @@ class Schedule:
 
     def factor(self, iteration: int) -> float:
         """The learning rate of batch `iteration` (from 0, over all epochs) as a share of lr0."""
-        if self.h.rate_steps == "epoch":
+        if self.h.lr_update == "epoch":
             iteration -= iteration % self.batches
         done = iteration / self.iterations
         if self.h.schedule == "flat_cosine":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from graftdet.utils.config import find_config, load_yaml, to_number
 from graftdet.utils.errors import UserError, did_you_mean
-from graftdet.utils.hyperparameters import check_value, kind_of
+from graftdet.utils.hyperparameters import check_value, current_keys, type_of
 
 _BOUNDS = ("low", "high", "log", "step")
 
@@ -44,7 +44,7 @@ def load_ranges(name_or_path: str | Path) -> dict[str, Range]:
     that leave nothing to choose.
     """
     path = find_config(name_or_path, "hyp")
-    ranges = {key: _read(path, key, value) for key, value in load_yaml(path).items()}
+    ranges = {key: _read(path, key, value) for key, value in current_keys(load_yaml(path), f"{path}: ").items()}
     if not ranges:
         raise UserError(f"{path}: names no hyperparameter to search for")
     return ranges
@@ -52,7 +52,7 @@ def load_ranges(name_or_path: str | Path) -> dict[str, Range]:
 
 def _read(path: Path, key: str, value) -> Range:
     at = f"{path}: {key}"
-    kind = kind_of(f"{path}: ", key)
+    kind = type_of(f"{path}: ", key)
     if isinstance(value, list):
         choices = tuple(dict.fromkeys(check_value(f"{path}: ", key, choice) for choice in value))
         if len(choices) < 2:

@@ -147,7 +147,7 @@ def still_frozen(model: nn.Module) -> None:
             module.eval()
 
 
-def set_norm_momentum(model: nn.Module, momentum: float) -> None:
+def set_bn_momentum(model: nn.Module, momentum: float) -> None:
     """Let the running statistics of batch norms take the share `momentum` of each batch."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):

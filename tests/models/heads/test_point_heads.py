@@ -167,8 +167,8 @@ def test_gains_come_from_the_recipe(build):
     model = build("AnchorFreeDetect").train()
     with torch.no_grad():
         raw = model(pictures())
-        once = model.criterion(Hyperparameters(free_box=1, free_cls=1, free_dfl=1))(raw, TARGETS)
-        more = model.criterion(Hyperparameters(free_box=2, free_cls=3, free_dfl=5))(raw, TARGETS)
+        once = model.criterion(Hyperparameters(af_box=1, af_cls=1, af_dfl=1))(raw, TARGETS)
+        more = model.criterion(Hyperparameters(af_box=2, af_cls=3, af_dfl=5))(raw, TARGETS)
     for name, factor in {"box": 2, "cls": 3, "dfl": 5}.items():
         assert more[name].item() == pytest.approx(factor * once[name].item(), rel=1e-5)
 
@@ -176,7 +176,7 @@ def test_gains_come_from_the_recipe(build):
 @pytest.mark.parametrize("word", ["AnchorFreeDetect", "OneToOneDetect"])
 @pytest.mark.parametrize(
     "choice",
-    [{"free_overlap": "giou"}, {"free_overlap": "siou"}, {"free_class": "quality_focal"}, {"free_class": "varifocal"}],
+    [{"af_iou_loss": "giou"}, {"af_iou_loss": "siou"}, {"af_cls_loss": "quality_focal"}, {"af_cls_loss": "varifocal"}],
 )
 def test_losses_are_chosen_by_the_recipe(build, word, choice):
     model = build(word).train()
@@ -184,7 +184,7 @@ def test_losses_are_chosen_by_the_recipe(build, word, choice):
         raw = model(pictures())
         usual, other = (model.criterion(Hyperparameters(**h))(raw, TARGETS) for h in ({}, choice))
     changed = {name.removeprefix("o2o_") for name in usual if usual[name] != other[name]}
-    assert changed == {"box" if "free_overlap" in choice else "cls"}
+    assert changed == {"box" if "af_iou_loss" in choice else "cls"}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The average of weights against its formula, written out."""
+"""The exponential moving average of weights against its formula."""
 
 import copy
 import math
@@ -44,7 +44,7 @@ def test_is_a_frozen_copy_in_eval_mode():
     assert all(torch.equal(before[name], value) for name, value in ema.state_dict().items())
 
 
-def test_state_round_trip_goes_on_alike():
+def test_restored_state_continues_identically():
     model = small()
     first = ModelEMA(model, tau=3)
     with torch.no_grad():
@@ -57,10 +57,10 @@ def test_state_round_trip_goes_on_alike():
     assert all(torch.equal(first.state_dict()[name], value) for name, value in second.state_dict().items())
 
 
-def test_a_share_spans_that_part_of_all_updates():
-    """The weight at update u is 1 / (1 + share u), at least 1 - decay: what came before its last share hardly counts."""
+def test_average_spans_a_fraction_of_all_updates():
+    """The weight of update u is 1 / (1 + fraction * u), at least 1 - decay: older updates hardly count."""
     model = nn.Linear(1, 1, bias=False)
-    ema = ModelEMA(model, decay=0.9999, share=0.1)
+    ema = ModelEMA(model, decay=0.9999, fraction=0.1)
     expected = model.weight.item()
     for update in range(1, 201):
         with torch.no_grad():
@@ -69,7 +69,7 @@ def test_a_share_spans_that_part_of_all_updates():
         expected += (model.weight.item() - expected) / (1 + 0.1 * update)
         assert abs(ema.model.weight.item() - expected) < 1e-5
     assert ema.model.weight.item() > 0.99  # the second half is five spans long
-    bounded = ModelEMA(model, decay=0.5, share=0.01)
+    bounded = ModelEMA(model, decay=0.5, fraction=0.01)
     bounded.updates = 10**6
     with torch.no_grad():
         model.weight.fill_(3.0)

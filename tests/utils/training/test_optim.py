@@ -175,7 +175,7 @@ def test_only_sgd_warms_its_biases_from_above(name, first):
 )
 def test_the_rate_falls_along(schedule, shares):
     falling = Schedule(
-        Hyperparameters(schedule=schedule, rate_steps="batch", lrf=0.1), epochs=10, batches=4, batch_size=16
+        Hyperparameters(schedule=schedule, lr_update="batch", lrf=0.1), epochs=10, batches=4, batch_size=16
     )
     assert [falling.factor(iteration) for iteration in (0, 10, 20, 30, 40)] == pytest.approx(shares)
 
