@@ -5,10 +5,10 @@ PROJECT/NAME receives weights/best.pt and weights/last.pt, results.csv, config.y
 
 import functools
 
-from graftdet.utils.startup import before_torch
+from graftdet.utils.startup import import_before_torch
 
 if __name__ == "__main__":
-    before_torch("graftdet.data.config")
+    import_before_torch("graftdet.data.config")
 
 import numpy as np
 from graftdet.data.caching.image_cache import CACHES

@@ -6,10 +6,10 @@ PROJECT/NAME receives predictions.json (COCO results with the source's own ids),
 import json
 import math
 
-from graftdet.utils.startup import before_torch
+from graftdet.utils.startup import import_before_torch
 
 if __name__ == "__main__":
-    before_torch("graftdet.data.config")
+    import_before_torch("graftdet.data.config")
 
 from graftdet.data.config import load_data_config, open_split
 from graftdet.data.dataset import DetectionDataset

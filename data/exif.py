@@ -29,7 +29,7 @@ def fit_frame(declared: tuple[int, int], header: ImageHeader) -> Frame:
       unturned.
     - Anything else: the picture's own pixels are believed.
     """
-    stored, upright = (header.width, header.height), header.upright
+    stored, upright = (header.width, header.height), header.upright_size
     if declared[0] <= 0 or declared[1] <= 0 or tuple(declared) == upright:
         return Frame(*upright)
     if same_aspect(declared, upright):

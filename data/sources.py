@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from graftdet.utils.errors import UserError, did_you_mean
-from graftdet.utils.images.io import PICTURE_SUFFIXES, VIDEO_SUFFIXES, UnreadableImage, read_image
+from graftdet.utils.images.io import IMAGE_SUFFIXES, VIDEO_SUFFIXES, UnreadableImage, read_image
 from graftdet.utils.images.video import LiveFrames, frame_count, frame_rate, open_capture, read_frames
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "tcp", "udp", "rtp")
@@ -137,7 +137,7 @@ def _files(text: str) -> list[str]:
     else:
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UserError(f"{text}: no such file or folder{did_you_mean(path.name, siblings)}")
-    known = sorted(entry for entry in found if _suffix(entry) in PICTURE_SUFFIXES | VIDEO_SUFFIXES)
+    known = sorted(entry for entry in found if _suffix(entry) in IMAGE_SUFFIXES | VIDEO_SUFFIXES)
     if not known:
         kinds = "none of a known kind (.jpg, .png, .mp4, ...)" if found else "none at all"
         raise UserError(f"{what} no pictures or videos: {len(found)} files, {kinds}")

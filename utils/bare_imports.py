@@ -7,7 +7,7 @@ import sys
 
 
 class _AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds `models.x.y` as the module `graftdet.models.x.y`, so that no module is ever loaded twice."""
+    """Imports `models.x.y` as the module `graftdet.models.x.y`, so that no module is loaded twice."""
 
     def __init__(self, packages: set[str]):
         self.packages = packages
@@ -25,7 +25,7 @@ class _AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return module
 
     def exec_module(self, module):
-        alias, module.__spec__ = module.__spec__, module.__spec__.loader_state  # importlib put the alias in its place
+        alias, module.__spec__ = module.__spec__, module.__spec__.loader_state  # importlib has replaced it by the alias
         del alias
 
 

@@ -1,7 +1,7 @@
 """Box formats and overlaps, for numpy arrays and torch tensors alike.
 
-`xyxy` is left, top, right, bottom; `cxcywh` is centre x, centre y, width, height. Any unit, as long as it is the same
-for all boxes of a call.
+`xyxy` is left, top, right, bottom; `cxcywh` is center x, center y, width, height. All boxes of a call have the same unit,
+whichever it is.
 """
 
 import math
@@ -9,31 +9,32 @@ import math
 import numpy as np
 
 PUBLISHED_EPS = 1e-7
+SMALL_AREA, MEDIUM_AREA = 32**2, 96**2  # upper limits of COCO's small and medium objects, square pixels
 
 
 def is_tensor(array) -> bool:
-    """Whether `array` is a torch tensor; asks without importing torch."""
+    """Return whether `array` is a torch tensor, without importing torch."""
     return type(array).__module__.split(".")[0] == "torch" or hasattr(array, "requires_grad")
 
 
 def xyxy_to_cxcywh(boxes_xyxy):
-    """(..., 4) xyxy -> (..., 4) cxcywh, same kind of array, same unit. Integer arrays become float32."""
+    """(..., 4) xyxy -> (..., 4) cxcywh of the same array type and unit. Integer arrays become float32."""
     boxes_xyxy = _as_float(boxes_xyxy)
     low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
     return _join((low + high) / 2, high - low)
 
 
 def cxcywh_to_xyxy(boxes_cxcywh):
-    """(..., 4) cxcywh -> (..., 4) xyxy, same kind of array, same unit. Integer arrays become float32."""
+    """(..., 4) cxcywh -> (..., 4) xyxy of the same array type and unit. Integer arrays become float32."""
     boxes_cxcywh = _as_float(boxes_cxcywh)
-    centre, half = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:] / 2
-    return _join(centre - half, centre + half)
+    center, half = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:] / 2
+    return _join(center - half, center + half)
 
 
 def box_iou(boxes_xyxy, others_xyxy):
-    """Intersection over union of every pair: (n, 4) and (m, 4) xyxy -> (n, m).
+    """Intersection over union of all pairs: (n, 4) and (m, 4) xyxy -> (n, m) of the same array type.
 
-    A pair without any area (two empty boxes) overlaps by 0. numpy in, numpy out; torch in, torch out.
+    It is 0 for two boxes without area.
     """
     boxes, others = _as_float(boxes_xyxy)[:, None], _as_float(others_xyxy)[None]
     if is_tensor(boxes):
@@ -55,10 +56,10 @@ def box_area(boxes_xyxy):
 def ciou(boxes_cxcywh, targets_cxcywh, eps: float = PUBLISHED_EPS):
     """Complete IoU of matching rows, torch only: (..., 4) and (..., 4) cxcywh -> (...), at most 1.
 
-    IoU - distance of centres^2 / diagonal of the enclosing box^2 - alpha * v, where v compares the aspect ratios
-    (Zheng et al. 2020, "Enhancing Geometric Factors in Model Learning and Inference for Object Detection and Instance
-    Segmentation", section 3; alpha carries no gradient). As in the published YOLOv5 recipe, `eps` is added to the
-    heights. Takes centre and size because that is what heads predict: sizes go in as they are, not as differences.
+    IoU - (distance of the centers / diagonal of the enclosing box)^2 - alpha * v, where v compares the aspect ratios
+    and alpha has no gradient (Zheng et al. 2020, "Enhancing Geometric Factors in Model Learning and Inference for
+    Object Detection and Instance Segmentation", section 3). As in the published YOLOv5 recipe, `eps` is added to the
+    heights. The format is cxcywh because heads predict sizes; as differences of corners they would lose precision.
     """
     import torch
 
@@ -95,6 +96,3 @@ def _join(first, second):
 
         return torch.cat((first, second), dim=-1)
     return np.concatenate((first, second), axis=-1)
-
-
-SMALL, MEDIUM = 32**2, 96**2  # COCO's limits of area, in square pixels

@@ -1,4 +1,4 @@
-"""TODO"""
+"""Versions of the software that a result was computed with."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ _PACKAGES = ("torch", "numpy", "opencv-python", "onnx", "onnxruntime")
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide results, of the platform and of this code ('' unknown)."""
+    """Return the versions of Python, platform and packages that affect results, and the commit; "" where unknown."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for package in _PACKAGES:
         try:
@@ -22,19 +22,19 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The git commit of this checkout, with '+' when files differ from it; '' where there is no git."""
+    """Return the git commit of this checkout, with "+" if files differ from it; "" without git."""
     if not (ROOT / ".git").exists():
         return ""
     try:
-        ask = ["git", "-c", "safe.directory=*", "-C", str(ROOT)]
+        git = ["git", "-c", "safe.directory=*", "-C", str(ROOT)]
         settings = {
             "capture_output": True,
             "text": True,
             "timeout": 10,
             "env": {**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
         }
-        head = subprocess.run([*ask, "rev-parse", "HEAD"], **settings)
-        changed = subprocess.run([*ask, "status", "--porcelain", "--untracked-files=no"], **settings)
+        head = subprocess.run([*git, "rev-parse", "HEAD"], **settings)
+        changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], **settings)
     except (OSError, subprocess.SubprocessError):
         return ""
     return head.stdout.strip() + ("+" if changed.stdout.strip() else "") if head.returncode == 0 else ""

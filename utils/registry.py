@@ -1,4 +1,4 @@
-"""Words that YAML files and flags may use, and what stands behind each."""
+"""Tables of the names that YAML files and flags may use."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -7,11 +7,13 @@ from graftdet.utils.errors import UserError, did_you_mean
 
 
 class Registry(Mapping):
-    """A table from word to class or function, filled by decorators.
+    """A mapping from name to class or function, filled by decorators.
 
-    What an entry must accept and return is the contract of the registry it is in (see the module that owns it).
-    Looking up an unknown word raises `UserError` with the nearest known word; registering a word twice raises
-    `ValueError`.
+    The module that owns a registry documents what its entries must accept and return. Looking up an unknown name
+    raises `UserError` with a suggestion; registering a name twice raises `ValueError`.
+
+    Args:
+        kind: What the entries are, for messages: "block", "head".
     """
 
     def __init__(self, kind: str, options_type: Callable[..., Any] = dict):

@@ -11,7 +11,7 @@ SPINS = {"alone": 30_000, "shared": 1000}
 """Turns that torch's threads (GNU OpenMP) spin before they sleep: a millisecond or two, or a thirtieth of that."""
 
 
-def spin_by_load(least: float = 0.15, meanwhile: Callable[[], object] = lambda: None) -> None:
+def set_spin_count(least: float = 0.15, meanwhile: Callable[[], object] = lambda: None) -> None:
     """Set GOMP_SPINCOUNT, unless it is set, by what the cores of this process do for others at the moment.
 
     Threads that spin are at once back at work, but they hold cores that others, and the thread they wait for, could use:
@@ -19,11 +19,11 @@ def spin_by_load(least: float = 0.15, meanwhile: Callable[[], object] = lambda: 
     takes a tenth of a second, in which `meanwhile` may do something useful in one thread.
     """
     if "GOMP_SPINCOUNT" not in os.environ:
-        busy = busy_share(meanwhile)
+        busy = busy_fraction(meanwhile)
         os.environ["GOMP_SPINCOUNT"] = str(SPINS["alone" if busy is not None and busy < least else "shared"])
 
 
-def busy_share(meanwhile: Callable[[], object] = lambda: None, seconds: float = 0.1) -> float | None:
+def busy_fraction(meanwhile: Callable[[], object] = lambda: None, seconds: float = 0.1) -> float | None:
     """The share, 0 to 1, of the time that this process's cores worked for others while `meanwhile` ran, and for `seconds`
     at least; None where the system does not tell (it is Linux that does)."""
     before, begun, spent = _ticks(), time.perf_counter(), time.process_time()
@@ -55,11 +55,11 @@ def _ticks(path: str = "/proc/stat") -> tuple[int, int] | None:
     return total - idle, total
 
 
-def before_torch(module: str) -> None:
+def import_before_torch(module: str) -> None:
     """Load `module`, which brings no torch, and meanwhile find out how long threads are to spin (`graftdet.utils.startup`).
 
     No garbage is collected until `graftdet.utils.cli.run`: what modules are made of stays, and looking through it again and again
     takes a tenth of the time of loading.
     """
     gc.disable()
-    spin_by_load(meanwhile=lambda: import_module(module))
+    set_spin_count(meanwhile=lambda: import_module(module))

@@ -1,14 +1,14 @@
-"""File names in text files. On Linux a name is bytes that need not be UTF-8, which JSON, CSV, XML and YAML must be."""
+"""File names in text files. On Linux a file name may not be UTF-8, which JSON, CSV, XML and YAML must be."""
 
 import re
 
-_SURROGATE = re.compile("[\ud800-\udfff]")  # what Python makes of such bytes, and what JSON may hold by an escape
+_SURROGATE = re.compile("[\ud800-\udfff]")  # how Python decodes such bytes; also possible in JSON as an escape
 
 
 def valid_utf8(text: str) -> str:
-    """`text` with each byte that is not UTF-8 percent-encoded: the name b'caf\\xe9.jpg' becomes 'caf%E9.jpg'.
+    """Return `text` with each byte that is not UTF-8 percent-encoded: the name b'caf\\xe9.jpg' becomes 'caf%E9.jpg'.
 
-    Everything that is written about a file whose name is not UTF-8, and every file named after it, has that form.
+    Used for everything that is written about files, and for names of output files.
     """
     return _SURROGATE.sub(_percent_encoded, text)
 

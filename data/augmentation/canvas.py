@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from graftdet.utils.images.letterbox import GREY
+from graftdet.utils.images.letterbox import GRAY
 
 
 class Piece(NamedTuple):
@@ -36,7 +36,7 @@ class Canvas:
         """The whole canvas (h, w, 3)."""
         if self.pieces and self.pieces[0].image.shape[:2] == self.shape:
             return self.pieces[0].image
-        canvas = np.full((*self.shape, 3), GREY, dtype=np.uint8)
+        canvas = np.full((*self.shape, 3), GRAY, dtype=np.uint8)
         for image, left, top, _ in self.pieces:
             x1, y1 = max(left, 0), max(top, 0)
             x2, y2 = min(left + image.shape[1], self.shape[1]), min(top + image.shape[0], self.shape[0])
@@ -56,7 +56,7 @@ class Canvas:
         margin = (
             math.ceil(scale) + 1
         )  # a piece is cut at its own whole pixels, the first and last of which reach outside
-        sheet = np.full((out[0] + 2 * margin, out[1] + 2 * margin, 3), GREY, dtype=np.uint8)
+        sheet = np.full((out[0] + 2 * margin, out[1] + 2 * margin, 3), GRAY, dtype=np.uint8)
         moves = np.empty((len(self.pieces), 4))
         for number, (image, left, top, _) in enumerate(self.pieces):
             columns = _Span.seen(left, image.shape[1], self.shape[1], scale, shift[0], out[1])

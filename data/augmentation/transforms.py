@@ -10,9 +10,9 @@ import math
 import cv2
 import numpy as np
 from graftdet.data.augmentation.canvas import Canvas
-from graftdet.utils.images.letterbox import GREY, to_chw
+from graftdet.utils.images.letterbox import GRAY, to_chw
 
-FILL = (GREY,) * 3
+FILL = (GRAY,) * 3
 RAMP = np.arange(256)
 
 

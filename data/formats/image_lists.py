@@ -7,7 +7,7 @@ from pathlib import Path
 from graftdet.data.formats.base import Problems
 from graftdet.data.paths import find_below
 from graftdet.utils.errors import UserError
-from graftdet.utils.images.io import PICTURE_SUFFIXES
+from graftdet.utils.images.io import IMAGE_SUFFIXES
 
 LISTED_TWICE = "pictures listed twice"
 
@@ -36,7 +36,7 @@ def list_pictures(config, split: str, problems: Problems) -> list[Path]:
 def _pictures_at(place: Path, root: Path, where: str) -> Iterator[Path]:
     if place.is_dir():
         yield from walk_pictures(place)
-    elif place.suffix.lower() in PICTURE_SUFFIXES:
+    elif place.suffix.lower() in IMAGE_SUFFIXES:
         yield place
     elif place.suffix.lower() == ".txt":
         yield from _listed(place, root)
@@ -55,7 +55,7 @@ def walk_pictures(folder: Path) -> Iterator[Path]:
         seen.add(real)
         folders.sort()
         for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
                 yield Path(base, name)
 
 

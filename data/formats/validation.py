@@ -71,7 +71,7 @@ def _frames(table: SampleTable, headers: dict) -> tuple[dict[int, Frame | None],
             notes[index] = [(kind, str(header)[:300], 1)]
             continue
         if table.widths[index] <= 0 or table.heights[index] <= 0:  # nothing declared: the picture's own
-            frames[index] = Frame(*header.upright)
+            frames[index] = Frame(*header.upright_size)
             continue
         sample = table[index]
         frames[index] = _frame(sample, header)
@@ -155,7 +155,7 @@ def _frame(sample: Sample, header: ImageHeader) -> Frame:
     """`fit_frame`, unless the boxes contradict a declared resolution: they don't fit into it, but into the picture."""
     frame = fit_frame((sample.width, sample.height), header)
     if frame.kind == SCALED:
-        width, height = header.upright
+        width, height = header.upright_size
         declared, real = _plausible(SampleTable.of([sample, replace(sample, width=width, height=height)]))
         if real and not declared:
             return Frame(width, height, True, SIZE)

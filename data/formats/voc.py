@@ -13,7 +13,7 @@ from graftdet.data.formats.voc_xml import VocAnnotation, VocObject, read_voc_xml
 from graftdet.data.parallel_io import map_threads
 from graftdet.data.paths import find_below, look_below
 from graftdet.utils.errors import UserError
-from graftdet.utils.images.io import PICTURE_SUFFIXES
+from graftdet.utils.images.io import IMAGE_SUFFIXES
 
 BAD_FILE = "annotation files that cannot be read"
 NO_FILE = "pictures without an annotation file"
@@ -164,12 +164,12 @@ def _of_folder(folder: Path, where: str) -> Iterator[_Entry]:
         xmls, pictures = _stems_below(folder)
     elif counterpart := _counterpart(folder):
         pair = (counterpart, folder) if _has_xml(counterpart) else (folder, counterpart)
-        xmls, pictures = _Stems(pair[0], frozenset({".xml"})), _Stems(pair[1], PICTURE_SUFFIXES)
+        xmls, pictures = _Stems(pair[0], frozenset({".xml"})), _Stems(pair[1], IMAGE_SUFFIXES)
     else:
         for place, folders, files in os.walk(folder):
             folders.sort()
             if any(name.endswith(".xml") for name in files):
-                yield from _paired(_Stems(Path(place), frozenset({".xml"})), _Stems(Path(place), PICTURE_SUFFIXES))
+                yield from _paired(_Stems(Path(place), frozenset({".xml"})), _Stems(Path(place), IMAGE_SUFFIXES))
         return
     yield from _paired(xmls, pictures)
 
@@ -183,7 +183,7 @@ def _stems_below(base: Path) -> tuple[_Stems, _Stems]:
     """(annotation files, pictures) of a folder that holds Annotations."""
     xmls = next(base / name for name in _XML_FOLDERS if (base / name).is_dir())
     pictures = next((base / name for name in _PICTURE_FOLDERS if (base / name).is_dir()), xmls)
-    return _Stems(xmls, frozenset({".xml"})), _Stems(pictures, PICTURE_SUFFIXES)
+    return _Stems(xmls, frozenset({".xml"})), _Stems(pictures, IMAGE_SUFFIXES)
 
 
 def _base(path: Path, root: Path) -> Path | None:

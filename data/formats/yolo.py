@@ -16,7 +16,7 @@ from graftdet.data.formats.sample import Sample
 from graftdet.data.parallel_io import map_threads
 from graftdet.data.paths import look_below
 from graftdet.utils.errors import UserError
-from graftdet.utils.images.io import PICTURE_SUFFIXES
+from graftdet.utils.images.io import IMAGE_SUFFIXES
 
 BAD_ROW = "rows of label files that cannot be used"
 BAD_FILE = "label files that cannot be read"
@@ -51,7 +51,7 @@ class Yolo(Format):
         if place is None or place.suffix == ".json":
             return 0
         if place.is_file():
-            return 2 * int(Path(_first_line(place)).suffix.lower() in PICTURE_SUFFIXES)
+            return 2 * int(Path(_first_line(place)).suffix.lower() in IMAGE_SUFFIXES)
         first = next(walk_pictures(place), None)
         if first is None:
             return 0

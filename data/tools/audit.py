@@ -14,7 +14,7 @@ from graftdet.data.formats.base import Problems
 from graftdet.data.formats.sample import Sample
 from graftdet.data.formats.sample_table import SampleTable
 from graftdet.data.formats.validation import MISSING, UNREADABLE, settle
-from graftdet.utils.boxes import MEDIUM, SMALL
+from graftdet.utils.boxes import MEDIUM_AREA, SMALL_AREA
 from graftdet.utils.images.header import ImageHeader, parse_header
 from graftdet.utils.images.io import UnreadableImage, decode_image, image_header, is_truncated, read_bytes
 from graftdet.utils.progress import track
@@ -145,9 +145,9 @@ def _summary(samples: SampleTable, total: int, names: list[str], problems: Probl
         "crowds": int(samples.crowd.sum()),
         "classes": {name: int(count) for name, count in zip(names, counts)},
         "sizes": {
-            "small": int((areas < SMALL).sum()),
-            "medium": int(((areas >= SMALL) & (areas <= MEDIUM)).sum()),
-            "large": int((areas > MEDIUM).sum()),
+            "small": int((areas < SMALL_AREA).sum()),
+            "medium": int(((areas >= SMALL_AREA) & (areas <= MEDIUM_AREA)).sum()),
+            "large": int((areas > MEDIUM_AREA).sum()),
         },
         "quantiles": {
             "box width": _quantiles(boxes[:, 2] - boxes[:, 0]),

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from graftdet.models.backends import ExportOptions
 from graftdet.utils.errors import UserError
-from graftdet.utils.images.io import quiet_opencv
+from graftdet.utils.images.io import silence_opencv
 
 TOLERANCE = 1e-3
 
@@ -65,7 +65,7 @@ def opencv_difference(loaded, path: str | Path, options: ExportOptions) -> float
     OpenCV 5 reads dynamic files too; OpenCV 4 reads files of one size alone, and no transformer rows.
     """
     images = trial_pictures(options.batch, options.size, channels=loaded.channels)
-    quiet_opencv()
+    silence_opencv()
     try:
         net = cv2.dnn.readNetFromONNX(np.frombuffer(Path(path).read_bytes(), np.uint8))
         net.setInput(images)

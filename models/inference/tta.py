@@ -1,11 +1,11 @@
 """Test-time augmentation: one model looks at several versions of a picture."""
 
 import numpy as np
-from graftdet.utils.images.letterbox import GREY
+from graftdet.utils.images.letterbox import GRAY
 
 SCALES = (1.0, 0.83, 0.67)
 FLIPPED = (False, True, False)
-FILL = GREY / 255
+FILL = GRAY / 255
 
 
 class Augmented:

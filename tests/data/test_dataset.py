@@ -160,7 +160,7 @@ def test_unreadable_pictures(split, cache):
         instead = dataset[Key(0, 2, 64, mosaic)]
         lost, again = instead.lost, dataset[Key(0, 2, 64, mosaic)]
         assert instead.index != 2 and instead.path == dataset.paths[instead.index] and instead.path != lost.path
-        assert lost.index == 2 and lost.path.endswith("2.png") and "not a picture" in lost.reason
+        assert lost.index == 2 and lost.path.endswith("2.png") and "not an image" in lost.reason
         assert again.index == instead.index and np.array_equal(again.image, instead.image)
     drawn = {dataset[Key(epoch, 2, 64, False)].index for epoch in range(40)}
     assert drawn == {0, 1, 3, 4, 5}  # another one each epoch

@@ -22,7 +22,7 @@ from graftdet.data.formats.sample import Sample
 from graftdet.data.loader import val_loader
 from graftdet.utils.evaluation.evaluator import evaluate
 from graftdet.utils.images.header import ImageHeader
-from graftdet.utils.images.io import turn
+from graftdet.utils.images.io import apply_orientation
 
 BACK = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}  # the turn that undoes a turn
 
@@ -58,7 +58,7 @@ def test_boxes_turn_as_pictures_do(orientation):
     stored = np.zeros((20, 50, 3), np.uint8)
     box = [[7, 2, 18, 9]]
     stored[2:9, 7:18] = 255
-    rows, columns = np.nonzero(turn(stored, orientation)[..., 0])
+    rows, columns = np.nonzero(apply_orientation(stored, orientation)[..., 0])
     seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
     assert turn_boxes(np.array(box, float), 50, 20, orientation).tolist() == [seen]
 
@@ -98,7 +98,7 @@ def make(root):
     for number, (name, orientation, declared, factor, frame) in enumerate(cases, 1):
         picture = np.full((120, 60, 3), 40, np.uint8)
         picture[box[1] : box[3], box[0] : box[2]] = 255
-        write_jpeg(root / "images" / f"{name}.jpg", turn(picture, BACK[orientation]), orientation)
+        write_jpeg(root / "images" / f"{name}.jpg", apply_orientation(picture, BACK[orientation]), orientation)
         x1, y1, x2, y2 = box
         if frame == "stored":
             x1, y1, x2, y2 = turn_boxes(np.array([box], float), 60, 120, BACK[orientation])[0].tolist()

@@ -12,15 +12,15 @@ from graftdet.utils import startup as threads
 def test_by_load(monkeypatch, busy, spins):
     monkeypatch.setenv("GOMP_SPINCOUNT", "")  # so that it is as before afterwards
     monkeypatch.delenv("GOMP_SPINCOUNT")
-    monkeypatch.setattr(threads, "busy_share", lambda meanwhile: busy)
-    threads.spin_by_load()
+    monkeypatch.setattr(threads, "busy_fraction", lambda meanwhile: busy)
+    threads.set_spin_count()
     assert threads.os.environ["GOMP_SPINCOUNT"] == spins
 
 
 def test_what_is_set_stays(monkeypatch):
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
-    monkeypatch.setattr(threads, "busy_share", None)
-    threads.spin_by_load()
+    monkeypatch.setattr(threads, "busy_fraction", None)
+    threads.set_spin_count()
     assert threads.os.environ["GOMP_SPINCOUNT"] == "7"
 
 
@@ -34,9 +34,9 @@ def test_ticks_of_own_cores(tmp_path, monkeypatch):
     assert threads._ticks(tmp_path / "none") is None
     before = iter([(10, 100), (40, 160), None])
     monkeypatch.setattr(threads, "_ticks", lambda: next(before))
-    assert threads.busy_share(seconds=0) == pytest.approx(0.5, abs=0.01)
+    assert threads.busy_fraction(seconds=0) == pytest.approx(0.5, abs=0.01)
     monkeypatch.setattr(threads, "_ticks", lambda: None)
-    assert threads.busy_share(seconds=0) is None
+    assert threads.busy_fraction(seconds=0) is None
 
 
 def test_own_work_is_not_that_of_others(monkeypatch):
@@ -44,14 +44,14 @@ def test_own_work_is_not_that_of_others(monkeypatch):
     monkeypatch.setattr(threads, "_ticks", lambda: next(ticks))
     monkeypatch.setattr(threads.time, "process_time", lambda: next(spent))
     monkeypatch.setattr(threads.os, "sysconf", lambda _: 100, raising=False)
-    assert threads.busy_share(lambda: done.append(1), 0) == pytest.approx(0.1) and done == [1]
+    assert threads.busy_fraction(lambda: done.append(1), 0) == pytest.approx(0.1) and done == [1]
 
 
 def test_no_garbage_is_collected_while_modules_load(monkeypatch):
     loaded = []
-    monkeypatch.setattr(start, "spin_by_load", lambda meanwhile: loaded.append(meanwhile()))
+    monkeypatch.setattr(start, "set_spin_count", lambda meanwhile: loaded.append(meanwhile()))
     try:
-        start.before_torch("graftdet.utils.errors")
+        start.import_before_torch("graftdet.utils.errors")
         assert not gc.isenabled() and loaded[0].UserError
         cli.run(lambda: loaded.append(gc.isenabled()))
         assert loaded[1] and gc.isenabled()

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from graftdet.utils.boxes import MEDIUM, SMALL
+from graftdet.utils.boxes import MEDIUM_AREA, SMALL_AREA
 
 IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
-AREAS = np.array([(0, 1e10), (0, SMALL), (SMALL, MEDIUM), (MEDIUM, 1e10)])  # all, small, medium, large
+AREAS = np.array(
+    [(0, 1e10), (0, SMALL_AREA), (SMALL_AREA, MEDIUM_AREA), (MEDIUM_AREA, 1e10)]
+)  # all, small, medium, large
 LIMITS = (1, 10, 100)  # detections a picture and class that count, best first
 
 HIT, MISSED, IGNORED = 1, 0, -1

@@ -1,1 +1,1 @@
-"""Reading and writing images and videos, letterboxing."""
+"""Image and video files, letterboxing."""

@@ -1,4 +1,4 @@
-"""Width, height and kind of a picture read from its first bytes, without decoding it. JPEG, PNG, BMP, GIF, WebP, TIFF."""
+"""Size and format of an image from its first bytes, without decoding: JPEG, PNG, BMP, GIF, WebP, TIFF."""
 
 import io
 import struct
@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What a picture file says about itself. `width`, `height` are as stored, before `orientation` (EXIF, 1..8)."""
+    """What an image file declares. `width` and `height` are as stored, before the EXIF `orientation` (1..8) is applied."""
 
     width: int
     height: int
@@ -18,13 +18,20 @@ class ImageHeader:
     format: str = ""
 
     @property
-    def upright(self) -> tuple[int, int]:
-        """(width, height) of the picture once it is turned as its EXIF orientation says."""
+    def upright_size(self) -> tuple[int, int]:
+        """(width, height) of the image after its EXIF orientation is applied."""
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
 
 def parse_header(stream: BinaryIO) -> ImageHeader | None:
-    """Read the header of the picture in `stream` (seekable, from position 0); None when the kind is not known or torn."""
+    """Read the header of an image file.
+
+    Args:
+        stream: Seekable, at position 0.
+
+    Returns:
+        The header, or None if the format is unknown or the header is malformed.
+    """
     start = stream.read(32)
     for magic, parse in _PARSERS:
         if start.startswith(magic):
@@ -46,7 +53,7 @@ def _orientation(order: int) -> int:
 
 
 def _jpeg(stream: BinaryIO) -> ImageHeader | None:
-    """Walk the segments: APP1 holds the EXIF orientation, SOFn the size (ITU T.81, B.1)."""
+    """Read the segments: APP1 holds the EXIF orientation, SOFn the size (ITU T.81, B.1)."""
     orientation = 1
     stream.seek(2)
     while True:
@@ -60,7 +67,7 @@ def _jpeg(stream: BinaryIO) -> ImageHeader | None:
         marker = byte[0]
         if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:  # markers without a length
             continue
-        if marker in (0xD9, 0xDA):  # the picture begins (or ends) and no size was told
+        if marker in (0xD9, 0xDA):  # start of scan or end of image before any size
             return None
         (length,) = _read(stream, ">H")
         end = stream.tell() + length - 2
@@ -76,8 +83,8 @@ def _jpeg(stream: BinaryIO) -> ImageHeader | None:
 
 def _png(stream: BinaryIO) -> ImageHeader:
     stream.seek(16)
-    width, height, bits, colour = _read(stream, ">IIBB")
-    channels = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(colour, 3)
+    width, height, bits, color = _read(stream, ">IIBB")
+    channels = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(color, 3)
     orientation, kind = 1, b""
     stream.seek(33)
     while kind not in (b"IDAT", b"IEND"):
@@ -89,7 +96,7 @@ def _png(stream: BinaryIO) -> ImageHeader:
             orientation = exif_orientation(stream.read(min(length, 1 << 16)))
             break
         stream.seek(length + 4, 1)
-    return ImageHeader(width, height, orientation, channels, 8 if colour == 3 else bits, "png")
+    return ImageHeader(width, height, orientation, channels, 8 if color == 3 else bits, "png")
 
 
 def _bmp(stream: BinaryIO) -> ImageHeader:
@@ -115,8 +122,10 @@ def _webp(stream: BinaryIO) -> ImageHeader | None:
         width, height = struct.unpack("<HH", start[26:30])
         return ImageHeader(width & 0x3FFF, height & 0x3FFF, 1, 3, 8, "webp")
     if kind == b"VP8L":
-        (word,) = struct.unpack("<I", start[21:25])
-        return ImageHeader((word & 0x3FFF) + 1, (word >> 14 & 0x3FFF) + 1, 1, 4 if word >> 28 & 1 else 3, 8, "webp")
+        (packed,) = struct.unpack("<I", start[21:25])
+        return ImageHeader(
+            (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1, 1, 4 if packed >> 28 & 1 else 3, 8, "webp"
+        )
     if kind != b"VP8X":
         return None
     flags = start[20]
@@ -142,7 +151,7 @@ def _tiff(stream: BinaryIO) -> ImageHeader:
 
 
 def _tiff_tags(stream: BinaryIO, wanted: set[int]) -> dict[int, int]:
-    """First value of the wanted tags of the first directory of a TIFF file (TIFF 6.0, section 2)."""
+    """First value of each wanted tag in the first directory of a TIFF file (TIFF 6.0, section 2)."""
     base = stream.tell()
     order = {b"II": "<", b"MM": ">"}.get(stream.read(2))
     if order is None:
@@ -156,7 +165,7 @@ def _tiff_tags(stream: BinaryIO, wanted: set[int]) -> dict[int, int]:
         if tag not in wanted or kind not in (3, 4):
             continue
         letter, width = ("H", 2) if kind == 3 else ("I", 4)
-        if number * width > 4:  # the values lie elsewhere, at this offset
+        if number * width > 4:  # the values are stored at this offset
             stream.seek(base + struct.unpack(order + "I", raw)[0])
             tags[tag] = _read(stream, order + letter)[0]
         else:
@@ -165,7 +174,7 @@ def _tiff_tags(stream: BinaryIO, wanted: set[int]) -> dict[int, int]:
 
 
 def exif_orientation(block: bytes) -> int:
-    """Orientation 1..8 in an EXIF block (a small TIFF file); 1 when it has none or is torn."""
+    """Return the orientation 1..8 in an EXIF block (a small TIFF file); 1 if it has none or is malformed."""
     try:
         return _orientation(_tiff_tags(io.BytesIO(block), {274}).get(274, 1))
     except (struct.error, ValueError):

@@ -1,6 +1,6 @@
-"""Pictures in and out of files: BGR uint8 arrays, whatever the file holds. OpenCV only, no torch.
+"""Read and write image files as BGR uint8 arrays. OpenCV only, no torch.
 
-Paths are opened by Python and decoded from memory, because OpenCV's own reader fails on non-ASCII paths on Windows.
+Files are read by Python and decoded from memory, because OpenCV's own reader fails on non-ASCII paths on Windows.
 """
 
 import io
@@ -13,38 +13,45 @@ from graftdet.utils.errors import UserError
 from graftdet.utils.files import write_atomically
 from graftdet.utils.images.header import ImageHeader, parse_header
 
-PICTURE_SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .bmp .dib .webp .tif .tiff .gif .jp2 .avif .pbm .pgm .ppm .pnm".split()
 )
 VIDEO_SUFFIXES = frozenset(".mp4 .avi .mov .mkv .m4v .mpg .mpeg .webm .wmv .ts .flv .3gp .mjpeg .asf".split())
-MAX_PIXELS = 2**28  # 16384 x 16384; a header that claims more is refused before any memory is taken
+MAX_PIXELS = 2**28  # 16384 x 16384; larger images are refused before memory is allocated
 
-_TURNS = {3: cv2.ROTATE_180, 6: cv2.ROTATE_90_CLOCKWISE, 8: cv2.ROTATE_90_COUNTERCLOCKWISE}
+_ROTATIONS = {3: cv2.ROTATE_180, 6: cv2.ROTATE_90_CLOCKWISE, 8: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
 class UnreadableImage(UserError):
-    """A file that is not there, is no picture, or is torn. The message names the path and the reason."""
+    """A file that is missing, not an image, or truncated. The message is path and reason."""
 
-    def __init__(self, path, reason: str):
+    def __init__(self, path: str | Path, reason: str):
         super().__init__(f"{path}: {reason}")
         self.path = path
         self.reason = reason
 
-    def __reduce__(self):  # crosses from a loader's worker to its parent
+    def __reduce__(self) -> tuple:  # sent from a loader's worker to its parent
         return type(self), (self.path, self.reason)
 
 
 def read_image(path: str | Path, apply_exif: bool = True) -> np.ndarray:
-    """Read a picture as (H, W, 3) uint8 BGR, whatever it holds: grey, alpha (dropped), CMYK, 16 bits (scaled to 8).
+    """Read an image file of any kind: gray, with alpha (dropped), CMYK, 16 bits (scaled to 8).
 
-    `apply_exif` turns it upright as its EXIF orientation says. Raises `UnreadableImage` when the file is missing,
-    empty, truncated, no picture, or claims more than `MAX_PIXELS`.
+    Args:
+        path: Image file.
+        apply_exif: Rotate the image as its EXIF orientation says.
+
+    Returns:
+        (H, W, 3) uint8 BGR.
+
+    Raises:
+        UnreadableImage: If the file is missing, empty, truncated, not an image, or larger than `MAX_PIXELS`.
     """
     return decode_image(read_bytes(path), path, apply_exif)
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """The bytes of a file. Raises `UnreadableImage`."""
+    """Return the content of a file. Raises `UnreadableImage`."""
     try:
         with open(path, "rb") as file:
             return file.read()
@@ -55,31 +62,31 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def decode_image(data: bytes, path: str | Path, apply_exif: bool = True) -> np.ndarray:
-    """`read_image` for bytes that were read already; `path` is for errors only."""
+    """Decode the content of an image file, as `read_image`; `path` appears in errors only."""
     if not data:
         raise UnreadableImage(path, "is empty")
     header = parse_header(io.BytesIO(data))
     if header and header.width * header.height > MAX_PIXELS:
         size = f"{header.width}x{header.height}"
-        raise UnreadableImage(path, f"claims {size} pixels, more than {MAX_PIXELS}")
+        raise UnreadableImage(path, f"is {size} pixels, more than the limit of {MAX_PIXELS}")
     if _lacks_end(data, header):
         raise UnreadableImage(path, "is truncated")
     image = _decode(data)
     if image is None:
-        reason = f"is a torn {header.format} picture" if header else "is not a picture OpenCV can read"
+        reason = f"is a malformed {header.format} image" if header else "is not an image that OpenCV can read"
         raise UnreadableImage(path, reason)
     orientation = header.orientation if header else 1
-    if header and header.format == "tiff":  # the TIFF reader always turns
-        return image if apply_exif else turn(image, {6: 8, 8: 6}.get(orientation, orientation))
-    return turn(image, orientation) if apply_exif else image
+    if header and header.format == "tiff":  # OpenCV's TIFF reader always applies the orientation
+        return image if apply_exif else apply_orientation(image, {6: 8, 8: 6}.get(orientation, orientation))
+    return apply_orientation(image, orientation) if apply_exif else image
 
 
 def _decode(data: bytes) -> np.ndarray | None:
-    quiet_opencv()
+    silence_opencv()
     buffer = np.frombuffer(data, np.uint8)
     try:
         image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        if image is None:  # for example a TIFF of floats, which has no colour reading
+        if image is None:  # such as a TIFF of floats, which cannot be read as color
             image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
         return None if image is None else _to_bgr8(image)
     except (cv2.error, MemoryError):
@@ -87,7 +94,7 @@ def _decode(data: bytes) -> np.ndarray | None:
 
 
 def _to_bgr8(image: np.ndarray) -> np.ndarray:
-    """Any decoded array -> (H, W, 3) uint8."""
+    """(H, W) or (H, W, C) of any type -> (H, W, 3) uint8."""
     if image.dtype == np.uint16:
         image = (image >> 8).astype(np.uint8)
     elif image.dtype != np.uint8:
@@ -99,20 +106,25 @@ def _to_bgr8(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image[..., :3])
 
 
-def turn(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn a stored picture (H, W, ...) upright by its EXIF orientation 1..8."""
+def apply_orientation(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Rotate or flip a stored image (H, W, ...) as its EXIF orientation 1..8 says."""
     if orientation in (2, 4):
         return np.ascontiguousarray(image[:, ::-1] if orientation == 2 else image[::-1])
     if orientation in (5, 7):  # mirrored along a diagonal
         image = image if orientation == 5 else image[::-1, ::-1]
         return np.ascontiguousarray(image.swapaxes(0, 1))
-    return cv2.rotate(image, _TURNS[orientation]) if orientation in _TURNS else image
+    return cv2.rotate(image, _ROTATIONS[orientation]) if orientation in _ROTATIONS else image
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
-    """Write (H, W, 3) BGR or (H, W) uint8; the suffix chooses the format. Appears whole or not at all.
+    """Write an image file, completely or not at all.
 
-    Raises `UserError` when the format is unknown or the file cannot be written.
+    Args:
+        path: Its suffix selects the format.
+        image: (H, W, 3) BGR or (H, W) gray, uint8.
+
+    Raises:
+        UserError: If the format is unknown or the file cannot be written.
     """
     path = Path(path)
     try:
@@ -120,14 +132,15 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     except cv2.error:
         encoded = False
     if not encoded:
-        raise UserError(f"{path}: cannot write a picture of this kind; try .jpg or .png")
+        raise UserError(f"{path}: cannot write an image of this format; use .jpg or .png")
     write_atomically(path, data.tobytes())
 
 
 def image_header(path: str | Path) -> ImageHeader:
-    """Size and kind of a picture from its first bytes; decodes only what has no header this module knows.
+    """Return size and format of an image file; decodes it only if `parse_header` does not know the format.
 
-    Raises `UnreadableImage`.
+    Raises:
+        UnreadableImage: If the file is missing or not an image.
     """
     try:
         with open(path, "rb") as file:
@@ -143,9 +156,10 @@ def image_header(path: str | Path) -> ImageHeader:
 
 
 def is_truncated(path: str | Path) -> bool:
-    """Whether the picture begins well but its end is missing. A file that is no picture at all is not truncated.
+    """Return whether the file has a valid image header but its end is missing.
 
-    Raises `UnreadableImage` when the file cannot be opened.
+    Raises:
+        UnreadableImage: If the file cannot be opened.
     """
     data = read_bytes(path)
     header = parse_header(io.BytesIO(data))
@@ -161,8 +175,8 @@ def _lacks_end(data: bytes, header: ImageHeader | None) -> bool:
     return bool(header and header.format == "png" and b"IEND" not in data[-4096:] and b"IEND" not in data)
 
 
-def quiet_opencv() -> None:
-    """OpenCV prints its own lines about torn pictures; ours names the file. OPENCV_LOG_LEVEL brings them back."""
+def silence_opencv() -> None:
+    """Disable OpenCV's messages about malformed images, which do not name the file. $OPENCV_LOG_LEVEL enables them."""
     if "OPENCV_LOG_LEVEL" in os.environ:
         return
     logging = getattr(getattr(cv2, "utils", None), "logging", None)

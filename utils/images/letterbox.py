@@ -1,9 +1,9 @@
-"""A picture into a rectangle without changing its aspect, and boxes back out of it. NumPy and OpenCV only."""
+"""Letterboxing: fit an image into a rectangle without changing its aspect ratio, and map boxes back. No torch."""
 
 import cv2
 import numpy as np
 
-GREY = 114  # of what is filled up, in every channel, as published models know it
+GRAY = 114  # padding value of all channels, as published models are trained with
 
 
 def letterbox(
@@ -12,29 +12,37 @@ def letterbox(
     stride: int = 32,
     auto: bool = False,
     scale_up: bool = True,
-    colour: int = GREY,
+    color: int = GRAY,
 ) -> tuple[np.ndarray, float, tuple[float, float]]:
-    """Fit `image` (H, W, 3) into `size` (h, w) and fill the rest with grey; `auto` keeps only the fill that brings
-    each side to a multiple of `stride`. `scale_up=False` never enlarges.
+    """Scale `image` to fit into `size` and pad it, centered.
 
-    Returns (picture, gain, (left, top)) with x' = x * gain + left and y' = y * gain + top in continuous coordinates
-    (the top left pixel covers 0..1), up to the rounding of the resized sides, which `unletterbox` takes into account.
-    `cv2.resize` aligns the outer edges of both grids in the same way.
+    Args:
+        image: (H, W, 3) uint8.
+        size: (height, width), or one number for a square.
+        stride: Each side becomes a multiple of it with `auto`.
+        auto: Pad to the next multiples of `stride` only, instead of to `size`.
+        scale_up: If False, images smaller than `size` are padded but not enlarged.
+        color: Padding value of all channels.
+
+    Returns:
+        The image (h, w, 3), the gain and the padding (left, top). In continuous coordinates (the top left pixel covers
+        0..1), x' = x * gain + left and y' = y * gain + top, except for the rounding of the resized sides, which
+        `unletterbox` corrects. `cv2.resize` aligns the outer edges of both grids in the same way.
     """
     height, width = (size, size) if isinstance(size, int) else size
     gain = min(height / image.shape[0], width / image.shape[1])
     if not scale_up:
         gain = min(gain, 1.0)
     image = resize(image, gain)
-    if auto:  # the largest multiples of stride that can be cut away on both sides
+    if auto:  # remove the largest multiples of stride from the padding
         height -= (height - image.shape[0]) // stride * stride
         width -= (width - image.shape[1]) // stride * stride
-    image, pad = pad_to(image, (height, width), colour)
+    image, pad = pad_to(image, (height, width), color)
     return image, float(gain), pad
 
 
 def resize(image: np.ndarray, gain: float) -> np.ndarray:
-    """Scale (H, W, 3) by `gain`, sides rounded. Strong shrinking averages areas, which linear sampling would alias."""
+    """Scale (H, W, 3) by `gain`, sides rounded. Below 0.5 by area averaging: linear sampling would alias."""
     height, width = (max(round(side * gain), 1) for side in image.shape[:2])
     if (height, width) == image.shape[:2]:
         return image
@@ -42,23 +50,40 @@ def resize(image: np.ndarray, gain: float) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=method)
 
 
-def pad_to(image: np.ndarray, shape: tuple[int, int], colour: int = GREY) -> tuple[np.ndarray, tuple[float, float]]:
-    """Centre (H, W, 3) on a grey canvas of `shape` (h, w), at least as large. Returns (picture, (left, top))."""
+def pad_to(image: np.ndarray, shape: tuple[int, int], color: int = GRAY) -> tuple[np.ndarray, tuple[float, float]]:
+    """Center an image on a canvas.
+
+    Args:
+        image: (H, W, C) uint8.
+        shape: (height, width) of the canvas, at least those of the image.
+        color: Value of the padding.
+
+    Returns:
+        The canvas, and (left, top), where the image is on it.
+    """
     height, width = image.shape[:2]
     top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
     if (height, width) == tuple(shape):
         return image, (0.0, 0.0)
-    canvas = np.full((shape[0], shape[1], image.shape[2]), colour, dtype=np.uint8)
+    canvas = np.full((shape[0], shape[1], image.shape[2]), color, dtype=np.uint8)
     canvas[top : top + height, left : left + width] = image
     return canvas, (float(left), float(top))
 
 
 def unletterbox(boxes_xyxy: np.ndarray, gain: float, pad: tuple[float, float], shape: tuple[int, int]) -> np.ndarray:
-    """Map boxes (n, 4+) of a letterboxed picture back to the picture it came from, `shape` (h0, w0), clipped to it.
+    """Map boxes of a letterboxed image to the original image.
 
-    Each side is scaled by what it was resized by, whole pixels over whole pixels: with `gain` itself, boxes far from
-    the origin would be off by up to half a pixel of the letterboxed picture. Columns after the fourth are kept.
-    Returns a new float array.
+    Each side is divided by its real scale, whole pixels over whole pixels. With `gain` itself, boxes far from the
+    origin would be off by up to half a pixel of the letterboxed image.
+
+    Args:
+        boxes_xyxy: (n, 4 or more) xyxy pixels of the letterboxed image; columns after the fourth stay as they are.
+        gain: Of `letterbox`.
+        pad: (left, top) of `letterbox`.
+        shape: (height, width) of the original image, which boxes are clipped to.
+
+    Returns:
+        A new float array of the same shape, in pixels of the original image.
     """
     boxes = np.array(boxes_xyxy, dtype=np.result_type(np.asarray(boxes_xyxy).dtype, np.float32))
     height, width = shape

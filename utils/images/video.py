@@ -1,4 +1,4 @@
-"""Videos in, videos out, and streams that run live. OpenCV only, no torch."""
+"""Read and write videos, read live streams and cameras. OpenCV only, no torch."""
 
 import errno
 import math
@@ -13,15 +13,15 @@ import cv2
 import numpy as np
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import write_errors
-from graftdet.utils.images.io import quiet_opencv
+from graftdet.utils.images.io import silence_opencv
 
 DEFAULT_FPS = 25.0
 
 
 def open_capture(target: str | int) -> cv2.VideoCapture:
-    """OpenCV's reader for a video file, a stream's address or a camera's number; ask it `isOpened()`."""
-    quiet_opencv()
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # ffmpeg's own lines name no file
+    """Return OpenCV's reader for a video file, a stream URL or a camera index; check `isOpened()`."""
+    silence_opencv()
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # ffmpeg's own messages do not name the file
     if isinstance(target, int):
         return cv2.VideoCapture(target)
     if "://" in target:
@@ -30,20 +30,20 @@ def open_capture(target: str | int) -> cv2.VideoCapture:
     return cv2.VideoCapture(target)
 
 
-def frame_rate(capture) -> float:
-    """Frames a second as the container says, `DEFAULT_FPS` where it says nothing sensible."""
+def frame_rate(capture: cv2.VideoCapture) -> float:
+    """Return the frames per second that the container declares, `DEFAULT_FPS` if that is not plausible."""
     fps = capture.get(cv2.CAP_PROP_FPS)
     return float(fps) if math.isfinite(fps) and 0 < fps <= 1000 else DEFAULT_FPS
 
 
-def frame_count(capture) -> int | None:
-    """Frames as the container says, which may be wrong; None where it does not say (streams, cameras)."""
+def frame_count(capture: cv2.VideoCapture) -> int | None:
+    """Return the number of frames that the container declares (may be wrong); None for streams and cameras."""
     count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     return int(count) if math.isfinite(count) and 0 < count < 1e9 else None
 
 
-def read_frames(capture) -> Iterator[np.ndarray]:
-    """Every frame (H, W, 3) BGR until the end, whatever number the container claims. Releases the capture."""
+def read_frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
+    """Yield all frames (H, W, 3) BGR, whatever number the container declares; releases `capture` at the end."""
     try:
         while True:
             good, image = capture.read()
@@ -55,15 +55,28 @@ def read_frames(capture) -> Iterator[np.ndarray]:
 
 
 class LiveFrames:
-    """The latest frame of a stream or camera: a thread reads all, so that a slow consumer does not fall behind.
+    """Iterate over a stream or camera. A thread reads all frames; the iteration yields the newest one not yet seen.
 
-    Iterating yields each time the newest frame not yet seen. A lost connection is opened again, `attempts` times in a
-    row with growing pauses from `pause` seconds; then, or after `close()`, the iteration ends. `capture` is one that is
-    open already. Raises `UserError` when the first opening fails.
+    So a slow consumer skips frames instead of falling behind.
+
+    Args:
+        target: Stream URL or camera index.
+        attempts: How often in a row a lost connection is opened again before the iteration ends.
+        pause: Seconds before the first attempt; doubled for each further one.
+        opener: Opens `target`.
+        capture: An open reader of `target`, if there is one already.
+
+    Raises:
+        UserError: If `target` cannot be opened at first.
     """
 
     def __init__(
-        self, target: str | int, attempts: int = 5, pause: float = 0.5, opener: Callable = open_capture, capture=None
+        self,
+        target: str | int,
+        attempts: int = 5,
+        pause: float = 0.5,
+        opener: Callable = open_capture,
+        capture: cv2.VideoCapture | None = None,
     ):
         self._target, self._attempts, self._pause, self._opener = target, attempts, pause, opener
         self._ready = threading.Condition()
@@ -88,12 +101,12 @@ class LiveFrames:
             yield image
 
     def close(self) -> None:
-        """Stop reading and let the stream go."""
+        """Stop reading and close the stream."""
         self.stop()
         self._thread.join(timeout=15)
 
     def stop(self) -> None:
-        """End the iteration, whatever it waits for; from any thread."""
+        """End the iteration, even while it waits for a frame. May be called from any thread."""
         with self._ready:
             self._stopped = True
             self._ready.notify_all()
@@ -101,7 +114,7 @@ class LiveFrames:
     def _read(self) -> None:
         try:
             self._read_until_stopped()
-        finally:  # whatever happened here, nobody shall wait for another frame
+        finally:  # after any error: no consumer may wait for another frame
             self._capture.release()
             with self._ready:
                 self._stopped = True
@@ -128,10 +141,14 @@ class LiveFrames:
 
 
 class VideoWriter:
-    """Writes frames as they come: as many, at the same rate, at the size of the first.
+    """Writes a video with the size of its first frame. Use as a context manager, or call `close()`.
 
-    `path` says after the first frame where they go: MP4 (mp4v), or AVI (Motion JPEG) where MP4 does not open or a side
-    is odd, which MP4 would cut. Use as a context manager, or `close()`.
+    The format is MP4 (mp4v), or AVI (Motion JPEG) if MP4 cannot be opened or a side is odd (MP4 would crop it); after
+    the first frame `path` has the suffix of the format.
+
+    Args:
+        path: File to write; the suffix is replaced.
+        fps: Frames per second.
     """
 
     def __init__(self, path: str | Path, fps: float = DEFAULT_FPS):
@@ -143,7 +160,7 @@ class VideoWriter:
         self._plain_avi = False
 
     def write(self, image: np.ndarray) -> None:
-        """Add a frame (H, W, 3) BGR uint8; one of another size than the first is scaled to it. Raises `UserError`."""
+        """Add a frame (H, W, 3) BGR uint8, scaled to the size of the first. Raises `UserError`."""
         height, width = image.shape[:2]
         if self._writer is None:
             self._open(width, height)
@@ -153,7 +170,7 @@ class VideoWriter:
         self.count += 1
 
     def close(self) -> None:
-        """Finish the file. Nothing was written when no frame came. Raises `UserError` when it cannot be read back."""
+        """Complete the file; without any frame there is none. Raises `UserError` if it cannot be read back."""
         if self._writer is None:
             return
         self._writer.release()
@@ -161,12 +178,12 @@ class VideoWriter:
         with write_errors(self.path):
             if self._plain_avi:
                 _set_avi_rate(self.path, self.fps)
-            if not self._is_whole():
+            if not self._is_complete():
                 raise OSError(errno.ENOSPC, "it cannot be read back; is the disk full?")
 
-    def _is_whole(self) -> bool:
-        """Whether the file has what is written into it last: OpenCV's writers say nothing when the disk is full."""
-        if self._plain_avi:  # RIFF, and how many bytes follow, 0 until the end
+    def _is_complete(self) -> bool:
+        """Whether the end of the file was written: OpenCV's writers report no error when the disk is full."""
+        if self._plain_avi:  # RIFF, then the number of bytes that follow, 0 until the file is complete
             with open(self.path, "rb") as file:
                 length = int.from_bytes(file.read(8)[4:], "little")
             return 0 < length <= self.path.stat().st_size - 8
@@ -175,40 +192,40 @@ class VideoWriter:
         capture.release()
         return opened
 
-    def __enter__(self):
+    def __enter__(self) -> "VideoWriter":
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _open(self, width: int, height: int) -> None:
-        quiet_opencv()
+        silence_opencv()
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         avi = self.path.with_suffix(".avi")
-        plans = [(avi, cv2.CAP_OPENCV_MJPEG, "MJPG"), (avi, cv2.CAP_ANY, "MJPG")]
+        formats = [(avi, cv2.CAP_OPENCV_MJPEG, "MJPG"), (avi, cv2.CAP_ANY, "MJPG")]
         if width % 2 == 0 and height % 2 == 0:
-            plans.insert(0, (self.path, cv2.CAP_ANY, "mp4v"))
+            formats.insert(0, (self.path, cv2.CAP_ANY, "mp4v"))
         with write_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        for path, backend, codec in plans:
+        for path, backend, codec in formats:
             writer = cv2.VideoWriter(str(path), backend, cv2.VideoWriter_fourcc(*codec), self.fps, (width, height))
             if writer.isOpened():
                 self._writer, self._size, self.path = writer, (width, height), path
                 self._plain_avi = backend == cv2.CAP_OPENCV_MJPEG
                 return
             writer.release()
-        raise UserError(f"{self.path}: this OpenCV can write neither mp4v nor MJPG video there")
+        raise UserError(f"{self.path}: OpenCV cannot write it, neither as mp4v nor as MJPG video")
 
 
 def _set_avi_rate(path: Path, fps: float) -> None:
-    """OpenCV's own AVI writer rounds the rate to whole frames: put the true one into the stream header."""
+    """Write the exact frame rate into the stream header; OpenCV's own AVI writer rounds it to an integer."""
     rate = Fraction(fps).limit_denominator(1001)
     with open(path, "r+b") as file:
         head = file.read(4096)
         stream, main = head.find(b"strh"), head.find(b"avih")
         if stream < 0 or main < 0:
             return
-        file.seek(stream + 28)  # the chunk's 8 bytes, then 20 to the pair (scale, rate)
+        file.seek(stream + 28)  # 8 bytes of chunk header, then 20 to the pair (scale, rate)
         file.write(struct.pack("<II", rate.denominator, rate.numerator))
         file.seek(main + 8)
-        file.write(struct.pack("<I", round(1e6 / fps)))  # microseconds a frame
+        file.write(struct.pack("<I", round(1e6 / fps)))  # microseconds per frame

@@ -9,7 +9,7 @@ import numpy as np
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 DRAWS_UNICODE = int(cv2.__version__.split(".")[0]) >= 5  # OpenCV 5 brings a real font, 4 has ASCII strokes only
-NUM_COLOURS = 96
+NUM_COLORS = 96
 
 
 def draw_boxes(image: np.ndarray, boxes_xyxy, labels, scores=None, names=None, in_place: bool = False) -> np.ndarray:
@@ -29,16 +29,16 @@ def draw_boxes(image: np.ndarray, boxes_xyxy, labels, scores=None, names=None, i
     corners = np.round(boxes[order].clip(-2 * thickness, [width + 2 * thickness, height + 2 * thickness] * 2))
     corners = corners.astype(int).tolist()
     for i, (x1, y1, x2, y2) in zip(order, corners):
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour(labels[i]), thickness)
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), class_color(labels[i]), thickness)
     for i, (x1, y1, _, _) in zip(order, corners):
         text = class_name(names, labels[i])
         if scores is not None:
             text = f"{text} {float(scores[i]):.2f}"
-        draw_tag(canvas, text, (x1 - thickness // 2, y1 - thickness // 2), colour(labels[i]))
+        draw_label(canvas, text, (x1 - thickness // 2, y1 - thickness // 2), class_color(labels[i]))
     return canvas
 
 
-def draw_tag(canvas: np.ndarray, text: str, corner: tuple[int, int], background: tuple[int, int, int]) -> None:
+def draw_label(canvas: np.ndarray, text: str, corner: tuple[int, int], background: tuple[int, int, int]) -> None:
     """Write `text` on a filled `background` above `corner` (x, y); below it or shifted where there is no room.
 
     Changes `canvas`. Text that is wider than the picture is shortened; one that still does not fit is not drawn.
@@ -60,13 +60,13 @@ def draw_tag(canvas: np.ndarray, text: str, corner: tuple[int, int], background:
     put_text(canvas, text, (left + margin, top + margin // 2 + ascent), scale, contrast(background), weight)
 
 
-def picture_grid(images: Sequence[np.ndarray], columns: int, gap: int = 4, background: int = 255) -> np.ndarray:
+def image_grid(images: Sequence[np.ndarray], columns: int, gap: int = 4, background: int = 255) -> np.ndarray:
     """Return one picture with `images` (each (H, W, 3) or (H, W) uint8) in rows of `columns`, left to right.
 
     Cells have the size of the largest picture; smaller ones are centred. Raises ValueError without any picture.
     """
     if not len(images):
-        raise ValueError("picture_grid: expected at least one picture, got none")
+        raise ValueError("image_grid: expected at least one picture, got none")
     images = [_canvas(image) for image in images]
     columns = max(1, min(columns, len(images)))
     rows = -(-len(images) // columns)
@@ -82,9 +82,9 @@ def picture_grid(images: Sequence[np.ndarray], columns: int, gap: int = 4, backg
     return grid
 
 
-def colour(label: int) -> tuple[int, int, int]:
-    """The BGR colour of class index `label`: `NUM_COLOURS` distinct ones, then again from the first."""
-    return _palette()[int(label) % NUM_COLOURS]
+def class_color(label: int) -> tuple[int, int, int]:
+    """The BGR colour of class index `label`: `NUM_COLORS` distinct ones, then again from the first."""
+    return _palette()[int(label) % NUM_COLORS]
 
 
 @functools.cache
@@ -98,7 +98,7 @@ def _palette() -> list[tuple[int, int, int]]:
     bgr, lab = bgr[usable], lab[usable]
     chosen = [int(np.abs(bgr.astype(int) - (48, 64, 255)).sum(1).argmin())]  # begin with a warm red
     distance = np.full(len(lab), np.inf)
-    while len(chosen) < NUM_COLOURS:
+    while len(chosen) < NUM_COLORS:
         distance = np.minimum(distance, np.linalg.norm(lab - lab[chosen[-1]], axis=1))
         chosen.append(int(distance.argmax()))
     return [tuple(int(v) for v in bgr[i]) for i in chosen]

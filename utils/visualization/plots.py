@@ -10,10 +10,10 @@ from graftdet.utils.boxes import cxcywh_to_xyxy, is_tensor
 from graftdet.utils.images.io import write_image
 from graftdet.utils.visualization.charts import FAINT, INK, SERIES, Chart, centred_text, shade, vertical_text
 from graftdet.utils.visualization.drawing import (
+    class_color,
     class_name,
-    colour,
     draw_boxes,
-    picture_grid,
+    image_grid,
     put_text,
     shorten,
     text_box,
@@ -43,7 +43,7 @@ def plot_batch(images, targets, names, path, columns: int = 4, limit: int = 16, 
         boxes = cxcywh_to_xyxy(mine[:, 2:6]) * np.tile(image.shape[1::-1], 2)
         scores = mine[:, 6] if mine.shape[1] > 6 else None
         pictures.append(draw_boxes(image, boxes, mine[:, 1].astype(int), scores, names))
-    return write(path, picture_grid(pictures, columns))
+    return write(path, image_grid(pictures, columns))
 
 
 def plot_labels(boxes_cxcywh, labels, names, path) -> Path:
@@ -66,7 +66,7 @@ def plot_labels(boxes_cxcywh, labels, names, path) -> Path:
         f"{len(labels)} boxes of {nc} classes", (0, max(max(bars, default=0), 1) * 1.15), (len(bars) - 0.4, -0.6),
         x_label="boxes", size=(640, height), tick_names_y=bar_names,
     )  # fmt: skip
-    histogram.bars(bars, [colour(k) for k in shown] + [FAINT])
+    histogram.bars(bars, [class_color(k) for k in shown] + [FAINT])
     side = max(440, min(height // 2, 620))
     centres = Chart("centres of boxes", (0, 1), (1, 0), "x / width", "y / height", (side, side))
     inside = boxes[np.isfinite(boxes).all(1)]
@@ -108,7 +108,7 @@ def plot_results(csv_path, path=None) -> Path:
         charts.append(chart.finish())
     charts = charts or [Chart("no results yet", (0, 1), (0, 1), "epoch").finish()]
     columns = min(4, math.ceil(math.sqrt(len(charts))))
-    return write(path or csv_path.with_suffix(".png"), picture_grid(charts, columns, gap=0))
+    return write(path or csv_path.with_suffix(".png"), image_grid(charts, columns, gap=0))
 
 
 def plot_curves(curves, names, folder) -> list[Path]:
@@ -129,7 +129,7 @@ def plot_curves(curves, names, folder) -> list[Path]:
         present = np.flatnonzero(curves.instances)
         few = len(present) <= FEW_CLASSES
         legend = [("all classes", INK)] if len(present) != 1 else []
-        inks = [SERIES[i] if len(present) <= len(SERIES) else colour(k) for i, k in enumerate(present)]
+        inks = [SERIES[i] if len(present) <= len(SERIES) else class_color(k) for i, k in enumerate(present)]
         if few:
             legend += [(f"{each[k]:.2f} {class_name(names, k)}", ink) for k, ink in zip(present, inks)]
         else:

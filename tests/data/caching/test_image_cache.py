@@ -127,7 +127,7 @@ def test_one_broken_picture(kind, paths):
     open(paths[2], "wb").write(b"text")
     stored = opened(kind, paths)
     assert list(stored.errors) == ([] if kind == "none" else [2])
-    with pytest.raises(UnreadableImage, match="picture 2.png: is not a picture"):
+    with pytest.raises(UnreadableImage, match="picture 2.png: is not an image"):
         stored.read(2)
     assert stored.read(3).original == (32, 32)
 

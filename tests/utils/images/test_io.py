@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.header import ImageHeader, parse_header
-from graftdet.utils.images.io import UnreadableImage, image_header, is_truncated, read_image, turn, write_image
+from graftdet.utils.images.io import (
+    UnreadableImage,
+    apply_orientation,
+    image_header,
+    is_truncated,
+    read_image,
+    write_image,
+)
 
 HEIGHT, WIDTH = 40, 64
 
@@ -143,8 +150,8 @@ def test_exif_orientation(tmp_path, kind, orientation):
     stored = read_image(path, apply_exif=False)
     assert np.abs(stored.astype(int) - picture()).mean() < 5
     upright = read_image(path)
-    assert upright.shape[1::-1] == header.upright
-    assert np.array_equal(upright, turn(stored, orientation))
+    assert upright.shape[1::-1] == header.upright_size
+    assert np.array_equal(upright, apply_orientation(stored, orientation))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +160,7 @@ def test_exif_orientation(tmp_path, kind, orientation):
 )
 def test_turn_moves_the_corner(orientation, corner):
     """EXIF 2.32, tag 0x0112: where the stored row 0, column 0 is seen."""
-    turned = turn(picture(), orientation)
+    turned = apply_orientation(picture(), orientation)
     shape = (HEIGHT, WIDTH) if orientation < 5 else (WIDTH, HEIGHT)
     assert turned.shape[:2] == shape
     assert turned[corner[0] * (shape[0] - 1), corner[1] * (shape[1] - 1), 2] == 250
@@ -167,15 +174,15 @@ def huge_png():
 
 BROKEN = {
     "empty.jpg": (b"", "is empty"),
-    "text.jpg": (b"hello, I am text", "not a picture"),
+    "text.jpg": (b"hello, I am text", "not an image"),
     "half.jpg": (encode(".jpg")[:500], "truncated"),
     "no_end.jpg": (encode(".jpg")[:-2], "truncated"),
     "thumbnail.jpg": (b"\xff\xd8\xff\xe1\x00\x08\xff\xd8\xff\xd9xx" + encode(".jpg")[2:-2], "truncated"),
     "half.png": (encode(".png")[:-200], "truncated"),
-    "head.png": (encode(".png")[:20], "not a picture"),
-    "half.webp": (encode(".webp")[:-60], "torn webp"),
-    "half.bmp": (encode(".bmp")[:3000], "torn bmp"),
-    "huge.png": (huge_png(), "claims 60000x60000"),
+    "head.png": (encode(".png")[:20], "not an image"),
+    "half.webp": (encode(".webp")[:-60], "malformed webp"),
+    "half.bmp": (encode(".bmp")[:3000], "malformed bmp"),
+    "huge.png": (huge_png(), "is 60000x60000 pixels"),
 }
 
 

@@ -47,7 +47,7 @@ def test_known_numbers():
 def test_content_lies_where_the_boxes_do(size):
     """The centre of mass of a white rectangle is the centre of its box, to a tenth of a pixel, at any scale."""
     box = np.array([[60, 40, 140, 120]], np.float32)
-    image, gain, pad = letterbox(marked(300, 400, box[0].astype(int)), size, colour=0)
+    image, gain, pad = letterbox(marked(300, 400, box[0].astype(int)), size, color=0)
     weights = image[..., 0].astype(np.float64)
     ys, xs = (np.arange(side) + 0.5 for side in weights.shape)  # pixel i covers i..i+1
     centre = [(weights.sum(0) * xs).sum() / weights.sum(), (weights.sum(1) * ys).sum() / weights.sum()]
@@ -58,7 +58,7 @@ def test_content_lies_where_the_boxes_do(size):
 @pytest.mark.parametrize("shape, size", [((427, 640), 320), ((333, 500), 224), ((97, 61), 64), ((612, 405), 416)])
 def test_rounded_sides_do_not_shift_boxes(shape, size):
     """Two pixels short of the lower right corner of the content lies two such pixels short of the picture's own."""
-    image, gain, pad = letterbox(np.full((*shape, 3), 255, np.uint8), size, colour=0)
+    image, gain, pad = letterbox(np.full((*shape, 3), 255, np.uint8), size, color=0)
     ys, xs = np.nonzero(image[..., 0] > 127)
     content = np.array([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]], np.float32)
     back = unletterbox(content - [0, 0, 2, 2], gain, pad, shape)[0, 2:]
@@ -84,7 +84,7 @@ def test_resize_shrinks_without_aliasing():
 
 
 def test_pad_to_centres():
-    image, pad = pad_to(np.ones((2, 3, 3), np.uint8), (6, 8), colour=9)
+    image, pad = pad_to(np.ones((2, 3, 3), np.uint8), (6, 8), color=9)
     assert pad == (2.0, 2.0)
     assert image[2:4, 2:5].sum() == 18 and (image == 9).sum() == 6 * 8 * 3 - 18
 

@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 from graftdet.utils.visualization import drawing as draw
 from graftdet.utils.visualization.drawing import (
+    class_color,
     class_name,
-    colour,
     contrast,
     draw_boxes,
-    picture_grid,
+    image_grid,
     printable,
     shorten,
     text_box,
@@ -26,7 +26,7 @@ def test_box_lines_have_the_colour_of_the_class_and_the_original_stays():
     assert (image == 90).all()
     assert drawn.shape == image.shape and drawn.dtype == np.uint8
     for x, y in ((100, 300), (300, 300), (200, 400), (200, 200)):
-        assert tuple(drawn[y, x]) == colour(5)
+        assert tuple(drawn[y, x]) == class_color(5)
     assert (drawn[300, 120:280] == 90).all()  # the inside is left alone
 
 
@@ -75,16 +75,16 @@ def test_text_stays_inside(corner, monkeypatch):
 def test_best_box_lies_on_top():
     box = [20, 60, 80, 90]
     drawn = draw_boxes(grey(), [box, box], [1, 2])  # best first
-    assert tuple(drawn[75, 20]) == colour(1)
+    assert tuple(drawn[75, 20]) == class_color(1)
 
 
 def test_colours_are_distinct_and_text_is_readable():
-    colours = [colour(i) for i in range(draw.NUM_COLOURS)]
-    assert len(set(colours)) == draw.NUM_COLOURS >= 80
+    colours = [class_color(i) for i in range(draw.NUM_COLORS)]
+    assert len(set(colours)) == draw.NUM_COLORS >= 80
     lab = cv2.cvtColor(np.array([colours], np.float32) / 255, cv2.COLOR_BGR2LAB)[0]
     gaps = np.linalg.norm(lab[:, None] - lab[None], axis=-1) + np.eye(len(lab)) * 999
     assert gaps.min() > 10  # a difference of 2.3 is just noticeable
-    assert colour(draw.NUM_COLOURS) == colour(0)
+    assert class_color(draw.NUM_COLORS) == class_color(0)
     for background in colours:
         assert np.abs(np.array(contrast(background)) - background).sum() > 200
 
@@ -116,12 +116,12 @@ def test_shorten():
 
 def test_picture_grid_places_pictures_in_rows():
     pictures = [np.full((10, 20, 3), value, np.uint8) for value in (10, 20, 30)]
-    grid = picture_grid(pictures, columns=2, gap=4)
+    grid = image_grid(pictures, columns=2, gap=4)
     assert grid.shape == (2 * 14 + 4, 2 * 24 + 4, 3)
     assert grid[9, 14, 0] == 10 and grid[9, 38, 0] == 20 and grid[23, 14, 0] == 30 and grid[23, 38, 0] == 255
-    assert picture_grid(pictures[:1], columns=5).shape == (18, 28, 3)
+    assert image_grid(pictures[:1], columns=5).shape == (18, 28, 3)
     with pytest.raises(ValueError, match="at least one"):
-        picture_grid([], 2)
+        image_grid([], 2)
 
 
 def test_wrong_pictures_are_refused():

@@ -97,7 +97,7 @@ def test_plot_batch_draws_each_pictures_own_boxes(kind, dtype, tmp_path):
     assert grid.shape == (2 * 68 + 4, 3 * 100 + 4, 3)
     first, second = grid[4:68, 4:100], grid[4:68, 104:200]
     assert colours_in(first) == {(0, 0, 255)}
-    assert draw.colour(3) in colours_in(second) and tuple(second[32, 24]) == draw.colour(3)
+    assert draw.class_color(3) in colours_in(second) and tuple(second[32, 24]) == draw.class_color(3)
     plot_batch(kind(images), kind(np.zeros((0, 6), np.float32)), [], tmp_path / "empty.png")
 
 
@@ -107,7 +107,7 @@ def test_plot_labels(nc, boxes, tmp_path):
     path = plot_labels(rng.uniform(0, 1, (boxes, 4)), rng.integers(0, nc, boxes), names_of(nc), tmp_path / "l.png")
     image = read_image(path)
     if boxes:
-        assert (image == draw.colour(0)).all(-1).any()
+        assert (image == draw.class_color(0)).all(-1).any()
     assert image.shape[1] < 2000
 
 
