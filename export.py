@@ -7,7 +7,7 @@ from graftdet.models import load_plugins
 from graftdet.models.backends import BACKENDS, ExportOptions
 from graftdet.models.backends.loading import newest_weights
 from graftdet.models.backends.verify import opencv_difference, verify
-from graftdet.models.weights.transfer import build_from
+from graftdet.models.weights.transfer import build_from_weights
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils import cli
 from graftdet.utils.cli_options import add_plugins_flag, image_size
@@ -19,11 +19,11 @@ def main(argv=None):
     load_plugins(options.plugins)
     weights = Path(options.weights or newest_weights())
     file = load_weights(weights)
-    model = build_from(file)
+    model = build_from_weights(file)
     size = image_size(options.img or file.size or 640, model.size_multiple)
     print(f"{weights}: {model.nc} classes, {sum(p.numel() for p in model.parameters()):,} parameters")
 
-    how = ExportOptions(size, options.batch_size, options.opset, options.dynamic, file.squares)
+    how = ExportOptions(size, options.batch_size, options.opset, options.dynamic, file.square_letterbox)
     for word in options.include:
         backend = BACKENDS[word]
         path = output_path(options.out, weights, backend.suffix, len(options.include))

@@ -17,7 +17,9 @@ from graftdet.data.dataset import DetectionDataset
 from graftdet.data.loader import train_loader, val_loader
 from graftdet.models import ModelSpec, build_model, load_plugins
 from graftdet.models.distillation.distiller import load_teacher, taught
-from graftdet.models.weights.transfer import load_into, load_into_row
+from graftdet.models.weights.new_row_init import NewRowInit, initialize_new_rows
+from graftdet.models.weights.row_transfer import load_into_row
+from graftdet.models.weights.transfer import load_into
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils import cli
 from graftdet.utils.cli_options import add_run_flags, fraction, image_size
@@ -139,7 +141,11 @@ def make_model(options, checkpoint, hyperparameters, names):
     if weights and options.into:  # of a backbone, as its publishers name them
         print(f"weights: {options.weights} into row {options.into}, {load_into_row(model, options.into, weights)}")
     elif weights:
-        print(f"weights: {options.weights}, {load_into(model, weights, options.min_transfer)}")
+        report = load_into(model, weights, options.min_transfer)
+        print(f"weights: {options.weights}, {report}")
+        if report.inserted_rows:
+            rows = report.inserted_rows
+            print(initialize_new_rows(model, rows) if options.identity_init else NewRowInit(rows))
     return model
 
 
@@ -196,6 +202,12 @@ def make_parser():
         help="the row, by index or name, that --weights are of: a backbone's own weights",
     )
     flag("--min-transfer", type=fraction, default=0.0, help="least share of parameters, 0 to 1, they must bring")
+    flag(
+        "--identity-init",
+        action=cli.Switch,
+        default=True,
+        help="initialize rows inserted into the model of --weights to pass their input through",
+    )
     flag("--teacher", type=absolute, default="", help="a .pt file of a better model to learn from, too")
     flag("--data", type=absolute, default="shapes.yaml", help="data set YAML")
     flag("--hyp", type=absolute, default="default.yaml", help="hyperparameters YAML")

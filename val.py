@@ -46,7 +46,7 @@ def main(argv=None):
 
     # A file exported for one size takes squares, and so does what was trained on them alone; anything else takes batches
     # of the pictures' own aspect.
-    rectangular = model.fixed_size is None and not (options.square or model.squares)
+    rectangular = model.fixed_size is None and not (options.square or model.square_letterbox)
     dataset = DetectionDataset(split, side, rect=rectangular, stride=model.stride, label=options.split)
     workers = min(default_workers(), len(dataset) // PICTURES_A_WORKER) if options.workers is None else options.workers
     loader = val_loader(dataset, options.batch_size, workers)

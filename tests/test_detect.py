@@ -15,7 +15,7 @@ import pytest
 import torch
 from graftdet.data import sources
 from graftdet.models.backends import BACKENDS, ExportOptions
-from graftdet.models.weights.transfer import build_from
+from graftdet.models.weights.transfer import build_from_weights
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils import cli
 from graftdet.utils.images.io import read_image, write_image
@@ -139,7 +139,7 @@ def test_a_video_keeps_frames_rate_and_size(tiny_weights, tmp_path, fps, size, f
 
 
 def test_onnx_and_ensembles(tiny_weights, pictures, tmp_path):
-    model = build_from(load_weights(tiny_weights))
+    model = build_from_weights(load_weights(tiny_weights))
     path = BACKENDS["onnx"].export(model, tmp_path / "m.onnx", ExportOptions((64, 64), dynamic=True))
     by_file = []
     for weights in (tiny_weights, path, [tiny_weights, path]):
@@ -225,7 +225,7 @@ def test_wrong_input_ends_in_one_line(tiny_weights, pictures, tmp_path, capfd):
     good = ["--weights", tiny_weights, "--source", pictures]
     table = [
         (["--weights", tmp_path / "missing.pt", "--source", pictures], "missing.pt"),
-        (["--weights", tmp_path / "torn.pt", "--source", pictures], "torn"),
+        (["--weights", tmp_path / "torn.pt", "--source", pictures], "truncated"),
         (["--weights", tmp_path / "bad.pt", "--source", pictures], "refused"),
         (["--weights", tmp_path / "foreign.pt", "--source", pictures], "--cfg"),
         (["--weights", tmp_path / "text.onnx", "--source", pictures], "text.onnx"),
@@ -288,7 +288,7 @@ def test_an_exported_form_is_run_without_torch(suffix, tiny_weights, pictures, t
     """The whole script, in a process where torch cannot be imported; a .pt once it was exported."""
     weights = tmp_path / f"m{suffix}"
     if suffix == ".onnx":
-        BACKENDS["onnx"].export(build_from(load_weights(tiny_weights)), weights, ExportOptions((64, 64)))
+        BACKENDS["onnx"].export(build_from_weights(load_weights(tiny_weights)), weights, ExportOptions((64, 64)))
     else:
         weights.write_bytes(tiny_weights.read_bytes())
         run(weights, pictures, tmp_path, "--backend", "auto")

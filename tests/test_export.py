@@ -76,7 +76,7 @@ def test_a_file_that_differs_fails(weights, monkeypatch, capsys):
     wrong["model"]["model.8.m.0.bias"] += 1
     path = save_checkpoint(weights.with_name("wrong.pt"), wrong)
     exported = backend.export(
-        export.build_from(export.load_weights(path)), weights.with_name("wrong.onnx"), ExportOptions((64, 64))
+        export.build_from_weights(export.load_weights(path)), weights.with_name("wrong.onnx"), ExportOptions((64, 64))
     )
     other = backend.load(exported)
     monkeypatch.setitem(export.BACKENDS._entries, "onnx", dataclasses.replace(backend, load=lambda path: other))

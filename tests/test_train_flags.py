@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from graftdet.data.dataset import DetectionDataset
+from graftdet.models.editing.editor import insert_row
 from graftdet.utils import cli
 from graftdet.utils.checkpoint import load_checkpoint
 
@@ -89,13 +90,24 @@ def test_flags(go, flags):
 def test_weights_of_other_classes_and_frozen_rows(trained, go, capsys):
     weights = trained
     folder = go("tuned", "--epochs", 1, "--weights", weights, "--single-cls", "--freeze", "4", "--cfg", "")
-    assert "class outputs of the head begin anew" in capsys.readouterr().out
+    assert "class outputs are newly initialized" in capsys.readouterr().out
     before, after = load_checkpoint(weights)["ema"], load_checkpoint(folder / "weights" / "last.pt")["ema"]
     for name, tensor in after.items():
         row = int(name.split(".")[1])
         if row < 4:
             assert torch.equal(tensor, before[name]), name
     assert not torch.equal(after["model.7.cv1.conv.weight"], before["model.7.cv1.conv.weight"])
+
+
+@pytest.mark.parametrize("flag", ["--identity-init", "--no-identity-init"])
+def test_inserted_rows_pass_their_input_through_unless_switched_off(flag, trained, go, tiny_yaml, tmp_path, capsys):
+    model = tmp_path / "grafted.yaml"
+    model.write_text(insert_row(tiny_yaml, 3, "[-1, 1, Conv, [16, 3, 1]]"))
+    go("inserted", "--epochs", 1, "--weights", trained, "--cfg", model, flag)
+    initialized = "new rows: 4 initialized to pass their input through (least squares; relative error"
+    assert (initialized if flag == "--identity-init" else "new rows: 4 start from random weights") in (
+        capsys.readouterr().out
+    )
 
 
 def test_plugin_block_trains_and_resumes(place, go_until, tiny_yaml, tmp_path, capsys, monkeypatch, own_words):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from graftdet.models import ModelSpec, build_model, load_model
 from graftdet.models.backends import BACKENDS, ExportOptions
-from graftdet.models.weights.transfer import build_from
+from graftdet.models.weights.transfer import build_from_weights
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils import cli
 from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint
@@ -49,7 +49,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def exported(tiny_weights, tmp_path_factory):
     """Files of one size (a square) and dynamic."""
-    folder, model = tmp_path_factory.mktemp("onnx"), build_from(load_weights(tiny_weights))
+    folder, model = tmp_path_factory.mktemp("onnx"), build_from_weights(load_weights(tiny_weights))
     return {
         d: BACKENDS["onnx"].export(model, folder / f"{d}.onnx", ExportOptions((96, 96), dynamic=d))
         for d in (False, True)
@@ -145,9 +145,9 @@ def test_what_was_trained_on_squares_alone_is_measured_on_them(recipe, options, 
         run([path, path], data, tmp_path, "--name", "both-square", "--square")
         export.main(["--weights", str(path), "--img", "96", "--dynamic", "--include", "onnx", "openvino"])
         for word in ("w.onnx", "w.xml"):
-            assert load_model(path.with_name(word)).squares
+            assert load_model(path.with_name(word)).square_letterbox
         both, square = ((tmp_path / name / "predictions.json").read_text() for name in ("both", "both-square"))
-        assert both == square and load_model(path, backend="onnx").squares
+        assert both == square and load_model(path, backend="onnx").square_letterbox
 
 
 def test_boxes_are_in_the_frame_of_the_source(tiny_weights, data, tmp_path):

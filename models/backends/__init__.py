@@ -27,13 +27,13 @@ class Backend:
 @dataclass
 class ExportOptions:
     """How to export: picture `size` (height, width), `batch`, ONNX `opset`, `dynamic` batch, height and width; and whether
-    the weights know `squares` alone (`graftdet.models.weights.weights_file.WeightsFile`), which the file then says."""
+    the weights know `square_letterbox` alone (`graftdet.models.weights.weights_file.WeightsFile`), which the file then says."""
 
     size: tuple[int, int] = (640, 640)
     batch: int = 1
     opset: int = 17
     dynamic: bool = False
-    squares: bool = False
+    square_letterbox: bool = False
 
 
 def backend_for(path: str | Path) -> Backend | None:

@@ -149,17 +149,19 @@ def _read_notes(path: Path) -> dict:
 
 def _make(weights: Path, path: Path, installed: dict[str, str]) -> dict:
     """Export `weights` to `path` where it is not there, check and time each way to run it; write the notes and return them."""
-    from graftdet.models.weights.transfer import build_from
+    from graftdet.models.weights.transfer import build_from_weights
     from graftdet.models.weights.weights_file import load_weights
 
     file = load_weights(weights)
-    model = build_from(file)
+    model = build_from_weights(file)
     side = -(-(file.size or 640) // model.size_multiple) * model.size_multiple
     notes: dict = {"machine": _machine(installed)}
     try:
         if not path.is_file():
             _remove_older(path, weights.stem)
-            BACKENDS["onnx"].export(model, path, ExportOptions((side, side), dynamic=True, squares=file.squares))
+            BACKENDS["onnx"].export(
+                model, path, ExportOptions((side, side), dynamic=True, square_letterbox=file.square_letterbox)
+            )
         notes["milliseconds"] = _milliseconds(_checked(model, path, installed), side, model.channels)
         told = ", ".join(f"{way} {taken:.1f}" for way, taken in notes["milliseconds"].items())
         print(f"{weights}: exported to {path}; milliseconds a picture of {side}x{side}: {told}")

@@ -37,7 +37,7 @@ class RowsModel(Predictor):
         self.fixed_size = (height, width) if height and width else None
         size = _literal(metadata.get("size") or metadata.get("imgsz"))
         self.needs_nms = _literal(metadata.get("needs_nms")) is not False
-        self.squares = _literal(metadata.get("squares")) is True
+        self.square_letterbox = _literal(metadata.get("square_letterbox") or metadata.get("squares")) is True
         self.train_size = max(self.fixed_size or _pair(size) or (640,))
         nc = _literal(metadata.get("nc"))
         if len(output_shape) == 3 and output_shape[2] is None and isinstance(nc, int) and nc > 0:

@@ -44,18 +44,18 @@ def load_model(
         if exported is not None:
             return exported
     from graftdet.models.inference.torch_model import TorchModel
-    from graftdet.models.weights.transfer import build_from
+    from graftdet.models.weights.transfer import build_from_weights
     from graftdet.models.weights.weights_file import load_weights
     from graftdet.utils.device import select_device
 
     file = load_weights(weights)
-    model = build_from(file)
+    model = build_from_weights(file)
     if branch:
         try:
             model.use_branch(branch)
         except UserError as error:
             raise UserError(f"{weights}: {error}") from None
-    return TorchModel(model, select_device(device), half, file.size, file.squares)
+    return TorchModel(model, select_device(device), half, file.size, file.square_letterbox)
 
 
 def reader_of(weights: str | Path, file_format: Backend, word: str) -> Backend:

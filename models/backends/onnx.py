@@ -81,7 +81,7 @@ def _finish(data: bytes, model, options: ExportOptions, stride: int) -> bytes:
         "size": list(options.size),
         "dynamic": options.dynamic,
         "needs_nms": model.needs_nms,
-        "squares": options.squares,
+        "square_letterbox": options.square_letterbox,
         "version": VERSION,
         "made_by": "graftdet",
     }

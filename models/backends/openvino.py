@@ -165,7 +165,7 @@ def _metadata(network) -> dict[str, str]:
     """What the ONNX file said about itself; OpenVINO keeps it."""
     keys = [
         key
-        for key in ("names", "nc", "stride", "size", "needs_nms", "squares")
+        for key in ("names", "nc", "stride", "size", "needs_nms", "square_letterbox", "squares")
         if network.has_rt_info(["framework", key])
     ]
     return {key: network.get_rt_info(["framework", key]).astype(str) for key in keys}

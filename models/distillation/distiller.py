@@ -7,7 +7,7 @@ import torch
 from graftdet.models.distillation.losses import box_loss, map_loss, score_loss, side_loss
 from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.losses.anchor_free import flatten_levels
-from graftdet.models.weights.transfer import build_from
+from graftdet.models.weights.transfer import build_from_weights
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils.device import fastest_layout
 from graftdet.utils.errors import UserError
@@ -24,7 +24,7 @@ def load_teacher(path: str | Path, student: DetectionModel) -> DetectionModel:
     """
     try:
         weights = load_weights(path)
-        teacher = build_from(weights)
+        teacher = build_from_weights(weights)
     except UserError as error:
         raise UserError(f"--teacher {error}") from None
     _same_classes(path, teacher.names if weights.names else None, teacher.nc, student.names)

@@ -63,7 +63,7 @@ class EnsemblePredictor(Predictor):
         self.names, self.stride = models[0].names, self._together.stride
         self.names_known = any(model.names_known for model in models)
         self.fixed_size = sizes.pop() if sizes else None
-        self.train_size, self.squares = models[0].train_size, any(model.squares for model in models)
+        self.train_size, self.square_letterbox = models[0].train_size, any(model.square_letterbox for model in models)
         self.backend = ", ".join(dict.fromkeys(model.backend for model in models))
         self.device = getattr(models[0], "device", "cpu")  # where pictures are best put
 

@@ -31,8 +31,8 @@ class Predictor(ABC):
     fixed_size: tuple[int, int] | None = None
     needs_nms: bool = True
     train_size: int = 640
-    squares: bool = (
-        False  # whether it was trained on squares alone (`graftdet.models.weights.weights_file.WeightsFile`)
+    square_letterbox: bool = (
+        False  # whether it was trained on square_letterbox alone (`graftdet.models.weights.weights_file.WeightsFile`)
     )
 
     @property

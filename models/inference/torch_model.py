@@ -17,7 +17,7 @@ class TorchModel(Predictor):
         device: torch.device,
         half: bool = False,
         size: int | None = None,
-        squares: bool = False,
+        square_letterbox: bool = False,
     ):
         self.device = torch.device(device)
         self.half = half and self.device.type == "cuda"
@@ -31,7 +31,7 @@ class TorchModel(Predictor):
         self.names_known = self.names != [str(index) for index in range(model.nc)]
         self.stride = model.size_multiple
         self.needs_nms = model.needs_nms
-        self.train_size, self.squares = size or 640, squares
+        self.train_size, self.square_letterbox = size or 640, square_letterbox
 
     @torch.inference_mode()
     def __call__(self, images):

@@ -1,1 +1,1 @@
-"""Reading weights files and loading them into a graph."""
+"""Reading weights files, and loading weights into a graph that may differ from the one they were trained in."""

@@ -1,15 +1,22 @@
-"""A pickle gone through without executing it.
+"""A restricted unpickler: reads the values of a pickle without executing it.
 
-A pickle is a program: the usual reader imports what it names and calls it. This one imports nothing and calls nothing
-that a pickle names: a table given by the caller says what each allowed name stands for, the rest is refused.
+A pickle is a program. Python's own unpickler imports the names in it and calls them. This one imports nothing and calls
+nothing by name: a table of the caller maps each allowed name to a harmless function, and any other name is refused.
 """
 
 import pickletools
 from collections.abc import Callable
+from typing import Any
 
 
-class Inert:
-    """An object of the file that was not made: `name` of its class, `args` it asked for, `state` it was given."""
+class RecordedObject:
+    """An object of the file that was recorded instead of constructed.
+
+    Attributes:
+        name: the full name of its class, such as `models.common.Conv`.
+        args: the arguments its class would have been called with.
+        state: its attributes, name -> value (`{"": value}` where the state is not a dict).
+    """
 
     def __init__(self, name: str, args: tuple = ()):
         self.name = name
@@ -17,60 +24,74 @@ class Inert:
         self.state: dict = {}
 
 
-class Name:
-    """A name the pickle refers to, and what calling it means here (None: an `Inert`)."""
+class GlobalName:
+    """A class or function that the pickle names, and the function that runs in its place.
+
+    Args:
+        name: the full name, `module.name`.
+        call: the replacement. None: a call gives a `RecordedObject`.
+    """
 
     def __init__(self, name: str, call: Callable | None = None):
         self.name = name
-        self.call = call or (lambda *args: Inert(name, args))
+        self.call = call or (lambda *args: RecordedObject(name, args))
 
 
-class Refused(Exception):
-    """The file asks for something that weights do not need."""
+class ForbiddenPickleError(Exception):
+    """The pickle asks for something that weights do not need."""
 
 
-class Torn(Exception):
-    """The file is damaged or cut off."""
+class TruncatedPickleError(Exception):
+    """The pickle, or a record that it refers to, is damaged or incomplete."""
 
 
-def interpret(data: bytes, resolve: Callable[[str, str], Name], persistent: Callable):
-    """Go through the opcodes of pickle `data` on a stack of plain values and return the value that is left.
+def read_pickle(
+    data: bytes, resolve_name: Callable[[str, str], GlobalName], load_persistent: Callable[[Any], Any]
+) -> Any:
+    """Return the value of pickle `data`, built from plain values and `RecordedObject`s.
 
-    `resolve(module, name)` says what a name stands for, or raises `Refused`; `persistent(id)` what an outside reference
-    stands for. Raises `Refused` and `Torn`, and whatever list, dict and tuple raise when the pickle makes no sense.
+    Args:
+        data: the bytes of the pickle.
+        resolve_name: maps `(module, name)` to a `GlobalName`, or raises `ForbiddenPickleError`.
+        load_persistent: maps a persistent id (in `.pt` files: a reference to a tensor's storage) to its value.
+
+    Raises:
+        ForbiddenPickleError: an opcode, name or call that weights do not need.
+        TruncatedPickleError: the pickle has no end.
+        Exception: whatever list, dict and tuple raise where a pickle is malformed.
     """
-    machine = _Machine(resolve, persistent)
+    machine = _PickleMachine(resolve_name, load_persistent)
     for opcode, argument, _ in pickletools.genops(data):
         if opcode.name == "STOP":
             return machine.stack.pop()
-        step = _STEPS.get(opcode.name)
+        step = _OPCODES.get(opcode.name)
         if step is None:
-            raise Refused(f"its pickle uses '{opcode.name}', which weights do not need")
+            raise ForbiddenPickleError(f"its pickle uses '{opcode.name}', which weights do not need")
         step(machine, argument)
-    raise Torn("its pickle has no end")
+    raise TruncatedPickleError("its pickle has no end")
 
 
-class _Machine:
-    """The state of an unpickler: a stack, the stacks below the open marks, and the memo."""
+class _PickleMachine:
+    """The state of an unpickler: the stack, the stacks below the open marks, and the memo."""
 
-    def __init__(self, resolve: Callable, persistent: Callable):
-        self.resolve, self.persistent = resolve, persistent
+    def __init__(self, resolve_name: Callable, load_persistent: Callable):
+        self.resolve_name, self.load_persistent = resolve_name, load_persistent
         self.stack: list = []
-        self.below: list[list] = []
+        self.stacks_below_marks: list[list] = []
         self.memo: dict[int, object] = {}
 
     def push(self, value):
         self.stack.append(value)
 
     def mark(self, _):
-        self.below.append(self.stack)
+        self.stacks_below_marks.append(self.stack)
         self.stack = []
 
-    def to_mark(self) -> list:
-        items, self.stack = self.stack, self.below.pop()
+    def pop_to_mark(self) -> list:
+        items, self.stack = self.stack, self.stacks_below_marks.pop()
         return items
 
-    def take(self, count: int) -> tuple:
+    def pop(self, count: int) -> tuple:
         items = tuple(self.stack[-count:])
         if len(items) < count:
             raise IndexError("stack is empty")
@@ -78,16 +99,16 @@ class _Machine:
         return items
 
     def call(self, name, args):
-        if not isinstance(name, Name) or not isinstance(args, tuple):
-            raise Refused("it calls something that is no known name")
+        if not isinstance(name, GlobalName) or not isinstance(args, tuple):
+            raise ForbiddenPickleError("it calls something that is not a known name")
         self.push(name.call(*args))
 
     def set_items(self, items: list):
         target = self.stack[-1]
         if isinstance(target, dict):
             target.update(zip(items[::2], items[1::2], strict=True))
-        elif not isinstance(target, Inert):
-            raise TypeError("items for something that is no mapping")
+        elif not isinstance(target, RecordedObject):
+            raise TypeError("sets items of something that is not a mapping")
 
     def add_items(self, items: list):
         target = self.stack[-1]
@@ -95,61 +116,61 @@ class _Machine:
             target.extend(items)
         elif isinstance(target, set):
             target.update(items)
-        elif not isinstance(target, Inert):
-            raise TypeError("items for something that is no list")
+        elif not isinstance(target, RecordedObject):
+            raise TypeError("adds items to something that is not a list")
 
     def build(self, _):
-        """Give an object its state: kept for an `Inert`, dropped for a container (`_metadata` of a state dict)."""
+        """Set an object's state: stored for a `RecordedObject`, dropped for a dict (`_metadata` of a state dict)."""
         target, state = self.stack[-2], self.stack.pop()
-        if isinstance(target, Inert):
+        if isinstance(target, RecordedObject):
             target.state = state if isinstance(state, dict) else {"": state}
         elif not isinstance(target, dict):
-            raise Refused("it changes something that is no object of a module")
+            raise ForbiddenPickleError("it changes something that is not an object of a module")
 
     def memoize(self, key: int | None):
         self.memo[len(self.memo) if key is None else key] = self.stack[-1]
 
 
-def _steps() -> dict[str, Callable]:
-    """The opcodes that files of torch.save use, each with what it does to the machine."""
+def _opcode_table() -> dict[str, Callable]:
+    """The opcodes that `torch.save` writes, each with its effect on the machine."""
     constants = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
     values = (
         "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE "
         "SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8"
     ).split()
-    empties = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple, "EMPTY_SET": set}
-    steps = {
+    empty_containers = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple, "EMPTY_SET": set}
+    table = {
         "PROTO": lambda m, a: None,
         "FRAME": lambda m, a: None,
-        "MARK": _Machine.mark,
-        "POP": lambda m, a: m.take(1),
-        "POP_MARK": lambda m, a: m.to_mark(),
+        "MARK": _PickleMachine.mark,
+        "POP": lambda m, a: m.pop(1),
+        "POP_MARK": lambda m, a: m.pop_to_mark(),
         "DUP": lambda m, a: m.push(m.stack[-1]),
-        "LIST": lambda m, a: m.push(m.to_mark()),
-        "TUPLE": lambda m, a: m.push(tuple(m.to_mark())),
-        "FROZENSET": lambda m, a: m.push(frozenset(m.to_mark())),
-        "TUPLE1": lambda m, a: m.push(m.take(1)),
-        "TUPLE2": lambda m, a: m.push(m.take(2)),
-        "TUPLE3": lambda m, a: m.push(m.take(3)),
-        "APPEND": lambda m, a: m.add_items(list(m.take(1))),
-        "APPENDS": lambda m, a: m.add_items(m.to_mark()),
-        "ADDITEMS": lambda m, a: m.add_items(m.to_mark()),
-        "SETITEM": lambda m, a: m.set_items(list(m.take(2))),
-        "SETITEMS": lambda m, a: m.set_items(m.to_mark()),
-        "GLOBAL": lambda m, a: m.push(m.resolve(*a.split(" ", 1))),
-        "STACK_GLOBAL": lambda m, a: m.push(m.resolve(*m.take(2))),
-        "REDUCE": lambda m, a: m.call(*m.take(2)),
-        "NEWOBJ": lambda m, a: m.call(*m.take(2)),
-        "BUILD": _Machine.build,
-        "BINPERSID": lambda m, a: m.push(m.persistent(m.take(1)[0])),
-        "MEMOIZE": _Machine.memoize,
+        "LIST": lambda m, a: m.push(m.pop_to_mark()),
+        "TUPLE": lambda m, a: m.push(tuple(m.pop_to_mark())),
+        "FROZENSET": lambda m, a: m.push(frozenset(m.pop_to_mark())),
+        "TUPLE1": lambda m, a: m.push(m.pop(1)),
+        "TUPLE2": lambda m, a: m.push(m.pop(2)),
+        "TUPLE3": lambda m, a: m.push(m.pop(3)),
+        "APPEND": lambda m, a: m.add_items(list(m.pop(1))),
+        "APPENDS": lambda m, a: m.add_items(m.pop_to_mark()),
+        "ADDITEMS": lambda m, a: m.add_items(m.pop_to_mark()),
+        "SETITEM": lambda m, a: m.set_items(list(m.pop(2))),
+        "SETITEMS": lambda m, a: m.set_items(m.pop_to_mark()),
+        "GLOBAL": lambda m, a: m.push(m.resolve_name(*a.split(" ", 1))),
+        "STACK_GLOBAL": lambda m, a: m.push(m.resolve_name(*m.pop(2))),
+        "REDUCE": lambda m, a: m.call(*m.pop(2)),
+        "NEWOBJ": lambda m, a: m.call(*m.pop(2)),
+        "BUILD": _PickleMachine.build,
+        "BINPERSID": lambda m, a: m.push(m.load_persistent(m.pop(1)[0])),
+        "MEMOIZE": _PickleMachine.memoize,
     }
-    steps |= {name: _Machine.memoize for name in ("PUT", "BINPUT", "LONG_BINPUT")}
-    steps |= {name: lambda m, a: m.push(m.memo[a]) for name in ("GET", "BINGET", "LONG_BINGET")}
-    steps |= {name: _Machine.push for name in values}
-    steps |= {name: lambda m, a, value=value: m.push(value) for name, value in constants.items()}
-    steps |= {name: lambda m, a, kind=kind: m.push(kind()) for name, kind in empties.items()}
-    return steps
+    table |= {name: _PickleMachine.memoize for name in ("PUT", "BINPUT", "LONG_BINPUT")}
+    table |= {name: lambda m, a: m.push(m.memo[a]) for name in ("GET", "BINGET", "LONG_BINGET")}
+    table |= {name: _PickleMachine.push for name in values}
+    table |= {name: lambda m, a, value=value: m.push(value) for name, value in constants.items()}
+    table |= {name: lambda m, a, kind=kind: m.push(kind()) for name, kind in empty_containers.items()}
+    return table
 
 
-_STEPS = _steps()
+_OPCODES = _opcode_table()

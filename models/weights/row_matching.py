@@ -2,60 +2,67 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 
 import torch
+from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.graph.row_alignment import align
 from graftdet.models.spec.model_spec import ModelSpec
-from torch import nn
 
-_BOOKKEEPING = "num_batches_tracked"  # a number in every batch norm: says nothing about which one it is
+_COUNTER = "num_batches_tracked"  # in every batch norm alike: does not help to tell rows apart
+
+RowSignature = frozenset[tuple[str, tuple[int, ...]]]
+"""Tensor names, without the row's number, and shapes of one row."""
 
 
-def match_rows(model, state: dict, old: ModelSpec | None = None) -> dict[int, int]:
-    """Match the rows of `model` (a `DetectionModel`) with those of the model that `state` came from.
+def match_rows(
+    model: DetectionModel, state: Mapping[str, torch.Tensor], old: ModelSpec | None = None
+) -> dict[int, int]:
+    """Match the rows of `model` with those of the model that `state` comes from.
+
+    Rows are aligned in order, by module name and by the names and shapes of their tensors, so that as many tensors as
+    possible are transferred: an inserted row shifts those behind it, and a row of equal number at another position is
+    not mistaken for the same row. Remaining rows are matched by their own name, or where module and tensors leave only
+    one choice.
 
     Args:
-        state: weight names `model.<row>.<...>` to tensors.
-        old: the YAML that they belong to, where it is known; without it rows are known by their weights alone.
+        model: the model to load into.
+        state: tensor names `model.<row>.<...>` -> tensors.
+        old: the spec that `state` belongs to, where it is known; without it rows are matched by tensors alone.
 
-    Returns row of `model` -> row of the file. Rows are aligned in order, by word and by the names and shapes of their
-    weights, so that as many tensors as possible come over: a row grafted in shifts those behind it, and a row of the
-    same number but another place is not mistaken for one of the same name. What is left over is matched by a row's
-    own name, or where word and weights leave one choice only.
+    Returns:
+        Row of `model` -> row of the file.
     """
     ours = _signatures(model.state_dict(), len(model.model))
     count = len(old.rows) if old else 1 + max((_row_of(name) for name in state), default=-1)
     theirs = _signatures(state, count)
     new_rows = model.spec.rows
-    words = [row.word for row in new_rows]
-    old_words = [row.word for row in old.rows] if old else [None] * count
+    modules = [row.word for row in new_rows]
+    old_modules = [row.word for row in old.rows] if old else [None] * count
 
     def score(i: int, j: int) -> float:
-        value = _likeness(ours[i], theirs[j], words[i], old_words[j])
+        value = _similarity(ours[i], theirs[j], modules[i], old_modules[j])
         if value and old and new_rows[i].name and new_rows[i].name == old.rows[j].name:
             value += 0.25
         return value + 0.01 * (value > 0 and i == j)
 
     matched = align(len(ours), count, score)
     used = set(matched.values())
-    left = [i for i in range(len(ours)) if i not in matched and ours[i]]
-    for i in left:
-        named = [
-            j
-            for j in range(count)
-            if old and j not in used and old.rows[j].name and old.rows[j].name == new_rows[i].name
-        ]
-        same = [j for j in range(count) if j not in used and theirs[j] == ours[i] and old_words[j] in (None, words[i])]
-        alone = len(same) == 1 and sum(ours[k] == ours[i] and words[k] == words[i] for k in left) == 1
-        choice = next((j for j in named if score(i, j) > 0), same[0] if alone else None)
+    unmatched = [i for i in range(len(ours)) if i not in matched and ours[i]]
+    for i in unmatched:
+        free = [j for j in range(count) if j not in used]
+        same_name = [j for j in free if old and new_rows[i].name and old.rows[j].name == new_rows[i].name]
+        same = [j for j in free if theirs[j] == ours[i] and old_modules[j] in (None, modules[i])]
+        unique = len(same) == 1 and sum(ours[k] == ours[i] and modules[k] == modules[i] for k in unmatched) == 1
+        choice = next((j for j in same_name if score(i, j) > 0), same[0] if unique else None)
         if choice is not None:
             matched[i] = choice
             used.add(choice)
     return dict(sorted(matched.items()))
 
 
-def match_weights(model, state: dict, rows: dict[int, int]) -> dict[str, str]:
-    """Weight name in `model` -> name in `state`, for every name whose row has one in `rows` and which the file has."""
+def match_weights(model: DetectionModel, state: Mapping[str, torch.Tensor], rows: dict[int, int]) -> dict[str, str]:
+    """Tensor name in `model` -> name in `state`, for the matched `rows` and the names that the file has."""
     names = {}
     for name in model.state_dict():
         row = _row_of(name)
@@ -66,9 +73,11 @@ def match_weights(model, state: dict, rows: dict[int, int]) -> dict[str, str]:
     return names
 
 
-def rows_put_in(model, state: dict, rows: dict[int, int]) -> list[int]:
-    """Rows of `model` that are new, where every row of the file that has weights is there still; else none: what is new
-    then stands in the place of something else."""
+def find_inserted_rows(model: DetectionModel, state: Mapping[str, torch.Tensor], rows: dict[int, int]) -> list[int]:
+    """The new rows of `model` that have parameters, where every row of the file that has tensors is matched.
+
+    Otherwise [], because a new row then replaces another one rather than standing between old ones.
+    """
     with_weights = {_row_of(name) for name in state} - {-1}
     if not with_weights <= set(rows.values()):
         return []
@@ -78,32 +87,29 @@ def rows_put_in(model, state: dict, rows: dict[int, int]) -> list[int]:
 
 
 def describe_moves(rows: dict[int, int]) -> str:
-    """`rows 6-25 are rows 5-24 of the file`, for those that have another number there; '' where none has."""
+    """`rows 6-25 are rows 5-24 of the file`, for matched rows whose number changes; '' where none does."""
     spans: list[list[int]] = []  # first, last, shift
     for new, old in sorted(rows.items()):
         if spans and spans[-1][2] == old - new:
             spans[-1][1] = new
         else:
             spans.append([new, new, old - new])
-
-    def span(first, last):
-        return f"row {first} is row" if first == last else f"rows {first}-{last} are rows"
-
-    told = [
-        f"{span(first, last)} {first + shift}{'' if first == last else f'-{last + shift}'}"
-        for first, last, shift in spans
-        if shift
-    ]
-    return ", ".join(told) + " of the file" if told else ""
+    parts = []
+    for first, last, shift in spans:
+        if shift and first == last:
+            parts.append(f"row {first} is row {first + shift}")
+        elif shift:
+            parts.append(f"rows {first}-{last} are rows {first + shift}-{last + shift}")
+    return ", ".join(parts) + " of the file" if parts else ""
 
 
 def describe_scales(new: ModelSpec, old: ModelSpec | None) -> str:
-    """`; width_multiple is 0.25, in the file 0.5`: why rows of one text have other shapes; '' where they scale alike."""
-    told = ""
+    """`; width_multiple is 0.25, in the file 0.5`: why equal rows have other shapes; '' where they scale alike."""
+    text = ""
     for key in ("width_multiple", "depth_multiple", "max_channels"):
         if old and getattr(new, key) != getattr(old, key):
-            told += f"; {key} is {getattr(new, key):g}, in the file {getattr(old, key):g}"
-    return told
+            text += f"; {key} is {getattr(new, key):g}, in the file {getattr(old, key):g}"
+    return text
 
 
 def _row_of(name: str) -> int:
@@ -111,35 +117,24 @@ def _row_of(name: str) -> int:
     return int(found[1]) if found else -1
 
 
-def _signatures(state: dict, count: int) -> list[frozenset]:
-    """Names, behind the row's number, and shapes of each row's tensors."""
+def _signatures(state: Mapping[str, torch.Tensor], count: int) -> list[RowSignature]:
     rows = defaultdict(set)
     for name, tensor in state.items():
-        if not name.endswith(_BOOKKEEPING):
+        if not name.endswith(_COUNTER):
             rows[_row_of(name)].add((name.split(".", 2)[-1], tuple(tensor.shape)))
     return [frozenset(rows[index]) for index in range(count)]
 
 
-def _likeness(ours: frozenset, theirs: frozenset, word: str, old_word: str | None) -> float:
-    """How many tensors come over; a part of one where none does, for rows that belong together all the same."""
+def _similarity(ours: RowSignature, theirs: RowSignature, module: str, old_module: str | None) -> float:
+    """How many tensors would be transferred; a small value where none would but the rows still correspond."""
     if not ours and not theirs:
-        return 0.5 if word == old_word else 0.0
+        return 0.5 if module == old_module else 0.0
     common = len(ours & theirs)
     if ours == theirs:
-        return common + 0.5 if old_word in (None, word) else 0.9 * common
-    if old_word not in (None, word):
+        return common + 0.5 if old_module in (None, module) else 0.9 * common
+    if old_module not in (None, module):
         return 0.0
     if any(len(shape) > 1 for _, shape in ours & theirs):
         return common
     same_names = {name for name, _ in ours} == {name for name, _ in theirs}
-    return 0.1 if same_names and ours else 0.0  # the same row at another width: told, though nothing fits
-
-
-@torch.no_grad()
-def keep_what_norms_give(layer: nn.Module, loaded: set[str]) -> None:
-    """Scale the norms whose weights were `loaded` for the difference between the block's own eps and that of a model."""
-    for name, norm in layer.named_modules():
-        prefix = f"{name}." if name else ""
-        if isinstance(norm, nn.BatchNorm2d) and {f"{prefix}weight", f"{prefix}running_var"} <= loaded:
-            variance = norm.running_var.clamp(min=0)
-            norm.weight.mul_(((variance + norm.eps) / (variance + norm.block_eps)).sqrt())
+    return 0.1 if same_names and ours else 0.0  # the same row at another width: reported, though nothing fits

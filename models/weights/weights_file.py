@@ -1,6 +1,6 @@
-"""Weights in and out of files: own checkpoints, published YOLOv5 files, bare state dicts; and into models.
+"""Weights files: own checkpoints, published YOLOv5 files, bare state dicts. Nothing in a file is executed.
 
-Nothing in a file is executed. `graftdet.models.backends.loading` chooses between these and exported files.
+`graftdet.models.backends.loading` chooses between these and exported files.
 """
 
 from dataclasses import dataclass
@@ -17,11 +17,18 @@ from graftdet.utils.hyperparameters import has_geometric_augmentation
 
 @dataclass
 class WeightsFile:
-    """What a weights file holds. `source` is 'checkpoint' (our own), 'published' or 'state dict'.
+    """The content of a weights file.
 
-    `state` maps weight names to tensors; `yaml` is the model's YAML as text or as a mapping; the rest is None where
-    the file does not say. `size` is the picture size of training; `squares` says that it was on squares which nothing
-    moved about in (`graftdet.utils.hyperparameters.has_geometric_augmentation`).
+    Attributes:
+        path: the file.
+        source: 'checkpoint' (of this project), 'published' or 'state dict'.
+        state: tensor name -> tensor.
+        yaml: the model's YAML, as text or as a mapping; None where the file has none.
+        names: class names, None where the file has none.
+        nc: number of classes, None where it is unknown.
+        size: longer side of the training images in pixels, None where it is unknown.
+        square_letterbox: whether training used square letterboxing without geometric augmentation
+            (`graftdet.utils.hyperparameters.has_geometric_augmentation` is false); validation then does the same.
     """
 
     path: Path
@@ -31,27 +38,42 @@ class WeightsFile:
     names: list[str] | None = None
     nc: int | None = None
     size: int | None = None
-    squares: bool = False
+    square_letterbox: bool = False
+
+    def read_spec(self, where: str | None = None) -> ModelSpec | None:
+        """The YAML of the file as a spec, not yet built; None where the file has no YAML.
+
+        Args:
+            where: the name of the YAML in error messages (default: the path of the file).
+
+        Raises:
+            UserError: the YAML is not valid.
+        """
+        where = where or str(self.path)
+        if self.yaml is None:
+            return None
+        if isinstance(self.yaml, str):
+            return ModelSpec.from_text(self.yaml, where)
+        return ModelSpec.from_dict(self.yaml, where, yaml.safe_dump(self.yaml, sort_keys=False))
 
 
 def load_weights(path: str | Path) -> WeightsFile:
-    """Read a `.pt` file: our own checkpoint (its EMA where it has one), a published YOLOv5 file, a bare state dict.
+    """Read a `.pt` file: an own checkpoint (its EMA where it has one), a published YOLOv5 file or a bare state dict.
 
-    Raises `UserError` when it is missing, torn, foreign, or asks for anything beyond data.
+    Raises:
+        UserError: the file is missing, truncated, of an unknown kind, or asks for anything beyond data.
     """
     path = Path(path)
     try:
         content = load_checkpoint(path)
     except ForeignCheckpoint:
-        found = read_published(path)
-        source = "published" if found.yaml else "state dict"
-        return WeightsFile(path, source, found.state, found.yaml, found.names, found.nc)
-    state = _tensors(content.get("ema")) or _tensors(content.get("model"))
+        published = read_published(path)
+        source = "published" if published.yaml else "state dict"
+        return WeightsFile(path, source, published.state, published.yaml, published.names, published.nc)
+    state = _state_dict(content.get("ema")) or _state_dict(content.get("model"))
     if not state or not isinstance(content.get("yaml"), (str, dict)):
         raise UserError(f"{path}: holds no model, expected a checkpoint with its YAML and its weights")
-    options, recipe = (
-        content.get(key) if isinstance(content.get(key), dict) else {} for key in ("options", "hyperparameters")
-    )
+    options, hyperparameters = (_mapping(content.get(key)) for key in ("options", "hyperparameters"))
     size, names = options.get("img"), content.get("names")
     return WeightsFile(
         path=path,
@@ -61,30 +83,18 @@ def load_weights(path: str | Path) -> WeightsFile:
         names=[str(name) for name in names] if names else None,
         nc=content.get("nc"),
         size=size if isinstance(size, int) else None,
-        squares=not has_geometric_augmentation(recipe) and not options.get("rect"),
+        square_letterbox=not has_geometric_augmentation(hyperparameters) and not options.get("rect"),
     )
 
 
-def _tensors(entry) -> dict[str, torch.Tensor]:
-    """The tensors of a state dict, or of {'model': state dict, ...} as an EMA may be kept."""
-    if not isinstance(entry, dict):
-        return {}
+def _mapping(value) -> dict:
+    return value if isinstance(value, dict) else {}
+
+
+def _state_dict(entry) -> dict[str, torch.Tensor]:
+    """The tensors of a state dict, or of {'model': state dict, ...} as some programs save an EMA."""
+    entry = _mapping(entry)
     for key in ("model", "state", "ema"):
         if isinstance(entry.get(key), dict):
             entry = entry[key]
     return {name: value for name, value in entry.items() if isinstance(value, torch.Tensor)}
-
-
-def _spec_of(weights: WeightsFile) -> ModelSpec | None:
-    """The YAML of the file, unbuilt; None where it has none that can be read."""
-    try:
-        return None if weights.yaml is None else _read_spec(weights, str(weights.path))
-    except UserError:
-        return None
-
-
-def _read_spec(weights: WeightsFile, where: str) -> ModelSpec:
-    """The YAML of the file, which may be text or a mapping; `where` names it in errors."""
-    if isinstance(weights.yaml, str):
-        return ModelSpec.from_text(weights.yaml, where)
-    return ModelSpec.from_dict(weights.yaml, where, yaml.safe_dump(weights.yaml, sort_keys=False))

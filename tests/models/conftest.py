@@ -101,10 +101,10 @@ def command():
 @pytest.fixture(scope="module")
 def model(tiny_weights):
     """The tiny detector in eval mode."""
-    from graftdet.models.weights.transfer import build_from
+    from graftdet.models.weights.transfer import build_from_weights
     from graftdet.models.weights.weights_file import load_weights
 
-    return build_from(load_weights(tiny_weights))
+    return build_from_weights(load_weights(tiny_weights))
 
 
 @pytest.fixture(scope="module")

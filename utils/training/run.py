@@ -44,8 +44,8 @@ def find_checkpoint(resume: str | Path, project: str | Path) -> Path:
 # Options that are data: they come back from a checkpoint, checked as on the command line. Any other option, an option
 # that is added later included, may name code to run or files to read and never comes from a checkpoint.
 _DATA_OPTIONS = frozenset(
-    "min_transfer set img epochs batch_size workers seed optimizer patience freeze cache multi_scale single_cls image_weights"
-    " rect cos_lr sync_bn save_period noval amp compile device exist_ok".split()
+    "min_transfer identity_init set img epochs batch_size workers seed optimizer patience freeze cache multi_scale"
+    " single_cls image_weights rect cos_lr sync_bn save_period noval amp compile device exist_ok".split()
 )
 _LOCATION = ("resume", "project", "name")  # where the checkpoint lies decides
 _MAY_MOVE = ("data", "teacher", "plugins")  # files that a resumed run reads, which may lie elsewhere now

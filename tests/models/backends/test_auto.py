@@ -165,7 +165,7 @@ def test_the_fastest_is_chosen(milliseconds, word, half, chosen):
 
 def test_wrong_weights_are_told_as_ever(weights, tmp_path):
     weights.write_bytes(weights.read_bytes()[:3000])
-    with pytest.raises(UserError, match="best.pt.*torn"):
+    with pytest.raises(UserError, match="best.pt.*truncated"):
         load_model(weights, backend="auto")
     with pytest.raises(UserError, match="missing.pt"):
         load_model(tmp_path / "missing.pt", backend="auto")

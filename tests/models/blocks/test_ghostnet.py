@@ -6,7 +6,7 @@ import pytest
 import torch
 from graftdet.models import BLOCKS, build_model
 from graftdet.models.analysis.summary import summarize
-from graftdet.models.weights.transfer import load_into_row
+from graftdet.models.weights.row_transfer import load_into_row
 from graftdet.models.weights.weights_file import WeightsFile
 from graftdet.utils.errors import UserError
 from torch import nn
@@ -149,7 +149,7 @@ def test_published_weights_load_by_name_into_their_row(prefix):
     alone.load_state_dict({name: state[name] for name in own})
     for a, b in zip(model.model[0].eval()(x := torch.rand(1, 3, 64, 64)), alone(x), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * b.abs().max().item())
-    assert report.share == 1 and not report.missing
+    assert report.fraction == 1 and not report.missing
     assert {"classifier.weight", "conv_head.weight", "blocks.9.0.conv.weight"} <= set(report.skipped)
     assert all(torch.equal(v, before[k]) for k, v in model.model[1:].state_dict().items())
 

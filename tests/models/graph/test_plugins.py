@@ -9,7 +9,7 @@ import torch
 from graftdet.models import BLOCKS, build_model, load_plugins
 from graftdet.models.__main__ import main
 from graftdet.models.graph.row_builder import find_block
-from graftdet.models.weights.transfer import build_from
+from graftdet.models.weights.transfer import build_from_weights
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils import cli
 from graftdet.utils.checkpoint import save_checkpoint
@@ -239,11 +239,11 @@ def test_a_checkpoint_says_which_word_and_which_flag(tmp_path):
     model = model_of("C1C2", [64])
     path = tmp_path / "best.pt"
     save_checkpoint(path, {"yaml": model.yaml_text, "names": ["a", "b"], "nc": 2, "model": model.state_dict()})
-    assert build_from(load_weights(path)).nc == 2
+    assert build_from_weights(load_weights(path)).nc == 2
     for word in load_plugins([NAMES]):
         BLOCKS._entries.pop(word)
     with pytest.raises(UserError, match="unknown block 'C1C2'.*--plugins"):
-        build_from(load_weights(path))
+        build_from_weights(load_weights(path))
 
 
 def test_every_command_takes_plugins(tmp_path, capsys):

@@ -148,5 +148,5 @@ def test_an_ensemble_puts_boxes_together():
     with pytest.raises(UserError, match="different sizes"):
         EnsemblePredictor([FindsRed((64, 64)), FindsRed((96, 96))])
     assert EnsemblePredictor([FindsRed(), FindsRed((64, 64))]).fixed_size == (64, 64)
-    on_device.squares = True
-    assert not both.squares and EnsemblePredictor([FindsRed(), on_device]).squares
+    on_device.square_letterbox = True
+    assert not both.square_letterbox and EnsemblePredictor([FindsRed(), on_device]).square_letterbox

@@ -1,4 +1,4 @@
-"""Weights travel: from our own files, published ones and bare state dicts, into models of other classes."""
+"""Weights files: own checkpoints, published files and bare state dicts, also into models of other classes."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ import pytest
 import torch
 from graftdet.models import ModelSpec, build_model, load_model
 from graftdet.models.backends.loading import newest_weights
-from graftdet.models.weights.transfer import build_from, load_into
+from graftdet.models.weights.transfer import build_from_weights, load_into
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint
 from graftdet.utils.errors import UserError
@@ -24,7 +24,7 @@ def same(first, second):
     return first.keys() == second.keys() and all(torch.equal(first[k].float(), second[k].float()) for k in first)
 
 
-def test_a_checkpoint_gives_its_average_where_it_has_one(tiny_yaml, tmp_path):
+def test_a_checkpoint_gives_its_ema_where_it_has_one(tiny_yaml, tmp_path):
     model, ema = tiny(tiny_yaml), tiny(tiny_yaml)
     for name, state in {"flat": ema.half().state_dict(), "nested": {"model": ema.state_dict(), "updates": 3}}.items():
         content = {"yaml": tiny_yaml, "names": list("abc"), "nc": 3, "model": model.state_dict(), "ema": state}
@@ -36,9 +36,9 @@ def test_a_checkpoint_gives_its_average_where_it_has_one(tiny_yaml, tmp_path):
     assert same(load_weights(save_checkpoint(tmp_path / "none.pt", content)).state, model.state_dict())
 
 
-def test_a_checkpoint_gives_the_model_back(tiny_weights):
+def test_the_model_is_rebuilt_from_a_checkpoint(tiny_weights):
     content = load_checkpoint(tiny_weights)
-    model = build_from(load_weights(tiny_weights))
+    model = build_from_weights(load_weights(tiny_weights))
     assert same(model.state_dict(), content["model"]) and model.names == content["names"] and not model.training
 
 
@@ -79,35 +79,35 @@ def holder(layer):
     return empty
 
 
-def test_other_classes_keep_the_boxes(tiny_yaml, tiny_weights):
+def test_box_outputs_are_transferred_with_other_classes(tiny_yaml, tiny_weights):
     torch.manual_seed(1)
     model = tiny(tiny_yaml, nc=7)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     weights = load_weights(tiny_weights)
     report = load_into(model, weights)
-    assert report.partly == [f"model.8.m.{i}.{kind}" for i in (0, 1) for kind in ("weight", "bias")]
+    assert report.partial == [f"model.8.m.{i}.{kind}" for i in (0, 1) for kind in ("weight", "bias")]
     assert not report.missing and not report.skipped
-    for name in report.partly:
+    for name in report.partial:
         now = model.state_dict()[name].view(3, 12, -1)
         assert torch.equal(now[:, :5], weights.state[name].view(3, 8, -1)[:, :5])
         assert torch.equal(now[:, 5:], before[name].view(3, 12, -1)[:, 5:])
-    new = sum(before[name].numel() * 7 // 12 for name in report.partly)
+    new = sum(before[name].numel() * 7 // 12 for name in report.partial)
     total = sum(p.numel() for p in model.parameters())
-    assert report.share == pytest.approx((total - new) / total)
-    assert "class outputs of the head begin anew" in str(report)
+    assert report.fraction == pytest.approx((total - new) / total)
+    assert "class outputs are newly initialized" in str(report)
 
 
-def test_equal_classes_take_all(tiny_yaml, tiny_weights):
+def test_everything_is_transferred_with_equal_classes(tiny_yaml, tiny_weights):
     report = load_into(tiny(tiny_yaml), load_weights(tiny_weights))
-    assert report.share == 1 and not report.missing and not report.partly and "100.0%" in str(report)
+    assert report.fraction == 1 and not report.missing and not report.partial and "100.0%" in str(report)
 
 
-def test_what_does_not_fit_is_told(tiny_yaml, tiny_weights, tmp_path):
+def test_what_does_not_fit_is_reported(tiny_yaml, tiny_weights, tmp_path):
     weights = load_weights(tiny_weights)
     wider = build_model(ModelSpec.from_text(tiny_yaml.replace("[24, 3, 2]", "[32, 3, 2]"), "wider.yaml"))
     report = load_into(wider, weights)
     assert "model.4.conv.weight" in report.missing and "shape (24, 16, 3, 3)" in report.skipped["model.4.conv.weight"]
-    assert 0 < report.share < 1
+    assert 0 < report.fraction < 1
     torch.save({"other.weight": torch.zeros(3)}, tmp_path / "other.pt")
     with pytest.raises(UserError, match="none of its 1 tensors fits"):
         load_into(wider, load_weights(tmp_path / "other.pt"))

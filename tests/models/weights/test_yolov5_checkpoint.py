@@ -213,9 +213,9 @@ def test_endless_modules_are_refused(tmp_path):
         read_published(write_pickle(tmp_path / "a.pt", memo))
 
 
-def test_files_that_are_no_weights(foreign, tmp_path):
+def test_files_without_weights(foreign, tmp_path):
     whole = save(tmp_path / "whole.pt", {"model": make_model(foreign)}).read_bytes()
-    (tmp_path / "torn.pt").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "truncated.pt").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.pt").write_text("not weights")
     (tmp_path / "empty.pt").write_bytes(b"")
     (tmp_path / "folder.pt").mkdir()
@@ -226,8 +226,8 @@ def test_files_that_are_no_weights(foreign, tmp_path):
     with zipfile.ZipFile(tmp_path / "zip.pt", "w") as archive:
         archive.writestr("a.txt", "hello")
     reasons = {
-        "missing": "no such file", "torn": "torn", "text": "no weights file", "empty": "empty", "folder": "a folder",
-        "old": "before torch 1.6", "list": "holds a list", "none": "no tensors", "plain": "no weights file", "zip": "data.pkl",
+        "missing": "no such file", "truncated": "truncated", "text": "not a weights file", "empty": "empty", "folder": "a folder",
+        "old": "before torch 1.6", "list": "holds a list", "none": "no tensors", "plain": "not a weights file", "zip": "data.pkl",
     }  # fmt: skip
     for name, reason in reasons.items():
         with pytest.raises(UserError, match=f"{name}.pt.*{reason}"):
