@@ -41,10 +41,10 @@ def main(argv=None):
         ],
     ]
     batches = in_batches(source, options.batch_size)
-    inside = 3 + 5 // options.batch_size
+    capacity = 3 + 5 // options.batch_size
     try:
         with Pipeline(
-            batches, steps, inside, live=lambda frames: frames[0].info.kind == "stream", stop=source.stop
+            batches, steps, capacity, live=lambda frames: frames[0].info.kind == "stream", stop=source.stop
         ) as results:
             for batch in results:
                 for frame, found, drawn in batch:

@@ -1,7 +1,7 @@
 """Command line flags, and checks of their values, that several scripts share."""
 
 import argparse
-import sys
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,20 +9,33 @@ from graftdet.utils import cli
 from graftdet.utils.errors import UserError
 from graftdet.utils.nms.suppression import METHODS
 
+MAX_SIDE = 16384  # pixels
+
+logger = logging.getLogger(__name__)
+
 
 def image_size(img: int | Sequence[int], stride: int) -> tuple[int, int]:
-    """`--img` as (height, width): one side or two, brought up to multiples of `stride`, which is told. Raises `UserError`."""
+    """Return the value of `--img` as (height, width).
+
+    Args:
+        img: One side, or height and width, in pixels.
+        stride: Sides are rounded up to multiples of it, with a warning.
+
+    Raises:
+        UserError: If there are more than two numbers, or one is out of range.
+    """
     sides = (img, img) if isinstance(img, int) else tuple(img) * (2 if len(img) == 1 else 1)
-    if len(sides) != 2 or not all(1 <= side <= 16384 for side in sides):
-        raise UserError(f"--img {' '.join(map(str, sides))}: expected one side or height and width, from 1 to 16384")
+    given = " ".join(map(str, sides))
+    if len(sides) != 2 or not all(1 <= side <= MAX_SIDE for side in sides):
+        raise UserError(f"--img {given}: expected one side or height and width, from 1 to {MAX_SIDE}")
     height, width = (-(-side // stride) * stride for side in sides)
     if (height, width) != sides:
-        print(f"--img {' '.join(map(str, sides))}: taken as {height} {width}, multiples of {stride}", file=sys.stderr)
+        logger.warning("--img %s: rounded up to %d %d, multiples of %d", given, height, width, stride)
     return height, width
 
 
 def fraction(text: str) -> float:
-    """An argparse type: a number from 0 to 1."""
+    """Return a number from 0 to 1; the `type` of an argument of argparse."""
     try:
         value = float(text)
     except ValueError:
@@ -33,42 +46,45 @@ def fraction(text: str) -> float:
 
 
 def add_run_flags(parser: argparse.ArgumentParser, project: str) -> None:
-    """What every run takes: --device, where it writes (`graftdet.utils.files`), and --plugins."""
+    """Add the flags of every run: --device, --plugins, and the run folder (default: below `project`)."""
     add = parser.add_argument
-    add("--device", default="", help="cpu, mps, cuda or a CUDA device's number (default: the best there is)")
-    add("--project", type=Path, default=Path(project), help="folder of runs; made where it is missing")
-    add("--name", default="exp", help="folder of this run below --project; one that exists gets a number")
-    add("--exist-ok", action="store_true", help="write into a folder that exists")
+    add("--device", default="", help="cpu, mps, cuda or the index of a CUDA device (default: the fastest available)")
+    add("--project", type=Path, default=Path(project), help="folder of runs; created if missing")
+    add("--name", default="exp", help="folder of this run below --project; a number is appended if it exists")
+    add("--exist-ok", action="store_true", help="write into an existing folder")
     add_plugins_flag(parser)
 
 
 def add_plugins_flag(parser: argparse.ArgumentParser) -> None:
-    about = "Python files that bring blocks of your own"
+    """Add --plugins."""
+    about = "Python files, folders or packages that define your own blocks"
     parser.add_argument("--plugins", nargs="+", action="extend", type=_plugin, default=[], metavar="FILE", help=about)
 
 
 def _plugin(name: str) -> str:
-    """A file, or a folder written with a /, as an absolute path, which a run finds that goes on from elsewhere; the
-    dotted name of a package as it is."""
+    """A file or a folder written with a / as an absolute path (for a resumed run); the name of a package as it is."""
     path = Path(name)
-    return str(path.resolve()) if path.is_file() or (path.is_dir() and not path.name == name) else name
+    return str(path.resolve()) if path.is_file() or (path.is_dir() and path.name != name) else name
 
 
 def add_model_flags(parser: argparse.ArgumentParser, backend: str) -> None:
-    """What detects, for scripts that do not train: --weights, --half, and --backend with its default."""
-    weights = "a .pt or exported file; several are an ensemble (default: best.pt of the newest training run)"
+    """Add the flags that select a trained model: --weights, --half, and --backend (default: `backend`)."""
+    weights = "a .pt or exported file; several form an ensemble (default: best.pt of the newest training run)"
     parser.add_argument("--weights", nargs="+", help=weights)
-    parser.add_argument("--half", action="store_true", help="float16 on CUDA; bfloat16 with OpenVINO")
-    told = f"what runs a .pt: torch, onnx or openvino, or auto: the fastest that is installed (default: {backend})"
-    parser.add_argument("--backend", choices=("auto", "torch", "onnx", "openvino"), default=backend, help=told)
+    parser.add_argument("--half", action="store_true", help="compute in float16 on CUDA, in bfloat16 with OpenVINO")
+    about = f"engine that runs a .pt: torch, onnx, openvino, or auto (the fastest installed) (default: {backend})"
+    parser.add_argument("--backend", choices=("auto", "torch", "onnx", "openvino"), default=backend, help=about)
 
 
 def add_selection_flags(parser: argparse.ArgumentParser, conf: float, iou: float) -> None:
-    """Which of a model's boxes are kept: --conf, --iou, --max-det, --nms, --augment."""
+    """Add the flags that select detections: --conf, --iou, --max-det, --nms, --augment."""
     add = parser.add_argument
-    add("--conf", "--conf-thres", type=fraction, default=conf, help="least score")
-    add("--iou", "--iou-thres", type=fraction, default=iou, help="overlap above which the weaker box goes")
-    add("--max-det", type=cli.at_least(1), default=300, help="most detections a picture")
-    told = "standard, none, or blend: boxes that overlap become their mean by score (default: what the model needs)"
-    add("--nms", choices=tuple(METHODS), help=told)
+    add("--conf", "--conf-thres", type=fraction, default=conf, help="confidence threshold")
+    add("--iou", "--iou-thres", type=fraction, default=iou, help="IoU threshold of non-maximum suppression")
+    add("--max-det", type=cli.at_least(1), default=300, help="maximum number of detections per image")
+    about = (
+        "non-maximum suppression: standard, none, or blend (score-weighted mean of overlapping boxes) "
+        "(default: none for heads that need none, else standard)"
+    )
+    add("--nms", choices=tuple(METHODS), help=about)
     add("--augment", action="store_true", help="test-time augmentation")

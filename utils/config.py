@@ -1,4 +1,4 @@
-"""YAML files: found by bare name, read as data, never evaluated."""
+"""YAML files: found by name, read as data, never evaluated."""
 
 from pathlib import Path
 
@@ -7,12 +7,18 @@ from graftdet.utils.errors import UserError, nearest
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
+_BOOLEANS = {**dict.fromkeys(("true", "1", "yes", "on"), True), **dict.fromkeys(("false", "0", "no", "off"), False)}
 
 
 def find_config(name: str | Path, kind: str) -> Path:
-    """Return the path of YAML `name`: an existing path, else a bare name below `configs/<kind>/`.
+    """Return the path of a YAML file.
 
-    `kind` is 'models', 'data' or 'hyp'. Raises `UserError` with the nearest known name when there is none.
+    Args:
+        name: A path, or the name of a file in `configs/<kind>/`, with or without `.yaml`.
+        kind: "models", "data" or "hyp".
+
+    Raises:
+        UserError: If there is no such file; suggests the most similar name.
     """
     path = Path(name)
     folder = CONFIGS / kind
@@ -25,7 +31,7 @@ def find_config(name: str | Path, kind: str) -> Path:
 
 
 def _nearest(path: Path, folder: Path) -> str:
-    """`; did you mean ...?` with the YAML whose name, less its ending, is nearest: beside `path` or in `folder`."""
+    """`; did you mean ...?` with the YAML whose name without suffix is most similar, beside `path` or in `folder`."""
     known = {p.stem: p.name for p in sorted(folder.glob("*.yaml"))}
     known |= {p.stem: str(p) for p in sorted(path.parent.glob("*.y*ml"))}
     stem = path.stem if path.suffix.lower() in (".yaml", ".yml") else path.name
@@ -34,14 +40,19 @@ def _nearest(path: Path, folder: Path) -> str:
 
 
 def load_yaml(path: str | Path) -> dict:
-    """Read a YAML file that holds a mapping. Raises `UserError` naming file and line when it is torn or not one."""
+    """Read a YAML file that contains a mapping.
+
+    Raises:
+        UserError: If it cannot be read, is not valid YAML (names file and line), or is not a mapping.
+    """
     return parse_yaml(read_text(path), str(path))
 
 
 def read_text(path: str | Path) -> str:
-    """Read a text file. Raises `UserError` naming it when it is missing or not text.
+    """Read a text file. Bytes that are not UTF-8, as in comments in other encodings, become U+FFFD.
 
-    Bytes that are no UTF-8, as in comments written elsewhere and long ago, become U+FFFD.
+    Raises:
+        UserError: If the file is missing, cannot be read, or is not text.
     """
     path = Path(path)
     try:
@@ -122,42 +133,48 @@ class _Loader(yaml.SafeLoader):
 
 
 def check_class_names(names: list, where: str) -> list[str]:
-    """Names of classes as words. Raises `UserError` naming `where` for none at all, what is no word, and doubles."""
+    """Return class names as strings.
+
+    Args:
+        names: As read from YAML; numbers are allowed.
+        where: File and key, for messages.
+
+    Raises:
+        UserError: If there are none, one is a list, mapping, null or boolean, or two are the same.
+    """
     if not names:
         raise UserError(f"{where}: is empty, expected at least one class")
     for name in names:
         if isinstance(name, (dict, list)) or name is None:
-            raise UserError(f"{where}: expected words, got {name!r}")
-        if isinstance(name, bool):  # what YAML 1.1 makes of yes, no, on, off
-            raise UserError(f"{where}: YAML reads a word there as {name}; put it in quotes")
-    words, seen = [str(name) for name in names], set()
-    for word in words:
-        if word in seen:
-            raise UserError(f"{where}: '{word}' is given twice")
-        seen.add(word)
-    return words
+            raise UserError(f"{where}: expected strings, got {name!r}")
+        if isinstance(name, bool):  # YAML 1.1 reads yes, no, on, off as booleans
+            raise UserError(
+                f"{where}: YAML reads yes, no, on and off as booleans, here as {name}; put the name in quotes"
+            )
+    strings, seen = [str(name) for name in names], set()
+    for name in strings:
+        if name in seen:
+            raise UserError(f"{where}: '{name}' is given twice")
+        seen.add(name)
+    return strings
 
 
-def to_number(value, kind: type, where: str):
-    """Convert `value` to `kind` (int, float, bool or str) or raise `UserError` naming `where`.
+def to_number(value: object, kind: type, where: str) -> int | float | bool | str:
+    """Convert a value read from YAML to the type of its field: YAML reads `1e-3` as a string and `on` as True.
 
-    YAML reads `1e-3` as a string and `on` as True, so the type of the field decides, not the type that was read.
+    Args:
+        value: As read.
+        kind: int, float, bool or str.
+        where: File and key, for messages.
+
+    Raises:
+        UserError: If `value` is not of that type.
     """
     if kind is bool:
         if isinstance(value, bool):
             return value
-        words = {
-            "true": True,
-            "1": True,
-            "yes": True,
-            "on": True,
-            "false": False,
-            "0": False,
-            "no": False,
-            "off": False,
-        }
-        if str(value).lower() in words:
-            return words[str(value).lower()]
+        if str(value).lower() in _BOOLEANS:
+            return _BOOLEANS[str(value).lower()]
     elif kind is str:
         return str(value)
     elif not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Work in steps that overlap: while one item is in the last step, those after it are in the steps before."""
+"""Overlapping steps of work: while one item is in the last step, the next items are in the steps before it."""
 
 import threading
 import time
@@ -6,44 +6,46 @@ from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
 
 _END = object()
-LIVE_INSIDE = 2  # of a live source: one that the caller has, one that is being worked on
+LIVE_CAPACITY = 2  # items of a live source: one at the caller, one in the steps
 
 
 class Pipeline:
-    """Iterates over `items` after all `steps`, in order; reading and each step run in a thread of their own.
+    """Iterates over the results of `steps` for all `items`, in order. Reading and each step run in their own threads.
+
+    Use it as a context manager: on exit, the threads finish the item they work on, drop the result and end. An error in
+    reading or in a step is raised by the iteration, after the results of all items before. `seconds` is the time spent
+    in reading and in each step.
 
     Args:
-        items: what is read, in one thread; a generator is closed there.
-        steps: callables, each with what the one before returns.
-        inside: at most so many items have been read and not yet been let go by the caller, who does so when it asks for
-            the next: this bounds the memory.
-        live: tells of an item whether it comes from a source that goes on by itself, such as a camera. Its next item is
-            not read before it can be worked on, so that it is not an old one by then.
-        stop: called once when the caller leaves before the end: makes a reading that waits for its source return.
-
-    An error in reading or in a step is raised by the iteration in its turn, after the results of all items before.
-    To be used as a context manager: leaving it, in whatever way, ends the threads and waits for them. What they have
-    begun they finish, and its result is dropped. `seconds` has the time spent in reading and in each step.
+        items: Iterated in one thread; a generator is closed there.
+        steps: Callables; each gets the result of the one before.
+        capacity: Maximum number of items that are read and not yet released; the caller releases an item by asking for
+            the next one. Bounds the memory.
+        live: Whether an item is from a live source, such as a camera. Then the next item is not read before a step can
+            work on it, so that it is not outdated by then.
+        stop: Called once if the caller leaves before the end; must unblock a read that waits for its source.
     """
 
     def __init__(
         self,
         items: Iterable,
         steps: list[Callable],
-        inside: int = 8,
+        capacity: int = 8,
         live: Callable[[object], bool] = lambda item: False,
         stop: Callable[[], None] = lambda: None,
     ):
         self._live, self._stop = live, stop
-        self._most = self._limit = inside
-        self._room = threading.Condition()
-        self._inside, self._leaving = 0, False
-        self._queues = [SimpleQueue() for _ in range(len(steps) + 1)]  # never full: `inside` bounds them all together
+        self._capacity = self._limit = capacity
+        self._changed = threading.Condition()
+        self._items, self._leaving = 0, False
+        self._queues = [
+            SimpleQueue() for _ in range(len(steps) + 1)
+        ]  # unbounded: `capacity` limits all of them together
         self.seconds = [0.0] * (len(steps) + 1)
         self._threads = [threading.Thread(target=self._read, args=(items,), name="read", daemon=True)]
-        for place, step in enumerate(steps):
+        for index, step in enumerate(steps):
             self._threads.append(
-                threading.Thread(target=self._work, args=(place, step), name=f"step {place}", daemon=True)
+                threading.Thread(target=self._work, args=(index, step), name=f"step {index}", daemon=True)
             )
 
     def __enter__(self) -> "Pipeline":
@@ -51,10 +53,10 @@ class Pipeline:
             thread.start()
         return self
 
-    def __exit__(self, *error) -> None:
-        with self._room:
+    def __exit__(self, *error: object) -> None:
+        with self._changed:
             self._leaving = True
-            self._room.notify_all()
+            self._changed.notify_all()
         if self._threads[0].is_alive():
             self._stop()
         for queue in self._queues:
@@ -70,12 +72,12 @@ class Pipeline:
             if isinstance(result, _Failure):
                 raise result.error
             yield result
-            with self._room:
-                self._inside -= 1
-                self._room.notify_all()
+            with self._changed:
+                self._items -= 1
+                self._changed.notify_all()
 
-    def _next_result(self):
-        while True:  # a wait without an end would not hear Ctrl-C on every system
+    def _next_result(self) -> object:
+        while True:  # a wait without timeout would not react to Ctrl-C on every system
             try:
                 return self._queues[-1].get(timeout=0.5)
             except Empty:
@@ -86,50 +88,50 @@ class Pipeline:
         try:
             iterator = iter(items)
             try:
-                while self._wait_for_room():
+                while self._wait_to_read():
                     start = time.perf_counter()
                     item = next(iterator, _END)
                     self.seconds[0] += time.perf_counter() - start
                     if item is _END:
                         break
-                    with self._room:
-                        self._inside += 1
-                        self._limit = min(self._most, LIVE_INSIDE) if self._live(item) else self._most
+                    with self._changed:
+                        self._items += 1
+                        self._limit = min(self._capacity, LIVE_CAPACITY) if self._live(item) else self._capacity
                     self._queues[0].put(item)
-                    del item  # while it waits for room nothing is held here
+                    del item  # hold no reference while waiting
             finally:
                 if hasattr(iterator, "close"):
                     iterator.close()
-        except BaseException as error:  # whatever it is, it belongs to the caller
+        except BaseException as error:  # of any kind: raised to the caller
             end = _Failure(error)
         self._queues[0].put(end)
 
-    def _wait_for_room(self) -> bool:
-        """Wait until another item may be read; False when the caller leaves."""
-        with self._room:
-            self._room.wait_for(lambda: self._leaving or self._inside < self._limit)
+    def _wait_to_read(self) -> bool:
+        """Wait until another item may be read; False if the caller leaves."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._leaving or self._items < self._limit)
             return not self._leaving
 
-    def _work(self, place: int, step: Callable) -> None:
+    def _work(self, index: int, step: Callable) -> None:
         while True:
-            item = self._queues[place].get()
+            item = self._queues[index].get()
             if item is _END or isinstance(item, _Failure) or self._leaving:
-                self._queues[place + 1].put(item if isinstance(item, _Failure) else _END)
+                self._queues[index + 1].put(item if isinstance(item, _Failure) else _END)
                 return
             start = time.perf_counter()
             try:
                 item = step(item)
             except BaseException as error:
                 item = _Failure(error)
-            self.seconds[place + 1] += time.perf_counter() - start
-            self._queues[place + 1].put(item)
+            self.seconds[index + 1] += time.perf_counter() - start
+            self._queues[index + 1].put(item)
             if isinstance(item, _Failure):
                 return
             del item
 
 
 class _Failure:
-    """An error on its way to the caller."""
+    """An error to be raised to the caller."""
 
     def __init__(self, error: BaseException):
         self.error = error

@@ -5,15 +5,17 @@ from typing import Any
 
 from graftdet.utils.errors import UserError, did_you_mean
 
+MAX_LISTED = 12  # names that an error message lists
+
 
 class Registry(Mapping):
     """A mapping from name to class or function, filled by decorators.
 
-    The module that owns a registry documents what its entries must accept and return. Looking up an unknown name
-    raises `UserError` with a suggestion; registering a name twice raises `ValueError`.
+    The module that owns a registry documents what its entries must accept and return.
 
     Args:
-        kind: What the entries are, for messages: "block", "head".
+        kind: What the entries are, for messages, such as "block" or "head".
+        options_type: Called with the keyword options of each registration.
     """
 
     def __init__(self, kind: str, options_type: Callable[..., Any] = dict):
@@ -22,38 +24,44 @@ class Registry(Mapping):
         self._entries: dict[str, Any] = {}
         self._options: dict[str, Any] = {}
 
-    def register(self, *words: str, **options) -> Callable:
-        """Return a decorator that registers its target under `words` (default: its `__name__`).
+    def register(self, *names: str, **options: Any) -> Callable:
+        """Return a decorator that registers its target.
 
-        `options` are those of the registry's `options_type`, read back by `options(word)`.
+        Args:
+            names: Names of the entry (default: its `__name__`).
+            options: Arguments of the registry's `options_type`; `options(name)` returns the result.
+
+        Raises:
+            ValueError: By the decorator, if a name is registered already.
         """
         settings = self._options_type(**options)
 
-        def add(entry):
-            for word in words or (entry.__name__,):
-                if word in self._entries:
-                    raise ValueError(f"{self.kind} '{word}' is registered already")
-                self._entries[word] = entry
-                self._options[word] = settings
+        def add(entry: Any) -> Any:
+            for name in names or (entry.__name__,):
+                if name in self._entries:
+                    raise ValueError(f"{self.kind} '{name}' is registered already")
+                self._entries[name] = entry
+                self._options[name] = settings
             return entry
 
         return add
 
-    def options(self, word: str) -> Any:
-        """The options that `word` was registered with, an `options_type`."""
-        self[word]
-        return self._options[word]
+    def options(self, name: str) -> Any:
+        """Return the options that `name` was registered with, an `options_type`."""
+        self[name]
+        return self._options[name]
 
-    def __getitem__(self, word: str):
+    def __getitem__(self, name: str) -> Any:
+        """Return the entry; an unknown name raises `UserError` with a suggestion."""
         try:
-            return self._entries[word]
+            return self._entries[name]
         except (KeyError, TypeError):
             known = sorted(map(str, self._entries))
-            hint = did_you_mean(word, known) or (f" (known: {', '.join(known)})" if len(known) <= 12 else "")
-            raise UserError(f"unknown {self.kind} '{word}'{hint}") from None
+            hint = did_you_mean(name, known) or (f" (known: {', '.join(known)})" if len(known) <= MAX_LISTED else "")
+            raise UserError(f"unknown {self.kind} '{name}'{hint}") from None
 
-    def __contains__(self, word) -> bool:
-        return isinstance(word, str) and word in self._entries
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self._entries
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)

@@ -137,8 +137,11 @@ def test_published_yamls_load_unchanged(tmp_path, monkeypatch, text, folders):
         ("train: x\nnames: [a, a]", "'a' is given twice"),
         ("train: x\nnames: {a: b}", "names: key: expected a whole number, got 'a'"),
         ("train: x\nnames: {-1: b}", "must be different and not negative"),
-        ("train: x\nnames: [a, [b]]", "names: expected words"),
-        ("train: x\nnames: [yes, maybe]", "names: YAML reads a word there as True; put it in quotes"),
+        ("train: x\nnames: [a, [b]]", "names: expected strings"),
+        (
+            "train: x\nnames: [yes, maybe]",
+            "names: YAML reads yes, no, on and off as booleans, here as True; put the name in quotes",
+        ),
         ("train: x\nnc: 2\nnames: [a]", "nc is 2 but names has 1"),
         ("train: x\nnc: none", "nc: expected a whole number"),
         ("train: x\nnc: 0", "nc: expected a number of classes"),

@@ -1,4 +1,4 @@
-"""Steps in threads: order, overlap, bounds, errors, and that nothing is left behind."""
+"""Steps in threads: order, overlap, bounds, errors, and that no thread remains."""
 
 import threading
 import time
@@ -8,7 +8,7 @@ from graftdet.utils.pipeline import Pipeline
 
 
 @pytest.fixture(autouse=True)
-def no_thread_is_left():
+def no_thread_remains():
     before = set(threading.enumerate())
     yield
     assert set(threading.enumerate()) <= before
@@ -19,9 +19,9 @@ def jitter(item):
     return item
 
 
-def test_order_is_kept_and_every_step_is_done():
+def test_results_are_in_order_and_every_step_is_run():
     steps = [jitter, lambda item: item * 2, jitter, lambda item: item + 1]
-    with Pipeline(range(50), steps, inside=5) as results:
+    with Pipeline(range(50), steps, capacity=5) as results:
         assert list(results) == [2 * item + 1 for item in range(50)]
     assert len(results.seconds) == 5 and results.seconds[1] > 0.01
     with Pipeline([], [jitter]) as results:
@@ -31,7 +31,7 @@ def test_order_is_kept_and_every_step_is_done():
 
 
 def test_steps_overlap():
-    """Reading, two steps and the caller are in one place at the same time: none could go on alone."""
+    """Reading, two steps and the caller meet at a barrier: none could continue alone."""
     meeting = threading.Barrier(4, timeout=20)
     met = []
 
@@ -48,7 +48,7 @@ def test_steps_overlap():
 
     met_at = {5}
     second = lambda item: (meeting.wait() if item == 4 else None, item)[1]  # noqa: E731
-    with Pipeline(read(), [meet, second], inside=8) as results:
+    with Pipeline(read(), [meet, second], capacity=8) as results:
         for item in results:
             if item == 3:
                 meeting.wait()
@@ -56,8 +56,8 @@ def test_steps_overlap():
     assert met == list(range(8))
 
 
-@pytest.mark.parametrize("inside", [1, 2, 4])
-def test_no_more_is_read_than_is_let_go(inside):
+@pytest.mark.parametrize("capacity", [1, 2, 4])
+def test_the_capacity_limits_what_is_read(capacity):
     read = []
 
     def items():
@@ -65,10 +65,10 @@ def test_no_more_is_read_than_is_let_go(inside):
             read.append(item)
             yield item
 
-    with Pipeline(items(), [lambda item: item] * 3, inside=inside) as results:
+    with Pipeline(items(), [lambda item: item] * 3, capacity=capacity) as results:
         for item in results:
             time.sleep(0.002)
-            assert len(read) <= item + inside
+            assert len(read) <= item + capacity
         assert len(read) == 30
 
 
@@ -80,7 +80,7 @@ def test_a_live_item_is_not_read_before_it_can_be_worked_on():
             read.append(item)
             yield item
 
-    with Pipeline(items(), [lambda item: item] * 3, inside=8, live=lambda item: item >= 4) as results:
+    with Pipeline(items(), [lambda item: item] * 3, capacity=8, live=lambda item: item >= 4) as results:
         for item in results:
             time.sleep(0.005)
             assert len(read) <= (item + 2 if item >= 4 else 10)
@@ -91,7 +91,7 @@ class Broken(Exception):
 
 
 @pytest.mark.parametrize("where", ["reading", "first", "last", "caller"])
-def test_an_error_comes_in_its_turn(where):
+def test_an_error_is_raised_after_the_results_before_it(where):
     closed = []
 
     def items():
@@ -112,7 +112,7 @@ def test_an_error_comes_in_its_turn(where):
         return step
 
     seen = []
-    with pytest.raises(Broken), Pipeline(items(), [breaks("first"), jitter, breaks("last")], inside=4) as results:
+    with pytest.raises(Broken), Pipeline(items(), [breaks("first"), jitter, breaks("last")], capacity=4) as results:
         for item in results:
             seen.append(breaks("caller")(item))
     assert seen == list(range(7)) and closed == [True]
@@ -130,13 +130,13 @@ def test_leaving_early_drops_the_rest_and_closes_the_source():
         finally:
             closed.append(threading.current_thread().name)
 
-    with Pipeline(endless(), [worked.append], inside=3) as results:
+    with Pipeline(endless(), [worked.append], capacity=3) as results:
         for _ in zip(range(5), results):
             pass
     assert closed == ["read"] and len(worked) <= 9
 
 
-def test_leaving_stops_a_reading_that_waits():
+def test_leaving_stops_a_waiting_read():
     enough = threading.Event()
 
     def camera():
@@ -150,6 +150,6 @@ def test_leaving_stops_a_reading_that_waits():
     assert time.monotonic() - start < 10
 
 
-def test_a_body_that_never_iterates_ends_too():
-    with Pipeline(range(1000), [jitter] * 2, inside=2):
+def test_a_body_that_never_iterates_ends():
+    with Pipeline(range(1000), [jitter] * 2, capacity=2):
         pass

@@ -97,7 +97,7 @@ def evaluate(
             bar = stack.enter_context(Progress(len(loader), "validation", quiet=not (progress and is_main)))
             # worker processes read ahead themselves, and must not be forked from a thread
             batches = (
-                loader if getattr(loader, "workers", 0) else stack.enter_context(Pipeline(loader, [], inside=AHEAD))
+                loader if getattr(loader, "workers", 0) else stack.enter_context(Pipeline(loader, [], capacity=AHEAD))
             )
             for batch in batches:
                 found.append(_measure(model, batch, len(category_ids), seconds, device, _float_type(model), settings))

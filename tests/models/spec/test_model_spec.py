@@ -50,7 +50,7 @@ def test_words_in_args_resolve_and_nothing_is_evaluated():
         ("nc: 3", "names: {a: 0, b: 1}", "x.yaml, names, key: expected a whole number, got 'a'"),
         ("nc: 3", "names: {0: a, 5: b}", "x.yaml, names: expected the numbers 0 to 1, got 0, 5"),
         ("nc: 3", "names: {1: a, 2: b}", "x.yaml, names: expected the numbers 0 to 1, got 1, 2"),
-        ("nc: 3", "names: [a, [b]]", "x.yaml, names: expected words, got ['b']"),
+        ("nc: 3", "names: [a, [b]]", "x.yaml, names: expected strings, got ['b']"),
         ("nc: 3", "names: [a, a]", "x.yaml, names: 'a' is given twice"),
         ("nc: 3", "names: []", "x.yaml, names: is empty"),
         ("[[1,2], [3,4]]", "[[1,2], [3,4,5]]", "anchors"),
