@@ -29,7 +29,20 @@ class _WeightedMaps(nn.Module):
 
 @BLOCKS.register()
 class BiFPN_Concat2(_WeightedMaps):
-    """Two weighted maps joined along `dimension` (1: channels); the paper adds them instead."""
+    """Two maps, each times a learned weight, concatenated along their channels.
+
+    Two of (B, c_i, H, W) -> (B, sum of c_i, H, W). The weights are relu(w) / (sum of relu(w) + 0.0001), initially
+    equal.
+
+    Args:
+        dimension: 1, the channels; the only accepted value.
+
+    Source:
+        Tan et al., EfficientDet, 2020, section 3.3 (fast normalized fusion). The paper adds the maps.
+
+    Example:
+        [[-1, -2], 1, BiFPN_Concat2, [1]]
+    """
 
     count = 2
 
@@ -43,16 +56,40 @@ class BiFPN_Concat2(_WeightedMaps):
 
 @BLOCKS.register()
 class BiFPN_Concat3(BiFPN_Concat2):
-    """Three weighted maps joined along `dimension` (1: channels)."""
+    """Three maps, each times a learned weight, concatenated along their channels.
+
+    Three of (B, c_i, H, W) -> (B, sum of c_i, H, W). Weights as in BiFPN_Concat2.
+
+    Args:
+        dimension: 1, the channels; the only accepted value.
+
+    Source:
+        Tan et al., EfficientDet, 2020, section 3.3 (fast normalized fusion). The paper adds the maps.
+
+    Example:
+        [[-1, -2, -3], 1, BiFPN_Concat3, [1]]
+    """
 
     count = 3
 
 
 @BLOCKS.register(rule="plain")
 class BiFPN_Add2(_WeightedMaps):
-    """Two weighted maps added, SiLU, 1x1 convolution: two of (B, c1, H, W) -> (B, c2, H, W).
+    """Two maps, each times a learned weight, added; SiLU and a 1x1 convolution.
 
-    Both widths stand in the row, as they really are: `[[-1, 6], 1, BiFPN_Add2, [256, 256]]` at any width multiple.
+    Two of (B, c1, H, W) -> (B, c2, H, W). The row gives both widths as they are in the model; the width multiple does
+    not apply.
+
+    Args:
+        c1: channels of the inputs, given in the row.
+        c2: output channels.
+
+    Source:
+        Tan et al., EfficientDet, 2020, section 3.3 (fast normalized fusion). The paper has a 3x3 depth-wise separable
+        convolution.
+
+    Example:
+        [[-1, -2], 1, BiFPN_Add2, [64, 64]]
     """
 
     count = 2
@@ -70,6 +107,20 @@ class BiFPN_Add2(_WeightedMaps):
 
 @BLOCKS.register(rule="plain")
 class BiFPN_Add3(BiFPN_Add2):
-    """Three weighted maps added, SiLU, 1x1 convolution: three of (B, c1, H, W) -> (B, c2, H, W)."""
+    """Three maps, each times a learned weight, added; SiLU and a 1x1 convolution.
+
+    Three of (B, c1, H, W) -> (B, c2, H, W). Widths as in BiFPN_Add2.
+
+    Args:
+        c1: channels of the inputs, given in the row.
+        c2: output channels.
+
+    Source:
+        Tan et al., EfficientDet, 2020, section 3.3 (fast normalized fusion). The paper has a 3x3 depth-wise separable
+        convolution.
+
+    Example:
+        [[-1, -2, -3], 1, BiFPN_Add3, [64, 64]]
+    """
 
     count = 3

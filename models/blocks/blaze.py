@@ -8,13 +8,26 @@ from torch.nn import functional
 
 @BLOCKS.register(width_out="double_oup")
 class BlazeBlock(nn.Module):
-    """5x5 depth-wise and 1x1 convolution with a shortcut; the double block has a second pair (section 3.2, figure 1).
+    """Depth-wise 5x5 and 1x1 convolution with a shortcut, once or twice (double block).
 
-    (B, c1, H, W) -> (B, c2, H/s, W/s), or (B, double_oup, H/s, W/s) where that is given: then c2 is the narrow width
-    between the two pairs, ReLU follows the first, and the first alone strides. Batch norm after each convolution, ReLU
-    at the end. The shortcut is a max pool where it strides and zeros for new channels; `project` makes it, as the
-    article's form has it, max pool, 1x1 convolution, batch norm and ReLU (where size or width change) and puts a
-    ReLU before the sum of a double block.
+    (B, c1, H, W) -> (B, c2, H/s, W/s), or (B, double_oup, H/s, W/s) for a double block, whose first pair strides and is
+    followed by ReLU. Batch norm follows each convolution, ReLU the sum.
+
+    Args:
+        c1: input channels.
+        c2: output channels; in a double block the narrow width between both pairs.
+        double_oup: output channels of a double block; None for a single block.
+        s: stride, 1 or 2.
+        k: kernel size of the depth-wise convolutions.
+        project: True: the shortcut is max pool, 1x1 convolution, batch norm and ReLU where the shape changes; False:
+            max pool and zero padding of the channels.
+
+    Source:
+        Bazarevsky et al., BlazeFace, 2019, section 3.2, figure 1. Batch norm is added; `project` is the form of a
+        public PyTorch port.
+
+    Example:
+        [-1, 1, BlazeBlock, [24, 96, 2]]
     """
 
     def __init__(self, c1, c2, double_oup=None, s=1, k=5, project=False):
@@ -45,11 +58,21 @@ class BlazeBlock(nn.Module):
 
 @BLOCKS.register()
 class BlazeFace(Backbone):
-    """The feature extractor (table 4): maps of 96 channels at strides 8 and 16 and, added here, at stride 32.
+    """The BlazeFace feature extractor: maps of 96 channels at strides 8, 16 and 32.
 
-    The paper's network ends at stride 16 (8x8 of 128x128), which is `out=[8, 16]`; stride 32 is three more double blocks.
-    `width` multiplies the widths. The paper states no count; the kernels of its table have 56,208 weights, as here, and
-    59,760 parameters with batch norm.
+    (B, c1, H, W) -> list of maps. The layers of table 4 have 56,208 kernel weights, 59,760 parameters with batch norm.
+
+    Args:
+        c1: input channels.
+        width: multiplies all widths inside; the width multiple of the model does not apply.
+        out: strides of the maps that are returned.
+
+    Source:
+        Bazarevsky et al., BlazeFace, 2019, table 4. The paper ends at stride 16 (out=[8, 16]); stride 32 is three more
+        double blocks.
+
+    Example:
+        [-1, 1, BlazeFace, [1.0]]
     """
 
     def __init__(self, c1, width=1.0, out=STRIDES):

@@ -1,15 +1,12 @@
-"""Attention that weights a map and leaves its width: words to put behind any row, and C3 with one in each bottleneck.
+"""Attention that weights a map and keeps its shape, as rows of their own.
 
-As rows they stand with their width (`[-1, 1, CBAM, [1024]]`, scaled, as others write it) or without one (`[]`).
+A row gives the width (`[-1, 1, CBAM, [1024]]`, scaled by the width multiple, as in published files) or omits it (`[]`).
 """
-
-from collections.abc import Callable
 
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE, POSITIVE_INT
 from graftdet.models.blocks.conv import FusePairs, reduced
-from graftdet.models.blocks.csp import C3, Bottleneck
 from torch import nn
 from torch.nn import functional as F
 
@@ -24,9 +21,20 @@ def _same_width(c1, c2, other: str):
 
 @BLOCKS.register(arguments={"r": POSITIVE_INT})
 class SE(nn.Module):
-    """Channels weighted by their means (Hu et al., Squeeze-and-Excitation Networks, 2018): (B, c1, H, W) -> the same.
+    """Squeeze and excitation: channels weighted by their means.
 
-    Two linear layers without bias, c1 / r wide between, ReLU, sigmoid. Weights `l1`, `l2`.
+    (B, c1, H, W) -> the same. Two linear layers without bias (`l1`, `l2`), ReLU, sigmoid.
+
+    Args:
+        c1: input channels.
+        c2: output channels, equal to c1; may be omitted.
+        r: reduction: c1 / r channels between the two layers.
+
+    Source:
+        Hu et al., Squeeze-and-Excitation Networks, 2018, section 3.
+
+    Example:
+        [-1, 1, SE, [64]]
     """
 
     def __init__(self, c1, c2=None, r=16):
@@ -72,9 +80,22 @@ class _SpatialAttention(nn.Module):
 
 @BLOCKS.register(arguments={"ratio": POSITIVE})
 class CBAM(nn.Module):
-    """Channels, then places weighted (Woo et al., CBAM: Convolutional Block Attention Module, 2018).
+    """Channel attention, then spatial attention.
 
-    (B, c1, H, W) -> the same. No batch norm behind the k x k convolution, as in the paper's equation.
+    (B, c1, H, W) -> the same.
+
+    Args:
+        c1: input channels.
+        c2: output channels, equal to c1; may be omitted.
+        ratio: reduction of the channel attention.
+        kernel_size: odd kernel size of the spatial attention.
+
+    Source:
+        Woo et al., CBAM: Convolutional Block Attention Module, 2018, section 3. No batch norm behind the k x k
+        convolution, as in equation 3.
+
+    Example:
+        [-1, 1, CBAM, [64]]
     """
 
     def __init__(self, c1, c2=None, ratio=16, kernel_size=7):
@@ -90,9 +111,21 @@ class CBAM(nn.Module):
 
 @BLOCKS.register()
 class ECA(nn.Module):
-    """Channels weighted by the means of their neighbours (Wang et al., ECA-Net, 2020): (B, c1, H, W) -> the same.
+    """Channels weighted by a convolution over the means of neighboring channels.
 
-    One convolution over `k_size` channels; the published code has 3, the paper takes it from the width (equation 12).
+    (B, c1, H, W) -> the same.
+
+    Args:
+        c1: input channels.
+        c2: output channels, equal to c1; may be omitted.
+        k_size: odd number of neighboring channels.
+
+    Source:
+        Wang et al., ECA-Net, 2020, section 3.2. The default of 3 is the published code's; the paper derives it from the
+        width (equation 12).
+
+    Example:
+        [-1, 1, ECA, [64]]
     """
 
     def __init__(self, c1, c2=None, k_size=3):
@@ -109,8 +142,20 @@ class ECA(nn.Module):
 
 @BLOCKS.register("CoordAtt", "CA", arguments={"reduction": POSITIVE_INT})
 class CoordAtt(FusePairs, nn.Module):
-    """Places weighted by the means of their row and of their column (Hou et al., Coordinate Attention for Efficient
-    Mobile Network Design, 2021): (B, inp, H, W) -> the same. Weights are named as published (`conv1 bn1 conv_h conv_w`).
+    """Coordinate attention: positions weighted by the means of their row and column.
+
+    (B, inp, H, W) -> the same. Weights are named as published (`conv1 bn1 conv_h conv_w`).
+
+    Args:
+        inp: input channels.
+        oup: output channels, equal to inp; may be omitted.
+        reduction: inp / reduction channels inside, at least 8.
+
+    Source:
+        Hou et al., Coordinate Attention for Efficient Mobile Network Design, 2021, section 3.2.
+
+    Example:
+        [-1, 1, CoordAtt, [64]]
     """
 
     fuse_pairs = (("conv1", "bn1"),)
@@ -137,9 +182,20 @@ class CoordAtt(FusePairs, nn.Module):
 
 @BLOCKS.register(arguments={"e_lambda": POSITIVE})
 class SimAM(nn.Module):
-    """Each value weighted by how far it is from the mean of its channel (Yang et al., SimAM, 2021, equation 5).
+    """Attention without weights: each value weighted by its squared distance from the mean of its channel.
 
-    (B, c1, H, W) -> the same, without weights; computed in float32.
+    (B, c1, H, W) -> the same, computed in float32.
+
+    Args:
+        c1: input channels.
+        c2: output channels, equal to c1; may be omitted.
+        e_lambda: regularization, added to the variance.
+
+    Source:
+        Yang et al., SimAM, 2021, equation 5.
+
+    Example:
+        [-1, 1, SimAM, [64]]
     """
 
     def __init__(self, c1, c2=None, e_lambda=1e-4):
@@ -153,56 +209,3 @@ class SimAM(nn.Module):
         distance = (y - y.mean((2, 3), keepdim=True)).square()
         variance = distance.sum((2, 3), keepdim=True) / others
         return x * torch.sigmoid(distance / (4 * (variance + self.e_lambda)) + 0.5).to(x.dtype)
-
-
-class _Attending(Bottleneck):
-    """The bottleneck with attention behind its second convolution, before the shortcut."""
-
-    def __init__(self, c1, c2, attention, shortcut=True, g=1):
-        super().__init__(c1, c2, shortcut, g, e=1.0)
-        self.attention = attention(c2)
-
-    def forward(self, x):
-        y = self.attention(self.cv2(self.cv1(x)))
-        return x + y if self.add else y
-
-
-class _AttendingC3(C3):
-    """C3 whose bottlenecks end in `attention`: (B, c1, H, W) -> (B, c2, H, W). Where it stands is that of Hu et al."""
-
-    attention: Callable[[int], nn.Module]  # of the width
-
-    def inner(self, hidden, n, shortcut, g):
-        return nn.Sequential(*(_Attending(hidden, hidden, self.attention, shortcut, g) for _ in range(n)))
-
-
-@BLOCKS.register(arguments={"e": POSITIVE})
-class C3SE(_AttendingC3):
-    """C3 with SE in each bottleneck, at least one channel wide between: (B, c1, H, W) -> (B, c2, H, W)."""
-
-    @staticmethod
-    def attention(c):
-        return SE(c, r=min(16, c))
-
-
-@BLOCKS.register(arguments={"e": POSITIVE})
-class C3CBAM(_AttendingC3):
-    """C3 with CBAM in each bottleneck, at least one channel wide between: (B, c1, H, W) -> (B, c2, H, W)."""
-
-    @staticmethod
-    def attention(c):
-        return CBAM(c, ratio=min(16, c))
-
-
-@BLOCKS.register(arguments={"e": POSITIVE})
-class C3ECA(_AttendingC3):
-    """C3 with ECA in each bottleneck: (B, c1, H, W) -> (B, c2, H, W)."""
-
-    attention = ECA
-
-
-@BLOCKS.register(arguments={"e": POSITIVE})
-class C3CA(_AttendingC3):
-    """C3 with CoordAtt in each bottleneck: (B, c1, H, W) -> (B, c2, H, W)."""
-
-    attention = CoordAtt

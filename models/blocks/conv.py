@@ -95,7 +95,26 @@ def fuse_sequential(module: nn.Sequential) -> None:
 
 @BLOCKS.register(arguments={"p": NON_NEGATIVE})
 class Conv(FusePairs, nn.Module):
-    """Convolution without bias, batch norm (Ioffe and Szegedy, 2015), activation: (B, c1, H, W) -> (B, c2, H/s, W/s)."""
+    """Convolution without bias, batch norm and activation: the unit of most other blocks.
+
+    (B, c1, H, W) -> (B, c2, H/s, W/s). `fuse()` merges the batch norm into the convolution.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size, a number or a pair.
+        s: stride.
+        p: padding; None keeps the size at stride 1.
+        g: groups of the convolution.
+        d: dilation.
+        act: activation: True for the model's, False for none, or a name such as nn.ReLU().
+
+    Source:
+        Ioffe and Szegedy, Batch Normalization, 2015; argument order of YOLOv5.
+
+    Example:
+        [-1, 1, Conv, [64, 3, 2]]
+    """
 
     fuse_pairs = (("conv", "bn"),)
 
@@ -111,7 +130,24 @@ class Conv(FusePairs, nn.Module):
 
 @BLOCKS.register()
 class DWConv(Conv):
-    """Conv with as many groups as both widths allow (depth-wise where they are equal)."""
+    """Conv with as many groups as both widths allow, depth-wise where they are equal.
+
+    (B, c1, H, W) -> (B, c2, H/s, W/s).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size.
+        s: stride.
+        d: dilation.
+        act: activation: True for the model's, False for none, or a name such as nn.ReLU().
+
+    Source:
+        Howard et al., MobileNets, 2017, section 3.1 (depth-wise convolution); argument order of YOLOv5.
+
+    Example:
+        [-1, 1, DWConv, [64, 3, 2]]
+    """
 
     def __init__(self, c1, c2, k=1, s=1, d=1, act=True):
         super().__init__(c1, c2, k, s, g=math.gcd(c1, c2), d=d, act=act)
@@ -119,7 +155,24 @@ class DWConv(Conv):
 
 @BLOCKS.register(arguments={"p1": NON_NEGATIVE, "p2": NON_NEGATIVE})
 class DWConvTranspose2d(nn.ConvTranspose2d):
-    """Transposed convolution with as many groups as both widths allow; p1 is its padding, p2 its output padding."""
+    """Transposed convolution with as many groups as both widths allow.
+
+    (B, c1, H, W) -> (B, c2, (H - 1) s - 2 p1 + k + p2, ...), without batch norm and activation.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size.
+        s: stride.
+        p1: padding.
+        p2: output padding, below the stride.
+
+    Source:
+        Zeiler et al., Deconvolutional Networks, 2010; argument order of YOLOv5.
+
+    Example:
+        [-1, 1, DWConvTranspose2d, [64, 4, 2, 1]]
+    """
 
     def __init__(self, c1, c2, k=1, s=1, p1=0, p2=0):
         super().__init__(c1, c2, k, s, p1, p2, groups=math.gcd(c1, c2))
@@ -127,7 +180,25 @@ class DWConvTranspose2d(nn.ConvTranspose2d):
 
 @BLOCKS.register(arguments={"p": NON_NEGATIVE})
 class Focus(nn.Module):
-    """Space to depth by two, then Conv: (B, c1, H, W) -> (B, c2, H/2, W/2)."""
+    """Space to depth by a factor of two, then Conv.
+
+    (B, c1, H, W) -> (B, c2, H/2/s, W/2/s). H and W must be even.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size.
+        s: stride of the convolution behind the space-to-depth step.
+        p: padding; None keeps the size at stride 1.
+        g: groups of the convolution.
+        act: activation: True for the model's, False for none, or a name such as nn.ReLU().
+
+    Source:
+        The stem of YOLOv5 before version 6; space to depth as in Ridnik et al., TResNet, 2020, section 2.
+
+    Example:
+        [-1, 1, Focus, [64, 3]]
+    """
 
     def __init__(self, c1, c2, k=1, s=1, p=None, g=1, act=True):
         super().__init__()
@@ -140,7 +211,25 @@ class Focus(nn.Module):
 
 @BLOCKS.register(arguments={"e": POSITIVE})
 class CrossConv(nn.Module):
-    """A k x k convolution factorised into 1 x k and k x 1, with an optional shortcut where the widths agree."""
+    """A k x k convolution factorized into 1 x k and k x 1, with an optional shortcut.
+
+    (B, c1, H, W) -> (B, c2, H/s, W/s).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size.
+        s: stride.
+        g: groups of the second convolution.
+        e: inner width as a fraction of c2.
+        shortcut: add the input where stride is 1 and c1 equals c2.
+
+    Source:
+        Szegedy et al., Rethinking the Inception Architecture, 2016, section 3.2 (factorization); form of YOLOv5.
+
+    Example:
+        [-1, 1, CrossConv, [64, 3, 1]]
+    """
 
     def __init__(self, c1, c2, k=3, s=1, g=1, e=1.0, shortcut=False):
         super().__init__()
@@ -156,9 +245,23 @@ class CrossConv(nn.Module):
 
 @BLOCKS.register()
 class MixConv2d(nn.Module):
-    """Grouped convolutions of several kernel sizes side by side (Tan and Le, MixConv, 2019, section 3).
+    """Grouped convolutions of several kernel sizes side by side, concatenated, batch norm and activation.
 
-    `equal_ch` shares the output channels equally, else so that each kernel size has about as many weights.
+    (B, c1, H, W) -> (B, c2, H/s, W/s).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: list of odd kernel sizes.
+        s: stride.
+        equal_ch: True: the same number of output channels per kernel size; False: about the same number of weights.
+
+    Source:
+        Tan and Le, MixConv: Mixed Depthwise Convolutional Kernels, 2019, section 3. Here the groups are gcd(c1, width
+        of the part).
+
+    Example:
+        [-1, 1, MixConv2d, [64, [3, 5, 7]]]
     """
 
     def __init__(self, c1, c2, k=(1, 3), s=1, equal_ch=True):

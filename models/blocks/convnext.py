@@ -11,10 +11,19 @@ from torch.nn import functional as F
 
 @BLOCKS.register()
 class ConvNextBlock(nn.Module):
-    """7x7 depth-wise, layer norm, to four times the width and back by linear layers (GELU), scaled, added (figure 4).
+    """7x7 depth-wise convolution, layer norm, a GELU MLP of four times the width, layer scale, shortcut.
 
-    (B, dim, H, W) -> the same. Weights are named as published (`dwconv norm pwconv1 pwconv2 gamma`); a first scale of 0
-    or less is none, without `gamma`. Paper: drop path.
+    (B, dim, H, W) -> the same. Weights are named as published (`dwconv norm pwconv1 pwconv2 gamma`).
+
+    Args:
+        dim: channels.
+        layer_scale_init_value: initial value of the layer scale `gamma`, at most 1; 0 or less omits it.
+
+    Source:
+        Liu et al., A ConvNet for the 2020s (ConvNeXt), 2022, figure 4. The paper also has drop path.
+
+    Example:
+        [-1, 1, ConvNextBlock, []]
     """
 
     def __init__(self, dim, layer_scale_init_value=1e-6):
@@ -37,7 +46,24 @@ class ConvNextBlock(nn.Module):
 
 @BLOCKS.register(arguments={"e": POSITIVE})
 class CNeB(C3):
-    """C3 of ConvNeXt blocks: (B, c1, H, W) -> (B, c2, H, W). `shortcut` and `g` change nothing."""
+    """C3 block of ConvNeXt blocks.
+
+    (B, c1, H, W) -> (B, c2, H, W).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        n: number of ConvNeXt blocks (the row's number).
+        shortcut: accepted as in C3, without effect.
+        g: accepted as in C3, without effect.
+        e: inner width as a fraction of c2.
+
+    Source:
+        Liu et al., A ConvNet for the 2020s (ConvNeXt), 2022, in the C3 layout of YOLOv5.
+
+    Example:
+        [-1, 1, CNeB, [64]]
+    """
 
     def inner(self, hidden, n, shortcut, g):
         return nn.Sequential(*(ConvNextBlock(hidden) for _ in range(n)))

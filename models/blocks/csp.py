@@ -4,8 +4,8 @@ import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
 from graftdet.models.blocks.argument_ranges import POSITIVE
-from graftdet.models.blocks.conv import Conv, CrossConv, odd_kernels
-from graftdet.models.blocks.ghostnet import GhostBottleneck
+from graftdet.models.blocks.conv import Conv, CrossConv
+from graftdet.models.blocks.ghost_blocks import GhostBottleneck
 from graftdet.models.blocks.pool import SPP
 from graftdet.models.blocks.transformer import TransformerBlock
 from torch import nn
@@ -13,7 +13,24 @@ from torch import nn
 
 @BLOCKS.register(arguments={"e": POSITIVE})
 class Bottleneck(nn.Module):
-    """1x1 then 3x3 Conv with a shortcut where the widths agree (He et al., 2016): (B, c1, H, W) -> (B, c2, H, W)."""
+    """1x1 Conv, 3x3 Conv and a shortcut where the widths agree.
+
+    (B, c1, H, W) -> (B, c2, H, W).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        shortcut: add the input where c1 equals c2.
+        g: groups of the 3x3 convolution.
+        e: inner width as a fraction of c2.
+
+    Source:
+        He et al., Deep Residual Learning, 2016, figure 5; two convolutions instead of three, as in Darknet-53 (Redmon
+        and Farhadi, YOLOv3, 2018).
+
+    Example:
+        [-1, 1, Bottleneck, [64]]
+    """
 
     def __init__(self, c1, c2, shortcut=True, g=1, e=0.5):
         super().__init__()
@@ -30,9 +47,25 @@ class Bottleneck(nn.Module):
 # YOLOv5-Lite has a LeakyReLU here, and its PicoDet files say so nowhere: what tells them apart is ES_Bottleneck
 @BLOCKS.register(defaults_with_module={"ES_Bottleneck": {"act": "nn.LeakyReLU(0.1)"}}, arguments={"e": POSITIVE})
 class BottleneckCSP(nn.Module):
-    """CSP block with plain convolutions before the joint batch norm; `n` inner bottlenecks.
+    """CSP block with batch norm and activation behind the concatenation.
 
-    `act` follows that batch norm. It stays as it is whatever the model's activation, as published.
+    (B, c1, H, W) -> (B, c2, H, W). `act` does not follow the model's activation, as in the published weights.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        n: number of bottlenecks (the row's number).
+        shortcut: add the input of each bottleneck to its output.
+        g: groups of the convolution.
+        e: inner width as a fraction of c2.
+        act: activation behind the concatenation; LeakyReLU(0.1) by default in models with ES_Bottleneck rows, as in
+            YOLOv5-Lite.
+
+    Source:
+        Wang et al., CSPNet, 2020, figure 3; form of YOLOv5.
+
+    Example:
+        [-1, 3, BottleneckCSP, [64]]
     """
 
     def __init__(self, c1, c2, n=1, shortcut=True, g=1, e=0.5, act="nn.SiLU()"):
@@ -53,9 +86,23 @@ class BottleneckCSP(nn.Module):
 
 @BLOCKS.register(arguments={"e": POSITIVE})
 class C3(nn.Module):
-    """CSP block with three convolutions and `n` inner bottlenecks: (B, c1, H, W) -> (B, c2, H, W).
+    """CSP block with three convolutions and n bottlenecks.
 
-    Families of it override `inner`, which makes the path between cv1 and cv3.
+    (B, c1, H, W) -> (B, c2, H, W). Subclasses override `inner`, the path between cv1 and cv3.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        n: number of bottlenecks (the row's number).
+        shortcut: add the input of each bottleneck to its output.
+        g: groups of the convolution.
+        e: inner width as a fraction of c2.
+
+    Source:
+        Wang et al., CSPNet, 2020, figure 3, without the convolution behind the bottlenecks; form of YOLOv5.
+
+    Example:
+        [-1, 3, C3, [64]]
     """
 
     def __init__(self, c1, c2, n=1, shortcut=True, g=1, e=0.5):
@@ -75,7 +122,24 @@ class C3(nn.Module):
 
 @BLOCKS.register(arguments={"e": POSITIVE})
 class C3x(C3):
-    """C3 of factorised convolutions (CrossConv)."""
+    """C3 block of factorized convolutions (CrossConv).
+
+    (B, c1, H, W) -> (B, c2, H, W).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        n: number of CrossConvs (the row's number).
+        shortcut: add the input of each bottleneck to its output.
+        g: groups of the convolution.
+        e: inner width as a fraction of c2.
+
+    Source:
+        Wang et al., CSPNet, 2020, with CrossConv in place of the bottlenecks; form of YOLOv5.
+
+    Example:
+        [-1, 1, C3x, [64]]
+    """
 
     def inner(self, hidden, n, shortcut, g):
         return nn.Sequential(*(CrossConv(hidden, hidden, 3, 1, g, 1.0, shortcut) for _ in range(n)))
@@ -83,9 +147,23 @@ class C3x(C3):
 
 @BLOCKS.register(arguments={"e": POSITIVE})
 class C3TR(C3):
-    """C3 around a transformer encoder of `n` layers with four heads (Vaswani et al., 2017).
+    """C3 block around a transformer encoder with four heads.
 
-    `shortcut` and `g` change nothing, as published.
+    (B, c1, H, W) -> (B, c2, H, W). Memory grows with the square of H x W.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        n: number of transformer layers (the row's number).
+        shortcut: accepted as in C3, without effect.
+        g: accepted as in C3, without effect.
+        e: inner width as a fraction of c2.
+
+    Source:
+        Vaswani et al., Attention Is All You Need, 2017, section 3.1, without layer norm; form of YOLOv5.
+
+    Example:
+        [-1, 1, C3TR, [64]]
     """
 
     def inner(self, hidden, n, shortcut, g):
@@ -94,9 +172,24 @@ class C3TR(C3):
 
 @BLOCKS.register(rule="stack", arguments={"e": POSITIVE})
 class C3SPP(C3):
-    """C3 around spatial pyramid pooling with kernels `k`; a row's number above 1 stacks whole blocks.
+    """C3 block around spatial pyramid pooling.
 
-    `n`, `shortcut` and `g` change nothing, as published.
+    (B, c1, H, W) -> (B, c2, H, W). The row's number stacks whole blocks.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: list of odd pooling kernel sizes.
+        n: accepted as in C3, without effect.
+        shortcut: accepted as in C3, without effect.
+        g: accepted as in C3, without effect.
+        e: inner width as a fraction of c2.
+
+    Source:
+        He et al., Spatial Pyramid Pooling, 2014, inside a CSP block (Wang et al., CSPNet, 2020); form of YOLOv5.
+
+    Example:
+        [-1, 1, C3SPP, [64, [5, 9, 13]]]
     """
 
     def __init__(self, c1, c2, k=(5, 9, 13), n=1, shortcut=True, g=1, e=0.5):
@@ -110,90 +203,24 @@ class C3SPP(C3):
 
 @BLOCKS.register(arguments={"e": POSITIVE})
 class C3Ghost(C3):
-    """C3 of Ghost bottlenecks (Han et al., GhostNet, 2020). `shortcut` and `g` change nothing, as published."""
+    """C3 block of Ghost bottlenecks.
+
+    (B, c1, H, W) -> (B, c2, H, W).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        n: number of Ghost bottlenecks (the row's number).
+        shortcut: accepted as in C3, without effect.
+        g: accepted as in C3, without effect.
+        e: inner width as a fraction of c2.
+
+    Source:
+        Han et al., GhostNet, 2020, section 3.2, inside a CSP block; form of YOLOv5.
+
+    Example:
+        [-1, 1, C3Ghost, [64]]
+    """
 
     def inner(self, hidden, n, shortcut, g):
         return nn.Sequential(*(GhostBottleneck(hidden, hidden) for _ in range(n)))
-
-
-class _Squares(Bottleneck):
-    """The bottleneck with kernels of one size in both convolutions."""
-
-    def __init__(self, c1, c2, shortcut=True, g=1, e=1.0, k=3):
-        super().__init__(c1, c2, shortcut, g, e)
-        hidden = int(c2 * e)
-        self.cv1, self.cv2 = Conv(c1, hidden, k, 1), Conv(hidden, c2, k, 1, g=g)
-
-
-@BLOCKS.register(arguments={"e": POSITIVE})
-class C2(nn.Module):
-    """One 1x1 convolution whose first half goes through `n` bottlenecks, both joined: (B, c1, H, W) -> (B, c2, H, W).
-
-    CSP (Wang et al., 2020) with names and 3x3 kernels of YOLOv8.
-    """
-
-    def __init__(self, c1, c2, n=1, shortcut=True, g=1, e=0.5):
-        super().__init__()
-        hidden = int(c2 * e)
-        self.cv1 = Conv(c1, 2 * hidden, 1, 1)
-        self.cv2 = Conv(2 * hidden, c2, 1)
-        self.m = nn.Sequential(*(_Squares(hidden, hidden, shortcut, g) for _ in range(n)))
-
-    def forward(self, x):
-        inner, kept = self.cv1(x).chunk(2, 1)
-        return self.cv2(torch.cat((self.m(inner), kept), 1))
-
-
-@BLOCKS.register(arguments={"e": POSITIVE})
-class C2f(nn.Module):
-    """CSP block that joins what each of its `n` bottlenecks gives, as ELAN does: (B, c1, H, W) -> (B, c2, H, W).
-
-    Wang et al., Designing Network Design Strategies Through Gradient Path Analysis, 2022, have stacks of convolutions
-    in place of the bottlenecks. Names, 3x3 kernels and no shortcut by default are those of YOLOv8. Families of it override
-    `inner`, which makes one bottleneck.
-    """
-
-    def __init__(self, c1, c2, n=1, shortcut=False, g=1, e=0.5):
-        super().__init__()
-        hidden = int(c2 * e)
-        self.cv1 = Conv(c1, 2 * hidden, 1, 1)
-        self.cv2 = Conv((2 + n) * hidden, c2, 1)
-        self.m = nn.ModuleList(self.inner(hidden, shortcut, g) for _ in range(n))
-
-    def inner(self, hidden, shortcut, g) -> nn.Module:
-        return _Squares(hidden, hidden, shortcut, g)
-
-    def forward(self, x):
-        maps = list(self.cv1(x).chunk(2, 1))
-        for m in self.m:
-            maps.append(m(maps[-1]))
-        return self.cv2(torch.cat(maps, 1))
-
-
-@BLOCKS.register(arguments={"e": POSITIVE})
-class C3k(C3):
-    """C3 whose bottlenecks have k x k kernels in both convolutions (Khanam and Hussain, YOLOv11: An Overview, 2024)."""
-
-    def __init__(self, c1, c2, n=1, shortcut=True, g=1, e=0.5, k=3):
-        odd_kernels(k)
-        self._kernel = k
-        super().__init__(c1, c2, n, shortcut, g, e)
-
-    def inner(self, hidden, n, shortcut, g):
-        return nn.Sequential(*(_Squares(hidden, hidden, shortcut, g, k=self._kernel) for _ in range(n)))
-
-
-@BLOCKS.register(defaults_by_scale={"mlx": {"c3k": True}}, arguments={"e": POSITIVE})
-class C3k2(C2f):
-    """C2f with narrower bottlenecks or, with `c3k`, a C3k of two in the place of each (Khanam and Hussain, 2024).
-
-    The published sizes m, l and x of YOLO11 have `c3k` in every row, though their file says False in some: so do these sizes of any
-    file with `scales`, but where a row names it, {c3k: False}.
-    """
-
-    def __init__(self, c1, c2, n=1, c3k=False, e=0.5, g=1, shortcut=True):
-        self._c3k = c3k
-        super().__init__(c1, c2, n, shortcut, g, e)
-
-    def inner(self, hidden, shortcut, g):
-        return C3k(hidden, hidden, 2, shortcut, g) if self._c3k else _Squares(hidden, hidden, shortcut, g, e=0.5)

@@ -64,9 +64,27 @@ def _exporting() -> bool:
 
 @BLOCKS.register(arguments={"p": NON_NEGATIVE, "num_experts": POSITIVE_INT})
 class DynamicConv(nn.Module):
-    """A convolution whose kernel is a sum over `num_experts`, weighted by sigmoids of the picture's mean channels.
+    """Convolution whose kernel is mixed per image from several experts.
 
-    (B, c1, H, W) -> (B, c2, H/s, W/s); no norm and no activation (CondConv, section 3).
+    (B, c1, H, W) -> (B, c2, H/s, W/s), without batch norm and activation. The mixing weights are sigmoids of a linear
+    layer over the mean of each channel.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size.
+        s: stride.
+        p: padding; None keeps the size at stride 1.
+        d: dilation.
+        g: groups of the convolution.
+        bias: mix a bias as well.
+        num_experts: number of kernels that are mixed.
+
+    Source:
+        Yang et al., CondConv: Conditionally Parameterized Convolutions, 2019, section 3.
+
+    Example:
+        [-1, 1, DynamicConv, [64, 3, 2]]
     """
 
     def __init__(self, c1, c2, k=1, s=1, p=None, d=1, g=1, bias=False, num_experts=4):
@@ -110,9 +128,26 @@ class DropPath(nn.Module):
 
 @BLOCKS.register(arguments={"num_experts": POSITIVE_INT})
 class DynamicConvBnAct(FusePairs, nn.Module):
-    """DynamicConv, batch norm, activation: (B, c1, H, W) -> (B, c2, H/s, W/s).
+    """DynamicConv, batch norm and activation.
 
-    `skip` adds the input where the shape stays; `drop_path` then leaves out the rest at random in training.
+    (B, c1, H, W) -> (B, c2, H/s, W/s).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size.
+        s: stride.
+        d: dilation.
+        skip: add the input where the shape stays.
+        act: activation: True for the model's, False for none, or a name such as nn.ReLU().
+        drop_path: probability of dropping the path beside the shortcut, per image, in training.
+        num_experts: number of kernels that are mixed.
+
+    Source:
+        Han et al., ParameterNet: Parameters Are All You Need, 2024, section 3.3 (dynamic convolution in GhostNet).
+
+    Example:
+        [-1, 1, DynamicConvBnAct, [64, 3, 2]]
     """
 
     fuse_pairs = (("conv", "bn1"),)
@@ -132,7 +167,27 @@ class DynamicConvBnAct(FusePairs, nn.Module):
 
 @BLOCKS.register(arguments={"ratio": POSITIVE, "dw_k": POSITIVE_INT, "num_experts": POSITIVE_INT})
 class DynamicGhostModule(nn.Module):
-    """A Ghost module (see `ghostnet.py`) of DynamicConvs: (B, c1, H, W) -> (B, c2, H/s, W/s), surplus channels cut off."""
+    """Ghost module of dynamic convolutions.
+
+    (B, c1, H, W) -> (B, c2, H/s, W/s). Channels beyond c2 are cut off.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size of the primary convolution.
+        ratio: c2 / ratio channels come from the primary convolution; at least 2.
+        dw_k: kernel size of the cheap depth-wise convolutions.
+        s: stride.
+        act: activation: True for the model's, False for none, or a name such as nn.ReLU().
+        num_experts: number of kernels that are mixed.
+
+    Source:
+        Han et al., ParameterNet: Parameters Are All You Need, 2024, section 3.3; Han et al., GhostNet, 2020, section
+        3.1.
+
+    Example:
+        [-1, 1, DynamicGhostModule, [64]]
+    """
 
     def __init__(self, c1, c2, k=1, ratio=2, dw_k=3, s=1, act=RELU, num_experts=4):
         super().__init__()
@@ -154,10 +209,27 @@ class DynamicGhostModule(nn.Module):
 
 @BLOCKS.register(arguments={"num_experts": POSITIVE_INT})
 class DynamicGhostBottleneck(FusePairs, nn.Module):
-    """A Ghost bottleneck of DynamicGhostModules, 2 c1 channels wide inside: (B, c1, H, W) -> (B, c2, H/s, W/s).
+    """Ghost bottleneck of dynamic Ghost modules, 2 c1 channels wide inside.
 
-    As GhostNetBottleneck, but where the shape changes the shortcut is of DynamicConvs too; the strided depth-wise
-    convolution is a plain one. `drop_path` is the share of pictures that keep only their shortcut in training.
+    (B, c1, H, W) -> (B, c2, H/s, W/s). The strided depth-wise convolution is not dynamic; the shortcut is where the
+    shape changes.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size of the depth-wise convolutions.
+        s: stride.
+        se_ratio: width inside squeeze and excitation as a fraction of 2 c1; 0 for none.
+        drop_path: probability of dropping the path beside the shortcut, per image, in training.
+        act: activation: True for the model's, False for none, or a name such as nn.ReLU().
+        num_experts: number of kernels that are mixed.
+
+    Source:
+        Han et al., ParameterNet: Parameters Are All You Need, 2024, section 3.3; Han et al., GhostNet, 2020, section
+        3.2.
+
+    Example:
+        [-1, 1, DynamicGhostBottleneck, [64, 3, 2]]
     """
 
     fuse_pairs = (("conv_dw", "bn_dw"),)
@@ -192,7 +264,24 @@ class DynamicGhostBottleneck(FusePairs, nn.Module):
 
 @BLOCKS.register(arguments={"e": POSITIVE})
 class C3_GhostModule(C3):
-    """C3 of `n` DynamicGhostModules: (B, c1, H, W) -> (B, c2, H, W). They have no shortcut, whatever the row says."""
+    """C3 block of n dynamic Ghost modules, without shortcuts.
+
+    (B, c1, H, W) -> (B, c2, H, W).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        n: number of dynamic Ghost modules (the row's number).
+        shortcut: accepted as in C3, without effect.
+        g: accepted as in C3, without effect.
+        e: inner width as a fraction of c2.
+
+    Source:
+        Han et al., ParameterNet: Parameters Are All You Need, 2024, in the C3 layout of YOLOv5.
+
+    Example:
+        [-1, 1, C3_GhostModule, [64]]
+    """
 
     def inner(self, hidden, n, shortcut, g):
         return nn.Sequential(*(DynamicGhostModule(hidden, hidden) for _ in range(n)))

@@ -41,9 +41,24 @@ class _Inverted(nn.Module):
 
 @BLOCKS.register(arguments={"expansion": POSITIVE})
 class FusedMBConv(_Inverted):
-    """A k x k convolution to c1 x expansion, SE where `se_ratio`, 1x1 to c2: (B, c1, H, W) -> (B, c2, H/s, W/s).
+    """Fused inverted residual: k x k convolution to the expanded width, SE, 1x1 projection.
 
-    Without expansion one k x k convolution to c2. SiLU, none at the end of an expanded one. Paper: drop path as well.
+    (B, c1, H, W) -> (B, c2, H/s, W/s). Without expansion one k x k convolution to c2. SiLU, none behind a projection.
+    The input is added where the shape stays.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size.
+        s: stride, 1 or 2.
+        expansion: expanded width as a multiple of c1.
+        se_ratio: width inside squeeze and excitation as a fraction of c1; 0 for none.
+
+    Source:
+        Tan and Le, EfficientNetV2, 2021, figure 2. The paper also has drop path.
+
+    Example:
+        [-1, 1, FusedMBConv, [64, 3, 2, 4]]
     """
 
     def __init__(self, c1, c2, k=3, s=1, expansion=1, se_ratio=0):
@@ -59,9 +74,24 @@ class FusedMBConv(_Inverted):
 
 @BLOCKS.register(arguments={"expansion": POSITIVE})
 class MBConv(_Inverted):
-    """1x1 to c1 x expansion (left out at 1), k x k depth-wise, SE where `se_ratio`, 1x1 to c2.
+    """Inverted residual: 1x1 expansion, k x k depth-wise convolution, SE, 1x1 projection.
 
-    (B, c1, H, W) -> (B, c2, H/s, W/s). SiLU, none at the end. Paper: drop path as well.
+    (B, c1, H, W) -> (B, c2, H/s, W/s). No 1x1 expansion where `expansion` is 1. SiLU, none behind the projection. The
+    input is added where the shape stays.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size.
+        s: stride, 1 or 2.
+        expansion: expanded width as a multiple of c1.
+        se_ratio: width inside squeeze and excitation as a fraction of c1; 0 for none.
+
+    Source:
+        Tan and Le, EfficientNetV2, 2021, figure 2. The paper also has drop path.
+
+    Example:
+        [-1, 1, MBConv, [64, 3, 2, 4, 0.25]]
     """
 
     def __init__(self, c1, c2, k=3, s=1, expansion=4, se_ratio=0.25):

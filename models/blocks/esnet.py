@@ -20,12 +20,25 @@ def _cba(c1, c2, k=1, s=1, g=1, act=None):
 
 @BLOCKS.register(arguments={"ratio": POSITIVE})
 class ESBlock(nn.Module):
-    """Enhanced shuffle block (section 3.2, figure 3): (B, c1, H, W) -> (B, c2, H/s, W/s).
+    """Enhanced shuffle block of PicoDet.
 
-    `ratio` of c2 is the inner width. Stride 1 (c1 == c2): half of the channels pass on, the other half goes through a
-    1x1 convolution, a cheap depth-wise one beside it as in a Ghost module, SE, 1x1. Stride 2: a depth-wise branch and
-    one with SE, joined, then a depth-wise and a 1x1 convolution in place of the shuffle. SE's gate is torch's hard
-    sigmoid; PaddlePaddle's has another slope.
+    (B, c1, H, W) -> (B, c2, H/s, W/s). Stride 1 (c1 equals c2): half of the channels pass unchanged, the other half
+    goes through a Ghost module, SE and a 1x1 convolution; channel shuffle. Stride 2: a depth-wise branch and one with
+    SE, concatenated, then a depth-wise and a 1x1 convolution.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        s: stride, 1 or 2.
+        ratio: inner width as a fraction of c2.
+        act: activation: True for the model's, False for none, or a name such as nn.ReLU().
+
+    Source:
+        Yu et al., PP-PicoDet, 2021, section 3.2, figure 3. The gate of SE is torch's hard sigmoid; PaddlePaddle's has
+        another slope.
+
+    Example:
+        [-1, 1, ESBlock, [64, 2]]
     """
 
     def __init__(self, c1, c2, s=1, ratio=1.0, act=SWISH):
@@ -57,11 +70,23 @@ class ESBlock(nn.Module):
 
 @BLOCKS.register()
 class ESNet(nn.Module):
-    """The whole backbone (section 3.2): (B, c1, H, W) -> list of three maps at strides 8, 16 and 32.
+    """The ESNet backbone of PicoDet: three maps at strides 8, 16 and 32.
 
-    `scale` 0.75, 1.0 and 1.25 are those of PicoDet-S, -M and -L, with maps 96, 192, 384; 128, 256, 512; 160, 320, 640
-    channels wide. `ratios` are the inner widths of its 13 blocks; by default those the paper's search found for the
-    scale (0.75 and below: PicoDet-S's). `scale` is the network's own: a YAML's width multiple leaves it alone.
+    (B, c1, H, W) -> list of maps: 96, 192, 384 channels at scale 0.75 (PicoDet-S), 128, 256, 512 at 1.0 (M), 160, 320,
+    640 at 1.25 (L).
+
+    Args:
+        c1: input channels.
+        scale: multiplies all widths inside; the width multiple of the model does not apply.
+        ratios: inner widths of the 13 blocks as fractions; None for those that the paper found by search (S up to scale
+            0.75, else M and L).
+        act: activation: True for the model's, False for none, or a name such as nn.ReLU().
+
+    Source:
+        Yu et al., PP-PicoDet, 2021, section 3.2.
+
+    Example:
+        [-1, 1, ESNet, [0.75]]
     """
 
     DEPTHS = (3, 7, 3)
@@ -93,7 +118,23 @@ class ESNet(nn.Module):
 
 @BLOCKS.register()
 class DPConv(nn.Module):
-    """A k x k depth-wise and a 1x1 Conv, 5x5 in the neck (section 3.3): (B, c1, H, W) -> (B, c2, H/s, W/s)."""
+    """Depth-wise k x k Conv and 1x1 Conv.
+
+    (B, c1, H, W) -> (B, c2, H/s, W/s).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size of the depth-wise convolution.
+        s: stride.
+        act: activation: True for the model's, False for none, or a name such as nn.ReLU().
+
+    Source:
+        Yu et al., PP-PicoDet, 2021, section 3.3 (5x5 in the neck).
+
+    Example:
+        [-1, 1, DPConv, [64, 5, 2]]
+    """
 
     def __init__(self, c1, c2, k=5, s=1, act=True):
         super().__init__()
@@ -106,9 +147,23 @@ class DPConv(nn.Module):
 
 @BLOCKS.register(arguments={"e": POSITIVE})
 class CSPDP(nn.Module):
-    """The CSP block of CSP-PAN (section 3.3): C3 of `n` bottlenecks of a 1x1 Conv and a k x k DPConv, no shortcut.
+    """The CSP block of CSP-PAN: C3 of n bottlenecks of a 1x1 Conv and a DPConv, without shortcut.
 
     (B, c1, H, W) -> (B, c2, H, W).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        n: number of bottlenecks (the row's number).
+        k: kernel size of the depth-wise convolutions.
+        e: inner width as a fraction of c2.
+        act: activation: True for the model's, False for none, or a name such as nn.ReLU().
+
+    Source:
+        Yu et al., PP-PicoDet, 2021, section 3.3.
+
+    Example:
+        [-1, 1, CSPDP, [64]]
     """
 
     def __init__(self, c1, c2, n=1, k=5, e=0.5, act=True):

@@ -10,9 +10,19 @@ from torch import nn
 
 @BLOCKS.register(arguments={"n_div": POSITIVE_INT})
 class PConv(nn.Module):
-    """Partial convolution: 3x3 on the first 1 / n_div of the channels, the others pass (section 3.3).
+    """Partial convolution: 3x3 on the first channels, the others pass unchanged.
 
     (B, dim, H, W) -> the same.
+
+    Args:
+        dim: channels.
+        n_div: 1 / n_div of the channels are convolved.
+
+    Source:
+        Chen et al., Run, Don't Walk: Chasing Higher FLOPS (FasterNet), 2023, section 3.3.
+
+    Example:
+        [-1, 1, PConv, [4]]
     """
 
     def __init__(self, dim, n_div=4):
@@ -30,9 +40,21 @@ class PConv(nn.Module):
 
 @BLOCKS.register(arguments={"n_div": POSITIVE_INT, "mlp_ratio": POSITIVE})
 class FasterNetBlock(nn.Module):
-    """PConv, 1x1 to `mlp_ratio` times the width with batch norm and ReLU, 1x1 back; the input is added (figure 4).
+    """Partial convolution and a 1x1 MLP with batch norm and ReLU, with a shortcut.
 
-    (B, dim, H, W) -> the same. Paper: drop path as well, and GELU in its smallest network.
+    (B, dim, H, W) -> the same.
+
+    Args:
+        dim: channels.
+        n_div: 1 / n_div of the channels are convolved by PConv.
+        mlp_ratio: width inside the MLP as a multiple of dim.
+
+    Source:
+        Chen et al., Run, Don't Walk: Chasing Higher FLOPS (FasterNet), 2023, figure 4. The paper also has drop path,
+        and GELU in its smallest network.
+
+    Example:
+        [-1, 1, FasterNetBlock, []]
     """
 
     def __init__(self, dim, n_div=4, mlp_ratio=2):

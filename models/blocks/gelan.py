@@ -28,8 +28,22 @@ class _RepCSP(C3):
 
 @BLOCKS.register(arguments={"c3": POSITIVE_INT, "c4": POSITIVE_INT})
 class ELAN1(nn.Module):
-    """A 1x1 convolution to `c3` channels, two 3x3 ones of `c4` behind its second half, one after the other, all joined:
-    (B, c1, H, W) -> (B, c2, H, W). `c3` and `c4` stay as they are written, whatever the width multiple."""
+    """GELAN block: a 1x1 convolution, two 3x3 convolutions behind its second half, all outputs concatenated.
+
+    (B, c1, H, W) -> (B, c2, H, W).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        c3: width of the first convolution, even; the width multiple does not apply.
+        c4: width of the 3x3 convolutions; the width multiple does not apply.
+
+    Source:
+        Wang et al., YOLOv9, 2024, section 4.2 (GELAN); names of its published model files.
+
+    Example:
+        [-1, 1, ELAN1, [64, 64, 32]]
+    """
 
     def __init__(self, c1, c2, c3, c4):
         super().__init__()
@@ -52,9 +66,22 @@ class ELAN1(nn.Module):
 
 @BLOCKS.register(rule="stack", arguments={"c3": POSITIVE_INT, "c4": POSITIVE_INT})
 class RepNCSPELAN4(ELAN1):
-    """ELAN1 with a CSP block of `n` re-parameterised bottlenecks before each 3x3 convolution.
+    """GELAN block with a CSP block of re-parameterized bottlenecks before each 3x3 convolution.
 
-    `n` stands in the row's args, behind the widths, as published; the row's number stacks whole blocks.
+    (B, c1, H, W) -> (B, c2, H, W). The row's number stacks whole blocks.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        c3: width of the first convolution, even; the width multiple does not apply.
+        c4: width of the inner blocks; the width multiple does not apply.
+        n: number of bottlenecks per CSP block, given in the row.
+
+    Source:
+        Wang et al., YOLOv9, 2024, section 4.2 (GELAN), figure 4.
+
+    Example:
+        [-1, 1, RepNCSPELAN4, [64, 64, 32, 1]]
     """
 
     def __init__(self, c1, c2, c3, c4, n=1):
@@ -71,7 +98,20 @@ class RepNCSPELAN4(ELAN1):
 
 @BLOCKS.register()
 class AConv(nn.Module):
-    """Average of 2x2, then a 3x3 convolution of stride 2: (B, c1, H, W) -> (B, c2, H/2, W/2)."""
+    """2x2 average pool of stride 1, then a 3x3 convolution of stride 2.
+
+    (B, c1, H, W) -> (B, c2, H/2, W/2).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+
+    Source:
+        Wang et al., YOLOv9, 2024 (its published model files).
+
+    Example:
+        [-1, 1, AConv, [64]]
+    """
 
     def __init__(self, c1, c2):
         super().__init__()
@@ -83,8 +123,20 @@ class AConv(nn.Module):
 
 @BLOCKS.register()
 class ADown(nn.Module):
-    """Average of 2x2; of its channels the first half by a 3x3 convolution of stride 2, the other by a max pool and a 1x1
-    one: (B, c1, H, W) -> (B, c2, H/2, W/2)."""
+    """2x2 average pool; half of the channels by a strided 3x3 convolution, half by max pool and 1x1 convolution.
+
+    (B, c1, H, W) -> (B, c2, H/2, W/2). Both widths must be even.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+
+    Source:
+        Wang et al., YOLOv9, 2024 (its published model files).
+
+    Example:
+        [-1, 1, ADown, [64]]
+    """
 
     def __init__(self, c1, c2):
         super().__init__()
@@ -100,7 +152,22 @@ class ADown(nn.Module):
 
 @BLOCKS.register(arguments={"c3": POSITIVE_INT})
 class SPPELAN(nn.Module):
-    """SPPF with `c3` channels inside, which stay as they are written: (B, c1, H, W) -> (B, c2, H, W)."""
+    """SPPF whose inner width is an argument.
+
+    (B, c1, H, W) -> (B, c2, H, W).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        c3: inner width; the width multiple does not apply.
+        k: odd pooling kernel size.
+
+    Source:
+        Wang et al., YOLOv9, 2024 (its published model files).
+
+    Example:
+        [-1, 1, SPPELAN, [64, 32]]
+    """
 
     def __init__(self, c1, c2, c3, k=5):
         super().__init__()

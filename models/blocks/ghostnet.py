@@ -1,7 +1,6 @@
 """GhostNet (Han et al., GhostNet: More Features from Cheap Operations, 2020): blocks and the whole backbone.
 
-The YOLOv5 forms, `GhostConv` and `GhostBottleneck`, are in `ghost.py`. Weight names are those of the published
-ImageNet weights, so that they load by name.
+Weight names are those of the published ImageNet weights. The forms of YOLOv5 are in `ghost_blocks`.
 """
 
 import math
@@ -11,7 +10,7 @@ from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
 from graftdet.models.blocks.argument_ranges import POSITIVE, POSITIVE_INT
 from graftdet.models.blocks.backbone import are_among, check_width, conv_bn, make_divisible
-from graftdet.models.blocks.conv import LEAVE_OUT, Conv, DWConv, FusePairs, reduced, refuse_width, same_padding
+from graftdet.models.blocks.conv import LEAVE_OUT, FusePairs, same_padding
 from graftdet.utils.errors import UserError
 from torch import nn
 from torch.nn import functional as F
@@ -21,10 +20,22 @@ RELU = "nn.ReLU(inplace=True)"
 
 @BLOCKS.register(arguments={"ratio": POSITIVE, "divisor": POSITIVE_INT})
 class SqueezeExcite(nn.Module):
-    """Channels weighted by what their means say (Hu et al., Squeeze-and-Excitation, 2018): (B, c, H, W) -> the same.
+    """Squeeze and excitation by two 1x1 convolutions with ReLU and a hard sigmoid.
 
-    Between the two 1x1 convolutions there are `ratio * c1` channels to the nearest multiple of `divisor`; ReLU, and a
-    hard sigmoid as the gate, as in MobileNet v3. `bias=False` leaves out their biases.
+    (B, c1, H, W) -> the same.
+
+    Args:
+        c1: input channels.
+        ratio: width between the convolutions as a fraction of c1, above 0 and at most 1.
+        divisor: the width between is rounded to a multiple of it.
+        bias: biases in both convolutions.
+
+    Source:
+        Hu et al., Squeeze-and-Excitation Networks, 2018, with the gate of MobileNetV3, as in Han et al., GhostNet,
+        2020.
+
+    Example:
+        [-1, 1, SqueezeExcite, [0.25]]
     """
 
     def __init__(self, c1, ratio=0.25, divisor=4, bias=True):
@@ -43,7 +54,23 @@ class SqueezeExcite(nn.Module):
 
 @BLOCKS.register()
 class ConvBnAct(FusePairs, nn.Module):
-    """Convolution without bias, batch norm, activation (ReLU): (B, c1, H, W) -> (B, c2, H/s, W/s)."""
+    """Convolution without bias, batch norm and activation, ReLU by default.
+
+    (B, c1, H, W) -> (B, c2, H/s, W/s). Weights are named as in the published GhostNet (`conv`, `bn1`).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size.
+        s: stride.
+        act: activation: True for the model's, False for none, or a name such as nn.ReLU().
+
+    Source:
+        Han et al., GhostNet, 2020 (its published code).
+
+    Example:
+        [-1, 1, ConvBnAct, [64, 3, 2]]
+    """
 
     fuse_pairs = (("conv", "bn1"),)
 
@@ -65,10 +92,24 @@ def check_ratio(ratio, least: int = 1) -> None:
 
 @BLOCKS.register(arguments={"ratio": POSITIVE, "dw_k": POSITIVE_INT})
 class GhostModule(nn.Module):
-    """One part of the channels by a convolution, the others from it by cheap depth-wise ones (section 3.1).
+    """Ghost module: some channels by a convolution, the others from them by cheap depth-wise convolutions.
 
-    (B, c1, H, W) -> (B, c2, H/s, W/s). The convolution (kernel `k`) gives c2 / ratio channels, rounded up; each of
-    them yields ratio - 1 more with kernel `dw_k`; what exceeds c2 is cut off. `ratio` 1 is a plain convolution.
+    (B, c1, H, W) -> (B, c2, H/s, W/s). Channels beyond c2 are cut off.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size of the primary convolution.
+        ratio: c2 / ratio channels, rounded up, come from the primary convolution; 1 is a plain convolution.
+        dw_k: kernel size of the cheap depth-wise convolutions.
+        s: stride.
+        act: activation: True for the model's, False for none, or a name such as nn.ReLU().
+
+    Source:
+        Han et al., GhostNet, 2020, section 3.1.
+
+    Example:
+        [-1, 1, GhostModule, [64]]
     """
 
     def __init__(self, c1, c2, k=1, ratio=2, dw_k=3, s=1, act=RELU):
@@ -95,11 +136,26 @@ def join_ghosts(primary, cheap, width: int):
 
 @BLOCKS.register(arguments={"hidden": POSITIVE_INT})
 class GhostNetBottleneck(FusePairs, nn.Module):
-    """Ghost module up to `hidden` channels, strided depth-wise convolution, SE, Ghost module down (section 3.2).
+    """Ghost bottleneck: expand by a Ghost module, depth-wise stride, SE, project by a Ghost module, shortcut.
 
-    (B, c1, H, W) -> (B, c2, H/s, W/s). The depth-wise part is there where s > 1, SE where `se_ratio` > 0; the second
-    Ghost module has no activation. The shortcut is an identity where the shape stays, else a depth-wise and a 1x1
-    convolution. `se_bias=False` gives the SE of the TensorFlow article; `GBNeck` is that article's whole block.
+    (B, c1, H, W) -> (B, c2, H/s, W/s). The depth-wise convolution exists where s > 1. The shortcut is an identity where
+    the shape stays, else a depth-wise and a 1x1 convolution.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        hidden: expanded width; the width multiple does not apply.
+        k: kernel size of the depth-wise convolutions.
+        s: stride.
+        se_ratio: width inside squeeze and excitation as a fraction of hidden; 0 for none.
+        act: activation: True for the model's, False for none, or a name such as nn.ReLU().
+        se_bias: biases in squeeze and excitation.
+
+    Source:
+        Han et al., GhostNet, 2020, section 3.2, figure 3.
+
+    Example:
+        [-1, 1, GhostNetBottleneck, [64, 128, 3, 2]]
     """
 
     fuse_pairs = (("conv_dw", "bn_dw"),)
@@ -129,12 +185,22 @@ class GhostNetBottleneck(FusePairs, nn.Module):
 
 @BLOCKS.register()
 class GhostNet(FusePairs, nn.Module):
-    """The whole network without its classifier (table 1): (B, c1, H, W) -> list of maps, one for each of `stages`.
+    """The GhostNet backbone without its classifier.
 
-    Stages count from 0 to 9, the last being the 1x1 convolution to 960 channels. At width 1.0 stages 4, 6 and 9 give
-    40, 112 and 960 channels at strides 8, 16 and 32, stage 8 gives 160 there. Stages behind the last one that is
-    asked for are not built. `width` is the network's own: a YAML's width multiple leaves it alone. With the paper's
-    classifier of 1000 classes it has 5,182,508 parameters.
+    (B, c1, H, W) -> list of maps, one per entry of `stages`: 40, 112 and 960 channels at strides 8, 16 and 32 by
+    default. Stages behind the last one listed are not built. 5,182,508 parameters with a classifier of 1000 classes.
+
+    Args:
+        c1: input channels.
+        width: multiplies all widths inside; the width multiple of the model does not apply.
+        stages: indices of the stages whose outputs are returned, 0 to 9; 9 is the 1x1 convolution to 960 channels.
+        act: activation: True for the model's, False for none, or a name such as nn.ReLU().
+
+    Source:
+        Han et al., GhostNet, 2020, table 1. Weights are named as in the published ImageNet weights.
+
+    Example:
+        [-1, 1, GhostNet, [1.0, [4, 6, 9]]]
     """
 
     fuse_pairs = (("conv_stem", "bn1"),)
@@ -180,106 +246,3 @@ class GhostNet(FusePairs, nn.Module):
             x = stage(x)
             maps.append(x)
         return [maps[stage] for stage in self.stages]
-
-
-@BLOCKS.register(arguments={"ratio": POSITIVE})
-class SEModule(nn.Module):
-    """Squeeze and excite of the TensorFlow article: c1 / ratio channels between, no biases: (B, c, H, W) -> the same.
-
-    Its gate is Keras's hard sigmoid, which is clip(0.2 x + 0.5, 0, 1) where torch's is clip(x / 6 + 0.5, 0, 1).
-    """
-
-    def __init__(self, c1, ratio=2):
-        super().__init__()
-        refuse_width(c1, ratio)
-        self.conv1 = nn.Conv2d(c1, reduced(c1, min(ratio, c1)), 1, bias=False)
-        self.conv2 = nn.Conv2d(self.conv1.out_channels, c1, 1, bias=False)
-
-    def forward(self, x):
-        weight = self.conv2(F.relu(self.conv1(x.mean((2, 3), keepdim=True))))
-        return x * (0.2 * weight + 0.5).clamp(0, 1)
-
-
-class _BareGhost(nn.Module):
-    """A Ghost module without norms and activations: the cheap channels come from the plain convolution's output."""
-
-    def __init__(self, c1, c2, ratio):
-        super().__init__()
-        check_ratio(ratio)
-        first = math.ceil(c2 / ratio)
-        self.c2 = c2
-        self.conv = nn.Conv2d(c1, first, 1, bias=False)
-        cheap = first * (ratio - 1)
-        self.depthconv = nn.Conv2d(first, cheap, 3, padding=1, groups=first, bias=False) if cheap else None
-
-    def forward(self, x):
-        y = self.conv(x)
-        return y if self.depthconv is None else join_ghosts(y, self.depthconv(y), self.c2)
-
-
-@BLOCKS.register(arguments={"hidden": POSITIVE_INT, "ratio": POSITIVE})
-class GBNeck(nn.Module):
-    """The Ghost bottleneck as the TensorFlow article has it: (B, c1, H, W) -> (B, c2, H/s, W/s).
-
-    Differs from the paper: one batch norm behind each Ghost module instead of one in each of its parts, ReLU after
-    the strided depth-wise convolution too, an SE without biases that reduces by `ratio`, and always a convolution
-    as the shortcut. The article's depth-wise convolutions widen when ratio > 2, which its sum forbids: here they keep
-    the width.
-    """
-
-    def __init__(self, c1, c2, hidden, k=3, s=1, se=False, ratio=2):
-        super().__init__()
-        self.ghost1 = nn.Sequential(_BareGhost(c1, hidden, ratio), nn.BatchNorm2d(hidden), nn.ReLU(inplace=True))
-        self.strided = conv_bn(hidden, hidden, k, s, g=hidden, act=nn.ReLU(inplace=True)) if s > 1 else nn.Identity()
-        self.se = SEModule(hidden, ratio) if se else nn.Identity()
-        self.ghost2 = nn.Sequential(_BareGhost(hidden, c2, ratio), nn.BatchNorm2d(c2))
-        self.shortcut = nn.Sequential(*conv_bn(c1, c1, k, s, g=c1), *conv_bn(c1, c2))
-
-    def forward(self, x):
-        return self.ghost2(self.se(self.strided(self.ghost1(x)))) + self.shortcut(x)
-
-
-@BLOCKS.register()
-class GhostConv(nn.Module):
-    """Half of the channels by a convolution, the other half from those by a cheap 5x5 depth-wise one (section 3.1).
-
-    (B, c1, H, W) -> (B, c2, H/s, W/s). Differs from the paper in activation and in the kernel of the cheap part.
-    """
-
-    def __init__(self, c1, c2, k=1, s=1, g=1, act=True):
-        super().__init__()
-        hidden = c2 // 2
-        self.cv1 = Conv(c1, hidden, k, s, None, g, act=act)
-        self.cv2 = Conv(hidden, hidden, 5, 1, None, hidden, act=act)
-
-    def forward(self, x):
-        y = self.cv1(x)
-        return torch.cat((y, self.cv2(y)), 1)
-
-
-@BLOCKS.register()
-class GhostBottleneck(nn.Module):
-    """Two GhostConvs, a strided depth-wise convolution between them when s = 2 (section 3.2).
-
-    (B, c1, H, W) -> (B, c2, H/s, W/s). The shortcut is an identity at stride 1, so c1 and c2 must agree there.
-    """
-
-    def __init__(self, c1, c2, k=3, s=1):
-        super().__init__()
-        if s not in (1, 2):
-            raise ValueError(f"stride must be 1 or 2, got {s}")
-        if s == 1 and c1 != c2:
-            raise ValueError(f"at stride 1 the width stays: {c1} in, {c2} out")
-        hidden = c2 // 2
-        strided = s == 2
-        self.conv = nn.Sequential(
-            GhostConv(c1, hidden, 1, 1),
-            DWConv(hidden, hidden, k, s, act=False) if strided else nn.Identity(),
-            GhostConv(hidden, c2, 1, 1, act=False),
-        )
-        self.shortcut = (
-            nn.Sequential(DWConv(c1, c1, k, s, act=False), Conv(c1, c2, 1, 1, act=False)) if strided else nn.Identity()
-        )
-
-    def forward(self, x):
-        return self.conv(x) + self.shortcut(x)

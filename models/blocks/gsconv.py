@@ -9,9 +9,23 @@ from torch import nn
 
 @BLOCKS.register()
 class GSConv(nn.Module):
-    """Half of the channels by a convolution, the other half from those by a 5x5 depth-wise one, then dealt out in turn.
+    """Half of the channels by Conv, the others from them by a depth-wise 5x5 Conv, then shuffled.
 
-    (B, c1, H, W) -> (B, c2, H/s, W/s). The even channels of the joint map come first, then the odd ones (figure 3).
+    (B, c1, H, W) -> (B, c2, H/s, W/s); c2 must be even. The even channels come first, then the odd ones.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size of the first convolution.
+        s: stride.
+        g: groups of the first convolution.
+        act: activation: True for the model's, False for none, or a name such as nn.ReLU().
+
+    Source:
+        Li et al., Slim-neck by GSConv, 2022, figure 3.
+
+    Example:
+        [-1, 1, GSConv, [64, 3, 2]]
     """
 
     def __init__(self, c1, c2, k=1, s=1, g=1, act=True):
@@ -43,10 +57,23 @@ class GSBottleneck(nn.Module):
 
 @BLOCKS.register(arguments={"e": POSITIVE})
 class VoVGSCSP(nn.Module):
-    """CSP block of `n` GS bottlenecks, joined once (figure 4 b): (B, c1, H, W) -> (B, c2, H, W).
+    """CSP block of n GS bottlenecks.
 
-    `shortcut` and `g` are taken as C3 takes them, and change nothing, as published. Published weights also hold a
-    convolution `res` that nothing reads; it is not built here.
+    (B, c1, H, W) -> (B, c2, H, W). The unused convolution `res` of the published weights is not built.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        n: number of GS bottlenecks (the row's number).
+        shortcut: accepted as in C3, without effect.
+        g: accepted as in C3, without effect.
+        e: inner width as a fraction of c2.
+
+    Source:
+        Li et al., Slim-neck by GSConv, 2022, figure 4 b.
+
+    Example:
+        [-1, 1, VoVGSCSP, [64]]
     """
 
     def __init__(self, c1, c2, n=1, shortcut=True, g=1, e=0.5):

@@ -11,9 +11,22 @@ from torch import nn
 
 @BLOCKS.register(arguments={"p": NON_NEGATIVE})
 class BasicConv2d(FusePairs, nn.Module):
-    """Convolution without bias, batch norm (eps 1e-3), ReLU, the unit of the Inception networks.
+    """Convolution without bias, batch norm (eps 1e-3) and ReLU: the unit of the Inception networks.
 
-    (B, c1, H, W) -> (B, c2, H', W'). `p`, the padding, is 0 unless given; `k` and `p` are numbers or pairs.
+    (B, c1, H, W) -> (B, c2, H', W').
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size, a number or a pair.
+        s: stride.
+        p: padding, a number or a pair.
+
+    Source:
+        Szegedy et al., Rethinking the Inception Architecture, 2016; names of torchvision.
+
+    Example:
+        [-1, 1, BasicConv2d, [64, 3, 2, 1]]
     """
 
     fuse_pairs = (("conv", "bn"),)
@@ -43,12 +56,27 @@ def _pair(value):
     }
 )
 class Inception(nn.Module):
-    """Four paths side by side: 1x1; 1x1 and 3x3; 1x1 and 5x5; 3x3 max pool and 1x1 (section 4, figure 2b).
+    """Inception module: 1x1, 3x3, 5x5 and pooling paths side by side.
 
-    (B, c1, H, W) -> (B, n1x1 + n3x3 + n5x5 + pool_proj, H, W), a convolution with batch norm and ReLU each. `five` says
-    what stands for 5x5: "3x3+3x3", two convolutions (Szegedy et al., Rethinking the Inception Architecture, 2016,
-    section 3.1, figure 5; also the article's form), "5x5" (v1), or "3x3", one alone, as in published weights. Weights are
-    named as in torchvision.
+    (B, c1, H, W) -> (B, n1x1 + n3x3 + n5x5 + pool_proj, H, W). Batch norm and ReLU follow each convolution.
+
+    Args:
+        c1: input channels.
+        n1x1: width of the 1x1 path.
+        n3x3_reduce: width before the 3x3 convolution.
+        n3x3: width of the 3x3 path.
+        n5x5_reduce: width before the 5x5 convolution.
+        n5x5: width of the 5x5 path.
+        pool_proj: width of the pooling path.
+        five: kernels of the 5x5 path: "3x3+3x3" (two convolutions), "5x5" (v1) or "3x3" (one, as in the published
+            weights).
+
+    Source:
+        Szegedy et al., Going Deeper with Convolutions, 2015, section 4, figure 2b; 3x3+3x3 of Szegedy et al.,
+        Rethinking the Inception Architecture, 2016, figure 5. Names of torchvision.
+
+    Example:
+        [-1, 1, Inception, [16, 24, 32, 4, 8, 8]]
     """
 
     KERNELS = {"3x3+3x3": (3, 3), "5x5": (5,), "3x3": (3,)}
@@ -72,11 +100,22 @@ class Inception(nn.Module):
 
 @BLOCKS.register("InceptionV1", "GoogLeNet")
 class InceptionV1(Backbone):
-    """The whole network without classifiers (table 1): maps of 480, 832 and 1024 channels at strides 8, 16, 32.
+    """The Inception v1 (GoogLeNet) backbone without classifiers.
 
-    `width` multiplies all widths, `out` lists the strides. As the published weights have them: batch norm, a 3x3
-    convolution instead of the 5x5 ones, pools without padding (odd sizes are rounded down, by the 2x2 one up); weights
-    are named as in torchvision (`inception3a.branch2.0.conv`). 6,624,904 parameters with a classifier of 1000 classes.
+    (B, c1, H, W) -> list of maps: 480, 832 and 1024 channels at strides 8, 16 and 32. Odd sizes are rounded down by the
+    3x3 pools, up by the 2x2 one. 6,624,904 parameters with a classifier of 1000 classes.
+
+    Args:
+        c1: input channels.
+        width: multiplies all widths inside; the width multiple of the model does not apply.
+        out: strides of the maps that are returned.
+
+    Source:
+        Szegedy et al., Going Deeper with Convolutions, 2015, table 1. As in torchvision's weights: batch norm and 3x3
+        kernels in place of 5x5.
+
+    Example:
+        [-1, 1, InceptionV1, [1.0]]
     """
 
     MODULES = (  # name, stride, widths

@@ -11,13 +11,27 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 @BLOCKS.register("InceptionConv", "DilatedInceptionConv")
 class InceptionConv(nn.Module):
-    """A k x k convolution each output channel of which has its own dilations (dh, dw), batch norm, activation.
+    """Convolution whose output channels have different dilations in height and width, batch norm and activation.
 
-    (B, c1, H, W) -> (B, c2, H/s, W/s) (section 3.1). `dilations` is a list of pairs: as many as there are output
-    channels, one each, or fewer, which then share the channels equally in order; without it all pairs of 1 and 2. The
-    paper finds the pairs by a search (EDO) that is not part of this block. Channels of one pair are one convolution
-    (`conv_list`, in the order in which the pairs first appear), so that the cost is that of a plain convolution. Each of
-    them has `g` groups of its own: the channels of a pair stand in all groups, and must divide by `g`.
+    (B, c1, H, W) -> (B, c2, H/s, W/s). The channels of one pair of dilations are one convolution (`conv_list`), so the
+    cost is that of a plain convolution.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: odd kernel size.
+        s: stride.
+        dilations: list of pairs (height, width), one per output channel, or fewer, which are spread evenly over the
+            channels.
+        g: groups of each of the convolutions.
+        act: activation: True for the model's, False for none, or a name such as nn.ReLU().
+
+    Source:
+        Liu et al., Inception Convolution with Efficient Dilation Search, 2021, section 3.1. The search (EDO) is not
+        part of this block.
+
+    Example:
+        [-1, 1, InceptionConv, [64, 3, 2]]
     """
 
     def __init__(self, c1, c2, k=3, s=1, dilations=((1, 1), (1, 2), (2, 1), (2, 2)), g=1, act=True):

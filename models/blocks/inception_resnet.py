@@ -10,11 +10,21 @@ from torch import nn
 
 @BLOCKS.register("InceptionResNetReduction", "Mixed_7a", arguments={"p": NON_NEGATIVE})
 class InceptionResNetReduction(nn.Module):
-    """Reduction-B: 1x1 and strided 3x3, twice; 1x1, 3x3 and strided 3x3; max pool (section 3.2, figure 18).
+    """Reduction-B of Inception-ResNet v2: three strided convolution paths and a max pool, concatenated.
 
-    (B, c1, H, W) -> (B, 992 + c1, H/2, W/2): 1088 channels become 2080. `width` multiplies the widths; `p` is the padding
-    of what strides: 1 halves every size (rounded up), 0 is the published form, whose 17x17 becomes 8x8. Weights are
-    named as in timm and in the article, which calls it Mixed_7a.
+    (B, c1, H, W) -> (B, 992 + c1, H/2, W/2): 1088 channels become 2080.
+
+    Args:
+        c1: input channels.
+        width: multiplies all widths inside; the width multiple of the model does not apply.
+        p: padding of the strided layers: 1 halves every size, rounded up; 0 is the published form (17x17 to 8x8).
+
+    Source:
+        Szegedy et al., Inception-v4, Inception-ResNet, 2017, section 3.2, figure 18. Names of timm, which calls it
+        Mixed_7a.
+
+    Example:
+        [-1, 1, InceptionResNetReduction, [0.25]]
     """
 
     def __init__(self, c1=1088, width=1.0, p=1):

@@ -30,9 +30,21 @@ class _Paths(nn.Module):
 
 @BLOCKS.register(arguments={"pool_features": POSITIVE_INT})
 class InceptionA(_Paths):
-    """1x1; 1x1 and 5x5; 1x1 and two 3x3; average pool and 1x1 (section 3.1, figure 5, beside a plain 5x5).
+    """Inception module with 1x1, 5x5, double 3x3 and average pool paths.
 
     (B, c1, H, W) -> (B, 224 + pool_features, H, W).
+
+    Args:
+        c1: input channels.
+        pool_features: width of the pooling path.
+        width: multiplies all widths inside; the width multiple of the model does not apply.
+
+    Source:
+        Szegedy et al., Rethinking the Inception Architecture, 2016, section 3.1, figure 5, with one plain 5x5 path.
+        Names of torchvision.
+
+    Example:
+        [-1, 1, InceptionA, [32, 0.25]]
     """
 
     paths = (
@@ -55,9 +67,20 @@ class InceptionA(_Paths):
 
 @BLOCKS.register(arguments={"p": NON_NEGATIVE})
 class InceptionB(_Paths):
-    """Reduction: strided 3x3; 1x1, 3x3 and strided 3x3; max pool (section 5, figure 10).
+    """Reduction with strided 3x3, double 3x3 and max pool paths.
 
     (B, c1, H, W) -> (B, 480 + c1, H/2, W/2).
+
+    Args:
+        c1: input channels.
+        width: multiplies all widths inside; the width multiple of the model does not apply.
+        p: padding of the strided layers: 1 halves every size, rounded up; 0 is the published form.
+
+    Source:
+        Szegedy et al., Rethinking the Inception Architecture, 2016, section 5, figure 10. Names of torchvision.
+
+    Example:
+        [-1, 1, InceptionB, [0.25]]
     """
 
     paths = (("branch3x3",), ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3"), ("pool",))
@@ -74,9 +97,20 @@ class InceptionB(_Paths):
 
 @BLOCKS.register(arguments={"channels_7x7": POSITIVE_INT})
 class InceptionC(_Paths):
-    """7x7 convolutions factorised into 1x7 and 7x1, once and twice; 1x1; average pool and 1x1 (section 3.2, figure 6).
+    """Inception module with 7x7 convolutions factorized into 1x7 and 7x1.
 
-    (B, c1, H, W) -> (B, 768, H, W); `channels_7x7` is the width between.
+    (B, c1, H, W) -> (B, 768, H, W).
+
+    Args:
+        c1: input channels.
+        channels_7x7: width inside the 7x7 paths.
+        width: multiplies all widths inside; the width multiple of the model does not apply.
+
+    Source:
+        Szegedy et al., Rethinking the Inception Architecture, 2016, section 3.2, figure 6. Names of torchvision.
+
+    Example:
+        [-1, 1, InceptionC, [128, 0.25]]
     """
 
     paths = (
@@ -105,9 +139,20 @@ class InceptionC(_Paths):
 
 @BLOCKS.register(arguments={"p": NON_NEGATIVE})
 class InceptionD(_Paths):
-    """Reduction: 1x1 and strided 3x3; 1x1, 1x7, 7x1 and strided 3x3; max pool (section 5).
+    """Reduction with 3x3, factorized 7x7 and max pool paths.
 
     (B, c1, H, W) -> (B, 512 + c1, H/2, W/2).
+
+    Args:
+        c1: input channels.
+        width: multiplies all widths inside; the width multiple of the model does not apply.
+        p: padding of the strided layers: 1 halves every size, rounded up; 0 is the published form.
+
+    Source:
+        Szegedy et al., Rethinking the Inception Architecture, 2016, section 5. Names of torchvision.
+
+    Example:
+        [-1, 1, InceptionD, [0.25]]
     """
 
     paths = (
@@ -129,9 +174,19 @@ class InceptionD(_Paths):
 
 @BLOCKS.register()
 class InceptionE(nn.Module):
-    """Wide module: the last 3x3 of two paths becomes 1x3 beside 3x1 (section 3.2, figure 7).
+    """Wide Inception module whose last 3x3 convolutions are split into 1x3 and 3x1 side by side.
 
     (B, c1, H, W) -> (B, 2048, H, W).
+
+    Args:
+        c1: input channels.
+        width: multiplies all widths inside; the width multiple of the model does not apply.
+
+    Source:
+        Szegedy et al., Rethinking the Inception Architecture, 2016, section 3.2, figure 7. Names of torchvision.
+
+    Example:
+        [-1, 1, InceptionE, [0.25]]
     """
 
     def __init__(self, c1, width=1.0):
@@ -163,11 +218,24 @@ class InceptionE(nn.Module):
 
 @BLOCKS.register(arguments={"p": NON_NEGATIVE})
 class InceptionV3(Backbone):
-    """The whole network without classifiers (section 6): maps of 288, 768 and 2048 channels at strides 8, 16, 32.
+    """The Inception v3 backbone without classifiers.
 
-    `width` multiplies all widths, `out` lists the strides, `p` pads what strides and the unpadded 3x3 of the stem (see
-    above). Weights are named as in torchvision (`Mixed_5b.branch1x1.conv`). 23,834,568 parameters with a classifier of
-    1000 classes.
+    (B, c1, H, W) -> list of maps: 288, 768 and 2048 channels at strides 8, 16 and 32. 23,834,568 parameters with a
+    classifier of 1000 classes.
+
+    Args:
+        c1: input channels.
+        width: multiplies all widths inside; the width multiple of the model does not apply.
+        out: strides of the maps that are returned.
+        p: padding of the strided layers and of the stem: 1 halves every size, rounded up; 0 is the published form for
+            299x299.
+
+    Source:
+        Szegedy et al., Rethinking the Inception Architecture, 2016, section 6. Names of torchvision
+        (`Mixed_5b.branch1x1.conv`).
+
+    Example:
+        [-1, 1, InceptionV3, [0.5]]
     """
 
     def __init__(self, c1, width=1.0, out=STRIDES, p=1):

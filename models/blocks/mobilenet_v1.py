@@ -9,10 +9,22 @@ from torch import nn
 
 @BLOCKS.register("DepthwiseSeparableConv", "DepthSeperabelConv2d")
 class DepthwiseSeparableConv(FusePairs, nn.Module):
-    """A k x k depth-wise and a 1x1 convolution, batch norm and ReLU after each (section 3.1, figure 3).
+    """Depth-wise k x k and 1x1 convolution, batch norm and activation after each.
 
-    (B, c1, H, W) -> (B, c2, H/s, W/s). Convolutions have no bias: the batch norms have one. Weights are named as in
-    timm. The article's name for it is DepthSeperabelConv2d.
+    (B, c1, H, W) -> (B, c2, H/s, W/s).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size of the depth-wise convolution.
+        s: stride.
+        act: activation: True for the model's, False for none, or a name such as nn.ReLU().
+
+    Source:
+        Howard et al., MobileNets, 2017, section 3.1, figure 3. Names of timm.
+
+    Example:
+        [-1, 1, DepthwiseSeparableConv, [64, 3, 2]]
     """
 
     fuse_pairs = (("conv_dw", "bn1"), ("conv_pw", "bn2"))
@@ -33,11 +45,22 @@ class DepthwiseSeparableConv(FusePairs, nn.Module):
 
 @BLOCKS.register()
 class MobileNetV1(Backbone):
-    """The whole network without its classifier (table 1): maps of 256, 512 and 1024 channels at strides 8, 16, 32.
+    """The MobileNet v1 backbone without its classifier.
 
-    `width` is the paper's alpha, `out` the strides. Weights are named as in timm (`conv_stem`, `blocks.2.0.conv_dw`),
-    whose published weights were trained with ReLU6, as here; the paper writes ReLU. 4,231,976 parameters with a
+    (B, c1, H, W) -> list of maps: 256, 512 and 1024 channels at strides 8, 16 and 32. 4,231,976 parameters with a
     classifier of 1000 classes.
+
+    Args:
+        c1: input channels.
+        width: multiplies all widths inside; the width multiple of the model does not apply.
+        out: strides of the maps that are returned.
+
+    Source:
+        Howard et al., MobileNets, 2017, table 1, with ReLU6 as in the published weights. Names of timm (`conv_stem`,
+        `blocks.2.0.conv_dw`).
+
+    Example:
+        [-1, 1, MobileNetV1, [1.0]]
     """
 
     STAGES = ((64, 1, 1), (128, 2, 2), (256, 2, 2), (512, 6, 2), (1024, 2, 2))  # width, blocks, stride of the first

@@ -8,11 +8,22 @@ from torch import nn
 
 @BLOCKS.register("LinearBottleneck", "LinearBottleNeck", "InvertedResidual", arguments={"t": POSITIVE})
 class LinearBottleneck(nn.Module):
-    """Expand to t c1 channels, a 3x3 depth-wise convolution, project without activation (section 3, table 1).
+    """Inverted residual with a linear bottleneck: 1x1 expansion, 3x3 depth-wise convolution, 1x1 projection.
 
-    (B, c1, H, W) -> (B, c2, H/s, W/s); ReLU6 after the first two; a shortcut where s = 1 and the widths agree. At t = 1
-    there is no expansion, as in the published code (the article's LinearBottleNeck keeps a 1x1 convolution there).
-    Weights are named as in torchvision.
+    (B, c1, H, W) -> (B, c2, H/s, W/s). ReLU6 behind the first two. The input is added where the shape stays. No 1x1
+    expansion at t = 1, as in the published code.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        s: stride, 1 or 2.
+        t: expansion: t c1 channels inside.
+
+    Source:
+        Sandler et al., MobileNetV2, 2018, section 3, table 1. Names of torchvision.
+
+    Example:
+        [-1, 1, LinearBottleneck, [64, 2, 6]]
     """
 
     def __init__(self, c1, c2, s=1, t=6):
@@ -32,11 +43,22 @@ class LinearBottleneck(nn.Module):
 
 @BLOCKS.register()
 class MobileNetV2(Backbone):
-    """The whole network without its classifier (table 2): maps of 32, 96 and 320 channels at strides 8, 16, 32.
+    """The MobileNet v2 backbone without its classifier.
 
-    `width` multiplies the widths, `out` lists the strides; with `last` the map at stride 32 is that of the last 1x1
-    convolution (1280 channels, more only for widths above 1). Weights are named as in torchvision (`features.0.0`).
-    3,504,872 parameters with `last` and a classifier of 1000 classes.
+    (B, c1, H, W) -> list of maps: 32, 96 and 320 channels at strides 8, 16 and 32. 3,504,872 parameters with `last` and
+    a classifier of 1000 classes.
+
+    Args:
+        c1: input channels.
+        width: multiplies all widths inside; the width multiple of the model does not apply.
+        out: strides of the maps that are returned.
+        last: the map at stride 32 is that of the last 1x1 convolution, of 1280 channels.
+
+    Source:
+        Sandler et al., MobileNetV2, 2018, table 2. Names of torchvision (`features.0.0`).
+
+    Example:
+        [-1, 1, MobileNetV2, [1.0]]
     """
 
     STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))

@@ -12,7 +12,16 @@ _NORM = {"eps": 1e-3, "momentum": 0.01}  # as published
 
 @BLOCKS.register("HardSigmoid", "Hsigmoid")
 class HardSigmoid(nn.Hardsigmoid):
-    """relu6(x + 3) / 6 (section 5.2): (B, c, H, W) stays as it is."""
+    """Hard sigmoid relu6(x + 3) / 6.
+
+    (B, c, H, W) -> the same.
+
+    Source:
+        Howard et al., Searching for MobileNetV3, 2019, section 5.2.
+
+    Example:
+        [-1, 1, HardSigmoid, []]
+    """
 
     def __init__(self):
         super().__init__()
@@ -20,7 +29,16 @@ class HardSigmoid(nn.Hardsigmoid):
 
 @BLOCKS.register()
 class HardSwish(nn.Hardswish):
-    """x relu6(x + 3) / 6 (section 5.2): (B, c, H, W) stays as it is. Not to be taken for the published word Hswish."""
+    """Hard swish x relu6(x + 3) / 6.
+
+    (B, c, H, W) -> the same. The published module Hswish is another one, a hard sigmoid.
+
+    Source:
+        Howard et al., Searching for MobileNetV3, 2019, section 5.2.
+
+    Example:
+        [-1, 1, HardSwish, []]
+    """
 
     def __init__(self):
         super().__init__()
@@ -28,10 +46,21 @@ class HardSwish(nn.Hardswish):
 
 @BLOCKS.register("SqueezeExcitation", "Squeeze_excite", arguments={"r": POSITIVE_INT, "hidden": POSITIVE_INT})
 class SqueezeExcitation(nn.Module):
-    """Channels weighted by their means through two 1x1 convolutions (Hu et al., 2018; here section 5.3).
+    """Squeeze and excitation by two 1x1 convolutions with ReLU and a hard sigmoid, without batch norm.
 
-    (B, c1, H, W) -> the same; ReLU between, a hard sigmoid as the gate, no batch norm. `hidden` is the width between,
-    c1 // r without it. Weights are named as in torchvision (`fc1`, `fc2`).
+    (B, c1, H, W) -> the same. Weights are named as in torchvision (`fc1`, `fc2`).
+
+    Args:
+        c1: input channels.
+        r: reduction: c1 / r channels between the convolutions.
+        hidden: channels between the convolutions; None for c1 / r.
+
+    Source:
+        Hu et al., Squeeze-and-Excitation Networks, 2018, as in Howard et al., Searching for MobileNetV3, 2019, section
+        5.3.
+
+    Example:
+        [-1, 1, SqueezeExcitation, [4]]
     """
 
     def __init__(self, c1, r=4, hidden=None):
@@ -51,11 +80,25 @@ class SqueezeExcitation(nn.Module):
 
 @BLOCKS.register(arguments={"hidden": POSITIVE_INT})
 class MobileNetV3Block(nn.Module):
-    """Inverted residual with squeeze and excitation after the depth-wise convolution (section 3, figure 4).
+    """Inverted residual with squeeze and excitation behind the depth-wise convolution.
 
-    (B, c1, H, W) -> (B, c2, H/s, W/s): expand to `hidden` channels (left out where that is c1), k x k depth-wise,
-    weight the channels (`se`), project without activation; h-swish (`hs`) or ReLU; a shortcut where s = 1 and the widths
-    agree. The width inside SE is a quarter of `hidden`, rounded to multiples of 8. Weights are named as in torchvision.
+    (B, c1, H, W) -> (B, c2, H/s, W/s). No 1x1 expansion where hidden equals c1. The input is added where the shape
+    stays. The width inside SE is hidden / 4, rounded to a multiple of 8.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        hidden: expanded width; the width multiple does not apply.
+        k: kernel size of the depth-wise convolution.
+        s: stride, 1 or 2.
+        se: squeeze and excitation.
+        hs: hard swish instead of ReLU.
+
+    Source:
+        Howard et al., Searching for MobileNetV3, 2019, section 3, figure 4. Names of torchvision.
+
+    Example:
+        [-1, 1, MobileNetV3Block, [64, 128, 3, 2]]
     """
 
     def __init__(self, c1, c2, hidden, k=3, s=1, se=True, hs=True):
@@ -78,12 +121,23 @@ class MobileNetV3Block(nn.Module):
 
 @BLOCKS.register()
 class MobileNetV3(Backbone):
-    """The whole network without its classifier (tables 1 and 2), `variant` large or small.
+    """The MobileNet v3 backbone, large or small, without its classifier.
 
-    Maps of 40, 112 and 160 channels (large) or 24, 48 and 96 (small) at strides 8, 16, 32; with `last` the map at
-    stride 32 is that of the last 1x1 convolution (960 or 576 channels). `width` multiplies all widths, `out` lists the
-    strides. Weights are named as in torchvision (`features.0.0`). With `last` and the published classifier (1280 or
-    1024 hidden, 1000 classes) 5,483,032 and 2,542,856 parameters.
+    (B, c1, H, W) -> list of maps at strides 8, 16 and 32: 40, 112 and 160 channels (large), 24, 48 and 96 (small). With
+    `last` and the published classifier of 1000 classes 5,483,032 and 2,542,856 parameters.
+
+    Args:
+        c1: input channels.
+        variant: "large" or "small".
+        width: multiplies all widths inside; the width multiple of the model does not apply.
+        out: strides of the maps that are returned.
+        last: the map at stride 32 is that of the last 1x1 convolution, of 960 (large) or 576 (small) channels.
+
+    Source:
+        Howard et al., Searching for MobileNetV3, 2019, tables 1 and 2. Names of torchvision (`features.0.0`).
+
+    Example:
+        [-1, 1, MobileNetV3, [small, 1.0]]
     """
 
     ROWS = {  # kernel, hidden, width, SE, h-swish, stride

@@ -22,16 +22,25 @@ def _pointwise(c1, c2, act):
 
 @BLOCKS.register("SandGlass", "SGBlock", arguments={"t": POSITIVE})
 class SandGlass(nn.Module):
-    """Depth-wise convolutions at the wide ends, two 1x1 convolutions narrow between them (section 3.2, figure 3).
+    """Sandglass block: depth-wise convolutions at the wide ends, two 1x1 convolutions with a narrow width between them.
 
-    (B, c1, H, W) -> (B, c2, H/s, W/s). The narrow width is c1 // t, at least c2 / 6 rounded to multiples of 16. Cases,
-    as in the published code:
-    - t = 2: both depth-wise convolutions, the second strides, no shortcut;
-    - c1 != c2, s = 1: neither depth-wise convolution; s = 2: the second one alone, which strides (section 4.1);
-    - c1 = c2, or `keep_3x3`: both, with a shortcut where c1 = c2, s = 1 and `keep_3x3` is not set.
-    ReLU6 follows the first depth-wise convolution and the widening one; the others are linear. Differs from the published
-    code where that ignores a stride of 2 (c1 = c2, or `keep_3x3`): here the second depth-wise convolution strides, and
-    there is no shortcut. Weights are named as there (`conv.0`).
+    (B, c1, H, W) -> (B, c2, H/s, W/s). Both depth-wise convolutions exist where t = 2, c1 = c2 or `keep_3x3`; else only
+    the second one, and only at stride 2. The input is added where c1 = c2, s = 1, t is not 2 and `keep_3x3` is not set.
+    ReLU6 follows the first depth-wise and the second 1x1 convolution.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        s: stride, 1 or 2.
+        t: reduction: c1 / t channels between, at least c2 / 6 rounded to a multiple of 16.
+        keep_3x3: both depth-wise convolutions and no shortcut.
+
+    Source:
+        Zhou et al., Rethinking Bottleneck Structure (MobileNeXt), 2020, section 3.2, figure 3. The published code
+        ignores a stride of 2 where c1 = c2 or keep_3x3. Names of the published code.
+
+    Example:
+        [-1, 1, SandGlass, [64, 2, 6]]
     """
 
     def __init__(self, c1, c2, s=1, t=6, keep_3x3=False):
@@ -56,11 +65,22 @@ class SandGlass(nn.Module):
 
 @BLOCKS.register()
 class MobileNeXt(Backbone):
-    """The whole network without its classifier (table 2): maps of 192, 384 and 1280 channels at strides 8, 16, 32.
+    """The MobileNeXt backbone without its classifier.
 
-    `width` multiplies the widths (the last stays 1280 for widths below 1), `out` lists the strides. Weights are named as
-    in the published code (`features.0.0`, `features.1.conv.0`). With a classifier of 1000 classes 3,535,416 parameters and 311 M
-    multiply-adds of convolutions at 224x224; the paper states 3.4 M and 300 M, its authors' table of weights 3.5 M.
+    (B, c1, H, W) -> list of maps: 192, 384 and 1280 channels at strides 8, 16 and 32. 3,535,416 parameters with a
+    classifier of 1000 classes and 311 M multiply-adds at 224x224.
+
+    Args:
+        c1: input channels.
+        width: multiplies all widths inside; the last stays 1280 below 1.
+        out: strides of the maps that are returned.
+
+    Source:
+        Zhou et al., Rethinking Bottleneck Structure (MobileNeXt), 2020, table 2, which states 3.4 M parameters. Names
+        of the published code.
+
+    Example:
+        [-1, 1, MobileNeXt, [1.0]]
     """
 
     STAGES = (  # t, width, blocks, stride of the first

@@ -18,12 +18,28 @@ def _conv_bn(c1, c2, k, s, p, d, g):
 
 @BLOCKS.register(arguments={"p": NON_NEGATIVE, "num_conv_branches": POSITIVE_INT})
 class MobileOneBlock(nn.Module):
-    """Several k x k convolutions, a 1x1 one and, where the shape stays, an identity, each with batch norm; sum, ReLU.
+    """Re-parameterizable sum of k x k, 1x1 and identity branches, each with batch norm; ReLU.
 
-    (B, c1, H, W) -> (B, c2, H/s, W/s). `fuse()` makes it one k x k convolution (section 3.2, figure 3). The 1x1 branch is
-    for k > 1. Weights are named as published (`rbr_skip rbr_conv.0.conv rbr_scale`). The padding `p` may be left out:
-    the branches agree in size with one alone. The published `inference_mode` and `use_se` keep their places; the first
-    is what `fuse()` does, the second adds squeeze and excite.
+    (B, c1, H, W) -> (B, c2, H/s, W/s). `fuse()` makes it one k x k convolution. The 1x1 branch exists for k > 1, the
+    identity where the shape stays. Weights are named as published.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: odd kernel size.
+        s: stride.
+        p: padding; may be omitted, since only one value makes the branches agree in size.
+        d: dilation.
+        g: groups of the convolution.
+        inference_mode: accepted as published; must be False (`fuse()` does this).
+        use_se: squeeze and excitation behind the sum.
+        num_conv_branches: number of k x k branches.
+
+    Source:
+        Vasu et al., MobileOne, 2023, section 3.2, figure 3.
+
+    Example:
+        [-1, 1, MobileOneBlock, [64, 3, 2]]
     """
 
     def __init__(

@@ -93,11 +93,25 @@ class _Transformer(nn.Module):
 
 @BLOCKS.register(arguments={"dim": POSITIVE_INT, "depth": POSITIVE_INT, "heads": POSITIVE_INT, "ratio": POSITIVE})
 class MobileViTBlock(nn.Module):
-    """A transformer over the places of a map, between a 3x3 convolution before and one after (section 3.1, figure 1b).
+    """Transformer over the positions of a map, with a 3x3 convolution before and after it.
 
-    (B, c1, H, W) -> (B, c2, H, W). `dim` is the width inside, `depth` the number of layers. The map is cut into patches
-    of 2x2; a place attends to the places at the same spot of all patches. Odd sizes: the last row or column stands
-    twice while inside (the published code resizes the map there).
+    (B, c1, H, W) -> (B, c2, H, W). The map is cut into 2x2 patches; a position attends to the same position of all
+    patches. For odd sizes the last row or column is repeated (the published code resizes). Memory grows with the square
+    of H x W.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        dim: width of the transformer; the width multiple does not apply.
+        depth: number of transformer layers.
+        heads: number of attention heads; dim must be a multiple of it.
+        ratio: width inside the MLP as a multiple of dim.
+
+    Source:
+        Mehta and Rastegari, MobileViT, 2021, section 3.1, figure 1b. Names of timm.
+
+    Example:
+        [-1, 1, MobileViTBlock, [64, 96, 2]]
     """
 
     patch = 2
@@ -131,11 +145,23 @@ class MobileViTBlock(nn.Module):
 
 @BLOCKS.register()
 class MobileViT(Backbone):
-    """The whole network without its classifier (table 4), `variant` xs, xxs or s.
+    """The MobileViT backbone (xxs, xs or s) without its classifier.
 
-    Maps of 64, 80 and 96 channels (xs) at strides 8, 16, 32; `out` lists the strides, `width` multiplies the widths
-    outside the transformers; with `last` the map at stride 32 is that of the last 1x1 convolution (384 channels).
-    With `last` and a classifier of 1000 classes 2,317,848 parameters (xs); the paper states 2.3 M.
+    (B, c1, H, W) -> list of maps: 64, 80 and 96 channels (xs) at strides 8, 16 and 32. With `last` and a classifier of
+    1000 classes 2,317,848 parameters (xs).
+
+    Args:
+        c1: input channels.
+        variant: "xxs", "xs" or "s".
+        width: multiplies the widths outside the transformers.
+        out: strides of the maps that are returned.
+        last: the map at stride 32 is that of the last 1x1 convolution, of 384 channels (xs).
+
+    Source:
+        Mehta and Rastegari, MobileViT, 2021, table 4. Names of timm.
+
+    Example:
+        [-1, 1, MobileViT, [xs]]
     """
 
     VARIANTS = {  # widths of stem, stages and last convolution; widths of the transformers; expansion

@@ -22,7 +22,19 @@ def along_channels(dimension) -> int:
 
 @BLOCKS.register()
 class Concat(nn.Module):
-    """Join a list of maps along `dimension` (1: channels); all other sizes must agree."""
+    """Concatenate maps along their channels.
+
+    List of (B, c_i, H, W) -> (B, sum of c_i, H, W).
+
+    Args:
+        dimension: 1, the channels; the only accepted value.
+
+    Source:
+        YOLOv5 (torch.cat as a module).
+
+    Example:
+        [[-1, -2], 1, Concat, [1]]
+    """
 
     def __init__(self, dimension=1):
         super().__init__()
@@ -34,7 +46,20 @@ class Concat(nn.Module):
 
 @BLOCKS.register(arguments={"gain": POSITIVE_INT})
 class Contract(nn.Module):
-    """Places into channels: (B, c, H, W) -> (B, c gain^2, H/gain, W/gain)."""
+    """Move blocks of gain x gain pixels into channels.
+
+    (B, c, H, W) -> (B, c gain^2, H/gain, W/gain). H and W must be multiples of gain.
+
+    Args:
+        gain: factor by which height and width shrink.
+
+    Source:
+        YOLOv5; the rearrangement of Shi et al., Real-Time Single Image and Video Super-Resolution, 2016, section 3.2,
+        reversed.
+
+    Example:
+        [-1, 1, Contract, [2]]
+    """
 
     def __init__(self, gain=2):
         super().__init__()
@@ -49,10 +74,19 @@ class Contract(nn.Module):
 
 @BLOCKS.register("space_to_depth", "SPD", "ReOrg")
 class SpaceToDepth(nn.Module):
-    """Places into channels by two, in place of a stride (Sunkara and Luo, No More Strided Convolutions or Pooling, 2022).
+    """Move blocks of 2x2 pixels into channels, in place of a strided convolution.
 
-    (B, c, H, W) -> (B, 4 c, H/2, W/2); the quarters stand one after the other, the place below second. H and W
-    must be even. `dimension` is 1, and only in the row for the sake of those that write it.
+    (B, c, H, W) -> (B, 4 c, H/2, W/2). H and W must be even. The four parts follow each other; the pixel below comes
+    second.
+
+    Args:
+        dimension: 1, the channels; the only accepted value, as in published rows.
+
+    Source:
+        Sunkara and Luo, No More Strided Convolutions or Pooling (SPD-Conv), 2022, section 3.
+
+    Example:
+        [-1, 1, SpaceToDepth, []]
     """
 
     def __init__(self, dimension=1):
@@ -66,7 +100,20 @@ class SpaceToDepth(nn.Module):
 
 @BLOCKS.register(arguments={"gain": POSITIVE_INT})
 class Expand(nn.Module):
-    """Channels into places: (B, c, H, W) -> (B, c / gain^2, H gain, W gain)."""
+    """Move channels into blocks of gain x gain pixels.
+
+    (B, c, H, W) -> (B, c / gain^2, H gain, W gain). c must be a multiple of gain^2.
+
+    Args:
+        gain: factor by which height and width grow.
+
+    Source:
+        YOLOv5; Shi et al., Real-Time Single Image and Video Super-Resolution, 2016, section 3.2 (sub-pixel
+        convolution), with another channel order.
+
+    Example:
+        [-1, 1, Expand, [2]]
+    """
 
     def __init__(self, gain=2):
         super().__init__()
@@ -81,7 +128,19 @@ class Expand(nn.Module):
 
 @BLOCKS.register()
 class ADD(nn.Module):
-    """The first of two maps plus `alpha` times the second, both (B, c, H, W), as published with YOLOv5-Lite."""
+    """The first of two maps plus alpha times the second.
+
+    Two of (B, c, H, W) -> (B, c, H, W).
+
+    Args:
+        alpha: factor of the second map.
+
+    Source:
+        YOLOv5-Lite (its published model files).
+
+    Example:
+        [[-1, -2], 1, ADD, [1]]
+    """
 
     def __init__(self, alpha=1.0):
         super().__init__()
@@ -98,7 +157,19 @@ class ADD(nn.Module):
 
 @BLOCKS.register()
 class Shortcut(ADD):
-    """The sum of two maps, both (B, c, H, W), as published with YOLOv7, whose `dimension` changes nothing."""
+    """The sum of two maps.
+
+    Two of (B, c, H, W) -> (B, c, H, W).
+
+    Args:
+        dimension: accepted as published, without effect.
+
+    Source:
+        Wang et al., YOLOv7, 2022 (name in its published model files).
+
+    Example:
+        [[-1, -2], 1, Shortcut, []]
+    """
 
     def __init__(self, dimension=0):
         super().__init__()
@@ -106,7 +177,19 @@ class Shortcut(ADD):
 
 @BLOCKS.register(takes_lists=True)
 class Index(nn.Module):
-    """One of the maps that a whole backbone gives: list of (B, c, H, W) -> the one at `index`, counted from 0."""
+    """One of the maps that a whole backbone returns.
+
+    List of (B, c_i, H_i, W_i) -> the map at `index`.
+
+    Args:
+        index: position in the list, counted from 0; negative values count from the end.
+
+    Source:
+        This project; picks a map from a backbone row, as feature indices of timm backbones do.
+
+    Example:
+        [-1, 1, Index, [0]]
+    """
 
     def __init__(self, index=0):
         super().__init__()

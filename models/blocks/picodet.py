@@ -16,7 +16,23 @@ from torch.nn import functional as F
 
 @BLOCKS.register()
 class CBH(FusePairs, nn.Module):
-    """Convolution without bias, batch norm, hard swish: (B, c1, H, W) -> (B, c2, H/s, W/s)."""
+    """Convolution without bias, batch norm and hard swish.
+
+    (B, c1, H, W) -> (B, c2, H/s, W/s).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size.
+        s: stride.
+        g: groups of the convolution.
+
+    Source:
+        Cui et al., PP-LCNet, 2021, section 3.1; form of YOLOv5-Lite.
+
+    Example:
+        [-1, 1, CBH, [64, 3, 2]]
+    """
 
     fuse_pairs = (("conv", "bn"),)
 
@@ -32,7 +48,22 @@ class CBH(FusePairs, nn.Module):
 
 @BLOCKS.register()
 class DWConvblock(FusePairs, nn.Module):
-    """A k x k depth-wise and a 1x1 convolution, batch norm and ReLU after each: (B, c1, H, W) -> (B, c2, H/s, W/s)."""
+    """Depth-wise k x k and 1x1 convolution, batch norm and ReLU after each.
+
+    (B, c1, H, W) -> (B, c2, H/s, W/s).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size of the depth-wise convolution.
+        s: stride.
+
+    Source:
+        Howard et al., MobileNets, 2017, section 3.1; form of YOLOv5-Lite.
+
+    Example:
+        [-1, 1, DWConvblock, [64, 3, 2]]
+    """
 
     fuse_pairs = (("conv1", "bn1"), ("conv2", "bn2"))
 
@@ -50,9 +81,20 @@ class DWConvblock(FusePairs, nn.Module):
 
 @BLOCKS.register(arguments={"reduction": POSITIVE_INT})
 class ES_SEModule(nn.Module):
-    """Squeeze and excite (Hu et al., 2018) with c1 / reduction channels between and a hard sigmoid as the gate.
+    """Squeeze and excitation with ReLU and a hard sigmoid.
 
-    (B, c1, H, W) -> the same. PaddlePaddle's hard sigmoid has a slope of 0.2; this one is torch's, with 1/6.
+    (B, c1, H, W) -> the same.
+
+    Args:
+        c1: input channels.
+        reduction: c1 / reduction channels between the convolutions.
+
+    Source:
+        Hu et al., Squeeze-and-Excitation Networks, 2018; form of YOLOv5-Lite. The slope of the hard sigmoid is torch's
+        1/6; PaddlePaddle's is 0.2.
+
+    Example:
+        [-1, 1, ES_SEModule, [4]]
     """
 
     def __init__(self, c1, reduction=4):
@@ -71,7 +113,20 @@ class ES_SEModule(nn.Module):
 
 @BLOCKS.register(arguments={"reduction": POSITIVE_INT})
 class LC_SEModule(ES_SEModule):
-    """ES_SEModule with SiLU as the gate, as published; PP-LCNet has a hard sigmoid there."""
+    """Squeeze and excitation with ReLU and SiLU as the gate.
+
+    (B, c1, H, W) -> the same.
+
+    Args:
+        c1: input channels.
+        reduction: c1 / reduction channels between the convolutions.
+
+    Source:
+        Cui et al., PP-LCNet, 2021, section 3.2; form of YOLOv5-Lite, where the paper has a hard sigmoid.
+
+    Example:
+        [-1, 1, LC_SEModule, [4]]
+    """
 
     def gate(self, x):
         return F.silu(x)
@@ -93,12 +148,23 @@ class _Ghost(nn.Module):
 
 @BLOCKS.register()
 class ES_Bottleneck(nn.Module):
-    """PicoDet's enhanced shuffle block in the form of the article on YOLOv5-Lite: (B, c1, H, W) -> (B, c2, H/s, W/s).
+    """Enhanced shuffle block in the form of YOLOv5-Lite.
 
-    Stride 1 passes half of the channels on, the other half through branch3, and shuffles; stride 2 joins branch1 and
-    branch2 and mixes them in branch4. Published weights hold the branches that a stride does not use as well: they
-    are kept for their names, frozen. The article's listing has a ReLU in branch2 where the published block, and this one,
-    has a hard swish. Differs from the paper in widths (no channel ratios) and in where SE is.
+    (B, c1, H, W) -> (B, c2, H/s, W/s). Stride 1 (c1 equals c2) passes half of the channels, sends the others through
+    branch3 and shuffles. Stride 2 concatenates branch1 and branch2 and mixes them in branch4. Branches that a stride
+    does not use exist as in the published weights, frozen.
+
+    Args:
+        c1: input channels.
+        c2: output channels, a multiple of 4.
+        s: stride, 1 or 2.
+
+    Source:
+        Yu et al., PP-PicoDet, 2021, section 3.2; form of YOLOv5-Lite, without channel ratios and with SE at other
+        positions.
+
+    Example:
+        [-1, 1, ES_Bottleneck, [64, 2]]
     """
 
     def __init__(self, c1, c2, s=1):
@@ -130,9 +196,22 @@ class ES_Bottleneck(nn.Module):
 
 @BLOCKS.register()
 class LC_Block(nn.Module):
-    """PP-LCNet's depth-wise separable block (section 3): (B, c1, H, W) -> (B, c2, H/s, W/s).
+    """Depth-wise k x k CBH, squeeze and excitation, 1x1 CBH.
 
-    Depth-wise k x k CBH, squeeze and excite where `se`, 1x1 CBH.
+    (B, c1, H, W) -> (B, c2, H/s, W/s).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        s: stride.
+        k: kernel size of the depth-wise convolution.
+        se: squeeze and excitation (LC_SEModule).
+
+    Source:
+        Cui et al., PP-LCNet, 2021, section 3, figure 2; form of YOLOv5-Lite.
+
+    Example:
+        [-1, 1, LC_Block, [64, 2, 3, False]]
     """
 
     def __init__(self, c1, c2, s=1, k=3, se=False):
@@ -147,9 +226,22 @@ class LC_Block(nn.Module):
 
 @BLOCKS.register(arguments={"dw_size": POSITIVE_INT})
 class DepthSepConv(nn.Module):
-    """PP-LCNet's block as the paper has it (section 3): (B, inp, H, W) -> (B, oup, H/stride, W/stride).
+    """Depth-wise CBH, squeeze and excitation with a hard sigmoid, 1x1 CBH.
 
-    LC_Block with its arguments in another order and a hard sigmoid as the gate of SE.
+    (B, inp, H, W) -> (B, oup, H/stride, W/stride).
+
+    Args:
+        inp: input channels.
+        oup: output channels.
+        dw_size: kernel size of the depth-wise convolution.
+        stride: stride.
+        use_se: squeeze and excitation (ES_SEModule).
+
+    Source:
+        Cui et al., PP-LCNet, 2021, section 3, figure 2.
+
+    Example:
+        [-1, 1, DepthSepConv, [64, 3, 2]]
     """
 
     def __init__(self, inp, oup, dw_size=3, stride=1, use_se=False):
@@ -164,9 +256,21 @@ class DepthSepConv(nn.Module):
 
 @BLOCKS.register()
 class Dense(nn.Module):
-    """Convolution without padding, bias and norm, hard swish, dropout: the end of PP-LCNet, here on maps.
+    """Convolution without padding, bias and batch norm, hard swish and dropout.
 
     (B, c1, H, W) -> (B, c2, H - k + 1, W - k + 1).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size.
+        dropout: dropout probability.
+
+    Source:
+        Cui et al., PP-LCNet, 2021, section 3.4 (the layer before its classifier), on maps; form of YOLOv5-Lite.
+
+    Example:
+        [-1, 1, Dense, [64, 1, 0.2]]
     """
 
     def __init__(self, c1, c2, k=1, dropout=0.2):

@@ -10,7 +10,21 @@ from torch import nn
 
 @BLOCKS.register()
 class SPP(nn.Module):
-    """Max pools of several kernel sizes side by side: (B, c1, H, W) -> (B, c2, H, W)."""
+    """Max pools of several kernel sizes side by side between two 1x1 convolutions.
+
+    (B, c1, H, W) -> (B, c2, H, W).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: list of odd pooling kernel sizes.
+
+    Source:
+        He et al., Spatial Pyramid Pooling, 2014, with pools of stride 1 as in YOLOv3-SPP; form of YOLOv5.
+
+    Example:
+        [-1, 1, SPP, [64, [5, 9, 13]]]
+    """
 
     def __init__(self, c1, c2, k=(5, 9, 13)):
         super().__init__()
@@ -27,7 +41,19 @@ class SPP(nn.Module):
 
 @BLOCKS.register()
 class MP(nn.MaxPool2d):
-    """The largest of k x k places, which do not overlap: (B, c, H, W) -> (B, c, H/k, W/k)."""
+    """Max pool with non-overlapping windows.
+
+    (B, c, H, W) -> (B, c, H/k, W/k).
+
+    Args:
+        k: window size and stride.
+
+    Source:
+        Wang et al., YOLOv7, 2022 (name in its published model files).
+
+    Example:
+        [-1, 1, MP, []]
+    """
 
     def __init__(self, k=2):
         one_kernel(k)
@@ -36,7 +62,20 @@ class MP(nn.MaxPool2d):
 
 @BLOCKS.register()
 class SP(nn.MaxPool2d):
-    """The largest of k x k places around each: (B, c, H, W) -> (B, c, H/s, W/s)."""
+    """Max pool that keeps the size at stride 1.
+
+    (B, c, H, W) -> (B, c, H/s, W/s).
+
+    Args:
+        k: odd window size.
+        s: stride.
+
+    Source:
+        Wang et al., YOLOv7, 2022 (name in its published model files).
+
+    Example:
+        [-1, 1, SP, [5]]
+    """
 
     def __init__(self, k=3, s=1):
         odd_kernels(k)
@@ -53,7 +92,21 @@ def pooled_thrice(x, pool):
 
 @BLOCKS.register()
 class SPPF(nn.Module):
-    """The same maps as SPP with kernels k, 2k - 1, 3k - 2, by one pool three times in a row."""
+    """Spatial pyramid pooling by one max pool applied three times: the maps of SPP with kernels k, 2k - 1, 3k - 2.
+
+    (B, c1, H, W) -> (B, c2, H, W).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: odd pooling kernel size.
+
+    Source:
+        He et al., Spatial Pyramid Pooling, 2014; form of YOLOv5 version 6.
+
+    Example:
+        [-1, 1, SPPF, [64, 5]]
+    """
 
     def __init__(self, c1, c2, k=5):
         super().__init__()
@@ -69,7 +122,21 @@ class SPPF(nn.Module):
 
 @BLOCKS.register()
 class SimSPPF(SPPF):
-    """SPPF with ReLU in its convolutions (Li et al., YOLOv6, 2022): (B, c1, H, W) -> (B, c2, H, W)."""
+    """SPPF with ReLU in its convolutions.
+
+    (B, c1, H, W) -> (B, c2, H, W).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: odd pooling kernel size.
+
+    Source:
+        Li et al., YOLOv6, 2022, section 2.1.
+
+    Example:
+        [-1, 1, SimSPPF, [64, 5]]
+    """
 
     def __init__(self, c1, c2, k=5):
         super().__init__(c1, c2, k)
@@ -78,9 +145,24 @@ class SimSPPF(SPPF):
 
 @BLOCKS.register(rule="stack", arguments={"e": POSITIVE})
 class SPPCSPC(nn.Module):
-    """Max pools of several kernel sizes in one of two paths (Wang et al., YOLOv7, 2022): (B, c1, H, W) -> (B, c2, H, W).
+    """Spatial pyramid pooling in one of the two paths of a CSP block.
 
-    `n`, `shortcut` and `g` are taken as other CSP blocks take them, and change nothing, as published.
+    (B, c1, H, W) -> (B, c2, H, W). The row's number stacks whole blocks.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        n: accepted as in other CSP blocks, without effect.
+        shortcut: accepted as in other CSP blocks, without effect.
+        g: accepted as in other CSP blocks, without effect.
+        e: inner width as a fraction of 2 c2.
+        k: list of odd pooling kernel sizes.
+
+    Source:
+        Wang et al., YOLOv7, 2022 (its published model files); CSP as in Wang et al., Scaled-YOLOv4, 2021, section 3.
+
+    Example:
+        [-1, 1, SPPCSPC, [64]]
     """
 
     def __init__(self, c1, c2, n=1, shortcut=False, g=1, e=0.5, k=(5, 9, 13)):

@@ -12,9 +12,24 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 @BLOCKS.register(arguments={"p": NON_NEGATIVE})
 class RepVGGBlock(nn.Module):
-    """A 3x3 and a 1x1 convolution and, where the shape stays, an identity, each with batch norm; their sum, SiLU.
+    """Re-parameterizable sum of 3x3, 1x1 and identity branches, each with batch norm; SiLU.
 
-    (B, c1, H, W) -> (B, c2, H/s, W/s). `fuse()` makes it one 3x3 convolution (section 3.3). The paper has ReLU.
+    (B, c1, H, W) -> (B, c2, H/s, W/s). `fuse()` makes it one 3x3 convolution. The identity exists where the shape
+    stays.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size; must be 3.
+        s: stride.
+        p: padding; must be 1.
+        g: groups of the convolution.
+
+    Source:
+        Ding et al., RepVGG, 2021, section 3.3. The paper has ReLU.
+
+    Example:
+        [-1, 1, RepVGGBlock, [64, 3, 2]]
     """
 
     def __init__(self, c1, c2, k=3, s=1, p=1, g=1):
@@ -73,7 +88,25 @@ class RepVGGBlock(nn.Module):
 
 @BLOCKS.register(arguments={"p": NON_NEGATIVE})
 class RepConv(RepVGGBlock):
-    """RepVGGBlock under the weight names of YOLOv7, with the model's activation or `act` (Wang et al., YOLOv7, 2022, 4.1)."""
+    """RepVGGBlock with the model's activation and the weight names of YOLOv7.
+
+    (B, c1, H, W) -> (B, c2, H/s, W/s). `fuse()` makes it one 3x3 convolution.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size; must be 3.
+        s: stride.
+        p: padding; 1 or None.
+        g: groups of the convolution.
+        act: activation: True for the model's, False for none, or a name such as nn.ReLU().
+
+    Source:
+        Wang et al., YOLOv7, 2022, section 4.1; Ding et al., RepVGG, 2021, section 3.3.
+
+    Example:
+        [-1, 1, RepConv, [64, 3, 2]]
+    """
 
     def __init__(self, c1, c2, k=3, s=1, p=None, g=1, act=True):
         super().__init__(c1, c2, k, s, 1 if p is None else p, g)

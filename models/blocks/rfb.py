@@ -26,10 +26,22 @@ class _ConvBn(FusePairs, nn.Module):
 
 @BLOCKS.register(arguments={"visual": POSITIVE_INT})
 class BasicRFB(nn.Module):
-    """Branches of growing kernel and dilation, joined, scaled and added to a shortcut (section 3.2, figure 4 a).
+    """Receptive field block: branches of growing kernel size and dilation, concatenated, added to a shortcut.
 
-    (B, in_planes, H, W) -> (B, out_planes, H/stride, W/stride). `visual` is the first branch's dilation, the others'
-    are `visual` + 1 and 2 `visual` + 1. 5x5 kernels are two 3x3 ones, as published.
+    (B, in_planes, H, W) -> (B, out_planes, H/stride, W/stride). 5x5 kernels are two 3x3 ones, as published.
+
+    Args:
+        in_planes: input channels, at least 8.
+        out_planes: output channels.
+        stride: stride.
+        scale: factor of the branches in the sum.
+        visual: dilation of the first branch; the others have visual + 1 and 2 visual + 1.
+
+    Source:
+        Liu et al., Receptive Field Block Net, 2018, section 3.2, figure 4 a.
+
+    Example:
+        [-1, 1, BasicRFB, [64]]
     """
 
     def __init__(self, in_planes, out_planes, stride=1, scale=0.1, visual=1):

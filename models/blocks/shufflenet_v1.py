@@ -10,7 +10,19 @@ from torch import nn
 
 @BLOCKS.register()
 class ChannelShuffle(nn.Module):
-    """Mix the channels of `groups` groups (section 3.1, figure 1): (B, c, H, W) -> the same; c must divide by groups."""
+    """Interleave the channels of several groups.
+
+    (B, c, H, W) -> the same.
+
+    Args:
+        groups: number of groups; c must be a multiple of it.
+
+    Source:
+        Zhang et al., ShuffleNet, 2017, section 3.1, figure 1.
+
+    Example:
+        [-1, 1, ChannelShuffle, [2]]
+    """
 
     def __init__(self, groups=2):
         super().__init__()
@@ -24,7 +36,22 @@ class ChannelShuffle(nn.Module):
 
 @BLOCKS.register("PointwiseConv", "PointwiseConv2d")
 class PointwiseConv(nn.Module):
-    """1x1 convolution in `g` groups and batch norm, no activation: (B, c1, H, W) -> (B, c2, H/s, W/s)."""
+    """Grouped 1x1 convolution and batch norm, without activation.
+
+    (B, c1, H, W) -> (B, c2, H/s, W/s).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        g: groups of the convolution.
+        s: stride.
+
+    Source:
+        Zhang et al., ShuffleNet, 2017, section 3.1 (pointwise group convolution).
+
+    Example:
+        [-1, 1, PointwiseConv, [64, 2]]
+    """
 
     def __init__(self, c1, c2, g=1, s=1):
         super().__init__()
@@ -36,9 +63,21 @@ class PointwiseConv(nn.Module):
 
 @BLOCKS.register("DepthwiseConv", "DepthwiseConv2d")
 class DepthwiseConv(nn.Module):
-    """k x k convolution with a group for each input channel and batch norm, no activation.
+    """Depth-wise k x k convolution and batch norm, without activation.
 
-    (B, c1, H, W) -> (B, c2, H/s, W/s); c2 must be a multiple of c1.
+    (B, c1, H, W) -> (B, c2, H/s, W/s).
+
+    Args:
+        c1: input channels.
+        c2: output channels, a multiple of c1.
+        k: kernel size.
+        s: stride.
+
+    Source:
+        Zhang et al., ShuffleNet, 2017, section 3.2.
+
+    Example:
+        [-1, 1, DepthwiseConv, [64, 3, 2]]
     """
 
     def __init__(self, c1, c2, k=3, s=1):
@@ -51,11 +90,24 @@ class DepthwiseConv(nn.Module):
 
 @BLOCKS.register()
 class ShuffleNetUnit(nn.Module):
-    """Grouped 1x1, shuffle, 3x3 depth-wise, grouped 1x1 (section 3.2, figure 2).
+    """Unit of ShuffleNet v1: grouped 1x1, shuffle, 3x3 depth-wise, grouped 1x1 convolution.
 
-    (B, c1, H, W) -> (B, c2, H/s, W/s) with c2 / 4 channels between. Where the unit keeps size and width its input is added,
-    else a 3x3 average pool of the input is put beside c2 - c1 new channels; ReLU follows. In stage 2 the first 1x1 of
-    the unit that widens is not grouped, because its input is narrow (section 3.3).
+    (B, c1, H, W) -> (B, c2, H/s, W/s) with c2 / 4 channels inside. The input is added where the shape stays, else its
+    3x3 average pool is concatenated with c2 - c1 new channels; ReLU follows.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        stage: stage of the network; in stage 2 the first 1x1 convolution of the unit that changes the shape is not
+            grouped.
+        s: stride.
+        g: groups of the 1x1 convolutions.
+
+    Source:
+        Zhang et al., ShuffleNet, 2017, section 3.2, figure 2, and section 3.3.
+
+    Example:
+        [-1, 1, ShuffleNetUnit, [240, 2, 2, 3]]
     """
 
     def __init__(self, c1, c2, stage=3, s=1, g=3):
@@ -83,12 +135,23 @@ class ShuffleNetUnit(nn.Module):
 
 @BLOCKS.register()
 class ShuffleNetV1(Backbone):
-    """The whole network without its classifier (table 1), in `groups` groups.
+    """The ShuffleNet v1 backbone without its classifier.
 
-    Maps of 240, 480 and 960 channels (for 3 groups) at strides 8, 16, 32, the outputs of stages 2, 3 and 4. `width` is
-    the paper's scale factor, its widths rounded to what the groups divide; `out` lists the strides. The paper counts
-    multiply-adds at 224x224 only: 143, 140, 137, 133 and 137 M for 1, 2, 3, 4 and 8 groups; here the convolutions have
-    143.1, 140.8, 137.5, 134.3 and 138.4 M. With a classifier of 1000 classes and 3 groups 1,865,728 parameters.
+    (B, c1, H, W) -> list of maps: 240, 480 and 960 channels (3 groups) at strides 8, 16 and 32. 143.1, 140.8, 137.5,
+    134.3 and 138.4 M multiply-adds at 224x224 for 1, 2, 3, 4 and 8 groups (paper: 143, 140, 137, 133, 137). 1,865,728
+    parameters with 3 groups and a classifier of 1000 classes.
+
+    Args:
+        c1: input channels.
+        width: multiplies all widths inside, rounded to multiples of what the groups need.
+        groups: groups of the 1x1 convolutions: 1, 2, 3, 4 or 8.
+        out: strides of the maps that are returned.
+
+    Source:
+        Zhang et al., ShuffleNet, 2017, table 1.
+
+    Example:
+        [-1, 1, ShuffleNetV1, [1.0, 3]]
     """
 
     WIDTHS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}  # of stage 2, by groups; each next stage has twice as many

@@ -9,11 +9,21 @@ from torch import nn
 
 @BLOCKS.register("ShuffleNetV2Unit", "ShuffleUnit")
 class ShuffleNetV2Unit(nn.Module):
-    """Half of the channels pass, the other half goes 1x1, 3x3 depth-wise, 1x1; then a shuffle (section 3.2, figure 3).
+    """Unit of ShuffleNet v2: half of the channels pass, the others go through 1x1, 3x3 depth-wise, 1x1; shuffle.
 
-    (B, c1, H, W) -> (B, c2, H/s, W/s). Where it strides or changes the width both branches see all channels and the
-    first one gets a depth-wise and a 1x1 convolution. Weights are named as in torchvision (`branch1`, `branch2`); there
-    the strided unit is c2 / 2 wide throughout, in the article's ShuffleUnit its depth-wise part is c1 wide.
+    (B, c1, H, W) -> (B, c2, H/s, W/s). Where the shape changes both branches read all channels and the first one has a
+    depth-wise and a 1x1 convolution. Weights are named as in torchvision (`branch1`, `branch2`).
+
+    Args:
+        c1: input channels.
+        c2: output channels, even.
+        s: stride, 1 or 2.
+
+    Source:
+        Ma et al., ShuffleNet V2, 2018, section 3.2, figure 3 c and d.
+
+    Example:
+        [-1, 1, ShuffleNetV2Unit, [64, 2]]
     """
 
     def __init__(self, c1, c2, s=1):
@@ -42,12 +52,22 @@ class ShuffleNetV2Unit(nn.Module):
 
 @BLOCKS.register()
 class ShuffleNetV2(Backbone):
-    """The whole network without its classifier (table 5): maps of 116, 232 and 464 channels (width 1.0) at 8, 16, 32.
+    """The ShuffleNet v2 backbone without its classifier.
 
-    `width` 0.5, 1.0, 1.5 and 2.0 are the published ones, any other multiplies the widths of 1.0; `out` lists the strides;
-    with `last` the map at stride 32 is that of the last 1x1 convolution (1024 channels, 2048 from width 2.0 on). Weights
-    are named as in torchvision (`stage2.0.branch1.0`). With `last` and a classifier of 1000 classes 1,366,792,
-    2,278,604, 3,503,624 and 7,393,996 parameters.
+    (B, c1, H, W) -> list of maps: 116, 232 and 464 channels (width 1.0) at strides 8, 16 and 32. With `last` and a
+    classifier of 1000 classes 1,366,792, 2,278,604, 3,503,624 and 7,393,996 parameters for the four published widths.
+
+    Args:
+        c1: input channels.
+        width: 0.5, 1.0, 1.5 and 2.0 are published; another number multiplies the widths of 1.0.
+        out: strides of the maps that are returned.
+        last: the map at stride 32 is that of the last 1x1 convolution, of 1024 channels (2048 from width 2.0).
+
+    Source:
+        Ma et al., ShuffleNet V2, 2018, table 5. Names of torchvision (`stage2.0.branch1.0`).
+
+    Example:
+        [-1, 1, ShuffleNetV2, [1.0]]
     """
 
     WIDTHS = {0.5: (48, 96, 192), 1.0: (116, 232, 464), 1.5: (176, 352, 704), 2.0: (244, 488, 976)}

@@ -9,9 +9,23 @@ from torch import nn
 
 @BLOCKS.register("SeparableConv", "SeparableConv2d", "SeperableConv2d", arguments={"p": NON_NEGATIVE})
 class SeparableConv(nn.Module):
-    """k x k depth-wise, then 1x1 convolution, no norm and nothing between them (section 3, the usual order).
+    """Depth-wise k x k and 1x1 convolution without batch norm and activation.
 
-    (B, c1, H, W) -> (B, c2, H/s, W/s). Weights are named `conv1` and `pointwise`, as in published weights.
+    (B, c1, H, W) -> (B, c2, H/s, W/s). Weights are named `conv1` and `pointwise`, as published.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size of the depth-wise convolution.
+        s: stride.
+        p: padding; None keeps the size at stride 1.
+        d: dilation.
+
+    Source:
+        Chollet, Xception, 2017, section 3, in the usual order of both convolutions.
+
+    Example:
+        [-1, 1, SeparableConv, [64, 3]]
     """
 
     def __init__(self, c1, c2, k=3, s=1, p=None, d=1):
@@ -25,11 +39,24 @@ class SeparableConv(nn.Module):
 
 @BLOCKS.register(arguments={"reps": POSITIVE_INT})
 class XceptionModule(FusePairs, nn.Module):
-    """`reps` times ReLU, separable convolution and batch norm, a 3x3 max pool that strides, a shortcut (figure 5).
+    """Repeated ReLU, separable convolution and batch norm, a strided max pool, and a shortcut.
 
-    (B, c1, H, W) -> (B, c2, H/s, W/s). The shortcut is a strided 1x1 convolution with batch norm where size or width
-    change. `relu_first` leaves the first ReLU out when false; `grow_first` widens in the first separable convolution,
-    else in the last. Weights are named as in published weights (`rep.1.conv1`, `skip`, `skipbn`).
+    (B, c1, H, W) -> (B, c2, H/s, W/s). The shortcut is a 1x1 convolution with batch norm where the shape changes.
+    Weights are named as published (`rep.1.conv1`, `skip`, `skipbn`).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        reps: number of separable convolutions.
+        s: stride.
+        relu_first: start with a ReLU.
+        grow_first: change the width in the first separable convolution; False: in the last.
+
+    Source:
+        Chollet, Xception, 2017, figure 5.
+
+    Example:
+        [-1, 1, XceptionModule, [64, 2, 2]]
     """
 
     fuse_pairs = (("skip", "skipbn"),)
@@ -71,11 +98,23 @@ def _fuse_separable(parent: nn.Module, conv: str, bn: str) -> None:
 
 @BLOCKS.register(arguments={"p": NON_NEGATIVE})
 class Xception(Backbone):
-    """The whole network without its classifier (figure 5): maps of 256, 728 and 2048 channels at strides 8, 16, 32.
+    """The Xception backbone without its classifier.
 
-    `width` multiplies all widths, `out` lists the strides, `p` is the padding of the two convolutions of the stem: 1
-    halves every size (rounded up), 0 is the published form for pictures of 299x299. Weights are named as in published
-    weights (`block1.rep.0.conv1`). 22,855,952 parameters with a classifier of 1000 classes.
+    (B, c1, H, W) -> list of maps: 256, 728 and 2048 channels at strides 8, 16 and 32. 22,855,952 parameters with a
+    classifier of 1000 classes.
+
+    Args:
+        c1: input channels.
+        width: multiplies all widths inside; the width multiple of the model does not apply.
+        out: strides of the maps that are returned.
+        p: padding of the two convolutions of the stem: 1 halves every size, rounded up; 0 is the published form for
+            299x299.
+
+    Source:
+        Chollet, Xception, 2017, figure 5. Weights are named as published (`block1.rep.0.conv1`).
+
+    Example:
+        [-1, 1, Xception, [0.5]]
     """
 
     def __init__(self, c1, width=1.0, out=STRIDES, p=1):

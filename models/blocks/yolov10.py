@@ -4,8 +4,8 @@ of its attention."""
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE
+from graftdet.models.blocks.c2f import C2f
 from graftdet.models.blocks.conv import Conv
-from graftdet.models.blocks.csp import C2f
 from graftdet.models.blocks.repvgg import TwoKernels
 from torch import nn
 
@@ -14,7 +14,22 @@ _HEAD = 64  # channels an attention head has at least
 
 @BLOCKS.register()
 class SCDown(nn.Module):
-    """Width by a 1x1 convolution, then size by a depth-wise one: (B, c1, H, W) -> (B, c2, H/s, W/s)."""
+    """1x1 convolution to the output width, then a depth-wise convolution that strides.
+
+    (B, c1, H, W) -> (B, c2, H/s, W/s).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size of the depth-wise convolution.
+        s: stride.
+
+    Source:
+        Wang et al., YOLOv10, 2024, section 3.2 (spatial-channel decoupled downsampling).
+
+    Example:
+        [-1, 1, SCDown, [64, 3, 2]]
+    """
 
     def __init__(self, c1, c2, k=3, s=2):
         super().__init__()
@@ -27,8 +42,23 @@ class SCDown(nn.Module):
 
 @BLOCKS.register(arguments={"e": POSITIVE})
 class CIB(nn.Module):
-    """Compact inverted block: depth-wise 3x3, 1x1 to 2 e times the width, depth-wise 3x3 (with `lk` 7x7 and 3x3 side by
-    side), 1x1, depth-wise 3x3, and a shortcut where the widths agree: (B, c1, H, W) -> (B, c2, H, W)."""
+    """Compact inverted block: depth-wise 3x3 and 1x1 convolutions in turn, with a shortcut.
+
+    (B, c1, H, W) -> (B, c2, H, W).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        shortcut: add the input where c1 equals c2.
+        e: half of the inner width as a fraction of c2.
+        lk: large kernel: 7x7 and 3x3 side by side in the middle; `fuse()` makes them one.
+
+    Source:
+        Wang et al., YOLOv10, 2024, section 3.2, figure 3 b.
+
+    Example:
+        [-1, 1, CIB, [64]]
+    """
 
     def __init__(self, c1, c2, shortcut=True, e=0.5, lk=False):
         super().__init__()
@@ -48,8 +78,25 @@ class CIB(nn.Module):
 
 @BLOCKS.register(arguments={"e": POSITIVE})
 class C2fCIB(C2f):
-    """C2f of compact inverted blocks of twice the width inside: (B, c1, H, W) -> (B, c2, H, W). `g` changes nothing, as
-    published."""
+    """C2f of compact inverted blocks.
+
+    (B, c1, H, W) -> (B, c2, H, W).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        n: number of compact inverted blocks (the row's number).
+        shortcut: add the input of each bottleneck to its output.
+        lk: large kernels in the blocks, see CIB.
+        g: accepted as in C2f, without effect.
+        e: inner width as a fraction of c2.
+
+    Source:
+        Wang et al., YOLOv10, 2024, section 3.2.
+
+    Example:
+        [-1, 1, C2fCIB, [64, True]]
+    """
 
     def __init__(self, c1, c2, n=1, shortcut=False, lk=False, g=1, e=0.5):
         self._large = lk
@@ -98,8 +145,22 @@ class _AttentionBlock(nn.Module):
 
 @BLOCKS.register(arguments={"e": POSITIVE})
 class C2PSA(nn.Module):
-    """Partial self-attention: `n` attention blocks on half of the channels (Khanam and Hussain, YOLOv11: An Overview,
-    2024): (B, c1, H, W) -> (B, c2, H, W). Time and memory grow with the square of H x W: it belongs on the coarsest map."""
+    """Partial self-attention: n attention blocks on half of the channels.
+
+    (B, c1, H, W) -> (B, c2, H, W). Memory grows with the square of H x W: use it on the coarsest map.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        n: number of attention blocks (the row's number).
+        e: inner width as a fraction of c2.
+
+    Source:
+        Khanam and Hussain, YOLOv11: An Overview, 2024, section 4; Wang et al., YOLOv10, 2024, section 3.2.
+
+    Example:
+        [-1, 1, C2PSA, [64]]
+    """
 
     def __init__(self, c1, c2, n=1, e=0.5):
         super().__init__()
@@ -115,7 +176,21 @@ class C2PSA(nn.Module):
 
 @BLOCKS.register(arguments={"e": POSITIVE})
 class PSA(C2PSA):
-    """Partial self-attention as YOLOv10 has it: one attention block; a row's number above 1 stacks whole blocks."""
+    """Partial self-attention with one attention block on half of the channels.
+
+    (B, c1, H, W) -> (B, c2, H, W). The row's number stacks whole blocks.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        e: inner width as a fraction of c2.
+
+    Source:
+        Wang et al., YOLOv10, 2024, section 3.2, figure 3 c.
+
+    Example:
+        [-1, 1, PSA, [64]]
+    """
 
     def __init__(self, c1, c2, e=0.5):
         super().__init__(c1, c2, 1, e)

@@ -3,8 +3,8 @@
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE
+from graftdet.models.blocks.c2f import C3k
 from graftdet.models.blocks.conv import Conv
-from graftdet.models.blocks.csp import C3k
 from torch import nn
 from torch.nn import functional as F
 
@@ -57,12 +57,28 @@ class _AreaBlock(nn.Module):
     defaults_by_scale={"lx": {"residual": True, "mlp_ratio": 1.2}}, arguments={"mlp_ratio": POSITIVE, "e": POSITIVE}
 )
 class A2C2f(nn.Module):
-    """R-ELAN: `n` pairs of area attention blocks or, without `a2`, C3k of two bottlenecks, one after the other, what each gives
-    joined: (B, c1, H, W) -> (B, c2, H, W).
+    """R-ELAN: n pairs of area attention blocks (or C3k blocks) in sequence, all outputs concatenated.
 
-    With `residual` the input, whose width must be c2, is added to 0.01 of the result (a share that is learnt). The published
-    sizes l and x have it and an `mlp_ratio` of 1.2, though their file does not say so: so have these sizes of any file with
-    `scales` whose rows say nothing else.
+    (B, c1, H, W) -> (B, c2, H, W). Scales l and x of a file with `scales` use residual and an mlp_ratio of 1.2, as the
+    published sizes do, unless a row says otherwise by keyword.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        n: number of inner blocks (the row's number).
+        a2: area attention blocks; False: C3k blocks of two bottlenecks.
+        area: number of strips within which positions attend to each other; 1 for the whole map.
+        residual: add the input to the result times a learned factor, initially 0.01; c1 must equal c2.
+        mlp_ratio: width inside the MLP as a multiple of the inner width.
+        e: inner width as a fraction of c2.
+        g: groups of the C3k blocks.
+        shortcut: shortcuts in the C3k blocks.
+
+    Source:
+        Tian et al., YOLOv12: Attention-Centric Real-Time Object Detectors, 2025, section 3.
+
+    Example:
+        [-1, 1, A2C2f, [64, True, 4]]
     """
 
     def __init__(self, c1, c2, n=1, a2=True, area=1, residual=False, mlp_ratio=2.0, e=0.5, g=1, shortcut=True):

@@ -1,10 +1,10 @@
-"""Small blocks of other light networks in the forms published with YOLOv5-Lite."""
+"""Blocks of other light networks in the forms published with YOLOv5-Lite."""
 
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE, POSITIVE_INT
 from graftdet.models.blocks.backbone import conv_bn
-from graftdet.models.blocks.conv import FusePairs, reduced, refuse_width, same_padding
+from graftdet.models.blocks.conv import FusePairs, same_padding
 from graftdet.models.blocks.csp import C3
 from graftdet.models.blocks.ops import channel_shuffle
 from torch import nn
@@ -15,7 +15,20 @@ NORM = {"eps": 1e-3, "momentum": 0.01}  # of EfficientNet's batch norms; inside 
 
 @BLOCKS.register("conv_bn_relu_maxpool", "CBRM")
 class conv_bn_relu_maxpool(nn.Module):
-    """ShuffleNet v2's stem: 3x3 convolution, batch norm, ReLU, 3x3 max pool: (B, c1, H, W) -> (B, c2, H/4, W/4)."""
+    """Stem of ShuffleNet v2: strided 3x3 convolution, batch norm, ReLU, strided 3x3 max pool.
+
+    (B, c1, H, W) -> (B, c2, H/4, W/4).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+
+    Source:
+        Ma et al., ShuffleNet V2, 2018, table 5; form of YOLOv5-Lite.
+
+    Example:
+        [-1, 1, conv_bn_relu_maxpool, [32]]
+    """
 
     def __init__(self, c1, c2):
         super().__init__()
@@ -28,9 +41,21 @@ class conv_bn_relu_maxpool(nn.Module):
 
 @BLOCKS.register("Shuffle_Block", "ShuffleNetV2_InvertedResidual")
 class Shuffle_Block(nn.Module):
-    """Unit of ShuffleNet v2 (Ma et al., 2018, figure 3 c and d): (B, c1, H, W) -> (B, c2, H/s, W/s).
+    """Unit of ShuffleNet v2 in the form of YOLOv5-Lite.
 
-    Stride 1 passes half of the channels on and needs c1 == c2; stride 2 sends all of them through both branches.
+    (B, c1, H, W) -> (B, c2, H/s, W/s). Stride 1 passes half of the channels and needs c1 = c2; stride 2 sends all of
+    them through both branches.
+
+    Args:
+        c1: input channels.
+        c2: output channels, even.
+        s: stride, 1 or 2.
+
+    Source:
+        Ma et al., ShuffleNet V2, 2018, section 3.2, figure 3 c and d.
+
+    Example:
+        [-1, 1, Shuffle_Block, [64, 2]]
     """
 
     def __init__(self, c1, c2, s=1):
@@ -56,7 +81,23 @@ class Shuffle_Block(nn.Module):
 
 @BLOCKS.register()
 class stem(nn.Module):
-    """A k x k convolution, batch norm, ReLU: (B, c1, H, W) -> (B, c2, H/s, W/s)."""
+    """Convolution without bias, batch norm and ReLU.
+
+    (B, c1, H, W) -> (B, c2, H/s, W/s).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size.
+        s: stride.
+        g: groups of the convolution.
+
+    Source:
+        Tan and Le, EfficientNet, 2019, table 1 (first row); form of YOLOv5-Lite.
+
+    Example:
+        [-1, 1, stem, [32]]
+    """
 
     def __init__(self, c1, c2, k=3, s=2, g=1):
         super().__init__()
@@ -68,9 +109,21 @@ class stem(nn.Module):
 
 @BLOCKS.register()
 class MBConvBlock(FusePairs, nn.Module):
-    """EfficientNet's block (Tan and Le, 2019) without expansion and SE: (B, c, H, W) -> (B, c, H/s, W/s).
+    """Depth-wise k x k and 1x1 convolution with a shortcut, without expansion and SE.
 
-    Depth-wise k x k, batch norm, ReLU, 1x1, batch norm; the input is added at stride 1. c1 must equal c2.
+    (B, c1, H, W) -> (B, c2, H/s, W/s). c1 must equal c2. The input is added at stride 1.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        k: kernel size of the depth-wise convolution.
+        s: stride.
+
+    Source:
+        Tan and Le, EfficientNet, 2019, section 4 (MBConv1); form of YOLOv5-Lite.
+
+    Example:
+        [-1, 1, MBConvBlock, [64, 3, 2]]
     """
 
     fuse_pairs = (("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
@@ -91,17 +144,22 @@ class MBConvBlock(FusePairs, nn.Module):
         return x + y if self.add else y
 
 
-@BLOCKS.register()
-class Hswish(nn.Module):
-    """relu6(x + 3) / 6 of every value. By name a hard swish; by value, as published, a hard sigmoid."""
-
-    def forward(self, x):
-        return F.hardsigmoid(x)
-
-
 @BLOCKS.register(arguments={"hidden": POSITIVE_INT})
 class SEBlock(nn.Module):
-    """Squeeze and excite (Hu et al., 2018) with `hidden` channels between: (B, c1, H, W) -> the same. ReLU, sigmoid."""
+    """Squeeze and excitation by two 1x1 convolutions with ReLU and sigmoid.
+
+    (B, c1, H, W) -> the same.
+
+    Args:
+        c1: input channels.
+        hidden: channels between the convolutions; the width multiple does not apply.
+
+    Source:
+        Hu et al., Squeeze-and-Excitation Networks, 2018, section 3; form of YOLOv5-Lite.
+
+    Example:
+        [-1, 1, SEBlock, [16]]
+    """
 
     def __init__(self, c1, hidden):
         super().__init__()
@@ -110,78 +168,6 @@ class SEBlock(nn.Module):
 
     def forward(self, x):
         return x * torch.sigmoid(self.up(F.relu(self.down(x.mean((2, 3), keepdim=True)))))
-
-
-@BLOCKS.register(arguments={"reduction": POSITIVE_INT})
-class SELayer(nn.Module):
-    """Squeeze and excite with two linear layers, c1 / reduction wide between: (B, c1, H, W) -> the same.
-
-    Its gate is the word Hswish, a hard sigmoid by value, as in MobileNet v3 (Howard et al., 2019).
-    """
-
-    def __init__(self, c1, reduction=4):
-        super().__init__()
-        refuse_width(c1, reduction)
-        hidden = reduced(c1, reduction)
-        self.fc = nn.Sequential(nn.Linear(c1, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, c1), Hswish())
-
-    def forward(self, x):
-        return x * self.fc(x.mean((2, 3)))[:, :, None, None]
-
-
-@BLOCKS.register(arguments={"hidden": POSITIVE_INT})
-class mobilev3_bneck(nn.Module):
-    """MobileNet v3's bottleneck (Howard et al., 2019, figure 4): (B, c1, H, W) -> (B, c2, H/s, W/s).
-
-    1x1 to `hidden` (left out where c1 == hidden), depth-wise k x k, SE where `se`, 1x1 to c2; the word Hswish where
-    `hs` (the paper has a true hard swish there), else ReLU. Without the expansion the activation comes before SE, else
-    after it. Where s == 1 and c1 == c2 the input is added.
-    """
-
-    swish = Hswish
-
-    def __init__(self, c1, c2, hidden, k=3, s=1, se=False, hs=False):
-        super().__init__()
-        if s not in (1, 2):
-            raise ValueError(f"stride must be 1 or 2, got {s}")
-
-        def act():
-            return self.swish() if hs else nn.ReLU(inplace=True)
-
-        depthwise = conv_bn(hidden, hidden, k, s, g=hidden)
-        excite = SELayer(hidden) if se else nn.Identity()
-        if c1 == hidden:
-            middle = (*depthwise, act(), excite)
-        else:
-            middle = (*conv_bn(c1, hidden, act=act()), *depthwise, excite, act())
-        self.conv = nn.Sequential(*middle, *conv_bn(hidden, c2))
-        self.add = s == 1 and c1 == c2
-
-    def forward(self, x):
-        return x + self.conv(x) if self.add else self.conv(x)
-
-
-@BLOCKS.register(arguments={"hidden": POSITIVE_INT})
-class MobileNetV3_InvertedResidual(mobilev3_bneck):
-    """mobilev3_bneck with the paper's hard swish in place of the word Hswish: (B, c1, H, W) -> (B, c2, H/s, W/s)."""
-
-    swish = nn.Hardswish
-
-
-@BLOCKS.register()
-class conv_bn_hswish(FusePairs, nn.Module):
-    """3x3 convolution, batch norm, hard swish, MobileNet v3's first row: (B, c1, H, W) -> (B, c2, H/s, W/s)."""
-
-    fuse_pairs = (("conv", "bn"),)
-
-    def __init__(self, c1, c2, s=1):
-        super().__init__()
-        self.conv = nn.Conv2d(c1, c2, 3, s, 1, bias=False)
-        self.bn = nn.BatchNorm2d(c2)
-        self.act = nn.Hardswish()
-
-    def forward(self, x):
-        return self.act(self.bn(self.conv(x)))
 
 
 class GlobalContext(nn.Module):
@@ -212,7 +198,24 @@ class GlobalContext(nn.Module):
 
 @BLOCKS.register(arguments={"e": POSITIVE})
 class C3_GC(C3):
-    """C3 whose second branch passes a global context block first: (B, c1, H, W) -> (B, c2, H, W)."""
+    """C3 block with a global context block in its second path.
+
+    (B, c1, H, W) -> (B, c2, H, W).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        n: number of bottlenecks (the row's number).
+        shortcut: add the input of each bottleneck to its output.
+        g: groups of the convolution.
+        e: inner width as a fraction of c2.
+
+    Source:
+        Cao et al., GCNet: Non-local Networks Meet Squeeze-Excitation Networks, 2019, section 4.2; form of YOLOv5-Lite.
+
+    Example:
+        [-1, 1, C3_GC, [64]]
+    """
 
     def __init__(self, c1, c2, n=1, shortcut=True, g=1, e=0.5):
         super().__init__(c1, c2, n, shortcut, g, e)
@@ -224,7 +227,24 @@ class C3_GC(C3):
 
 @BLOCKS.register(arguments={"e": POSITIVE})
 class LC3(C3):
-    """C3 that adds its two branches instead of joining them: (B, c1, H, W) -> (B, c2, H, W)."""
+    """C3 block that adds its two paths instead of concatenating them.
+
+    (B, c1, H, W) -> (B, c2, H, W).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        n: number of bottlenecks (the row's number).
+        shortcut: add the input of each bottleneck to its output.
+        g: groups of the convolution.
+        e: inner width as a fraction of c2.
+
+    Source:
+        Wang et al., CSPNet, 2020, figure 3, with a sum; form of YOLOv5-Lite.
+
+    Example:
+        [-1, 1, LC3, [64]]
+    """
 
     def __init__(self, c1, c2, n=1, shortcut=True, g=1, e=0.5):
         super().__init__(c1, c2, n, shortcut, g, e)
