@@ -27,6 +27,7 @@ test: .venv/ready
 lint: .venv/ready
 	$(VENV) -m ruff check
 	$(VENV) -m ruff format --check
+	$(VENV) -m tests.check_types
 
 format: .venv/ready
 	$(VENV) -m ruff check --fix

@@ -48,13 +48,13 @@ def _dispatch(arguments: list[str]) -> None:
     elif name in commands():
         import_module("graftdet.models.__main__").main(arguments, prog="graftdet")
     else:
-        _print_or_fail(name)
+        _without_command(name)
 
 
-def _print_or_fail(name: str) -> None:
-    """Answer --help and --version. Raises `UserError` for anything else, with the nearest command."""
+def _without_command(name: str) -> None:
+    """Answer --help and --version; anything else ends with status 2 and the nearest command."""
     from graftdet import __version__
-    from graftdet.utils.errors import UserError, did_you_mean
+    from graftdet.utils.errors import did_you_mean
 
     if name == "--version":
         print(f"graftdet {__version__}")
@@ -64,7 +64,9 @@ def _print_or_fail(name: str) -> None:
         print(_help(), file=sys.stderr)
         sys.exit(2)
     else:
-        raise UserError(f"graftdet: unknown command '{name}'{did_you_mean(name, commands())}; see graftdet --help")
+        hint = did_you_mean(name, commands())
+        print(f"graftdet: error: unknown command '{name}'{hint}; see graftdet --help", file=sys.stderr)
+        sys.exit(2)
 
 
 def _help() -> str:

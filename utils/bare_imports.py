@@ -1,42 +1,53 @@
-"""Imports of `models`, `data` and `utils` by their bare names, as a checkout allows: aliases of `graftdet.models` etc."""
+"""Bare imports in a checkout: `models`, `data` and `utils` are aliases of the packages below `graftdet`.
 
-import importlib.abc
-import importlib.machinery
+An alias is the same module object, so `from models.blocks.conv import Conv` never loads a second copy.
+"""
+
 import importlib.util
 import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 
-class _AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Imports `models.x.y` as the module `graftdet.models.x.y`, so that no module is loaded twice."""
+class _AliasFinder(MetaPathFinder, Loader):
+    """Resolves `models.x.y` to the module `graftdet.models.x.y`."""
 
-    def __init__(self, packages: set[str]):
-        self.packages = packages
+    def __init__(self) -> None:
+        self.packages: set[str] = set()
 
-    def find_spec(self, fullname, path=None, target=None):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The spec of an alias; None for every module that is not below one of the aliased packages."""
         top, _, rest = fullname.partition(".")
-        is_alias = top in self.packages and rest and sys.modules.get(top) is sys.modules.get(f"graftdet.{top}")
-        if not is_alias or rest == "__main__" or importlib.util.find_spec(f"graftdet.{fullname}") is None:
+        if top not in self.packages or rest in ("", "__main__"):  # `python -m models` runs the file itself
             return None
-        return importlib.machinery.ModuleSpec(fullname, self)
+        if sys.modules.get(top) is not sys.modules.get(f"graftdet.{top}"):  # another package of that name by now
+            return None
+        return ModuleSpec(fullname, self) if importlib.util.find_spec(f"graftdet.{fullname}") else None
 
-    def create_module(self, spec):
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """The module of the package, loaded if necessary."""
         module = importlib.import_module(f"graftdet.{spec.name}")
         spec.loader_state = module.__spec__
         return module
 
-    def exec_module(self, module):
-        alias, module.__spec__ = module.__spec__, module.__spec__.loader_state  # importlib has replaced it by the alias
-        del alias
+    def exec_module(self, module: ModuleType) -> None:
+        """Restore the module's own spec, which the import system has just replaced with the alias."""
+        assert module.__spec__ is not None
+        module.__spec__ = module.__spec__.loader_state
 
 
-_finder = _AliasFinder(set())
+_finder = _AliasFinder()
 
 
 def alias_package(name: str) -> None:
-    """Make the package that is imported by its bare `name` the same object as `graftdet.NAME`, submodules included.
+    """Make the package that is being imported by its bare name the same object as `graftdet.NAME`, submodules included.
 
     Args:
-        name: `models`, `data` or `utils`; called by the package's own `__init__` while it is imported by that name.
+        name: `models`, `data` or `utils`. The package's own `__init__` calls this when it is imported by that name.
     """
     sys.modules[name] = importlib.import_module(f"graftdet.{name}")
     _finder.packages.add(name)
