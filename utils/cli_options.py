@@ -76,6 +76,15 @@ def add_model_flags(parser: argparse.ArgumentParser, backend: str) -> None:
     parser.add_argument("--backend", choices=("auto", "torch", "onnx", "openvino"), default=backend, help=about)
 
 
+def add_model_yaml_flags(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """Add the arguments of commands that build a model without weights: its YAML (or `several`), --img and --nc."""
+    about = "model YAML: a path, or a name in configs/models"
+    parser.add_argument("cfg", metavar="FILE.yaml", nargs="+" if several else None, help=about)
+    about = "image size in pixels, rounded up to the stride: one number, or height and width"
+    parser.add_argument("--img", type=cli.at_least(1), nargs="+", default=[640], help=about)
+    parser.add_argument("--nc", type=cli.at_least(1), help="number of classes (default: that of the YAML)")
+
+
 def add_selection_flags(parser: argparse.ArgumentParser, conf: float, iou: float) -> None:
     """Add the flags that select detections: --conf, --iou, --max-det, --nms, --augment."""
     add = parser.add_argument

@@ -1,1 +1,1 @@
-"""Cost and structure of a model: summary, comparison, profiling, drawing of the graph."""
+"""Cost and structure of models: summary, comparison, profiling, drawing of the graph."""

@@ -1,45 +1,67 @@
-"""Where the boxes of a graph lie: a column a stride, lines from top to bottom, and the ways of the arrows between."""
+"""Layout of a drawn graph: one column of boxes per stride, lines from top to bottom, routes of the arrows."""
 
 from collections import defaultdict
 from dataclasses import dataclass
 
-LANE, GAP = 232, 30  # pixels from column to column, and between two lines of boxes
-TRACK_COLOURS = ("#3b76b5", "#c0702a", "#3d8b47", "#7c55a8", "#b0487f", "#2a8c86", "#b8860b", "#c2453c")
+COLUMN_WIDTH, GAP = 232, 30  # pixels from column to column, and between lines of boxes
+TRACK_COLORS = ("#3b76b5", "#c0702a", "#3d8b47", "#7c55a8", "#b0487f", "#2a8c86", "#b8860b", "#c2453c")
 
 
 @dataclass(frozen=True)
 class Route:
-    """How an arrow goes. `straight`: along the column or to the box beside; `gap`: through the gap between two lines;
-    `track`: down beside a column. `lane` and `track` say beside which column and how far out; `leave` and `shift` move
-    its ends sideways; `level` and `level_in` its height in the gaps, 0 or 1."""
+    """Route of an arrow.
+
+    Attributes:
+        kind: "straight" (within a column, or to the next box of a line), "gap" (through the gap between two lines) or
+            "track" (down beside a column).
+        column: The column that the track is beside.
+        track: Number of the track, counted from the boxes outwards.
+        leave: Horizontal offset of the start, pixels.
+        shift: Horizontal offset of the end, pixels.
+        level: Height in the gap below the start, from 0 to 1.
+        level_in: Height in the gap above the end, from 0 to 1.
+        color: Of the line.
+    """
 
     kind: str
-    lane: int = 0
+    column: int = 0
     track: int = 0
     leave: float = 0
     shift: float = 0
     level: float = 0
     level_in: float = 0
-    colour: str = "#8a8a8a"
+    color: str = "#8a8a8a"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """`lanes`: the strides; `cells[row]`: (column, line); `lines`: how many; `routes[(source, row)]`."""
+    """Positions of all rows.
 
-    lanes: list[int]
+    Attributes:
+        strides: Stride of each column.
+        cells: (column, line) of each row.
+        lines: Number of lines without the head.
+        routes: Route by (source row, row).
+    """
+
+    strides: list[int]
     cells: list[tuple[int, int]]
     lines: int
     routes: dict[tuple[int, int], Route]
 
 
 def arrange(sources: list[tuple[int, ...]], strides: list[int]) -> Layout:
-    """Place rows, the last of which is the head: below what they read, beside it where the column differs and is free."""
-    lanes = sorted(set(strides[:-1] or strides))
+    """Arrange rows below their sources, or beside one of another column if no box is between.
+
+    Args:
+        sources: Rows that each row reads, -1 for the image; the last row is the head.
+        strides: Stride of each row's output.
+    """
+    columns = sorted(set(strides[:-1] or strides))
     cells: list[tuple[int, int]] = []
     taken: set[tuple[int, int]] = set()
     for row, read in enumerate(sources[:-1]):
-        column = lanes.index(strides[row])
+        column = columns.index(strides[row])
         line = 0
         for source in (s for s in read if s >= 0):
             beside, at = cells[source]
@@ -51,14 +73,14 @@ def arrange(sources: list[tuple[int, ...]], strides: list[int]) -> Layout:
         cells.append((column, line))
         taken.add((column, line))
     lines = max((line for _, line in cells), default=0) + 1
-    cells.append((lanes.index(strides[-1]), lines))
-    return Layout(lanes, cells, lines, _route(sources, cells, taken))
+    cells.append((columns.index(strides[-1]), lines))
+    return Layout(columns, cells, lines, _route(sources, cells, taken))
 
 
 def _route(sources, cells, taken) -> dict[tuple[int, int], Route]:
     last = len(sources) - 1
     routes, used = {}, defaultdict(list)
-    colours: dict[int, str] = {}
+    colors: dict[int, str] = {}
     entries: dict[int, int] = defaultdict(int)
     for row, read in enumerate(sources):
         for source in (s for s in read if s >= 0):
@@ -72,17 +94,17 @@ def _route(sources, cells, taken) -> dict[tuple[int, int], Route]:
             if line == to_line:
                 routes[source, row] = Route("straight")
                 continue
-            colour = colours.setdefault(source, TRACK_COLOURS[len(colours) % len(TRACK_COLOURS)])
+            color = colors.setdefault(source, TRACK_COLORS[len(colors) % len(TRACK_COLORS)])
             entries[row] += 1
-            entry = -18 if row == last else -26 - 16 * min(entries[row], 3)  # beside the middle, no two in one point
+            entry = -18 if row == last else -26 - 16 * min(entries[row], 3)  # left of the center, at different points
             if to_line == line + 1 and column != to_column:
                 routes[source, row] = Route(
-                    "gap", leave=18 if to_column > column else -18, shift=entry, level=0.5, colour=colour
+                    "gap", leave=18 if to_column > column else -18, shift=entry, level=0.5, color=color
                 )
                 continue
             track = next(t for t in range(50) if not any(a < to_line and line < b for a, b in used[to_column, t]))
             used[to_column, track].append((line, to_line))
             routes[source, row] = Route(
-                "track", to_column, track, -18, entry, level=track % 2, level_in=(track + 1) % 2, colour=colour
+                "track", to_column, track, -18, entry, level=track % 2, level_in=(track + 1) % 2, color=color
             )
     return routes

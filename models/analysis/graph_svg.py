@@ -1,24 +1,25 @@
-"""`python -m models draw FILE.yaml -o graph.svg`: the graph of a model as a picture, rows as boxes, a column a stride."""
+"""`python -m models draw FILE.yaml -o graph.svg`: the graph of a model, one box per row, one column per stride."""
 
+import argparse
 import math
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from unicodedata import east_asian_width
 
-from graftdet.models.analysis.graph_layout import GAP, LANE, Layout, arrange
+from graftdet.models.analysis.graph_layout import COLUMN_WIDTH, GAP, Layout, arrange
 from graftdet.models.analysis.summary import RowSummary, summarize, totals
-from graftdet.models.graph.detection_model import build_model
-from graftdet.utils.cli import at_least
-from graftdet.utils.cli_options import image_size
+from graftdet.models.graph.detection_model import DetectionModel, build_model
+from graftdet.utils.cli_options import add_model_yaml_flags, image_size
 from graftdet.utils.errors import UserError
-from graftdet.utils.files import write_errors
+from graftdet.utils.files import write_atomically
 
 WIDTH, HEIGHT = 176, 46  # of a box, pixels
-TOP = 108  # above the first line
-MOST_LETTERS, LONGEST_NAME = 30, 12  # of a box's first line and of a name in it, that can still be read when squeezed
+TOP = 108  # of the first line of boxes, pixels
+MAX_TITLE, MAX_NAME = 30, 12  # characters of a box's first line, and of a row's name in it
+PLAIN_CONVOLUTIONS = ("conv", "cbh", "focus", "nn.conv2d", "convbnact")
 FONT = "font-family='Helvetica, Arial, sans-serif'"
-COLOURS = {  # by what a row does, (fill, edge)
+COLORS = {  # (fill, edge) by the role of a row
     "head": ("#fde0dd", "#c2453c"), "join": ("#fff3c4", "#b8860b"),
     "resize": ("#e8e8e8", "#777777"), "conv": ("#dcebfa", "#3b76b5"),
 }  # fmt: skip
@@ -33,18 +34,19 @@ FAMILIES = (
 
 @dataclass(frozen=True)
 class Box:
-    """A box in pixels: left, top and size; `lines` of text, the first one bold."""
+    """A box in pixels: left, top, width, height; `lines` of text, the first one bold; `title` is the tooltip."""
 
     x: float
     y: float
     w: float
     h: float
     lines: tuple[str, ...]
-    colour: tuple[str, str]
+    color: tuple[str, str]
     title: str
 
     def svg(self) -> str:
-        fill, edge = self.colour
+        """Return the box as an SVG element; text that is too wide is squeezed."""
+        fill, edge = self.color
         parts = [
             f"<g><title>{escape(self.title)}</title>",
             f"<rect x='{self.x:g}' y='{self.y:g}' width='{self.w:g}' height='{self.h:g}' rx='6' fill='{fill}' stroke='{edge}'/>",
@@ -62,20 +64,25 @@ class Box:
         return "".join([*parts, "</g>"])
 
 
-def draw_model(model, size: tuple[int, int] = (640, 640)) -> str:
-    """The SVG text of a `DetectionModel` for pictures of `size` (height, width)."""
+def draw_model(model: DetectionModel, size: tuple[int, int] = (640, 640)) -> str:
+    """Return the graph of a model as SVG text.
+
+    Args:
+        model: Is not changed.
+        size: (height, width) of the image that shapes are computed for.
+    """
     rows = summarize(model, size)
     strides = [_stride(row, size, rows) for row in rows]
     layout = arrange([row.sources for row in rows], strides)
     left = 20
     heading = _heading(model, rows, size)
-    told = [
-        math.ceil(left * 2 + wide * _text_width(text, True)) for text, wide in zip(heading, (1.6, 1.05), strict=True)
+    heading_widths = [
+        math.ceil(left * 2 + scale * _text_width(text, True)) for text, scale in zip(heading, (1.6, 1.05), strict=True)
     ]
-    width = max(left * 2 + len(layout.lanes) * LANE, *told)
+    width = max(left * 2 + len(layout.strides) * COLUMN_WIDTH, *heading_widths)
     height = TOP + (layout.lines + 1) * (HEIGHT + GAP) + 10
-    colours = _colours(rows)
-    boxes = [_row_box(row, layout, left, colours[row.index]) for row in rows]
+    colors = _colors(rows)
+    boxes = [_row_box(row, layout, left, colors[row.index]) for row in rows]
     boxes[-1] = _head_box(model, rows[-1], layout, left)
     lines = [
         f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' viewBox='0 0 {width} {height}' {FONT}>",
@@ -91,13 +98,13 @@ def draw_model(model, size: tuple[int, int] = (640, 640)) -> str:
 
 
 def _stride(row: RowSummary, size, rows) -> int:
-    """Pixels of the picture a cell of the row's map; of several maps the last, of a head the one it reads last."""
+    """Pixels per cell of the row's output; of several outputs the last one, of a head its last input."""
     shapes = row.shapes if row.index < len(rows) - 1 else rows[row.sources[-1]].shapes
     return 2 ** round(math.log2(max(size[0] / shapes[-1][1], 1)))
 
 
 def _heading(model, rows, size) -> tuple[str, str]:
-    """The name of the file, and what the model costs."""
+    """File name, and cost of the model."""
     t = totals(rows)
     about = f"{len(rows)} rows, {t['params']:,} parameters, {t['macs'] / 1e9:.2f} GMACs at {size[1]}x{size[0]}, {model.nc} classes"
     return _shorten(Path(model.spec.where).name, 60), about
@@ -109,86 +116,94 @@ def _titles(heading, layout: Layout, size, left, height) -> list[str]:
         f"<text x='{left + 6}' y='26' font-size='17' font-weight='bold' fill='#222222'>{escape(name)}</text>",
         f"<text x='{left + 6}' y='46' font-size='12.5' fill='#444444'>{escape(about)}</text>",
     ]
-    for column, stride in enumerate(layout.lanes):
-        x = left + column * LANE
+    for column, stride in enumerate(layout.strides):
+        x = left + column * COLUMN_WIDTH
         if column % 2:
-            parts.append(f"<rect x='{x}' y='58' width='{LANE}' height='{height - 68}' fill='#f7f7f7'/>")
+            parts.append(f"<rect x='{x}' y='58' width='{COLUMN_WIDTH}' height='{height - 68}' fill='#f7f7f7'/>")
         cells = f"{-(-size[1] // stride)}x{-(-size[0] // stride)}"
         parts.append(
-            f"<text x='{x + LANE / 2:g}' y='77' text-anchor='middle' font-size='12.5' fill='#444444'>stride {stride}: {cells}</text>"
+            f"<text x='{x + COLUMN_WIDTH / 2:g}' y='77' text-anchor='middle' font-size='12.5' fill='#444444'>stride {stride}: {cells}</text>"
         )
     return parts
 
 
-def _row_box(row: RowSummary, layout: Layout, left, colour) -> Box:
+def _row_box(row: RowSummary, layout: Layout, left, color) -> Box:
     column, line = layout.cells[row.index]
-    x = left + column * LANE + (LANE - WIDTH) / 2
+    x = left + column * COLUMN_WIDTH + (COLUMN_WIDTH - WIDTH) / 2
     y = TOP + line * (HEIGHT + GAP)
     repeats = f" x{row.number}" if row.number > 1 else ""
-    name = f" '{_shorten(row.name, LONGEST_NAME)}'" if row.name else ""
-    word = _shorten(row.word, max(MOST_LETTERS - len(f"{row.index}  {repeats}{name}"), 8))
+    name = f" '{_shorten(row.name, MAX_NAME)}'" if row.name else ""
+    module = _shorten(row.module, max(MAX_TITLE - len(f"{row.index}  {repeats}{name}"), 8))
     shape = "x".join(map(str, row.shapes[-1])) + (f" +{len(row.shapes) - 1}" if len(row.shapes) > 1 else "")
     facts = shape + (f", {_short_count(row.params)}" if row.params else "")
-    called = f" '{row.name}'" if row.name else ""
-    title = f"row {row.index}{called} {row.word}({row.args}), {row.params:,} parameters, {row.macs / 1e6:,.1f} MMACs"
-    return Box(x, y, WIDTH, HEIGHT, (f"{row.index}  {word}{repeats}{name}", facts), colour, title)
+    full_name = f" '{row.name}'" if row.name else ""
+    title = (
+        f"row {row.index}{full_name} {row.module}({row.args}), {row.params:,} parameters, {row.macs / 1e6:,.1f} MMACs"
+    )
+    return Box(x, y, WIDTH, HEIGHT, (f"{row.index}  {module}{repeats}{name}", facts), color, title)
 
 
 def _head_box(model, row: RowSummary, layout: Layout, left) -> Box:
-    """The head lies below all columns that it reads."""
+    """The box of the head spans all columns that it reads."""
     columns = [layout.cells[s][0] for s in row.sources if s >= 0] or [layout.cells[row.index][0]]
     first, last = min(columns), max(columns)
-    x = left + first * LANE + (LANE - WIDTH) / 2
+    x = left + first * COLUMN_WIDTH + (COLUMN_WIDTH - WIDTH) / 2
     y = TOP + layout.cells[row.index][1] * (HEIGHT + GAP)
     strides = ", ".join(f"{s:g}" for s in model.head.strides)
-    lines = (f"{row.index}  {row.word}", f"strides {strides}; {_short_count(row.params)}")
+    lines = (f"{row.index}  {row.module}", f"strides {strides}; {_short_count(row.params)}")
     return Box(
-        x, y, (last - first) * LANE + WIDTH, HEIGHT, lines, COLOURS["head"], f"row {row.index} {row.word}({row.args})"
+        x,
+        y,
+        (last - first) * COLUMN_WIDTH + WIDTH,
+        HEIGHT,
+        lines,
+        COLORS["head"],
+        f"row {row.index} {row.module}({row.args})",
     )
 
 
-def _colours(rows: list[RowSummary]) -> list[tuple[str, str]]:
-    """Joins, rows without weights and plain convolutions have colours of their own, each other word the next free one."""
+def _colors(rows: list[RowSummary]) -> list[tuple[str, str]]:
+    """One color each for joins, rows without weights and plain convolutions; other modules get the next free color."""
     families: dict[str, tuple[str, str]] = {}
-    colours = []
+    colors = []
     for row in rows:
         if len(row.sources) > 1:
-            colours.append(COLOURS["join"])
+            colors.append(COLORS["join"])
         elif not row.params:
-            colours.append(COLOURS["resize"])
-        elif row.word.lower() in ("conv", "cbh", "focus", "nn.conv2d", "convbnact"):
-            colours.append(COLOURS["conv"])
+            colors.append(COLORS["resize"])
+        elif row.module.lower() in PLAIN_CONVOLUTIONS:
+            colors.append(COLORS["conv"])
         else:
-            colours.append(families.setdefault(row.word, FAMILIES[len(families) % len(FAMILIES)]))
-    return colours
+            colors.append(families.setdefault(row.module, FAMILIES[len(families) % len(FAMILIES)]))
+    return colors
 
 
 def _short_count(number: int) -> str:
     """1234567 -> 1.23 M."""
-    for unit, least in (("M", 1e6), ("k", 1e3)):
-        if number >= least:
-            return f"{number / least:.3g} {unit}"
+    for unit, factor in (("M", 1e6), ("k", 1e3)):
+        if number >= factor:
+            return f"{number / factor:.3g} {unit}"
     return str(number)
 
 
 def _text_width(text: str, small: bool) -> float:
-    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text) * (6.4 if small else 8.2)
+    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text) * (6.4 if small else 8.2)
 
 
-def _shorten(text: str, most: int) -> str:
-    """At most `most` letters; the whole of it stands in the box's title."""
-    return text if len(text) <= most else text[: most - 1] + "\u2026"
+def _shorten(text: str, limit: int) -> str:
+    """At most `limit` characters; the tooltip has the complete text."""
+    return text if len(text) <= limit else text[: limit - 1] + "\u2026"
 
 
 def _arrow(source: int, target: int, boxes: list[Box], layout: Layout, left) -> str:
-    """The line from one box to another; the picture is the arrow into the first rows."""
+    """The arrow from one box to another; rows that read the image have a short labeled arrow."""
     end = boxes[target]
     head = target == len(boxes) - 1
-    colour = "#8a8a8a"
+    color = "#8a8a8a"
     if source < 0:
         x = end.x + end.w / 2
-        label = f"<text x='{x + 8:g}' y='{end.y - 12:g}' font-size='11' fill='#666666'>picture</text>"
-        return _path([(x, end.y - 20), (x, end.y - 1)], colour) + label
+        label = f"<text x='{x + 8:g}' y='{end.y - 12:g}' font-size='11' fill='#666666'>image</text>"
+        return _path([(x, end.y - 20), (x, end.y - 1)], color) + label
     start = boxes[source]
     route = layout.routes[(source, target)]
     (column, line), (to_column, to_line) = layout.cells[source], layout.cells[target]
@@ -199,23 +214,23 @@ def _arrow(source: int, target: int, boxes: list[Box], layout: Layout, left) -> 
     if route.kind == "straight":
         if line == to_line and not head:
             x0, x1 = (start.x + start.w, end.x - 1) if to_column > column else (start.x, end.x + end.w + 1)
-            return _path([(x0, start.y + HEIGHT / 2), (x1, end.y + HEIGHT / 2)], colour)
+            return _path([(x0, start.y + HEIGHT / 2), (x1, end.y + HEIGHT / 2)], color)
         x = start.x + start.w / 2
-        return _path([(x, start.y + HEIGHT), (x, end.y - 1)], colour)
-    colour = route.colour
+        return _path([(x, start.y + HEIGHT), (x, end.y - 1)], color)
+    color = route.color
     x0 = start.x + start.w / 2 + route.leave
     below = start.y + HEIGHT + GAP * (0.3 + 0.4 * route.level)
-    track = left + route.lane * LANE + (LANE - WIDTH) / 2 - 7 - 6 * route.track
+    track = left + route.column * COLUMN_WIDTH + (COLUMN_WIDTH - WIDTH) / 2 - 7 - 6 * route.track
     above = end.y - GAP * (0.3 + 0.4 * route.level_in)
-    if route.kind == "gap":  # next line of another column: no box lies between
-        return _path([(x0, start.y + HEIGHT), (x0, below), (to_x, below), (to_x, end.y - 1)], colour)
+    if route.kind == "gap":  # to the next line of another column, no box is between
+        return _path([(x0, start.y + HEIGHT), (x0, below), (to_x, below), (to_x, end.y - 1)], color)
     return _path(
-        [(x0, start.y + HEIGHT), (x0, below), (track, below), (track, above), (to_x, above), (to_x, end.y - 1)], colour
+        [(x0, start.y + HEIGHT), (x0, below), (track, below), (track, above), (to_x, above), (to_x, end.y - 1)], color
     )
 
 
-def _path(points, colour) -> str:
-    """A line with rounded corners and a tip."""
+def _path(points, color) -> str:
+    """A polyline with rounded corners and an arrowhead."""
     text = f"M{points[0][0]:g} {points[0][1]:g}"
     for before, here, after in zip(points, points[1:], points[2:]):
         radius = min(6, math.dist(before, here) / 2, math.dist(here, after) / 2)
@@ -227,25 +242,20 @@ def _path(points, colour) -> str:
             )
         text += f" L{ends[0][0]:g} {ends[0][1]:g} Q{here[0]:g} {here[1]:g} {ends[1][0]:g} {ends[1][1]:g}"
     text += f" L{points[-1][0]:g} {points[-1][1]:g}"
-    return f"<path d='{text}' fill='none' stroke='{colour}' stroke-width='1.6' marker-end='url(#tip)'/>"
+    return f"<path d='{text}' fill='none' stroke='{color}' stroke-width='1.6' marker-end='url(#tip)'/>"
 
 
-def add_arguments(parser) -> None:
-    parser.add_argument("cfg", metavar="FILE.yaml", help="model YAML, a path or a bare name")
-    parser.add_argument("-o", "--output", metavar="FILE.svg", required=True, help="where to write")
-    parser.add_argument(
-        "--img", type=at_least(1), nargs="+", default=[640], help="picture size: one number, or height and width"
-    )
-    parser.add_argument("--nc", type=at_least(1), help="number of classes instead of the YAML's")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_model_yaml_flags(parser)
+    parser.add_argument("-o", "--output", metavar="FILE.svg", required=True, help="file to write")
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
+    """Write the drawing."""
     path = Path(args.output)
     if path.suffix.lower() != ".svg":
-        raise UserError(f"-o {path}: expected a file that ends in .svg")
+        raise UserError(f"-o {path}: expected a file name that ends in .svg")
     model = build_model(args.cfg, args.nc)
-    text = draw_model(model, image_size(args.img, model.size_multiple))
-    with write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+    write_atomically(path, draw_model(model, image_size(args.img, model.size_multiple)))
     print(f"{path}: {len(model.spec.rows)} rows")

@@ -1,4 +1,4 @@
-"""How long a model takes, as a whole and row by row; and how much memory its maps need at most."""
+"""Latency of a model and of its rows, and the peak memory of its feature maps."""
 
 import copy
 import statistics
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from graftdet.models.graph.detection_model import flat_maps
+from graftdet.models.graph.detection_model import DetectionModel, flat_maps
 from graftdet.models.graph.shape_inference import evaluating
 from graftdet.models.spec.row import IMAGE
 from graftdet.utils.errors import UserError
@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds: `median` and the quartiles around it, over `count` runs."""
+    """Milliseconds of `count` runs: `median`, lower quartile `low` and upper quartile `high`."""
 
     median: float
     low: float
@@ -26,41 +26,58 @@ class Timing:
 
     @classmethod
     def of(cls, seconds: list[float]) -> "Timing":
+        """Return the statistics of measured `seconds`."""
         low, median, high = statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else seconds * 3
         return cls(1e3 * median, 1e3 * low, 1e3 * high, len(seconds))
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.median:.1f} ms ({self.low:.1f} to {self.high:.1f})"
 
 
 def time_calls(
-    calls: list[Callable[[], object]], repeats: int = 20, warmup: int = 3, wait=lambda: None
+    calls: list[Callable[[], object]],
+    repeats: int = 20,
+    warmup: int = 3,
+    wait: Callable[[], object] = lambda: None,
 ) -> list[Timing]:
-    """Time each of `calls`, in turns, so that a machine that slows down slows all of them down.
+    """Time several calls, alternating between them so that changes of the machine's speed affect all.
 
-    `wait` is called before each clock is read: on a GPU it waits for what was started.
+    Args:
+        calls: What to time.
+        repeats: Timed runs of each.
+        warmup: Runs of each before that.
+        wait: Called before each reading of the clock; on a GPU it waits until all work is done.
     """
     seconds: list[list[float]] = [[] for _ in calls]
-    for turn in range(warmup + repeats):
+    for number in range(warmup + repeats):
         for call, times in zip(calls, seconds, strict=True):
             wait()
             start = time.perf_counter()
             call()
             wait()
-            if turn >= warmup:
+            if number >= warmup:
                 times.append(time.perf_counter() - start)
     return [Timing.of(times) for times in seconds]
 
 
-def time_rows(model, size: tuple[int, int], repeats: int = 10, device: str = "cpu") -> list[float]:
-    """Median milliseconds of each row of a `DetectionModel`, fused, one picture of `size` (height, width), float32."""
+def time_rows(
+    model: DetectionModel, size: tuple[int, int], repeats: int = 10, device: str | torch.device = "cpu"
+) -> list[float]:
+    """Return the median milliseconds of each row of the fused model for one image, float32.
+
+    Args:
+        model: Is not changed.
+        size: (height, width) of the image.
+        repeats: Timed runs.
+        device: Where to run.
+    """
     device = torch.device(device)
     fused = copy.deepcopy(model).fuse().to(device)
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     seconds: list[list[float]] = [[] for _ in fused.model]
     image = torch.rand(1, model.channels, *size, device=device)
     with torch.inference_mode():
-        for turn in range(repeats + 2):
+        for number in range(repeats + 2):
             outputs: list = []
             for row, layer in zip(fused.spec.rows, fused.model, strict=True):
                 inputs = _inputs(row, outputs, image, layer is fused.head)
@@ -68,7 +85,7 @@ def time_rows(model, size: tuple[int, int], repeats: int = 10, device: str = "cp
                 start = time.perf_counter()
                 outputs.append(layer(inputs))
                 wait()
-                if turn > 1:
+                if number > 1:
                     seconds[row.index].append(time.perf_counter() - start)
     return [1e3 * statistics.median(times) for times in seconds]
 
@@ -80,14 +97,20 @@ def _inputs(row, outputs, image, is_head):
     return maps if row.joined else maps[0]
 
 
-def peak_activation_bytes(model, size: tuple[int, int]) -> int:
-    """The most bytes of maps that are alive at once while one picture of `size` (height, width) passes a fused copy of
-    `model`, float32, weights not counted. It is counted, not measured: the same on every machine.
+def peak_activation_bytes(model: DetectionModel, size: tuple[int, int]) -> int:
+    """Return the peak memory of feature maps in the fused model for one image, float32, without weights.
 
-    Raises `UserError` when the model cannot run at that size.
+    The sizes of living tensors are counted, so the result is the same on every machine.
+
+    Args:
+        model: Is not changed.
+        size: (height, width) of the image.
+
+    Raises:
+        UserError: If the model cannot run at that size.
     """
     fused = copy.deepcopy(model).fuse()
-    for device in ("meta", "cpu"):  # blocks that need real numbers run on zeros
+    for device in ("meta", "cpu"):  # a block that needs data runs on zeros
         try:
             fused = fused.to(device)
             with torch.no_grad(), evaluating(fused), _LiveBytes() as live:
@@ -100,7 +123,7 @@ def peak_activation_bytes(model, size: tuple[int, int]) -> int:
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all storages that operations have made and that Python still holds."""
+    """Counts the bytes of all storages that operations created and Python still references."""
 
     def __init__(self):
         super().__init__()
@@ -111,20 +134,20 @@ class _LiveBytes(TorchDispatchMode):
         output = func(*args, **(kwargs or {}))
         for tensor in output if isinstance(output, (list, tuple)) else [output]:
             if isinstance(tensor, torch.Tensor):
-                self._note(tensor)
+                self._add(tensor)
         self.peak = max(self.peak, self.now)
         return output
 
-    def _note(self, tensor) -> None:
+    def _add(self, tensor) -> None:
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
         if key not in self._holders:
             self._holders[key] = 0
             self.now += size
         self._holders[key] += 1
-        weakref.finalize(tensor, self._forget, key, size)
+        weakref.finalize(tensor, self._remove, key, size)
 
-    def _forget(self, key, size) -> None:
+    def _remove(self, key, size) -> None:
         self._holders[key] -= 1
         if not self._holders[key]:
             del self._holders[key]

@@ -1,5 +1,6 @@
-"""`python -m models summary FILE.yaml`: a row a layer, and totals."""
+"""`python -m models summary FILE.yaml`: one row per layer, and totals."""
 
+import argparse
 from dataclasses import dataclass
 
 import torch
@@ -7,7 +8,7 @@ from graftdet.models.graph.detection_model import DetectionModel, build_model, f
 from graftdet.models.graph.shape_inference import evaluating
 from graftdet.models.spec.row import IMAGE
 from graftdet.utils.cli import at_least
-from graftdet.utils.cli_options import image_size
+from graftdet.utils.cli_options import add_model_yaml_flags, image_size
 from graftdet.utils.errors import UserError
 from graftdet.utils.tables import text_table
 from torch.func import functional_call
@@ -16,24 +17,42 @@ from torch.utils.flop_counter import FlopCounterMode
 
 @dataclass(frozen=True)
 class RowSummary:
-    """What one row is: `shapes` are its outputs (c, h, w); `macs` multiply-adds of its convolutions, matrix products and norms."""
+    """Structure and cost of one row of a model.
+
+    Attributes:
+        index: Of the row, over backbone and head.
+        name: The row's own name, or "".
+        sources: Rows that it reads, -1 for the image.
+        number: Repeats.
+        module: Name of the block or head.
+        args: Constructor arguments as text.
+        shapes: (c, h, w) of each output.
+        params: Number of parameters.
+        unused: Number of parameters that are frozen because no output depends on them.
+        macs: Multiply-adds of convolutions, matrix products and normalization layers, for one image.
+    """
 
     index: int
     name: str
     sources: tuple[int, ...]
     number: int
-    word: str
+    module: str
     args: str
     shapes: tuple[tuple[int, ...], ...]
     params: int
-    unused: int  # parameters that are frozen because nothing reads them
+    unused: int
     macs: int
 
 
 def summarize(model: DetectionModel, size: tuple[int, int] = (640, 640)) -> list[RowSummary]:
-    """Run `model` once on tensors without data, pictures of `size` (height, width), and describe each row.
+    """Run `model` once on tensors without data and describe each row.
 
-    Raises `UserError` when the model cannot run at that size.
+    Args:
+        model: Is not changed.
+        size: (height, width) of the image.
+
+    Raises:
+        UserError: If the model cannot run at that size.
     """
     rows = []
     with torch.no_grad(), evaluating(model):
@@ -65,7 +84,7 @@ def summarize(model: DetectionModel, size: tuple[int, int] = (640, 640)) -> list
 
 
 def _run(layer, inputs, row, size):
-    """Outputs on tensors without data and multiply-adds; a block that needs data runs on zeros."""
+    """Outputs of a row without data, and its multiply-adds. A block that needs data runs on zeros."""
     norm_macs, hooks = _count_norms(layer)
     with FlopCounterMode(display=False) as counter:
         try:
@@ -89,14 +108,14 @@ def _run(layer, inputs, row, size):
 
 
 def _count_norms(layer):
-    """Hooks that note the multiply-adds of norms, four for each element as in the published figures."""
-    noted = []
+    """Hooks that count the multiply-adds of normalization layers: four per element, as in published figures."""
+    counts = []
 
-    def note(module, inputs, output):
-        noted.append(4 * output.numel())
+    def count(module, inputs, output):
+        counts.append(4 * output.numel())
 
-    norms = [m for m in layer.modules() if "Norm" in type(m).__name__ and not list(m.children())]
-    return noted, [m.register_forward_hook(note) for m in norms]
+    layers = [m for m in layer.modules() if "Norm" in type(m).__name__ and not list(m.children())]
+    return counts, [m.register_forward_hook(count) for m in layers]
 
 
 def _on_cpu(inputs):
@@ -106,13 +125,13 @@ def _on_cpu(inputs):
 
 
 def _describe(recipe) -> str:
-    """The constructor's arguments, short."""
+    """The constructor arguments, without spaces inside values."""
     shown = [str(a) for a in recipe.args] + [f"{k}={v}" for k, v in recipe.kwargs.items()]
     return ", ".join(shown).replace(" ", "").replace(",", ", ")
 
 
-def totals(rows: list[RowSummary]) -> dict:
-    """Sums over the rows: params, unused, macs, flops (2 x multiply-adds)."""
+def totals(rows: list[RowSummary]) -> dict[str, int]:
+    """Return the sums over all rows: params, unused, macs, flops (2 x multiply-adds)."""
     macs = sum(r.macs for r in rows)
     return {
         "params": sum(r.params for r in rows),
@@ -122,8 +141,14 @@ def totals(rows: list[RowSummary]) -> dict:
     }
 
 
-def summary_text(model: DetectionModel, size=(640, 640), times: list[float] | None = None) -> str:
-    """The table and its totals as text; with `times`, milliseconds a row, their column and each row's share."""
+def summary_text(model: DetectionModel, size: tuple[int, int] = (640, 640), times: list[float] | None = None) -> str:
+    """Return the table of all rows and the totals.
+
+    Args:
+        model: Is not changed.
+        size: (height, width) of the image.
+        times: Milliseconds per row; adds columns with the time and its percentage.
+    """
     rows = summarize(model, size)
     lines = []
     for r in rows:
@@ -131,7 +156,17 @@ def summary_text(model: DetectionModel, size=(640, 640), times: list[float] | No
         shape = " ".join("x".join(map(str, s)) for s in r.shapes)
         args = r.args if len(r.args) <= 48 else r.args[:45] + "..."
         lines.append(
-            [str(r.index), r.name, source, str(r.number), r.word, args, shape, f"{r.params:,}", f"{r.macs / 1e6:,.2f}"]
+            [
+                str(r.index),
+                r.name,
+                source,
+                str(r.number),
+                r.module,
+                args,
+                shape,
+                f"{r.params:,}",
+                f"{r.macs / 1e6:,.2f}",
+            ]
         )
     header, right = ["", "name", "from", "n", "module", "args", "output", "params", "MMACs"], 2
     if times:
@@ -146,26 +181,20 @@ def summary_text(model: DetectionModel, size=(640, 640), times: list[float] | No
         + f"\n{model.spec.where}: {len(rows)} rows, {t['params']:,} parameters{unused}, "
         + f"{t['macs'] / 1e9:.2f} GMACs = {t['flops'] / 1e9:.2f} GFLOPs at {size[1]}x{size[0]}, "
         + f"strides {', '.join(f'{s:g}' for s in model.head.strides)}"
-        + (f"; {sum(times):.1f} ms for one picture, fused, float32 (medians of each row)" if times else "")
+        + (f"; {sum(times):.1f} ms per image, fused, float32 (sum of the rows' medians)" if times else "")
     )
 
 
-def add_arguments(parser) -> None:
-    parser.add_argument("cfg", metavar="FILE.yaml", help="model YAML, a path or a bare name")
-    parser.add_argument(
-        "--img",
-        type=int,
-        nargs="+",
-        default=[640],
-        help="picture size, brought up to the stride: one number, or height and width",
-    )
-    parser.add_argument("--nc", type=int, help="number of classes instead of the YAML's")
-    parser.add_argument("--profile", action="store_true", help="run the model too and add the time of each row")
-    parser.add_argument("--repeats", type=at_least(1), default=10, help="runs that --profile takes the medians of")
-    parser.add_argument("--device", default="cpu", help="where --profile runs: cpu, 0, mps")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_model_yaml_flags(parser)
+    parser.add_argument("--profile", action="store_true", help="also run the model and add the time per row")
+    parser.add_argument("--repeats", type=at_least(1), default=10, help="runs of --profile; times are medians")
+    parser.add_argument("--device", default="cpu", help="device of --profile: cpu, 0, mps")
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
+    """Print the table."""
     model = build_model(args.cfg, args.nc)
     size = image_size(args.img, model.size_multiple)
     times = None
@@ -173,6 +202,6 @@ def run(args) -> None:
         from graftdet.models.analysis.profiling import time_rows
         from graftdet.utils.device import select_device
 
-        summarize(model, size)  # tells a size that does not fit before anything runs
+        summarize(model, size)  # reports a size that does not fit before anything runs
         times = time_rows(model, size, args.repeats, select_device(args.device))
     print(summary_text(model, size, times))

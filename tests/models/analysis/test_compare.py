@@ -1,4 +1,4 @@
-"""compare and summary --profile: figures side by side, memory counted by hand, AP of trainings."""
+"""compare and summary --profile: costs side by side, peak memory counted by hand, AP of training runs."""
 
 import csv
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import torch
 from graftdet.models import build_model
 from graftdet.models.__main__ import main
-from graftdet.models.analysis import compare
+from graftdet.models.analysis import compare, trainings
 from graftdet.models.analysis.profiling import Timing, peak_activation_bytes, time_calls, time_rows
 from graftdet.models.editing.editor import insert_row
 from graftdet.models.spec.model_spec import ModelSpec
@@ -33,11 +33,11 @@ def model_of(text, name="tiny.yaml"):
 
 
 def test_peak_of_activations_counted_by_hand():
-    """32 x 32: the picture is 3x1024 numbers; a Conv has its convolution's output, which SiLU overwrites in place."""
+    """32x32: the image is 3x1024 numbers; a Conv has its convolution's output, which SiLU overwrites in place."""
     model = model_of(TINY)
-    picture, first, second = 3 * 32 * 32, 8 * 16 * 16, 16 * 8 * 8
-    assert peak_activation_bytes(model, (32, 32)) == 4 * (picture + first + second)
-    assert peak_activation_bytes(model, (64, 64)) == 16 * (picture + first + second)
+    image, first, second = 3 * 32 * 32, 8 * 16 * 16, 16 * 8 * 8
+    assert peak_activation_bytes(model, (32, 32)) == 4 * (image + first + second)
+    assert peak_activation_bytes(model, (64, 64)) == 16 * (image + first + second)
 
 
 def test_maps_are_freed_after_their_last_reader():
@@ -85,7 +85,7 @@ def test_rows_that_differ_are_marked():
     assert lines[2].split()[1::4] == ["Conv"] * 3 and lines[2].count("16x16x16 1,184") == 3
 
 
-def test_the_table(capsys, tmp_path):
+def test_the_tables_of_both_commands(capsys, tmp_path):
     path = tmp_path / "tiny.yaml"
     path.write_text(TINY, encoding="utf-8")
     wide = tmp_path / "wide.yaml"
@@ -101,11 +101,11 @@ def test_the_table(capsys, tmp_path):
     assert lines[5].count(" ms (") == 2 and lines[6].count(" ms (") == 2
     main(["summary", str(path), "--img", "64", "--profile", "--repeats", "1"])
     header, *_, last = capsys.readouterr().out.splitlines()
-    assert header.split()[-3:] == ["MMACs", "ms", "%"] and "ms for one picture" in last
+    assert header.split()[-3:] == ["MMACs", "ms", "%"] and "ms per image" in last
 
 
-def trained(monkeypatch, status=0):
-    """A stand-in for train.py: AP depends on model and seed, the last epoch is not the best."""
+def fake_training(monkeypatch, status=0):
+    """Replaces train.py: AP depends on model and seed, the last epoch is not the best."""
     commands = []
 
     def run(command, **_):
@@ -120,57 +120,57 @@ def trained(monkeypatch, status=0):
             table.writerows([[1, 0.1, 0.9], [2, best, best + 0.2], [3, "", ""], [4, best - 0.1, 0.8]])
         return SimpleNamespace(returncode=status)
 
-    monkeypatch.setattr(compare.subprocess, "run", run)
+    monkeypatch.setattr(trainings.subprocess, "run", run)
     return commands
 
 
 def test_trainings_add_mean_and_deviation(monkeypatch, tmp_path, capsys):
-    commands = trained(monkeypatch)
+    commands = fake_training(monkeypatch)
     args = SimpleNamespace(
         train="shapes.yaml", epochs=4, seeds=3, project=str(tmp_path / "c"), img=[64], plugins=["b.py"], train_args="--hyp 'my hyp.yaml'",
     )  # fmt: skip
-    lines = compare.train_and_measure(["a.yaml", "b.yaml"], args)
+    lines = trainings.train_all(["a.yaml", "b.yaml"], args)
     assert lines[0] == ["AP50-95 of the best of 4 epochs, 3 seeds", "0.4200 +- 0.0200", "0.5200 +- 0.0200"]
     assert lines[1][1:] == ["0.6200 +- 0.0200", "0.7200 +- 0.0200"]
     assert len(commands) == 6 and [c[c.index("--cfg") + 1] for c in commands[:2]] == ["a.yaml", "b.yaml"]
     assert commands[0][-2:] == ["--hyp", "my hyp.yaml"] and "b.py" in commands[0]
 
 
-def test_a_training_that_fails_is_told(monkeypatch, tmp_path):
-    trained(monkeypatch, status=2)
+def test_a_training_that_fails_is_reported(monkeypatch, tmp_path):
+    fake_training(monkeypatch, status=2)
     args = SimpleNamespace(
         train="x.yaml", epochs=1, seeds=1, project=str(tmp_path), img=[64], plugins=[], train_args=""
     )
     with pytest.raises(UserError, match="a.yaml: training with seed 0 ended with exit status 2"):
-        compare.train_and_measure(["a.yaml"], args)
+        trainings.train_all(["a.yaml"], args)
     with pytest.raises(UserError, match="expected a table with val/AP50-95"):
-        compare.best_epoch(tmp_path / "nothing.csv")
-    assert compare.mean_and_deviation([0.5]) == "0.5000"
+        trainings.best_epoch(tmp_path / "nothing.csv")
+    assert trainings.mean_and_deviation([0.5]) == "0.5000"
 
 
-def test_models_of_other_channels_are_compared(capsys):
-    grey = {
+def test_models_with_different_input_channels(capsys):
+    gray = {
         "nc": 2,
         "ch": 1,
         "anchors": 1,
         "backbone": [[-1, 1, "Conv", [8, 3, 2]]],
         "head": [[[0], 1, "Detect", ["nc", "anchors"]]],
     }
-    models = [build_model(grey), build_model({**grey, "ch": 3})]
-    lines = compare.measure(models, (32, 32), 1, onnx=True)
+    models = [build_model(gray), build_model({**gray, "ch": 3})]
+    lines = compare.cost_rows(models, (32, 32), 1, onnx=True)
     assert all("-" not in value for value in lines[-1][1:]) and len(lines[-1]) == 3
 
 
 @pytest.mark.parametrize(
     "arguments", [["nothing.yaml"], ["yolov5n.yaml", "--img", "0"], ["yolov5n.yaml", "--device", "tpu"]]
 )
-def test_mistakes_are_one_line(arguments, capsys):
+def test_errors_are_one_line(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.run(lambda: main(["compare", *arguments]))
     assert stop.value.code == 2 and capsys.readouterr().err.count("\n") == 1
 
 
-def test_headings_are_short_and_tell_files_apart():
+def test_headers_are_short_and_distinct():
     def of(*paths):
         return compare.labels_of([SimpleNamespace(spec=SimpleNamespace(where=path)) for path in paths])
 

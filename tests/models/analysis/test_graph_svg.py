@@ -1,4 +1,4 @@
-"""draw: one box a row, columns by stride, nothing on top of anything."""
+"""draw: one box per row, columns by stride, no overlaps."""
 
 import xml.etree.ElementTree as ElementTree
 
@@ -43,7 +43,7 @@ def test_boxes_columns_and_arrows(name):
         shape = model.shapes[row.index]
         stride = 640 // (shape[-1] if isinstance(shape, list) else shape)[1]
         columns.setdefault(stride, set()).add(x)
-    assert all(len(xs) == 1 for xs in columns.values()), "a column a stride"
+    assert all(len(xs) == 1 for xs in columns.values()), "one column per stride"
     in_order = [columns[stride].pop() for stride in sorted(columns)]
     assert in_order == sorted(in_order)
     assert len(root.findall(f"{SVG}path")) == sum(len(row.sources) for row in model.spec.rows)
@@ -51,7 +51,7 @@ def test_boxes_columns_and_arrows(name):
     assert f"{sum(p.numel() for p in model.parameters()):,} parameters" in shown and "stride 16: 40x40" in shown
 
 
-def test_rows_stand_below_what_they_read():
+def test_rows_are_below_their_sources():
     model, _, boxes = parts_of("yolov5n")
     for row in model.spec.rows:
         for source in (s for s in row.sources if s >= 0):
@@ -59,14 +59,14 @@ def test_rows_stand_below_what_they_read():
             assert y < y2 or (y == y2 and x != x2)
 
 
-def test_tracks_beside_a_column_do_not_cover_each_other():
+def test_tracks_do_not_overlap():
     sources = [(-1,), (0,), (1,), (2, 0), (3, 1, 0), (4, 0), (5,)]
     layout = arrange(sources, [8] * 7)
     tracks = {}
     for (source, row), route in layout.routes.items():
         if route.kind == "track":
             for line in range(layout.cells[source][1], layout.cells[row][1]):
-                assert tracks.setdefault((route.lane, route.track, line), (source, row)) == (source, row)
+                assert tracks.setdefault((route.column, route.track, line), (source, row)) == (source, row)
     assert len(tracks) > 8
 
 
@@ -86,8 +86,8 @@ def test_command(tmp_path, capsys):
     assert stop.value.code == 2 and "ends in .svg" in capsys.readouterr().err
 
 
-def test_long_words_are_cut_and_narrow_pictures_hold_their_titles():
-    """A box of 176 pixels holds 30 letters that can still be read; what is cut stands in the title."""
+def test_long_names_are_shortened_and_narrow_drawings_hold_their_title():
+    """A box of 176 pixels has room for 30 characters; the tooltip has the complete text."""
     name = "the last of the first half"
     text = f"nc: 1\nanchors: 3\nbackbone:\n  - [-1, 2, ShuffleNetV2_InvertedResidual, [32, 2], {name}]\nhead:\n  - [[0], 1, Detect, [nc, anchors]]\n"
     root = ElementTree.fromstring(draw_model(build_model(ModelSpec.from_text(text, "x" * 200 + ".yaml")), (64, 64)))
