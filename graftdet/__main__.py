@@ -39,9 +39,9 @@ def _dispatch(arguments: list[str]) -> None:
     if name in SCRIPTS:
         sys.argv = [f"graftdet {name}", *rest]  # as `python -m` does; usage lines show argv[0]
         if name in _STARTUP:
-            from graftdet.utils.startup import before_torch
+            from graftdet.utils.startup import import_before_torch
 
-            before_torch("graftdet.data.config")
+            import_before_torch("graftdet.data.config")
         import_module(f"graftdet.{name}").main(rest)
     elif name == "data":
         import_module("graftdet.data.__main__").main(rest, prog="graftdet data")

@@ -1,28 +1,36 @@
-"""`python -m models COMMAND`: what can be done with a model YAML without training."""
+"""`python -m models COMMAND`: inspect, check and edit model YAMLs, without training."""
 
+from collections.abc import Sequence
 from importlib import import_module
 
 from graftdet.utils.cli import ArgumentParser, run
+from graftdet.utils.cli_options import add_plugins_flag
 
 COMMANDS = {  # command -> (module with add_arguments(parser) and run(args), help)
-    "summary": ("analysis.summary", "print a row a layer and totals"),
-    "check": ("lint.check", "find every mistake in a model YAML, each with its row"),
-    "conform": ("conformance.conform", "try on a block what would break later"),
-    "insert": ("editing.insert", "graft a row into a model YAML; indices, comments and layout follow"),
-    "compare": ("analysis.compare", "put models side by side: size, speed, memory, and AP after training"),
+    "summary": ("analysis.summary", "print one row per layer (shape, parameters, MACs) and totals"),
+    "check": ("lint.check", "report all problems in a model YAML, with line and row"),
+    "compare": ("analysis.compare", "compare models: parameters, MACs, memory, latency, and AP after training"),
+    "insert": ("editing.insert", "insert rows into a model YAML; indices, comments and layout are updated"),
+    "swap": ("editing.swap", "replace a module by another one in a model YAML"),
     "draw": ("analysis.graph_svg", "draw the graph of a model YAML as SVG"),
-    "swap": ("editing.swap", "put one block in the place of another in a model YAML"),
+    "conform": ("conformance.conform", "run conformance checks on a block (export, autocast, deepcopy, odd sizes)"),
 }
 
 
-def main(argv=None, prog="python -m models"):
-    parser = ArgumentParser(prog=prog, description=__doc__)
+def main(argv: Sequence[str] | None = None, prog: str = "python -m models") -> None:
+    """Run one command.
+
+    Args:
+        argv: The command and its arguments (default: those of the process).
+        prog: Name of the program in help and error messages.
+    """
+    parser = ArgumentParser(prog=prog, description="Inspect, check and edit model YAMLs, without training.")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=ArgumentParser)
     for command, (module, text) in COMMANDS.items():
-        sub = subparsers.add_parser(command, help=text, description=text)
-        sub.add_argument("--plugins", nargs="+", default=[], metavar="FILE.py", help="files with blocks of your own")
+        sub = subparsers.add_parser(command, help=text, description=f"{text[0].upper()}{text[1:]}.")
         command_module = import_module(f"graftdet.models.{module}")
         command_module.add_arguments(sub)
+        add_plugins_flag(sub)
         sub.set_defaults(run=command_module.run)
     args = parser.parse_args(argv)
     from graftdet.models.graph.plugins import load_plugins

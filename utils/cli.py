@@ -30,8 +30,11 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Adds the default to the help text, unless there is none or the text states it."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        stated = action.default in (None, "", False) or action.default == [] or "default:" in (action.help or "")
-        return action.help if stated else super()._get_help_string(action)
+        if action.default in (None, "", False) or action.default == [] or "default:" in (action.help or ""):
+            return action.help
+        if isinstance(action.default, list):
+            return f"{action.help} (default: {' '.join(map(str, action.default))})"
+        return super()._get_help_string(action)
 
 
 class ArgumentParser(argparse.ArgumentParser):
