@@ -1,13 +1,15 @@
-# make demo   the whole way once, on data drawn on the spot: train, validate, detect, export (a minute or two)
-# make test   every test; pytest's summary is the last line
-# make lint   ruff check, ruff format --check, mypy
-# make format fix and format the code
-# make bench  speed on this machine, table by table: ratio, limit, verdict
-# All make .venv first, with the exact versions of constraints.txt. Only Python 3.11 or newer is needed.
+# make demo      train, validate, detect and export once on a generated dataset (one or two minutes)
+# make test      every test; pytest's summary is the last line
+# make lint      ruff check, ruff format --check, mypy
+# make format    fix and format the code
+# make coverage  every test in one process, then the lines that none of them ran
+# make wheel     source distribution and wheel in dist/
+# make bench     speed on this machine: ratio, limit, verdict
+# All create .venv first, with the exact versions of constraints.txt. Only Python 3.11 or newer is needed.
 PYTHON ?= python3
 VENV := .venv/bin/python
 
-# Tests read real pictures from $DATASETS_DIR: one that is exported wins, else the folder beside this checkout.
+# Tests read photographs from $DATASETS_DIR, by default from the folder beside this checkout.
 ifeq ($(origin DATASETS_DIR),undefined)
 BESIDE := $(shell cd ../shared/data 2>/dev/null && pwd)
 ifneq ($(BESIDE),)
@@ -44,8 +46,8 @@ wheel: .venv/ready
 bench: .venv/ready
 	$(VENV) -m benchmarks
 
-# Installing is repeated when a requirement changes. The interpreter is called by name, never a script of .venv/bin:
-# those start by an absolute path, which breaks where the checkout's path has spaces or is moved.
+# Repeated when a requirement changes. Always `python -m TOOL`, never a script of .venv/bin: these start by an absolute
+# path, which fails where the path of the checkout has spaces or has changed.
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv .venv
