@@ -16,7 +16,7 @@ from graftdet.data.config import load_data_config, open_split
 from graftdet.data.dataset import DetectionDataset
 from graftdet.data.loader import train_loader, val_loader
 from graftdet.models import ModelSpec, build_model, load_plugins
-from graftdet.models.distillation.distiller import load_teacher, taught
+from graftdet.models.distillation.distiller import load_teacher, set_up_distillation
 from graftdet.models.weights.new_row_init import NewRowInit, initialize_new_rows
 from graftdet.models.weights.row_transfer import load_into_row
 from graftdet.models.weights.transfer import load_into
@@ -83,7 +83,8 @@ def train(options, checkpoint, ranks, device):
     # What learns: the model, by its head's loss (and a teacher's), in these steps. Its average is measured and kept.
     freeze_rows(model.model, options.freeze)
     layout = fastest_form(model.to(device), device, (model.channels, stride, stride))
-    learner, criterion = taught(model, model.criterion(hyperparameters, options.img), teacher, hyperparameters)
+    criterion = model.criterion(hyperparameters, options.img)
+    learner, criterion = set_up_distillation(model, criterion, teacher, hyperparameters)
     recipe = hyperparameters.for_run(options.epochs, len(batches), options.batch_size)
     set_bn_momentum(model, recipe.bn_momentum)
     optimizer = make_optimizer(learner, recipe.optimizer, recipe, options.batch_size)

@@ -70,8 +70,8 @@ def test_a_taught_run_and_one_that_was_interrupted(taught, taught_words, go_unti
     ("flags", "told"),
     [
         (["--teacher", "no.pt"], "--teacher no.pt: no such file"),
-        (["--single-cls"], "knows 3 classes, the data has 1"),
-        (["--set", "distill_features=0", "distill_logits=0"], "teach nothing"),
+        (["--single-cls"], "has 3 classes, the data has 1"),
+        (["--set", "distill_features=0", "distill_logits=0"], "the teacher has no effect"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )

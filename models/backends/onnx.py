@@ -15,10 +15,10 @@ OPSETS = range(17, 21)  # below 17 is not offered, above 20 torch's tracing expo
 _NUMPY_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
-def export(model, path: str | Path, options: ExportOptions, by_matrices: bool = False) -> Path:
+def export(model, path: str | Path, options: ExportOptions, as_matmul: bool = False) -> Path:
     """Write `model` (a `DetectionModel`, which stays as it is) as one ONNX file with its weights inside.
 
-    `by_matrices`: the last convolutions of `Detect` as products of matrices, a tenth faster in OpenVINO; small devices'
+    `as_matmul`: the last convolutions of `Detect` as products of matrices, a tenth faster in OpenVINO; small devices'
     tools look for convolutions. Returns the path. Raises `UserError` when the size does not fit the strides, torch cannot export a block, or the
     file cannot be written.
     """
@@ -35,7 +35,7 @@ def export(model, path: str | Path, options: ExportOptions, by_matrices: bool = 
     axes = {"images": {0: "batch", 2: "height", 3: "width"}, "output0": {0: "batch", 1: "rows"}}
     try:
         written = trace_to_onnx(
-            rows_module(model, by_matrices), (torch.zeros(options.batch, model.channels, *options.size),),
+            rows_module(model, as_matmul), (torch.zeros(options.batch, model.channels, *options.size),),
             opset_version=options.opset, input_names=["images"], output_names=["output0"],
             dynamic_axes=axes if options.dynamic else None,
         )  # fmt: skip
@@ -46,7 +46,7 @@ def export(model, path: str | Path, options: ExportOptions, by_matrices: bool = 
     return path
 
 
-def rows_module(model, by_matrices: bool = False):
+def rows_module(model, as_matmul: bool = False):
     """The fused copy of a `DetectionModel` that an exported file is: images in 0..1 -> rows (B, N, 5 + nc)."""
     import copy
 
@@ -56,11 +56,9 @@ def rows_module(model, by_matrices: bool = False):
         def __init__(self):
             super().__init__()
             self.detector = copy.deepcopy(model).cpu().float().fuse().requires_grad_(False)
-            if hasattr(self.detector.head, "by_matrices"):
-                self.detector.head.by_matrices = by_matrices
 
         def forward(self, images):
-            return self.detector.head.decode_rows(self.detector.raw_outputs(images))
+            return self.detector.head.export_outputs(self.detector.head_inputs(images), as_matmul)
 
     return Rows().eval()
 

@@ -28,7 +28,7 @@ def export(model, path: str | Path, options: ExportOptions) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem[:40]}-") as folder:
-            through = export_onnx(model, Path(folder) / "model.onnx", options, by_matrices=True)
+            through = export_onnx(model, Path(folder) / "model.onnx", options, as_matmul=True)
             openvino.save_model(_convert(openvino, through), Path(folder) / "model.xml", compress_to_fp16=False)
             for suffix in (".bin", ".xml"):  # no reader sees a graph without its weights
                 os.replace(Path(folder) / f"model{suffix}", path.with_suffix(suffix))

@@ -1,6 +1,6 @@
 """The args of rows once another word takes its place: what both know by name stays, anchors of heads come and go."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import Parameter
 
 from graftdet.models.blocks.registration import PLAIN
@@ -21,6 +21,7 @@ class _Word:
     named: dict[str, Parameter]
     width_out: str | None
     is_head: bool
+    aliases: dict[str, str] = field(default_factory=dict)  # older names of arguments -> present names
 
     def meaning(self, name: str) -> str:
         """One name for all that authors call an argument: `k` for kernel_size, `c2` for any output width."""
@@ -71,7 +72,7 @@ def _fit(text: str, part: Part, spec: ModelSpec, index: int, old_word: str) -> s
     old, new = _read_word(old_word), _read_word(row.word)
     if old is None or new is None or old.is_head != new.is_head:
         return None
-    written = _written_args(text, part, list(old.named))
+    written = _written_args(text, part, list(old.named), old.aliases)
     if written is None:
         return None
     values = dict(zip(written, [*row.args, *row.kwargs.values()], strict=True))
@@ -118,17 +119,17 @@ def _read_word(word: str) -> _Word | None:
         block, options, is_head = find_block(word)
     except UserError:
         return None
-    options = PLAIN if is_head else options
+    aliases, options = (options.argument_aliases, PLAIN) if is_head else ({}, options)
     signature = read_signature(block, options)
     if block.__module__.startswith("torch.nn") or signature.open_positional or signature.open_keywords:
         return None
     filled_in = {"ch"} if is_head else {signature.width_in}
     filled_in |= {"n"} if options.rule == "infer" else set()
     named = {name: parameter for name, parameter in signature.named.items() if name not in filled_in}
-    return _Word(named, options.width_out or signature.width_out, is_head)
+    return _Word(named, options.width_out or signature.width_out, is_head, aliases)
 
 
-def _written_args(text: str, part: Part, names: list[str]) -> dict[str, str] | None:
+def _written_args(text: str, part: Part, names: list[str], aliases: dict[str, str]) -> dict[str, str] | None:
     """The text of each of a row's args by name; None where they are not what the word takes, which building it tells."""
     if part.value is not None:
         return None
@@ -144,7 +145,7 @@ def _written_args(text: str, part: Part, names: list[str]) -> dict[str, str] | N
         keys, parts = names[: len(parts)], [*parts, *pairs[1::2]]
     else:
         pairs, keys, parts = part.parts, [], part.parts[1::2]
-    keys = [*keys, *(key.value for key in pairs[::2])]
+    keys = [*keys, *(aliases.get(key.value, key.value) for key in pairs[::2])]
     if len(keys) != len(parts) or len(set(keys)) < len(keys) or not set(keys) <= set(names):
         return None
     return {key: text[value.start : value.end] for key, value in zip(keys, parts, strict=True)}

@@ -10,6 +10,7 @@ from graftdet.models.blocks.registration import BlockOptions
 from graftdet.models.graph.row_builder import build_head, build_row, find_block, gather_shapes, options_for_model
 from graftdet.models.graph.shape_inference import PROBE_SIZE, output_shapes
 from graftdet.models.heads import HEADS
+from graftdet.models.heads.base import Head
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.row import IMAGE
 from graftdet.utils.errors import UserError, did_you_mean, first_line
@@ -60,7 +61,7 @@ class DetectionModel(nn.Module):
                 module.eps, module.momentum = 1e-3, 0.03  # the published recipe
 
     @property
-    def head(self) -> nn.Module:
+    def head(self) -> Head:
         """The last row."""
         return self.model[-1]
 
@@ -112,9 +113,7 @@ class DetectionModel(nn.Module):
 
     def use_branch(self, name: str) -> None:
         """Let branch `name` give the boxes, for heads that have several (as `OneToOneDetect`). Raises `UserError`."""
-        branches = [
-            branch for branch in getattr(self.head, "branch_names", ()) if getattr(self.head, branch) is not None
-        ]
+        branches = self.head.branch_names
         if name not in branches:
             has = (
                 f"one of {', '.join(branches)}{did_you_mean(name, branches)}"

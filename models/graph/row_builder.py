@@ -1,6 +1,8 @@
 """One row of a model YAML: the block behind its word, what it reads, built and probed; mistakes told with their fix."""
 
 import contextlib
+import functools
+import logging
 import math
 from dataclasses import replace
 
@@ -11,6 +13,7 @@ from graftdet.models.graph.plugins import find_in_packages, refuse_disputed
 from graftdet.models.graph.shape_inference import PROBE_SIZE, output_shapes
 from graftdet.models.graph.signatures import read_signature
 from graftdet.models.heads import HEADS
+from graftdet.models.heads.base import HeadOptions
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.row import IMAGE, MOST_REPEATS, Row
 from graftdet.utils.errors import UserError, did_you_mean, first_line
@@ -19,11 +22,14 @@ from torch.nn.modules.conv import _ConvNd as _Convolution
 from torch.nn.modules.conv import _ConvTransposeNd as _Transposed
 
 
+logger = logging.getLogger(__name__)
+
+
 class RunError(UserError):
     """A row that is built but cannot run on what it reads: the cause may lie in a row before it."""
 
 
-def find_block(word: str) -> tuple[type, BlockOptions | dict, bool]:
+def find_block(word: str) -> tuple[type, BlockOptions | HeadOptions, bool]:
     """The class behind a YAML word, its registration's options and whether it is a head. Raises `UserError`."""
     refuse_disputed(word)
     if word in HEADS:
@@ -60,7 +66,7 @@ def _unknown_word(word: str) -> str:
     return f"unknown block '{word}'{hint or '; a block of your own is brought by --plugins FILE.py'}"
 
 
-def options_for_model(options: BlockOptions | dict, spec: ModelSpec) -> BlockOptions | dict:
+def options_for_model(options: BlockOptions | HeadOptions, spec: ModelSpec) -> BlockOptions | HeadOptions:
     """A block's options with the defaults that apply in this model; those of a head are returned as they are."""
     if not isinstance(options, BlockOptions):
         return options
@@ -223,21 +229,38 @@ def _divisor_hint(recipe: Recipe, error) -> str:
     return f"; groups that divide the widths, nearest first: {', '.join(map(str, divisors[:3]))}" if divisors else ""
 
 
-def build_head(spec: ModelSpec, row: Row, block, options: dict, inputs):
+def build_head(spec: ModelSpec, row: Row, block, options: HeadOptions, inputs):
     """The same for a head; its shape is what it reads."""
+    row = replace(row, kwargs=_current_names(spec, row, options.argument_aliases))
     kwargs = {key: spec.resolve(value) for key, value in row.kwargs.items()}
     if row.number != 1:
         raise UserError(f"a head stands once; its number must be 1, got {row.number}")
-    if "without_anchors" in options and not row.args[1:] and set(row.kwargs) <= {"nc"}:
+    if options.without_anchors and not row.args[1:] and set(row.kwargs) <= {"nc"}:
         if spec.anchors is not None:
             raise UserError("has no anchors in its args, but the file has some; write [nc, anchors]")
-        block = HEADS[options["without_anchors"]]
+        block = HEADS[options.without_anchors]
     _refuse_anchors(block, row)
     recipe = make_head_recipe(block, spec.resolve(row.args), kwargs, [shape[0] for shape in inputs])
     layer = _construct(recipe, block)
     if layer.nc != spec.nc:
         raise UserError(f"is written for {layer.nc} classes, but nc is {spec.nc}; write nc in its args")
     return layer, recipe, inputs
+
+
+def _current_names(spec: ModelSpec, row: Row, aliases: dict[str, str]) -> dict:
+    """The row's keyword arguments, older names replaced by the present ones."""
+    for name in row.kwargs:
+        if name in aliases:
+            if aliases[name] in row.kwargs:
+                raise UserError(f"'{name}' is the older name of '{aliases[name]}', which is given, too; remove one")
+            _warn_of_alias(f"{spec.where}, {row} {row.word}", name, aliases[name])
+    return {aliases.get(name, name): value for name, value in row.kwargs.items()}
+
+
+@functools.cache
+def _warn_of_alias(location: str, old: str, new: str) -> None:
+    """Warn once of an argument's older name: a row is built many times."""
+    logger.warning(f"{location}: argument '{old}' is now named '{new}'")
 
 
 def _refuse_anchors(head, row: Row) -> None:

@@ -1,37 +1,52 @@
-"""Decoupled heads without anchors: AnchorFreeDetect, and OneToOneDetect, whose output needs no suppression."""
+"""Anchor-free heads with decoupled branches: AnchorFreeDetect, and OneToOneDetect, whose output needs no NMS."""
+
+from typing import Any
 
 import torch
 from graftdet.models.blocks.conv import Conv, DWConv
 from graftdet.models.heads import HEADS
-from graftdet.models.heads.argument_checks import check_whole
-from graftdet.models.heads.peak_suppression import dampen_neighbours
-from graftdet.models.heads.point_head import PointHead
-from graftdet.models.losses.anchor_free import DenseCriterion, TwoBranchCriterion
-from graftdet.models.losses.task_aligned import TaskAlignedAssigner
+from graftdet.models.heads.anchor_free_base import ARGUMENT_ALIASES, AnchorFreeHead
+from graftdet.models.heads.argument_checks import check_integer
+from graftdet.models.heads.local_maximum import suppress_non_maxima
+from graftdet.models.losses.anchor_free import AnchorFreeCriterion, TwoBranchCriterion
+from graftdet.models.losses.assigners.task_aligned import TaskAlignedAssigner
 from graftdet.utils.errors import UserError
 from torch import nn
 
 
 class Branches(nn.Module):
-    """A box and a class branch for each level (Ge et al., YOLOX, 2021, section 2.1: decoupled head).
+    """A box and a class branch per level (Ge et al., YOLOX, 2021, section 2.1: decoupled head).
 
-    Two 3x3 convolutions and a 1x1 for the sides; for the classes the 3x3 are depth-wise, each with a 1x1 behind it, as
-    they are for the sides too where `light` is set.
+    Two 3x3 convolutions and a 1x1 convolution for the distances. In the class branch each 3x3 convolution is depthwise
+    and followed by a 1x1 convolution; with `light` the box branch is built in the same way.
+
+    Args:
+        ch: input widths, one per level.
+        nc: number of classes.
+        reg_max: number of distribution bins per distance.
+        light: depthwise convolutions in the box branch, too.
+        width: of the box branch; None: the larger of 4 * reg_max and a quarter of the first level's width.
     """
 
-    def __init__(self, ch, nc, bins, light, width):
+    def __init__(self, ch, nc, reg_max, light, width):
         super().__init__()
         if not isinstance(light, bool):
-            raise UserError(f"light, depth-wise convolutions for the sides too, must be True or False, got {light!r}")
+            raise UserError(
+                f"light, depthwise convolutions in the box branch, too, must be True or False, got {light!r}"
+            )
         if width is not None:
-            check_whole(width, "width, that of the branch for the sides,", 1)
-        box_width, class_width = width or max(ch[0] // 4, 4 * bins), ch[0]
-        self.box = nn.ModuleList(_branch(c, box_width, 4 * bins, light) for c in ch)
+            check_integer(width, "width, that of the box branch,", 1)
+        box_width, class_width = width or max(ch[0] // 4, 4 * reg_max), ch[0]
+        self.box = nn.ModuleList(_branch(c, box_width, 4 * reg_max, light) for c in ch)
         self.cls = nn.ModuleList(_branch(c, class_width, nc, True) for c in ch)
 
-    def forward(self, maps):
-        """Maps (B, c, H, W) -> a list of (B, 4 * bins + nc, H, W)."""
+    def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Maps (B, c, H, W) -> a list of (B, 4 * reg_max + nc, H, W)."""
         return [torch.cat((box(x), cls(x)), 1) for box, cls, x in zip(self.box, self.cls, maps, strict=True)]
+
+    def output_biases(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Per level the biases (4 * reg_max,) of the distances and (nc,) of the classes."""
+        return [(box[-1].bias, cls[-1].bias) for box, cls in zip(self.box, self.cls, strict=True)]
 
 
 def _branch(c1, width, outputs, light):
@@ -42,65 +57,77 @@ def _branch(c1, width, outputs, light):
     return nn.Sequential(*convs, nn.Conv2d(width, outputs, 1))
 
 
-@HEADS.register("AnchorFreeDetect", "DDetect")
-class AnchorFreeDetect(PointHead):
+@HEADS.register("AnchorFreeDetect", "DDetect", argument_aliases=ARGUMENT_ALIASES)
+class AnchorFreeDetect(AnchorFreeHead):
     """Decoupled branches, distances as distributions (Li et al., Generalized Focal Loss, 2020), task-aligned assignment
     (Feng et al., TOOD, 2021).
 
     Args:
         nc: number of classes.
-        bins: distances that a side is told by; a box reaches at most bins - 1 strides from a cell's centre.
-        light: depth-wise convolutions for the sides too.
-        width: of the branch for the sides; without it the outputs', 4 * bins, or a quarter of the first level's where
-            that is more. The branch for the classes has the first level's.
-        ch: input widths, one a level.
+        reg_max: number of distribution bins per distance; a box reaches at most reg_max - 1 strides from the center of
+            a cell.
+        light: depthwise convolutions in the box branch, too.
+        width: of the box branch; None: the larger of 4 * reg_max and a quarter of the first level's width. The class
+            branch has the first level's width.
+        ch: input widths, one per level.
     """
 
-    def __init__(self, nc=80, bins=16, light=False, width=None, ch=()):
-        super().__init__(nc, bins)
-        self.branches = Branches(ch, nc, bins, light, width)
+    def __init__(self, nc=80, reg_max=16, light=False, width=None, ch=()):
+        super().__init__(nc, reg_max)
+        self.branches = Branches(ch, nc, reg_max, light, width)
 
-    def forward(self, maps):
-        """Maps (B, c, H, W), one a level, to raw outputs (B, 4 * bins + nc, H, W)."""
+    def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Maps (B, c, H, W), one per level, to raw outputs (B, 4 * reg_max + nc, H, W)."""
         return self.branches(maps)
 
-    def output_biases(self):
-        return _biases(self.branches)
+    def output_biases(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Per level the biases (4 * reg_max,) of the distances and (nc,) of the classes."""
+        return self.branches.output_biases()
 
-    def criterion(self, hyperparameters, image_size: int = 640):
+    def criterion(self, hyperparameters: Any, image_size: int = 640) -> AnchorFreeCriterion:
         """Task-aligned losses; gains are `af_box`, `af_cls` and `af_dfl`."""
-        return _criterion(self, hyperparameters, top=10)
+        return _task_aligned_criterion(self, hyperparameters, topk=10)
 
 
-@HEADS.register("OneToOneDetect", "v10Detect")
-class OneToOneDetect(PointHead):
-    """Gives each object one box, so that its output needs no suppression: the branches of `AnchorFreeDetect`, trained with
-    many points an object, and a second branch for the classes, trained with one (Wang et al., YOLOv10, 2024, section
-    3.1, who double the branch for the sides as well).
+@HEADS.register("OneToOneDetect", "v10Detect", argument_aliases=ARGUMENT_ALIASES)
+class OneToOneDetect(AnchorFreeHead):
+    """Predicts one box per object, so that its output needs no NMS (Wang et al., YOLOv10, 2024, section 3.1).
 
-    Beyond that paper the cells of the second branch compete: a score that a neighbour exceeds is lowered
-    (`dampen_neighbours`), in training too, so that one cell of an object stands out without the others having to unlearn
-    the object. In eval mode it is the mean of both branches' logits whose cells compete: the first knows better what an
-    object is, the second which cell is to say so.
+    The branches of `AnchorFreeDetect` are trained one-to-many, with many positives per object, and a second class
+    branch one-to-one, with a single positive per object. (The paper doubles the box branch as well.)
 
-    The second branch learns from what passes no gradient back, so all else learns from one-to-many alone. In eval mode
-    the output is one-to-one unless `branch` is set to "one_to_many", for which `fuse()` drops the second branch.
+    Beyond the paper, the one-to-one logits are suppressed wherever they are no local maximum (`suppress_non_maxima`),
+    in training, too, so that one cell per object stands out although its neighbors recognize the object as well. In
+    eval mode they are the suppressed mean of both branches' logits: the first branch classifies better, the second
+    one selects the cell.
+
+    The input of the second branch is detached, so everything else is trained by one-to-many alone. In eval mode the
+    output is one-to-one unless `branch` is set to "one_to_many", for which `fuse()` drops the second branch.
+
+    Args:
+        nc, reg_max, light, width, ch: as in `AnchorFreeDetect`.
     """
 
-    branch_names = ("one_to_one", "one_to_many")
+    distillation_branch = "one_to_many"
 
-    def __init__(self, nc=80, bins=16, light=False, width=None, ch=()):
-        super().__init__(nc, bins)
-        self.one_to_many = Branches(ch, nc, bins, light, width)
+    def __init__(self, nc=80, reg_max=16, light=False, width=None, ch=()):
+        super().__init__(nc, reg_max)
+        self.one_to_many = Branches(ch, nc, reg_max, light, width)
         self.one_to_one = nn.ModuleList(_branch(c, ch[0], nc, True) for c in ch)
         self.branch = "one_to_one"
 
     @property
+    def branch_names(self) -> tuple[str, ...]:
+        """The branches that can give the boxes."""
+        return ("one_to_many",) if self.one_to_one is None else ("one_to_one", "one_to_many")
+
+    @property
     def needs_nms(self) -> bool:
+        """False for the one-to-one branch."""
         return self.branch != "one_to_one"
 
-    def forward(self, maps):
-        """Maps (B, c, H, W), one a level, to a dict of raw outputs: of both kinds in train mode, else of `branch`."""
+    def forward(self, maps: list[torch.Tensor]) -> dict[str, list[torch.Tensor]]:
+        """Maps (B, c, H, W), one per level, to raw outputs by branch: of both in train mode, else of `branch`."""
         raw = {"one_to_many": self.one_to_many(maps)}
         if self.training or self.branch == "one_to_one":
             second = [cls(x.detach()) for cls, x in zip(self.one_to_one, maps, strict=True)]
@@ -110,49 +137,64 @@ class OneToOneDetect(PointHead):
         return raw if self.training else {self.branch: raw[self.branch]}
 
     def _with_classes(self, raw, second):
-        """One-to-many output (B, 4 * bins + nc, H, W) with the second class logits (B, nc, H, W), in eval mode with the
-        mean of both."""
-        sides, first = raw.split([4 * self.bins, self.nc], 1)
-        return torch.cat((sides, second if self.training else (first + second) / 2), 1)
+        """One-to-many output (B, 4 * reg_max + nc, H, W) with the class logits of the second branch (B, nc, H, W); in
+        eval mode with the mean of both."""
+        distances, first = raw.split([4 * self.reg_max, self.nc], 1)
+        return torch.cat((distances, second if self.training else (first + second) / 2), 1)
 
-    def decode(self, raw):
-        return super().decode(self._in_use(raw, torch.float32))
+    def decode(self, raw: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Raw outputs, or one-to-many maps alone, to boxes (B, N, 4) xyxy pixels and scores (B, N, nc)."""
+        return super().decode(self._maps_of_branch(raw, torch.float32))
 
-    def decode_rows(self, raw):
-        return super().decode_rows(self._in_use(raw))
+    def decode_rows(self, raw: Any) -> torch.Tensor:
+        """Raw outputs to (B, N, 5 + nc): cx, cy, w, h in pixels, objectness 1, class probabilities."""
+        return super().decode_rows(self._maps_of_branch(raw))
 
-    def _in_use(self, raw, dtype=None):
+    def _maps_of_branch(self, raw, dtype=None):
         """The maps of the branch in use, or of the only one there is."""
+        if isinstance(raw, list):
+            return [y.to(dtype) for y in raw]
         name = self.branch if self.branch in raw else next(iter(raw))
         maps = [y.to(dtype) for y in raw[name]]
-        return self._compete(maps) if name == "one_to_one" else maps
+        return self._suppress(maps) if name == "one_to_one" else maps
 
-    def _compete(self, maps):
-        return dampen_neighbours(maps, 4 * self.bins, self.strides)
+    def _suppress(self, maps):
+        return suppress_non_maxima(maps, 4 * self.reg_max, self.strides)
 
-    def output_biases(self):
-        first = _biases(self.one_to_many)
-        return first + [(sides, cls[-1].bias) for (sides, _), cls in zip(first, self.one_to_one, strict=True)]
+    def distillation_maps(self, raw: Any) -> list[torch.Tensor]:
+        """The one-to-many maps: those of a single positive per object carry no information on all other cells."""
+        return raw["one_to_many"]
+
+    def output_biases(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Biases of the distances and classes, per level of the first branch, then per level of the second."""
+        first = self.one_to_many.output_biases()
+        second = self.one_to_one or []
+        return first + [(distances, cls[-1].bias) for (distances, _), cls in zip(first, second, strict=False)]
 
     def fuse(self) -> None:
-        """Drop what does not run in eval mode."""
+        """Drop the one-to-one branch where it does not run in eval mode."""
         if self.branch == "one_to_many":
             self.one_to_one = None
 
-    def criterion(self, hyperparameters, image_size: int = 640):
-        """One-to-many losses, and the class loss of one-to-one; one metric assigns for both, so that the point that is
-        best for one is so for the other."""
-        many, one = _criterion(self, hyperparameters, top=10), _criterion(self, hyperparameters, top=1, only=("cls",))
-        return TwoBranchCriterion(many, one, self._compete)
+    def criterion(self, hyperparameters: Any, image_size: int = 640) -> TwoBranchCriterion:
+        """The losses of one-to-many, and the class loss of one-to-one.
+
+        Both are assigned by the same metric, so that the best point of one is the best of the other.
+        """
+        one_to_many = _task_aligned_criterion(self, hyperparameters, topk=10)
+        one_to_one = _task_aligned_criterion(self, hyperparameters, topk=1, names=("cls",))
+        return TwoBranchCriterion(one_to_many, one_to_one, self._suppress)
 
 
-def _biases(branches: Branches):
-    return [(box[-1].bias, cls[-1].bias) for box, cls in zip(branches.box, branches.cls, strict=True)]
-
-
-def _criterion(head: PointHead, hyperparameters, top: int, only=("box", "cls", "dfl")):
+def _task_aligned_criterion(head: AnchorFreeHead, hyperparameters, topk: int, names=("box", "cls", "dfl")):
     h = hyperparameters
-    gains = {name: getattr(h, f"af_{name}") for name in only}
-    return DenseCriterion(
-        head.nc, head.bins, head.strides, TaskAlignedAssigner(top), h.af_cls_loss, h.af_iou_loss, gains
+    gains = {"box": h.af_box, "cls": h.af_cls, "dfl": h.af_dfl}
+    return AnchorFreeCriterion(
+        head.nc,
+        head.reg_max,
+        head.strides,
+        TaskAlignedAssigner(topk),
+        class_loss=h.af_cls_loss,
+        iou_loss=h.af_iou_loss,
+        gains={name: gains[name] for name in names},
     )

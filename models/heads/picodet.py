@@ -1,46 +1,58 @@
-"""The head of PicoDet."""
+"""PicoHead, the head of PicoDet."""
 
+from typing import Any
+
+import torch
 from graftdet.models.blocks.esnet import DPConv
 from graftdet.models.heads import HEADS
-from graftdet.models.heads.argument_checks import check_whole
-from graftdet.models.heads.point_head import PointHead
-from graftdet.models.losses.anchor_free import DenseCriterion
-from graftdet.models.losses.simota import SimOTAAssigner
+from graftdet.models.heads.anchor_free_base import ARGUMENT_ALIASES, AnchorFreeHead
+from graftdet.models.heads.argument_checks import check_integer
+from graftdet.models.losses.anchor_free import AnchorFreeCriterion
+from graftdet.models.losses.assigners.simota import SimOTAAssigner
 from graftdet.utils.errors import UserError
 from torch import nn
 
 
-@HEADS.register()
-class PicoHead(PointHead):
-    """Stacked 5x5 depth-wise separable convolutions that classes and sides share, then one 1x1 convolution a level
+@HEADS.register(argument_aliases=ARGUMENT_ALIASES)
+class PicoHead(AnchorFreeHead):
+    """Stacked 5x5 depthwise separable convolutions that classes and boxes share, then one 1x1 convolution per level
     (Yu et al., PP-PicoDet, 2021, sections 3.2 and 3.3).
 
     Args:
         nc: number of classes.
-        stacked: convolutions before the last.
-        bins: distances that a side is told by.
+        stacked: number of convolutions before the last.
+        reg_max: number of distribution bins per distance.
         k: kernel size.
-        ch: input widths, one a level.
+        ch: input widths, one per level.
     """
 
-    def __init__(self, nc=80, stacked=2, bins=8, k=5, ch=()):
-        super().__init__(nc, bins)
-        check_whole(stacked, "stacked, the number of convolutions before the last,", 0, most=100)
-        check_whole(k, "k, the kernel size,", 1)
+    def __init__(self, nc=80, stacked=2, reg_max=8, k=5, ch=()):
+        super().__init__(nc, reg_max)
+        check_integer(stacked, "stacked, the number of convolutions before the last,", 0, high=100)
+        check_integer(k, "k, the kernel size,", 1)
         if k % 2 == 0:
             raise UserError(f"k, the kernel size, must be odd, got {k}")
-        self.box_outputs = ("outputs.", 4 * bins)
+        self.box_outputs = ("outputs.", 4 * reg_max)
         self.convs = nn.ModuleList(nn.Sequential(*(DPConv(c, c, k) for _ in range(stacked))) for c in ch)
-        self.outputs = nn.ModuleList(nn.Conv2d(c, 4 * bins + nc, 1) for c in ch)
+        self.outputs = nn.ModuleList(nn.Conv2d(c, 4 * reg_max + nc, 1) for c in ch)
 
-    def forward(self, maps):
-        """Maps (B, c, H, W), one a level, to raw outputs (B, 4 * bins + nc, H, W)."""
+    def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Maps (B, c, H, W), one per level, to raw outputs (B, 4 * reg_max + nc, H, W)."""
         return [last(convs(x)) for convs, last, x in zip(self.convs, self.outputs, maps, strict=True)]
 
-    def output_biases(self):
-        return [(last.bias[: 4 * self.bins], last.bias[4 * self.bins :]) for last in self.outputs]
+    def output_biases(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Per level the biases (4 * reg_max,) of the distances and (nc,) of the classes, as views."""
+        return [(last.bias[: 4 * self.reg_max], last.bias[4 * self.reg_max :]) for last in self.outputs]
 
-    def criterion(self, hyperparameters, image_size: int = 640):
-        """Varifocal, GIoU and distribution losses with the weights 1, 2 and 0.25, assigned by SimOTA."""
-        gains = {"cls": 1.0, "box": 2.0, "dfl": 0.25}
-        return DenseCriterion(self.nc, self.bins, self.strides, SimOTAAssigner(), "varifocal", "giou", gains, "score")
+    def criterion(self, hyperparameters: Any, image_size: int = 640) -> AnchorFreeCriterion:
+        """Varifocal, GIoU and distribution focal losses with the weights 1, 2 and 0.25, assigned by SimOTA."""
+        return AnchorFreeCriterion(
+            self.nc,
+            self.reg_max,
+            self.strides,
+            SimOTAAssigner(),
+            class_loss="varifocal",
+            iou_loss="giou",
+            gains={"cls": 1.0, "box": 2.0, "dfl": 0.25},
+            weight_by="score",
+        )

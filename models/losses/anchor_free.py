@@ -1,108 +1,129 @@
-"""The criterion of heads without anchors: assign points to boxes, then class, box and distribution losses."""
+"""The criteria of anchor-free heads: assign targets to points, then class, box and distribution losses."""
+
+from collections.abc import Callable
 
 import torch
+from graftdet.models.losses.assigners.assignment import Assigner
 from graftdet.models.losses.classification import CLASS_LOSSES
-from graftdet.models.losses.distribution_focal import (
-    boxes_to_distances,
-    distances_to_boxes,
-    distribution_focal_loss,
-    expected_distances,
-)
-from graftdet.models.losses.iou import OVERLAPS
-from graftdet.models.losses.targets import read_targets
+from graftdet.models.losses.criterion import Criterion
+from graftdet.models.losses.distribution_focal import distribution_focal_loss, expected_distances
+from graftdet.models.losses.iou import IOU_FUNCTIONS
+from graftdet.models.losses.points import boxes_to_distances, distances_to_boxes, flatten_levels, level_points
+from graftdet.models.losses.targets import unpack_targets
 from graftdet.utils.distributed import over_processes
 
 
-def flatten_levels(raw, sides: int):
-    """Raw maps, a list of (B, sides + nc, H, W) -> (B, N, sides) and (B, N, nc), level after level, row after row."""
-    rows = torch.cat([y.permute(0, 2, 3, 1).flatten(1, 2) for y in raw], 1)  # (B, N, sides + nc)
-    return rows[..., :sides], rows[..., sides:]
+class AnchorFreeCriterion(Criterion):
+    """Class, box and distribution focal losses of the points that an assigner selects for each ground-truth box.
 
-
-def level_points(sizes, strides, like):
-    """Centres of all cells in pixels, (N, 2), and the stride of each, (N,), for levels of `sizes` (H, W); device and
-    type are those of the tensor `like`."""
-    points, of_points = [], []
-    for (height, width), stride in zip(sizes, strides, strict=True):
-        y = (torch.arange(height, device=like.device).to(like.dtype) + 0.5) * stride
-        x = (torch.arange(width, device=like.device).to(like.dtype) + 0.5) * stride
-        points.append(torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).reshape(-1, 2))
-        of_points.append(torch.full_like(points[-1][:, 0], stride))
-    return torch.cat(points), torch.cat(of_points)
-
-
-class DenseCriterion:
-    """Class, box and distribution losses of the points that an assigner gives to each true box.
-
-    Called with raw maps, a list of (B, 4 * bins + nc, H, W), and targets (M, 6): image, class, cx, cy, w, h normalised;
-    gives {"box", "cls", "dfl"}: scalars, each a mean over positives times its gain (the class loss of all points counts
-    into theirs), in several processes over those of all. The total is their sum times the batch size, which the trainer applies. Computed in float32.
+    Called with raw outputs, a list of (B, 4 * reg_max + nc, H, W), and targets (M, 6); returns {"box", "cls", "dfl"},
+    each a mean over positives times its gain; the class loss of all points counts into the mean.
 
     Args:
-        assigner: see `graftdet.models.losses.assignment`. class_loss, overlap: words of `CLASS_LOSSES` and `OVERLAPS`.
-        gains: of "box", "cls" and "dfl"; the losses that are left out are not asked for.
-        weigh_by: "quality": a positive's box losses weigh as much as its class target, and the class loss is per unit of
-            that (Feng et al., TOOD, 2021, section 3.3); "score": they weigh as much as its predicted score, and the
+        nc: number of classes.
+        reg_max: number of distribution bins per distance.
+        strides: pixels per cell, one per level.
+        assigner: see `graftdet.models.losses.assigners.assignment`.
+        class_loss: a name in `CLASS_LOSSES`.
+        iou_loss: a name in `IOU_FUNCTIONS`; the box loss is 1 minus it.
+        gains: of "box", "cls" and "dfl"; without "box" only the class loss is computed. Default: 1 each.
+        weight_by: "quality": a positive's box losses are weighted by its class target, and the class loss is per unit
+            of that (Feng et al., TOOD, 2021, section 3.3); "score": they are weighted by its predicted score, and the
             class loss is per positive (Li et al., Generalized Focal Loss, 2020, section 4).
     """
 
-    def __init__(self, nc, bins, strides, assigner, class_loss="bce", overlap="ciou", gains=None, weigh_by="quality"):
-        self.nc, self.bins, self.strides, self.assign = nc, bins, strides, assigner
-        self.class_loss, self.overlap = CLASS_LOSSES[class_loss], OVERLAPS[overlap]
+    def __init__(
+        self,
+        nc: int,
+        reg_max: int,
+        strides: list[float],
+        assigner: Assigner,
+        class_loss: str = "bce",
+        iou_loss: str = "ciou",
+        gains: dict[str, float] | None = None,
+        weight_by: str = "quality",
+    ):
+        self.nc, self.reg_max, self.strides, self.assign = nc, reg_max, strides, assigner
+        self.class_loss, self.iou = CLASS_LOSSES[class_loss], IOU_FUNCTIONS[iou_loss]
         self.gains = gains or {"box": 1.0, "cls": 1.0, "dfl": 1.0}
-        self.weigh_by = weigh_by
+        self.weight_by = weight_by
 
-    def __call__(self, raw, targets):
+    @property
+    def box_gain(self) -> float:
+        """The gain of the IoU loss."""
+        return self.gains["box"]
+
+    def __call__(self, raw: list[torch.Tensor], targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Compute the losses that have a gain; see `Criterion`."""
         with torch.autocast(raw[0].device.type, enabled=False):
             return self._losses([y.float() for y in raw], targets.to(raw[0].device, torch.float32))
 
     def _losses(self, raw, targets):
         _, _, height, width = raw[0].shape
-        sides, classes = flatten_levels(raw, 4 * self.bins)
-        points, strides = level_points([y.shape[2:] for y in raw], self.strides, sides)
-        true = read_targets(targets, round(height * self.strides[0]), round(width * self.strides[0]))
+        distances, classes = flatten_levels(raw, 4 * self.reg_max)
+        points, strides = level_points([y.shape[2:] for y in raw], self.strides, distances)
+        truth = unpack_targets(targets, round(height * self.strides[0]), round(width * self.strides[0]))
         with torch.no_grad():
             scores = classes.sigmoid()
-            boxes = distances_to_boxes(points, expected_distances(sides, self.bins) * strides[:, None])
-            found = self.assign(scores, boxes, points, strides, true)
-        image, point, label = true.image[found.box], found.point, true.labels[found.box]  # (K,)
+            boxes = distances_to_boxes(points, expected_distances(distances, self.reg_max) * strides[:, None])
+            found = self.assign(scores, boxes, points, strides, truth)
+        image, point, label = truth.image[found.box], found.point, truth.labels[found.box]  # (K,)
 
         wanted = torch.zeros_like(classes)
         wanted[image, point, label] = found.quality
         weight = class_weight = found.quality
-        if self.weigh_by == "score":
+        if self.weight_by == "score":
             weight, class_weight = scores[image, point].amax(-1), torch.ones_like(found.quality)
-        least = class_weight.new_tensor([1, 1e-3 if self.weigh_by == "score" else 1])
-        units, weights = over_processes(torch.stack((class_weight.sum(), weight.sum())), least)
-        losses = {"cls": self.class_loss(classes, wanted).sum() / units}
+        least = class_weight.new_tensor([1, 1e-3 if self.weight_by == "score" else 1])
+        class_norm, box_norm = over_processes(torch.stack((class_weight.sum(), weight.sum())), least)
+        losses = {"cls": self.class_loss(classes, wanted).sum() / class_norm}
         if "box" in self.gains:
             box_loss, distribution_loss = self._box_losses(
-                sides[image, point], points[point], strides[point, None], true.boxes[found.box]
+                distances[image, point], points[point], strides[point, None], truth.boxes[found.box]
             )
-            share = weight / weights
-            losses |= {"box": (box_loss * share).sum(), "dfl": (distribution_loss * share).sum()}
+            weight = weight / box_norm
+            losses |= {"box": (box_loss * weight).sum(), "dfl": (distribution_loss * weight).sum()}
         return {name: losses[name] * gain for name, gain in self.gains.items()}
 
-    def _box_losses(self, sides, points, strides, true_boxes):
-        """Of K positives: side logits (K, 4 * bins), points (K, 2) and true boxes (K, 4) xyxy in pixels, strides (K, 1)
-        -> overlap and distribution losses, each (K,). Without positives both are empty, and still lead back to every
-        parameter: processes that train together wait for the gradients of all."""
-        predicted = distances_to_boxes(points, expected_distances(sides, self.bins) * strides)
-        distances = boxes_to_distances(points / strides, true_boxes / strides, self.bins)
-        return 1 - self.overlap(predicted, true_boxes), distribution_focal_loss(sides, distances, self.bins)
+    def _box_losses(self, logits, points, strides, targets):
+        """IoU and distribution focal losses of K positives, each (K,).
+
+        Distance logits (K, 4 * reg_max), points (K, 2) and targets (K, 4) xyxy in pixels, strides (K, 1). Without
+        positives both are empty, and still connected to every parameter: processes that train together wait for the
+        gradients of all.
+        """
+        predicted = distances_to_boxes(points, expected_distances(logits, self.reg_max) * strides)
+        wanted = boxes_to_distances(points / strides, targets / strides, self.reg_max)
+        return 1 - self.iou(predicted, targets), distribution_focal_loss(logits, wanted, self.reg_max)
 
 
-class TwoBranchCriterion:
+class TwoBranchCriterion(Criterion):
     """The losses of one-to-many and one-to-one branches side by side (Wang et al., YOLOv10, 2024, section 3.1).
 
-    Called with a dict of raw lists; gives the losses of "one_to_many" by name and those of "one_to_one" as "o2o_<name>".
-    `compete` gives from the raw list of "one_to_one", in float32, the one that its losses are about.
+    Called with a dict of raw lists; returns the losses of "one_to_many" by name and those of "one_to_one" as
+    "o2o_<name>".
+
+    Args:
+        one_to_many: the criterion of the branch with many positives per object.
+        one_to_one: the criterion of the branch with a single positive per object.
+        suppress: applied to the raw list of "one_to_one", in float32, before its losses are computed.
     """
 
-    def __init__(self, one_to_many: DenseCriterion, one_to_one: DenseCriterion, compete):
-        self.one_to_many, self.one_to_one, self.compete = one_to_many, one_to_one, compete
+    def __init__(
+        self,
+        one_to_many: AnchorFreeCriterion,
+        one_to_one: AnchorFreeCriterion,
+        suppress: Callable[[list[torch.Tensor]], list[torch.Tensor]],
+    ):
+        self.one_to_many, self.one_to_one, self.suppress = one_to_many, one_to_one, suppress
 
-    def __call__(self, raw, targets):
+    @property
+    def box_gain(self) -> float:
+        """The gain of the IoU loss of the one-to-many branch."""
+        return self.one_to_many.box_gain
+
+    def __call__(self, raw: dict[str, list[torch.Tensor]], targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Compute the losses of both branches; see `Criterion`."""
         losses = self.one_to_many(raw["one_to_many"], targets)
-        alone = self.one_to_one(self.compete([y.float() for y in raw["one_to_one"]]), targets)
-        return losses | {f"o2o_{name}": loss for name, loss in alone.items()}
+        one_to_one = self.one_to_one(self.suppress([y.float() for y in raw["one_to_one"]]), targets)
+        return losses | {f"o2o_{name}": loss for name, loss in one_to_one.items()}

@@ -1,34 +1,30 @@
-"""Box sides as distributions over whole numbers of strides (Li et al., Generalized Focal Loss, 2020, section 3.2)."""
+"""Distances as distributions over whole numbers of strides (Li et al., Generalized Focal Loss, 2020, section 3.2)."""
 
 import torch
 
 
-def expected_distances(logits, bins: int):
-    """Logits (..., 4 * bins) of left, top, right, bottom -> their means (..., 4) in strides, from 0 to bins - 1."""
-    shares = logits.unflatten(-1, (4, bins)).softmax(-1)
+def expected_distances(logits: torch.Tensor, reg_max: int) -> torch.Tensor:
+    """Logits (..., 4 * reg_max) of left, top, right, bottom -> means (..., 4) in strides, from 0 to reg_max - 1."""
+    probabilities = logits.unflatten(-1, (4, reg_max)).softmax(-1)
     # the product of a matrix and a vector takes onnxruntime four times as long
-    return (shares * torch.arange(bins, dtype=shares.dtype, device=shares.device)).sum(-1)
+    bins = torch.arange(reg_max, dtype=probabilities.dtype, device=probabilities.device)
+    return (probabilities * bins).sum(-1)
 
 
-def distances_to_boxes(points, distances):
-    """Points (N, 2) and distances (..., N, 4) to left, top, right, bottom, in one unit -> boxes (..., N, 4) xyxy."""
-    return torch.cat((points - distances[..., :2], points + distances[..., 2:]), -1)
+def distribution_focal_loss(logits: torch.Tensor, distances: torch.Tensor, reg_max: int) -> torch.Tensor:
+    """Distribution focal loss (equation 6): cross entropy to the two bins around the target, weighted by closeness.
 
+    Args:
+        logits: (K, 4 * reg_max).
+        distances: (K, 4) target ltrb distances in strides, each from 0 to below reg_max - 1.
+        reg_max: number of bins per distance.
 
-def boxes_to_distances(points, boxes_xyxy, bins: int):
-    """Points (..., 2) and boxes (..., 4) xyxy in strides -> distances (..., 4), within what `bins` can tell."""
-    distances = torch.cat((points - boxes_xyxy[..., :2], boxes_xyxy[..., 2:] - points), -1)
-    return distances.clamp(0, bins - 1 - 0.01)
-
-
-def distribution_focal_loss(logits, distances, bins: int):
-    """Logits (K, 4 * bins) and wanted distances (K, 4) in strides -> (K,), the mean over sides (equation 6).
-
-    Cross entropy to the two whole numbers around the wanted one, weighted by closeness.
+    Returns:
+        (K,), the mean over the four distances.
     """
     low = distances.floor()
-    share = distances - low  # of the upper neighbour
-    told = logits.float().unflatten(-1, (4, bins)).log_softmax(-1)  # (K, 4, bins)
+    fraction = distances - low  # the weight of the upper bin
+    log_probabilities = logits.float().unflatten(-1, (4, reg_max)).log_softmax(-1)  # (K, 4, reg_max)
     low = low.long()[..., None]
-    below, above = told.gather(-1, low)[..., 0], told.gather(-1, low + 1)[..., 0]
-    return -(below * (1 - share) + above * share).mean(-1)
+    below, above = log_probabilities.gather(-1, low)[..., 0], log_probabilities.gather(-1, low + 1)[..., 0]
+    return -(below * (1 - fraction) + above * fraction).mean(-1)

@@ -1,4 +1,4 @@
-"""The true boxes of a batch, one after another: nothing is filled up, so a crowded picture costs the others nothing."""
+"""The ground-truth boxes of a batch in one list: without padding, a crowded image costs the others nothing."""
 
 from dataclasses import dataclass
 
@@ -6,11 +6,13 @@ import torch
 
 
 @dataclass
-class TrueBoxes:
-    """M true boxes of a batch.
+class GroundTruthBoxes:
+    """M ground-truth boxes of a batch.
 
-    `image` (M,) int64, the picture that each lies in; `labels` (M,) int64; `boxes` (M, 4) float32 xyxy in pixels of the
-    batch.
+    Attributes:
+        image: (M,) int64, the index of each box's image in the batch.
+        labels: (M,) int64 classes.
+        boxes: (M, 4) float32 xyxy in pixels of the batch.
     """
 
     image: torch.Tensor
@@ -21,8 +23,9 @@ class TrueBoxes:
         return len(self.labels)
 
 
-def read_targets(targets, height: int, width: int) -> TrueBoxes:
-    """Targets (M, 6): image, class, cx, cy, w, h normalised -> `TrueBoxes` in pixels of pictures (height, width)."""
-    centre, half = targets[:, 2:4].float(), targets[:, 4:6].float() / 2
-    size = centre.new_tensor([width, height, width, height])
-    return TrueBoxes(targets[:, 0].long(), targets[:, 1].long(), torch.cat((centre - half, centre + half), 1) * size)
+def unpack_targets(targets: torch.Tensor, height: int, width: int) -> GroundTruthBoxes:
+    """Targets (M, 6): image, class, cx, cy, w, h normalized -> boxes in pixels of images (height, width)."""
+    center, half = targets[:, 2:4].float(), targets[:, 4:6].float() / 2
+    size = center.new_tensor([width, height, width, height])
+    boxes = torch.cat((center - half, center + half), 1) * size
+    return GroundTruthBoxes(targets[:, 0].long(), targets[:, 1].long(), boxes)

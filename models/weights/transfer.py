@@ -140,9 +140,11 @@ def _copy_box_outputs(model: DetectionModel, name: str, source: torch.Tensor, ta
     A head whose convolutions output boxes and classes together declares so in `box_outputs`: the prefix of their names,
     and how many outputs of each anchor come before its classes.
     """
-    prefix, num_box_outputs = getattr(model.head, "box_outputs", (None, 0))
-    anchors = getattr(model.head, "num_anchors", 1)
-    if prefix is None or not name.startswith(f"model.{len(model.model) - 1}.{prefix}"):
+    if model.head.box_outputs is None:
+        return 0.0
+    prefix, num_box_outputs = model.head.box_outputs
+    anchors = model.head.num_anchors
+    if not name.startswith(f"model.{len(model.model) - 1}.{prefix}"):
         return 0.0
     if source.shape[1:] != target.shape[1:] or source.shape[0] % anchors:
         return 0.0

@@ -8,8 +8,8 @@ class Scene:
 
     def __init__(self, seed, counts=(4, 0, 7), nc=3, size=(96, 128), strides=(8, 16, 32)):
         import torch
-        from graftdet.models.losses.anchor_free import level_points
-        from graftdet.models.losses.targets import read_targets
+        from graftdet.models.losses.points import level_points
+        from graftdet.models.losses.targets import unpack_targets
 
         make = torch.Generator().manual_seed(seed)
         self.height, self.width = size
@@ -31,7 +31,7 @@ class Scene:
         if len(boxes) > 4:
             labels[-1] = labels[-2]
         self.targets = torch.cat((image[:, None].float(), labels[:, None].float(), boxes), 1)  # (M, 6)
-        self.truth = read_targets(self.targets, *size)
+        self.truth = unpack_targets(self.targets, *size)
 
     def assigned(self, assigner):
         """{(image, point): (place of its box, quality)}, as plain numbers."""

@@ -153,10 +153,10 @@ def check_anchors(
 def fit_head(head, boxes: list[np.ndarray], frames_hw: np.ndarray, size: int, anchor_t: float) -> AnchorCheck | None:
     """Give a head new anchors when its own do not fit; None for a head without anchors.
 
-    head: has `anchors` (levels, A, 2) in units of `strides`, `placeholder_anchors`, `set_anchors(pixels)`. boxes: xyxy
+    head: a `graftdet.models.heads.base.Head`. boxes: xyxy
     pixels (n, 4) of each picture, of shapes frames_hw (pictures, 2); size: the longer side in training.
     """
-    if not hasattr(head, "set_anchors"):
+    if head.anchors is None:
         return None
     stacked = np.concatenate(boxes)
     sizes = sizes_at(stacked[:, 2:] - stacked[:, :2], np.repeat(frames_hw, [len(rows) for rows in boxes], 0), size)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from graftdet.models import ModelSpec, build_model
-from graftdet.models.distillation.distiller import DistillationCriterion, Student, load_teacher, taught
+from graftdet.models.distillation.distiller import DistillationLoss, Student, load_teacher, set_up_distillation
 from graftdet.utils.checkpoint import save_checkpoint
 from graftdet.utils.device import fastest_layout
 from graftdet.utils.errors import UserError
@@ -78,7 +78,7 @@ def run_of(model, teacher, h, steps=16, **options):
     """Train `model` for some steps on the same four batches; gives the state and the mean losses of two epochs."""
     layout = fastest_layout(model, CPU)
     torch.manual_seed(0)
-    learner, criterion = taught(model, model.criterion(h, 64), teacher, h)
+    learner, criterion = set_up_distillation(model, model.criterion(h, 64), teacher, h)
     ema = ModelEMA(model, tau=10)
     optimizer = make_optimizer(learner, "AdamW", h, 2)
     stepper = Stepper(learner, optimizer, Schedule(h, 2, steps, 2), ema)
@@ -117,17 +117,16 @@ PAIRS = [(head, HEADS[0]) for head in HEADS] + [(HEADS[0], HEADS[1]), (HEADS[1],
 def test_any_head_learns_from_any_other(teacher_file, tiny_yaml, student, of):
     model = model_of(text(tiny_yaml, student))
     teacher = load_teacher(teacher_file(of), model)
-    learner, criterion = taught(model, model.criterion(RECIPE, 64), teacher, RECIPE)
+    learner, criterion = set_up_distillation(model, model.criterion(RECIPE, 64), teacher, RECIPE)
     targets = next(batches(1))["targets"]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        lesson = learner.train()(pictures())
-        losses = criterion(lesson, targets)
+        outputs = learner.train()(pictures())
+        losses = criterion(outputs, targets)
     named = {name: loss for name, loss in losses.items() if name.startswith("distill_")}
-    bins = [getattr(one.head, "bins", 0) for one in (model, teacher)]
     assert list(named) == [
         "distill_features",
         "distill_scores",
-        "distill_sides" if bins[0] == bins[1] > 0 else "distill_boxes",
+        "distill_dfl" if None is not model.head.reg_max == teacher.head.reg_max else "distill_boxes",
     ]
     assert all(loss.dtype == torch.float32 and loss.ndim == 0 and 0 < loss < 100 for loss in named.values())
     sum(named.values()).backward()
@@ -160,7 +159,7 @@ def test_effect_when_on_and_none_when_off(teacher_file, tiny_yaml, head):
 def test_without_a_teacher_nothing_is_different(tiny_yaml):
     model = model_of(tiny_yaml)
     criterion = model.criterion(RECIPE, 64)
-    assert taught(model, criterion, None, RECIPE) == (model, criterion)
+    assert set_up_distillation(model, criterion, None, RECIPE) == (model, criterion)
     state, _ = run_of(model, None, RECIPE, steps=5)
     assert "helpers" not in state.state_dict()
 
@@ -194,7 +193,9 @@ def test_adapters_are_saved_for_a_resumed_run_and_nowhere_else(teacher_file, tin
 def test_all_that_learns_has_a_gradient_in_every_batch(teacher_file, tiny_yaml, head):
     """Several processes wait for the gradients of all parameters: DistributedDataParallel stops where one has none."""
     model = model_of(text(tiny_yaml, head))
-    learner, criterion = taught(model, model.criterion(RECIPE, 64), load_teacher(teacher_file(), model), RECIPE)
+    learner, criterion = set_up_distillation(
+        model, model.criterion(RECIPE, 64), load_teacher(teacher_file(), model), RECIPE
+    )
     learner.train()
     for batch in batches(2):
         sum(criterion(learner(batch["images"] / 255), batch["targets"]).values()).backward()
@@ -207,15 +208,17 @@ def test_maps_of_one_width_need_no_adapter_and_gains_of_zero_no_loss(teacher_fil
     teacher = load_teacher(teacher_file(), model)
     assert not list(Student(model, teacher).adapters.parameters())
     h = Hyperparameters(distill_logits=0)
-    learner, criterion = taught(model, model.criterion(h, 64), teacher, h)
+    learner, criterion = set_up_distillation(model, model.criterion(h, 64), teacher, h)
     losses = criterion(learner.train()(pictures()), next(batches(1))["targets"])
     assert list(losses) == ["box", "obj", "cls", "distill_features"]
     h = Hyperparameters(distill_features=0)
-    learner, criterion = taught(model, model.criterion(h, 64), teacher, h)
-    lesson = learner.train()(pictures())
-    assert lesson.maps == [] and "distill_features" not in criterion(lesson, next(batches(1))["targets"])
-    with pytest.raises(UserError, match="teach nothing"):
-        taught(model, model.criterion(h, 64), teacher, Hyperparameters(distill_features=0, distill_logits=0))
+    learner, criterion = set_up_distillation(model, model.criterion(h, 64), teacher, h)
+    outputs = learner.train()(pictures())
+    assert outputs.student_maps == [] and "distill_features" not in criterion(outputs, next(batches(1))["targets"])
+    with pytest.raises(UserError, match="the teacher has no effect"):
+        set_up_distillation(
+            model, model.criterion(h, 64), teacher, Hyperparameters(distill_features=0, distill_logits=0)
+        )
 
 
 @pytest.mark.parametrize("head", HEADS, ids=lambda head: head.split(",")[0] + head[-4:-1])
@@ -224,7 +227,7 @@ def test_a_student_equal_to_its_teacher_has_nothing_to_learn(teacher_file, head)
     model = model_of(teacher_of["yaml"])
     model.load_state_dict(teacher_of["model"])
     teacher = load_teacher(teacher_file(head), model)
-    criterion = DistillationCriterion(model.criterion(RECIPE, 64), model, teacher, 1.0, 1.0)
+    criterion = DistillationLoss(model.criterion(RECIPE, 64), model, teacher, 1.0, 1.0)
     learner = Student(model, teacher).eval()
     model.head.training = True  # all its branches run
     losses = criterion(learner(pictures()), next(batches(1))["targets"])
@@ -234,13 +237,13 @@ def test_a_student_equal_to_its_teacher_has_nothing_to_learn(teacher_file, head)
 
 def test_other_anchors_are_compared_cell_by_cell(teacher_file, tiny_yaml):
     """The best of a cell's anchors speaks: a slow version, cell by cell."""
-    from graftdet.models.distillation.distiller import _decode
+    from graftdet.models.distillation.distiller import _decode_per_cell
 
     model = model_of(tiny_yaml)
     with torch.no_grad():
         raw = [torch.randn_like(y) for y in model.train().raw_outputs(pictures())]
     boxes, scores = model.head.decode(raw)
-    told_boxes, told_scores = _decode(model.head, raw, a_cell=True)
+    told_boxes, told_scores = _decode_per_cell(model.head, raw)
     start = cell = 0
     for y in raw:
         a, h, w = y.shape[1:4]
@@ -253,7 +256,7 @@ def test_other_anchors_are_compared_cell_by_cell(teacher_file, tiny_yaml):
     assert told_scores.shape[1] == cell
     model.head.set_anchors(torch.tensor([[[5.0, 5], [8, 9], [9, 60]], [[20, 20], [30, 90], [60, 60]]]))
     teacher = load_teacher(teacher_file(), model)
-    criterion = DistillationCriterion(model.criterion(RECIPE, 64), model, teacher, 1.0, 1.0)
+    criterion = DistillationLoss(model.criterion(RECIPE, 64), model, teacher, 1.0, 1.0)
     criterion(Student(model, teacher).train()(pictures()), next(batches(1))["targets"])
     assert criterion.same_anchors is False
 
@@ -262,7 +265,7 @@ def test_other_anchors_are_compared_cell_by_cell(teacher_file, tiny_yaml):
     ("change", "told"),
     [
         ({"names": ["circle", "sphere", "triangle"]}, "its class 1 is 'sphere', the data's 'square'"),
-        ({"names": ["circle", "square"]}, "knows 2 classes, the data has 3"),
+        ({"names": ["circle", "square"]}, "has 2 classes, the data has 3"),
         ({"head": "[[7, 4], 1, Detect"}, "strides 8, the model's 8 16"),
     ],
     ids=["name", "count", "levels"],

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from graftdet.models.distillation.losses import box_loss, map_loss, score_loss, side_loss
+from graftdet.models.distillation.losses import box_loss, map_loss, score_loss, distribution_loss
 
 
 def test_maps_are_compared_by_the_correlation_of_channels():
@@ -39,8 +39,8 @@ def test_sides_diverge_as_softened_distributions_do():
     p, q = (np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in told[::-1])
     each = (p * np.log(p / q)).sum(-1).mean(-1)
     expected = 100 * (each * [0.5, 2, 0]).sum() / 2.5
-    assert side_loss(student, teacher, weights, 5).item() == pytest.approx(expected, rel=1e-4)
-    assert side_loss(student, teacher, weights * 0, 5).item() == 0
+    assert distribution_loss(student, teacher, weights, 5).item() == pytest.approx(expected, rel=1e-4)
+    assert distribution_loss(student, teacher, weights * 0, 5).item() == 0
 
 
 def test_boxes_count_by_weight():

@@ -163,7 +163,7 @@ def test_join_of_different_sizes_names_both_rows():
 
 
 def test_head_levels_and_anchors_must_agree():
-    with pytest.raises(UserError, match="anchors for 1 levels, but 'from' names 2"):
+    with pytest.raises(UserError, match="anchors for 1 levels, but 'from' has 2 inputs"):
         model_of([-1, 1, "Conv", [16]], [-1, 1, "Conv", [16]], head=[[[0, 1], 1, "Detect", ["nc", "anchors"]]])
     with pytest.raises(UserError, match="last row must be a head"):
         model_of([-1, 1, "Conv", [16]], head=[[-1, 1, "Conv", [16]]])
@@ -289,7 +289,7 @@ def test_lists_and_words_where_one_map_or_a_number_belongs(row, message):
 
 
 def test_misspelt_anchors_in_args():
-    with pytest.raises(UserError, match="'anchor' is a word; did you mean 'anchors'?"):
+    with pytest.raises(UserError, match="got 'anchor'; did you mean 'anchors'?"):
         model_of([-1, 1, "Conv", [16]], head=[[[-1], 1, "Detect", ["nc", "anchor"]]])
 
 

@@ -64,7 +64,7 @@ def test_its_scores_are_the_mean_of_both_branches_when_it_detects(build):
             found |= head.eval()(maps)
         one_to_one_alone = [branch(x) for branch, x in zip(head.one_to_one, maps, strict=True)]
         trained = head.train()(maps)["one_to_one"]
-    sides = 4 * head.bins
+    sides = 4 * head.reg_max
     for many, one, alone, y in zip(found["one_to_many"], found["one_to_one"], one_to_one_alone, trained, strict=True):
         assert torch.equal(one[:, :sides], many[:, :sides]) and y.shape == one.shape
         torch.testing.assert_close(one[:, sides:], many[:, sides:] / 2 + alone / 2)
@@ -78,7 +78,9 @@ def test_it_is_trained_by_its_own_scores(build):
         nn.init.constant_(branch[-1].weight, 0)
         nn.init.constant_(branch[-1].bias, 7)
     for many, one in zip(*(head(maps)[name] for name in ("one_to_many", "one_to_one")), strict=True):
-        assert (one[:, 4 * head.bins :] == 7).all() and torch.equal(one[:, : 4 * head.bins], many[:, : 4 * head.bins])
+        assert (one[:, 4 * head.reg_max :] == 7).all() and torch.equal(
+            one[:, : 4 * head.reg_max], many[:, : 4 * head.reg_max]
+        )
 
 
 def test_fusing_one_to_many_drops_the_second_branch(build):

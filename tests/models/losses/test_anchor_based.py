@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from graftdet.models import build_model
-from graftdet.models.losses.anchor_based import AnchorAssigner, AnchorCriterion
+from graftdet.models.losses.anchor_based import AnchorBasedCriterion
+from graftdet.models.losses.assigners.anchor_ratio import AnchorRatioAssigner
 
 WORKED = json.loads((Path(__file__).parents[2] / "fixtures" / "loss_yolov5n.json").read_text())
 
@@ -44,7 +45,7 @@ def test_the_published_worked_value():
     with torch.no_grad():
         raw = model.raw_outputs(torch.cat([image, image.flip(3)]))
     targets = torch.tensor(want["targets"])
-    criterion = AnchorCriterion(80, model.head.anchors)
+    criterion = AnchorBasedCriterion(80, model.head.anchors)
     losses = criterion(raw, targets)
     for name, value in want["weighted_loss"].items():
         assert float(losses[name]) == pytest.approx(value, rel=1e-5)
@@ -79,7 +80,7 @@ def test_assigner_matches_the_slow_reference():
     targets[:, 0] = torch.randint(0, 4, (60,))
     targets[:, 1] = torch.randint(0, 7, (60,))
     anchors = torch.tensor([[1.0, 2.0], [3.0, 2.0], [5.0, 6.0]])
-    (image, anchor, row, column), boxes, labels, matched = AnchorAssigner()(targets, anchors, 9, 13)
+    (image, anchor, row, column), boxes, labels, matched = AnchorRatioAssigner()(targets, anchors, 9, 13)
     got = sorted(zip(*(t.tolist() for t in (image, anchor, row, column, labels)), strict=True))
     assert got == slow_assign(targets, anchors, 9, 13) and len(got) > 60
     assert torch.equal(matched, anchors[anchor])
@@ -88,7 +89,7 @@ def test_assigner_matches_the_slow_reference():
 
 def test_empty_targets_learn_only_objectness():
     model = build_model("yolov5n.yaml", nc=3)
-    losses = AnchorCriterion(3, model.head.anchors)(model(torch.rand(2, 3, 64, 64)), torch.zeros(0, 6))
+    losses = AnchorBasedCriterion(3, model.head.anchors)(model(torch.rand(2, 3, 64, 64)), torch.zeros(0, 6))
     values = {name: float(loss.detach()) for name, loss in losses.items()}
     assert values["box"] == values["cls"] == 0 and values["obj"] > 0
     sum(losses.values()).backward()
@@ -107,8 +108,8 @@ def test_gains_scale_with_levels_classes_and_size():
 def test_any_number_of_levels(levels):
     anchors = torch.tensor([[10.0, 13.0]]).expand(levels, 1, 2)
     raw = [torch.zeros(1, 1, 2 ** (levels - i), 2 ** (levels - i), 5 + 2) for i in range(levels)]
-    balance = AnchorCriterion(2, anchors).balance
-    assert AnchorCriterion(2, anchors)(raw, torch.zeros(0, 6))["obj"].item() == pytest.approx(
+    balance = AnchorBasedCriterion(2, anchors).balance
+    assert AnchorBasedCriterion(2, anchors)(raw, torch.zeros(0, 6))["obj"].item() == pytest.approx(
         math.log(2) * sum(balance[:levels])
     )
     assert balance[5:] == (0.02,) * max(levels - 5, 0)
@@ -118,7 +119,7 @@ def test_one_class_has_no_class_loss_and_losses_fall():
     torch.manual_seed(0)
     model = build_model("yolov5n.yaml", nc=1)
     images, targets = torch.rand(2, 3, 64, 64), torch.tensor([[0, 0, 0.5, 0.5, 0.4, 0.5], [1, 0, 0.3, 0.6, 0.3, 0.2]])
-    criterion = AnchorCriterion(1, model.head.anchors)
+    criterion = AnchorBasedCriterion(1, model.head.anchors)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9)
     totals = []
     for _ in range(15):
@@ -138,8 +139,8 @@ def test_options_change_the_loss(options):
     model = build_model("yolov5n.yaml", nc=3)
     raw = [y.detach() for y in model(torch.rand(1, 3, 64, 64))]
     targets = torch.tensor([[0, 1, 0.5, 0.5, 0.4, 0.5]])
-    plain = AnchorCriterion(3, model.head.anchors)(raw, targets)
-    other = AnchorCriterion(3, model.head.anchors, **options)(raw, targets)
+    plain = AnchorBasedCriterion(3, model.head.anchors)(raw, targets)
+    other = AnchorBasedCriterion(3, model.head.anchors, **options)(raw, targets)
     assert float(plain["cls"]) != float(other["cls"]) and float(plain["box"]) == float(other["box"])
 
 
@@ -148,5 +149,5 @@ def test_half_precision_raw_maps_are_computed_in_float32():
     raw = [y.detach() for y in model(torch.rand(1, 3, 64, 64))]
     targets = torch.tensor([[0, 1, 0.5, 0.5, 0.4, 0.5]])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        losses = AnchorCriterion(3, model.head.anchors)([y.bfloat16() for y in raw], targets)
+        losses = AnchorBasedCriterion(3, model.head.anchors)([y.bfloat16() for y in raw], targets)
     assert all(value.dtype == torch.float32 for value in losses.values())

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from graftdet.models.losses.anchor_free import DenseCriterion, flatten_levels, level_points
+from graftdet.models.losses.anchor_free import AnchorFreeCriterion
+from graftdet.models.losses.points import flatten_levels, level_points
 from graftdet.models.losses.classification import CLASS_LOSSES
 from graftdet.models.losses.distribution_focal import distribution_focal_loss, expected_distances
-from graftdet.models.losses.iou import OVERLAPS
-from graftdet.models.losses.simota import SimOTAAssigner
-from graftdet.models.losses.targets import read_targets
-from graftdet.models.losses.task_aligned import TaskAlignedAssigner
+from graftdet.models.losses.iou import IOU_FUNCTIONS
+from graftdet.models.losses.assigners.simota import SimOTAAssigner
+from graftdet.models.losses.targets import unpack_targets
+from graftdet.models.losses.assigners.task_aligned import TaskAlignedAssigner
 
 NC, BINS, STRIDES = 3, 8, (8, 16, 32)
 GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5}
@@ -18,7 +19,7 @@ KINDS = {"tal": (TaskAlignedAssigner, "bce", "ciou", "quality"), "simota": (SimO
 
 def make(kind, nc=NC, strides=STRIDES):
     assigner, class_loss, overlap, weigh_by = KINDS[kind]
-    return DenseCriterion(nc, BINS, strides, assigner(), class_loss, overlap, GAINS, weigh_by)
+    return AnchorFreeCriterion(nc, BINS, strides, assigner(), class_loss, overlap, GAINS, weigh_by)
 
 
 def raw_maps(batch, size=(64, 96), nc=NC, strides=STRIDES, seed=0):
@@ -36,7 +37,7 @@ def slow(criterion, kind, raw, targets):
     _, class_word, overlap_word, weigh_by = KINDS[kind]
     sides, classes = flatten_levels([y.detach() for y in raw], 4 * BINS)
     points, strides = level_points([y.shape[2:] for y in raw], criterion.strides, sides)
-    truth = read_targets(targets, raw[0].shape[2] * 8, raw[0].shape[3] * 8)
+    truth = unpack_targets(targets, raw[0].shape[2] * 8, raw[0].shape[3] * 8)
     distances = expected_distances(sides, BINS) * strides[:, None]
     boxes = torch.cat((points - distances[..., :2], points + distances[..., 2:]), -1)
     found = criterion.assign(classes.sigmoid(), boxes, points, strides, truth)
@@ -47,7 +48,7 @@ def slow(criterion, kind, raw, targets):
         wanted[image, point, truth.labels[box]] = quality
         weight = classes[image, point].sigmoid().max().item() if weigh_by == "score" else quality
         weights, class_weights = weights + weight, class_weights + (1 if weigh_by == "score" else quality)
-        total["box"] += weight * (1 - OVERLAPS[overlap_word](boxes[image, point], truth.boxes[box]).item())
+        total["box"] += weight * (1 - IOU_FUNCTIONS[overlap_word](boxes[image, point], truth.boxes[box]).item())
         (x, y), (x1, y1, x2, y2) = points[point].tolist(), truth.boxes[box].tolist()
         away = torch.tensor([[x - x1, y - y1, x2 - x, y2 - y]]) / stride
         total["dfl"] += (
@@ -86,7 +87,7 @@ def test_pictures_do_not_see_each_other(scene, kind):
         alone = scene(4, (3, 40, 0, 8))
         own = alone.truth.image == image
         first = int((alone.truth.image < image).sum())
-        alone.truth = read_targets(alone.targets[own] * torch.tensor([0.0, 1, 1, 1, 1, 1]), 96, 128)
+        alone.truth = unpack_targets(alone.targets[own] * torch.tensor([0.0, 1, 1, 1, 1, 1]), 96, 128)
         alone.scores, alone.boxes = alone.scores[image : image + 1], alone.boxes[image : image + 1]
         for (_, point), (box, quality) in alone.assigned(assigner).items():
             assert together[image, point] == (box + first, pytest.approx(quality, rel=1e-5))

@@ -4,12 +4,8 @@ import math
 
 import pytest
 import torch
-from graftdet.models.losses.distribution_focal import (
-    boxes_to_distances,
-    distances_to_boxes,
-    distribution_focal_loss,
-    expected_distances,
-)
+from graftdet.models.losses.distribution_focal import distribution_focal_loss, expected_distances
+from graftdet.models.losses.points import boxes_to_distances, distances_to_boxes
 
 BINS = 8
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from graftdet.models.losses.iou import OVERLAPS
+from graftdet.models.losses.iou import IOU_FUNCTIONS
 
 
 def slow_iou(a, b):
@@ -66,9 +66,9 @@ def random_boxes(count, seed):
 def test_equals_the_formula(word):
     boxes, targets = random_boxes(60, 0), random_boxes(60, 7)
     expected = [SLOW[word](a, b) for a, b in zip(boxes.double().tolist(), targets.double().tolist(), strict=True)]
-    got = OVERLAPS[word](boxes, targets)
+    got = IOU_FUNCTIONS[word](boxes, targets)
     torch.testing.assert_close(got, torch.tensor(expected), atol=2e-5, rtol=1e-5)
-    assert torch.equal(OVERLAPS[word](boxes[:, None], targets[None]).diagonal(), got)  # broadcasts
+    assert torch.equal(IOU_FUNCTIONS[word](boxes[:, None], targets[None]).diagonal(), got)  # broadcasts
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_equals_the_formula(word):
     ],
 )
 def test_known_values(word, box, target, expected):
-    got = OVERLAPS[word](torch.tensor(box), torch.tensor(target))
+    got = IOU_FUNCTIONS[word](torch.tensor(box), torch.tensor(target))
     assert got.item() == pytest.approx(expected, abs=1e-5)
 
 
@@ -100,7 +100,7 @@ def test_known_values(word, box, target, expected):
 @pytest.mark.parametrize("target", [(10, 10, 30, 20), (15, 15, 15, 15)], ids=["box", "point"])
 def test_gradients_are_finite(word, box, target):
     box = torch.tensor(box, dtype=torch.float32, requires_grad=True)
-    overlap = OVERLAPS[word](box, torch.tensor(target, dtype=torch.float32))
+    overlap = IOU_FUNCTIONS[word](box, torch.tensor(target, dtype=torch.float32))
     overlap.backward()
     assert overlap.isfinite() and overlap <= 1 + 1e-6 and box.grad.isfinite().all()
     if target[2] > 15 and torch.equal(box.detach(), torch.tensor(target, dtype=torch.float32)):
@@ -114,12 +114,12 @@ def test_descent_reaches_the_target(word):
     optimizer = torch.optim.Adam([box], lr=0.5)
     for _ in range(150):
         optimizer.zero_grad()
-        (1 - OVERLAPS[word](box, target)).backward()
+        (1 - IOU_FUNCTIONS[word](box, target)).backward()
         optimizer.step()
-    assert OVERLAPS["iou"](box, target) > 0.9
+    assert IOU_FUNCTIONS["iou"](box, target) > 0.9
 
 
 def test_half_precision_is_computed_in_float32():
     box = torch.tensor([0.0, 0.0, 1000.0, 1000.0]).half()  # whose area is beyond float16
     for word in SLOW:
-        assert OVERLAPS[word](box, box).item() == pytest.approx(1, abs=1e-5)
+        assert IOU_FUNCTIONS[word](box, box).item() == pytest.approx(1, abs=1e-5)

@@ -112,4 +112,4 @@ def test_head_gets_its_anchors():
     boxes = [np.array([[0, 0, 2, 3], [10, 10, 14, 11]], np.float32), np.zeros((0, 4), np.float32)]
     check = fit_head(head, boxes, np.array([[100, 100], [50, 80]], np.float32), 100, 4.0)
     assert check.changed and given["pixels"].shape == (3, 3, 2) and "->" in str(check)
-    assert fit_head(SimpleNamespace(), boxes, None, 100, 4.0) is None
+    assert fit_head(SimpleNamespace(anchors=None), boxes, None, 100, 4.0) is None

@@ -3,8 +3,8 @@
 import math
 
 import pytest
-from graftdet.models.losses.simota import SimOTAAssigner
-from graftdet.models.losses.targets import read_targets
+from graftdet.models.losses.assigners.simota import SimOTAAssigner
+from graftdet.models.losses.targets import unpack_targets
 
 
 def corners_to_area(a):
@@ -77,5 +77,5 @@ def test_better_predictions_bring_more_points(scene):
 def test_nothing_to_assign(scene):
     assert scene(0, (0, 0)).assigned(SimOTAAssigner()) == {}
     far = scene(0, (1,))
-    far.truth = read_targets(far.targets + far.targets.new_tensor([0, 0, 9, 9, 0, 0]), 96, 128)
+    far.truth = unpack_targets(far.targets + far.targets.new_tensor([0, 0, 9, 9, 0, 0]), 96, 128)
     assert far.assigned(SimOTAAssigner()) == {}

@@ -11,7 +11,7 @@ from graftdet.models.analysis.summary import summarize, totals
 from graftdet.models.backends import BACKENDS, ExportOptions
 from graftdet.models.backends.verify import opencv_difference
 from graftdet.models.heads import HEADS
-from graftdet.models.heads.point_head import PointHead
+from graftdet.models.heads.anchor_free_base import AnchorFreeHead
 from graftdet.models.weights.transfer import load_into
 from graftdet.models.weights.weights_file import WeightsFile
 from graftdet.utils.boxes import box_iou, cxcywh_to_xyxy
@@ -20,7 +20,7 @@ from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters
 from torch import nn
 
-POINT_HEADS = [word for word, head in HEADS.items() if issubclass(head, PointHead) and word == head.__name__]
+POINT_HEADS = [word for word, head in HEADS.items() if issubclass(head, AnchorFreeHead) and word == head.__name__]
 TARGETS = torch.tensor([[0, 1, 0.4, 0.4, 0.5, 0.4], [1, 0, 0.55, 0.5, 0.6, 0.5], [2, 2, 0.5, 0.6, 0.4, 0.6]])
 
 
@@ -90,7 +90,7 @@ def test_starts_at_the_prior_with_boxes_of_some_strides(word, build):
     assert 3 < widths.median() < 7
     for sides, classes in model.head.output_biases():
         assert torch.allclose(classes.sigmoid(), torch.tensor(0.01))
-        assert len(sides) == 4 * model.head.bins and len(classes) == 20
+        assert len(sides) == 4 * model.head.reg_max and len(classes) == 20
 
 
 def test_both_ways_to_decode_agree(word, build):
@@ -193,12 +193,12 @@ def test_losses_are_chosen_by_the_recipe(build, word, choice):
         ("AnchorFreeDetect", "[nc, anchors]", r"takes no anchors: write \[nc\] for its args"),
         ("AnchorFreeDetect", "[ncc]", "argument 'nc' must be a number, got 'ncc'"),
         ("AnchorFreeDetect", "[4]", "is written for 4 classes, but nc is 3"),
-        ("AnchorFreeDetect", "[nc, 1]", "bins, .* at least 2, got 1"),
+        ("AnchorFreeDetect", "[nc, 1]", "reg_max, .* at least 2, got 1"),
         ("AnchorFreeDetect", "[nc, 16, 3]", "light, .* must be True or False, got 3"),
         ("AnchorFreeDetect", "{nc: nc, bin: 8}", "bin"),
         ("AnchorFreeDetect", "[nc, 16, False, 0]", "width, .* at least 1, got 0"),
         ("AnchorFreeDetect", "[nc, 16, False, 48, 5]", "argument"),
-        ("OneToOneDetect", "[nc, True]", "bins, .* got True"),
+        ("OneToOneDetect", "[nc, True]", "reg_max, .* got True"),
         ("PicoHead", "[nc, -1]", "stacked, .* at least 0, got -1"),
         ("PicoHead", "[nc, 2, 8, 4]", "k, the kernel size, must be odd, got 4"),
         ("AnchorFreDetect", "[nc]", "did you mean 'AnchorFreeDetect'"),

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from graftdet.models.losses.targets import read_targets
-from graftdet.models.losses.task_aligned import TaskAlignedAssigner
+from graftdet.models.losses.targets import unpack_targets
+from graftdet.models.losses.assigners.task_aligned import TaskAlignedAssigner
 
 
 def overlap(a, b):
@@ -76,13 +76,13 @@ def test_nothing_to_assign(scene):
     drawn = scene(0, (0, 0))
     assert drawn.assigned(TaskAlignedAssigner()) == {}
     far = scene(0, (3,))
-    far.truth = read_targets(torch.tensor([[0.0, 0, 5, 5, 0.1, 0.1]]), 96, 128)  # outside of the picture
+    far.truth = unpack_targets(torch.tensor([[0.0, 0, 5, 5, 0.1, 0.1]]), 96, 128)  # outside of the picture
     assert far.assigned(TaskAlignedAssigner()) == {}
 
 
 def test_nearest_points_where_nothing_overlaps(scene):
     drawn = scene(0, (1,))
-    drawn.truth = read_targets(torch.tensor([[0.0, 0, 0.53, 0.51, 0.3, 0.3]]), 96, 128)
+    drawn.truth = unpack_targets(torch.tensor([[0.0, 0, 0.53, 0.51, 0.3, 0.3]]), 96, 128)
     drawn.boxes = torch.zeros_like(drawn.boxes)
     nearest = (drawn.points - torch.tensor([0.53 * 128, 0.51 * 96])).square().sum(1).argmin().item()
     assert [point for _, point in drawn.assigned(TaskAlignedAssigner(1))] == [nearest]

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from graftdet.models.heads.peak_suppression import CLOSE, LESS, WINDOW, dampen_neighbours
+from graftdet.models.heads.local_maximum import FULL_GAP, PENALTY, WINDOW, suppress_non_maxima
 
 
 def slow(raw, sides, strides):
@@ -21,7 +21,7 @@ def slow(raw, sides, strides):
                 bottom, right = (int(i * stride // cell + reach + 1) * cell // its for i in (row, column))
                 greatest = max(greatest, other[b, c, max(top, 0) : bottom, max(left, 0) : right].max().item())
             own = y[b, c, row, column].item()
-            result[b, c, row, column] = own - LESS * min((greatest - own) / CLOSE, 1)
+            result[b, c, row, column] = own - PENALTY * min((greatest - own) / FULL_GAP, 1)
     return out
 
 
@@ -30,19 +30,19 @@ def slow(raw, sides, strides):
 def test_equals_a_slow_version(strides, spread):
     torch.manual_seed(0)
     raw = [torch.randn(2, 4 + 3, 96 // s, 64 // s) * spread for s in strides]
-    for fast, expected in zip(dampen_neighbours(raw, 4, strides), slow(raw, 4, strides), strict=True):
+    for fast, expected in zip(suppress_non_maxima(raw, 4, strides), slow(raw, 4, strides), strict=True):
         torch.testing.assert_close(fast, expected, atol=1e-4, rtol=1e-5)
 
 
 def test_a_peak_is_kept_and_its_window_is_not():
     raw = [torch.zeros(1, 4 + 2, 12, 12), torch.zeros(1, 4 + 2, 6, 6)]
     raw[0][0, 4, 5, 6] = 3.0
-    fine, coarse = dampen_neighbours(raw, 4, [8, 16])
+    fine, coarse = suppress_non_maxima(raw, 4, [8, 16])
     assert fine[0, 4, 5, 6] == 3
     window = torch.zeros(12, 12, dtype=torch.bool)
     window[4:7, 5:8] = True
     window[5, 6] = False
-    assert torch.equal(fine[0, 4] < 0, window) and torch.allclose(fine[0, 4][window], torch.tensor(-LESS))
+    assert torch.equal(fine[0, 4] < 0, window) and torch.allclose(fine[0, 4][window], torch.tensor(-PENALTY))
     assert torch.equal(
         (coarse[0, 4] < 0).nonzero().unique(dim=0), torch.cartesian_prod(torch.arange(1, 4), torch.arange(2, 5))
     )
@@ -54,14 +54,14 @@ def test_near_ties_lose_little_and_levels_compete():
     raw = [torch.full((1, 1, 8, 8), -9.0), torch.full((1, 1, 4, 4), -9.0)]
     raw[0][0, 0, 2, 2], raw[0][0, 0, 2, 3] = 1, 1 - 1e-5
     raw[1][0, 0, 1, 1] = 0.5
-    fine, coarse = dampen_neighbours(raw, 0, [8, 16])
+    fine, coarse = suppress_non_maxima(raw, 0, [8, 16])
     assert fine[0, 0, 2, 2] == 1 and 1 - 0.01 < fine[0, 0, 2, 3] < 1
-    assert coarse[0, 0, 1, 1] == 0.5 - LESS
+    assert coarse[0, 0, 1, 1] == 0.5 - PENALTY
 
 
 def test_levels_whose_strides_are_no_multiples():
     raw = [torch.randn(1, 3, 9, 6), torch.randn(1, 3, 6, 4)]
-    fine, coarse = dampen_neighbours(raw, 1, [16, 24])
+    fine, coarse = suppress_non_maxima(raw, 1, [16, 24])
     assert fine.shape == raw[0].shape and coarse.shape == raw[1].shape
     best = max(range(2), key=lambda i: raw[i][:, 1].max())
     cell = raw[best][0, 1].argmax()
@@ -69,7 +69,7 @@ def test_levels_whose_strides_are_no_multiples():
 
 
 def test_no_pictures_and_the_gradient_of_a_plain_map():
-    assert dampen_neighbours([torch.zeros(0, 5, 4, 4)], 4, [8])[0].shape == (0, 5, 4, 4)
+    assert suppress_non_maxima([torch.zeros(0, 5, 4, 4)], 4, [8])[0].shape == (0, 5, 4, 4)
     raw = torch.randn(1, 5, 6, 6, requires_grad=True)
-    dampen_neighbours([raw], 4, [8])[0].sum().backward()
+    suppress_non_maxima([raw], 4, [8])[0].sum().backward()
     assert (raw.grad == 1).all()

@@ -1,0 +1,60 @@
+"""Base class of anchor-free heads: each cell predicts distributions of the ltrb distances from its center."""
+
+from typing import Any
+
+import torch
+from graftdet.models.heads.base import Head
+from graftdet.models.heads.argument_checks import check_integer
+from graftdet.models.losses.distribution_focal import expected_distances
+from graftdet.models.losses.points import distances_to_boxes, flatten_levels, level_points
+from graftdet.utils.boxes import xyxy_to_cxcywh
+from graftdet.utils.errors import UserError
+
+ARGUMENT_ALIASES = {"bins": "reg_max"}
+"""Older names of the constructor arguments, accepted in a row's keywords."""
+
+
+class AnchorFreeHead(Head):
+    """Base of heads that predict, per cell, `4 * reg_max` distance logits and `nc` class logits.
+
+    The ltrb distances, from the center of the cell to the left, top, right and bottom of the box, are in strides; each
+    is the mean of a distribution over the bins 0 .. reg_max - 1 (Li et al., Generalized Focal Loss, 2020, section 3.2).
+    Raw outputs are a list of (B, 4 * reg_max + nc, H, W), one per level. A subclass builds its layers and defines
+    `forward(maps)`, `output_biases()` and `criterion`.
+    """
+
+    prior = 0.01  # initial probability of every class (Lin et al., Focal Loss, 2017, section 4.1)
+
+    def __init__(self, nc: int, reg_max: int):
+        super().__init__(nc)
+        if isinstance(reg_max, (list, tuple)):
+            raise UserError("takes no anchors: write [nc] for its args")
+        check_integer(reg_max, "reg_max, the number of distribution bins per distance,", 2)
+        self.reg_max = reg_max
+
+    def set_strides(self, strides: list[float]) -> None:
+        """Set the strides and initialize the biases: rare classes, boxes of about five strides.
+
+        Five strides are the middle of the range of a level. Uniform distributions would start with 15 strides, whose
+        IoU with the targets is so small that the first epochs are spent on shrinking the boxes.
+        """
+        super().set_strides(strides)
+        with torch.no_grad():
+            for distances, classes in self.output_biases():
+                distances.copy_(-torch.arange(self.reg_max, dtype=distances.dtype).repeat(4) / 3)
+                classes.fill_(torch.logit(torch.tensor(self.prior)).item())
+
+    def decode_rows(self, raw: Any) -> torch.Tensor:
+        """Raw outputs to (B, N, 5 + nc): cx, cy, w, h in pixels, objectness 1, class probabilities."""
+        boxes, scores = self._decode(raw)
+        return torch.cat((xyxy_to_cxcywh(boxes), torch.ones_like(scores[..., :1]), scores), -1)
+
+    def decode(self, raw: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Raw outputs to boxes (B, N, 4) xyxy pixels and scores (B, N, nc)."""
+        return self._decode([y.float() for y in raw])
+
+    def _decode(self, raw):
+        distances, classes = flatten_levels(raw, 4 * self.reg_max)
+        points, strides = level_points([y.shape[2:] for y in raw], self.strides, distances)
+        boxes = distances_to_boxes(points, expected_distances(distances, self.reg_max) * strides[:, None])
+        return boxes, classes.sigmoid()

@@ -1,0 +1,31 @@
+"""The contract of criteria."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+
+
+class Criterion(ABC):
+    """The training loss of a head, computed in float32.
+
+    Losses are means over the positives or elements of a batch, in several processes over those of all. The published
+    total is their sum times the batch size, which the trainer applies.
+    """
+
+    @abstractmethod
+    def __call__(self, raw: Any, targets: torch.Tensor, /) -> dict[str, torch.Tensor]:
+        """Compute the losses of a batch.
+
+        Args:
+            raw: the raw outputs of the head in train mode.
+            targets: (M, 6) image index, class, cx, cy, w, h normalized to the image size.
+
+        Returns:
+            Scalars by name, gains applied.
+        """
+
+    @property
+    @abstractmethod
+    def box_gain(self) -> float:
+        """The factor of the box loss; distillation losses are weighted relative to it."""
