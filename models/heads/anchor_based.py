@@ -129,5 +129,5 @@ def _anchors_per_level(anchors, levels: int) -> list[list[float]]:
         raise UserError(f"has no anchors; {expected}, or use AnchorFreeDetect, which needs none, instead of Detect")
     check_anchor_lists(anchors)
     if len(anchors) != levels:
-        raise UserError(f"anchors for {len(anchors)} levels, but 'from' has {levels} inputs: the numbers must be equal")
+        raise UserError(f"anchors for {len(anchors)} levels, but 'from' names {levels} inputs; the numbers must be equal")
     return anchors
