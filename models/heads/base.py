@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from graftdet.models.heads.argument_checks import check_num_classes
 from graftdet.utils.boxes import xyxy_to_cxcywh
 from graftdet.utils.registry import Registry
 from torch import nn
@@ -15,10 +16,10 @@ from torch import nn
 class Head(nn.Module, ABC):
     """Base class of detection heads: the last row of a model, which turns feature maps into boxes and scores.
 
-    The constructor takes the row's arguments and `ch`, the list of its input widths, one per level. It calls
-    `super().__init__(nc)`. Levels are in the order of the row's `from`. Whatever `forward` returns is called *raw*: a
-    list of tensors, one per level, or a dict of such lists, one per branch. Only the head and its criterion know its
-    layout.
+    The constructor takes the row's arguments and `ch`, the list of its input widths, one per level, in the order of the
+    row's `from`. It calls `super().__init__(nc)`, which raises `UserError` unless `nc` is an integer of at least 1.
+    Whatever `forward` returns is called *raw*: a list of tensors, one per level, or a dict of such lists, one per
+    branch. Only the head and its criterion know its layout.
 
     Attributes:
         nc: number of classes.
@@ -48,6 +49,7 @@ class Head(nn.Module, ABC):
 
     def __init__(self, nc: int):
         super().__init__()
+        check_num_classes(nc)
         self.nc = nc
         self.strides: list[float] = []
         self.register_buffer("anchors", None)
