@@ -12,6 +12,7 @@ COMMANDS = {  # command -> (module with add_arguments(parser) and run(args), hel
     "compare": ("analysis.compare", "compare models: parameters, MACs, memory, latency, and AP after training"),
     "insert": ("editing.insert", "insert rows into a model YAML; indices, comments and layout are updated"),
     "swap": ("editing.swap", "replace a module by another one in a model YAML"),
+    "blocks": ("analysis.block_catalog", "list the modules that rows may name, or describe one of them"),
     "draw": ("analysis.graph_svg", "draw the graph of a model YAML as SVG"),
     "conform": ("conformance.conform", "run conformance checks on a block (export, autocast, deepcopy, odd sizes)"),
 }

@@ -86,7 +86,7 @@ class SpaceToDepth(nn.Module):
         Sunkara and Luo, No More Strided Convolutions or Pooling (SPD-Conv), 2022, section 3.
 
     Example:
-        [-1, 1, SpaceToDepth, []]
+        [-1, 1, SPD, []]
     """
 
     def __init__(self, dimension=1):

@@ -107,7 +107,7 @@ class ShuffleNetUnit(nn.Module):
         Zhang et al., ShuffleNet, 2017, section 3.2, figure 2, and section 3.3.
 
     Example:
-        [-1, 1, ShuffleNetUnit, [240, 2, 2, 3]]
+        [-1, 1, ShuffleNetUnit, [256, 3, 2, 4]]
     """
 
     def __init__(self, c1, c2, stage=3, s=1, g=3):
