@@ -8,11 +8,11 @@ import functools
 from graftdet.utils.startup import import_before_torch
 
 if __name__ == "__main__":
-    import_before_torch("graftdet.data.config")
+    import_before_torch("graftdet.data.dataset_config")
 
 import numpy as np
 from graftdet.data.caching.image_cache import CACHES
-from graftdet.data.config import load_data_config, open_split
+from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.dataset import DetectionDataset
 from graftdet.data.loader import train_loader, val_loader
 from graftdet.models import ModelSpec, build_model, load_plugins
@@ -75,7 +75,7 @@ def train(options, checkpoint, ranks, device):
     fitted = (
         None
         if checkpoint
-        else fit_head(model.head, train_set.boxes, train_set.frames, options.img, hyperparameters.anchor_t)
+        else fit_head(model.head, train_set.boxes, train_set.image_sizes, options.img, hyperparameters.anchor_t)
     )
     if fitted:
         print(fitted)
@@ -161,7 +161,7 @@ def make_loaders(options, hyperparameters, splits, stride, ranks, device):
     workers = default_workers(device.type) if options.workers is None else options.workers
     common = {"size": options.img, "stride": stride, "seed": options.seed, "cache": options.cache}
     train_set = DetectionDataset(splits["train"], recipe=hyperparameters, augment=True, rect=options.rect, label="train",
-                                 hsv_later=device.type == "cuda", **common)  # fmt: skip
+                                 defer_hsv=device.type == "cuda", **common)  # fmt: skip
     batches = train_loader(train_set, batch_size, workers, epochs=options.epochs, multi_scale=options.multi_scale,
                            pin_memory=device.type == "cuda", **shares)  # fmt: skip
     val_set = DetectionDataset(
@@ -187,7 +187,7 @@ def start_run(options, hyperparameters, state, train_set):
         "hyperparameters": hyperparameters,
     }
     run = Run(folder, about, state, options.epochs, options.save_period)
-    run.draw_labels(train_set.boxes, train_set.labels, train_set.frames)
+    run.draw_labels(train_set.boxes, train_set.labels, train_set.image_sizes)
     return run
 
 

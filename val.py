@@ -9,9 +9,9 @@ import math
 from graftdet.utils.startup import import_before_torch
 
 if __name__ == "__main__":
-    import_before_torch("graftdet.data.config")
+    import_before_torch("graftdet.data.dataset_config")
 
-from graftdet.data.config import load_data_config, open_split
+from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.dataset import DetectionDataset
 from graftdet.data.loader import val_loader
 from graftdet.models import load_plugins
@@ -83,7 +83,7 @@ def in_order_of(model, split, about):
     print(
         f"classes are in another order in the data set than in the weights ({', '.join(model.names[:3])} ...): matched by name"
     )
-    return split.in_order(model.names)
+    return split.reorder_classes(model.names)
 
 
 def square_side(model, img):

@@ -164,7 +164,7 @@ def rows_of_val(table: Table, folder: Path) -> None:
 def make_weights(data: Path, path: Path) -> None:
     """yolov5n as it begins, its objectness shifted so that it has as many candidates as after a training."""
     import torch
-    from graftdet.data.config import load_data_config, open_split
+    from graftdet.data.dataset_config import load_data_config, open_split
     from graftdet.data.dataset import DetectionDataset
     from graftdet.data.loader import val_loader
     from graftdet.models import build_model

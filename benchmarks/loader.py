@@ -11,7 +11,7 @@ from graftdet.data import dataset
 from graftdet.data import loader as loading
 from graftdet.data.augmentation import canvas, transforms
 from graftdet.data.caching import image_cache as cache
-from graftdet.data.config import load_data_config, open_split
+from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.utils.hyperparameters import load_hyperparameters
 
 from benchmarks.table import Table, data_folder

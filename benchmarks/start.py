@@ -80,7 +80,7 @@ def start(yaml: str) -> dict[str, float]:
         now = time.perf_counter()
         seconds[what], last = now - last, now
 
-    from graftdet.data.config import load_data_config, open_split
+    from graftdet.data.dataset_config import load_data_config, open_split
     from graftdet.data.dataset import DetectionDataset
     from graftdet.data.loader import train_loader
     from graftdet.models import build_model
@@ -99,12 +99,12 @@ def start(yaml: str) -> dict[str, float]:
     lap("data set")
     model = build_model("yolov5n.yaml", nc=len(train.names))
     lap("model")
-    fit_head(model.head, pictures.boxes, pictures.frames, SIZE, recipe.anchor_t)
+    fit_head(model.head, pictures.boxes, pictures.image_sizes, SIZE, recipe.anchor_t)
     lap("anchors")
     val.ground_truth()
     lap("truth of val")
     boxes = np.concatenate(pictures.boxes)
-    sides = np.repeat(pictures.frames[:, ::-1], [len(rows) for rows in pictures.boxes], 0)
+    sides = np.repeat(pictures.image_sizes[:, ::-1], [len(rows) for rows in pictures.boxes], 0)
     normalised = np.hstack(((boxes[:, :2] + boxes[:, 2:]) / 2 / sides, (boxes[:, 2:] - boxes[:, :2]) / sides))
     with tempfile.TemporaryDirectory() as folder:
         plot_labels(normalised, np.concatenate(pictures.labels), train.names, Path(folder) / "labels.png")
@@ -126,9 +126,9 @@ def _peak_memory() -> float:
 def growth(table: Table, yaml: Path) -> None:
     """Rows of the time a picture out of ever more pictures, all in memory."""
     import cv2
-    from graftdet.data.config import load_data_config, open_split
+    from graftdet.data.dataset_config import load_data_config, open_split
     from graftdet.data.dataset import DetectionDataset
-    from graftdet.data.formats.base import Split
+    from graftdet.data.formats.dataset_split import Split
     from graftdet.data.loader import train_loader
     from graftdet.utils.hyperparameters import load_hyperparameters
 

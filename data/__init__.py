@@ -1,4 +1,4 @@
-"""Data sets: formats, audit, conversion, augmentation, loading and the sources that pictures come from."""
+"""Datasets: formats, checks, conversion, augmentation, loading, and the image sources of detect.py."""
 
 if __name__ == "data":  # imported by its bare name, from a checkout
     from graftdet.utils.bare_imports import alias_package

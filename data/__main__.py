@@ -1,96 +1,133 @@
-"""`python -m data check|convert|split|shapes`: audit, convert, divide and draw data sets."""
+"""Check, convert, split and draw datasets."""
 
+import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from graftdet.data.config import load_data_config
-from graftdet.data.synthetic_shapes import COUNT, SEED, draw_shapes, draw_video, ensure_shapes
+from graftdet.data.dataset_config import load_data_config
+from graftdet.data.synthetic.drawn_dataset import COUNT, SEED, draw_shapes, ensure_shapes
+from graftdet.data.synthetic.shapes import draw_video
 from graftdet.utils import cli
 from graftdet.utils.errors import UserError
 from graftdet.utils.text import valid_utf8
 
+_DATA_HELP = "dataset YAML, or the name of a file in configs/data"
+_FORMAT_HELP = "coco, yolo or voc"
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "python -m data") -> None:
+    """Run one command.
+
+    Args:
+        argv: command line; None for that of the process.
+        prog: name of the program in help texts and messages.
+
+    Raises:
+        UserError: for a mistake in the arguments or the dataset.
+    """
+    args = make_parser(prog).parse_args(argv)
+    args.run_command(args)
+
 
 def make_parser(prog: str = "python -m data") -> cli.ArgumentParser:
-    """The command line; each command's function is in `args.work`."""
+    """Return the command line parser of the program `prog`; the function of the chosen command is in `args.run_command`."""
     parser = cli.ArgumentParser(prog=prog, description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="check|convert|split|shapes")
-
-    check = commands.add_parser("check", help="audit a data set: counts, and everything that is wrong with it")
-    check.add_argument("data", help="data YAML, a path or a bare name of configs/data")
-    check.add_argument("--json", action="store_true", help="print the report as JSON")
-    check.set_defaults(work=check_command)
-
-    convert = commands.add_parser("convert", help="write a data set in another format")
-    convert.add_argument("data", help="data YAML, a path or a bare name of configs/data")
-    convert.add_argument("--to", required=True, metavar="FORMAT", help="coco, yolo or voc")
-    _add_output(convert)
-    convert.set_defaults(work=convert_command)
-
-    split = commands.add_parser("split", help="divide all pictures of a data set into train, val and test")
-    split.add_argument("data", help="data YAML, a path or a bare name of configs/data")
-    split.add_argument("--ratios", nargs="+", type=float, default=[0.8, 0.1, 0.1], help="shares of train, val and test")
-    split.add_argument("--seed", type=int, default=0, help="another seed, another division")
-    split.add_argument("--to", default=None, metavar="FORMAT", help="coco, yolo or voc (default: as the source)")
-    _add_output(split)
-    split.set_defaults(work=split_command)
-
-    shapes = commands.add_parser("shapes", help="draw the embedded data set")
-    shapes.add_argument("--out", default=None, help="folder (default: where shapes.yaml looks for it)")
-    shapes.add_argument("--seed", type=int, default=SEED, help="another seed, other pictures, which need --out")
-    count = "pictures for training, a quarter each for val and test; another count needs --out"
-    shapes.add_argument("--count", type=int, default=COUNT, help=count)
-    shapes.add_argument("--video", default=None, metavar="FILE.mp4", help="write a short video of moving shapes, too")
-    shapes.set_defaults(work=shapes_command)
+    _add_check(commands)
+    _add_convert(commands)
+    _add_split(commands)
+    _add_shapes(commands)
     return parser
 
 
-def _add_output(parser) -> None:
-    parser.add_argument("--out", required=True, help="new folder, outside the source's")
-    parser.add_argument("--pictures", default="copy", help="copy, link (hard links) or symlink")
-    parser.add_argument(
-        "--link", dest="pictures", action="store_const", const="link", default="copy", help="as --pictures link"
+def _add_check(commands: argparse._SubParsersAction) -> None:
+    text = "report the contents of a dataset and all its problems"
+    check = commands.add_parser("check", help=text, description=text)
+    check.add_argument("data", help=_DATA_HELP)
+    check.add_argument("--json", action="store_true", help="print the report as JSON")
+    check.set_defaults(run_command=check_command)
+
+
+def _add_convert(commands: argparse._SubParsersAction) -> None:
+    text = "write a dataset in another format"
+    convert = commands.add_parser("convert", help=text, description=text)
+    convert.add_argument("data", help=_DATA_HELP)
+    convert.add_argument("--to", required=True, metavar="FORMAT", help=_FORMAT_HELP)
+    _add_output(convert)
+    convert.set_defaults(run_command=convert_command)
+
+
+def _add_split(commands: argparse._SubParsersAction) -> None:
+    text = "divide all images of a dataset into new train, val and test splits"
+    split = commands.add_parser("split", help=text, description=text)
+    split.add_argument("data", help=_DATA_HELP)
+    split.add_argument(
+        "--ratios", nargs="+", type=float, default=[0.8, 0.1, 0.1], help="fractions of train, val and test"
     )
+    split.add_argument("--seed", type=int, default=0, help="random seed; another seed gives other splits")
+    split.add_argument("--to", metavar="FORMAT", help=f"{_FORMAT_HELP} (default: format of the source)")
+    _add_output(split)
+    split.set_defaults(run_command=split_command)
 
 
-def check_command(args) -> None:
-    from graftdet.data.tools.audit import audit, table
+def _add_shapes(commands: argparse._SubParsersAction) -> None:
+    text = "draw the embedded shapes dataset"
+    shapes = commands.add_parser("shapes", help=text, description=text)
+    shapes.add_argument("--out", metavar="FOLDER", help="folder to write (default: where shapes.yaml finds it)")
+    shapes.add_argument("--seed", type=int, default=SEED, help="random seed; another seed requires --out")
+    count_help = "training images; a quarter of it each for val and test; another count requires --out"
+    shapes.add_argument("--count", type=int, default=COUNT, help=count_help)
+    shapes.add_argument("--video", metavar="FILE.mp4", help="also write a short video of moving shapes")
+    shapes.set_defaults(run_command=shapes_command)
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="new folder, outside that of the source")
+    image_help = "how images get into the folder: copy, link (hard links) or symlink"
+    parser.add_argument("--images", "--pictures", default="copy", metavar="MODE", help=image_help)
+    parser.add_argument("--link", dest="images", action="store_const", const="link", help="same as --images link")
+
+
+def check_command(args: argparse.Namespace) -> None:
+    """`check`: print the report of a dataset."""
+    from graftdet.data.tools.audit import audit, format_report
 
     report = audit(load_data_config(args.data))
-    print(valid_utf8(json.dumps(report, indent=1, ensure_ascii=False) if args.json else table(report)))
+    print(valid_utf8(json.dumps(report, indent=1, ensure_ascii=False) if args.json else format_report(report)))
 
 
-def convert_command(args) -> None:
+def convert_command(args: argparse.Namespace) -> None:
+    """`convert`: write a dataset in another format."""
     from graftdet.data.tools.convert import convert
 
-    _tell(convert(load_data_config(args.data), args.to, args.out, args.pictures))
+    written = convert(load_data_config(args.data), args.to, args.out, args.images)
+    _print_written(written.messages, written.yaml)
 
 
-def split_command(args) -> None:
-    from graftdet.data.tools.split import divide
+def split_command(args: argparse.Namespace) -> None:
+    """`split`: write a dataset with new splits."""
+    from graftdet.data.tools.split import split_dataset
 
-    _tell(divide(load_data_config(args.data), args.ratios, args.out, args.seed, args.to, args.pictures))
+    written = split_dataset(load_data_config(args.data), args.ratios, args.out, args.seed, args.to, args.images)
+    _print_written(written.messages, written.yaml)
 
 
-def shapes_command(args) -> None:
+def shapes_command(args: argparse.Namespace) -> None:
+    """`shapes`: draw the embedded dataset, perhaps a video."""
     if args.out is None and (args.seed, args.count) != (SEED, COUNT):
         raise UserError(
-            f"--out: missing; shapes.yaml means --seed {SEED} --count {COUNT}, others need a folder of their own"
+            f"--out: missing; shapes.yaml stands for --seed {SEED} --count {COUNT}, others require a folder of their own"
         )
     print(ensure_shapes() if args.out is None else draw_shapes(Path(args.out), args.seed, args.count))
     if args.video:
         print(draw_video(args.video, seed=args.seed))
 
 
-def _tell(written) -> None:
-    for line in written.lines:
-        print(valid_utf8(line))
-    print(f"use it: --data {written.yaml}")
-
-
-def main(argv: Sequence[str] | None = None, prog: str = "python -m data") -> None:
-    args = make_parser(prog).parse_args(argv)
-    args.work(args)
+def _print_written(messages: list[str], yaml_path: Path) -> None:
+    for message in messages:
+        print(valid_utf8(message))
+    print(f"to train on it: --data {yaml_path}")
 
 
 if __name__ == "__main__":

@@ -1,54 +1,65 @@
-"""Pictures and boxes of a split, made ready for the network. NumPy in, NumPy out; `graftdet.data.loader` makes the batches."""
+"""Images and boxes of a split, prepared for the network. NumPy in, NumPy out; `graftdet.data.loader` makes batches."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from graftdet.data.augmentation.canvas import Canvas
-from graftdet.data.augmentation.mosaic import draw_centre, mosaic
+from graftdet.data.augmentation.mosaic import draw_center, mosaic
 from graftdet.data.augmentation.transforms import clip_boxes, draw_hsv_gains, hsv_jitter, jitter, mixup
-from graftdet.data.caching.image_cache import check_readable, open_pictures
-from graftdet.data.exif import loaded_frame
+from graftdet.data.caching.image_cache import check_readable, open_image_store
+from graftdet.data.exif import loaded_size
+from graftdet.data.formats.dataset_split import Split
 from graftdet.data.formats.sample_table import SampleTable
 from graftdet.utils.errors import UserError
+from graftdet.utils.hyperparameters import Hyperparameters
 from graftdet.utils.images.io import UnreadableImage
 from graftdet.utils.images.letterbox import letterbox, pad_to, to_chw
 
+MAX_DRAWS = 64  # of a readable image; at most half of the images are unreadable, or training ends
 
-class Key(NamedTuple):
-    """What is asked of a data set: all that a sample depends on, next to the data set's seed."""
+Result = TypeVar("Result")
+
+
+class ItemKey(NamedTuple):
+    """What to load from a dataset. An item depends on its key and the seed of the dataset alone."""
 
     epoch: int
     index: int
-    size: int  # longest side of the picture, or side of the mosaic
+    size: int  # longest side of the image, or side of the mosaic, in pixels
     mosaic: bool = False
     shape: tuple[int, int] | None = None  # (h, w) of the result; None: (size, size)
 
     @property
-    def sides(self) -> tuple[int, int]:
+    def output_shape(self) -> tuple[int, int]:
         """(h, w) of the result."""
         return self.shape or (self.size, self.size)
 
 
 @dataclass(slots=True)
 class Item:
-    """One picture for a batch. x' = x * gain + pad for an unaugmented one; an augmented one has no way back."""
+    """One image of a batch with its targets.
+
+    Without augmentation, x' = x * gain + pad maps the boxes of the source to `image`; augmented items cannot be mapped
+    back.
+    """
 
     image: np.ndarray  # (3, h, w) uint8 RGB
-    targets: np.ndarray  # (m, 5) float32: class, cx, cy, w, h, normalised by the sides of `image`
+    targets: np.ndarray  # (m, 5) float32: class, cx, cy, w, h, normalized by the sides of `image`
     index: int
     path: str
     image_id: int | str
     gain: float
     pad: tuple[float, float]  # left, top
-    shape: tuple[int, int]  # (h0, w0) of the frame that the source's boxes are in: nearly always the picture as read
-    lost: "Unreadable | None" = None  # the picture that was asked for, where another one is trained on in its place
-    hsv_gains: np.ndarray | None = None  # (3,): the colours are still to be multiplied so, by the device that trains
+    shape: tuple[int, int]  # (h, w) that the boxes of the source refer to: almost always the image as read
+    replaced: "UnreadableItem | None" = None  # the requested image, if it cannot be read and this item replaces it
+    hsv_gains: np.ndarray | None = None  # (3,): color jitter still to be applied, by the training device
 
 
 @dataclass(slots=True)
-class Unreadable:
-    """A picture that cannot be read; the loader counts it, and leaves it out where nothing took its place."""
+class UnreadableItem:
+    """An image that cannot be read. The loader counts it, and skips it if nothing replaces it."""
 
     index: int
     path: str
@@ -56,158 +67,189 @@ class Unreadable:
 
 
 class DetectionDataset:
-    """`dataset[Key(...)]` -> `Item`, or `Unreadable`. Randomness is a function of (seed, epoch, index) alone.
+    """`dataset[ItemKey(...)]` -> `Item` or `UnreadableItem`. Random draws depend on (seed, epoch, index) alone.
 
-    With `augment` another picture, drawn, takes the place of one that cannot be read: processes that train together
-    have batches of one number. An unaugmented one is `Unreadable`.
+    With `augment`, an unreadable image is replaced by another one, drawn at random, so that processes that train
+    together have batches of equal length. Without, it is an `UnreadableItem`. Crowd boxes are left out.
 
-    split: has `.samples` (`graftdet.data.formats.Sample`). size: longest side of a picture, in pixels. recipe: augmentation
-    numbers (`graftdet.utils.hyperparameters`), needed with `augment`. rect: batches of one aspect (see `graftdet.data.loader`) instead of
-    squares; excludes mosaic. cache: 'auto', 'ram', 'disk' or 'none' (see `graftdet.data.caching.image_cache`), filled here. With `hsv_later` the
-    colour jitter is drawn and left to the device that trains (`graftdet.utils.training.color_jitter`). Crowd boxes are left out. Raises
-    `UserError` when there is no picture, or when more than half turn out unreadable.
+    Args:
+        split: a validated split.
+        size: longest side of an image, in pixels.
+        recipe: strengths of the augmentation; required with `augment`.
+        augment: apply random augmentation.
+        rect: make rectangular batches of similar aspect ratio instead of square ones (see `graftdet.data.sampler`);
+            excludes mosaic.
+        stride: largest stride of the model; shapes of rectangular batches are multiples of it.
+        cache: 'auto', 'ram', 'disk' or 'none' (see `graftdet.data.caching.image_cache`); filled here.
+        seed: seed of the augmentation.
+        label: name of the split in messages.
+        defer_hsv: draw the color jitter, but leave it to the training device
+            (`graftdet.utils.training.color_jitter`).
+
+    Raises:
+        UserError: if there is no image, or more than half are found to be unreadable.
     """
 
     def __init__(
-        self, split, size=640, recipe=None, *, augment=False, rect=False, stride=32, cache="none", seed=0, label="pictures",
-        hsv_later=False,
-    ):  # fmt: skip
-        samples = SampleTable.of(split.samples)
+        self,
+        split: Split,
+        size: int = 640,
+        recipe: Hyperparameters | None = None,
+        *,
+        augment: bool = False,
+        rect: bool = False,
+        stride: int = 32,
+        cache: str = "none",
+        seed: int = 0,
+        label: str = "images",
+        defer_hsv: bool = False,
+    ):
+        samples = SampleTable.from_samples(split.samples)
         if not len(samples):
-            raise UserError(f"{label}: no pictures")
+            raise UserError(f"{label}: no images")
         self.size, self.stride, self.rect, self.seed = int(size), int(stride), rect, abs(int(seed))
         self.augment, self.recipe, self.label = augment, recipe, label
-        self.hsv_later = hsv_later and augment and (recipe.hsv_h or recipe.hsv_s or recipe.hsv_v) > 0
+        self.defer_hsv = defer_hsv and augment and (recipe.hsv_h or recipe.hsv_s or recipe.hsv_v) > 0
         self.paths, self.image_ids = samples.paths, samples.image_ids
-        self.frames = np.stack((samples.heights, samples.widths), 1).astype(np.float32)
-        trained = ~samples.crowd
+        self.image_sizes = np.stack((samples.heights, samples.widths), 1).astype(np.float32)  # (n, 2) h, w
+        is_object = ~samples.crowd
         # flat arrays instead of thousands of small ones: cheap to send to spawned workers
-        self._ends = np.concatenate(([0], np.cumsum(trained)))[samples.ends]
-        self._boxes = samples.boxes[trained].astype(np.float32)
-        self._labels = samples.labels[trained]
-        longest = np.maximum(self.frames.max(1), 1)
-        self.pictures = open_pictures(
-            cache, self.paths, samples.apply_exif, self.size,
-            int((self.frames.prod(1) * (self.size / longest) ** 2).sum() * 3), self.frames,
-        )  # fmt: skip
-        self.pictures.fill(label)
+        self._offsets = np.concatenate(([0], np.cumsum(is_object)))[samples.offsets]
+        self._boxes = samples.boxes[is_object].astype(np.float32)
+        self._labels = samples.labels[is_object]
+        longest = np.maximum(self.image_sizes.max(1), 1)
+        total_bytes = int((self.image_sizes.prod(1) * (self.size / longest) ** 2).sum() * 3)
+        self.images = open_image_store(cache, self.paths, samples.apply_exif, self.size, total_bytes, self.image_sizes)
+        self.images.fill(label)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     @property
     def boxes(self) -> list[np.ndarray]:
-        """xyxy pixels (n, 4) of each picture as read, without crowds; with `frames` (h, w) what autoanchor needs."""
-        return [self._boxes[a:b] for a, b in zip(self._ends[:-1], self._ends[1:])]
+        """Boxes (n, 4) float32 xyxy of each image, in pixels of its `image_sizes`, without crowds."""
+        return [self._boxes[start:end] for start, end in zip(self._offsets[:-1], self._offsets[1:], strict=True)]
 
     @property
     def labels(self) -> list[np.ndarray]:
-        """Class indices (n,) of each picture, without crowds."""
-        return [self._labels[a:b] for a, b in zip(self._ends[:-1], self._ends[1:])]
+        """Class indices (n,) of each image, without crowds."""
+        return [self._labels[start:end] for start, end in zip(self._offsets[:-1], self._offsets[1:], strict=True)]
 
     @property
     def unreadable(self) -> dict[int, str]:
-        """Number of a picture that cannot be read -> reason, as far as known."""
-        return self.pictures.errors
+        """Index of an unreadable image -> reason, as far as known."""
+        return self.images.errors
 
-    def note_unreadable(self, items: list[Unreadable]) -> None:
-        """Count pictures that workers could not read. Raises `UserError` when they are more than half."""
+    def record_unreadable(self, items: list[UnreadableItem]) -> None:
+        """Record images that workers could not read.
+
+        Raises:
+            UserError: if more than half of the images are unreadable.
+        """
         for item in items:
-            self.pictures.errors.setdefault(item.index, item.reason)
-        check_readable(self.paths, self.pictures.errors)
+            self.images.errors.setdefault(item.index, item.reason)
+        check_readable(self.paths, self.images.errors)
 
-    def __getitem__(self, key: Key) -> Item | Unreadable:
-        return self._read(key, np.empty((3, *key.sides), dtype=np.uint8))
+    def __getitem__(self, key: ItemKey) -> Item | UnreadableItem:
+        return self._load_item(key, np.empty((3, *key.output_shape), dtype=np.uint8))
 
-    def __getitems__(self, keys: list[Key]) -> list[Item | Unreadable]:
-        """A batch: items whose pictures lie in one array (B, 3, h, w), each drawn there once. `keys` ask for one shape."""
-        images = np.empty((len(keys), 3, *keys[0].sides), dtype=np.uint8)
-        return [self._read(key, out) for key, out in zip(keys, images, strict=True)]
+    def __getitems__(self, keys: list[ItemKey]) -> list[Item | UnreadableItem]:
+        """Load a batch. All keys have one shape; the images are written into one array (B, 3, h, w) without a copy."""
+        images = np.empty((len(keys), 3, *keys[0].output_shape), dtype=np.uint8)
+        return [self._load_item(key, out) for key, out in zip(keys, images, strict=True)]
 
-    def _read(self, key: Key, out: np.ndarray) -> Item | Unreadable:
-        """The item of `key`, its picture drawn into `out` (3, h, w)."""
+    def _load_item(self, key: ItemKey, out: np.ndarray) -> Item | UnreadableItem:
+        """The item of `key`, its image written into `out` (3, h, w)."""
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((self.seed, key.epoch, key.index))))
         try:
-            return self._augmented(key, rng, out) if self.augment else self._plain(key, out)
+            return self._augmented_item(key, rng, out) if self.augment else self._plain_item(key, out)
         except UnreadableImage as error:
-            lost = Unreadable(key.index, self.paths[key.index], error.reason)
-        item = (
-            self._partner(rng, lambda index: self._augmented(key._replace(index=index), rng, out))
-            if self.augment
-            else None
-        )
-        return replace(item, lost=lost) if item else lost
+            unreadable = UnreadableItem(key.index, self.paths[key.index], error.reason)
+        if not self.augment:
+            return unreadable
+        item = self._draw_readable(rng, lambda index: self._augmented_item(key._replace(index=index), rng, out))
+        return replace(item, replaced=unreadable) if item else unreadable
 
-    def _plain(self, key: Key, out: np.ndarray) -> Item:
-        image, boxes, labels, original = self._picture(key.index)
-        gain, shape = key.size / max(original), key.sides
+    def _plain_item(self, key: ItemKey, out: np.ndarray) -> Item:
+        image, boxes, labels, original = self._load(key.index)
+        gain, shape = key.size / max(original), key.output_shape
         height, width = image.shape[:2]
         if key.size != self.size or height > shape[0] or width > shape[1]:
-            image, factor, pad = letterbox(image, shape)
-            gain = factor * self.size / max(original)
-            boxes = boxes * np.float32(factor)
+            image, scale, pad = letterbox(image, shape)
+            gain = scale * self.size / max(original)
+            boxes = boxes * np.float32(scale)
         else:
             image, pad = pad_to(image, shape)
         boxes = boxes + np.array([*pad, *pad], dtype=np.float32)
-        return self._item(key, to_chw(image, out), boxes, labels, gain, pad, original)
+        return self._make_item(key, to_chw(image, out), boxes, labels, gain, pad, original)
 
-    def _augmented(self, key: Key, rng: np.random.Generator, out: np.ndarray) -> Item:
-        recipe, shape = self.recipe, key.sides
-        original = tuple(int(side) for side in self.frames[key.index])
+    def _augmented_item(self, key: ItemKey, rng: np.random.Generator, out: np.ndarray) -> Item:
+        recipe, shape = self.recipe, key.output_shape
+        original = tuple(int(side) for side in self.image_sizes[key.index])
         if key.mosaic and not self.rect and rng.random() < recipe.mosaic:
             image, boxes, labels = self._mosaic(key.index, shape, key.size, rng)
             if rng.random() < recipe.mixup:
-                partner = self._partner(rng, lambda index: self._mosaic(index, shape, key.size, rng))
-                if partner:
-                    image = mixup(image, partner[0], rng)
-                    boxes, labels = np.concatenate((boxes, partner[1])), np.concatenate((labels, partner[2]))
+                other = self._draw_readable(rng, lambda index: self._mosaic(index, shape, key.size, rng))
+                if other:
+                    image = mixup(image, other[0], rng)
+                    boxes, labels = np.concatenate((boxes, other[1])), np.concatenate((labels, other[2]))
         else:
-            image, boxes, labels, original = self._picture(key.index)
-            image, boxes, labels = jitter(Canvas.of(image, boxes, labels), rng, recipe, shape, key.size / self.size)
+            image, boxes, labels, original = self._load(key.index)
+            canvas = Canvas.from_image(image, boxes, labels)
+            image, boxes, labels = jitter(canvas, rng, recipe, shape, key.size / self.size)
         gains = draw_hsv_gains(rng, recipe)
-        image = to_chw(image, out) if self.hsv_later else hsv_jitter(image, gains, out)
-        item = self._item(key, image, boxes, labels, 1.0, (0.0, 0.0), original)
-        item.hsv_gains = gains if self.hsv_later else None
+        image = to_chw(image, out) if self.defer_hsv else hsv_jitter(image, gains, out)
+        item = self._make_item(key, image, boxes, labels, 1.0, (0.0, 0.0), original)
+        item.hsv_gains = gains if self.defer_hsv else None
         return item
 
-    def _mosaic(self, index: int, shape: tuple[int, int], size: int, rng: np.random.Generator):
-        """Mosaic of picture `index` and three drawn ones, jittered onto `shape`: (image, boxes xyxy, labels)."""
-        centre = draw_centre(rng, self.size)
-        tiles = [self._picture(index)[:3]]
-        tiles += [self._partner(rng, lambda other: self._picture(other)[:3]) for _ in range(3)]
+    def _mosaic(
+        self, index: int, shape: tuple[int, int], size: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mosaic of image `index` and three random ones, jittered onto `shape`: (image, boxes xyxy, labels)."""
+        center = draw_center(rng, self.size)
+        tiles = [self._load(index)[:3]]
+        tiles += [self._draw_readable(rng, lambda other: self._load(other)[:3]) for _ in range(3)]
         order = rng.permutation(4)
-        canvas = mosaic([tiles[place] for place in order], self.size, centre)
+        canvas = mosaic([tiles[quarter] for quarter in order], self.size, center)
         return jitter(canvas, rng, self.recipe, shape, size / self.size)
 
-    def _partner(self, rng: np.random.Generator, make):
-        """`make(index)` of a drawn picture. Draws again when it cannot be read: whether it can is the same everywhere."""
-        for _ in range(64):  # no more than half are unreadable, or training ends
+    def _draw_readable(self, rng: np.random.Generator, make: Callable[[int], Result]) -> Result | None:
+        """`make(index)` for a random index; drawn again if unreadable, which is the same in every process."""
+        for _ in range(MAX_DRAWS):
             try:
                 return make(int(rng.integers(len(self))))
             except UnreadableImage:
                 continue
         return None
 
-    def _picture(self, index: int):
-        """(image with its longest side at `self.size`, boxes xyxy, labels, (h0, w0) of the frame that the source's
-        boxes are in); the image may be read-only."""
-        image, original = self.pictures.read(index)
-        rows = slice(self._ends[index], self._ends[index + 1])
-        frame = loaded_frame(self.frames[index], original)
-        across, down = image.shape[1] / frame[1], image.shape[0] / frame[0]
-        boxes = self._boxes[rows] * np.array([across, down, across, down], dtype=np.float32)
-        return image, boxes, self._labels[rows], frame
+    def _load(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:
+        """(image with longest side `self.size`, perhaps read-only, boxes xyxy on it, labels, (h, w) of source boxes)."""
+        image, original = self.images.read(index)
+        rows = slice(self._offsets[index], self._offsets[index + 1])
+        size = loaded_size(self.image_sizes[index], original)
+        scale_x, scale_y = image.shape[1] / size[1], image.shape[0] / size[0]
+        boxes = self._boxes[rows] * np.array([scale_x, scale_y, scale_x, scale_y], dtype=np.float32)
+        return image, boxes, self._labels[rows], size
 
-    def _item(self, key: Key, image: np.ndarray, boxes, labels, gain, pad, original) -> Item:
-        """`image` (3, h, w) and what is in it."""
+    def _make_item(
+        self,
+        key: ItemKey,
+        image: np.ndarray,
+        boxes: np.ndarray,
+        labels: np.ndarray,
+        gain: float,
+        pad: tuple[float, float],
+        original: tuple[int, int],
+    ) -> Item:
+        """The item of an image (3, h, w) with boxes (n, 4) xyxy in its pixels; boxes outside are dropped."""
         sides = np.array(image.shape[:0:-1], dtype=np.float32)  # width, height
         boxes = clip_boxes(boxes, image.shape[1:])
-        spans = boxes[:, 2:] - boxes[:, :2]
-        keep = (spans > 0).all(1)
-        boxes, spans = boxes[keep], spans[keep]
+        box_sizes = boxes[:, 2:] - boxes[:, :2]
+        visible = (box_sizes > 0).all(1)
+        boxes, box_sizes = boxes[visible], box_sizes[visible]
         targets = np.empty((len(boxes), 5), dtype=np.float32)
-        targets[:, 0] = labels[keep]
-        targets[:, 1:3] = (boxes[:, :2] + spans / 2) / sides
-        targets[:, 3:] = spans / sides
-        path, image_id = self.paths[key.index], self.image_ids[key.index]
-        return Item(image, targets, key.index, path, image_id, gain, pad, original)
+        targets[:, 0] = labels[visible]
+        targets[:, 1:3] = (boxes[:, :2] + box_sizes / 2) / sides
+        targets[:, 3:] = box_sizes / sides
+        return Item(image, targets, key.index, self.paths[key.index], self.image_ids[key.index], gain, pad, original)

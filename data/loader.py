@@ -1,47 +1,57 @@
-"""Batches of pictures for training and for measuring."""
+"""Batches of images for training and validation."""
 
+import logging
 import math
 import os
-import sys
+from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from graftdet.data.dataset import DetectionDataset, Item, Unreadable
+from graftdet.data.dataset import DetectionDataset, Item, UnreadableItem
 from graftdet.data.sampler import BatchSampler
 from torch.utils.data import DataLoader
 
+logger = logging.getLogger(__name__)
 
-def collate(items: list[Item | Unreadable]) -> dict:
-    """Items of one shape -> a batch; pictures that cannot be read are left out or stood in for, named under 'unreadable'.
 
-    images uint8 (B, 3, H, W) RGB; targets float32 (M, 6): number in the batch, class, cx, cy, w, h normalised; lists
-    paths, image_ids, gains, pads [(left, top)], shapes [(h0, w0)], indices; hsv_gains float32 (B, 3) where the data set
-    leaves colours to the device.
+def collate(items: list[Item | UnreadableItem]) -> dict[str, Any]:
+    """Make a batch from items of one shape. Unreadable images are left out, or were replaced by another one.
+
+    Args:
+        items: the items of one batch.
+
+    Returns:
+        images: uint8 (B, 3, H, W) RGB.
+        targets: float32 (M, 6): index in the batch, class, cx, cy, w, h normalized.
+        paths, image_ids, gains, pads [(left, top)], shapes [(h0, w0)], indices: lists with one entry per image.
+        unreadable: the `UnreadableItem`s.
+        hsv_gains: float32 (B, 3), only if the color jitter is left to the training device.
     """
-    good = [item for item in items if isinstance(item, Item)]
-    images = _one_array(good)
-    numbers = np.repeat(np.arange(len(good)), [len(item.targets) for item in good])
-    rows = np.concatenate([item.targets for item in good] or [np.zeros((0, 5))])
-    later = [item.hsv_gains for item in good if item.hsv_gains is not None]
-    colours = {"hsv_gains": torch.tensor(np.array(later), dtype=torch.float32)} if later else {}
-    return colours | {
-        "images": torch.from_numpy(images),
-        "targets": torch.from_numpy(np.column_stack((numbers, rows)).astype(np.float32)),
-        "paths": [item.path for item in good],
-        "image_ids": [item.image_id for item in good],
-        "gains": [item.gain for item in good],
-        "pads": [item.pad for item in good],
-        "shapes": [item.shape for item in good],
-        "indices": [item.index for item in good],
-        "unreadable": [
-            lost for lost in (item if isinstance(item, Unreadable) else item.lost for item in items) if lost
-        ],
+    loaded = [item for item in items if isinstance(item, Item)]
+    positions = np.repeat(np.arange(len(loaded)), [len(item.targets) for item in loaded])
+    rows = np.concatenate([item.targets for item in loaded] or [np.zeros((0, 5))])
+    hsv_gains = [item.hsv_gains for item in loaded if item.hsv_gains is not None]
+    unreadable = [item if isinstance(item, UnreadableItem) else item.replaced for item in items]
+    batch = {
+        "images": torch.from_numpy(_stack_images(loaded)),
+        "targets": torch.from_numpy(np.column_stack((positions, rows)).astype(np.float32)),
+        "paths": [item.path for item in loaded],
+        "image_ids": [item.image_id for item in loaded],
+        "gains": [item.gain for item in loaded],
+        "pads": [item.pad for item in loaded],
+        "shapes": [item.shape for item in loaded],
+        "indices": [item.index for item in loaded],
+        "unreadable": [item for item in unreadable if item],
     }
+    if hsv_gains:
+        batch["hsv_gains"] = torch.tensor(np.array(hsv_gains), dtype=torch.float32)
+    return batch
 
 
-def _one_array(items: list[Item]) -> np.ndarray:
-    """The pictures (B, 3, H, W): the array that the data set drew them into, unless one of them was left out."""
+def _stack_images(items: list[Item]) -> np.ndarray:
+    """The images (B, 3, H, W): the array that the dataset wrote them into, unless one of them was left out."""
     if not items:
         return np.zeros((0, 3, 1, 1), np.uint8)
     block = items[0].image.base
@@ -50,81 +60,106 @@ def _one_array(items: list[Item]) -> np.ndarray:
     return np.stack([item.image for item in items])
 
 
-def collate_arrays(items: list[Item | Unreadable]) -> dict:
-    """`collate` with NumPy arrays, which travel through a pipe and not through /dev/shm."""
+def collate_arrays(items: list[Item | UnreadableItem]) -> dict[str, Any]:
+    """`collate` with NumPy arrays, which workers send through a pipe instead of /dev/shm."""
     return {key: value.numpy() if torch.is_tensor(value) else value for key, value in collate(items).items()}
 
 
 class Loader:
-    """Iterates over one epoch's batches (see `collate`); `set_epoch(epoch)` first, counted from 0.
+    """Iterates over the batches of one epoch (see `collate`); call `set_epoch(epoch)` first, counted from 0.
 
-    An epoch's batches depend on (seed, epoch) only, not on `workers` or on what was iterated before. Pictures that
-    cannot be read are left out, or another takes their place in training, and told once; more than half of them raises
-    `UserError`.
+    The batches of an epoch depend on (seed, epoch) alone, not on `workers` or on earlier iterations. Images that cannot
+    be read are skipped, or replaced in training, and reported once.
+
+    Args:
+        dataset: the images.
+        sampler: the keys of each batch.
+        workers: number of loader processes; 0 loads in this process.
+        pin_memory: copy batches to pinned memory, for a GPU.
+        start_method: how workers start ('fork', 'spawn', 'forkserver'; None: default of the platform).
+
+    Raises:
+        UserError: while iterating, if more than half of the images cannot be read.
     """
 
-    def __init__(self, dataset: DetectionDataset, sampler: BatchSampler, workers: int, pin_memory: bool, context=None):
+    def __init__(
+        self,
+        dataset: DetectionDataset,
+        sampler: BatchSampler,
+        workers: int,
+        pin_memory: bool,
+        start_method: str | None = None,
+    ):
         self.dataset, self.batch_sampler, self.workers = dataset, sampler, workers
-        self._told: set[int] = set()
-        side = dataset.size * (1.5 if sampler.multi_scale else 1)
-        small = workers > 0 and _shared_memory() < 3 * sampler.batch_size * side * side * 3 * (2 * workers + 1)
+        self._reported: set[int] = set()
+        max_side = dataset.size * (1.5 if sampler.multi_scale else 1)
+        needed = 3 * sampler.batch_size * max_side * max_side * 3 * (2 * workers + 1)
+        through_pipes = workers > 0 and _free_shared_memory() < needed
         self._loader = DataLoader(
             dataset,
             batch_sampler=sampler,
             num_workers=workers,
-            collate_fn=collate_arrays if small else collate,
-            pin_memory=pin_memory and not small,
-            worker_init_fn=_start_worker,
+            collate_fn=collate_arrays if through_pipes else collate,
+            pin_memory=pin_memory and not through_pipes,
+            worker_init_fn=_init_worker,
             persistent_workers=workers > 0,
-            multiprocessing_context=context if workers else None,
+            multiprocessing_context=start_method if workers else None,
             generator=torch.Generator(),  # its own, so that loading draws nothing from the global one
         )
 
     @property
     def batch_size(self) -> int:
+        """Images per batch."""
         return self.batch_sampler.batch_size
 
     def set_epoch(self, epoch: int, weights: np.ndarray | None = None) -> None:
-        """Choose the epoch, and how often each picture is drawn in it: `weights` (n,), None for once each."""
+        """Choose the epoch.
+
+        Args:
+            epoch: counted from 0.
+            weights: (n,) how often each image is drawn, relative to the others; None for once each.
+        """
         self.batch_sampler.set_epoch(epoch, weights)
 
     def __len__(self) -> int:
         return len(self.batch_sampler)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[dict[str, Any]]:
         for batch in self._loader:
             unreadable = batch.pop("unreadable")
             if unreadable:
-                self.dataset.note_unreadable(unreadable)
+                self.dataset.record_unreadable(unreadable)
             if len(batch["paths"]):
                 yield {
                     key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
                     for key, value in batch.items()
                 }
-        self._tell()
+        self._report_unreadable()
 
-    def _tell(self) -> None:
-        """One line on standard error about pictures that were passed over, when there are new ones."""
-        new = [index for index in self.dataset.unreadable if index not in self._told]
+    def _report_unreadable(self) -> None:
+        """One warning for images that were skipped, if there are new ones."""
+        new = [index for index in self.dataset.unreadable if index not in self._reported]
         if new:
-            self._told.update(new)
+            self._reported.update(new)
             first = f"{self.dataset.paths[new[0]]}: {self.dataset.unreadable[new[0]]}"
             total = len(self.dataset)
-            print(f"{self.dataset.label}: {len(new)} of {total} cannot be read, passed over ({first})", file=sys.stderr)
+            logger.warning(
+                "%s: %d of %d images cannot be read, skipped (%s)", self.dataset.label, len(new), total, first
+            )
 
 
-def _start_worker(number: int) -> None:
-    cv2.setNumThreads(0)  # the workers are the threads
+def _init_worker(number: int) -> None:
+    cv2.setNumThreads(0)  # parallel workers replace OpenCV's threads
     cv2.ocl.setUseOpenCL(False)
 
 
-def _shared_memory() -> float:
-    """Bytes free in /dev/shm, through which torch's workers send tensors; containers often have 64 MB."""
+def _free_shared_memory() -> float:
+    """Free bytes in /dev/shm, through which torch's workers send tensors; containers often have 64 MB."""
     try:
-        state = os.statvfs("/dev/shm")
+        stats = os.statvfs("/dev/shm")
     except (OSError, AttributeError):
         return math.inf
-    return state.f_bavail * state.f_frsize
+    return stats.f_bavail * stats.f_frsize
 
 
 def train_loader(
@@ -138,20 +173,34 @@ def train_loader(
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool = False,
-    context: str | None = None,
+    start_method: str | None = None,
 ) -> Loader:
-    """Augmented batches, the last one may be smaller.
+    """Return augmented batches for training; the last batch may be smaller.
 
-    `epochs`, the length of the whole training, tells when `recipe.close_mosaic` begins. `context` is the way workers
-    start ('fork', 'spawn', 'forkserver'; None: the platform's).
+    Args:
+        dataset: the images, with `augment`.
+        batch_size: images per batch of this process.
+        workers: number of loader processes.
+        epochs: length of the whole training, from which the start of `recipe.close_mosaic` follows.
+        shuffle: use another order every epoch.
+        multi_scale: vary the image size per batch, from 0.5 to 1.5 of that of the dataset.
+        rank: number of this process.
+        world_size: number of processes.
+        pin_memory: copy batches to pinned memory, for a GPU.
+        start_method: how workers start ('fork', 'spawn', 'forkserver'; None: default of the platform).
     """
-    closed = 0 if epochs is None else dataset.recipe.closing_epochs(epochs)
-    mosaic_epochs = epochs - closed if closed else math.inf
+    closing_epochs = 0 if epochs is None else dataset.recipe.closing_epochs(epochs)
+    mosaic_epochs = epochs - closing_epochs if closing_epochs else math.inf
     sampler = BatchSampler(
-        dataset, batch_size, shuffle=shuffle, multi_scale=multi_scale, mosaic_epochs=mosaic_epochs,
-        rank=rank, world_size=world_size,
-    )  # fmt: skip
-    return Loader(dataset, sampler, workers, pin_memory, context)
+        dataset,
+        batch_size,
+        shuffle=shuffle,
+        multi_scale=multi_scale,
+        mosaic_epochs=mosaic_epochs,
+        rank=rank,
+        world_size=world_size,
+    )
+    return Loader(dataset, sampler, workers, pin_memory, start_method)
 
 
 def val_loader(
@@ -162,11 +211,18 @@ def val_loader(
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool = False,
-    context=None,
+    start_method: str | None = None,
 ) -> Loader:
-    """Every picture once, unaugmented; sorted by aspect in batches of their own shape when the data set is `rect`.
+    """Return batches for validation: every image once, not augmented; sorted by aspect ratio if the dataset is `rect`.
 
-    Of `world_size` processes each takes its share of each batch: `batch_size` counts all of them.
+    Args:
+        dataset: the images.
+        batch_size: images per batch of all processes together.
+        workers: number of loader processes.
+        rank: number of this process.
+        world_size: number of processes, which divide each batch among them.
+        pin_memory: copy batches to pinned memory, for a GPU.
+        start_method: how workers start ('fork', 'spawn', 'forkserver'; None: default of the platform).
     """
     sampler = BatchSampler(dataset, batch_size, rank=rank, world_size=world_size, divide=True)
-    return Loader(dataset, sampler, workers, pin_memory, context)
+    return Loader(dataset, sampler, workers, pin_memory, start_method)

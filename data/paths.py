@@ -1,4 +1,4 @@
-"""Where data sets lie, and what to say when one is not there."""
+"""Finding the folder of a dataset and the files of its splits."""
 
 import os
 from pathlib import Path
@@ -7,63 +7,81 @@ from graftdet.utils.errors import UserError
 
 
 def datasets_dir() -> Path:
-    """The folder that holds data sets: `$DATASETS_DIR`, else `datasets` in the working directory."""
+    """Return the folder that holds datasets: `$DATASETS_DIR`, else `datasets` in the working directory."""
     return Path(os.environ.get("DATASETS_DIR") or "datasets")
 
 
 def find_root(value: str | None, yaml_path: Path, missing_hint: str) -> Path:
-    """Return the folder of a data set: `value` absolute, else below `datasets_dir()`, else relative to the YAML.
+    """Return the folder of a dataset.
 
-    Published YAMLs write `../datasets/NAME` for a folder beside the checkout: that NAME is looked for below
-    `datasets_dir()` too. Without `value` it is the YAML's own folder. Raises `UserError` with the places looked at.
+    A relative `path:` is looked up below `datasets_dir()`, then relative to the YAML. Published YAMLs write
+    `../datasets/NAME` for a folder beside the checkout: that NAME is looked up below `datasets_dir()`, too.
+
+    Args:
+        value: the `path:` of the data YAML; None for the folder of the YAML itself.
+        yaml_path: the data YAML.
+        missing_hint: what to do if the dataset is missing, for the error message.
+
+    Returns:
+        The absolute path of an existing folder.
+
+    Raises:
+        UserError: if there is no such folder; the message lists the paths that were tried.
     """
     if value is None:
         return yaml_path.absolute().parent
     path = Path(os.path.expanduser(value))
     if path.is_absolute():
-        places = [path]
+        candidates = [path]
     elif path.parts:
-        places = [datasets_dir() / path, yaml_path.parent / path]
-    else:  # '.', the YAML's own folder
-        places = [yaml_path.parent]
+        candidates = [datasets_dir() / path, yaml_path.parent / path]
+    else:  # '.', the folder of the YAML
+        candidates = [yaml_path.parent]
     if path.parts[:2] == ("..", "datasets"):
-        places[:0] = [datasets_dir().joinpath(*path.parts[2:])]
-    for place in places:
-        if os.path.isdir(place):
-            return place.absolute()
-    looked = ", ".join(str(place.absolute()) for place in dict.fromkeys(places))
-    raise UserError(f"{yaml_path}: data set '{value}' is not there (looked at {looked}); {missing_hint}")
+        candidates[:0] = [datasets_dir().joinpath(*path.parts[2:])]
+    for candidate in candidates:
+        if os.path.isdir(candidate):
+            return candidate.absolute()
+    tried = ", ".join(str(candidate.absolute()) for candidate in dict.fromkeys(candidates))
+    raise UserError(f"{yaml_path}: dataset '{value}' not found (tried {tried}); {missing_hint}")
 
 
 def find_below(root: Path, value: str, where: str, key: str, missing_hint: str) -> Path:
-    """Return the file or folder `value` of a split: absolute, else below `root`.
+    """Return the file or folder of a split.
 
-    Some exporters write `../train/images` for a folder beside the YAML: that is looked for as `train/images` too, and
-    below `datasets_dir()`. Raises `UserError` with the places looked at.
+    Some exporters write `../train/images` for a folder beside the YAML: `train/images` is tried as well, and so are the
+    paths below `datasets_dir()`.
+
+    Args:
+        root: the folder of the dataset.
+        value: path in the data YAML, absolute or relative to `root`.
+        where: YAML and split, for the error message.
+        key: the key of the YAML, for the error message.
+        missing_hint: what to do if the dataset is missing, for the error message.
+
+    Raises:
+        UserError: if it does not exist; the message lists the paths that were tried.
     """
-    found = look_below(root, value)
+    found = find_optional(root, value)
     if found:
         return found
-    looked = ", ".join(str(place) for place in _places_below(root, value))
-    raise UserError(f"{where}: {key} '{value}' is not there (looked at {looked}); {missing_hint}")
+    tried = ", ".join(str(candidate) for candidate in _candidates_below(root, value))
+    raise UserError(f"{where}: {key} '{value}' not found (tried {tried}); {missing_hint}")
 
 
-def look_below(root: Path, value: str) -> Path | None:
-    """`find_below`, or None when it is nowhere."""
-    return next((place for place in _places_below(root, value) if _exists(place)), None)
+def find_optional(root: Path, value: str) -> Path | None:
+    """Return the file or folder of a split like `find_below`, or None if it does not exist."""
+    # os.path.exists, unlike that of Path, is false for a name that is too long
+    return next((candidate for candidate in _candidates_below(root, value) if os.path.exists(candidate)), None)
 
 
-def _places_below(root: Path, value: str) -> list[Path]:
+def _candidates_below(root: Path, value: str) -> list[Path]:
     path = Path(os.path.expanduser(value))
     if path.is_absolute():
         return [path]
-    places = [root / path]
+    candidates = [root / path]
     if path.parts[:1] == ("..",):
-        places += [root.joinpath(*path.parts[1:]), datasets_dir().joinpath(*path.parts[1:])]
+        candidates += [root.joinpath(*path.parts[1:]), datasets_dir().joinpath(*path.parts[1:])]
         if path.parts[1:2] == ("datasets",):
-            places.append(datasets_dir().joinpath(*path.parts[2:]))
-    return places
-
-
-def _exists(path: Path) -> bool:
-    return os.path.exists(path)  # unlike Path's, false for a name too long
+            candidates.append(datasets_dir().joinpath(*path.parts[2:]))
+    return candidates

@@ -82,7 +82,7 @@ def own_words(monkeypatch):
 @pytest.fixture(scope="session")
 def place(tmp_path_factory, tiny_yaml):
     """A folder with blanks and umlauts that holds a data set of 24 + 6 pictures, its YAML and a tiny model's."""
-    from graftdet.data.synthetic_shapes import draw_shapes
+    from graftdet.data.synthetic.drawn_dataset import draw_shapes
 
     folder = tmp_path_factory.mktemp("träin here")
     draw_shapes(folder / "pictures", seed=3, count=24)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from graftdet.data.config import load_data_config, open_split
+from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.dataset import DetectionDataset
 from graftdet.data.loader import val_loader
 from graftdet.models import load_model

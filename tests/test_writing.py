@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from graftdet.data.synthetic_shapes import draw_shapes
+from graftdet.data.synthetic.drawn_dataset import draw_shapes
 from graftdet.utils import cli
 from graftdet.utils.checkpoint import save_checkpoint
 from graftdet.utils.errors import UserError

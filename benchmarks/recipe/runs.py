@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from graftdet.data.config import load_data_config
+from graftdet.data.dataset_config import load_data_config
 from graftdet.utils import cli
 from graftdet.utils.errors import UserError
 

@@ -1,1 +1,1 @@
-"""Augmentation of images and their boxes: mosaic, affine and color transforms."""
+"""Augmentation of images and boxes: mosaic, affine and color transforms, mixup."""

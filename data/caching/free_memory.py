@@ -1,26 +1,25 @@
-"""How much memory is free, with the standard library only."""
+"""The free memory of the machine, with the standard library only."""
 
 import ctypes
 import os
 import sys
 from pathlib import Path
 
+_CGROUPS = (  # (limit, usage) of version 2 and version 1
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+)
+
 
 def free_memory() -> int | None:
-    """Bytes a program may still take without swapping, within the limits of a container; None when nobody tells."""
+    """Return the bytes that can be allocated without swapping, within the limits of a container; None if unknown."""
     if sys.platform == "win32":
         return _windows()
     free = _linux(Path("/proc/meminfo"))
     if free is None:
-        return _half_of_all()
+        return _half_of_total()
     limits = [left for left in map(_cgroup, _CGROUPS) if left is not None]
     return max(min([free, *limits]), 0)
-
-
-_CGROUPS = (
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
-)
 
 
 def _linux(meminfo: Path) -> int | None:
@@ -34,7 +33,7 @@ def _linux(meminfo: Path) -> int | None:
 
 
 def _cgroup(files: tuple[Path, Path]) -> int | None:
-    """Bytes left below a container's limit, its cache of files, which makes room, not counted; None without one ('max')."""
+    """Bytes left below the limit of a container, not counting its file cache, which can be freed; None without one."""
     try:
         limit, used = (int(file.read_text()) for file in files)
     except (OSError, ValueError):
@@ -43,16 +42,16 @@ def _cgroup(files: tuple[Path, Path]) -> int | None:
 
 
 def _inactive_file(stat: Path) -> int:
-    """Bytes of files that a container keeps in memory unused, those of groups in it too; 0 when nobody tells."""
+    """Bytes of the inactive file cache of a container, including its subgroups; 0 if unknown."""
     try:
-        told = dict(line.split() for line in stat.read_text().splitlines())
-        return int(told.get("total_inactive_file", told.get("inactive_file", 0)))  # version 1 has both, 2 the latter
+        values = dict(line.split() for line in stat.read_text().splitlines())
+        return int(values.get("total_inactive_file", values.get("inactive_file", 0)))  # version 1 has both
     except (OSError, ValueError):
         return 0
 
 
-def _half_of_all() -> int | None:
-    """macOS tells the total only: take half of it as free."""
+def _half_of_total() -> int | None:
+    """macOS reports total memory only: half of it is taken as free."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     except (ValueError, OSError, AttributeError):

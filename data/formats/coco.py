@@ -1,4 +1,4 @@
-"""COCO JSON: one file of `images`, `annotations` and `categories` a split (https://cocodataset.org/#format-data)."""
+"""COCO JSON: one file of `images`, `annotations` and `categories` per split (https://cocodataset.org/#format-data)."""
 
 import json
 import os
@@ -6,162 +6,171 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from graftdet.data.formats.base import FORMATS, OTHER_CLASS, Format, Split, Writer, select_names
 from graftdet.data.formats.coco_json import read_columns
+from graftdet.data.formats.dataset_split import Split
+from graftdet.data.formats.format import FORMATS, OTHER_CLASS, DataConfig, Format, Writer, select_names
 from graftdet.data.formats.sample import Sample
 from graftdet.data.formats.sample_table import SampleTable
 from graftdet.data.paths import find_below
 from graftdet.utils.errors import UserError
 
-OUTSIDE_SET = "pictures named outside the data set's folder"
+OUTSIDE_FOLDER = "images whose name leads out of the dataset folder"
 
 
 @FORMATS.register("coco")
 class Coco(Format):
-    """COCO JSON and folders of pictures.
+    """COCO JSON and folders of images.
 
-    A split is `{images: FOLDER, annotations: FILE}`, or one of the two as text, the other being looked for at the
-    usual places (`images/train2017` and `annotations/instances_train2017.json`). Categories keep their ids, whatever
-    the gaps; `iscrowd`, `area`, `segmentation`, `width` and `height` may be missing.
+    A split is `{images: FOLDER, annotations: FILE}`, or one of the two as plain text if the other is at a usual
+    location (`images/train2017` and `annotations/instances_train2017.json`). Categories keep their ids, with any gaps;
+    `iscrowd`, `area`, `segmentation`, `width` and `height` are optional.
     """
 
-    def __init__(self, config, split: str, names: list[str] | None = None, strict: bool = True):
+    def __init__(self, config: DataConfig, split: str, names: list[str] | None = None, strict: bool = True):
         self.root = config.root
         where = f"{config.path}: {split}"
-        self.folders, self.json_path = _locate(config, split, where)
+        self.folders, self.json_path = _find_files(config, split, where)
         self._columns = read_columns(self.json_path)
         self.problems = self._columns.problems
-        classes = self._columns.categories
-        if names is None and not config.names_given and config.nc not in (None, len(classes)):
-            raise UserError(f"{config.path}: nc is {config.nc} but {self.json_path} has {len(classes)} categories")
-        self.names, self.category_ids = select_names(classes, names, strict, f"{where}: {self.json_path}")
+        categories = self._columns.categories
+        if names is None and not config.names_given and config.nc not in (None, len(categories)):
+            raise UserError(f"{config.path}: nc is {config.nc} but {self.json_path} has {len(categories)} categories")
+        self.names, self.category_ids = select_names(categories, names, strict, f"{where}: {self.json_path}")
 
     @classmethod
-    def recognises(cls, root: Path, value) -> int:
+    def recognizes(cls, root: Path, value: Any) -> int:
         if isinstance(value, dict) or (isinstance(value, str) and value.endswith(".json")):
             return 3
-        return int(isinstance(value, str) and any(os.path.isfile(place) for place in _json_places(root, root / value)))
+        return int(isinstance(value, str) and any(map(os.path.isfile, _json_candidates(root, root / value))))
 
     def __iter__(self) -> Iterator[Sample]:
         return iter(self.table())
 
     def table(self) -> SampleTable:
         columns = self._columns
-        labels = {id_: label for label, id_ in enumerate(self.category_ids)}
-        label_of = np.array([labels.get(id_, -1) for id_, _ in columns.categories], np.int64)
-        rows_labels = label_of[columns.classes]
-        paths = self._pictures(columns.file_names)
-        inside = np.array([path is not None for path in paths], bool)
-        for index in np.flatnonzero(~inside).tolist():
-            name = columns.file_names[index]
-            self.problems.note(OUTSIDE_SET, f"{self.json_path}: image {columns.image_ids[index]}: {name!r:.100}")
-        left_out = np.bincount(
-            columns.classes[(rows_labels < 0) & inside[columns.owners]], minlength=len(columns.categories)
-        )
-        for (_, name), count in zip(columns.categories, left_out.tolist(), strict=True):
-            self.problems.note(OTHER_CLASS, f"{self.json_path}: {count} of '{name:.50}'", count)
-        rows = np.flatnonzero((rows_labels >= 0) & inside[columns.owners])
+        label_of_id = {category_id: label for label, category_id in enumerate(self.category_ids)}
+        label_of = np.array([label_of_id.get(category_id, -1) for category_id, _ in columns.categories], np.int64)
+        labels = label_of[columns.class_indices]
+        paths = self._image_paths(columns.file_names)
+        has_path = np.array([path is not None for path in paths], bool)
+        self._count_skipped(has_path, labels)
+        rows = np.flatnonzero((labels >= 0) & has_path[columns.image_indices])
         boxes = columns.boxes[rows]  # (N, 4) xywh
-        kept = np.flatnonzero(inside).tolist()
+        images = np.flatnonzero(has_path).tolist()
         return SampleTable(
-            paths=[paths[index] for index in kept],
-            image_ids=[columns.image_ids[index] for index in kept],
-            widths=columns.widths[inside],
-            heights=columns.heights[inside],
-            apply_exif=np.ones(len(kept), bool),
-            fractions=np.zeros(len(kept), bool),
-            counts=np.bincount(columns.owners[rows], minlength=len(paths))[inside],
+            paths=[paths[index] for index in images],
+            image_ids=[columns.image_ids[index] for index in images],
+            widths=columns.widths[has_path],
+            heights=columns.heights[has_path],
+            apply_exif=np.ones(len(images), bool),
+            normalized=np.zeros(len(images), bool),
+            box_counts=np.bincount(columns.image_indices[rows], minlength=len(paths))[has_path],
             boxes=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1),
-            labels=rows_labels[rows],
+            labels=labels[rows],
             crowd=columns.crowd[rows],
             areas=columns.areas[rows],
             annotation_ids=columns.annotation_ids[rows],
             source_boxes=boxes,
         )
 
-    def _pictures(self, names: list[str]) -> list[str | None]:
-        """Where each picture lies, or None when its name leads out of the data set."""
-        folders = self._order_folders(names[:5])
-        base = os.path.join(os.path.normpath(folders[0]), "") if folders else ""
-        plain = re.compile(r"[^/\\:\0]+").fullmatch  # nothing to be resolved in it
+    def _count_skipped(self, has_path: np.ndarray, labels: np.ndarray) -> None:
+        """Count images outside the dataset folder, and objects of classes that are not selected, by class."""
+        columns = self._columns
+        for index in np.flatnonzero(~has_path).tolist():
+            name = columns.file_names[index]
+            self.problems.add(OUTSIDE_FOLDER, f"{self.json_path}: image {columns.image_ids[index]}: {name!r:.100}")
+        skipped = (labels < 0) & has_path[columns.image_indices]
+        counts = np.bincount(columns.class_indices[skipped], minlength=len(columns.categories))
+        for (_, name), count in zip(columns.categories, counts.tolist(), strict=True):
+            self.problems.add(OTHER_CLASS, f"{self.json_path}: {count} of '{name:.50}'", count)
+
+    def _image_paths(self, names: list[str]) -> list[str | None]:
+        """Path of each image, or None if its name leads out of the dataset folder."""
+        folders = self._sort_folders(names[:5])
+        prefix = os.path.join(os.path.normpath(folders[0]), "") if folders else ""
+        is_plain = re.compile(r"[^/\\:\0]+").fullmatch  # nothing to resolve
         return [
-            base + name if plain(name) and name not in (".", "..") else self._picture(name, folders) for name in names
+            prefix + name if is_plain(name) and name not in (".", "..") else self._image_path(name, folders)
+            for name in names
         ]
 
-    def _order_folders(self, few: list[str]) -> list[Path]:
-        """The folders that pictures may be in, the one that has these few of them first."""
+    def _sort_folders(self, first_names: list[str]) -> list[Path]:
+        """The folders that images may be in, sorted by how many of the first images they contain."""
 
-        def found(folder: Path) -> int:
-            places = [self._picture(name, [folder]) for name in few]
-            return sum(os.path.exists(place) for place in places if place is not None)
+        def count_found(folder: Path) -> int:
+            paths = [self._image_path(name, [folder]) for name in first_names]
+            return sum(os.path.exists(path) for path in paths if path is not None)
 
-        return sorted(self.folders, key=found, reverse=True)
+        return sorted(self.folders, key=count_found, reverse=True)
 
-    def _picture(self, name: str, folders: list[Path]) -> str | None:
-        """Where a picture lies, or None when its name leads out of the data set."""
+    def _image_path(self, name: str, folders: list[Path]) -> str | None:
+        """Path of an image, or None if its name leads out of the dataset folder."""
         if "\0" in name:
             return None
         if "\\" in name and os.sep == "/":  # written on Windows
             name = name.replace("\\", "/")
-        place = os.path.normpath(folders[0] / name)
+        path = os.path.normpath(folders[0] / name)
         for base in (folders[0], self.root):
-            if place.startswith(os.path.join(os.path.normpath(base), "")):
-                return place
+            if path.startswith(os.path.join(os.path.normpath(base), "")):
+                return path
         return None
 
 
-def _locate(config, split: str, where: str) -> tuple[list[Path], Path]:
-    """Return (folders that the pictures may be in, path of the JSON) of a split."""
+def _find_files(config: DataConfig, split: str, where: str) -> tuple[list[Path], Path]:
+    """(folders that the images may be in, path of the JSON) of a split."""
     value, root, hint = config.splits[split], config.root, config.missing_hint
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(value, list):
-        raise UserError(f"{where}: the coco format reads one JSON a split, got a list of {len(value)}")
+        raise UserError(f"{where}: the coco format reads one JSON per split, got a list of {len(value)}")
     if isinstance(value, dict):
         json_path = find_below(root, value["annotations"], where, "annotations", hint)
         if "images" in value:
             return [find_below(root, value["images"], where, "images", hint)], json_path
-        return _picture_folders(root, json_path), json_path
+        return _image_folders(root, json_path), json_path
     path = find_below(root, value, where, split, hint)
     if os.path.isfile(path):
-        return _picture_folders(root, path), path
-    places = _json_places(root, path)
-    for place in places:
-        if os.path.isfile(place):
-            return [path, *_picture_folders(root, place)], place
-    looked = ", ".join(str(place) for place in places)
-    raise UserError(f"{where}: no COCO JSON for the pictures of {path} (looked at {looked}); say annotations: FILE")
+        return _image_folders(root, path), path
+    candidates = _json_candidates(root, path)
+    for candidate in candidates:
+        if os.path.isfile(candidate):
+            return [path, *_image_folders(root, candidate)], candidate
+    tried = ", ".join(str(candidate) for candidate in candidates)
+    raise UserError(f"{where}: no COCO JSON found for the images of {path} (tried {tried}); add annotations: FILE")
 
 
-def _json_places(root: Path, folder: Path) -> list[Path]:
-    """Where the JSON of a folder of pictures usually lies."""
+def _json_candidates(root: Path, folder: Path) -> list[Path]:
+    """The usual locations of the JSON for a folder of images."""
     name = folder.name
-    beside = [root / "annotations" / f"{stem}.json" for stem in (f"instances_{name}", name)]
-    return [*beside, folder / "_annotations.coco.json", folder / f"{name}.json", root / f"{name}.json"]
+    below_root = [root / "annotations" / f"{stem}.json" for stem in (f"instances_{name}", name)]
+    return [*below_root, folder / "_annotations.coco.json", folder / f"{name}.json", root / f"{name}.json"]
 
 
-def _picture_folders(root: Path, json_path: Path) -> list[Path]:
-    """Where the pictures of a JSON usually lie, those that are there."""
+def _image_folders(root: Path, json_path: Path) -> list[Path]:
+    """The usual locations of the images of a JSON, those that exist."""
     name = json_path.stem.removeprefix("instances_")
-    places = [root / "images" / name, root / name, root / "images", json_path.parent, root]
-    return [place for place in dict.fromkeys(places) if os.path.isdir(place)]
+    candidates = [root / "images" / name, root / name, root / "images", json_path.parent, root]
+    return [candidate for candidate in dict.fromkeys(candidates) if os.path.isdir(candidate)]
 
 
 class CocoWriter(Writer):
-    """`images/SPLIT/` and `annotations/instances_SPLIT.json`, with the source's ids; image ids of text are numbered, as
-    readers of COCO JSON expect numbers."""
+    """Writes `images/SPLIT/` and `annotations/instances_SPLIT.json` with the ids of the source.
 
-    CANNOT_CARRY = "segmentation masks and other fields than boxes, areas, crowds and ids"
+    Image ids that are text are replaced by numbers, which readers of COCO JSON expect.
+    """
 
-    def write_split(self, split: str, samples: list[Sample], pictures: list[Path]) -> object:
+    NOT_WRITTEN = "segmentation masks and fields other than boxes, areas, crowds and ids"
+
+    def write_split(self, split: str, samples: list[Sample], image_paths: list[Path]) -> object:
         if not all(isinstance(sample.image_id, int) for sample in samples):
-            self.problems.note("image ids of text, numbered from 1 on", split, len(samples))
+            self.problems.add("image ids of text, replaced by numbers from 1", split, len(samples))
             samples = [replace(sample, image_id=number) for number, sample in enumerate(samples, 1)]
         document = Split(split, samples, self.names, self.category_ids).ground_truth()
-        for image, picture in zip(document["images"], pictures):
-            image["file_name"] = picture.name
+        for image, path in zip(document["images"], image_paths, strict=True):
+            image["file_name"] = path.name
         target = self.out / "annotations" / f"instances_{split}.json"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(document), encoding="utf-8")

@@ -1,21 +1,31 @@
-"""Which pictures a split of folders and list files has, and how they are called."""
+"""The images of a split that consists of folders and list files, and their ids."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from graftdet.data.formats.base import Problems
+from graftdet.data.formats.format import DataConfig
+from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.paths import find_below
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import IMAGE_SUFFIXES
 
-LISTED_TWICE = "pictures listed twice"
+LISTED_TWICE = "images listed twice"
 
 
-def list_pictures(config, split: str, problems: Problems) -> list[Path]:
-    """Return the pictures of a split, each once: a folder (searched whole), a list file, a picture, or several of them.
+def list_images(config: DataConfig, split: str, problems: ProblemCounts) -> list[Path]:
+    """Return the images of a split, each once.
 
-    Folders give their pictures sorted by path, list files in their own order. A picture that comes twice is noted.
+    A split is a folder (searched recursively), a list file, an image, or a list of these. The images of a folder are
+    sorted by path, those of a list file keep their order.
+
+    Args:
+        config: the data YAML.
+        split: train, val or test.
+        problems: receives the images that are listed twice.
+
+    Raises:
+        UserError: if a folder or list file does not exist.
     """
     value, where = config.splits[split], f"{config.path}: {split}"
     if isinstance(value, dict):
@@ -24,35 +34,35 @@ def list_pictures(config, split: str, problems: Problems) -> list[Path]:
         )
     found: dict[str, Path] = {}
     for item in value if isinstance(value, list) else [value]:
-        place = find_below(config.root, item, where, split, config.missing_hint)
-        for path in _pictures_at(place, config.root, where):
+        source = find_below(config.root, item, where, split, config.missing_hint)
+        for path in _images_of(source, config.root, where):
             key = os.path.normpath(path)
             if key in found:
-                problems.note(LISTED_TWICE, path)
+                problems.add(LISTED_TWICE, path)
             found.setdefault(key, path)
     return list(found.values())
 
 
-def _pictures_at(place: Path, root: Path, where: str) -> Iterator[Path]:
-    if place.is_dir():
-        yield from walk_pictures(place)
-    elif place.suffix.lower() in IMAGE_SUFFIXES:
-        yield place
-    elif place.suffix.lower() == ".txt":
-        yield from _listed(place, root)
+def _images_of(source: Path, root: Path, where: str) -> Iterator[Path]:
+    if source.is_dir():
+        yield from walk_images(source)
+    elif source.suffix.lower() in IMAGE_SUFFIXES:
+        yield source
+    elif source.suffix.lower() == ".txt":
+        yield from _listed(source, root)
     else:
-        raise UserError(f"{where}: {place}: expected a folder or a .txt list of pictures")
+        raise UserError(f"{where}: {source}: expected a folder or a .txt list of images")
 
 
-def walk_pictures(folder: Path) -> Iterator[Path]:
-    """The pictures below a folder by name; links to folders are followed, each folder once, hidden files passed over."""
-    seen = set()
+def walk_images(folder: Path) -> Iterator[Path]:
+    """Yield the images below a folder, sorted by name. Links to folders are followed once, hidden files are skipped."""
+    visited = set()
     for base, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(base)
-        if real in seen:  # a link to a folder above
+        if real in visited:  # a link to a folder above
             folders.clear()
             continue
-        seen.add(real)
+        visited.add(real)
         folders.sort()
         for name in sorted(files):
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
@@ -60,29 +70,34 @@ def walk_pictures(folder: Path) -> Iterator[Path]:
 
 
 def _listed(path: Path, root: Path) -> list[Path]:
-    """The pictures of a list file: its paths are relative to itself (`./images/a.jpg`), else to the data set's folder."""
+    """The images of a list file, relative to the list (`./images/a.jpg`) or to the dataset folder."""
     lines = read_lines(path)
     if os.sep == "/":  # written on Windows
         lines = [line.replace("\\", "/") for line in lines]
-    base = max((path.parent, root), key=lambda place: sum(os.path.exists(place / line) for line in lines[:5]))
+    base = max((path.parent, root), key=lambda folder: sum(os.path.exists(folder / line) for line in lines[:5]))
     return [base / line for line in lines]
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that are not empty. Raises `UserError`."""
+    """Return the lines of a text file that are not blank.
+
+    Raises:
+        UserError: if the file cannot be read or is not text.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file, expected one path or name a line") from None
+        raise UserError(f"{path}: not a text file, expected one path or name per line") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     return [line.strip() for line in text.splitlines() if line.strip() and "\0" not in line]
 
 
-def image_ids(paths: list[Path], root: Path) -> list[int] | list[str]:
-    """An id for each picture of a source that has none: its file's stem, as a number where all are different numbers
-    (COCO's `000000000139.jpg` is 139); where stems are not unique, the path below `root`. Ids are of one type, as
-    evaluators sort them.
+def make_image_ids(paths: list[Path], root: Path) -> list[int] | list[str]:
+    """Return an id for each image of a source that has none.
+
+    An id is the stem of the file, as a number if all stems are distinct numbers (139 for COCO's `000000000139.jpg`);
+    if stems are not unique, it is the path below `root`. All ids are of one type, since evaluators sort them.
     """
     stems = [path.stem for path in paths]
     if all(stem.isascii() and stem.isdigit() and len(stem) < 19 for stem in stems):

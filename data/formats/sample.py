@@ -1,4 +1,4 @@
-"""One annotated picture."""
+"""One annotated image."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,22 +8,22 @@ import numpy as np
 
 @dataclass(slots=True)
 class Sample:
-    """One picture and what its source says of it.
+    """An image path with its annotations.
 
-    A format yields samples as the source has them: boxes may be wrong, and `width`, `height` are what the source
-    declares (0 when it is silent). Those in `Split.samples` were held against the picture (`settle`): boxes lie inside,
-    crowds are marked, and `width`, `height` are those of `read_image(path, apply_exif)`.
+    A format yields samples as the source states them: boxes may be invalid, and `width` and `height` are the declared
+    size (0 if there is none). The samples in `Split.samples` have been validated against their images
+    (`formats.validation`): boxes lie inside, and `width` and `height` are those of `read_image(path, apply_exif)`.
     """
 
     path: Path
     boxes: np.ndarray  # (n, 4) float32 xyxy in pixels
-    labels: np.ndarray  # (n,) int64, index into the split's names
-    crowd: np.ndarray  # (n,) bool: regions not to be trained on, which the evaluator ignores
-    areas: np.ndarray  # (n,) float64 in square pixels, the source's own where it has them (NaN before settling)
-    annotation_ids: np.ndarray  # (n,) int64, the source's own
-    image_id: int | str  # the source's own
-    width: int = 0  # of the frame that the boxes are in
+    labels: np.ndarray  # (n,) int64, index into the names of the split
+    crowd: np.ndarray  # (n,) bool: regions that are not trained on and that the evaluator ignores
+    areas: np.ndarray  # (n,) float64 in square pixels, from the source if it has them (NaN before validation)
+    annotation_ids: np.ndarray  # (n,) int64, from the source
+    image_id: int | str  # from the source
+    width: int = 0  # of the image that the boxes refer to
     height: int = 0
-    apply_exif: bool = True  # False: the boxes are in the frame of the stored pixels, read the picture unturned
-    source_boxes: np.ndarray | None = None  # (n, 4) float64 xywh in pixels, to the digit as the source has them
-    fractions: bool = False  # before settling: boxes are fractions of the picture, not pixels
+    apply_exif: bool = True  # False: the boxes refer to the stored pixels, so the image is read without EXIF rotation
+    source_boxes: np.ndarray | None = None  # (n, 4) float64 xywh in pixels, exactly as in the source
+    normalized: bool = False  # before validation: boxes are relative to the image size, not in pixels

@@ -1,4 +1,4 @@
-"""One PASCAL VOC annotation file: read without trusting it, and written."""
+"""Reading and writing PASCAL VOC annotation files. Files are not trusted."""
 
 import re
 from pathlib import Path
@@ -7,34 +7,44 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 _DECLARATION = re.compile(rb"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
-LARGEST = 64 * 2**20  # bytes; a picture's annotations take a few thousand
+MAX_BYTES = 64 * 2**20  # the annotations of an image take a few thousand
 
 
 class VocObject(NamedTuple):
-    """An `object` element: class, whether it is marked difficult, box x1, y1, x2, y2 in pixels from 0 on."""
+    """An `object` element."""
 
     name: str
     difficult: bool
-    box: tuple[float, float, float, float]
+    box: tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels, counted from 0
 
 
 class VocAnnotation(NamedTuple):
-    """A file's picture name (may be empty), its declared size (0: silent), objects, and how many had no box or name."""
+    """The content of an annotation file."""
 
-    filename: str
-    width: int
-    height: int
+    filename: str  # of the image; may be empty
+    width: int  # declared, 0 if missing
+    height: int  # declared, 0 if missing
     objects: list[VocObject]
-    unusable: int
+    unusable: int  # number of objects without a name or box
 
 
 def read_voc_xml(path: Path) -> VocAnnotation:
-    """Read an annotation file. Raises `ValueError` with the reason when it is none, or OSError.
+    """Read an annotation file.
 
-    Document types and entities are refused before anything is parsed: they serve attacks, no annotation needs them.
+    Document types and entities are refused before anything is parsed: no annotation needs them, attacks do.
+
+    Args:
+        path: the XML file.
+
+    Returns:
+        Its content.
+
+    Raises:
+        ValueError: if it is not an annotation file, with the reason.
+        OSError: if it cannot be read.
     """
     data = Path(path).read_bytes()
-    if len(data) > LARGEST:
+    if len(data) > MAX_BYTES:
         raise ValueError("is far too large for an annotation file")
     if _DECLARATION.search(data):
         raise ValueError("declares a DOCTYPE or ENTITY, which is refused")
@@ -53,7 +63,7 @@ def read_voc_xml(path: Path) -> VocAnnotation:
 
 
 def _parse(data: bytes) -> ElementTree.Element:
-    """Parse without document types, whatever encoding hides them."""
+    """Parse without document types, in any encoding."""
     builder = ElementTree.TreeBuilder()
     parser = expat.ParserCreate()
     parser.StartElementHandler = lambda tag, attributes: builder.start(tag, attributes)
@@ -74,11 +84,11 @@ def _refuse(*_):
     raise ValueError("declares a DOCTYPE or ENTITY, which is refused")
 
 
-def _box(element) -> tuple[float, float, float, float]:
-    """VOC counts pixels from 1 and names the last one inside: in continuous coordinates (xmin - 1, xmax).
+def _box(element: ElementTree.Element) -> tuple[float, float, float, float]:
+    """Convert a box to continuous coordinates.
 
-    Files that other tools write count from 0: where a minimum below 1 says so, it stays as it is. NaN for a value that
-    is missing or no number.
+    VOC counts pixels from 1 and gives the last one inside the box, which is (xmin - 1, xmax). Files of other tools
+    count from 0: a minimum below 1 is left as it is. A value that is missing or not a number becomes NaN.
     """
     x1, y1, x2, y2 = (_number(_text(element, tag)) for tag in ("xmin", "ymin", "xmax", "ymax"))
     return max(x1 - 1, min(x1, 0.0)), max(y1 - 1, min(y1, 0.0)), x2, y2
@@ -91,17 +101,24 @@ def _number(text: str) -> float:
         return float("nan")
 
 
-def _size(root, side: str) -> int:
+def _size(root: ElementTree.Element, side: str) -> int:
     number = _number(_text(root, f"size/{side}"))
     return int(number) if 0 < number < 2**31 else 0
 
 
-def _text(element, tag: str) -> str:
+def _text(element: ElementTree.Element, tag: str) -> str:
     return (element.findtext(tag) or "").strip()
 
 
-def voc_xml(filename: str, width: int, height: int, objects: list[VocObject]) -> bytes:
-    """The annotation file of a picture, in the devkit's order of elements."""
+def format_voc_xml(filename: str, width: int, height: int, objects: list[VocObject]) -> bytes:
+    """Return the annotation file of an image, with its elements in the order of the devkit.
+
+    Args:
+        filename: name of the image file.
+        width: image width in pixels.
+        height: image height in pixels.
+        objects: boxes in pixels, counted from 0.
+    """
     root = ElementTree.Element("annotation")
     ElementTree.SubElement(root, "filename").text = filename
     size = ElementTree.SubElement(root, "size")
@@ -110,12 +127,8 @@ def voc_xml(filename: str, width: int, height: int, objects: list[VocObject]) ->
     ElementTree.SubElement(root, "segmented").text = "0"
     for name, difficult, (x1, y1, x2, y2) in objects:
         element = ElementTree.SubElement(root, "object")
-        for tag, value in (
-            ("name", name),
-            ("pose", "Unspecified"),
-            ("truncated", "0"),
-            ("difficult", str(int(difficult))),
-        ):
+        texts = {"name": name, "pose": "Unspecified", "truncated": "0", "difficult": str(int(difficult))}
+        for tag, value in texts.items():
             ElementTree.SubElement(element, tag).text = value
         box = ElementTree.SubElement(element, "bndbox")
         for tag, value in (("xmin", x1 + 1), ("ymin", y1 + 1), ("xmax", x2), ("ymax", y2)):

@@ -1,6 +1,6 @@
-"""YOLO text labels: one `.txt` a picture, a row a box (`class cx cy w h` in fractions of the picture).
+"""YOLO text labels: one `.txt` per image, one row per box (`class cx cy w h`, relative to the image size).
 
-The published layout: pictures below a folder `images`, labels at the same place below `labels`, or beside the pictures.
+The published layout: images below a folder `images`, labels at the same path below `labels`, or beside the images.
 """
 
 import functools
@@ -8,89 +8,89 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from graftdet.data.formats.base import FORMATS, OTHER_CLASS, Format, Problems, Writer, select_names
-from graftdet.data.formats.image_lists import image_ids, list_pictures, walk_pictures
+from graftdet.data.formats.format import FORMATS, OTHER_CLASS, DataConfig, Format, Writer, select_names
+from graftdet.data.formats.image_lists import list_images, make_image_ids, walk_images
+from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.formats.sample import Sample
 from graftdet.data.parallel_io import map_threads
-from graftdet.data.paths import look_below
+from graftdet.data.paths import find_optional
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import IMAGE_SUFFIXES
 
-BAD_ROW = "rows of label files that cannot be used"
+BAD_ROW = "malformed rows in label files"
 BAD_FILE = "label files that cannot be read"
-NO_PICTURE = "label files without a picture"
-BAD_CLASS = "rows with a class number that the data set does not have"
+NO_IMAGE_FILE = "label files without an image"
+BAD_CLASS = "rows with a class number that the dataset does not have"
 
 
 @FORMATS.register("yolo")
 class Yolo(Format):
-    """Pictures and text labels, published YOLOv5 data sets unchanged.
+    """Images and text labels; published YOLOv5 datasets work unchanged.
 
-    A split is a folder (read with its subfolders), a `.txt` list of pictures (relative to itself, else to the data
-    set's folder), or a list of both. Rows of more than five numbers are polygons (`class x1 y1 x2 y2 ...`, the segment
-    labels), taken as the box around their points. A missing or empty label file is a picture without objects.
-    Fractions are of the picture as EXIF turns it. A picture's id is made of its name (`pictures.image_ids`).
+    A split is a folder (searched recursively), a `.txt` list of images (relative to the list or to the dataset folder),
+    or a list of these. Rows of more than five numbers are polygons (`class x1 y1 x2 y2 ...`, the segment labels); their
+    bounding box is used. An image with an empty label file, or without one, has no objects. Coordinates are relative to
+    the image as rotated by EXIF. Image ids are made from file names (`image_lists.make_image_ids`).
     """
 
-    def __init__(self, config, split: str, names: list[str] | None = None, strict: bool = True):
-        self.problems = Problems()
+    def __init__(self, config: DataConfig, split: str, names: list[str] | None = None, strict: bool = True):
+        self.problems = ProblemCounts()
         self.root = config.root
         where = f"{config.path}: {split}"
-        self.paths = list_pictures(config, split, self.problems)
-        classes = _classes(config, where)
+        self.paths = list_images(config, split, self.problems)
+        classes = _read_classes(config, where)
         self.names, self.category_ids = select_names(classes, names, strict, where)
-        self._numbers = {number for number, _ in classes}
-        self._highest = max(self._numbers)
+        self._class_numbers = {number for number, _ in classes}
 
     @classmethod
-    def recognises(cls, root: Path, value) -> int:
+    def recognizes(cls, root: Path, value: Any) -> int:
         value = value[0] if isinstance(value, list) and value else value
-        place = look_below(root, value) if isinstance(value, str) else None
-        if place is None or place.suffix == ".json":
+        path = find_optional(root, value) if isinstance(value, str) else None
+        if path is None or path.suffix == ".json":
             return 0
-        if place.is_file():
-            return 2 * int(Path(_first_line(place)).suffix.lower() in IMAGE_SUFFIXES)
-        first = next(walk_pictures(place), None)
+        if path.is_file():
+            return 2 * int(Path(_first_line(path)).suffix.lower() in IMAGE_SUFFIXES)
+        first = next(walk_images(path), None)
         if first is None:
             return 0
         return 2 if label_path(first).is_file() or label_path(first).parent.is_dir() and "images" in first.parts else 0
 
     def __iter__(self) -> Iterator[Sample]:
-        labels = {id_: label for label, id_ in enumerate(self.category_ids)}
-        read = map_threads(_read_labels, self.paths)
-        for (path, (rows, problems)), image_id in zip(read, image_ids(self.paths, self.root)):
-            for kind, where in problems:
-                self.problems.note(kind, where)
-            yield self._sample(path, image_id, rows, labels)
-        self._note_alone()
+        labels = {category_id: label for label, category_id in enumerate(self.category_ids)}
+        results = map_threads(_read_labels, self.paths)
+        for (path, (rows, problems)), image_id in zip(results, make_image_ids(self.paths, self.root), strict=True):
+            for kind, location in problems:
+                self.problems.add(kind, location)
+            yield self._make_sample(path, image_id, rows, labels)
+        self._count_labels_without_image()
 
-    def _note_alone(self) -> None:
-        """Note the label files beside those of this split that no picture has, neither a listed nor another one."""
-        listed: dict[Path, set[str]] = {}
+    def _count_labels_without_image(self) -> None:
+        """Count label files in the label folders of this split that belong to no image."""
+        stems_by_folder: dict[Path, set[str]] = {}
         for path in self.paths:
-            listed.setdefault(path.parent, set()).add(path.stem)
-        for pictures, stems in listed.items():
-            folder = label_path(pictures / "any").parent
-            if folder == pictures or not folder.is_dir() or not pictures.is_dir():
+            stems_by_folder.setdefault(path.parent, set()).add(path.stem)
+        for image_folder, stems in stems_by_folder.items():
+            folder = label_path(image_folder / "any").parent
+            if folder == image_folder or not folder.is_dir() or not image_folder.is_dir():
                 continue
-            stems = stems | {
-                os.path.splitext(name)[0] for name in os.listdir(pictures)
-            }  # missing ones are counted as that
+            # listed images that are missing are counted as such
+            stems = stems | {os.path.splitext(name)[0] for name in os.listdir(image_folder)}
             for name in sorted(os.listdir(folder)):
                 if name.endswith(".txt") and name != "classes.txt" and name[:-4] not in stems:
-                    self.problems.note(NO_PICTURE, folder / name)
+                    self.problems.add(NO_IMAGE_FILE, folder / name)
 
-    def _sample(self, path: Path, image_id, rows: list[tuple], labels: dict[int, int]) -> Sample:
-        kept = []
+    def _make_sample(self, path: Path, image_id: int | str, rows: list[tuple], labels: dict[int, int]) -> Sample:
+        selected = []
         for line, number, *box in rows:
             if number in labels:
-                kept.append((labels[number], *box))
-            elif number not in self._numbers:
-                kind = OTHER_CLASS if 0 <= number <= self._highest else BAD_CLASS
-                self.problems.note(kind, f"{label_path(path)}, row {line}: class {number}")
-        table = np.array(kept, np.float64).reshape(-1, 5)
+                selected.append((labels[number], *box))
+            elif number not in self._class_numbers:
+                kind = OTHER_CLASS if 0 <= number <= max(self._class_numbers) else BAD_CLASS
+                self.problems.add(kind, f"{label_path(path)}, row {line}: class {number}")
+        table = np.array(selected, np.float64).reshape(-1, 5)
         count = len(table)
         return Sample(
             path=path,
@@ -100,13 +100,13 @@ class Yolo(Format):
             areas=np.full(count, np.nan),
             annotation_ids=np.zeros(count, np.int64),
             image_id=image_id,
-            fractions=True,
+            normalized=True,
         )
 
 
-def label_path(picture: Path) -> Path:
-    """Where the labels of a picture lie: the last folder `images` of its path replaced by `labels`, else beside it."""
-    parts = list(picture.parts)
+def label_path(image_path: Path) -> Path:
+    """Return the label file of an image: its last folder `images` replaced by `labels`, else beside the image."""
+    parts = list(image_path.parts)
     for index in range(len(parts) - 2, -1, -1):
         if parts[index] == "images":
             parts[index] = "labels"
@@ -115,17 +115,16 @@ def label_path(picture: Path) -> Path:
 
 
 @functools.lru_cache
-def _labels_folder(pictures: str) -> str:
-    """The folder of the labels for a folder of pictures."""
-    return str(label_path(Path(pictures, "any")).parent)
+def _label_folder(image_folder: str) -> str:
+    return str(label_path(Path(image_folder, "any")).parent)
 
 
-def _read_labels(picture: Path) -> tuple[list[tuple], list[tuple[str, str]]]:
-    """(rows (line, class, x1, y1, x2, y2) in fractions, problems (kind, where)) of a picture's label file."""
-    folder, name = os.path.split(picture)
-    path = os.path.join(_labels_folder(folder), os.path.splitext(name)[0] + ".txt")
+def _read_labels(image_path: Path) -> tuple[list[tuple], list[tuple[str, str]]]:
+    """(rows (line, class, x1, y1, x2, y2), normalized; problems (kind, location)) of the label file of an image."""
+    folder, name = os.path.split(image_path)
+    path = os.path.join(_label_folder(folder), os.path.splitext(name)[0] + ".txt")
     if not os.path.isfile(path):
-        path = str(picture.with_suffix(".txt"))  # beside it, below a folder that happens to be called images
+        path = str(image_path.with_suffix(".txt"))  # beside it, below a folder that happens to be called images
     try:
         with open(path, encoding="utf-8-sig") as file:
             text = file.read()
@@ -135,10 +134,10 @@ def _read_labels(picture: Path) -> tuple[list[tuple], list[tuple[str, str]]]:
         return [], [(BAD_FILE, f"{path}: {getattr(error, 'strerror', None) or 'not a text file'}")]
     rows, problems = [], []
     for line, content in enumerate(text.splitlines(), 1):
-        words = content.split()
-        if not words:
+        values = content.split()
+        if not values:
             continue
-        row = _parse(words)
+        row = _parse_row(values)
         if row is None:
             problems.append((BAD_ROW, f"{path}, row {line}: {content[:60]!r}"))
         else:
@@ -146,22 +145,23 @@ def _read_labels(picture: Path) -> tuple[list[tuple], list[tuple[str, str]]]:
     return rows, problems
 
 
-def _parse(words: list[str]) -> tuple | None:
-    """(class, x1, y1, x2, y2) of a row's words; None when it is neither a box nor a polygon."""
-    if len(words) != 5 and (len(words) < 7 or len(words) % 2 == 0):
+def _parse_row(values: list[str]) -> tuple | None:
+    """(class, x1, y1, x2, y2) of a row; None if it is neither a box nor a polygon."""
+    if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
         return None
     try:
-        number, *values = map(float, words)
+        number, *coordinates = map(float, values)
     except ValueError:
         return None
     if not math.isfinite(number) or number != int(number):
         return None
-    if len(values) == 4:
-        x, y, width, height = values
+    if len(coordinates) == 4:
+        x, y, width, height = coordinates
         return int(number), x - width / 2, y - height / 2, x + width / 2, y + height / 2
-    if not all(map(math.isfinite, values)):
+    if not all(map(math.isfinite, coordinates)):
         return int(number), math.nan, math.nan, math.nan, math.nan
-    return int(number), min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])
+    xs, ys = coordinates[::2], coordinates[1::2]
+    return int(number), min(xs), min(ys), max(xs), max(ys)
 
 
 def _first_line(path: Path) -> str:
@@ -172,43 +172,43 @@ def _first_line(path: Path) -> str:
         return ""
 
 
-def _classes(config, where: str) -> list[tuple[int, str]]:
-    """(class number, name): the YAML's names, `class0` ... for its nc, or a classes.txt in the data set."""
+def _read_classes(config: DataConfig, where: str) -> list[tuple[int, str]]:
+    """(class number, name): the `names:` of the YAML, `class0` ... for its `nc:`, or a classes.txt in the dataset."""
     if config.names_given:
-        return list(zip(config.name_ids, config.names))
+        return list(zip(config.name_ids, config.names, strict=True))
     if config.nc:
         return [(number, f"class{number}") for number in range(int(config.nc))]
-    for place in ("classes.txt", "labels/classes.txt", "obj.names"):
+    for name in ("classes.txt", "labels/classes.txt", "obj.names"):
         try:
-            lines = (config.root / place).read_text(encoding="utf-8-sig").splitlines()
+            lines = (config.root / name).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError):
             continue
         names = [line.strip() for line in lines if line.strip()]
         if names and len(set(names)) == len(names):
             return list(enumerate(names))
-    raise UserError(f"{where}: text labels hold no class names; expected names: (or nc:) in the YAML")
+    raise UserError(f"{where}: text labels have no class names; expected names: (or nc:) in the YAML")
 
 
 class YoloWriter(Writer):
-    """`images/SPLIT/` and `labels/SPLIT/`, fractions to nine digits."""
+    """Writes `images/SPLIT/` and `labels/SPLIT/`, coordinates with nine digits."""
 
-    CANNOT_CARRY = "crowd regions (left out), image, annotation and category ids, areas, masks"
-    UPRIGHT = True
+    NOT_WRITTEN = "crowd regions (omitted), image, annotation and category ids, areas, masks"
+    REQUIRES_UPRIGHT = True
 
-    def write_split(self, split: str, samples: list[Sample], pictures: list[Path]) -> object:
+    def write_split(self, split: str, samples: list[Sample], image_paths: list[Path]) -> object:
         folder = self.out / "labels" / split
         folder.mkdir(parents=True, exist_ok=True)
-        for sample, picture in zip(samples, pictures):
-            self.problems.note("crowd regions left out", sample.path, int(sample.crowd.sum()))
+        for sample, path in zip(samples, image_paths, strict=True):
+            self.problems.add("crowd regions omitted", sample.path, int(sample.crowd.sum()))
             size = np.array([sample.width, sample.height], np.float64)
             source = np.asarray(sample.source_boxes, np.float64)
             corners = np.concatenate([source[:, :2], source[:, :2] + source[:, 2:]], 1)
             corners = np.clip(corners / np.tile(size, 2), 0, 1)
             rows = []
-            for label, (x1, y1, x2, y2), crowd in zip(sample.labels, corners.tolist(), sample.crowd):
+            for label, (x1, y1, x2, y2), crowd in zip(sample.labels, corners.tolist(), sample.crowd, strict=True):
                 if not crowd:
                     rows.append(f"{label} {(x1 + x2) / 2:.9g} {(y1 + y2) / 2:.9g} {x2 - x1:.9g} {y2 - y1:.9g}\n")
-            (folder / f"{picture.stem}.txt").write_text("".join(rows), encoding="utf-8")
+            (folder / f"{path.stem}.txt").write_text("".join(rows), encoding="utf-8")
         return f"images/{split}"
 
 

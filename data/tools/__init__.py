@@ -1,1 +1,1 @@
-"""Commands on datasets: audit, format conversion, splitting."""
+"""The work of the commands: check, convert and split datasets."""

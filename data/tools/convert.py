@@ -1,107 +1,139 @@
-"""Writing a data set anew: in another format (`convert`), or with other splits (`graftdet.data.tools.split`)."""
+"""Writing a dataset into a new folder: in another format (`convert`) or with other splits (`data.tools.split`)."""
 
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import yaml
-from graftdet.data.config import DataConfig, open_source
-from graftdet.data.exif import upright
-from graftdet.data.formats.base import Split, Writer
+from graftdet.data.dataset_config import DataConfig, open_annotations
+from graftdet.data.exif import rotate_boxes
+from graftdet.data.formats.dataset_split import Split
+from graftdet.data.formats.format import Writer
 from graftdet.data.formats.sample import Sample
-from graftdet.data.formats.validation import settle_all
+from graftdet.data.formats.validation import validate_samples
 from graftdet.utils.errors import UserError, did_you_mean
+from graftdet.utils.images.header import ImageHeader
 from graftdet.utils.images.io import image_header
 from graftdet.utils.progress import track
 from graftdet.utils.text import valid_utf8
 
-_PLACE = {
+IMAGE_MODES = {
     "copy": shutil.copyfile,
     "link": os.link,
-    "symlink": lambda source, to: os.symlink(os.path.abspath(source), to),
+    "symlink": lambda source, target: os.symlink(os.path.abspath(source), target),
 }
+"""Value of `--images` -> function that puts an image into the new folder."""
 
 
 @dataclass
-class Written:
-    """A data set that was written: its YAML, and what there is to say of it."""
+class WrittenDataset:
+    """A dataset that was written."""
 
     yaml: Path
-    lines: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)  # counts, problems of the source, what was not written
 
 
-def convert(config: DataConfig, to: str, out: str | Path, pictures: str = "copy") -> Written:
-    """Write every split of a data set in the format `to` into the new folder `out`, with a data YAML that loads.
+def convert(config: DataConfig, to: str, out: str | Path, images: str = "copy") -> WrittenDataset:
+    """Write all splits of a dataset in another format.
 
-    `pictures`: 'copy', 'link' (hard links) or 'symlink'. Raises `UserError` when `out` is not empty or lies in the
-    source's folder; `out` appears whole or not at all.
+    Args:
+        config: the data YAML of the source.
+        to: coco, yolo or voc.
+        out: a new folder, outside that of the source; it appears as a whole or not at all.
+        images: 'copy', 'link' (hard links) or 'symlink'.
+
+    Returns:
+        The new dataset with a data YAML that can be loaded.
+
+    Raises:
+        UserError: if the folder is not empty, lies in that of the source, or cannot be written.
     """
-    prepare(config, to, out, pictures)
-    splits = {split: open_exactly(config, split) for split in config.splits}
+    check_output(config, to, out, images)
+    splits = {split: open_split_verified(config, split) for split in config.splits}
     first = next(iter(splits.values()))
     samples = {name: split.samples for name, split in splits.items()}
-    written = write_data_set(config, samples, first.names, first.category_ids, to, out, pictures)
-    written.lines[:0] = [f"{name}: {line}" for name, split in splits.items() for line in split.problems.lines()]
+    written = write_dataset(config, samples, first.names, first.category_ids, to, out, images)
+    written.messages[:0] = [f"{name}: {line}" for name, split in splits.items() for line in split.problems.lines()]
     return written
 
 
-def open_exactly(config: DataConfig, split: str) -> Split:
-    """`open_split` with the header of every picture read: nothing that is written rests on a declared size."""
-    source = open_source(config, split)
-    samples = settle_all(source, source.problems, f"{config.path}: {split}", every_header=True)
+def open_split_verified(config: DataConfig, split: str) -> Split:
+    """Like `open_split`, but the header of every image is read, so that nothing relies on a declared size."""
+    source = open_annotations(config, split)
+    samples = validate_samples(source, source.problems, f"{config.path}: {split}", every_header=True)
     return Split(split, samples, source.names, source.category_ids, source.problems)
 
 
-def prepare(config: DataConfig, to: str, out: str | Path, pictures: str) -> None:
-    """Check, before anything is read, that the data set can be written so. Raises `UserError`."""
-    writers(to)
-    if pictures not in _PLACE:
-        hint = did_you_mean(pictures, _PLACE)
-        raise UserError(f"--pictures: unknown way '{pictures}'{hint} (known: {', '.join(_PLACE)})")
+def check_output(config: DataConfig, to: str, out: str | Path, images: str) -> None:
+    """Check the arguments of `convert` before anything is read.
+
+    Raises:
+        UserError: if the dataset cannot be written like this.
+    """
+    find_writer(to)
+    if images not in IMAGE_MODES:
+        hint = did_you_mean(images, IMAGE_MODES)
+        raise UserError(f"--images: unknown mode '{images}'{hint} (known: {', '.join(IMAGE_MODES)})")
     out, root = Path(out).expanduser().resolve(), config.root.resolve()
     if out == root or root in out.parents:
-        raise UserError(f"--out {out}: lies in the data set's own folder {root}, into which nothing is written")
+        raise UserError(f"--out {out}: is inside the folder of the dataset, {root}, where nothing is written")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out}: is there already and not empty, expected a new folder")
+        raise UserError(f"--out {out}: exists and is not empty, expected a new folder")
 
 
-def writers(to: str) -> type[Writer]:
-    """The writer of a format. Raises `UserError` with the nearest format that has one."""
+def find_writer(to: str) -> type[Writer]:
+    """Return the writer of a format.
+
+    Raises:
+        UserError: if the format cannot be written.
+    """
     from graftdet.data.formats import FORMATS
 
-    known = [word for word in FORMATS if FORMATS[word].Writer]
+    known = [name for name in FORMATS if FORMATS[name].Writer]
     if to not in known:
         raise UserError(f"--to: cannot write the format '{to}'{did_you_mean(to, known)} (known: {', '.join(known)})")
     return FORMATS[to].Writer
 
 
-def write_data_set(
+def write_dataset(
     config: DataConfig,
-    splits: dict[str, list[Sample]],
+    splits: dict[str, Sequence[Sample]],
     names: list[str],
     category_ids: list[int],
     to: str,
-    out,
-    pictures: str,
-) -> Written:
-    """Write the samples of each split, their pictures and a data YAML into the new folder `out`."""
-    prepare(config, to, out, pictures)
-    kind, out = writers(to), Path(out).expanduser().absolute()
+    out: str | Path,
+    images: str,
+) -> WrittenDataset:
+    """Write samples, their images and a data YAML into a new folder.
+
+    Args:
+        config: the data YAML of the source.
+        splits: split -> validated samples.
+        names: class index -> name.
+        category_ids: class index -> category id.
+        to: coco, yolo or voc.
+        out: the new folder.
+        images: 'copy', 'link' or 'symlink'.
+
+    Returns:
+        The new dataset.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    check_output(config, to, out, images)
+    writer_class, out = find_writer(to), Path(out).expanduser().absolute()
     temporary = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-        writer = kind(temporary, names, category_ids)
-        taken: set = set()
-        content = {"format": to}
-        for split, samples in splits.items():
-            placed = [_place(writer, split, s, taken, pictures) for s in track(samples, len(samples), split)]
-            if kind.UPRIGHT:
-                samples = [s if s.apply_exif else upright(s, image_header(s.path)) for s in samples]
-            content[split] = writer.write_split(split, samples, placed)
-        text = yaml.safe_dump({**content, "names": list(names)}, allow_unicode=True, sort_keys=False)
+        writer = writer_class(temporary, names, category_ids)
+        content = _write_splits(writer, splits, images)
+        text = yaml.safe_dump({"format": to, **content, "names": list(names)}, allow_unicode=True, sort_keys=False)
         heading = f"# Written from {valid_utf8(config.path.name)}. Splits are relative to this file.\n"
         (temporary / "data.yaml").write_text(heading + text, encoding="utf-8")
         os.chmod(temporary, 0o755)
@@ -109,35 +141,67 @@ def write_data_set(
             out.rmdir()
         os.rename(temporary, out)
     except OSError as error:
-        hint = "; try --pictures copy" if pictures != "copy" else ""
+        hint = "; try --images copy" if images != "copy" else ""
         raise UserError(f"{out}: cannot be written ({error.strerror or error}){hint}") from None
     finally:
         if temporary:
             shutil.rmtree(temporary, ignore_errors=True)
-    lines = [_line(split, samples) for split, samples in splits.items()]
-    lines += writer.problems.lines()
-    if kind.CANNOT_CARRY:
-        lines.append(f"not carried by {to}: {kind.CANNOT_CARRY}")
-    return Written(out / "data.yaml", lines)
+    messages = [_count_line(split, samples) for split, samples in splits.items()]
+    messages += writer.problems.lines()
+    if writer.NOT_WRITTEN:
+        messages.append(f"not written by the {to} format: {writer.NOT_WRITTEN}")
+    return WrittenDataset(out / "data.yaml", messages)
 
 
-def _line(split: str, samples: list[Sample]) -> str:
+def _write_splits(writer: Writer, splits: dict[str, Sequence[Sample]], images: str) -> dict[str, object]:
+    """Write images and annotations; return split -> value for the data YAML."""
+    used_names: set[str] = set()
+    content = {}
+    for split, samples in splits.items():
+        progress = track(samples, len(samples), split)
+        paths = [_write_image(writer, split, sample, used_names, images) for sample in progress]
+        if writer.REQUIRES_UPRIGHT:
+            samples = [
+                sample if sample.apply_exif else to_upright(sample, image_header(sample.path)) for sample in samples
+            ]
+        content[split] = writer.write_split(split, samples, paths)
+    return content
+
+
+def _write_image(writer: Writer, split: str, sample: Sample, used_names: set[str], images: str) -> Path:
+    """Copy or link the image of a sample under a unique name; return its path."""
+    stem = "".join("_" if character in "\r\n" else character for character in valid_utf8(sample.path.stem))
+    suffix = valid_utf8(sample.path.suffix)
+    path, number = None, 1
+    while path is None or str(path.with_suffix("")).lower() in used_names:  # one XML or txt per stem, for any suffix
+        name = stem if number == 1 else f"{stem}_{number}"
+        path, number = writer.image_path(split, f"{name}{suffix}"), number + 1
+    used_names.add(str(path.with_suffix("")).lower())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    IMAGE_MODES[images](sample.path, path)
+    return path
+
+
+def to_upright(sample: Sample, header: ImageHeader) -> Sample:
+    """Return a validated sample with its boxes on the image as rotated by EXIF, for formats that require it."""
+    if sample.apply_exif:
+        return sample
+    boxes = rotate_boxes(sample.boxes.astype(np.float64), sample.width, sample.height, header.orientation)
+    source = sample.source_boxes
+    corners = np.concatenate([source[:, :2], source[:, :2] + source[:, 2:]], 1)
+    corners = rotate_boxes(corners, sample.width, sample.height, header.orientation)
+    size = (sample.height, sample.width) if header.orientation >= 5 else (sample.width, sample.height)
+    return replace(
+        sample,
+        boxes=boxes.astype(np.float32),
+        source_boxes=np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1),
+        width=size[0],
+        height=size[1],
+        apply_exif=True,
+    )
+
+
+def _count_line(split: str, samples: Sequence[Sample]) -> str:
     crowds = sum(int(sample.crowd.sum()) for sample in samples)
     boxes = sum(len(sample.boxes) for sample in samples) - crowds
-    return f"{split}: {len(samples)} pictures, {boxes} boxes, {crowds} crowd regions"
-
-
-def _place(writer: Writer, split: str, sample: Sample, taken: set, pictures: str) -> Path:
-    """Copy or link the picture of a sample to where the writer wants it, under a name that no other has."""
-    stem, suffix = (
-        "".join("_" if c in "\r\n" else c for c in valid_utf8(sample.path.stem)),
-        valid_utf8(sample.path.suffix),
-    )
-    place, number = None, 1
-    while place is None or str(place.with_suffix("")).lower() in taken:  # one XML or txt a stem, whatever the suffix
-        name = stem if number == 1 else f"{stem}_{number}"
-        place, number = writer.picture_path(split, f"{name}{suffix}"), number + 1
-    taken.add(str(place.with_suffix("")).lower())
-    place.parent.mkdir(parents=True, exist_ok=True)
-    _PLACE[pictures](sample.path, place)
-    return place
+    return f"{split}: {len(samples)} images, {boxes} boxes, {crowds} crowd regions"

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from graftdet.data.config import load_data_config, open_split
+from graftdet.data.dataset_config import load_data_config, open_split
 
 from benchmarks.recipe import datasets
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from graftdet.data.dataset import DetectionDataset, Item, Key, Unreadable
-from graftdet.data.formats.base import Split
+from graftdet.data.formats.dataset_split import Split
 from graftdet.data.formats.sample import Sample
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters

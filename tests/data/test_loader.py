@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from graftdet.data.dataset import DetectionDataset, Key
-from graftdet.data.formats.base import Split
+from graftdet.data.formats.dataset_split import Split
 from graftdet.data.formats.sample import Sample
 from graftdet.data.loader import train_loader, val_loader
 from graftdet.data.sampler import BatchSampler, rect_order, rect_shape
@@ -175,7 +175,7 @@ def test_rectangular_validation_has_each_picture_once_and_whole(split):
     dataset = DetectionDataset(split, 128, rect=True)
     batches = list(val_loader(dataset, 3))
     assert sorted(index for batch in batches for index in batch["indices"]) == list(range(COUNT))
-    assert [index for batch in batches for index in batch["indices"]] == rect_order(dataset.frames).tolist()
+    assert [index for batch in batches for index in batch["indices"]] == rect_order(dataset.image_sizes).tolist()
     areas = 0
     for batch in batches:
         height, width = batch["images"].shape[2:]

@@ -3,10 +3,10 @@ import os
 
 import numpy as np
 import pytest
-from graftdet.data.config import load_data_config, open_split
+from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.exif import SCALED, SIZE, UNTURNED
 from graftdet.data.formats import FORMATS
-from graftdet.data.formats.base import OTHER_CLASS
+from graftdet.data.formats.format import OTHER_CLASS
 from graftdet.data.formats.coco import OUTSIDE_SET
 from graftdet.data.formats.coco_json import BAD_ANNOTATION, BAD_IMAGE, NO_CATEGORY, NO_IMAGE
 from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE, OUTSIDE, UNREADABLE

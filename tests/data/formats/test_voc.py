@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from graftdet.data.config import load_data_config, open_split
-from graftdet.data.formats.base import OTHER_CLASS
+from graftdet.data.dataset_config import load_data_config, open_split
+from graftdet.data.formats.format import OTHER_CLASS
 from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE
 from graftdet.data.formats.voc import BAD_FILE, BAD_OBJECT, NO_FILE
 from graftdet.data.formats.voc_xml import VocObject, read_voc_xml, voc_xml

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from graftdet.data.config import load_data_config, open_split
-from graftdet.data.formats.base import OTHER_CLASS
+from graftdet.data.dataset_config import load_data_config, open_split
+from graftdet.data.formats.format import OTHER_CLASS
 from graftdet.data.formats.image_lists import LISTED_TWICE
 from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE, OUTSIDE
 from graftdet.data.formats.yolo import BAD_CLASS, BAD_FILE, BAD_ROW, NO_PICTURE, label_path

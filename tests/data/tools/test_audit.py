@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from graftdet.data.config import load_data_config, open_split
+from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.exif import SIZE, UNTURNED
 from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE, OUTSIDE, UNREADABLE
 from graftdet.data.tools import audit as audits

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from graftdet.data.augmentation.transforms import hsv_jitter
-from graftdet.data.config import load_data_config, open_split
+from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.dataset import DetectionDataset
 from graftdet.data.loader import train_loader
 from graftdet.utils.hyperparameters import load_hyperparameters
@@ -49,7 +49,7 @@ def test_the_loader_leaves_the_colours_to_the_device(workers, changes):
     recipe = load_hyperparameters("default.yaml", changes)
     batches = {}
     for later in (False, True):
-        dataset = DetectionDataset(split, 64, recipe, augment=True, hsv_later=later)
+        dataset = DetectionDataset(split, 64, recipe, augment=True, defer_hsv=later)
         loader = train_loader(dataset, 8, workers)
         loader.set_epoch(0)
         batches[later] = next(iter(loader))
@@ -64,6 +64,6 @@ def test_the_loader_leaves_the_colours_to_the_device(workers, changes):
 def test_no_jitter_leaves_pictures_as_they_are():
     split = open_split(load_data_config("shapes.yaml"), "val")
     recipe = load_hyperparameters("default.yaml", ["hsv_h=0", "hsv_s=0", "hsv_v=0"])
-    dataset = DetectionDataset(split, 64, recipe, augment=True, hsv_later=True)
+    dataset = DetectionDataset(split, 64, recipe, augment=True, defer_hsv=True)
     batch = next(iter(train_loader(dataset, 8)))
     assert "hsv_gains" not in batch and pictures_on(batch, torch.device("cpu")) is batch["images"]

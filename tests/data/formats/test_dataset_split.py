@@ -21,7 +21,7 @@ def test_classes_in_another_order_keep_their_names_and_ids():
         source_boxes=boxes.astype(np.float64),
     )  # fmt: skip
     split = Split("val", [sample], ["cat", "dog", "cow"], [3, 7, 20])
-    turned = split.in_order(["cow", "cat", "dog"])
+    turned = split.reorder_classes(["cow", "cat", "dog"])
     assert turned.names == ["cow", "cat", "dog"] and turned.category_ids == [20, 3, 7]
     assert turned.samples[0].labels.tolist() == [1, 2, 0, 2] and split.samples[0].labels.tolist() == [0, 1, 2, 1]
     assert turned.ground_truth()["annotations"] == split.ground_truth()["annotations"]

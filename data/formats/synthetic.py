@@ -1,24 +1,25 @@
-"""The embedded `shapes` data set: COCO JSON that is drawn when it is first asked for."""
+"""The embedded `shapes` dataset: COCO JSON that is drawn on first use."""
 
 from pathlib import Path
+from typing import Any
 
-from graftdet.data.formats.base import FORMATS
 from graftdet.data.formats.coco import Coco
-from graftdet.data.synthetic_shapes import ensure_shapes
+from graftdet.data.formats.format import FORMATS
+from graftdet.data.synthetic.drawn_dataset import ensure_shapes
 
 
 @FORMATS.register("shapes")
-class Shapes(Coco):
-    """`format: shapes` needs neither path nor splits: the data set is drawn where it may be written."""
+class SyntheticShapes(Coco):
+    """`format: shapes` needs neither path nor splits: the dataset is drawn into a folder that can be written."""
 
     Writer = None
-    SPLITS = {
+    DEFAULT_SPLITS = {
         split: {"images": f"images/{split}", "annotations": f"annotations/instances_{split}.json"}
         for split in ("train", "val", "test")
     }
 
     @classmethod
-    def recognises(cls, root: Path, value) -> int:
+    def recognizes(cls, root: Path, value: Any) -> int:
         return 0
 
     @classmethod

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from graftdet.data import synthetic_shapes as shapes
 from graftdet.data.__main__ import main
-from graftdet.data.config import load_data_config, open_split
-from graftdet.data.synthetic_shapes import draw_picture, draw_shapes, draw_video, ensure_shapes
+from graftdet.data.dataset_config import load_data_config, open_split
+from graftdet.data.synthetic.drawn_dataset import draw_picture, draw_shapes, draw_video, ensure_shapes
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import read_image
 from graftdet.utils.images.video import open_capture, read_frames

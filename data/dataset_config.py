@@ -1,0 +1,219 @@
+"""`--data` YAMLs: read as plain data, validated, and opened as splits."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from graftdet.data.formats.dataset_split import Split
+from graftdet.data.formats.format import DataConfig, Format
+from graftdet.data.formats.problem_counts import ProblemCounts
+from graftdet.data.formats.validation import validate_samples
+from graftdet.data.paths import find_below
+from graftdet.utils.config import check_class_names, find_config, load_yaml, to_number
+from graftdet.utils.errors import UserError, did_you_mean
+
+logger = logging.getLogger(__name__)
+
+SPLIT_NAMES = ("train", "val", "test")
+MAX_CLASSES = 100_000
+_KEYS = (*SPLIT_NAMES, "path", "format", "names", "nc", "download", "source")
+_IGNORED_KEYS = ("roboflow",)  # added by exporters, without meaning here
+_SPLIT_KEYS = ("images", "annotations")
+
+
+def load_data_config(name_or_path: str | Path) -> DataConfig:
+    """Read a data YAML.
+
+    Keys: `format` (coco, yolo, voc, shapes; detected if absent), `path` (absolute, else below `$DATASETS_DIR`, default
+    `datasets`, else relative to the YAML), `train`, `val`, `test`, `names` (list, or mapping of number to name), `nc`
+    (must agree with names), `source` (where to get the dataset), `download` (never executed).
+
+    Args:
+        name_or_path: path of the YAML, or the bare name of a file in `configs/data`.
+
+    Returns:
+        The configuration of a dataset that exists.
+
+    Raises:
+        UserError: for a mistake in the YAML, with file and key, or a missing dataset, with the paths that were tried.
+    """
+    path = find_config(name_or_path, "data")
+    raw = load_yaml(path)
+    for key in raw:
+        if key not in _KEYS + _IGNORED_KEYS:
+            raise UserError(f"{path}: unknown key '{key}'{did_you_mean(key, _KEYS)} (known: {', '.join(_KEYS)})")
+    names, name_ids, nc = _read_names(raw, path)
+    values = {split: raw[split] for split in SPLIT_NAMES if raw.get(split) not in (None, "", [])}
+    splits = {split: _check_split_value(value, path, split) for split, value in values.items()}
+    from graftdet.data.formats import FORMATS
+
+    format_name = raw.get("format")
+    if format_name is not None and format_name not in FORMATS:
+        hint = did_you_mean(format_name, FORMATS)
+        raise UserError(f"{path}: unknown format '{format_name}'{hint} (known: {', '.join(FORMATS)})")
+    missing_hint = _missing_hint(raw)
+    root = FORMATS[format_name or "coco"].find_root(_read_path(raw, "path", path), path, missing_hint)
+    if not splits and format_name:
+        splits = dict(FORMATS[format_name].DEFAULT_SPLITS)
+    if not splits:
+        raise UserError(f"{path}: no split, expected one of train, val, test")
+    format_name = format_name or _detect_format(path, root, splits, missing_hint)
+    return DataConfig(path, format_name, root, splits, names, name_ids, nc, names is not None, missing_hint)
+
+
+def open_split(config: DataConfig, split: str, names: list[str] | None = None, single_class: bool = False) -> Split:
+    """Open a split: invalid boxes and images are dropped, counted in `problems`, and reported as a warning.
+
+    Args:
+        config: the data YAML.
+        split: train, val or test.
+        names: classes to select, in this order (default: those of the YAML, else all of the source, in the same order
+            for every split).
+        single_class: merge all classes into one class 'object'.
+
+    Returns:
+        The validated split.
+
+    Raises:
+        UserError: if the split does not exist, a name is unknown, more than half of the images cannot be read, or the
+            training split has no boxes except crowd regions. For other splits the latter is a warning.
+    """
+    source = open_annotations(config, split, names)
+    where = f"{config.path}: {split}"
+    samples = validate_samples(source, source.problems, where)
+    _report(source.problems, config, split)
+    opened = Split(split, samples, source.names, source.category_ids, source.problems)
+    if samples.crowd.all():
+        reason = "; ".join(source.problems.lines()) or ("all are crowds" if len(samples.boxes) else "no annotations")
+        if split == "train":
+            raise UserError(f"{where}: no boxes to train on ({reason})")
+        logger.warning("%s: no boxes to evaluate on (%s); metrics will be meaningless", where, reason)
+    return _merge_classes(opened) if single_class else opened
+
+
+def open_annotations(config: DataConfig, split: str, names: list[str] | None = None) -> Format:
+    """Open the annotations of a split in their format: an iterable of samples that are not validated yet.
+
+    Args:
+        config: the data YAML.
+        split: train, val or test.
+        names: classes to select, as in `open_split`.
+
+    Raises:
+        UserError: if the split does not exist or has no classes.
+    """
+    from graftdet.data.formats import FORMATS
+
+    if split not in config.splits:
+        known = ", ".join(config.splits)
+        raise UserError(f"{config.path}: has no split '{split}'{did_you_mean(split, config.splits)} (known: {known})")
+    format_class = FORMATS[config.format]
+    strict = names is not None or config.names_given
+    names = names or config.names
+    first_split = next(iter(config.splits))
+    if names is None and split != first_split:
+        # Every split numbers its classes like the first one, whatever its own files list.
+        names = format_class(config, first_split, None).names
+    source = format_class(config, split, names, strict)
+    if not source.names:
+        raise UserError(f"{config.path}: {split}: no classes; expected names: as a list, or a source that has them")
+    if config.names is None and not strict:
+        config.names = source.names
+    return source
+
+
+def _report(problems: ProblemCounts, config: DataConfig, split: str) -> None:
+    """One warning if something was dropped or changed."""
+    lines = problems.lines()
+    if lines:
+        more = f" and {len(lines) - 3} other kinds" if len(lines) > 3 else ""
+        text = "; ".join(lines[:3]) + more
+        logger.warning("%s: %s (python -m data check %s lists all)", split, text, config.path)
+
+
+def _merge_classes(split: Split) -> Split:
+    samples = replace(split.samples, labels=np.zeros_like(split.samples.labels))
+    return Split(split.name, samples, ["object"], split.category_ids[:1], split.problems)
+
+
+def _read_names(raw: dict, path: Path) -> tuple[list[str] | None, list[int] | None, int | None]:
+    """(names, their numbers, nc) from `names:` and `nc:`."""
+    names = raw.get("names")
+    nc = to_number(raw["nc"], int, f"{path}: nc") if raw.get("nc") is not None else None
+    if nc is not None and not 1 <= nc <= MAX_CLASSES:
+        raise UserError(f"{path}: nc: expected a number of classes of at least 1, got {nc}")
+    if names is None:
+        return None, None, nc
+    if isinstance(names, dict):
+        numbered = sorted((to_number(number, int, f"{path}: names: key"), name) for number, name in names.items())
+        ids, names = [number for number, _ in numbered], [name for _, name in numbered]
+    elif isinstance(names, list):
+        ids = list(range(len(names)))
+    else:
+        raise UserError(f"{path}: names: expected a list, or a mapping of number to name, got {names!r}")
+    names = check_class_names(names, f"{path}: names")
+    if min(ids) < 0 or len(set(ids)) < len(ids):
+        raise UserError(f"{path}: names: numbers must be different and not negative, got {ids}")
+    if nc is not None and nc != len(names):
+        raise UserError(f"{path}: nc is {nc} but names has {len(names)} classes")
+    return names, ids, nc
+
+
+def _check_split_value(value: Any, path: Path, split: str) -> str | list[str] | dict[str, str]:
+    """Validate the value of `train:`, `val:` or `test:`."""
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, list) and all(isinstance(item, (str, int)) for item in value):
+        return [str(item) for item in value]
+    if isinstance(value, dict):
+        for key in value:
+            if key not in _SPLIT_KEYS:
+                hint = did_you_mean(key, _SPLIT_KEYS)
+                raise UserError(f"{path}: {split}: unknown key '{key}'{hint} (known: {', '.join(_SPLIT_KEYS)})")
+            if not isinstance(value[key], str):
+                raise UserError(f"{path}: {split}: {key}: expected a path, got {value[key]!r}")
+        if "annotations" in value:
+            return dict(value)
+    expected = "a path, a list of paths, or {images: FOLDER, annotations: FILE}"
+    raise UserError(f"{path}: {split}: expected {expected}, got {value!r}")
+
+
+def _read_path(raw: dict, key: str, path: Path) -> str | None:
+    value = raw.get(key)
+    if value is None or isinstance(value, str):
+        return value or None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise UserError(f"{path}: {key}: expected a path, got {value!r}")
+
+
+def _missing_hint(raw: dict) -> str:
+    """What to do if the dataset does not exist."""
+    source, download = raw.get("source"), raw.get("download")
+    if not source and isinstance(download, str) and download.startswith(("http://", "https://")):
+        source = download.split()[0]
+    hint = "set DATASETS_DIR to the folder that contains it, or path: in the YAML"
+    if source:
+        hint += "; get it from " + " ".join(str(source).split())
+    elif download:
+        hint += "; the download: block of the YAML is never executed, see there where to get it"
+    return hint
+
+
+def _detect_format(path: Path, root: Path, splits: dict, missing_hint: str) -> str:
+    """The format with the highest rating for a split."""
+    from graftdet.data.formats import FORMATS
+
+    for value in splits.values():
+        ratings = {name: FORMATS[name].recognizes(root, value) for name in sorted(FORMATS)}
+        if best := max(ratings.values()):
+            return next(name for name in ratings if ratings[name] == best)
+    for split, value in splits.items():  # raise if the files do not exist
+        for item in value if isinstance(value, list) else [value]:
+            find_below(root, item, f"{path}: {split}", split, missing_hint)
+    raise UserError(
+        f"{path}: cannot detect the format of {root}: found no labels/ folder beside images/ (yolo), no "
+        f"annotations/instances_*.json (coco), no Annotations/*.xml (voc); add format: {', '.join(sorted(FORMATS))}"
+    )

@@ -1,0 +1,1 @@
+"""Synthetic datasets: generators that draw images with boxes, and the embedded shapes dataset."""
