@@ -20,7 +20,7 @@ SIZE, BATCH, EPOCHS, LEAST = 320, 16, 5, 250
 
 # What is timed by its own, without what it calls that is timed too.
 PARTS = [
-    (cache.RamPictures, "read", "read from memory"),
+    (cache.RamImageStore, "read", "read from memory"),
     (np.random, "SeedSequence", "seed"),
     (dataset, "mosaic", "mosaic: places and boxes"),
     (transforms, "jitter_matrix", "draw the geometry"),
@@ -29,12 +29,12 @@ PARTS = [
     (canvas.Canvas, "draw", "draw the canvas"),
     (transforms, "warp", "warp"),
     (transforms, "warp_boxes", "boxes"),
-    (transforms, "candidates", "boxes"),
-    (transforms, "mirror", "flip"),
+    (transforms, "remaining_boxes", "boxes"),
+    (transforms, "apply_flip", "flip"),
     (dataset, "jitter", "boxes"),
     (dataset, "mixup", "mixup"),
-    (dataset, "hsv_jitter", "colour and planes"),
-    (dataset.DetectionDataset, "_item", "targets"),
+    (dataset, "hsv_jitter", "color and planes"),
+    (dataset.DetectionDataset, "_make_item", "targets"),
     (loading, "collate", "batch"),
 ]
 

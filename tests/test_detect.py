@@ -53,7 +53,7 @@ def test_everything_about_a_folder(tiny_weights, pictures, tmp_path, capsys):
         tiny_weights, pictures, tmp_path, "--save-txt", "--save-conf", "--save-json", "--save-csv", "--save-crop"
     )
     said = capsys.readouterr()
-    assert "broken.jpg" in said.err and "passed over" in said.err and said.err.count("\n") == 1
+    assert "broken.jpg" in said.err and "skipped" in said.err and said.err.count("\n") == 1
     assert {path.name for path in folder.iterdir()} == {
         "a b.png", "ç.jpg", "labels", "crops", "detections.json", "detections.csv"
     }  # fmt: skip
@@ -231,8 +231,8 @@ def test_wrong_input_ends_in_one_line(tiny_weights, pictures, tmp_path, capfd):
         (["--weights", tmp_path / "text.onnx", "--source", pictures], "text.onnx"),
         (["--weights", tiny_weights, "--source", tmp_path / "nothing.jpg"], "nothing.jpg"),
         (["--weights", tiny_weights, "--source", tmp_path / "text.jpg"], "text.jpg"),
-        (["--weights", tiny_weights, "--source", tmp_path / "empty"], "no pictures"),
-        (["--weights", tiny_weights, "--source", tmp_path / "only text"], "no pictures"),
+        (["--weights", tiny_weights, "--source", tmp_path / "empty"], "no images"),
+        (["--weights", tiny_weights, "--source", tmp_path / "only text"], "no images"),
         (["--weights", tiny_weights, "--source", tmp_path / "torn.mp4"], "torn.mp4"),
         (["--weights", tiny_weights], "--source"),
         ([*good, "--clases", "circle"], "did you mean '--classes'"),

@@ -2,14 +2,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from graftdet.data.dataset import DetectionDataset, Item, Key, Unreadable
+from graftdet.data.dataset import DetectionDataset, Item, ItemKey, UnreadableItem
 from graftdet.data.formats.dataset_split import Split
 from graftdet.data.formats.sample import Sample
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters
 from graftdet.utils.images.io import write_image
 
-CALM = replace(
+WITHOUT_AUGMENTATION = replace(
     Hyperparameters(), hsv_h=0, hsv_s=0, hsv_v=0, degrees=0, translate=0, scale=0, fliplr=0, mosaic=0, close_mosaic=0
 )  # fmt: skip
 
@@ -23,7 +23,7 @@ def sample(path, boxes, labels, shape, crowd=None):
 
 
 def make_split(folder, shapes):
-    """Black pictures with a coloured rectangle each, of value 100 + 25 * number in the red channel."""
+    """Black images with one colored rectangle each, of value 100 + 25 * number in the red channel."""
     samples = []
     for number, (height, width) in enumerate(shapes):
         image = np.zeros((height, width, 3), np.uint8)
@@ -41,7 +41,7 @@ def split(tmp_path):
 
 
 def pixels(item):
-    """Targets as (class, x1, y1, x2, y2) in pixels of the item's picture."""
+    """Targets as (class, x1, y1, x2, y2) in pixels of the item's image."""
     height, width = item.image.shape[1:]
     sides = item.targets[:, 3:] * (width, height)
     corner = item.targets[:, 1:3] * (width, height) - sides / 2
@@ -49,18 +49,18 @@ def pixels(item):
 
 
 def check_content(item, tolerance=1.0):
-    """Each target surrounds the pixels of its own colour."""
+    """Each target surrounds the pixels of its own color."""
     for label, *box in pixels(item):
         own = np.abs(item.image[0].astype(int) - (100 + 25 * label)) < 12
-        rows, columns = np.nonzero(own & (item.image[2] == 0))  # blue is 0 in pictures, 114 in the fill
+        rows, columns = np.nonzero(own & (item.image[2] == 0))  # blue is 0 in images, 114 in the fill
         seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         assert np.abs(np.array(seen) - box).max() <= tolerance + 1e-3
 
 
-def test_plain_item_has_a_way_back(split):
+def test_gain_and_pad_map_boxes_back(split):
     dataset = DetectionDataset(split, 128)
     for index, (height, width) in enumerate([(40, 60), (60, 40), (64, 64)]):
-        item = dataset[Key(0, index, 128)]
+        item = dataset[ItemKey(0, index, 128)]
         assert item.image.shape == (3, 128, 128) and item.image.dtype == np.uint8
         assert item.shape == (height, width)
         assert item.gain == 128 / max(height, width)
@@ -70,34 +70,34 @@ def test_plain_item_has_a_way_back(split):
         check_content(item, tolerance=1.5)
 
 
-def test_a_shape_of_its_own(split):
+def test_rectangular_shape(split):
     dataset = DetectionDataset(split, 64, rect=True)
-    item = dataset[Key(0, 3, 64, False, (32, 96))]
+    item = dataset[ItemKey(0, 3, 64, False, (32, 96))]
     assert item.image.shape == (3, 32, 96) and item.gain == 1.0 and item.pad == (16.0, 1.0)
-    smaller = dataset[Key(0, 3, 64, False, (32, 32))]  # does not fit: scaled down, boxes along
+    smaller = dataset[ItemKey(0, 3, 64, False, (32, 32))]  # does not fit: image and boxes are scaled down
     assert smaller.gain == 0.5 and smaller.pad == (0.0, 8.0)
     check_content(smaller, tolerance=1.5)
-    assert dataset[Key(0, 3, 32)].gain == 0.5
+    assert dataset[ItemKey(0, 3, 32)].gain == 0.5
 
 
-def test_calm_augmentation_is_the_letterbox(split):
-    plain, calm = DetectionDataset(split, 64), DetectionDataset(split, 64, CALM, augment=True)
+def test_augmentation_of_strength_zero_equals_letterboxing(split):
+    plain, augmented = DetectionDataset(split, 64), DetectionDataset(split, 64, WITHOUT_AUGMENTATION, augment=True)
     for index in (0, 2, 3):
-        a, b = plain[Key(0, index, 64)], calm[Key(5, index, 64, True)]
+        a, b = plain[ItemKey(0, index, 64)], augmented[ItemKey(5, index, 64, True)]
         assert np.allclose(a.targets, b.targets, atol=0.5 / 64)
         assert np.abs(a.image.astype(int) - b.image).mean() < 8
-    zoomed = calm[Key(5, 2, 96, True)]
-    assert zoomed.image.shape == (3, 96, 96) and np.allclose(zoomed.targets, plain[Key(0, 2, 64)].targets)
+    zoomed = augmented[ItemKey(5, 2, 96, True)]
+    assert zoomed.image.shape == (3, 96, 96) and np.allclose(zoomed.targets, plain[ItemKey(0, 2, 64)].targets)
 
 
 @pytest.mark.parametrize("size", [64, 96, 32])
 @pytest.mark.parametrize("mosaic", [True, False])
 def test_augmented_boxes_follow_their_content(split, size, mosaic):
-    recipe = replace(CALM, scale=0.3, translate=0.1, fliplr=0.5, flipud=0.5, mosaic=1.0)
+    recipe = replace(WITHOUT_AUGMENTATION, scale=0.3, translate=0.1, fliplr=0.5, flipud=0.5, mosaic=1.0)
     dataset = DetectionDataset(split, 64, recipe, augment=True)
     seen = 0
     for epoch in range(10):
-        item = dataset[Key(epoch, epoch % 6, size, mosaic)]
+        item = dataset[ItemKey(epoch, epoch % 6, size, mosaic)]
         assert item.image.shape == (3, size, size)
         for label, x1, y1, x2, y2 in pixels(item):
             inner = item.image[0, int(y1 + 4) : int(y2 - 3), int(x1 + 4) : int(x2 - 3)]  # edges are blurred
@@ -110,42 +110,42 @@ def test_random_draws_depend_on_seed_epoch_and_index_only(split):
     recipe = Hyperparameters(mixup=0.5)
     make = lambda seed=0, **more: DetectionDataset(split, 64, recipe, augment=True, seed=seed, **more)  # noqa: E731
     one, other = make(), make(cache="ram")
-    keys = [Key(epoch, index, 64, mosaic) for epoch in (0, 7) for index in range(6) for mosaic in (True, False)]
+    keys = [ItemKey(epoch, index, 64, mosaic) for epoch in (0, 7) for index in range(6) for mosaic in (True, False)]
     first = {key: one[key] for key in keys}
     for key in reversed(keys):
         again = other[key]
         assert np.array_equal(first[key].image, again.image) and np.array_equal(first[key].targets, again.targets)
     assert not np.array_equal(first[keys[0]].image, make(seed=1)[keys[0]].image)
-    assert not np.array_equal(first[Key(0, 1, 64, True)].image, first[Key(7, 1, 64, True)].image)
+    assert not np.array_equal(first[ItemKey(0, 1, 64, True)].image, first[ItemKey(7, 1, 64, True)].image)
 
 
-def test_nothing_global_is_drawn(split):
+def test_numpy_global_state_is_unchanged(split):
     dataset = DetectionDataset(split, 64, Hyperparameters(), augment=True)
     np.random.seed(0)
     state = np.random.get_state()[1].copy()
-    dataset[Key(0, 0, 64, True)]
+    dataset[ItemKey(0, 0, 64, True)]
     assert np.array_equal(np.random.get_state()[1], state)
 
 
-def test_mosaic_has_more_pictures_and_mixup_twice_as_many(split):
-    many = DetectionDataset(split, 64, replace(CALM, mosaic=1.0), augment=True)
-    mixed = DetectionDataset(split, 64, replace(CALM, mosaic=1.0, mixup=1.0), augment=True)
-    single = np.mean([len(many[Key(0, i, 64, False)].targets) for i in range(6)])
-    four = np.mean([len(many[Key(e, i, 64, True)].targets) for i in range(6) for e in range(5)])
-    eight = np.mean([len(mixed[Key(e, i, 64, True)].targets) for i in range(6) for e in range(5)])
+def test_mosaic_has_more_images_and_mixup_twice_as_many(split):
+    many = DetectionDataset(split, 64, replace(WITHOUT_AUGMENTATION, mosaic=1.0), augment=True)
+    mixed = DetectionDataset(split, 64, replace(WITHOUT_AUGMENTATION, mosaic=1.0, mixup=1.0), augment=True)
+    single = np.mean([len(many[ItemKey(0, i, 64, False)].targets) for i in range(6)])
+    four = np.mean([len(many[ItemKey(e, i, 64, True)].targets) for i in range(6) for e in range(5)])
+    eight = np.mean([len(mixed[ItemKey(e, i, 64, True)].targets) for i in range(6) for e in range(5)])
     assert single == 1 and 1.2 < four < 4 and 1.6 * four < eight < 2.4 * four
 
 
-def test_crowds_are_left_out_and_pictures_without_boxes_stay(tmp_path):
+def test_crowds_are_excluded_and_images_without_boxes_included(tmp_path):
     write_image(tmp_path / "a.png", np.zeros((50, 50, 3), np.uint8))
     boxes = [[5, 5, 20, 20], [0, 0, 50, 50], [30, 30, 45, 45]]
     samples = [sample(tmp_path / "a.png", boxes, [1, 2, 3], (50, 50), [False, True, False])]
     samples.append(sample(tmp_path / "a.png", [], [], (50, 50)))
     dataset = DetectionDataset(Split("train", samples, ["a"] * 4, [1, 2, 3, 4]), 64)
-    assert dataset[Key(0, 0, 64)].targets[:, 0].tolist() == [1, 3]
-    assert dataset[Key(0, 1, 64)].targets.shape == (0, 5)
+    assert dataset[ItemKey(0, 0, 64)].targets[:, 0].tolist() == [1, 3]
+    assert dataset[ItemKey(0, 1, 64)].targets.shape == (0, 5)
     assert [len(rows) for rows in dataset.boxes] == [2, 0] and dataset.labels[0].tolist() == [1, 3]
-    assert len(split_augmented(samples)[Key(0, 1, 64, True)].targets) >= 0
+    assert len(split_augmented(samples)[ItemKey(0, 1, 64, True)].targets) >= 0
 
 
 def split_augmented(samples):
@@ -153,43 +153,49 @@ def split_augmented(samples):
 
 
 @pytest.mark.parametrize("cache", ["none", "ram"])
-def test_unreadable_pictures(split, cache):
-    split.samples[2].path.write_bytes(b"no picture")
+def test_unreadable_images_are_replaced(split, cache):
+    split.samples[2].path.write_bytes(b"not an image")
     dataset = DetectionDataset(split, 64, Hyperparameters(mosaic=1.0), augment=True, cache=cache)
     for mosaic in (True, False):
-        instead = dataset[Key(0, 2, 64, mosaic)]
-        lost, again = instead.lost, dataset[Key(0, 2, 64, mosaic)]
-        assert instead.index != 2 and instead.path == dataset.paths[instead.index] and instead.path != lost.path
-        assert lost.index == 2 and lost.path.endswith("2.png") and "not an image" in lost.reason
-        assert again.index == instead.index and np.array_equal(again.image, instead.image)
-    drawn = {dataset[Key(epoch, 2, 64, False)].index for epoch in range(40)}
-    assert drawn == {0, 1, 3, 4, 5}  # another one each epoch
-    plain = DetectionDataset(split, 64, cache=cache)[Key(0, 2, 64)]
-    assert plain == Unreadable(2, lost.path, lost.reason)
-    for epoch in range(10):  # as a partner it is drawn again
-        item = dataset[Key(epoch, 0, 64, True)]
+        replacement = dataset[ItemKey(0, 2, 64, mosaic)]
+        unreadable, again = replacement.replaced, dataset[ItemKey(0, 2, 64, mosaic)]
+        assert (
+            replacement.index != 2
+            and replacement.path == dataset.paths[replacement.index]
+            and replacement.path != unreadable.path
+        )
+        assert unreadable.index == 2 and unreadable.path.endswith("2.png") and "not an image" in unreadable.reason
+        assert again.index == replacement.index and np.array_equal(again.image, replacement.image)
+    drawn = {dataset[ItemKey(epoch, 2, 64, False)].index for epoch in range(40)}
+    assert drawn == {0, 1, 3, 4, 5}  # another image every epoch
+    plain = DetectionDataset(split, 64, cache=cache)[ItemKey(0, 2, 64)]
+    assert plain == UnreadableItem(2, unreadable.path, unreadable.reason)
+    for epoch in range(10):  # as a tile of a mosaic it is drawn again
+        item = dataset[ItemKey(epoch, 0, 64, True)]
         assert isinstance(item, Item) and 2 not in item.targets[:, 0]
 
 
-def test_unreadable_pictures_cost_no_determinism(split):
+def test_replacement_of_unreadable_images_is_deterministic(split):
     split.samples[2].path.unlink()
     recipe = Hyperparameters(mosaic=1.0)
     plain, cached = (DetectionDataset(split, 64, recipe, augment=True, cache=cache) for cache in ("none", "ram"))
     for epoch in range(5):
         for index in (1, 2):
-            assert np.array_equal(plain[Key(epoch, index, 64, True)].image, cached[Key(epoch, index, 64, True)].image)
+            assert np.array_equal(
+                plain[ItemKey(epoch, index, 64, True)].image, cached[ItemKey(epoch, index, 64, True)].image
+            )
 
 
-def test_counting_unreadable_ones(split):
+def test_recording_unreadable_images(split):
     dataset = DetectionDataset(split, 64)
-    lost = [Unreadable(index, f"{index}.png", "is empty") for index in range(4)]
-    dataset.note_unreadable(lost[:3])
-    dataset.note_unreadable(lost[:3])
+    unreadable = [UnreadableItem(index, f"{index}.png", "is empty") for index in range(4)]
+    dataset.record_unreadable(unreadable[:3])
+    dataset.record_unreadable(unreadable[:3])
     assert dataset.unreadable == {0: "is empty", 1: "is empty", 2: "is empty"}
     with pytest.raises(UserError, match="4 of 6"):
-        dataset.note_unreadable(lost)
+        dataset.record_unreadable(unreadable)
 
 
-def test_no_pictures():
-    with pytest.raises(UserError, match="val: no pictures"):
+def test_no_images():
+    with pytest.raises(UserError, match="val: no images"):
         DetectionDataset(Split("val", [], [], []), 64, label="val")

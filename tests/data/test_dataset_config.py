@@ -74,7 +74,7 @@ roboflow:
 """
 
 
-def picture(path, label=None):
+def write_blank(path, label=None):
     write_image(path, np.full((20, 40, 3), 90, np.uint8))
     if label is not None:
         parts = ["labels" if part == "images" else part for part in path.parts]
@@ -96,7 +96,7 @@ def picture(path, label=None):
 )
 def test_published_yamls_load_unchanged(tmp_path, monkeypatch, text, folders):
     for number, folder in enumerate(folders):
-        picture(tmp_path / folder / f"{number}.jpg", f"{number % 2} 0.5 0.5 0.5 0.5")
+        write_blank(tmp_path / folder / f"{number}.jpg", f"{number % 2} 0.5 0.5 0.5 0.5")
     for split in ("train2017", "val2017"):
         listed = tmp_path / "datasets/coco" / f"{split}.txt"
         if listed.parent.is_dir():
@@ -121,10 +121,10 @@ def test_published_yamls_load_unchanged(tmp_path, monkeypatch, text, folders):
     [
         ("tran: x", "unknown key 'tran'; did you mean 'train'"),
         ("format: yol\ntrain: x", "unknown format 'yol'; did you mean 'yolo'"),
-        ("train: gone\nnames: [a]", "train 'gone' is not there .looked at .*gone.; set DATASETS_DIR"),
-        ("path: nowhere\ntrain: x", "data set 'nowhere' is not there .looked at .*datasets.nowhere, .*d.nowhere"),
+        ("train: gone\nnames: [a]", "train 'gone' not found .tried .*gone.; set DATASETS_DIR"),
+        ("path: nowhere\ntrain: x", "dataset .nowhere. not found .tried .*datasets.nowhere, .*d.nowhere"),
         ("path: gone\nsource: the shop\ntrain: x", "get it from the shop"),
-        ("path: gone\ndownload: bash rm\ntrain: x", "download: block is never executed"),
+        ("path: gone\ndownload: bash rm\ntrain: x", "download: block of the YAML is never executed"),
         ("path: gone\ndownload: https://a.b/c.zip\ntrain: x", "get it from https://a.b/c.zip"),
         ("names: [a]", "no split, expected one of train, val, test"),
         ("format: coco\nnames: [a]", "no split, expected one of train, val, test"),
@@ -149,7 +149,7 @@ def test_published_yamls_load_unchanged(tmp_path, monkeypatch, text, folders):
         ("[a, b]", "expected a mapping"),
     ],
 )
-def test_mistakes_are_named(tmp_path, monkeypatch, text, message):
+def test_mistakes_are_reported(tmp_path, monkeypatch, text, message):
     (tmp_path / "d").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DATASETS_DIR", raising=False)
@@ -159,16 +159,16 @@ def test_mistakes_are_named(tmp_path, monkeypatch, text, message):
     assert "\n" not in str(caught.value) and "d.yaml" in str(caught.value)
 
 
-def test_a_folder_of_pictures_alone_has_no_format(tmp_path):
-    picture(tmp_path / "images/a.png")
+def test_folder_of_images_without_labels_has_no_format(tmp_path):
+    write_blank(tmp_path / "images/a.png")
     (tmp_path / "d.yaml").write_text("train: images\n")
-    with pytest.raises(UserError, match="cannot tell the format.*say format: coco, shapes, voc, yolo"):
+    with pytest.raises(UserError, match="cannot detect the format.*add format: coco, shapes, voc, yolo"):
         load_data_config(tmp_path / "d.yaml")
 
 
-def test_where_a_path_is_looked_for(tmp_path, monkeypatch):
+def test_search_order_of_path(tmp_path, monkeypatch):
     for base in ("there/set", "yamls/set", "elsewhere"):
-        picture(tmp_path / base / "images/a.png", "0 .5 .5 .1 .1")
+        write_blank(tmp_path / base / "images/a.png", "0 .5 .5 .1 .1")
     monkeypatch.setenv("DATASETS_DIR", str(tmp_path / "there"))
     path = tmp_path / "yamls/d.yaml"
 
@@ -180,22 +180,22 @@ def test_where_a_path_is_looked_for(tmp_path, monkeypatch):
     assert root(f"path: {tmp_path / 'elsewhere'}") == tmp_path / "elsewhere"
     (tmp_path / "there/set").rename(tmp_path / "there/other")
     assert root("path: set") == tmp_path / "yamls/set"
-    picture(tmp_path / "yamls/images/a.png", "0 .5 .5 .1 .1")
-    picture(tmp_path / "there/images/a.png", "0 .5 .5 .1 .1")
+    write_blank(tmp_path / "yamls/images/a.png", "0 .5 .5 .1 .1")
+    write_blank(tmp_path / "there/images/a.png", "0 .5 .5 .1 .1")
     assert root("") == root("path: .") == tmp_path / "yamls"
 
 
 def test_splits(tmp_path):
-    picture(tmp_path / "images/a.png", "0 .5 .5 .1 .1")
+    write_blank(tmp_path / "images/a.png", "0 .5 .5 .1 .1")
     (tmp_path / "d.yaml").write_text("train: images\nnames: [a]\n")
     config = load_data_config(tmp_path / "d.yaml")
     assert config.has("train") and not config.has("val")
-    with pytest.raises(UserError, match="has no split 'val' .it has train."):
+    with pytest.raises(UserError, match="has no split 'val' .known: train."):
         open_split(config, "val")
 
 
-def test_all_splits_of_coco_number_classes_as_the_first(tmp_path, capsys):
-    picture(tmp_path / "images/1.png")
+def test_all_coco_splits_use_the_class_indices_of_the_first(tmp_path, capsys):
+    write_blank(tmp_path / "images/1.png")
     for split, names in (("train", ["b", "c"]), ("val", ["a", "b", "c"])):
         categories = [{"id": number, "name": name} for number, name in enumerate(names)]
         boxes = [{"image_id": 1, "category_id": c["id"], "bbox": [1, 1, 5, 5]} for c in categories]
@@ -206,17 +206,17 @@ def test_all_splits_of_coco_number_classes_as_the_first(tmp_path, capsys):
     config = load_data_config(tmp_path / "d.yaml")
     val = open_split(config, "val")
     assert val.names == ["b", "c"] and val.category_ids == [1, 2] and val.samples[0].labels.tolist() == [0, 1]
-    assert "val: 1 objects of a class that is not asked for" in capsys.readouterr().err
+    assert "val: 1 objects of classes that are not selected" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["bccd", "coco", "coco_tiny", "voc"])
-def test_a_data_set_that_is_not_there_says_where_to_get_it(tmp_path, monkeypatch, name):
+def test_missing_dataset_names_its_source(tmp_path, monkeypatch, name):
     monkeypatch.setenv("DATASETS_DIR", str(tmp_path))
-    with pytest.raises(UserError, match=f"looked at {tmp_path}.*get it from|looked at {tmp_path}.*cocodataset"):
+    with pytest.raises(UserError, match=f"tried {tmp_path}.*get it from|tried {tmp_path}.*cocodataset"):
         load_data_config(f"{name}.yaml")
 
 
-def test_bare_names_and_nearest_ones():
+def test_bare_names_and_suggestions():
     assert sorted(path.stem for path in (CONFIGS / "data").glob("*.yaml")) == [
         "bccd",
         "coco",

@@ -3,16 +3,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from graftdet.data.dataset import DetectionDataset, Key
+from graftdet.data import loader as loader_module
+from graftdet.data.dataset import DetectionDataset, ItemKey
 from graftdet.data.formats.dataset_split import Split
 from graftdet.data.formats.sample import Sample
 from graftdet.data.loader import train_loader, val_loader
-from graftdet.data.sampler import BatchSampler, rect_order, rect_shape
+from graftdet.data.sampler import BatchSampler, rect_shape, sort_by_aspect
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters
 from graftdet.utils.images.io import write_image
-
-import data
 
 SHAPES = [(40, 60), (60, 40), (64, 64), (30, 64), (64, 30), (50, 50), (48, 64), (20, 64), (64, 20), (33, 47), (40, 60)]
 COUNT = len(SHAPES)
@@ -48,7 +47,7 @@ def same(first, second):
     )
 
 
-def test_a_batch(split):
+def test_batch_contents(split):
     loader = val_loader(DetectionDataset(split, 64), 4)
     assert len(loader) == 3 and loader.batch_size == 4
     batches = list(loader)
@@ -56,9 +55,9 @@ def test_a_batch(split):
     first = batches[0]
     assert first["images"].shape == (4, 3, 64, 64) and first["images"].dtype == torch.uint8
     assert first["targets"].dtype == torch.float32 and first["targets"].shape == (3, 6)
-    assert first["targets"][:, 0].tolist() == [1, 2, 2]  # number in the batch
+    assert first["targets"][:, 0].tolist() == [1, 2, 2]  # index in the batch
     assert first["targets"][:, 1].tolist() == [1, 2, 2]  # class
-    expected = [8.5 / 40, 10.5 / 60, 13 / 40, 15 / 60]  # of picture 1, which is 40 wide
+    expected = [8.5 / 40, 10.5 / 60, 13 / 40, 15 / 60]  # of image 1, which is 40 wide
     gain, (left, top) = first["gains"][1], first["pads"][1]
     back = first["targets"][0, 2:] * 64
     back = (back - torch.tensor([left, top, 0, 0])) / gain
@@ -68,7 +67,7 @@ def test_a_batch(split):
     assert set(first) == {"images", "targets", "paths", "image_ids", "gains", "pads", "shapes", "indices"}
 
 
-def test_every_picture_once_an_epoch_in_another_order(split):
+def test_every_image_once_per_epoch_in_another_order(split):
     loader = train_loader(train_set(split), 4)
     orders = [[path for batch in drain(loader, epoch) for path in batch[2]] for epoch in (0, 1)]
     assert all(len(set(order)) == COUNT == len(order) for order in orders)
@@ -77,33 +76,33 @@ def test_every_picture_once_an_epoch_in_another_order(split):
     assert drain(steady)[0][2] == [str(sample.path) for sample in split.samples[:4]]
 
 
-@pytest.mark.parametrize("workers, context", [(1, None), (2, None), (2, "spawn")])
-def test_batches_do_not_depend_on_workers(split, workers, context):
-    alone, helped = (
+@pytest.mark.parametrize("workers, start_method", [(1, None), (2, None), (2, "spawn")])
+def test_batches_do_not_depend_on_workers(split, workers, start_method):
+    single, parallel = (
         train_loader(train_set(split), 4),
-        train_loader(train_set(split, cache="ram"), 4, workers, context=context),
+        train_loader(train_set(split, cache="ram"), 4, workers, start_method=start_method),
     )
-    for epoch in (0, 1, 5):  # the workers stay from epoch to epoch
-        assert same(drain(alone, epoch), drain(helped, epoch))
+    for epoch in (0, 1, 5):  # workers are persistent
+        assert same(drain(single, epoch), drain(parallel, epoch))
 
 
-def test_a_resumed_run_sees_the_same_batches(split):
-    straight = train_loader(train_set(split, seed=3), 4)
-    history = [drain(straight, epoch) for epoch in range(3)]
+def test_resumed_run_gets_the_same_batches(split):
+    uninterrupted = train_loader(train_set(split, seed=3), 4)
+    history = [drain(uninterrupted, epoch) for epoch in range(3)]
     assert same(drain(train_loader(train_set(split, seed=3), 4), 2), history[2])
-    next(iter(straight))  # an epoch that was left in the middle
-    assert same(drain(straight, 1), history[1])
+    next(iter(uninterrupted))  # an interrupted epoch
+    assert same(drain(uninterrupted, 1), history[1])
     assert not same(drain(train_loader(train_set(split, seed=4), 4), 2), history[2])
 
 
-def test_loading_leaves_the_global_generators_alone(split):
+def test_loading_does_not_use_the_global_generator(split):
     torch.manual_seed(0)
     before = torch.get_rng_state()
     drain(train_loader(train_set(split), 4))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_close_mosaic_ends_it(split):
+def test_close_mosaic(split):
     dataset = train_set(split, recipe=Hyperparameters(close_mosaic=3))
     loader = train_loader(dataset, 4, epochs=10)
     for epoch, on in ((0, True), (6, True), (7, False), (9, False)):
@@ -129,7 +128,7 @@ def test_multi_scale(split):
 
 
 @pytest.mark.parametrize("world", [2, 3, 4])
-def test_processes_share_an_epoch(split, world):
+def test_processes_divide_an_epoch(split, world):
     dataset = train_set(split)
     parts = [list(train_loader(dataset, 2, rank=rank, world_size=world).batch_sampler) for rank in range(world)]
     assert {len(part) for part in parts} == {len(train_loader(dataset, 2, world_size=world))}
@@ -156,7 +155,7 @@ def test_image_weights(split):
 
 
 @pytest.mark.parametrize(
-    "frames, size, pad, expected",
+    "image_sizes, size, padding, expected",
     [
         ([(480, 640)], 640, 0.0, (480, 640)),
         ([(480, 640)], 640, 0.5, (512, 672)),
@@ -167,15 +166,15 @@ def test_image_weights(split):
         ([(1, 1000)], 320, 0.0, (32, 320)),
     ],
 )
-def test_rect_shape(frames, size, pad, expected):
-    assert rect_shape(np.array(frames, np.float32), size, 32, pad) == expected
+def test_rect_shape(image_sizes, size, padding, expected):
+    assert rect_shape(np.array(image_sizes, np.float32), size, 32, padding) == expected
 
 
-def test_rectangular_validation_has_each_picture_once_and_whole(split):
+def test_rectangular_validation_has_each_image_once_and_complete(split):
     dataset = DetectionDataset(split, 128, rect=True)
     batches = list(val_loader(dataset, 3))
     assert sorted(index for batch in batches for index in batch["indices"]) == list(range(COUNT))
-    assert [index for batch in batches for index in batch["indices"]] == rect_order(dataset.image_sizes).tolist()
+    assert [index for batch in batches for index in batch["indices"]] == sort_by_aspect(dataset.image_sizes).tolist()
     areas = 0
     for batch in batches:
         height, width = batch["images"].shape[2:]
@@ -184,7 +183,7 @@ def test_rectangular_validation_has_each_picture_once_and_whole(split):
         for gain, (left, top), shape in zip(batch["gains"], batch["pads"], batch["shapes"]):
             assert gain == 128 / max(shape)
             assert left + round(shape[1] * gain) <= width and top + round(shape[0] * gain) <= height
-    assert areas < 0.9 * len(batches) * 160 * 160  # what squares with the same half stride around would take
+    assert areas < 0.9 * len(batches) * 160 * 160  # area of square batches with the same padding
 
 
 def test_rectangular_training(split):
@@ -205,7 +204,7 @@ def test_rectangular_training(split):
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("cache", ["none", "ram"])
-def test_unreadable_pictures_are_stood_in_for_and_told_once(split, workers, cache, capsys):
+def test_unreadable_images_are_replaced_and_reported_once(split, workers, cache, capsys):
     split.samples[4].path.write_bytes(b"text")
     split.samples[6].path.unlink()
     loader = train_loader(train_set(split, cache=cache, label="train"), 4, workers)
@@ -216,62 +215,64 @@ def test_unreadable_pictures_are_stood_in_for_and_told_once(split, workers, cach
         for images, targets, names in batches:
             assert len(images) == len(names)
             assert len(targets) == 0 or targets[:, 0].max() < len(names)
-    told = capsys.readouterr().err
-    assert told.count("train: 2 of 11 cannot be read, passed over") == 1 and ".png: " in told
+    errors = capsys.readouterr().err
+    assert errors.count("train: 2 of 11 images cannot be read, skipped") == 1 and ".png: " in errors
     assert set(loader.dataset.unreadable) == {4, 6}
 
 
 @pytest.mark.parametrize("rect", [False, True])
-def test_processes_take_equally_many_steps_with_unreadable_pictures(split, rect):
+def test_processes_take_equally_many_steps_with_unreadable_images(split, rect):
     for number in (2, 4, 7, 9):
         split.samples[number].path.unlink()
-    for epoch in range(4):  # a batch of one picture, and that one unreadable, costs no process a step
+    for epoch in range(4):  # a batch with one unreadable image is a step in every process
         parts = [drain(train_loader(train_set(split, rect=rect), 1, rank=rank, world_size=2), epoch) for rank in (0, 1)]
         assert [len(part) for part in parts] == [6, 6]
         assert all(len(images) == len(names) == 1 for part in parts for images, _, names in part)
 
 
-def test_a_batch_of_unreadable_pictures_only_is_passed_over(split):
+def test_batches_without_a_readable_image_are_skipped(split):
     split.samples[4].path.unlink()
     assert len(list(val_loader(DetectionDataset(split, 64), 1))) == COUNT - 1
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_more_than_half_unreadable_stops(split, workers):
+def test_more_than_half_unreadable_raises(split, workers):
     for sample in split.samples[:6]:
         sample.path.write_bytes(b"")
-    with pytest.raises(UserError, match="6 of 11 pictures cannot be read.*is empty"):
+    with pytest.raises(UserError, match="6 of 11 images cannot be read.*is empty"):
         drain(train_loader(train_set(split), 4, workers))
 
 
-def test_little_shared_memory_changes_nothing(split, monkeypatch):
+def test_small_shared_memory_gives_the_same_batches(split, monkeypatch):
     expected = drain(train_loader(train_set(split), 4))
-    monkeypatch.setattr(data.loader, "_shared_memory", lambda: 1000)
+    monkeypatch.setattr(loader_module, "_free_shared_memory", lambda: 1000)
     loader = train_loader(train_set(split), 4, 2)
-    assert loader._loader.collate_fn is data.loader.collate_arrays
+    assert loader._loader.collate_fn is loader_module.collate_arrays
     assert same(drain(loader), expected)
 
 
-def test_no_mosaic_in_the_recipe(split):
+def test_recipe_without_mosaic(split):
     dataset = train_set(split, recipe=replace(Hyperparameters(), mosaic=0.0))
-    item = dataset[Key(0, 2, 64, True)]
+    item = dataset[ItemKey(0, 2, 64, True)]
     assert set(item.targets[:, 0].tolist()) <= {2.0}
 
 
-def test_a_batch_is_drawn_where_it_stays(split):
+def test_images_of_a_batch_are_not_copied(split):
     split.samples[4].path.unlink()
     dataset = train_set(split)
-    keys = [Key(3, index, 64, True) for index in (2, 0, 9)]
+    keys = [ItemKey(3, index, 64, True) for index in (2, 0, 9)]
     items = dataset.__getitems__(keys)
     for key, item in zip(keys, items):
         alone = dataset[key]
         assert np.array_equal(item.image, alone.image) and np.array_equal(item.targets, alone.targets)
-    images = data.loader.collate(items)["images"]
+    images = loader_module.collate(items)["images"]
     assert images.data_ptr() == items[0].image.ctypes.data  # nothing was copied
-    filled = data.loader.collate(dataset.__getitems__([keys[0], Key(3, 4, 64, True), keys[2]]))
+    filled = loader_module.collate(dataset.__getitems__([keys[0], ItemKey(3, 4, 64, True), keys[2]]))
     assert len(filled["images"]) == 3 and torch.equal(filled["images"][[0, 2]], images[[0, 2]])
     assert [lost.index for lost in filled["unreadable"]] == [4] != filled["indices"][1:2]
     plain = DetectionDataset(split, 64)
-    holed = data.loader.collate(plain.__getitems__([Key(0, index, 64) for index in (2, 4, 9)]))
-    assert holed["indices"] == [2, 9] and torch.equal(holed["images"][1], torch.from_numpy(plain[Key(0, 9, 64)].image))
-    assert torch.equal(data.loader.collate(items[:2])["images"], images[:2])
+    holed = loader_module.collate(plain.__getitems__([ItemKey(0, index, 64) for index in (2, 4, 9)]))
+    assert holed["indices"] == [2, 9] and torch.equal(
+        holed["images"][1], torch.from_numpy(plain[ItemKey(0, 9, 64)].image)
+    )
+    assert torch.equal(loader_module.collate(items[:2])["images"], images[:2])

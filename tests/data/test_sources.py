@@ -14,26 +14,26 @@ from graftdet.utils.images.io import write_image
 from graftdet.utils.images.video import DEFAULT_FPS, VideoWriter, frame_rate, open_capture
 
 
-def grey(value, height=48, width=64):
+def gray_image(value, height=48, width=64):
     return np.full((height, width, 3), value, np.uint8)
 
 
 def write_video(path, count, fps=25.0, height=48, width=64):
     with VideoWriter(path, fps) as writer:
         for number in range(count):
-            writer.write(grey(20 + 10 * number, height, width))
+            writer.write(gray_image(20 + 10 * number, height, width))
     return writer.path
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three pictures, one video, things of no interest, and a folder below."""
+    """Three images, a video, other files, and a subfolder."""
     root = tmp_path / "wörk folder"
     for number, name in enumerate(("b.png", "a.JPG", "c.bmp")):
-        write_image(root / name, grey(50 * number))
+        write_image(root / name, gray_image(50 * number))
     write_video(root / "d film.mp4", 3)
     (root / "notes.md").write_text("x")
-    write_image(root / "below" / "e.png", grey(9))
+    write_image(root / "below" / "e.png", gray_image(9))
     return root
 
 
@@ -41,14 +41,14 @@ def names(frames):
     return [frame.path.replace("\\", "/").rsplit("/", 1)[-1] for frame in frames]
 
 
-def test_one_picture(folder):
+def test_one_image(folder):
     (frame,) = open_source(folder / "b.png")
     assert frame.index is None and not frame.info.is_video
-    assert np.array_equal(frame.image, grey(0))
+    assert np.array_equal(frame.image, gray_image(0))
     assert len(open_source(str(folder / "b.png"))) == 1
 
 
-def test_a_folder_with_pictures_and_videos(folder):
+def test_folder_with_images_and_videos(folder):
     frames = list(open_source(folder))
     assert names(frames) == ["a.JPG", "b.png", "c.bmp"] + ["d film.mp4"] * 3
     assert [frame.index for frame in frames] == [None] * 3 + [0, 1, 2]
@@ -64,22 +64,22 @@ def test_patterns(folder, pattern, expected):
     assert found == expected if expected else len(found) == 7
 
 
-def test_a_name_with_pattern_characters_is_a_file_first(tmp_path):
-    write_image(tmp_path / "a[1].png", grey(1))
+def test_file_name_with_pattern_characters(tmp_path):
+    write_image(tmp_path / "a[1].png", gray_image(1))
     assert names(open_source(tmp_path / "a[1].png")) == ["a[1].png"]
 
 
-def test_a_list_file(folder, tmp_path, capsys, monkeypatch):
+def test_list_file(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(folder / "below")
-    text = f"# pictures\n\n{folder.name}/b.png\n{folder / 'c.bmp'}\ne.png\n{folder.name}/*.mp4\nmissing.png\n"
+    text = f"# images\n\n{folder.name}/b.png\n{folder / 'c.bmp'}\ne.png\n{folder.name}/*.mp4\nmissing.png\n"
     (tmp_path / "list.txt").write_text(text, encoding="utf-8")
     source = open_source(tmp_path / "list.txt")
     assert names(source) == ["b.png", "c.bmp", "e.png"] + ["d film.mp4"] * 3
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "list.txt, line 7: missing.png" in error and "passed over" in error
+    assert error.count("\n") == 1 and "list.txt, line 7: missing.png" in error and "skipped" in error
 
 
-def test_what_a_list_names_twice_is_looked_at_once(folder, tmp_path, monkeypatch):
+def test_duplicates_in_a_list_are_read_once(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     lines = [
         "d film.mp4",
@@ -97,7 +97,7 @@ def test_what_a_list_names_twice_is_looked_at_once(folder, tmp_path, monkeypatch
     assert [str(target).rpartition("/")[2] for target in targets] == ["d film.mp4", "c.bmp", "b.png", "a", "0"]
 
 
-def test_several_sources_come_in_their_order_and_each_file_once(folder):
+def test_several_sources_keep_their_order_without_duplicates(folder):
     source = open_source(folder / "c.bmp", folder, f"{folder}/*.png", "0")
     assert [str(target).rpartition("/")[2] for target in source.targets] == [
         "c.bmp",
@@ -125,7 +125,7 @@ def test_wrong_list_files(tmp_path, content, message):
     [
         ("{}/bb.png", r"bb.png: no such file or folder; did you mean 'b.png'"),
         ("{}/nowhere/x", "no such file or folder"),
-        ("{}/*.gif", "pattern finds no pictures"),
+        ("{}/*.gif", "pattern matches no images"),
         ("{}/*.md", "1 files, none of a known kind"),
         ("rstp://host/x", "unknown kind of address 'rstp'; did you mean 'rts?p'"),
     ],
@@ -135,12 +135,12 @@ def test_wrong_sources(folder, text, message):
         open_source(text.format(folder))
 
 
-def test_an_empty_folder(tmp_path):
-    with pytest.raises(UserError, match="this folder has no pictures or videos"):
+def test_empty_folder(tmp_path):
+    with pytest.raises(UserError, match="this folder has no images or videos"):
         open_source(tmp_path)
 
 
-def test_broken_files_in_a_folder_are_told_and_passed_over(folder, capfd):
+def test_broken_files_in_a_folder_are_skipped_with_a_warning(folder, capfd):
     (folder / "aa.jpg").write_text("I am text")
     (folder / "cc.mp4").write_bytes(b"neither a video")
     (folder / "zz.png").write_bytes(b"")
@@ -148,28 +148,28 @@ def test_broken_files_in_a_folder_are_told_and_passed_over(folder, capfd):
     for _ in range(2):
         assert names(source) == ["a.JPG", "b.png", "c.bmp"] + ["d film.mp4"] * 3
         lines = capfd.readouterr().err.splitlines()
-        assert len(lines) == 3 and all(line.endswith("; passed over") for line in lines)
+        assert len(lines) == 3 and all(line.endswith("; skipped") for line in lines)
         assert all(name in line for name, line in zip(("aa.jpg", "cc.mp4", "zz.png"), lines, strict=True))
 
 
 @pytest.mark.parametrize("name, data", [("x.jpg", b"text"), ("x.mp4", b"text"), ("x.mp4", b""), ("x.dat", b"?")])
-def test_a_single_broken_file_is_an_error(tmp_path, name, data, capfd):
+def test_single_broken_file_is_an_error(tmp_path, name, data, capfd):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(UserError, match=f"{name}: "):
         list(open_source(tmp_path / name))
     assert capfd.readouterr().err == ""
 
 
-def test_a_folder_of_broken_files_only(tmp_path, capfd):
+def test_folder_with_only_broken_files(tmp_path, capfd):
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(UserError, match="none of its 2 pictures"):
+    with pytest.raises(UserError, match="none of its 2 images"):
         list(open_source(tmp_path))
 
 
 @pytest.mark.parametrize("fps", [25.0, 29.97, 30000 / 1001, 12.5, 60.0])
 @pytest.mark.parametrize("size", [(48, 64), (49, 65)])
-def test_a_video_comes_out_as_it_went_in(tmp_path, fps, size):
+def test_written_video_is_read_back(tmp_path, fps, size):
     path = write_video(tmp_path / "vidéo out.mp4", 13, fps, *size)
     assert path.suffix == (".mp4" if size == (48, 64) else ".avi")
     frames = list(open_source(path))
@@ -182,8 +182,8 @@ def test_a_video_comes_out_as_it_went_in(tmp_path, fps, size):
     assert len(list(open_source(again))) == 13
 
 
-def test_the_frame_count_is_that_of_the_frames_not_of_the_container(tmp_path):
-    """A file whose end is cut away still claims all its frames in the header."""
+def test_truncated_video_gives_the_frames_it_has(tmp_path):
+    """The header of a truncated file still declares all frames."""
     path = write_video(tmp_path / "a.avi", 20, 25.0, 49, 65)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 2 // 3])
@@ -192,17 +192,17 @@ def test_the_frame_count_is_that_of_the_frames_not_of_the_container(tmp_path):
     assert [frame.index for frame in frames] == list(range(len(frames)))
 
 
-def test_writer_scales_odd_ones_in_and_writes_nothing_without_frames(tmp_path):
+def test_writer_resizes_frames_and_writes_nothing_without_frames(tmp_path):
     with VideoWriter(tmp_path / "a.mp4", float("nan")) as writer:
-        writer.write(grey(10))
-        writer.write(grey(20, 100, 200))
+        writer.write(gray_image(10))
+        writer.write(gray_image(20, 100, 200))
     assert writer.fps == DEFAULT_FPS and writer.count == 2
     assert [frame.image.shape for frame in open_source(writer.path)] == [(48, 64, 3)] * 2
     VideoWriter(tmp_path / "none.mp4").close()
     assert not (tmp_path / "none.mp4").exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        VideoWriter(tmp_path / "file" / "a.mp4").write(grey(1))
+        VideoWriter(tmp_path / "file" / "a.mp4").write(gray_image(1))
 
 
 def test_writer_falls_back_to_avi(tmp_path, monkeypatch):
@@ -220,10 +220,10 @@ def test_stop_ends_before_the_next_file(folder):
     next(frames)
     source.stop()
     assert list(frames) == []
-    assert len(list(source)) == 6  # begun anew
+    assert len(list(source)) == 6  # starts again
 
 
-def test_a_video_behind_http_is_read_to_its_end(tmp_path):
+def test_video_over_http_is_read_to_its_end(tmp_path):
     write_video(tmp_path / "a.mp4", 7)
     handler = functools.partial(QuietHandler, directory=str(tmp_path))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)

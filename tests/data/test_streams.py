@@ -45,7 +45,7 @@ class FakeCamera:
         return Capture()
 
 
-def test_a_stream_is_opened_again_and_given_up_at_last():
+def test_stream_is_reopened_a_limited_number_of_times():
     camera = FakeCamera([5, 5, 0, 5])
     live = LiveFrames("rtsp://x", attempts=3, pause=0.001, opener=camera)
     frames = list(live)
@@ -54,7 +54,7 @@ def test_a_stream_is_opened_again_and_given_up_at_last():
     assert frames[-1][0, 0, 0] == 0  # the very last frame is not lost
 
 
-def test_a_slow_consumer_gets_the_latest_frame():
+def test_slow_consumer_gets_the_latest_frame():
     live = LiveFrames(0, attempts=0, opener=FakeCamera([50]))
     numbers = []
     for image in live:
@@ -72,7 +72,7 @@ def test_closing_a_stream_ends_its_thread():
     assert len(list(live)) <= 1
 
 
-def test_a_stream_as_source(monkeypatch):
+def test_stream_as_source(monkeypatch):
     camera = FakeCamera([6])
     monkeypatch.setattr(sources, "open_capture", camera)
     monkeypatch.setattr(sources, "LiveFrames", functools.partial(LiveFrames, attempts=0, opener=camera))
@@ -82,7 +82,7 @@ def test_a_stream_as_source(monkeypatch):
     assert camera.openings == 1  # many cameras serve one connection only
 
 
-def test_stop_ends_a_stream_that_gives_no_more_frames(monkeypatch):
+def test_stop_ends_a_stream_without_new_frames(monkeypatch):
     camera = FakeCamera([2])
     monkeypatch.setattr(sources, "open_capture", camera)
     monkeypatch.setattr(sources, "LiveFrames", functools.partial(LiveFrames, attempts=9, pause=60, opener=camera))
@@ -97,7 +97,7 @@ def test_stop_ends_a_stream_that_gives_no_more_frames(monkeypatch):
     assert not reading.is_alive() and not source._streams[0]._thread.is_alive() and 1 <= len(frames) <= 2
 
 
-def test_a_camera_that_is_not_there(capfd):
+def test_missing_camera(capfd):
     with pytest.raises(UserError, match="camera 97: cannot be opened"):
         list(open_source("97"))
 

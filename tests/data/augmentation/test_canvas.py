@@ -1,29 +1,29 @@
-"""Drawing pictures where they are seen against drawing the whole canvas and warping it."""
+"""Drawing only the visible part of images, compared with drawing and warping the whole canvas."""
 
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
-from graftdet.data.augmentation.canvas import Canvas, Piece
-from graftdet.data.augmentation.mosaic import draw_centre, mosaic
-from graftdet.data.augmentation.transforms import candidates, flip_matrix, jitter, jitter_matrix, warp, warp_boxes
+from graftdet.data.augmentation.canvas import Canvas, PlacedImage
+from graftdet.data.augmentation.mosaic import draw_center, mosaic
+from graftdet.data.augmentation.transforms import flip_matrix, jitter, jitter_matrix, remaining_boxes, warp, warp_boxes
 from graftdet.utils.hyperparameters import Hyperparameters
 
 RECIPE = replace(Hyperparameters(), scale=0.5, translate=0.1, fliplr=0.5, flipud=0.3)
 
 
 def slow_jitter(canvas, rng, recipe, out, zoom=1.0):
-    """The whole canvas drawn, then warped in one go."""
+    """Draw the whole canvas, then warp it."""
     matrix, scale = jitter_matrix(rng, recipe, canvas.shape, (out[0] / zoom, out[1] / zoom))
     matrix = flip_matrix(rng, recipe, out) @ np.diag([zoom, zoom, 1.0]) @ matrix
     warped = warp_boxes(canvas.boxes, matrix, out)
-    keep = candidates(canvas.boxes * (scale * zoom), warped)
-    return warp(canvas.draw(), matrix, out), warped[keep], canvas.labels[keep]
+    remaining = remaining_boxes(canvas.boxes * (scale * zoom), warped)
+    return warp(canvas.draw(), matrix, out), warped[remaining], canvas.labels[remaining]
 
 
-def four(rng, size):
-    """Tiles with a bright box each on smooth content; labels tell the boxes apart."""
+def make_tiles(rng, size):
+    """Tiles with one bright box each on smooth content; each box has its own label."""
     tiles = []
     for number in range(4):
         height, width = (
@@ -37,35 +37,38 @@ def four(rng, size):
 
 
 @pytest.mark.parametrize("zoom", [1.0, 0.6, 1.5])
-def test_equals_the_warp_to_half_a_pixel(zoom):
+def test_scaled_drawing_equals_warping_to_half_a_pixel(zoom):
     lost = apart = total = 0
     for seed in range(30):
         rng = np.random.default_rng(seed)
-        canvas = mosaic(four(rng, 96), 96, draw_centre(rng, 96))
+        canvas = mosaic(make_tiles(rng, 96), 96, draw_center(rng, 96))
         out = (round(96 * zoom), round(96 * zoom))
         one, other = np.random.default_rng(seed), np.random.default_rng(seed)
         image, boxes, labels = jitter(canvas, one, RECIPE, out, zoom)
-        expected, true_boxes, true_labels = slow_jitter(canvas, other, RECIPE, out, zoom)
-        assert one.random() == other.random()  # as much was drawn
+        expected, expected_boxes, expected_labels = slow_jitter(canvas, other, RECIPE, out, zoom)
+        assert one.random() == other.random()  # the same number of draws
         assert image.shape == expected.shape and image.dtype == np.uint8
-        both = np.intersect1d(labels, true_labels)
-        lost, total = lost + len(np.setxor1d(labels, true_labels)), total + len(both)
-        index, true_index = (np.searchsorted(these, both) for these in (labels, true_labels))
-        assert np.abs(boxes[index] - true_boxes[true_index]).max(initial=0) <= 0.51
+        both = np.intersect1d(labels, expected_labels)
+        lost, total = lost + len(np.setxor1d(labels, expected_labels)), total + len(both)
+        index, expected_index = (np.searchsorted(these, both) for these in (labels, expected_labels))
+        assert np.abs(boxes[index] - expected_boxes[expected_index]).max(initial=0) <= 0.51
         apart += np.abs(image.astype(int) - expected).mean()
-    assert lost <= 0.03 * total  # only boxes that nearly reach a limit of `candidates`
+    assert lost <= 0.03 * total  # only boxes that nearly reach a limit of `remaining_boxes`
     assert apart / 30 < 5
 
 
 def bilinear(image, scale, shift, out):
-    """(h, w, 3) float: `image` through x' = x * scale + shift, by the formula; its edges go on outside of it."""
+    """(h, w, 3) float: bilinear interpolation of x' = x * scale + shift; edge pixels are repeated outside."""
 
-    def places(length, move, limit):
+    def positions(length, move, limit):
         at = np.clip((np.arange(length) + 0.5 - move) / scale - 0.5, 0, limit - 1)
         low = np.minimum(at.astype(int), limit - 2)
         return low, at - low
 
-    (rows, down), (columns, across) = places(out[0], shift[1], image.shape[0]), places(out[1], shift[0], image.shape[1])
+    (rows, down), (columns, across) = (
+        positions(out[0], shift[1], image.shape[0]),
+        positions(out[1], shift[0], image.shape[1]),
+    )
     down, across = down[:, None, None], across[None, :, None]
     corner = [[image[rows + i][:, columns + j].astype(float) for j in (0, 1)] for i in (0, 1)]
     upper, lower = (pair[0] * (1 - across) + pair[1] * across for pair in corner)
@@ -76,12 +79,12 @@ def bilinear(image, scale, shift, out):
     "scale, shift",
     [(1.0, (0.0, 0.0)), (1.0, (-7.0, 5.0)), (2.0, (3.0, -4.0)), (0.5, (1.0, 2.0)), (3.0, (-40.0, -31.0))],
 )
-def test_whole_places_are_drawn_exactly(scale, shift):
-    """Where edges fall on whole pixels anyway nothing moves: the same as by the formula, to rounding, away from the seams."""
+def test_whole_pixel_shifts_are_exact(scale, shift):
+    """If edges fall on whole pixels, the result equals bilinear interpolation up to rounding, away from the seams."""
     rng = np.random.default_rng(1)
     image = rng.integers(0, 255, (24, 32, 3)).astype(np.uint8)
     boxes = np.array([[4, 6, 12, 20]], np.float32)
-    canvas, out = Canvas.of(image, boxes, np.zeros(1, int)), (40, 50)
+    canvas, out = Canvas.from_image(image, boxes, np.zeros(1, int)), (40, 50)
     drawn, moved = canvas.draw_scaled(scale, shift, out)
     expected = bilinear(image, scale, shift, out)
     assert np.allclose(moved, boxes * scale + [*shift, *shift])
@@ -97,31 +100,31 @@ def test_whole_places_are_drawn_exactly(scale, shift):
     assert (drawn[inner] == 114).all()
 
 
-def test_every_pixel_belongs_to_its_picture():
-    """Pictures of one colour: at any scale and place nothing but their colours and grey, without gaps at the seam."""
+def test_no_gaps_between_images():
+    """At any scale and position there are only the colors of the images and gray, without gaps at the seam."""
     rng = np.random.default_rng(0)
-    colours = (10, 60, 160, 210)
+    colors = (10, 60, 160, 210)
     tiles = [
-        (np.full((40, 40, 3), value, np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, int)) for value in colours
+        (np.full((40, 40, 3), value, np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, int)) for value in colors
     ]
     for _ in range(200):
-        canvas = mosaic(tiles, 40, draw_centre(rng, 40))
+        canvas = mosaic(tiles, 40, draw_center(rng, 40))
         scale = float(rng.uniform(0.05, 2.5))
         drawn, _ = canvas.draw_scaled(scale, tuple(rng.uniform(-60, 20, 2)), (40, 40))
-        assert np.isin(drawn, (*colours, 114)).all()
+        assert np.isin(drawn, (*colors, 114)).all()
         seen = drawn[..., 0] != 114
         rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
-        if len(rows):  # the four together: between the first and the last seen row of a column nothing is grey
+        if len(rows):  # nothing is gray between the first and the last visible row of a column
             for column in columns:
                 inside = np.flatnonzero(seen[:, column])
                 assert len(inside) == inside[-1] - inside[0] + 1
 
 
-def test_what_is_not_seen_is_not_drawn_and_its_boxes_are_outside():
+def test_invisible_images_are_not_drawn_and_their_boxes_are_outside():
     image = np.zeros((10, 10, 3), np.uint8)
     canvas = Canvas(
         (20, 20),
-        [Piece(image, 0, 0, 1), Piece(image, 10, 10, 1)],
+        [PlacedImage(image, 0, 0, 1), PlacedImage(image, 10, 10, 1)],
         np.array([[1, 1, 9, 9], [11, 11, 19, 19]], np.float32),
         np.arange(2),
     )
@@ -132,11 +135,11 @@ def test_what_is_not_seen_is_not_drawn_and_its_boxes_are_outside():
     assert jitter(canvas, np.random.default_rng(0), recipe, (20, 20))[2].tolist() == [0, 1]
 
 
-def test_a_scale_of_nothing_is_left_to_the_warp():
-    canvas = Canvas.of(np.zeros((10, 10, 3), np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, int))
+def test_scale_of_zero_uses_the_warp():
+    canvas = Canvas.from_image(np.zeros((10, 10, 3), np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, int))
     recipe = replace(RECIPE, scale=1.0)
 
-    class Smallest:  # draws what makes the scale 0
+    class Smallest:  # every draw is 0, so the scale is 0
         def random(self, count):
             return np.zeros(count)
 

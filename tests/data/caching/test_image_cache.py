@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from graftdet.data.caching import free_memory as memory
 from graftdet.data.caching.free_memory import free_memory
-from graftdet.data.caching.image_cache import CACHES, DiskPictures, open_pictures
+from graftdet.data.caching.image_cache import CACHES, DiskImageStore, open_image_store
 from graftdet.data.caching.shared_memory import SharedFile
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import cache_folder
@@ -28,19 +28,19 @@ def paths(tmp_path):
     rng = np.random.default_rng(0)
     made = []
     for number, shape in enumerate([(40, 60), (60, 40), (10, 20), (32, 32), (50, 70)]):
-        made.append(str(tmp_path / f"picture {number}.png"))
+        made.append(str(tmp_path / f"image {number}.png"))
         write_image(made[-1], rng.integers(0, 255, (*shape, 3)).astype(np.uint8))
     return made
 
 
 def opened(kind, paths, **options):
-    pictures = open_pictures(kind, paths, [True] * len(paths), SIZE, **options)
-    pictures.fill()
-    return pictures
+    store = open_image_store(kind, paths, [True] * len(paths), SIZE, **options)
+    store.fill()
+    return store
 
 
 @pytest.mark.parametrize("kind", ["ram", "disk", "auto"])
-def test_every_store_gives_what_decoding_gives(kind, paths):
+def test_every_store_equals_decoding(kind, paths):
     plain, stored = opened("none", paths), opened(kind, paths)
     assert len(stored) == 5
     for again in (stored, pickle.loads(pickle.dumps(stored))):
@@ -51,14 +51,14 @@ def test_every_store_gives_what_decoding_gives(kind, paths):
             assert max(image.shape) == SIZE
 
 
-def test_shapes_and_original(paths):
+def test_resized_shape_and_original_size(paths):
     image, original = opened("none", paths).read(0)
     assert image.shape == (21, 32, 3) and original == (40, 60)
-    assert opened("none", paths).read(2).image.shape == (16, 32, 3)  # small ones are enlarged
+    assert opened("none", paths).read(2).image.shape == (16, 32, 3)  # small images are enlarged
 
 
 @pytest.mark.parametrize("kind", ["ram", "disk"])
-def test_a_filled_store_needs_no_files(kind, paths):
+def test_filled_store_needs_no_source_files(kind, paths):
     stored = opened(kind, paths)
     first = np.array(stored.read(0).image)
     for path in paths:
@@ -66,12 +66,12 @@ def test_a_filled_store_needs_no_files(kind, paths):
     assert np.array_equal(stored.read(0).image, first)
 
 
-def test_ram_pictures_cannot_be_written_by_accident(paths):
+def test_images_in_memory_are_read_only(paths):
     with pytest.raises(ValueError, match="read-only"):
         opened("ram", paths).read(0).image[0, 0] = 1
 
 
-def test_a_replaced_picture_is_seen_although_path_time_and_length_are_the_same(paths):
+def test_replaced_image_is_detected_despite_same_path_time_and_length(paths):
     old = opened("disk", paths).read(3).image.copy()
     state = os.stat(paths[3])
     data = bytearray(open(paths[3], "rb").read())
@@ -84,63 +84,63 @@ def test_a_replaced_picture_is_seen_although_path_time_and_length_are_the_same(p
     assert np.array_equal(opened("disk", paths).read(3).image, replaced)
 
 
-def test_a_moved_picture_is_found_again(paths, tmp_path, monkeypatch):
+def test_moved_image_is_still_cached(paths, tmp_path, monkeypatch):
     opened("disk", paths)
     moved = str(tmp_path / "moved.png")
     os.rename(paths[0], moved)
-    monkeypatch.setattr(DiskPictures, "_decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(DiskImageStore, "_decode", lambda *_: pytest.fail("decoded again"))
     assert opened("disk", [moved, *paths[1:]]).read(0).original == (40, 60)
 
 
-def test_size_and_exif_have_files_of_their_own(paths, tmp_path):
+def test_size_and_exif_are_part_of_the_cache_key(paths, tmp_path):
     opened("disk", paths)
     count = lambda: sum(len(files) for _, _, files in os.walk(tmp_path / "käche"))  # noqa: E731
     assert count() == 5
     opened("disk", paths)
     assert count() == 5
-    open_pictures("disk", paths, [False] * 5, SIZE).fill()
-    open_pictures("disk", paths, [True] * 5, SIZE * 2).fill()
+    open_image_store("disk", paths, [False] * 5, SIZE).fill()
+    open_image_store("disk", paths, [True] * 5, SIZE * 2).fill()
     assert count() == 15
 
 
-def test_torn_files_of_the_disk_store_are_made_again(paths):
+def test_truncated_cache_files_are_replaced(paths):
     stored = opened("disk", paths)
     expected = opened("none", paths).read(1).image
     file = stored._file(stored.keys[1])
     for wrong in (b"", b"12345", file.read_bytes()[:-1]):
         file.write_bytes(wrong)
         assert np.array_equal(stored.read(1).image, expected)  # decoded
-        assert np.array_equal(opened("disk", paths).read(1).image, expected)  # mended
+        assert np.array_equal(opened("disk", paths).read(1).image, expected)  # replaced
         assert file.stat().st_size == 16 + expected.size
         file.unlink()
         assert np.array_equal(stored.read(1).image, expected)
 
 
-def test_nothing_is_written_beside_the_pictures(paths, tmp_path):
+def test_nothing_is_written_beside_the_images(paths, tmp_path):
     before = sorted(os.listdir(tmp_path))
     opened("disk", paths), opened("ram", paths)
     assert sorted(set(os.listdir(tmp_path)) - {"käche"}) == before
 
 
 @pytest.mark.parametrize("kind", ["ram", "disk", "none"])
-def test_one_broken_picture(kind, paths):
+def test_one_broken_image(kind, paths):
     open(paths[2], "wb").write(b"text")
     stored = opened(kind, paths)
     assert list(stored.errors) == ([] if kind == "none" else [2])
-    with pytest.raises(UnreadableImage, match="picture 2.png: is not an image"):
+    with pytest.raises(UnreadableImage, match="image 2.png: is not an image"):
         stored.read(2)
     assert stored.read(3).original == (32, 32)
 
 
 @pytest.mark.parametrize("kind", ["ram", "disk"])
-def test_more_than_half_broken_stops(kind, paths):
+def test_more_than_half_broken_raises(kind, paths):
     for path in paths[:3]:
         open(path, "wb").close()
-    with pytest.raises(UserError, match="3 of 5 pictures cannot be read.*picture 0.png: is empty"):
+    with pytest.raises(UserError, match="3 of 5 images cannot be read.*image 0.png: is empty"):
         opened(kind, paths)
 
 
-def test_a_cache_folder_that_cannot_be_written_is_told_once(paths, tmp_path, monkeypatch, capsys):
+def test_unwritable_cache_folder_is_reported_once(paths, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GRAFTDET_CACHE", str(tmp_path / "file"))
     assert opened("disk", paths).read(0).original == (40, 60)
@@ -162,39 +162,39 @@ def test_full_memory_falls_back_to_decoding(paths, monkeypatch, capsys):
         assert np.array_equal(stored.read(index).image, plain.read(index).image)
 
 
-def test_auto_takes_memory_when_there_is_four_times_as_much(paths, monkeypatch):
+def test_auto_caches_in_memory_if_a_quarter_suffices(paths, monkeypatch):
     for free, kind in ((4000, "ram"), (3999, "none"), (None, "none")):
         monkeypatch.setattr("graftdet.data.caching.image_cache.free_memory", lambda free=free: free)
-        assert open_pictures("auto", paths, [True] * 5, SIZE, largest=1000).name == kind
+        assert open_image_store("auto", paths, [True] * 5, SIZE, total_bytes=1000).name == kind
 
 
 def test_auto_counts_the_processes_of_torchrun(paths, monkeypatch):
     monkeypatch.setattr("graftdet.data.caching.image_cache.free_memory", lambda: 8000)
     for processes, kind in (("1", "ram"), ("2", "ram"), ("3", "none")):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
-        assert open_pictures("auto", paths, [True] * 5, SIZE, largest=1000).name == kind
+        assert open_image_store("auto", paths, [True] * 5, SIZE, total_bytes=1000).name == kind
 
 
-def test_pictures_on_disk_are_not_read_to_see_that_they_are_there(paths, monkeypatch):
+def test_cached_images_are_found_without_reading_them(paths, monkeypatch):
     opened("disk", paths)
-    monkeypatch.setattr(DiskPictures, "_load", lambda *_: pytest.fail("read"))
-    monkeypatch.setattr(DiskPictures, "_decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(DiskImageStore, "_load", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(DiskImageStore, "_decode", lambda *_: pytest.fail("decoded again"))
     assert all(opened("disk", paths).keys)
 
 
-def test_unknown_word():
+def test_unknown_cache():
     with pytest.raises(UserError, match="expected one of auto, ram, disk, none, got 'rom'; did you mean 'ram'"):
-        open_pictures("rom", [], [], SIZE)
+        open_image_store("rom", [], [], SIZE)
     assert "none" in CACHES
 
 
-def test_threads_of_opencv_are_put_back(paths):
+def test_opencv_threads_are_restored(paths):
     before = cv2.getNumThreads()
     opened("ram", paths)
     assert cv2.getNumThreads() == before
 
 
-def test_free_memory_is_sensible():
+def test_free_memory_is_plausible():
     assert 10e6 < free_memory() < 1e15
 
 
@@ -203,11 +203,11 @@ def test_free_memory_is_sensible():
     [
         ("anon 7\ninactive_file 300\nactive_file 20\n", 500),
         ("inactive_file 5\ntotal_inactive_file 400\n", 600),
-        ("torn", 200),
+        ("malformed", 200),
         (None, 200),
     ],
 )
-def test_a_containers_cache_of_files_is_free(stat, left, tmp_path, monkeypatch):
+def test_file_cache_of_a_container_counts_as_free(stat, left, tmp_path, monkeypatch):
     files = tmp_path / "memory.max", tmp_path / "memory.current"
     files[0].write_text("1000\n"), files[1].write_text("800\n")
     if stat:
@@ -229,7 +229,7 @@ def test_cache_folder_prefers_the_variable(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("memfd", [True, False])
-def test_shared_file_is_read_by_a_process_that_knows_only_its_pickle(memfd, monkeypatch, tmp_path):
+def test_shared_file_is_readable_after_unpickling(memfd, monkeypatch, tmp_path):
     if not memfd:
         monkeypatch.delattr(os, "memfd_create", raising=False)
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -246,6 +246,6 @@ def test_shared_file_is_read_by_a_process_that_knows_only_its_pickle(memfd, monk
     assert block.view(0, 5).tolist() == [0, 1, 2, 3, 4]
     assert len(text) < 1000
     del block
-    assert list(tmp_path.glob("graftdet-pictures*")) == []
+    assert list(tmp_path.glob("graftdet-images*")) == []
     orphan = pickle.loads(text)
-    assert orphan.view(0, 5) is None and orphan.view(0, 5) is None  # gone: told each time, not a crash
+    assert orphan.view(0, 5) is None and orphan.view(0, 5) is None  # the file is gone: None every time, not a crash

@@ -4,11 +4,11 @@ import os
 import numpy as np
 import pytest
 from graftdet.data.dataset_config import load_data_config, open_split
-from graftdet.data.exif import SCALED, SIZE, UNTURNED
+from graftdet.data.exif import NOT_ROTATED, OTHER_RESOLUTION, OTHER_SIZE
 from graftdet.data.formats import FORMATS
-from graftdet.data.formats.format import OTHER_CLASS
-from graftdet.data.formats.coco import OUTSIDE_SET
+from graftdet.data.formats.coco import OUTSIDE_FOLDER
 from graftdet.data.formats.coco_json import BAD_ANNOTATION, BAD_IMAGE, NO_CATEGORY, NO_IMAGE
+from graftdet.data.formats.format import OTHER_CLASS
 from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE, OUTSIDE, UNREADABLE
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import write_image
@@ -24,9 +24,9 @@ def row(id_, image_id, category=7, bbox=(1, 2, 10, 5), **more):
     return {"id": id_, "image_id": image_id, "category_id": category, "bbox": list(bbox), **more}
 
 
-def make(root, images, annotations, categories=CATEGORIES, pictures=None, text=None, yaml=""):
-    """A COCO folder of 40x20 pictures; returns its YAML's path."""
-    for name in pictures if pictures is not None else [image["file_name"] for image in images]:
+def make(root, images, annotations, categories=CATEGORIES, image_names=None, text=None, yaml=""):
+    """Write a COCO dataset with 40x20 images; return the path of its YAML."""
+    for name in image_names if image_names is not None else [image["file_name"] for image in images]:
         write_image(root / "images/train" / name, np.full((20, 40, 3), 90, np.uint8))
     document = {"images": images, "annotations": annotations, "categories": categories}
     (root / "annotations").mkdir(parents=True, exist_ok=True)
@@ -55,13 +55,13 @@ def test_ids_with_gaps_map_to_indices_and_back(tmp_path):
     assert {c["id"]: c["name"] for c in truth["categories"]} == {7: "cat", 8: "cow", 90: "dog"}
 
 
-def test_a_count_of_classes_that_is_not_that_of_the_json(tmp_path):
+def test_nc_must_match_the_json(tmp_path):
     path = make(tmp_path, [entry(1)], [row(1, 1, 90)], yaml="nc: 3\n")
     assert open_train(path).names == ["cat", "cow", "dog"]
     path = make(tmp_path, [entry(1)], [row(1, 1, 90)], yaml="nc: 7\n")
     with pytest.raises(UserError, match="d.yaml: nc is 7 but .*instances_train.json has 3 categories"):
         open_train(path)
-    path = make(tmp_path, [entry(1)], [row(1, 1, 90)], yaml="nc: 2\nnames: [dog, cat]\n")  # a choice of them
+    path = make(tmp_path, [entry(1)], [row(1, 1, 90)], yaml="nc: 2\nnames: [dog, cat]\n")  # a subset
     assert open_train(path).names == ["dog", "cat"]
 
 
@@ -73,11 +73,11 @@ def test_names_select_and_order_classes(tmp_path):
     assert split.problems == {OTHER_CLASS: 1} and "1 of 'cow'" in split.problems.examples[OTHER_CLASS][0]
     assert open_train(path, single_class=True).names == ["object"]
     assert open_train(path, single_class=True).samples[0].labels.tolist() == [0, 0]
-    with pytest.raises(UserError, match="no class 'cta' there; did you mean 'cat'"):
+    with pytest.raises(UserError, match="unknown class 'cta'; did you mean 'cat'"):
         open_train(make(tmp_path, [entry(1)], annotations, yaml="names: [cta]\n"))
 
 
-def test_what_is_missing_gets_its_default(tmp_path):
+def test_missing_values_get_defaults(tmp_path):
     crowd = row(0, 1, iscrowd=1, area=33.25, segmentation={"counts": [1], "size": [20, 40]})
     split = open_train(
         make(
@@ -96,13 +96,13 @@ def test_what_is_missing_gets_its_default(tmp_path):
     assert len(split.ground_truth()["images"]) == 2
 
 
-def test_boxes_of_the_ground_truth_are_the_sources_to_the_digit(tmp_path):
+def test_ground_truth_boxes_are_exactly_those_of_the_source(tmp_path):
     split = open_train(make(tmp_path, [entry(1)], [row(1, 1, bbox=(0.123456789, 0.1, 39.9, 19.95))]))
     assert split.ground_truth()["annotations"][0]["bbox"] == [0.123456789, 0.1, 39.9, 19.95]
-    assert split.samples[0].boxes.max() <= 40 and not split.problems  # over by less than rounding
+    assert split.samples[0].boxes.max() <= 40 and not split.problems  # exceeds the image by less than rounding
 
 
-def test_every_strange_entry_is_dropped_and_counted(tmp_path):
+def test_malformed_entries_are_dropped_and_counted(tmp_path):
     images = [entry(1), entry(1), entry(2, file_name="../../../x.png"), entry(3, file_name="/etc/x.png"), entry(4, file_name=5),
               entry(5, file_name="a\0.png"), {"file_name": "x.png"}, "text", entry(True), entry(6), entry(7)]  # fmt: skip
     annotations = [
@@ -110,9 +110,9 @@ def test_every_strange_entry_is_dropped_and_counted(tmp_path):
         row(6, 1, bbox=(1, 2, 3)), row(7, 1, bbox=("a", 2, 3, 4)), row(8, 1, bbox=(1, 2, float("nan"), 4)), row(8, 1, bbox=(1, 2, 10**400, 4)),
         row(9, 1, bbox=(5, 5, 0, 3)), row(9, 1, bbox=(5, 5, 3, -3)), row(9, 1, bbox=(50, 5, 3, 3)), row(9, 1, bbox=(35, 5, 30, 3)),
     ]  # fmt: skip
-    split = open_train(make(tmp_path, images, annotations, pictures=["1.png", "6.png"]))
+    split = open_train(make(tmp_path, images, annotations, image_names=["1.png", "6.png"]))
     assert dict(split.problems) == {
-        BAD_IMAGE: 5, OUTSIDE_SET: 3, MISSING: 1, NO_IMAGE: 1, NO_CATEGORY: 1, BAD_ANNOTATION: 4, NOT_FINITE: 4, DEGENERATE: 2,
+        BAD_IMAGE: 5, OUTSIDE_FOLDER: 3, MISSING: 1, NO_IMAGE: 1, NO_CATEGORY: 1, BAD_ANNOTATION: 4, NOT_FINITE: 4, DEGENERATE: 2,
         OUTSIDE: 1, CLIPPED: 1,
     }  # fmt: skip
     assert split.samples[0].boxes.tolist() == [[1, 2, 11, 7], [35, 5, 40, 8]]
@@ -128,58 +128,61 @@ def test_every_strange_entry_is_dropped_and_counted(tmp_path):
         ('{"annotations": []}', "'images' should be a list, got nothing"),
         ('{"images": {}, "annotations": []}', "'images' should be a list, got a dict"),
         ('{"images": [], "categories": [{"id": "a", "name": "b"}]}', "expected an id and a name"),
-        ('{"images": [], "categories": [{"id": 1, "name": "b"}, {"id": 1, "name": "c"}]}', "id 1 is taken by 'b'"),
+        (
+            '{"images": [], "categories": [{"id": 1, "name": "b"}, {"id": 1, "name": "c"}]}',
+            "id 1 is already used by 'b'",
+        ),
         ('{"images": [], "categories": []}', "no classes"),
-        ('{"images": [], "categories": [{"id": 1, "name": "b"}]}', "no pictures there"),
+        ('{"images": [], "categories": [{"id": 1, "name": "b"}]}', "no images found"),
     ],
 )
-def test_no_coco_json(tmp_path, text, message):
+def test_invalid_coco_json(tmp_path, text, message):
     with pytest.raises(UserError, match=message):
         open_train(make(tmp_path, [], [], text=text))
 
 
-def test_more_than_half_missing_stops(tmp_path):
+def test_more_than_half_missing_raises(tmp_path):
     images = [entry(number) for number in range(4)]
-    assert len(open_train(make(tmp_path, images, [row(1, 0)], pictures=["0.png", "1.png"])).samples) == 2
+    assert len(open_train(make(tmp_path, images, [row(1, 0)], image_names=["0.png", "1.png"])).samples) == 2
     (tmp_path / "images/train/1.png").unlink()
-    with pytest.raises(UserError, match="3 of 4 pictures are missing or unreadable, more than half.*1.png"):
+    with pytest.raises(UserError, match="3 of 4 images are missing or unreadable, more than half.*1.png"):
         open_train(tmp_path / "d.yaml")
 
 
-def test_unreadable_pictures_of_unknown_size_are_counted(tmp_path):
+def test_unreadable_images_of_unknown_size_are_counted(tmp_path):
     images = [{"id": n, "file_name": f"{n}.png"} for n in range(3)]
     path = make(tmp_path, images, [row(1, 0)])
-    (tmp_path / "images/train/2.png").write_text("no picture")
+    (tmp_path / "images/train/2.png").write_text("not an image")
     assert dict(open_train(path).problems) == {UNREADABLE: 1}
 
 
-def test_headers_are_read_only_where_needed(tmp_path, monkeypatch):
+def test_headers_are_read_only_if_needed(tmp_path, monkeypatch):
     images = [entry(1), entry(2), {"id": 3, "file_name": "3.png"}]
     path = make(tmp_path, images, [row(1, 1), row(2, 2, bbox=(30, 2, 30, 4))])
-    from graftdet.data.formats import validation as settle
+    from graftdet.data.formats import validation
 
-    read, asked = settle.image_header, []
-    monkeypatch.setattr(settle, "image_header", lambda path: asked.append(os.path.basename(path)) or read(path))
+    read, requested = validation.image_header, []
+    monkeypatch.setattr(validation, "image_header", lambda path: requested.append(os.path.basename(path)) or read(path))
     open_train(path)
-    assert sorted(asked) == ["2.png", "3.png"]
+    assert sorted(requested) == ["2.png", "3.png"]
 
 
 @pytest.mark.parametrize(
-    "declared, bbox, kind, boxes, frame",
+    "declared, bbox, kind, boxes, size",
     [
-        ((80, 40), (70, 30, 20, 8), SCALED, [[70, 30, 80, 38]], (80, 40)),  # clipped in the declared frame
-        ((30, 30), (20, 2, 15, 8), SIZE, [[20, 2, 35, 10]], (40, 20)),  # the picture's pixels are believed
-        ((20, 10), (20, 2, 15, 8), SIZE, [[20, 2, 35, 10]], (40, 20)),  # boxes do not fit into what is declared
+        ((80, 40), (70, 30, 20, 8), OTHER_RESOLUTION, [[70, 30, 80, 38]], (80, 40)),  # clipped in the declared size
+        ((30, 30), (20, 2, 15, 8), OTHER_SIZE, [[20, 2, 35, 10]], (40, 20)),  # the size of the image is used
+        ((20, 10), (20, 2, 15, 8), OTHER_SIZE, [[20, 2, 35, 10]], (40, 20)),  # boxes do not fit into the declared size
     ],
 )
-def test_a_size_that_the_picture_does_not_have(tmp_path, declared, bbox, kind, boxes, frame):
+def test_declared_size_differs_from_the_image(tmp_path, declared, bbox, kind, boxes, size):
     split = open_train(make(tmp_path, [entry(1, *declared)], [row(1, 1, bbox=bbox)]))
     sample = split.samples[0]
-    assert sample.boxes.tolist() == boxes and (sample.width, sample.height) == frame
-    assert split.problems[kind] == 1 and sample.apply_exif and split.problems[UNTURNED] == 0
+    assert sample.boxes.tolist() == boxes and (sample.width, sample.height) == size
+    assert split.problems[kind] == 1 and sample.apply_exif and split.problems[NOT_ROTATED] == 0
 
 
-def test_folders_and_jsons_are_found(tmp_path):
+def test_folders_and_json_files_are_found(tmp_path):
     make(tmp_path, [entry(1)], [row(1, 1)])
     for value in (
         "images/train",
@@ -197,11 +200,11 @@ def test_folders_and_jsons_are_found(tmp_path):
 
 def test_backslashes_and_subfolders(tmp_path):
     image = entry(1, file_name="deep\\er\\1.png")
-    split = open_train(make(tmp_path, [image], [row(1, 1)], pictures=["deep/er/1.png"]))
+    split = open_train(make(tmp_path, [image], [row(1, 1)], image_names=["deep/er/1.png"]))
     assert split.samples[0].path == tmp_path / "images/train/deep/er/1.png"
 
 
-def test_the_writer_numbers_ids_of_text(tmp_path):
+def test_writer_replaces_text_ids_by_numbers(tmp_path):
     for ids, expected in ((["a", "b"], [1, 2]), ([7, 3], [7, 3])):
         samples = open_train(make(tmp_path, [entry(one) for one in ids], [row(1, ids[1])])).samples
         writer = FORMATS["coco"].Writer(tmp_path / "out", ["cat", "cow", "dog"], [7, 8, 90])
@@ -229,14 +232,14 @@ def test_real_coco(datasets_dir, monkeypatch):
 
 @pytest.mark.parametrize("split", ["train", "val"])
 @pytest.mark.parametrize(
-    "annotations, seen", [([], "none are there"), ([row(1, 5, iscrowd=1), row(2, 5, iscrowd=1)], "all are crowds")]
+    "annotations, reason", [([], "no annotations"), ([row(1, 5, iscrowd=1), row(2, 5, iscrowd=1)], "all are crowds")]
 )
-def test_a_split_without_boxes_is_told(tmp_path, capsys, split, annotations, seen):
+def test_split_without_boxes_is_reported(tmp_path, capsys, split, annotations, reason):
     path = make(tmp_path, [entry(5)], annotations)
     path.write_text(path.read_text() + path.read_text().splitlines()[-1].replace("train:", "val:") + "\n")
     if split == "train":
-        with pytest.raises(UserError, match=rf"train: no boxes to learn from \({seen}\)"):
+        with pytest.raises(UserError, match=rf"train: no boxes to train on \({reason}\)"):
             open_train(path)
     else:
         open_split(load_data_config(path), "val")
-        assert f"val: no boxes to measure with ({seen})" in capsys.readouterr().err
+        assert f"val: no boxes to evaluate on ({reason})" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.formats.format import OTHER_CLASS
 from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE
 from graftdet.data.formats.voc import BAD_FILE, BAD_OBJECT, NO_FILE
-from graftdet.data.formats.voc_xml import VocObject, read_voc_xml, voc_xml
+from graftdet.data.formats.voc_xml import VocObject, format_voc_xml, read_voc_xml
 from graftdet.utils.images.io import write_image
 
 
@@ -18,13 +18,13 @@ def xml(*objects, size=(40, 20), filename="x.jpg"):
     return f"<annotation><filename>{filename}</filename>{sides}{''.join(objects)}</annotation>"
 
 
-def make(root, xmls: dict, pictures=None, listed=None, yaml="train: ImageSets/Main/train.txt\n"):
-    """A VOC folder of 40x20 pictures; returns its YAML's path."""
+def make(root, xmls: dict, images=None, listed=None, yaml="train: ImageSets/Main/train.txt\n"):
+    """Write a VOC dataset with 40x20 images; return the path of its YAML."""
     for stem, text in xmls.items():
         path = root / "Annotations" / f"{stem}.xml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    for stem in pictures or xmls:
+    for stem in images or xmls:
         write_image(root / "JPEGImages" / f"{stem}.png", np.full((20, 40, 3), 90, np.uint8))
     (root / "ImageSets/Main").mkdir(parents=True, exist_ok=True)
     (root / "ImageSets/Main/train.txt").write_text("".join(f"{stem}\n" for stem in listed or xmls))
@@ -36,7 +36,7 @@ def open_train(path):
     return open_split(load_data_config(path), "train")
 
 
-def test_boxes_count_pixels_from_one(tmp_path):
+def test_pixels_are_counted_from_one(tmp_path):
     first = xml(box_xml("dog", (1, 1, 40, 20)), box_xml("cat", (11, 6, 20, 15)))
     split = open_train(make(tmp_path, {"000007": first, "2007_000027": xml()}))
     assert split.names == ["cat", "dog"] and split.category_ids == [0, 1]
@@ -46,20 +46,20 @@ def test_boxes_count_pixels_from_one(tmp_path):
     assert not split.problems
 
 
-def test_boxes_that_count_from_zero_stay_inside(tmp_path):
+def test_boxes_counted_from_zero_stay_inside(tmp_path):
     split = open_train(make(tmp_path, {"a": xml(box_xml("dog", (0, 0, 40, 20)), box_xml("dog", (-3, 2, 10, 10)))}))
     assert split.samples[0].boxes.tolist() == [[0, 0, 40, 20], [0, 1, 10, 10]]
     assert dict(split.problems) == {CLIPPED: 1}
 
 
-def test_difficult_objects_are_ignored_as_crowds_are(tmp_path):
+def test_difficult_objects_become_crowds(tmp_path):
     hard = box_xml("dog", (1, 1, 10, 10), "<difficult>1</difficult>")
     split = open_train(make(tmp_path, {"a": xml(hard, box_xml("dog", (1, 1, 5, 5), "<difficult>0</difficult>"))}))
     assert split.samples[0].crowd.tolist() == [True, False]
     assert [row["iscrowd"] for row in split.ground_truth()["annotations"]] == [1, 0]
 
 
-def test_parts_of_an_object_are_no_objects(tmp_path):
+def test_parts_of_an_object_are_not_objects(tmp_path):
     part = "<part><name>head</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>3</xmax><ymax>3</ymax></bndbox></part>"
     split = open_train(make(tmp_path, {"a": xml(box_xml("dog", (1, 1, 10, 10), part))}))
     assert split.names == ["dog"] and len(split.samples[0].boxes) == 1
@@ -70,9 +70,9 @@ def test_every_defect_is_counted(tmp_path):
         box_xml("dog", (1, 1, 10, 10)), box_xml("dog", (10, 1, 5, 10)), box_xml("dog", ("x", 1, 5, 10)),
         box_xml("cow", (1, 1, 5, 5)), "<object><name>dog</name></object>", "<object></object>",
     ]  # fmt: skip
-    xmls = {"a": xml(*objects), "torn": xml()[:30], "root": "<html/>", "b": xml()}
+    xmls = {"a": xml(*objects), "truncated": xml()[:30], "root": "<html/>", "b": xml()}
     yaml = "train: ImageSets/Main/train.txt\nnames: [dog]\n"
-    path = make(tmp_path, xmls, ["a", "b", "torn", "bare"], ["a", "torn", "root", "b", "bare", "gone"], yaml)
+    path = make(tmp_path, xmls, ["a", "b", "truncated", "bare"], ["a", "truncated", "root", "b", "bare", "gone"], yaml)
     split = open_train(path)
     expected = {BAD_FILE: 2, BAD_OBJECT: 2, OTHER_CLASS: 1, NO_FILE: 2, DEGENERATE: 1, NOT_FINITE: 1, MISSING: 1}
     assert dict(split.problems) == expected
@@ -97,7 +97,7 @@ def test_document_types_are_refused(tmp_path, data):
         read_voc_xml(tmp_path / "a.xml")
 
 
-def test_an_xml_cannot_name_a_picture_elsewhere(tmp_path):
+def test_xml_cannot_refer_to_an_image_elsewhere(tmp_path):
     write_image(tmp_path / "secret.png", np.zeros((20, 40, 3), np.uint8))
     path = make(
         tmp_path / "voc", {"a": xml(box_xml("dog", (1, 1, 9, 9)), filename="../../secret.png"), "b": xml(), "c": xml()}
@@ -112,7 +112,7 @@ def open_train_with_box(path):
     return open_train(path)
 
 
-def test_filename_is_used_when_the_stem_has_no_picture(tmp_path):
+def test_filename_is_used_if_the_stem_has_no_image(tmp_path):
     path = make(tmp_path, {"a": xml(box_xml("dog", (1, 1, 9, 9)), filename="other.jpg")}, ["other"])
     assert open_train(path).samples[0].path.name == "other.png"
 
@@ -141,7 +141,7 @@ def test_layouts(tmp_path):
     assert config.format == "voc" and len(open_split(config, "train").samples[0].boxes) == 1
 
 
-def test_all_splits_number_classes_alike(tmp_path):
+def test_all_splits_share_class_indices(tmp_path):
     make(tmp_path / "one", {"a": xml(box_xml("b", (1, 1, 9, 9)), box_xml("c", (1, 1, 9, 9)))})
     make(tmp_path / "two", {"a": xml(box_xml("a", (1, 1, 9, 9)), box_xml("c", (1, 1, 9, 9)))})
     (tmp_path / "d.yaml").write_text("train: one\nval: two\n")
@@ -150,9 +150,9 @@ def test_all_splits_number_classes_alike(tmp_path):
     assert dict(split.problems) == {OTHER_CLASS: 1}
 
 
-def test_what_is_written_is_read_back(tmp_path):
+def test_written_xml_is_read_back(tmp_path):
     objects = [VocObject("a & <b>", True, (0, 0, 40, 20)), VocObject("ü", False, (1.25, 2.5, 3.75, 19.001))]
-    (tmp_path / "a.xml").write_bytes(voc_xml("ä.png", 40, 20, objects))
+    (tmp_path / "a.xml").write_bytes(format_voc_xml("ä.png", 40, 20, objects))
     read = read_voc_xml(tmp_path / "a.xml")
     assert (read.filename, read.width, read.height, read.unusable) == ("ä.png", 40, 20, 0)
     for before, after in zip(objects, read.objects, strict=True):

@@ -4,20 +4,20 @@ from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.formats.format import OTHER_CLASS
 from graftdet.data.formats.image_lists import LISTED_TWICE
 from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE, OUTSIDE
-from graftdet.data.formats.yolo import BAD_CLASS, BAD_FILE, BAD_ROW, NO_PICTURE, label_path
+from graftdet.data.formats.yolo import BAD_CLASS, BAD_FILE, BAD_ROW, NO_IMAGE_FILE, label_path
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import write_image
 
 
-def picture(path, width=40, height=20):
+def write_blank(path, width=40, height=20):
     write_image(path, np.full((height, width, 3), 90, np.uint8))
     return path
 
 
 def make(root, rows: dict, split="train", yaml=None):
-    """Pictures of 40x20 with their label texts (None: no file), and a YAML; returns its path."""
+    """Write 40x20 images with their labels (None: no file) and a YAML; return its path."""
     for name, text in rows.items():
-        picture(root / "images" / split / name)
+        write_blank(root / "images" / split / name)
         if text is not None:
             path = (root / "labels" / split / name).with_suffix(".txt")
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def test_rows_become_pixels_and_ids(tmp_path):
     assert split.ground_truth()["annotations"][0]["bbox"] == [15, 5, 10, 10]
 
 
-def test_polygons_become_the_box_around_them(tmp_path):
+def test_polygons_become_bounding_boxes(tmp_path):
     text = "0 0.25 0.5 0.5 0.25 0.75 0.5 0.5 1.0\n1 0.1 0.1 0.2 0.1 0.15 0.3\n"
     boxes = open_train(make(tmp_path, {"a.png": text})).samples[0].boxes
     assert np.allclose(boxes, [[10, 5, 30, 20], [4, 2, 8, 6]])
@@ -57,7 +57,7 @@ def test_every_defect_drops_its_row_and_is_counted(tmp_path):
         "0 0.5 0.5 0.2 0.2",  # good
         "2 0.5 0.5 0.2 0.2", "-1 0.5 0.5 0.2 0.2",  # no such class
         "0 0.5 0.5 0.2", "0 0.5 0.5 0.2 0.2 0.9", "cat 0.5 0.5 0.2 0.2", "0.5 0.5 0.5 0.2 0.2",
-        "0 0.1 0.1 0.2 0.2 0.3 0.3 0.4", "0 0.1 0.1 0.2",  # no rows at all
+        "0 0.1 0.1 0.2 0.2 0.3 0.3 0.4", "0 0.1 0.1 0.2",  # wrong number of values
         "0 nan 0.5 0.2 0.2", "0 0.5 0.5 0 0.2", "0 0.5 0.5 0.2 -0.1", "0 2.5 0.5 0.2 0.2", "1 0.95 0.5 0.2 0.2",
     ]  # fmt: skip
     path = make(tmp_path, {"a.png": "\n".join(rows), "b.png": None})
@@ -69,7 +69,7 @@ def test_every_defect_drops_its_row_and_is_counted(tmp_path):
     assert np.allclose(split.samples[0].boxes, [[16, 8, 24, 12], [34, 8, 40, 12]]) and len(split.samples) == 2
 
 
-def test_lists_folders_and_both(tmp_path):
+def test_lists_and_folders(tmp_path):
     yaml = "path: .\ntrain: [train.txt, images/more]\nnames: {0: cat, 1: dog}\n"
     path = make(tmp_path, {"a.png": "0 .5 .5 .1 .1", "b.png": "1 .5 .5 .1 .1"}, yaml=yaml)
     make(tmp_path, {"deep/c.png": "1 .5 .5 .1 .1"}, "more", yaml)
@@ -90,22 +90,22 @@ def test_lists_below_the_root_and_of_absolute_paths(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "picture, label",
+    "image, label",
     [
         ("d/images/train/a.b.jpg", "d/labels/train/a.b.txt"),
         ("images/x/images/a.jpg", "images/x/labels/a.txt"),
-        ("d/pictures/a.jpg", "d/pictures/a.txt"),
+        ("d/photos/a.jpg", "d/photos/a.txt"),
         ("d/images.jpg", "d/images.txt"),
     ],
 )
-def test_label_path(picture, label):
+def test_label_path(image, label):
     from pathlib import Path
 
-    assert label_path(Path(picture)) == Path(label)
+    assert label_path(Path(image)) == Path(label)
 
 
-def test_labels_beside_the_pictures(tmp_path):
-    picture(tmp_path / "images/train/a.png")
+def test_labels_beside_images(tmp_path):
+    write_blank(tmp_path / "images/train/a.png")
     (tmp_path / "images/train/a.txt").write_text("0 .5 .5 .1 .1")
     (tmp_path / "d.yaml").write_text("format: yolo\ntrain: images/train\nnames: [cat]\n")
     assert len(open_train(tmp_path / "d.yaml").samples[0].boxes) == 1
@@ -117,21 +117,21 @@ def test_ids_are_of_one_type_and_unique(tmp_path):
     make(tmp_path, {"000139.png": row, "5.png": None}, "one", yaml)
     path = make(tmp_path, {"6.png": None}, "two", yaml)
     assert [sample.image_id for sample in open_train(path).samples] == [139, 5, 6]
-    picture(tmp_path / "images/two/b.png")
+    write_blank(tmp_path / "images/two/b.png")
     assert [sample.image_id for sample in open_train(path).samples] == ["000139", "5", "6", "b"]
-    picture(tmp_path / "images/two/5.png")
+    write_blank(tmp_path / "images/two/5.png")
     ids = [f"images/{name}.png" for name in ("one/000139", "one/5", "two/5", "two/6", "two/b")]
     assert [sample.image_id for sample in open_train(path).samples] == ids
 
 
-def test_label_files_without_a_picture_and_pictures_listed_twice(tmp_path):
+def test_label_files_without_image_and_images_listed_twice(tmp_path):
     yaml = "train: [images/train, images/train/a.png]\nnames: [cat]\n"
     path = make(tmp_path, {"a.png": "0 .5 .5 .1 .1", "b.png": ""}, yaml=yaml)
     (tmp_path / "labels/train/alone.txt").write_text("0 .5 .5 .1 .1")
     (tmp_path / "labels/train/classes.txt").write_text("cat")
     split = open_train(path)
-    assert len(split.samples) == 2 and dict(split.problems) == {NO_PICTURE: 1, LISTED_TWICE: 1}
-    assert split.problems.examples[NO_PICTURE][0].endswith("alone.txt")
+    assert len(split.samples) == 2 and dict(split.problems) == {NO_IMAGE_FILE: 1, LISTED_TWICE: 1}
+    assert split.problems.examples[NO_IMAGE_FILE][0].endswith("alone.txt")
 
 
 def test_names(tmp_path):
@@ -139,20 +139,20 @@ def test_names(tmp_path):
     subset = make(tmp_path, rows, yaml="train: images/train\nnames: {0: cat, 4: dog}\n")
     split = open_train(subset)
     assert split.samples[0].labels.tolist() == [0, 1] and split.category_ids == [0, 4]
-    assert dict(split.problems) == {BAD_CLASS: 1, OTHER_CLASS: 1}  # 5; 3 is one of those not chosen
+    assert dict(split.problems) == {BAD_CLASS: 1, OTHER_CLASS: 1}  # 5 is unknown, 3 is not selected
     assert "row 2: class 3" in split.problems.examples[OTHER_CLASS][0]
     assert open_train(subset, names=["dog"]).samples[0].labels.tolist() == [0]
-    with pytest.raises(UserError, match="no class 'dgo' there; did you mean 'dog'"):
+    with pytest.raises(UserError, match="unknown class 'dgo'; did you mean 'dog'"):
         open_train(subset, names=["dgo"])
     counted = make(tmp_path, rows, yaml="train: images/train\nnc: 5\n")
     assert open_train(counted).names == [f"class{n}" for n in range(5)]
-    silent = make(tmp_path, rows, yaml="train: images/train\n")
+    without_names = make(tmp_path, rows, yaml="train: images/train\n")
     with pytest.raises(UserError, match="names: .or nc:. in the YAML"):
-        open_train(silent)
+        open_train(without_names)
     (tmp_path / "classes.txt").write_text("a\nb\nc\nd\ne\nf\n")
-    assert open_train(silent).names == list("abcdef")
+    assert open_train(without_names).names == list("abcdef")
 
 
-def test_training_without_any_label_says_so(tmp_path):
-    with pytest.raises(UserError, match="no boxes to learn from"):
+def test_training_split_without_labels_raises(tmp_path):
+    with pytest.raises(UserError, match="no boxes to train on"):
         open_train(make(tmp_path, {"a.png": None}, yaml="format: yolo\ntrain: images/train\nnames: [cat]\n"))

@@ -1,17 +1,17 @@
-"""The embedded data set."""
+"""The embedded shapes dataset."""
 
 import json
 import os
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import numpy as np
 import pytest
-from graftdet.data import synthetic_shapes as shapes
 from graftdet.data.__main__ import main
 from graftdet.data.dataset_config import load_data_config, open_split
-from graftdet.data.synthetic.drawn_dataset import draw_picture, draw_shapes, draw_video, ensure_shapes
+from graftdet.data.synthetic import drawn_dataset
+from graftdet.data.synthetic.drawn_dataset import draw_shapes, ensure_shapes
+from graftdet.data.synthetic.shapes import ShapesGenerator, draw_video
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import read_image
 from graftdet.utils.images.video import open_capture, read_frames
@@ -26,9 +26,9 @@ def draw(out):
     return contents(out)
 
 
-def test_boxes_are_around_what_is_drawn():
+def test_boxes_surround_the_visible_shapes():
     for seed in range(40):
-        image, labels, boxes, areas = draw_picture(np.random.default_rng(seed))
+        image, labels, boxes, areas = ShapesGenerator().draw(np.random.default_rng(seed))
         height, width = image.shape[:2]
         assert (
             image.dtype == np.uint8 and image.shape[2] == 3 and 128 <= min(height, width) <= max(height, width) <= 208
@@ -36,42 +36,42 @@ def test_boxes_are_around_what_is_drawn():
         assert 1 <= len(labels) == len(boxes) == len(areas) <= 4
         for label, (x, y, w, h), area in zip(labels, boxes, areas):
             assert 0 <= x and 0 <= y and x + w <= width and y + h <= height
-            share = area / (w * h)
-            assert 0.25 < share <= 1 and min(w, h) > 8
+            fill = area / (w * h)
+            assert 0.25 < fill <= 1 and min(w, h) > 8
             if label == 0:
-                assert share < 0.86  # a circle fills pi / 4 of its box, hidden parts make it other
+                assert fill < 0.86  # a circle fills pi / 4 of its box; occlusion changes that
 
 
-def test_same_seed_same_pictures(tmp_path):
+def test_same_seed_gives_same_images(tmp_path):
     one, two = draw(tmp_path / "one"), draw(tmp_path / "two")
     assert one == two and len(one) == 8 + 2 + 2 + 3 + 1
     draw_shapes(tmp_path / "other", seed=4, count=8)
     assert contents(tmp_path / "other")["images/train/train_0001.jpg"] != one["images/train/train_0001.jpg"]
-    draw_shapes(tmp_path / "more", seed=3, count=12)  # more pictures leave the first ones as they are
+    draw_shapes(tmp_path / "more", seed=3, count=12)  # the first images do not depend on the count
     assert contents(tmp_path / "more")["images/train/train_0008.jpg"] == one["images/train/train_0008.jpg"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["more", "one", "other", "two"]
 
 
-def test_what_is_there_is_left_alone_and_another_data_set_too(tmp_path):
+def test_existing_files_are_not_overwritten(tmp_path):
     out = tmp_path / "shapes"
     draw(out)
     before = (out / "shapes.json").stat().st_mtime_ns
     draw(out)
     assert (out / "shapes.json").stat().st_mtime_ns == before
-    draw_shapes(out, seed=3, count=12)  # drawn anew when other pictures are asked for
+    draw_shapes(out, seed=3, count=12)  # drawn again for another count
     assert len(list((out / "images" / "train").iterdir())) == 12
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="is not the drawn shapes data set"):
+    with pytest.raises(UserError, match="is not a shapes dataset"):
         draw(mine)
     assert contents(mine) == {"thesis.txt": b"mine"}
     with pytest.raises(UserError, match="at least 4"):
         draw_shapes(tmp_path / "few", count=3)
 
 
-def test_the_yaml_draws_it_where_it_may_write(tmp_path, monkeypatch):
-    monkeypatch.setattr(shapes, "COUNT", 8)
+def test_yaml_draws_the_dataset_into_a_writable_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(drawn_dataset, "COUNT", 8)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     elsewhere, here = tmp_path / "sets", tmp_path / "hère"
     here.mkdir()
@@ -85,13 +85,13 @@ def test_the_yaml_draws_it_where_it_may_write(tmp_path, monkeypatch):
     assert split.names == ["circle", "square", "triangle"] and split.category_ids == [1, 2, 3] and not split.problems
     sample = split.samples[0]
     assert read_image(sample.path).shape == (sample.height, sample.width, 3)
-    os.rename(here / "datasets" / "shapes", elsewhere / "shapes")  # one that is below DATASETS_DIR is taken
+    os.rename(here / "datasets" / "shapes", elsewhere / "shapes")  # a dataset below DATASETS_DIR is used
     assert load_data_config("shapes").root == elsewhere / "shapes"
     assert not (here / "datasets" / "shapes").exists()
 
 
-def test_the_cache_is_used_where_the_working_folder_cannot_be_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(shapes, "COUNT", 8)
+def test_cache_folder_is_used_if_the_working_directory_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(drawn_dataset, "COUNT", 8)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("DATASETS_DIR", raising=False)
     monkeypatch.chdir(tmp_path)
@@ -105,37 +105,35 @@ def test_the_cache_is_used_where_the_working_folder_cannot_be_written(tmp_path, 
     )  # where there is no home, or none to write into
     assert ensure_shapes() == tmp_path / "temporary" / "graftdet" / "shapes"
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "cache"))
-    with pytest.raises(UserError, match="can be drawn nowhere"):
+    with pytest.raises(UserError, match="cannot be written anywhere"):
         ensure_shapes()
 
 
-def test_another_drawing_stays(tmp_path, monkeypatch):
-    monkeypatch.setattr(shapes, "COUNT", 8)
+def test_dataset_of_another_seed_is_not_overwritten(tmp_path, monkeypatch):
+    monkeypatch.setattr(drawn_dataset, "COUNT", 8)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("DATASETS_DIR", raising=False)
     monkeypatch.chdir(tmp_path)
     mine = draw(tmp_path / "datasets" / "shapes")  # of seed 3
     assert ensure_shapes() == tmp_path / "cache" / "graftdet" / "shapes"
     assert contents(tmp_path / "datasets" / "shapes") == mine
-    old = {"data set": "shapes", "version": 1, "seed": 0, "count": 8}  # of a version that drew otherwise
+    old = {"dataset": "shapes", "version": 1, "seed": 0, "count": 8}  # of an older version
     (tmp_path / "datasets" / "shapes" / "shapes.json").write_text(json.dumps(old))
     (tmp_path / "cache").rename(tmp_path / "moved")
     assert ensure_shapes() == tmp_path / "datasets" / "shapes" and contents(ensure_shapes()) != mine
 
 
-@pytest.mark.parametrize("words", [["--count", "12"], ["--seed", "1"]])
-def test_other_pictures_need_a_folder_of_their_own(words, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("arguments", [["--count", "12"], ["--seed", "1"]])
+def test_another_seed_or_count_requires_out(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["data", "shapes", *words])
-    with pytest.raises(UserError, match="--out: missing; shapes.yaml means --seed 0 --count 400"):
-        main()
+    with pytest.raises(UserError, match="--out: missing; shapes.yaml stands for --seed 0 --count 400"):
+        main(["shapes", *arguments])
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(sys, "argv", ["data", "shapes", "--count", "4", "--out", "few"])
-    main()
+    main(["shapes", "--count", "4", "--out", "few"])
     assert capsys.readouterr().out == "few\n" and len(list((tmp_path / "few" / "images" / "train").iterdir())) == 4
 
 
-def test_several_processes_at_once_get_one_whole_data_set(tmp_path):
+def test_several_processes_get_one_complete_dataset(tmp_path):
     out = tmp_path / "shapes"
     with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
         results = list(pool.map(draw, [out] * 3))
@@ -143,17 +141,17 @@ def test_several_processes_at_once_get_one_whole_data_set(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["shapes"]
 
 
-def test_a_video_of_moving_shapes(tmp_path):
+def test_video_of_moving_shapes(tmp_path):
     path = draw_video(tmp_path / "new" / "shapes.mp4", frames=5)
     frames = list(read_frames(open_capture(str(path))))
     assert len(frames) == 5 and frames[0].shape == (192, 256, 3)
     assert np.abs(frames[0].astype(int) - frames[4]).max() > 50
 
 
-def test_a_working_folder_that_cannot_be_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(shapes, "COUNT", 8)
+def test_unwritable_working_directory(tmp_path, monkeypatch):
+    monkeypatch.setattr(drawn_dataset, "COUNT", 8)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("DATASETS_DIR", raising=False)
-    (tmp_path / "datasets").write_text("a file stands where the folder would be")  # which holds for root, too
+    (tmp_path / "datasets").write_text("a file stands where the folder would be")  # also for root
     monkeypatch.chdir(tmp_path)
     assert ensure_shapes() == tmp_path / "cache" / "graftdet" / "shapes"

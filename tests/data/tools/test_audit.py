@@ -1,4 +1,4 @@
-"""One fixture a defect, exact counts."""
+"""One fixture per problem, exact counts."""
 
 import json
 import struct
@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import pytest
 from graftdet.data.dataset_config import load_data_config, open_split
-from graftdet.data.exif import SIZE, UNTURNED
+from graftdet.data.exif import NOT_ROTATED, OTHER_SIZE
 from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE, OUTSIDE, UNREADABLE
 from graftdet.data.tools import audit as audits
-from graftdet.data.tools.audit import audit, table
+from graftdet.data.tools.audit import audit, format_report
 from graftdet.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -21,7 +21,7 @@ WIDTH, HEIGHT = 64, 48
 
 
 def encoded(suffix=".png", seed=0, channels=3, dtype=np.uint8, height=HEIGHT, width=WIDTH):
-    """The bytes of a picture of noise; another seed, another content."""
+    """An encoded image of noise; its content depends on the seed."""
     shape = (height, width, channels) if channels > 1 else (height, width)
     image = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, shape).astype(dtype)
     return cv2.imencode(suffix, image)[1].tobytes()
@@ -35,7 +35,7 @@ def with_exif(jpeg, orientation):
 
 
 def cmyk_jpeg(width=16, height=16):
-    """A baseline JPEG of four components and one flat colour, written by hand (ITU T.81)."""
+    """A baseline JPEG of four components and one flat color, written by hand (ITU T.81)."""
 
     def segment(marker, payload):
         return bytes([0xFF, marker]) + struct.pack(">H", len(payload) + 2) + payload
@@ -46,14 +46,14 @@ def cmyk_jpeg(width=16, height=16):
         segment(0xC4, bytes([kind]) + b"\x01" + b"\0" * 15 + b"\0") for kind in (0x00, 0x10)
     )
     scan = b"\x04" + b"".join(bytes([i, 0x00]) for i in (1, 2, 3, 4)) + b"\x00\x3f\x00"
-    bits = 2 * 4 * (width // 8) * (height // 8)  # two zero bits a block
+    bits = 2 * 4 * (width // 8) * (height // 8)  # two zero bits per block
     adobe = segment(0xEE, b"Adobe" + struct.pack(">HHHB", 100, 0, 0, 0))
     data = b"\0" * (bits // 8)
     return b"\xff\xd8" + adobe + table + segment(0xC0, frame) + codes + segment(0xDA, scan) + data + b"\xff\xd9"
 
 
 class Folder:
-    """A small COCO data set of three good pictures a split, to which a test adds its defect."""
+    """A small COCO dataset of three valid images per split, to which a test adds a problem."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -68,7 +68,7 @@ class Folder:
                 self.add(f"{split}_{index}.png", encoded(seed=10 * number + index), split=split)
 
     def add(self, name, data, boxes=((8, 8, 20, 20),), split="train", width=WIDTH, height=HEIGHT, **extra):
-        """Add a picture (None: the file is missing) with boxes xywh of the first category; return its image id."""
+        """Add an image (None: the file is missing) with boxes xywh of the first category; return its id."""
         document = self.splits[split]
         if data is not None:
             path = self.root / "images" / split / name
@@ -104,34 +104,34 @@ def folder(tmp_path):
     return Folder(tmp_path / "döta set")
 
 
-def test_a_clean_data_set_has_no_problems(folder):
+def test_clean_dataset_has_no_problems(folder):
     folder.add("empty.png", encoded(seed=50), boxes=())
     folder.annotate({"image_id": 1, "category_id": 7, "bbox": [0, 0, 40, 40], "iscrowd": 1})
     folder.annotate({"image_id": 1, "category_id": 7, "bbox": [0, 0, 30, 40], "area": 9300})
     report = folder.report()
     train = report["splits"]["train"]
-    assert (train["pictures"], train["usable"], train["empty"], train["boxes"], train["crowds"]) == (4, 4, 1, 4, 1)
+    assert (train["images"], train["usable"], train["empty"], train["boxes"], train["crowds"]) == (4, 4, 1, 4, 1)
     assert train["classes"] == {"a": 3, "b": 1} and report["names"] == ["a", "b"]
-    assert train["sizes"] == {"small": 3, "medium": 0, "large": 1}  # 400 px, and the source's own 9300 px
+    assert train["sizes"] == {"small": 3, "medium": 0, "large": 1}  # 400 px, and 9300 px as in the source
     assert train["quantiles"]["box width"] == [20, 20, 20, 22.5, 30]
-    assert train["quantiles"]["picture width"] == [WIDTH] * 5
+    assert train["quantiles"]["image width"] == [WIDTH] * 5
     assert [report["splits"][split]["problems"] for split in ("train", "val")] == [{}, {}]
     assert report["leakage"] == {"train-val": {"count": 0, "examples": []}}
-    assert table(report).endswith("no problems found")
+    assert format_report(report).endswith("no problems found")
 
 
 @pytest.mark.parametrize("crowd", [False, True])
-def test_a_split_without_boxes_is_a_problem(folder, crowd):
+def test_split_without_boxes_is_a_problem(folder, crowd):
     folder.splits["val"]["annotations"].clear()
     if crowd:
         folder.annotate({"image_id": 1, "category_id": 7, "bbox": [0, 0, 40, 40], "iscrowd": 1}, "val")
     report = folder.report()
     assert [report["splits"][split]["problems"] for split in ("train", "val")] == [{}, {audits.NO_BOXES: 1}]
-    assert f"val: {audits.NO_BOXES}: 3 pictures, {int(crowd)} crowds" in table(report)
+    assert f"val: {audits.NO_BOXES}: 3 images, {int(crowd)} crowds" in format_report(report)
 
 
 def write_defect(folder, kind):
-    """Put the defect `kind` twice into the training split; return how many pictures are lost by it."""
+    """Add the problem `kind` twice to the training split; return how many images become unusable."""
     good = encoded(seed=90), encoded(seed=91)
     jpeg = encoded(".jpg", seed=92), encoded(".jpg", seed=93)
     boxes = {
@@ -141,23 +141,23 @@ def write_defect(folder, kind):
         NOT_FINITE: [(float("nan"), 5, 10, 10), ("x", 5, 10, 10)],
         audits.DUPLICATE_BOX: [(5, 5, 10, 10)] * 3,
     }
-    pictures = {
+    images = {
         MISSING: (None, None),
-        UNREADABLE: (b"not a picture", b""),
+        UNREADABLE: (b"not an image", b""),
         audits.TRUNCATED: (jpeg[0][: len(jpeg[0]) // 2], good[0][:-20]),
-        audits.EXIF_TURNED: (with_exif(jpeg[0], 3), with_exif(jpeg[1], 2)),
-        audits.GREY: (encoded(seed=92, channels=1), encoded(".jpg", seed=93, channels=1)),
+        audits.EXIF_ROTATED: (with_exif(jpeg[0], 3), with_exif(jpeg[1], 2)),
+        audits.GRAYSCALE: (encoded(seed=92, channels=1), encoded(".jpg", seed=93, channels=1)),
         audits.ALPHA: (encoded(seed=92, channels=4), encoded(seed=93, channels=4)),
         audits.CMYK: (cmyk_jpeg(), cmyk_jpeg(16, 32)),
-        audits.DEEP: (encoded(seed=92, dtype=np.uint16), encoded(seed=93, dtype=np.uint16)),
-        audits.DUPLICATE_PICTURE: (encoded(seed=0), encoded(seed=0)),
-        SIZE: (encoded(seed=90, width=40), encoded(seed=91, height=20)),
-        UNTURNED: (with_exif(jpeg[0], 6), with_exif(jpeg[1], 8)),
+        audits.SIXTEEN_BIT: (encoded(seed=92, dtype=np.uint16), encoded(seed=93, dtype=np.uint16)),
+        audits.DUPLICATE_IMAGE: (encoded(seed=0), encoded(seed=0)),
+        OTHER_SIZE: (encoded(seed=90, width=40), encoded(seed=91, height=20)),
+        NOT_ROTATED: (with_exif(jpeg[0], 6), with_exif(jpeg[1], 8)),
     }
     if kind in boxes:
         folder.add("defect.png", good[0], boxes[kind])
         return 0
-    for number, data in enumerate(pictures[kind]):
+    for number, data in enumerate(images[kind]):
         suffix = "jpg" if data and data[:2] == b"\xff\xd8" else "png"
         size = {"width": 16, "height": 16 * (number + 1)} if kind == audits.CMYK else {}
         folder.add(f"defect_{number}.{suffix}", data, [(2, 2, 6, 6)], **size)
@@ -165,8 +165,8 @@ def write_defect(folder, kind):
 
 
 DEFECTS = [
-    DEGENERATE, OUTSIDE, CLIPPED, NOT_FINITE, audits.DUPLICATE_BOX, MISSING, UNREADABLE, audits.TRUNCATED, audits.EXIF_TURNED,
-    audits.GREY, audits.ALPHA, audits.CMYK, audits.DEEP, audits.DUPLICATE_PICTURE, SIZE, UNTURNED,
+    DEGENERATE, OUTSIDE, CLIPPED, NOT_FINITE, audits.DUPLICATE_BOX, MISSING, UNREADABLE, audits.TRUNCATED, audits.EXIF_ROTATED,
+    audits.GRAYSCALE, audits.ALPHA, audits.CMYK, audits.SIXTEEN_BIT, audits.DUPLICATE_IMAGE, OTHER_SIZE, NOT_ROTATED,
 ]  # fmt: skip
 
 
@@ -175,19 +175,19 @@ def test_each_defect_is_counted_exactly(folder, kind):
     lost = write_defect(folder, kind)
     report = folder.report()
     train = report["splits"]["train"]
-    also = {UNTURNED: {audits.EXIF_TURNED: 2}}.get(kind, {})
+    also = {NOT_ROTATED: {audits.EXIF_ROTATED: 2}}.get(kind, {})
     assert train["problems"] == {kind: 2, **also}
-    assert train["usable"] == train["pictures"] - lost
+    assert train["usable"] == train["images"] - lost
     assert report["splits"]["val"]["problems"] == {}
     assert 1 <= len(train["examples"][kind]) <= 2 and "defect" in train["examples"][kind][0]
-    assert kind in table(report) and "no problems" not in table(report)
+    assert kind in format_report(report) and "no problems" not in format_report(report)
 
 
-def test_bad_boxes_are_dropped_and_the_others_stay(folder):
+def test_invalid_boxes_are_dropped_and_valid_ones_remain(folder):
     for kind in (DEGENERATE, OUTSIDE, CLIPPED, NOT_FINITE):
         write_defect(folder, kind)
     train = folder.report()["splits"]["train"]
-    assert train["boxes"] == 3 + 2  # of the good pictures, and those that were clipped
+    assert train["boxes"] == 3 + 2  # of the valid images, and the clipped ones
     samples = open_split(folder.save(), "train").samples
     assert sum(len(sample.boxes) for sample in samples) == 5
 
@@ -204,52 +204,52 @@ def test_annotations_without_an_image_or_a_category(folder):
     }
 
 
-def test_a_name_that_no_file_can_have_is_a_missing_picture(folder):
+def test_impossible_file_name_is_a_missing_image(folder):
     folder.add("x" * 5000 + ".png", None)
     assert folder.report()["splits"]["train"]["problems"] == {MISSING: 1}
     assert open_split(folder.save(), "train").problems == {MISSING: 1}
 
 
-def test_leakage_between_splits_is_told_with_both_places(folder):
+def test_leakage_between_splits_is_reported_with_both_paths(folder):
     folder.add("again.png", encoded(seed=1), split="val")  # the content of train_1.png
     report = folder.report()
     assert report["leakage"]["train-val"]["count"] == 1
     assert "again.png is " in report["leakage"]["train-val"]["examples"][0]
-    assert f"{audits.LEAKAGE}: 1 (train-val" in table(report)
+    assert f"{audits.LEAKAGE}: 1 (train-val" in format_report(report)
 
 
-def test_more_than_half_unreadable_is_an_error_in_training_but_not_in_the_audit(folder):
+def test_more_than_half_unreadable_raises_in_training_but_not_in_the_audit(folder):
     for number in range(3):
         folder.add(f"gone_{number}.png", None)
     assert len(open_split(folder.save(), "train")) == 3  # exactly half
     folder.add("gone_3.png", None)
-    with pytest.raises(UserError, match="4 of 7 pictures are missing or unreadable, more than half"):
+    with pytest.raises(UserError, match="4 of 7 images are missing or unreadable, more than half"):
         open_split(folder.save(), "train")
     assert folder.report()["splits"]["train"]["problems"] == {MISSING: 4}
 
 
-def test_the_command_prints_a_table_or_json_and_mistakes_in_one_line(folder):
-    write_defect(folder, audits.GREY)
+def test_check_prints_a_table_or_json_and_errors_in_one_line(folder):
+    write_defect(folder, audits.GRAYSCALE)
     yaml_path = folder.save().path
 
-    def run(*words):
+    def run(*arguments):
         return subprocess.run(
-            [sys.executable, "-m", "data", *words], cwd=ROOT, capture_output=True, text=True, encoding="utf-8"
+            [sys.executable, "-m", "data", *arguments], cwd=ROOT, capture_output=True, text=True, encoding="utf-8"
         )
 
-    told = run("check", str(yaml_path))
-    assert told.returncode == 0 and audits.GREY in told.stdout and "pictures" in told.stdout
+    table = run("check", str(yaml_path))
+    assert table.returncode == 0 and audits.GRAYSCALE in table.stdout and "images" in table.stdout
     report = json.loads(run("check", str(yaml_path), "--json").stdout)
-    assert report["splits"]["train"]["problems"] == {audits.GREY: 2}
-    for words in (("check", "no_such.yaml"), ("check", str(yaml_path), "--jsno"), ("chekc",), ()):
-        wrong = run(*words)
+    assert report["splits"]["train"]["problems"] == {audits.GRAYSCALE: 2}
+    for arguments in (("check", "no_such.yaml"), ("check", str(yaml_path), "--jsno"), ("chekc",), ()):
+        wrong = run(*arguments)
         assert wrong.returncode == 2 and len(wrong.stderr.splitlines()) == 1, wrong.stderr
 
 
-def test_real_pictures_have_no_problems(datasets_dir, monkeypatch):
+def test_real_images_have_no_problems(datasets_dir, monkeypatch):
     monkeypatch.setenv("DATASETS_DIR", str(datasets_dir))
     report = audit(load_data_config("coco_tiny.yaml"))
     train, val = report["splits"]["train"], report["splits"]["val"]
-    assert (train["pictures"], train["boxes"], train["crowds"]) == (80, 699, 6)
-    assert (val["pictures"], val["boxes"], val["crowds"]) == (80, 804, 11)
+    assert (train["images"], train["boxes"], train["crowds"]) == (80, 699, 6)
+    assert (val["images"], val["boxes"], val["crowds"]) == (80, 804, 11)
     assert not report["leakage"]["train-val"]["count"]

@@ -1,4 +1,4 @@
-"""Data sets written in another format, read back, and compared."""
+"""Datasets written in another format, read back, and compared."""
 
 import json
 import os
@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 from graftdet.data.dataset_config import load_data_config, open_split
-from graftdet.data.tools.convert import convert, open_exactly
-from graftdet.data.tools.split import divide
+from graftdet.data.tools.convert import convert, open_split_verified
+from graftdet.data.tools.split import split_dataset
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import read_image, write_image
 
@@ -19,9 +19,9 @@ SIZES = [(60, 40), (50, 70), (33, 47)]  # width, height
 
 
 def write_coco(root, orientation=None):
-    """A COCO data set of two splits with gaps in its ids, a crowd, an empty picture; return its YAML.
+    """A COCO dataset of two splits with gaps in its ids, a crowd, an image without boxes; return its YAML.
 
-    `orientation`: the first picture of each split gets this EXIF turn, and keeps the size it is stored with.
+    `orientation`: the first image of each split gets this EXIF orientation, declared with its stored size.
     """
     boxes = {0: [[4.25, 6.25, 19.5, 9.5], [0, 0, 60, 40]], 1: [[10, 20, 30.75, 40.125]]}
     for number, split in enumerate(("train", "val")):
@@ -29,7 +29,7 @@ def write_coco(root, orientation=None):
         for index, (width, height) in enumerate(SIZES):
             image = np.random.default_rng([number, index]).integers(0, 60, (height, width, 3)).astype(np.uint8)
             if index == 0:
-                image[6:16, 4:24] += 190  # what the first box is around
+                image[6:16, 4:24] += 190  # inside the first box
             data = cv2.imencode(".jpg", image)[1].tobytes()
             if orientation and index == 0:
                 payload = b"Exif\0\0II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x112, 3, 1, orientation, 0, 0)
@@ -56,7 +56,7 @@ def split_of(yaml_path, name="train"):
 
 @pytest.mark.parametrize("to", ["coco", "yolo", "voc"])
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_boxes_labels_and_pictures_survive(tmp_path, to, split):
+def test_boxes_labels_and_images_survive_conversion(tmp_path, to, split):
     source = write_coco(tmp_path / "soürce set")
     written = convert(load_data_config(source), to, tmp_path / "out put" / to)
     before, after = split_of(source, split), split_of(written.yaml, split)
@@ -64,10 +64,10 @@ def test_boxes_labels_and_pictures_survive(tmp_path, to, split):
     assert len(after) == len(before) == 3 and not after.problems
     for old, new in zip(before.samples, after.samples):
         assert new.path.read_bytes() == old.path.read_bytes() and new.path != old.path
-        keep = slice(None) if to != "yolo" else ~old.crowd
-        np.testing.assert_allclose(new.boxes, old.boxes[keep], atol=1e-3)
-        np.testing.assert_array_equal(new.labels, old.labels[keep])
-        np.testing.assert_array_equal(new.crowd, old.crowd[keep])
+        selected = slice(None) if to != "yolo" else ~old.crowd
+        np.testing.assert_allclose(new.boxes, old.boxes[selected], atol=1e-3)
+        np.testing.assert_array_equal(new.labels, old.labels[selected])
+        np.testing.assert_array_equal(new.crowd, old.crowd[selected])
         assert (new.width, new.height) == (old.width, old.height)
 
 
@@ -81,26 +81,26 @@ def test_coco_keeps_ids_areas_and_crowds(tmp_path):
     assert all(row["id"] > 0 and row["area"] == 11.5 for row in after["annotations"])
 
 
-@pytest.mark.parametrize("way", [("yolo", "voc", "coco"), ("voc", "yolo", "coco"), ("voc", "coco", "voc")])
-def test_round_trips_end_where_they_began(tmp_path, way):
+@pytest.mark.parametrize("formats", [("yolo", "voc", "coco"), ("voc", "yolo", "coco"), ("voc", "coco", "voc")])
+def test_round_trips_preserve_boxes(tmp_path, formats):
     source = here = write_coco(tmp_path / "source")
-    for step, to in enumerate(way):
+    for step, to in enumerate(formats):
         here = convert(load_data_config(here), to, tmp_path / f"{step} {to}").yaml
     for old, new in zip(split_of(source).samples, split_of(here).samples):
         old_boxes, new_boxes = (s.boxes[~s.crowd] for s in (old, new))
         np.testing.assert_allclose(new_boxes, old_boxes, atol=2e-3)
         np.testing.assert_array_equal(new.labels[~new.crowd], old.labels[~old.crowd])
-        if "yolo" not in way:
+        if "yolo" not in formats:
             np.testing.assert_array_equal(new.crowd, old.crowd)
 
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
 @pytest.mark.parametrize("to", ["coco", "yolo", "voc"])
-def test_boxes_on_unturned_pictures_stay_on_the_same_pixels(tmp_path, to, orientation):
+def test_boxes_on_unrotated_images_stay_on_the_same_pixels(tmp_path, to, orientation):
     source = write_coco(tmp_path / "source", orientation)
     written = convert(load_data_config(source), to, tmp_path / "out")
-    sample = open_exactly(load_data_config(written.yaml), "train").samples[0]
-    assert sample.apply_exif == (to != "coco")  # COCO tells by the declared size that its boxes are on the unturned one
+    sample = open_split_verified(load_data_config(written.yaml), "train").samples[0]
+    assert sample.apply_exif == (to != "coco")  # in COCO the declared size shows that boxes refer to the stored pixels
     image = read_image(sample.path, sample.apply_exif)
     assert image.shape[:2] == (sample.height, sample.width)
     x1, y1, x2, y2 = np.round(sample.boxes[0]).astype(int)
@@ -110,30 +110,30 @@ def test_boxes_on_unturned_pictures_stay_on_the_same_pixels(tmp_path, to, orient
     assert bright.mean() < 0.01
 
 
-def test_yolo_says_how_many_crowds_it_leaves_out(tmp_path):
+def test_yolo_reports_omitted_crowds(tmp_path):
     written = convert(load_data_config(write_coco(tmp_path / "source")), "yolo", tmp_path / "out")
-    assert any(line.startswith("2 crowd regions left out") for line in written.lines)
-    assert any(line.startswith("not carried by yolo") for line in written.lines)
-    assert "train: 3 pictures, 2 boxes, 1 crowd regions" in written.lines
+    assert any(line.startswith("2 crowd regions omitted") for line in written.messages)
+    assert any(line.startswith("not written by the yolo format") for line in written.messages)
+    assert "train: 3 images, 2 boxes, 1 crowd regions" in written.messages
 
 
-def test_pictures_of_one_name_get_numbers(tmp_path):
+def test_images_of_equal_name_are_numbered(tmp_path):
     source = write_coco(tmp_path / "source")
-    written = convert(load_data_config(source), "voc", tmp_path / "out")  # one folder for the pictures of both splits
+    written = convert(load_data_config(source), "voc", tmp_path / "out")  # one folder for the images of both splits
     names = sorted(path.name for path in (tmp_path / "out" / "JPEGImages").iterdir())
     assert names == sorted(f"bild ä {index}{again}.jpg" for index in range(3) for again in ("", "_2"))
     assert len(split_of(written.yaml, "val")) == 3
 
 
-@pytest.mark.parametrize("pictures", ["link", "symlink"])
-def test_pictures_can_be_linked(tmp_path, pictures):
+@pytest.mark.parametrize("images", ["link", "symlink"])
+def test_images_can_be_linked(tmp_path, images):
     source = write_coco(tmp_path / "source")
-    written = convert(load_data_config(source), "yolo", tmp_path / "out", pictures)
+    written = convert(load_data_config(source), "yolo", tmp_path / "out", images)
     old, new = split_of(source).samples[0].path, split_of(written.yaml).samples[0].path
-    assert new.samefile(old) and new.is_symlink() == (pictures == "symlink")
+    assert new.samefile(old) and new.is_symlink() == (images == "symlink")
 
 
-def test_nothing_is_written_into_the_source_or_over_something(tmp_path):
+def test_nothing_is_written_into_the_source_or_over_files(tmp_path):
     config = load_data_config(write_coco(tmp_path / "source"))
     files = sorted((tmp_path / "source").rglob("*"))
     full = tmp_path / "full"
@@ -141,25 +141,25 @@ def test_nothing_is_written_into_the_source_or_over_something(tmp_path):
     (full / "mine.txt").write_text("mine")
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "source")
-    for out, words in [
-        (tmp_path / "source", "own folder"),
-        (tmp_path / "source" / "new" / "er", "own folder"),
-        (link / "new", "own folder"),
+    for out, message in [
+        (tmp_path / "source", "inside the folder of the dataset"),
+        (tmp_path / "source" / "new" / "er", "inside the folder of the dataset"),
+        (link / "new", "inside the folder of the dataset"),
         (full, "not empty"),
         (full / "mine.txt", "not empty"),
         (full / "mine.txt" / "new", "cannot be written"),
     ]:
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(UserError, match=message):
             convert(config, "yolo", out)
     assert sorted((tmp_path / "source").rglob("*")) == files and [p.name for p in full.iterdir()] == ["mine.txt"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["full", "link", "source"]  # and no half of anything
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["full", "link", "source"]  # and no partial output
 
 
-@pytest.mark.parametrize("to, pictures, words", [("yollo", "copy", "did you mean 'yolo'"), ("shapes", "copy", "cannot write"),
+@pytest.mark.parametrize("to, images, message", [("yollo", "copy", "did you mean 'yolo'"), ("shapes", "copy", "cannot write"),
                                                  ("yolo", "symlnk", "did you mean 'symlink'")])  # fmt: skip
-def test_unknown_words_are_told(tmp_path, to, pictures, words):
-    with pytest.raises(UserError, match=words):
-        convert(load_data_config(write_coco(tmp_path / "source")), to, tmp_path / "out", pictures)
+def test_unknown_format_or_mode(tmp_path, to, images, message):
+    with pytest.raises(UserError, match=message):
+        convert(load_data_config(write_coco(tmp_path / "source")), to, tmp_path / "out", images)
 
 
 def test_real_annotations_survive(tmp_path, datasets_dir, monkeypatch):
@@ -175,7 +175,7 @@ def test_real_annotations_survive(tmp_path, datasets_dir, monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
 @pytest.mark.parametrize("to", ["coco", "yolo", "voc"])
 def test_names_that_are_not_utf8_are_written_percent_encoded(to, tmp_path):
-    """Two pictures, one of which has such a name, in a data set whose YAML has one, too."""
+    """Two images, one with such a name, in a dataset whose YAML also has one."""
     for number, name in enumerate((b"caf\xe9", b"b")):
         stem = os.fsdecode(os.fsencode(tmp_path) + b"/source/images/" + name)
         write_image(stem + ".png", np.full((40, 60, 3), 90 + number, np.uint8))
@@ -185,8 +185,11 @@ def test_names_that_are_not_utf8_are_written_percent_encoded(to, tmp_path):
     source = Path(os.fsdecode(os.fsencode(tmp_path) + b"/source/d\xe9.yaml"))
     source.write_text("format: yolo\ntrain: images\nval: images\nnames: [circle]\n")
     config = load_data_config(source)
-    written = [convert(config, to, tmp_path / "converted"), divide(config, [0.5, 0.5], tmp_path / "divided", to=to)]
-    for name, one in zip(("converted", "divided"), written):
+    written = [
+        convert(config, to, tmp_path / "converted"),
+        split_dataset(config, [0.5, 0.5], tmp_path / "split", to=to),
+    ]
+    for name, one in zip(("converted", "split"), written):
         files = [path for path in (tmp_path / name).rglob("*") if path.is_file()]
         assert any(path.stem == "caf%E9" for path in files)
         for path in files:

@@ -1,4 +1,4 @@
-"""Pictures divided into train, val and test."""
+"""Images divided into train, val and test."""
 
 import json
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.tools.convert import convert
-from graftdet.data.tools.split import check_ratios, divide, stratify
+from graftdet.data.tools.split import check_ratios, split_dataset, stratify
 from graftdet.utils.errors import UserError
 
 NAMES = ["common", "middle", "rare"]
@@ -15,7 +15,7 @@ NAMES = ["common", "middle", "rare"]
 
 @pytest.fixture
 def source(tmp_path):
-    """100 pictures: every one has class 0, every 4th class 1, every 10th class 2; 90 and 91 are copies of 0."""
+    """100 images: each has class 0, every 4th class 1, every 10th class 2; 90 and 91 are copies of 0."""
     folder = tmp_path / "source"
     (folder / "images" / "train").mkdir(parents=True)
     (folder / "annotations").mkdir()
@@ -41,21 +41,21 @@ def open_all(yaml_path):
     return {split: open_split(config, split) for split in config.splits}
 
 
-def test_shares_classes_and_copies(source, tmp_path):
-    splits = open_all(divide(source, [0.8, 0.1, 0.1], tmp_path / "out").yaml)
+def test_ratios_class_balance_and_duplicates(source, tmp_path):
+    splits = open_all(split_dataset(source, [0.8, 0.1, 0.1], tmp_path / "out").yaml)
     assert list(splits) == ["train", "val", "test"]
     where = {s.image_id: name for name, split in splits.items() for s in split.samples}
-    assert sorted(where) == list(range(100))  # every picture once, with its id
+    assert sorted(where) == list(range(100))  # every image once, with its id
     assert where[0] == where[90] == where[91]
-    for name, share in (("train", 0.8), ("val", 0.1), ("test", 0.1)):
-        assert abs(len(splits[name]) - 100 * share) <= 3
+    for name, ratio in (("train", 0.8), ("val", 0.1), ("test", 0.1)):
+        assert abs(len(splits[name]) - 100 * ratio) <= 3
         counts = np.bincount(np.concatenate([sample.labels for sample in splits[name].samples]), minlength=3)
-        assert (np.abs(counts - share * np.array([100, 25, 10])) <= [3, 2, 1.5]).all(), (name, counts)
+        assert (np.abs(counts - ratio * np.array([100, 25, 10])) <= [3, 2, 1.5]).all(), (name, counts)
 
 
-def test_a_seed_gives_one_division(source, tmp_path):
+def test_same_seed_gives_same_splits(source, tmp_path):
     def members(seed, out):
-        splits = open_all(divide(source, [0.5, 0.5], tmp_path / out, seed).yaml)
+        splits = open_all(split_dataset(source, [0.5, 0.5], tmp_path / out, seed).yaml)
         return {name: [sample.image_id for sample in split.samples] for name, split in splits.items()}
 
     first = members(1, "a")
@@ -64,8 +64,8 @@ def test_a_seed_gives_one_division(source, tmp_path):
 
 
 def test_splits_are_pooled_and_colliding_ids_renumbered(source, tmp_path):
-    two = divide(source, [0.5, 0.5], tmp_path / "two", to="yolo").yaml
-    again = divide(load_data_config(two), [0.7, 0.3], tmp_path / "again", to="coco").yaml
+    two = split_dataset(source, [0.5, 0.5], tmp_path / "two", to="yolo").yaml
+    again = split_dataset(load_data_config(two), [0.7, 0.3], tmp_path / "again", to="coco").yaml
     assert sum(len(split) for split in open_all(again).values()) == 100
     same = tmp_path / "same.yaml"
     folder = tmp_path / "source"
@@ -73,46 +73,46 @@ def test_splits_are_pooled_and_colliding_ids_renumbered(source, tmp_path):
         f"path: {folder.as_posix()}\nformat: coco\ntrain: images/train\n"
         "val: {images: images/train, annotations: annotations/instances_train.json}\n"
     )
-    splits = open_all(divide(load_data_config(same), [0.7, 0.3], tmp_path / "same").yaml)
-    assert sum(len(split) for split in splits.values()) == 100  # a picture of both splits comes once
+    splits = open_all(split_dataset(load_data_config(same), [0.7, 0.3], tmp_path / "same").yaml)
+    assert sum(len(split) for split in splits.values()) == 100  # an image of both splits occurs once
 
 
-@pytest.mark.parametrize("ratios, words", [([0.8, 0.3], "add up to 1.1"), ([0.5], "add up to 0.5"), ([-0.5, 1.5], "from 0 to 1"),
+@pytest.mark.parametrize("ratios, message", [([0.8, 0.3], "add up to 1.1"), ([0.5], "add up to 0.5"), ([-0.5, 1.5], "from 0 to 1"),
                                            ([0.25] * 4, "up to three"), ([float("nan"), 1], "from 0 to 1")])  # fmt: skip
-def test_wrong_ratios_are_told(ratios, words):
-    with pytest.raises(UserError, match=words):
+def test_wrong_ratios(ratios, message):
+    with pytest.raises(UserError, match=message):
         check_ratios(ratios)
 
 
-def test_a_share_of_nothing_makes_no_split():
+def test_ratio_of_zero_makes_no_split():
     assert check_ratios([0.7, 0, 0.3]) == {"train": 0.7, "test": 0.3}
 
 
 def test_nothing_is_written_into_the_source(source):
-    with pytest.raises(UserError, match="own folder"):
-        divide(source, [0.5, 0.5], source.root / "out")
+    with pytest.raises(UserError, match="inside the folder of the dataset"):
+        split_dataset(source, [0.5, 0.5], source.root / "out")
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_rarest_class_is_dealt_out_first(seed):
+def test_rarest_class_is_assigned_first(seed):
     counts = np.array([[1, index % 4 == 0, index % 10 == 0] for index in range(100)], int)
     chosen = stratify(counts, np.ones(100, int), np.array([0.8, 0.1, 0.1]), np.random.default_rng(seed))
     assert [int(counts[chosen == split, 2].sum()) for split in range(3)] == [8, 1, 1]
     assert [int((chosen == split).sum()) for split in range(3)] == [80, 10, 10]
 
 
-def test_every_split_gets_a_picture():
+def test_every_split_gets_an_image():
     for number in (3, 4, 7):
         counts = np.ones((number, 1), int)
         chosen = stratify(counts, np.ones(number, int), np.array([0.98, 0.01, 0.01]), np.random.default_rng(0))
         assert sorted(set(chosen)) == [0, 1, 2]
 
 
-def test_too_few_pictures_are_told(tmp_path, source):
+def test_too_few_images(tmp_path, source):
     little = convert(source, "coco", tmp_path / "little").yaml
     path = little.parent / "annotations" / "instances_train.json"
     document = json.loads(path.read_text())
     document["images"] = [image for image in document["images"] if image["id"] in (0, 90, 91)]  # three copies of one
     path.write_text(json.dumps(document))
-    with pytest.raises(UserError, match="1 different pictures cannot fill 2 splits"):
-        divide(load_data_config(little), [0.5, 0.5], tmp_path / "out")
+    with pytest.raises(UserError, match="1 different images cannot fill 2 splits"):
+        split_dataset(load_data_config(little), [0.5, 0.5], tmp_path / "out")
