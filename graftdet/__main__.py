@@ -41,7 +41,7 @@ def _dispatch(arguments: list[str]) -> None:
         if name in _STARTUP:
             from graftdet.utils.startup import import_before_torch
 
-            import_before_torch("graftdet.data.config")
+            import_before_torch("graftdet.data.dataset_config")
         import_module(f"graftdet.{name}").main(rest)
     elif name == "data":
         import_module("graftdet.data.__main__").main(rest, prog="graftdet data")
