@@ -1,1 +1,1 @@
-"""`python -m models conform`: checks that a block survives training, export and deployment."""
+"""Conformance checks of blocks: that a block survives training, export and deployment."""

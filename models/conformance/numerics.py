@@ -1,83 +1,102 @@
-"""Running a block in a trial, and comparing what it gives."""
+"""Run a block in a conformance check, and compare its outputs."""
 
 import contextlib
 import math
 import random
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
 from graftdet.utils.errors import first_line
 from torch import nn
 
+Maps = torch.Tensor | list[torch.Tensor]
+"""Input of a block: a map (B, C, H, W), or a list of maps for a block that joins rows."""
+
 
 def seed_all(seed: int) -> None:
-    """Seed every generator that a block's author may have used."""
+    """Seed every random generator that a block may use."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
-class Failure(Exception):
-    """Why a block does not pass a trial."""
+class CheckFailed(Exception):
+    """The reason why a block does not pass a check."""
 
 
-def run_block(block: nn.Module, maps, seed: int = 0) -> list[torch.Tensor]:
-    """The block's maps as a list, random numbers seeded. Raises `Failure` where they are no maps of the same batch."""
+def run_block(block: nn.Module, maps: Maps, seed: int = 0) -> list[torch.Tensor]:
+    """Run a block in its current mode, with seeded random generators.
+
+    Returns:
+        Its output maps as a list.
+
+    Raises:
+        CheckFailed: If an output is not a map (B, C, H, W) with the batch size of the input.
+    """
     seed_all(seed)
     output = block(maps)
     output = list(output) if isinstance(output, (list, tuple)) else [output]
     batch = (maps[0] if isinstance(maps, list) else maps).shape[0]
     for item in output:
         if not isinstance(item, torch.Tensor) or item.ndim != 4 or item.shape[0] != batch or not item.numel():
-            what = f"shape {tuple(item.shape)}" if isinstance(item, torch.Tensor) else type(item).__name__
-            raise Failure(f"gives {what} for a batch of {batch}, expected a map (B, C, H, W)")
+            got = f"shape {tuple(item.shape)}" if isinstance(item, torch.Tensor) else type(item).__name__
+            raise CheckFailed(f"returns {got} for a batch of {batch}, expected a map (B, C, H, W)")
     return output
 
 
-def evaluated(block: nn.Module, maps, seed: int = 0) -> list[torch.Tensor]:
+def run_eval(block: nn.Module, maps: Maps, seed: int = 0) -> list[torch.Tensor]:
     """`run_block` in eval mode, without gradients."""
     with torch.no_grad():
         return run_block(block.eval(), maps, seed)
 
 
-def change(maps, function):
-    """`function` of a map, or of each of a list of them."""
+def map_each(maps: Maps, function: Callable[[torch.Tensor], torch.Tensor]) -> Maps:
+    """Apply `function` to a map, or to each of a list of maps."""
     return [function(m) for m in maps] if isinstance(maps, list) else function(maps)
 
 
-def _difference(found, expected) -> float:
-    """The largest difference, relative to the largest number expected; infinite for other shapes or missing numbers."""
-    worst = 0.0
-    for a, b in zip(found, expected, strict=True):
-        if a.shape != b.shape or not torch.isfinite(a).all():
-            return math.inf
-        worst = max(worst, float((a.double() - b.double()).abs().max() / b.double().abs().max().clamp(min=1e-6)))
-    return worst
+def require_equal(outputs: list[torch.Tensor], expected: list[torch.Tensor], what: str, tolerance: float = 0.0) -> None:
+    """Compare output maps.
 
+    Args:
+        outputs: Maps of the block.
+        expected: Maps that they must be equal to.
+        what: Where the outputs come from, for the message.
+        tolerance: Allowed difference, relative to the largest expected value.
 
-def must_agree(found, expected, what: str, tolerance: float = 0.0) -> None:
-    """Raise `Failure` where shapes differ, or numbers by more than `tolerance` of the largest."""
-    shapes = [[tuple(t.shape) for t in tensors] for tensors in (found, expected)]
-    if shapes[0] != shapes[1]:
-        raise Failure(f"{what}: gives {shapes[0]}, expected {shapes[1]}")
-    difference = _difference(found, expected)
+    Raises:
+        CheckFailed: If shapes differ, or values by more than `tolerance`.
+    """
+    shapes, expected_shapes = ([tuple(t.shape) for t in tensors] for tensors in (outputs, expected))
+    if shapes != expected_shapes:
+        raise CheckFailed(f"{what}: returns {shapes}, expected {expected_shapes}")
+    difference = _difference(outputs, expected)
     if not difference <= tolerance:
-        raise Failure(
-            f"{what}: differs by {difference:.1e} of the largest value"
-            + (f", allowed is {tolerance:.0e}" if tolerance else "")
-        )
+        allowed = f", allowed is {tolerance:.0e}" if tolerance else ""
+        raise CheckFailed(f"{what}: differs by {difference:.1e} of the largest value{allowed}")
 
 
-def must_be_finite(tensors, what: str) -> None:
-    """Raise `Failure` where a number is infinite or none."""
+def _difference(outputs: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
+    """The largest difference relative to the largest expected value; infinite if an output is not finite."""
+    largest = 0.0
+    for a, b in zip(outputs, expected, strict=True):
+        if not torch.isfinite(a).all():
+            return math.inf
+        largest = max(largest, float((a.double() - b.double()).abs().max() / b.double().abs().max().clamp(min=1e-6)))
+    return largest
+
+
+def require_finite(tensors: Iterable[torch.Tensor], what: str) -> None:
+    """Raise `CheckFailed` if a value is infinite or NaN."""
     if not all(torch.isfinite(t).all() for t in tensors):
-        raise Failure(f"{what}: gives numbers that are not finite")
+        raise CheckFailed(f"{what}: returns values that are not finite")
 
 
 @contextlib.contextmanager
-def telling(what: str):
-    """Whatever goes wrong inside is told with `what` was tried."""
+def failing_at(what: str) -> Iterator[None]:
+    """Turn any error inside the block into a `CheckFailed` that starts with `what`."""
     try:
         yield
     except Exception as error:
-        raise Failure(f"{what}: {first_line(error)}") from error
+        raise CheckFailed(f"{what}: {first_line(error)}") from error

@@ -1,29 +1,28 @@
-"""conform: a block that is fine passes every line; each fixture block fails its own line and no other."""
+"""conform: a good block passes all checks; each fixture block fails its own check and no other."""
 
 from pathlib import Path
 
 import pytest
 from graftdet.models import BLOCKS, load_plugins
-from graftdet.models.conformance.block_case import find_subjects
-from graftdet.models.conformance.checks import TRIALS
-from graftdet.models.conformance.conform import conform
+from graftdet.models.conformance.case_search import find_cases
+from graftdet.models.conformance.checks import CHECKS, run_checks
 from graftdet.models.graph.row_builder import find_block
 from graftdet.utils.errors import UserError
 
 PLUGIN = Path(__file__).resolve().parents[2] / "fixtures" / "plugins" / "conforming.py"
 FAILS = {
-    "NormBehindPool": ("batch of one, 1x1 maps", "one picture in train mode: Expected more than 1 value per channel"),
+    "NormAfterPool": ("batch of one, 1x1 maps", "batch of one in train mode: Expected more than 1 value per channel"),
     "EvenOnly": ("odd sizes", "31x17 map: The size of tensor a"),
-    "SmallerInTraining": ("eval and train", "train mode gives [(2, 32, 1, 32)], eval mode [(2, 32, 32, 32)]"),
-    "KeepsItsMap": ("deepcopy", "Only Tensors created explicitly"),
-    "AlwaysFloat32": ("float16 and bfloat16", "float16: gives float32"),
-    "OwnRandomNumbers": ("deterministic backward", "the gradient of 'conv.weight' differs from run to run"),
-    "LengthOfNothing": ("finite gradients", "the gradient of 'conv.weight' is not finite"),
-    "OutsideTheState": ("state dict round trip", "another block with these weights: differs by"),
-    "ForgetsTheNorm": ("fuse", "fused: differs by"),
-    "SizeAsNumber": ("tracing", "traced at 32x32, run at 40x48"),
+    "SmallerInTraining": ("eval and train", "train mode returns [(2, 32, 1, 32)], eval mode [(2, 32, 32, 32)]"),
+    "StoresItsMap": ("deepcopy", "Only Tensors created explicitly"),
+    "AlwaysFloat32": ("float16 and bfloat16", "float16: returns float32"),
+    "OwnRandomNumbers": ("deterministic backward", "the gradient of 'conv.weight' differs between runs"),
+    "SquareRootOfZero": ("finite gradients", "the gradient of 'conv.weight' is not finite"),
+    "OutsideTheStateDict": ("state dict round trip", "another block with these weights: differs by"),
+    "DropsTheNorm": ("fuse", "fused: differs by"),
+    "SizeAsConstant": ("tracing", "traced at 32x32, run at 40x48"),
     "BatchAsGroups": ("ONNX with dynamic batch", "exported with a batch of 2, run with 1"),
-    "RoundsItsWidth": ("width as declared", "declares 8 channels, gives 16"),
+    "RoundsItsWidth": ("width as declared", "declares 8 channels, returns 16"),
 }
 
 
@@ -31,39 +30,42 @@ JOINS = PLUGIN.with_name("joins.py")
 pytestmark = pytest.mark.usefixtures("own_words")
 
 
-def results_of(word, args=None, width_in=None):
+def cases_of(name, args=None, width_in=None):
+    block, options, _ = find_block(name)
+    return find_cases(name, block, options, args, {}, width_in)
+
+
+def results_of(name, args=None):
     load_plugins([PLUGIN, JOINS])
-    block, options, _ = find_block(word)
-    return conform(find_subjects(word, block, options, args, {}, width_in))
+    return run_checks(cases_of(name, args))
 
 
-def test_there_is_a_block_for_each_line():
-    assert [line for line, _ in FAILS.values()] == list(TRIALS)
+def test_there_is_a_failing_block_for_each_check():
+    assert {check for check, _ in FAILS.values()} == set(CHECKS)
 
 
-def test_a_fine_block_passes_every_line():
-    assert all(passed for passed, _ in results_of("Fine").values())
+def test_a_good_block_passes_all_checks():
+    assert all(result.passed for result in results_of("Fine").values())
 
 
-@pytest.mark.parametrize("word", FAILS)
-def test_fails_exactly_its_line(word):
-    results = results_of(word)
-    line, reason = FAILS[word]
-    assert {name for name, (passed, _) in results.items() if not passed} == {line}, results
-    assert reason in results[line][1]
+@pytest.mark.parametrize("name", FAILS)
+def test_a_block_fails_exactly_its_check(name):
+    results = results_of(name)
+    check, reason = FAILS[name]
+    assert {title for title, result in results.items() if not result.passed} == {check}, results
+    assert reason in results[check].text
 
 
 @pytest.mark.parametrize(
-    "word", ["C3", "SELayer", "RepVGGBlock", "Concat", "DynamicConv", "Shuffle_Block", "nn.Upsample"]
+    "name", ["C3", "SELayer", "RepVGGBlock", "Concat", "DynamicConv", "Shuffle_Block", "nn.Upsample"]
 )
-def test_blocks_of_the_project_pass(word):
-    args = [None, 2] if word == "nn.Upsample" else None
-    results = results_of(word, args)
-    assert all(passed for passed, _ in results.values()), results
+def test_blocks_of_the_project_pass(name):
+    results = results_of(name, [None, 2] if name == "nn.Upsample" else None)
+    assert all(result.passed for result in results.values()), results
 
 
 @pytest.mark.parametrize(
-    "word, subject, line, told",
+    ("name", "case", "check", "remark"),
     [
         ("WeightedAdd", "WeightedAdd(c1=32, c2=32) on [32, 32] channels", "width as declared", ""),
         ("ConcatConv", "ConcatConv(in_channels=64, out_channels=32) on [32, 32] channels", "width as declared", ""),
@@ -72,18 +74,18 @@ def test_blocks_of_the_project_pass(word):
             "CountOfMaps",
             "CountOfMaps() on [32, 32] channels",
             "width as declared",
-            "no argument of it, gives 32 for [32, 32]",
+            "has no width argument, returns 32 channels for [32, 32]",
         ),
-        ("TwoMaps", "TwoMaps(c1=32, c2=32)", "width as declared", "several maps, of 32, 32 channels"),
+        ("TwoMaps", "TwoMaps(c1=32, c2=32)", "width as declared", "returns several maps, with 32, 32 channels"),
         ("CoordinateGate", "CoordinateGate(inp=32, oup=32)", "ONNX with dynamic batch", ""),
         ("SelfAttention", "SelfAttention(embed_dim=32, num_heads=4)", "ONNX with dynamic batch", ""),
         (
             "Focus",
             "Focus(c1=32, s=1, c2=32)",
             "odd sizes",
-            "reads sides that are multiples of 2, as maps that a row strides by 2 have in a model",
+            "requires sides that are multiples of 2, which the image size ensures",
         ),
-        ("Contract", "Contract() on 32 channels", "batch of one, 1x1 maps", "reads maps from 2x2 on"),
+        ("Contract", "Contract() on 32 channels", "batch of one, 1x1 maps", "requires maps of at least 2x2"),
         ("ShuffleNetUnit", "ShuffleNetUnit(c1=48, s=1, c2=48)", "width as declared", ""),
         (
             "nn.Conv2d",
@@ -93,53 +95,42 @@ def test_blocks_of_the_project_pass(word):
         ),
     ],
 )
-def test_what_is_guessed_and_remarked(monkeypatch, word, subject, line, told):
+def test_guessed_arguments_and_remarks(monkeypatch, name, case, check, remark):
     load_plugins([JOINS])
-    block, options, _ = find_block(word)
-    subjects = find_subjects(word, block, options, None, {}, None)
-    monkeypatch.setattr("graftdet.models.conformance.conform.TRIALS", {line: TRIALS[line]})
-    assert str(subjects[0]) == subject and conform(subjects) == {line: (True, told)}
+    cases = cases_of(name)
+    monkeypatch.setattr("graftdet.models.conformance.checks.CHECKS", {check: CHECKS[check]})
+    assert str(cases[0]) == case and run_checks(cases) == {check: (True, remark)}
 
 
-def test_what_cannot_be_run_says_why():
+def test_the_reason_why_a_block_cannot_be_run():
     load_plugins([JOINS])
-    for word, reason in (
-        ("Flat", r"gives shape \(2, 32, 1024\) for a batch of 2, expected a map"),
+    for name, reason in (
+        ("Flat", r"returns shape \(2, 32, 1024\) for a batch of 2, expected a map"),
         ("TwoArguments", "missing 1 required .* argument: 'y'"),
     ):
-        with pytest.raises(UserError, match=f"{word}: cannot be built and run .*{reason}"):
-            find_subjects(word, *find_block(word)[:2], None, {}, None)
+        with pytest.raises(UserError, match=f"{name}: cannot be built and run .*{reason}"):
+            cases_of(name)
     passed, reason = results_of("KeepsItsWidth")["width as declared"]
-    assert not passed and reason.startswith(
-        "declares 8 channels, gives 32, the width that it reads: 'c2' changes nothing"
-    )
+    assert not passed and reason.startswith("declares 8 channels, returns 32 (the input width; 'c2' has no effect)")
 
 
 def test_guesses_and_given_arguments():
     block, options, _ = find_block("Conv")
-    kept, halved = find_subjects("Conv", block, options, None, {}, None)
-    assert (kept.recipe.width, kept.recipe.kwargs["s"]) == (32, 1) and (
-        halved.recipe.width,
-        halved.recipe.kwargs["s"],
-    ) == (64, 2)
-    (given,) = find_subjects("Conv", block, options, [24, 5], {"s": 2}, [16])
+    guessed = cases_of("Conv")
+    assert [(case.recipe.width, case.recipe.kwargs["s"]) for case in guessed] == [(32, 1), (64, 2)]
+    (given,) = find_cases("Conv", block, options, [24, 5], {"s": 2}, [16])
     assert str(given) == "Conv(c1=16, c2=24, k=5, s=2)" and given.with_argument("c2", 8) == ([8, 5], {"s": 2})
     with pytest.raises(UserError, match=r"cannot be built and run .* give --args for \(c1, c2"):
-        find_subjects("Conv", block, options, [24, 3, 1, None, 5], {}, None)
+        cases_of("Conv", [24, 3, 1, None, 5])
     assert "SELayer" in BLOCKS
 
 
 def test_command(capsys, command):
     assert command("conform", "EvenOnly", "--plugins", str(PLUGIN), "--args", "{oup: 24, stride: 2}", "--in", "16") == 1
-    out = capsys.readouterr().out.splitlines()
-    assert (
-        out[0] == "EvenOnly(inp=16, oup=24, stride=2)"
-        and len(out) == len(TRIALS) + 2
-        and out[-1] == "EvenOnly: 11 of 12 ok"
-    )
-    assert [line for line in out[1:-1] if not line.endswith("ok")] == [
-        line for line in out if line.startswith("odd sizes  ")
-    ]
+    first, _, *lines, last = capsys.readouterr().out.splitlines()
+    assert (first, last) == ("EvenOnly(inp=16, oup=24, stride=2)", "EvenOnly: 11 of 12 checks passed")
+    assert len(lines) == len(CHECKS)
+    assert [line for line in lines if "FAILED" in line] == [line for line in lines if line.startswith("odd sizes  ")]
     assert command("conform", "Fine", "--plugins", str(PLUGIN)) == 0
     capsys.readouterr()
     assert command("conform", "Conv", "--args", "{c2: 16, act: None}") == 0
