@@ -134,11 +134,11 @@ def make_model(options, checkpoint, hyperparameters, names):
     model = build_model(spec, nc=len(names))
     if model.channels != 3:
         raise UserError(
-            f"{model.spec.where}: ch is {model.channels}, but pictures are read with 3 channels; leave ch away"
+            f"{model.spec.label}: ch is {model.channels}, but pictures are read with 3 channels; leave ch away"
         )
     model.names = list(names)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"model: {model.spec.where}, {len(model.model)} rows, {parameters:,} parameters, {model.nc} classes")
+    print(f"model: {model.spec.label}, {len(model.model)} rows, {parameters:,} parameters, {model.nc} classes")
     if weights and options.into:  # of a backbone, as its publishers name them
         print(f"weights: {options.weights} into row {options.into}, {load_into_row(model, options.into, weights)}")
     elif weights:

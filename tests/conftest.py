@@ -75,7 +75,7 @@ def own_words(monkeypatch):
     monkeypatch.setattr(BLOCKS, "_options", dict(BLOCKS._options))
     monkeypatch.setattr(plugins, "_loaded", {})
     monkeypatch.setattr(plugins, "_packages", [])
-    monkeypatch.setattr(plugins, "_disputed", {})
+    monkeypatch.setattr(plugins, "_ambiguous", {})
     monkeypatch.setattr(sys, "path", list(sys.path))
 
 

@@ -118,7 +118,7 @@ def run(main: Callable[[], object]) -> None:
         with _terminable():
             main()
     except UserError as error:
-        print("error: " + " ".join(str(error).split("\n")), file=sys.stderr)
+        print(error.describe(), file=sys.stderr)
         sys.exit(2)
     except _Terminated:
         print("terminated", file=sys.stderr)

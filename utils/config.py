@@ -68,20 +68,48 @@ def read_text(path: str | Path) -> str:
     return data.decode("utf-8-sig", errors="replace")
 
 
+class YamlError(UserError):
+    """Text that is not valid YAML, or no mapping: `problem`, its `reason`, `line` and `column` from 1 (None: not known)."""
+
+    def __init__(
+        self, where: str, reason: str, line: int | None = None, column: int | None = None, kind: str = "not valid YAML: "
+    ):
+        self.problem, self.reason, self.line, self.column = kind + reason, reason, line, column
+        super().__init__(f"{where}{f', line {line}' if line else ''}: {self.problem}")
+
+
 def parse_yaml(text: str, where: str) -> dict:
     """Parse YAML text that holds a mapping; `where` names it in errors."""
+    return compose_yaml(text, where)[0]
+
+
+def compose_yaml(text: str, where: str) -> tuple[dict, yaml.MappingNode, dict[tuple[int, int], yaml.Mark]]:
+    """Parse YAML text that holds a mapping, once, for values and positions.
+
+    Args:
+        text: the YAML text.
+        where: its name in errors.
+
+    Returns:
+        The mapping; the node that it was made of; the mark of each alias in a list, by the list's id and the index.
+
+    Raises:
+        YamlError: the text is not valid YAML, or holds something other than a mapping.
+    """
     try:
-        loaded = yaml.load(text, Loader=_Loader)
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        loaded = None if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{where}{line}: not valid YAML: {error.problem or error.context}") from None
+        position = (mark.line + 1, mark.column + 1) if mark else ()
+        raise YamlError(where, error.problem or error.context, *position) from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserError(f"{where}: not valid YAML: {str(error).splitlines()[0]}") from None
+        raise YamlError(where, str(error).splitlines()[0]) from None
     if not isinstance(loaded, dict):
         kind = "nothing" if loaded is None else f"a {type(loaded).__name__}"
-        raise UserError(f"{where}: expected a mapping of keys, got {kind}")
-    return loaded
+        raise YamlError(where, f"expected a mapping of keys, got {kind}", kind="")
+    return loaded, node, loader.alias_marks
 
 
 class _Loader(yaml.SafeLoader):
@@ -93,6 +121,7 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, stream):
         super().__init__(stream)
         self.sizes = {}  # of each node that is whole, by its id
+        self.alias_marks = {}  # of aliases in lists, by the list's id and the index
 
     def compose_node(self, parent, index):
         event = self.peek_event()
@@ -102,6 +131,7 @@ class _Loader(yaml.SafeLoader):
             self.values += 1
             self.sizes[id(node)] = self.values - before
             return node
+        self.alias_marks[id(parent), index if isinstance(index, int) else id(index)] = event.start_mark
         size = self.sizes.get(id(node))
         self.by_aliases += size or 0
         self.values += size or 0

@@ -12,6 +12,10 @@ class UserError(ValueError):
     library can catch it as a ValueError.
     """
 
+    def describe(self) -> str:
+        """What the command line prints."""
+        return "error: " + " ".join(str(self).split("\n"))
+
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the choice most similar to `name`, or "" if none is similar."""

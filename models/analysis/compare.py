@@ -95,7 +95,7 @@ def _time_onnx(models, size, repeats) -> list[Timing | None]:
             try:
                 sessions.append(load(export(model, Path(folder) / f"{index}.onnx", ExportOptions(size=size))))
             except UserError as error:
-                logger.warning("%s: %s", model.spec.where, error)
+                logger.warning("%s: %s", model.spec.label, error)
                 sessions.append(None)
         times = iter(time_calls([call(session) for session in sessions if session is not None], repeats))
         return [None if session is None else next(times) for session in sessions]
@@ -137,7 +137,7 @@ def _merge(lines: list[list[RowSummary | None]], rows: list[RowSummary], width: 
 
 def labels_of(models: list[DetectionModel]) -> list[str]:
     """Return a header per model: its file name, with the folder if several have that name; long ones are shortened."""
-    paths = [Path(model.spec.where) for model in models]
+    paths = [Path(model.spec.label) for model in models]
     names = [path.name if all(p == path for p in paths if p.name == path.name) else str(path) for path in paths]
     return [
         name if len(name) <= MAX_LABEL else f"{name[: MAX_LABEL // 2]}\u2026{name[1 - MAX_LABEL // 2 :]}"

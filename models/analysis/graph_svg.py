@@ -107,7 +107,7 @@ def _heading(model, rows, size) -> tuple[str, str]:
     """File name, and cost of the model."""
     t = totals(rows)
     about = f"{len(rows)} rows, {t['params']:,} parameters, {t['macs'] / 1e9:.2f} GMACs at {size[1]}x{size[0]}, {model.nc} classes"
-    return _shorten(Path(model.spec.where).name, 60), about
+    return _shorten(Path(model.spec.label).name, 60), about
 
 
 def _titles(heading, layout: Layout, size, left, height) -> list[str]:

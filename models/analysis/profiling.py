@@ -119,7 +119,7 @@ def peak_activation_bytes(model: DetectionModel, size: tuple[int, int]) -> int:
         except Exception as error:
             problem = error
             fused = copy.deepcopy(model).fuse()
-    raise UserError(f"{model.spec.where}: cannot run at {size[1]}x{size[0]}: {problem}")
+    raise UserError(f"{model.spec.label}: cannot run at {size[1]}x{size[0]}: {problem}")
 
 
 class _LiveBytes(TorchDispatchMode):

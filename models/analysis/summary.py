@@ -72,7 +72,7 @@ def summarize(model: DetectionModel, size: tuple[int, int] = (640, 640)) -> list
                     row.name or "",
                     row.sources,
                     row.number,
-                    row.word,
+                    row.module,
                     _describe(recipe),
                     tuple(tuple(m.shape[1:]) for m in maps),
                     sum(p.numel() for p in parameters),
@@ -98,7 +98,7 @@ def _run(layer, inputs, row, size):
             try:
                 output = layer(_on_cpu(inputs))
             except Exception as error:
-                raise UserError(f"{row} {row.word}: cannot run at {size[1]}x{size[0]}: {error}") from error
+                raise UserError(f"{row} {row.module}: cannot run at {size[1]}x{size[0]}: {error}") from error
     for hook in hooks:
         hook.remove()
     if isinstance(output, dict):  # a head of two branches
@@ -178,7 +178,7 @@ def summary_text(model: DetectionModel, size: tuple[int, int] = (640, 640), time
     unused = f" ({t['unused']:,} of them unused)" if t["unused"] else ""
     return (
         text_table(header, lines, right=(0, *range(len(header) - right, len(header))))
-        + f"\n{model.spec.where}: {len(rows)} rows, {t['params']:,} parameters{unused}, "
+        + f"\n{model.spec.label}: {len(rows)} rows, {t['params']:,} parameters{unused}, "
         + f"{t['macs'] / 1e9:.2f} GMACs = {t['flops'] / 1e9:.2f} GFLOPs at {size[1]}x{size[0]}, "
         + f"strides {', '.join(f'{s:g}' for s in model.head.strides)}"
         + (f"; {sum(times):.1f} ms per image, fused, float32 (sum of the rows' medians)" if times else "")

@@ -5,6 +5,7 @@ The default of a model (SiLU, or what its YAML's `activation:` says) holds while
 
 import copy
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -54,17 +55,21 @@ def parse_activation(text: str) -> nn.Module:
         raise UserError(f"activation '{text}': {error}") from None
 
 
-def parse_default(text: str, where: str) -> nn.Module:
-    """The activation of a whole model. Raises `UserError` naming file `where`, also for one that not all widths can have."""
-    try:
-        module = parse_activation(text)
-        for width in (3, 5):
-            try:
-                module(torch.zeros(1, width, 1, 1))
-            except RuntimeError as error:
-                raise UserError(f"'{text}' cannot run on maps of any width: {first_line(error)}") from None
-    except UserError as error:
-        raise UserError(f"{where}, activation: {error}") from None
+def parse_default(text: str) -> nn.Module:
+    """Build the default activation of a model.
+
+    Args:
+        text: its name, as in `activation: nn.LeakyReLU(0.1)`.
+
+    Raises:
+        UserError: it is unknown, or cannot run on maps of any width.
+    """
+    module = parse_activation(text)
+    for width in (3, 5):
+        try:
+            module(torch.zeros(1, width, 1, 1))
+        except RuntimeError as error:
+            raise UserError(f"'{text}' cannot run on maps of any width: {first_line(error)}") from None
     return module
 
 
@@ -93,9 +98,9 @@ def activation(act=True) -> nn.Module:
 
 
 @contextmanager
-def default_activation(text: str | None, where: str = ""):
-    """Within the block, `activation(True)` gives what `text` names (None: SiLU). Raises `UserError` naming `where`."""
-    token = _default.set(None if text is None else parse_default(text, where))
+def default_activation(text: str | None) -> Iterator[None]:
+    """Within the block, `activation(True)` gives what `text` names (None: SiLU). Raises `UserError` as `parse_default`."""
+    token = _default.set(None if text is None else parse_default(text))
     try:
         yield
     finally:

@@ -6,7 +6,7 @@ from inspect import Parameter
 from graftdet.models.blocks.registration import PLAIN
 from graftdet.models.editing.source_map import Part, find_rows
 from graftdet.models.editing.text_edits import Edit, apply_edits
-from graftdet.models.graph.row_builder import find_block
+from graftdet.models.graph.modules import find_block
 from graftdet.models.graph.signatures import POSITIONAL, REQUIRED, SHORT_NAMES, plain_name, read_signature
 from graftdet.models.spec.model_spec import ModelSpec, resolve_constants
 from graftdet.utils.errors import UserError
@@ -63,13 +63,13 @@ def fit_args(text: str, words: dict[int, str], where: str) -> str:
 
 
 def _shared(spec: ModelSpec, index: int) -> str:
-    return f"{spec.where}, {spec.rows[index]}: shares its args with another place in the file (a YAML alias); write them out first"
+    return f"{spec.label}, {spec.rows[index]}: shares its args with another place in the file (a YAML alias); write them out first"
 
 
 def _fit(text: str, part: Part, spec: ModelSpec, index: int, old_word: str) -> str | None:
     """The text of a row's args for its new word; None where they stay."""
     row = spec.rows[index]
-    old, new = _read_word(old_word), _read_word(row.word)
+    old, new = _read_word(old_word), _read_word(row.module)
     if old is None or new is None or old.is_head != new.is_head:
         return None
     written = _written_args(text, part, list(old.named), old.aliases)
@@ -86,7 +86,7 @@ def _fit(text: str, part: Part, spec: ModelSpec, index: int, old_word: str) -> s
         elif there is not None and _may_stand(values[name], old, name, new, there):
             meant[name] = there
     told = {meant[name]: written[name] for name in meant}
-    if "anchors" in new.named and "anchors" not in told and old_word != row.word:
+    if "anchors" in new.named and "anchors" not in told and old_word != row.module:
         told["anchors"] = "anchors" if spec.anchors is not None else str(ANCHORS_A_LEVEL)
     if len(meant) == len(written) and list(told) == [*places[: len(row.args)], *list(written)[len(row.args) :]]:
         return None

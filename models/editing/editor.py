@@ -9,7 +9,7 @@ import re
 from graftdet.models.editing.argument_mapping import fit_args
 from graftdet.models.editing.source_map import SECTIONS, Part, Place, find_rows
 from graftdet.models.editing.text_edits import Edit, apply_edits, find_counts, new_count, put_row
-from graftdet.models.graph.row_builder import find_block
+from graftdet.models.graph.modules import find_block
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.utils.errors import UserError, did_you_mean
 from ruamel.yaml import YAML
@@ -45,7 +45,7 @@ def insert_row(text: str, after: int | str, row: str, where: str = "model", read
     edits += [Edit(found.start(1), found.end(1), str(index + 1)) for index, found in counts.items() if index > after]
     edits += put_row(text, places, after, row.strip(), new_count(counts.get(max(after, 0)), after + 1))
     text = apply_edits(text, edits)
-    _check_result(spec, text, sources, [old.word for old in spec.rows], after + 1)
+    _check_result(spec, text, sources, [old.module for old in spec.rows], after + 1)
     return text
 
 
@@ -59,17 +59,17 @@ def swap_word(text: str, old: str, new: str, where: str = "model", rows: str | N
     spec = ModelSpec.from_text(text, where)
     chosen = select_rows(spec, rows)
     places = find_rows(text, where)
-    found = {row.index for row in spec.rows if row.index in chosen and row.word == old}
-    found = found or {row.index for row in spec.rows if row.index in chosen and _is_same_block(row.word, old)}
+    found = {row.index for row in spec.rows if row.index in chosen and row.module == old}
+    found = found or {row.index for row in spec.rows if row.index in chosen and _is_same_block(row.module, old)}
     if not found:
-        words = sorted({row.word for row in spec.rows if row.index in chosen})
+        words = sorted({row.module for row in spec.rows if row.index in chosen})
         hint = did_you_mean(old, words) or f"; expected one of {', '.join(words)}"
         raise UserError(f"{where}: no row{f' of {rows}' if rows else ''} has the word '{old}'{hint}")
-    words = [new if row.index in found else row.word for row in spec.rows]
+    words = [new if row.index in found else row.module for row in spec.rows]
     wanted = [[*(s.meant.value for s in place.sources), word] for place, word in zip(places, words, strict=True)]
     text = apply_edits(text, _rewrite(text, places, wanted, spec))
     _check_result(spec, text, [row.sources for row in spec.rows], words)
-    return fit_args(text, {index: spec.rows[index].word for index in sorted(found)}, where), sorted(found)
+    return fit_args(text, {index: spec.rows[index].module for index in sorted(found)}, where), sorted(found)
 
 
 def _is_same_block(word: str, other: str) -> bool:
@@ -112,12 +112,12 @@ def find_index(spec: ModelSpec, after: int | str) -> int:
         index = int(after)
     except ValueError:
         raise UserError(
-            f"--after {after}: {spec.where} has no row of that name{did_you_mean(str(after), names)}"
+            f"--after {after}: {spec.label} has no row of that name{did_you_mean(str(after), names)}"
         ) from None
     if not -1 <= index < len(spec.rows) - 1:
         last = len(spec.rows) - 2
         raise UserError(
-            f"--after {after}: {spec.where} has rows 0 to {last} before its head; expected one of them, or -1 for the start"
+            f"--after {after}: {spec.label} has rows 0 to {last} before its head; expected one of them, or -1 for the start"
         )
     return index
 
@@ -181,7 +181,7 @@ def _rewrite(text: str, places: list[Place], wanted: list[list[str]], spec: Mode
     for place, row, parts, line in zip(places, spec.rows, slots, wanted, strict=True):
         wrong = [final.get(id(part.meant), part.meant.value) != new for part, new in zip(parts, line, strict=True)]
         if place.part.alias and any(wrong):
-            edits.append(Edit(place.part.start, place.part.end, _write_out(text, place, line, f"{spec.where}, {row}")))
+            edits.append(Edit(place.part.start, place.part.end, _write_out(text, place, line, f"{spec.label}, {row}")))
         elif place.origin.alias and any(wrong[:-1]):
             joined = ", ".join(line[:-1])
             edits.append(
@@ -212,10 +212,10 @@ def _write_out(text: str, place: Place, line: list[str], at: str) -> str:
 def _check_result(old: ModelSpec, text: str, sources: list, words: list[str], new: int | None = None) -> None:
     """Raise `UserError` where the rows, but the `new` one, are not what they should be: then aliases share more than
     is seen here."""
-    rows = [row for row in ModelSpec.from_text(text, old.where).rows if row.index != new]
+    rows = [row for row in ModelSpec.from_text(text, old.label).rows if row.index != new]
     for before, row, told, word in zip(old.rows, rows, sources, words, strict=True):
         same = (row.args, row.kwargs, row.number, row.name) == (before.args, before.kwargs, before.number, before.name)
-        if row.sources != told or row.word != word or not same:
+        if row.sources != told or row.module != word or not same:
             raise UserError(
-                f"{old.where}, {before}: shares a part with another place in the file (a YAML alias); write it out first"
+                f"{old.label}, {before}: shares a part with another place in the file (a YAML alias); write it out first"
             )

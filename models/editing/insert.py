@@ -44,4 +44,4 @@ def tell_unread(spec: ModelSpec, old: ModelSpec) -> None:
     if len(unread) > len(unused_rows(old)):
         hint = "--readers all lets the rows read it that read the one before it"
         for row in unread:
-            print(f"warning: {spec.where}, {row} {row.word}: is read by no row; {hint}", file=sys.stderr)
+            print(f"warning: {spec.label}, {row} {row.module}: is read by no row; {hint}", file=sys.stderr)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from graftdet.models.graph.detection_model import build_model
 from graftdet.models.spec.model_spec import ModelSpec
-from graftdet.models.spec.scales import find_sized, with_size
-from graftdet.utils.config import read_text
+from graftdet.models.spec.scales import find_sized
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import write_errors
 
@@ -31,12 +30,9 @@ def read_model_text(args) -> tuple[Path, str]:
     path, where, size = find_sized(args.cfg)
     if size and args.in_place:
         raise UserError(f"{args.cfg}: is size {size} of {path}; rewrite that file, or write elsewhere with -o")
-    spec = ModelSpec.from_text(read_text(path), where, lambda problem: None, size)
-    text = path.read_bytes().removeprefix(_MARK).decode("utf-8", "surrogateescape")
-    text = text.translate(_BYTES)
-    if spec.size and not args.in_place:
-        text = with_size(text, spec.size)
-    return path, text
+    text = path.read_bytes().removeprefix(_MARK).decode("utf-8", "surrogateescape").translate(_BYTES)
+    spec = ModelSpec.from_text(text, where, lambda problem: None, size)
+    return path, text if args.in_place else spec.text
 
 
 def write_model_text(args, path: Path, old: str, new: str, what: str) -> ModelSpec:

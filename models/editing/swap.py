@@ -4,7 +4,7 @@ import sys
 
 from graftdet.models.editing.editor import swap_word
 from graftdet.models.editing.model_file import add_file_arguments, read_model_text, write_model_text
-from graftdet.models.graph.row_builder import find_block
+from graftdet.models.graph.modules import find_block
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.row import show_row
 from graftdet.utils.errors import UserError

@@ -1,31 +1,42 @@
 """ModelSpec -> DetectionModel: build row by row, run, fuse."""
 
+import logging
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
-from graftdet.models.blocks.activations import default_activation
+from graftdet.models.blocks.activations import default_activation, parse_default
 from graftdet.models.blocks.conv import fuse_sequential
-from graftdet.models.blocks.registration import BlockOptions
-from graftdet.models.graph.row_builder import build_head, build_row, find_block, gather_shapes, options_for_model
+from graftdet.models.graph.errors import HeadPositionError, renamed_argument_problem, row_problem
+from graftdet.models.graph.modules import find_block
+from graftdet.models.graph.row_builder import build_head, build_row, gather_shapes, options_for_model, renamed_arguments
 from graftdet.models.graph.shape_inference import PROBE_SIZE, output_shapes
 from graftdet.models.heads import HEADS
 from graftdet.models.heads.base import Head
 from graftdet.models.spec.model_spec import ModelSpec
-from graftdet.models.spec.row import IMAGE
+from graftdet.models.spec.problems import Problem, ProblemError
+from graftdet.models.spec.row import IMAGE, Row
 from graftdet.utils.errors import UserError, did_you_mean, first_line
 from torch import nn
+
+logger = logging.getLogger(__name__)
 
 
 def build_model(cfg: str | Path | dict | ModelSpec, nc: int | None = None, ch: int | None = None) -> "DetectionModel":
     """Build the model of a YAML.
 
     Args:
-        cfg: a path, a bare name below configs/models, a loaded mapping or a ModelSpec.
+        cfg: a path, a bare name below configs/models, a mapping or a ModelSpec.
         nc: number of classes; None takes the YAML's.
-        ch: channels of the picture; None takes the YAML's, else 3.
+        ch: channels of the image; None takes the YAML's, else 3.
 
-    Raises `UserError` that names the file, the row and the fix.
+    Returns:
+        The model, with new weights.
+
+    Raises:
+        ProblemError: a problem of the file, with its row, its position and the fix.
+        UserError: the file cannot be read.
     """
     return DetectionModel(ModelSpec.read(cfg).with_classes(nc), ch)
 
@@ -33,7 +44,7 @@ def build_model(cfg: str | Path | dict | ModelSpec, nc: int | None = None, ch: i
 class DetectionModel(nn.Module):
     """The graph of a model YAML.
 
-    In train mode it returns raw maps, a list with one (B, A, H, W, 5 + nc) a level for `Detect`, or whatever else the
+    In train mode it returns raw maps, a list of one (B, A, H, W, 5 + nc) per level for `Detect`, or whatever else the
     head's criterion takes; in eval mode decoded boxes (B, N, 4) xyxy in pixels of the input and scores (B, N, nc).
     Weight names are `model.<row>.<...>`.
     """
@@ -41,12 +52,15 @@ class DetectionModel(nn.Module):
     def __init__(self, spec: ModelSpec, ch: int | None = None):
         super().__init__()
         if spec.nc is None:
-            raise UserError(f"{spec.where}: 'nc', the number of classes, is missing")
+            raise ProblemError(spec.problem("missing-classes", "'nc', the number of classes, is missing"))
         self.spec = spec
         self.nc = spec.nc
         self.names = list(spec.names or map(str, range(spec.nc)))
         self.channels = ch or spec.channels
-        with default_activation(spec.activation, spec.where):
+        problem = activation_problem(spec)
+        if problem:
+            raise ProblemError(problem)
+        with default_activation(spec.activation):
             layers, self.shapes, self.recipes = _build_layers(spec, self.channels)
         self.model = nn.Sequential(*layers)
         last_read = {row.index: row.index for row in spec.rows} | {
@@ -54,7 +68,7 @@ class DetectionModel(nn.Module):
         }
         done = [[s for s, reader in last_read.items() if reader == row.index and s != IMAGE] for row in spec.rows]
         self._plan = [(row.sources, row.joined, done[row.index]) for row in spec.rows]
-        self.head.set_strides(_head_strides(self))
+        self.head.set_strides(level_strides(self))
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.block_eps = module.eps  # with which weights of the block alone are published
@@ -67,19 +81,19 @@ class DetectionModel(nn.Module):
 
     @property
     def needs_nms(self) -> bool:
-        """Whether several boxes of one object are to be expected."""
+        """Whether several boxes per object are to be expected."""
         return self.head.needs_nms
 
     @property
     def stride(self) -> torch.Tensor:
-        """Pixels a cell, (levels,)."""
+        """Pixels per cell, (levels,)."""
         return torch.tensor(self.head.strides)
 
     @property
     def size_multiple(self) -> int:
-        """What the sides of a picture must be multiples of: pixels a cell of the coarsest map of any row.
+        """What the sides of an image must be multiples of: pixels per cell of the coarsest map of any row.
 
-        More than the head's largest stride where the finest levels alone are looked at, as in yolov5-p34.
+        More than the head's largest stride where the head reads only finer maps, as in yolov5-p34.
         """
         shapes = [one for shape in self.shapes for one in (shape if isinstance(shape, list) else [shape])]
         cells = [PROBE_SIZE // height for _, height, _ in shapes if height > 1 and PROBE_SIZE % height == 0]
@@ -90,17 +104,17 @@ class DetectionModel(nn.Module):
         """The YAML text that the model was built from (its nc may differ from the model's)."""
         return self.spec.text
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> Any:
         """Images (B, C, H, W) in 0..1 to raw maps (train mode) or decoded boxes and scores (eval mode)."""
         raw = self.raw_outputs(images)
         return raw if self.training else self.head.decode(raw)
 
-    def raw_outputs(self, images):
+    def raw_outputs(self, images: torch.Tensor) -> Any:
         """Images (B, C, H, W) in 0..1 to raw maps, in either mode."""
         return self.head(self.head_inputs(images))
 
-    def head_inputs(self, images):
-        """Images (B, C, H, W) in 0..1 to the maps (B, c, H, W) that the head reads, one a level."""
+    def head_inputs(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Images (B, C, H, W) in 0..1 to the maps (B, c, H, W) that the head reads, one per level."""
         outputs = []
         for (sources, joined, done), layer in zip(self._plan, self.model, strict=True):
             maps = [images if s == IMAGE else outputs[s] for s in sources]
@@ -108,22 +122,27 @@ class DetectionModel(nn.Module):
                 return flat_maps(maps)
             outputs.append(layer(maps if joined else maps[0]))
             del maps
-            for index in done:  # nothing reads them any more: their memory is free for the next rows
+            for index in done:  # no later row reads them: their memory is free for the next rows
                 outputs[index] = None
+        raise AssertionError("the last row is the head")
 
     def use_branch(self, name: str) -> None:
-        """Let branch `name` give the boxes, for heads that have several (as `OneToOneDetect`). Raises `UserError`."""
+        """Let a branch give the boxes, for heads that have several (such as `OneToOneDetect`).
+
+        Args:
+            name: of the branch.
+
+        Raises:
+            UserError: the head has no such branch.
+        """
         branches = self.head.branch_names
         if name not in branches:
-            has = (
-                f"one of {', '.join(branches)}{did_you_mean(name, branches)}"
-                if branches
-                else "this head has no branches"
-            )
-            raise UserError(f"branch '{name}': {'expected ' if branches else ''}{has} ({type(self.head).__name__})")
+            known = f"expected one of {', '.join(branches)}{did_you_mean(name, branches)}"
+            reason = known if branches else "this head has no branches"
+            raise UserError(f"branch '{name}': {reason} ({type(self.head).__name__})")
         self.head.branch = name
 
-    def criterion(self, hyperparameters, image_size: int = 640):
+    def criterion(self, hyperparameters: Any, image_size: int = 640) -> Any:
         """The head's loss for this training size: called with raw maps and targets (M, 6)."""
         return self.head.criterion(hyperparameters, image_size)
 
@@ -135,8 +154,8 @@ class DetectionModel(nn.Module):
         return self
 
 
-def flat_maps(maps) -> list:
-    """What a head reads: the maps of rows that give one each and of rows that give a list."""
+def flat_maps(maps: list) -> list[torch.Tensor]:
+    """The maps that a head reads, from rows that give one each and rows that give a list."""
     return [m for item in maps for m in (item if isinstance(item, (list, tuple)) else [item])]
 
 
@@ -152,35 +171,58 @@ def fuse_modules(layer: nn.Module) -> None:
 def _build_layers(spec: ModelSpec, channels: int):
     layers, shapes, recipes = [], [], []
     for row in spec.rows:
-        at = f"{spec.where}, {row}"
         try:
-            block, options, is_head = find_block(row.word)
+            block, options, is_head = find_block(row.module)
+            check_head_position(spec, row, is_head)
             options = options_for_model(options, spec)
+            takes_lists = not is_head and options.takes_lists
+            inputs = gather_shapes(row, shapes, (channels, PROBE_SIZE, PROBE_SIZE), takes_lists, is_head)
+            layer, recipe, shape = (build_head if is_head else build_row)(spec, row, block, options, inputs)
+            for old, new in renamed_arguments(row, options).items():
+                problem = renamed_argument_problem(spec, row, old, new)
+                logger.warning("%s: %s: %s", problem.position_text, problem.row_text, problem.text)
         except UserError as error:
-            raise UserError(f"{at}: {error}") from None
-        last = row.index == len(spec.rows) - 1
-        if is_head != last:
-            wrong = (
-                f"a head ({row.word}) must be the last row"
-                if is_head
-                else f"the last row must be a head ({', '.join(HEADS)})"
-            )
-            raise UserError(f"{at} {row.word}: {wrong}")
-        try:
-            inputs = gather_shapes(row, shapes, (channels, PROBE_SIZE, PROBE_SIZE), options, is_head)
-            build = build_head if is_head else build_row
-            layer, recipe, shape = build(spec, row, block, options, inputs)
-        except UserError as error:
-            raise UserError(f"{at} {row.word}: {error}") from None
+            raise ProblemError(row_problem(spec, row, error)) from None
         layers.append(layer)
         shapes.append(shape)
         recipes.append(recipe)
     return layers, shapes, recipes
 
 
-def _head_strides(model: DetectionModel) -> list[float]:
-    """Pixels a cell of each level. Sizes round up on the way down, so a stride that is no power of two is measured
-    again on larger pictures, and taken for the whole number that it comes near."""
+def activation_problem(spec: ModelSpec) -> Problem | None:
+    """What is wrong with the default activation of a model; None where nothing is."""
+    try:
+        if spec.activation is not None:
+            parse_default(spec.activation)
+    except UserError as error:
+        return spec.problem("invalid-activation", f"activation: {error}", path=("activation",))
+    return None
+
+
+def check_head_position(spec: ModelSpec, row: Row, is_head: bool) -> None:
+    """Check that heads are the last row, and that the last row is a head.
+
+    Raises:
+        HeadPositionError: it is not so for `row`.
+    """
+    last = spec.rows[-1]
+    if is_head and row is not last:
+        fix = "remove one of the heads" if last.module in HEADS else f"move it after row {last.index}"
+        raise HeadPositionError("a head must be the last row", fix)
+    if row is last and not is_head:
+        example = "such as [[17, 20, 23], 1, Detect, [nc, anchors]]"
+        raise HeadPositionError(f"the last row must be a head ({', '.join(HEADS)})", example)
+
+
+def level_strides(model: DetectionModel) -> list[float]:
+    """Pixels per cell of each level that the head reads.
+
+    Sizes are rounded up on the way down, so strides that are not powers of two are computed again on larger images, and
+    rounded where they are close to a whole number.
+
+    Raises:
+        ProblemError: the rows do not fit at the larger size.
+    """
     size, shapes = PROBE_SIZE, model.shapes[-1]
     strides = [size / shape[1] for shape in shapes]
     while any(not math.log2(s).is_integer() for s in strides) and size < 8 * PROBE_SIZE:
@@ -188,17 +230,26 @@ def _head_strides(model: DetectionModel) -> list[float]:
         try:
             shapes = trace_shapes(model, (size, size))[-1]
         except RuntimeError as error:
-            told = f"the rows fit on pictures of {PROBE_SIZE} pixels, but not of {size} ({first_line(error)})"
-            raise UserError(f"{model.spec.where}: {told}; strides should be powers of two") from None
+            message = f"the rows fit at {PROBE_SIZE}x{PROBE_SIZE} pixels, but not at {size}x{size} ({first_line(error)})"
+            problem = model.spec.problem("strides", message, "strides should be powers of two", path=model.spec.rows[-1].path)
+            raise ProblemError(problem) from None
         strides = [size / shape[1] for shape in shapes]
     return [round(s) if abs(s - round(s)) < 0.01 * s else s for s in strides]
 
 
 def trace_shapes(model: DetectionModel, size: tuple[int, int]) -> list:
-    """The output shape of each row for pictures of `size` (height, width); the head's entry is what it reads."""
+    """Find the output shape of each row at another image size.
+
+    Args:
+        model: the model.
+        size: (height, width) of the images.
+
+    Returns:
+        One shape (c, h, w) per row, or a list of them for a whole backbone; for the head, the shapes that it reads.
+    """
     shapes = []
     for row, layer in zip(model.spec.rows, model.model, strict=True):
         is_head = layer is model.head
-        inputs = gather_shapes(row, shapes, (model.channels, *size), BlockOptions(takes_lists=True), is_head)
+        inputs = gather_shapes(row, shapes, (model.channels, *size), True, is_head)
         shapes.append(inputs if is_head else output_shapes(layer, inputs))
     return shapes

@@ -1,4 +1,4 @@
-"""Blocks of the user's own: a Python file or a package named with --plugins, whose classes become YAML words.
+"""The user's own blocks: a Python file or a package named with --plugins, whose classes become modules of YAMLs.
 
 Only what the user names on the command line is ever loaded; a checkpoint or a YAML cannot ask for it.
 """
@@ -8,33 +8,45 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import logging
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 from graftdet.models.blocks import BLOCKS
+from graftdet.models.graph.errors import UnknownModuleError
 from graftdet.models.heads import HEADS
 from graftdet.utils.errors import UserError
 from torch import nn
 
+logger = logging.getLogger(__name__)
+
 _loaded: dict[str, list[str]] = {}
 _packages: list[str] = []  # whose classes may be named in YAMLs, by dotted name
-_disputed: dict[
-    str, str
-] = {}  # words of the project that a plugin's class has too -> where, and which word the class is
+_ambiguous: dict[str, tuple[str, str]] = {}  # names of the project's blocks that a plugin has, too -> message and fix
 
 
-def load_plugins(plugins=()) -> list[str]:
-    """Load each of `plugins`, a .py file (or a folder with an __init__.py, written with a /) or the dotted name of a
-    package that is installed or stands in the working folder, and return its new words.
+def load_plugins(plugins: Iterable[str | Path] | None = ()) -> list[str]:
+    """Load the user's own blocks.
 
-    Every public `nn.Module` class defined in a file is a word under its own name, as is whatever it registers itself
-    with `@BLOCKS.register()`; where the file has `__all__`, only the classes listed there. A class whose name is a
-    word already is the word `file.Name`: the plain name stays the project's where other code of the file uses the class
-    as its helper, else nobody's, since one may mean either (`refuse_disputed`). A package's classes are words by dotted name
-    (`my_package.MyBlock`, `my_package.parts.MyBlock`). Loading the same one again does nothing. Raises `UserError`
-    when it is not there, does not run, or has no class to offer.
+    Every public `nn.Module` class defined in a file is a module under its own name, as is whatever it registers itself
+    with `@BLOCKS.register()`; where the file has `__all__`, only the classes listed there. A class whose name exists
+    already is the module `file.Name`: the plain name stays the project's where other code of the file uses the class as
+    its helper; otherwise it is refused, since it may mean either (`refuse_ambiguous`). The classes of a package are
+    modules by dotted name (`my_package.MyBlock`, `my_package.parts.MyBlock`). Loading the same plugin again does nothing.
+
+    Args:
+        plugins: .py files (or folders with an __init__.py, written with a /) or dotted names of packages that are
+            installed or in the working directory.
+
+    Returns:
+        The names of the new modules.
+
+    Raises:
+        UserError: a plugin does not exist, does not run, or defines no block.
     """
-    words = []
+    names = []
     for plugin in plugins or ():
         path = Path(plugin)
         if not all(part.isidentifier() for part in str(plugin).split(".")) and (path / "__init__.py").is_file():
@@ -43,28 +55,41 @@ def load_plugins(plugins=()) -> list[str]:
         key = str(path.resolve()) if is_file else str(plugin)
         if key not in _loaded:
             _loaded[key] = _load_file(path) if is_file else _load_package(str(plugin))
-        words += _loaded[key]
-    return words
+        names += _loaded[key]
+    return names
 
 
-def refuse_disputed(word: str) -> None:
-    """Raise `UserError` for a word that may mean the project's block or a plugin's class."""
-    if word in _disputed:
-        raise UserError(_disputed[word])
+def refuse_ambiguous(name: str) -> None:
+    """Refuse a module name that may mean a block of the project or a class of a plugin.
+
+    Raises:
+        UnknownModuleError: it may mean either.
+    """
+    if name in _ambiguous:
+        raise UnknownModuleError(*_ambiguous[name])
 
 
-def find_in_packages(word: str) -> type | None:
-    """The class of a dotted word whose package was allowed with --plugins; None where none is. Raises `UserError`
-    where the package is allowed and has no such class."""
-    package, _, name = word.rpartition(".")
+def find_in_packages(name: str) -> type | None:
+    """Find the class of a dotted module name.
+
+    Args:
+        name: such as `my_package.MyBlock`.
+
+    Returns:
+        The class; None where its package is not allowed with --plugins.
+
+    Raises:
+        UnknownModuleError: the package is allowed and has no such class.
+    """
+    package, _, class_name = name.rpartition(".")
     if not any(package == allowed or package.startswith(f"{allowed}.") for allowed in _packages):
         return None
     try:
-        entry = getattr(importlib.import_module(package), name, None)
+        entry = getattr(importlib.import_module(package), class_name, None)
     except ImportError as error:
-        raise UserError(f"'{word}': {package} cannot be imported: {error}") from None
+        raise UnknownModuleError(f"'{name}': {package} cannot be imported: {error}") from None
     if not (inspect.isclass(entry) and issubclass(entry, nn.Module)):
-        raise UserError(f"'{word}': {package} has no block '{name}'")
+        raise UnknownModuleError(f"'{name}': {package} has no block '{class_name}'")
     return entry
 
 
@@ -79,7 +104,7 @@ def _load_file(path: Path) -> list[str]:
     sys.modules[name] = module  # so that dataclasses and pickling between workers find it
     known = {*BLOCKS, *HEADS}
     if folder not in sys.path:
-        sys.path.append(folder)  # last, so that nothing of the framework is hidden: `import helpers` works too
+        sys.path.append(folder)  # last, so that nothing of the framework is hidden: `import helpers` works, too
     try:
         spec.loader.exec_module(module)
     except UserError:
@@ -87,11 +112,11 @@ def _load_file(path: Path) -> list[str]:
         raise
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise UserError(f"--plugins {path}: {_tell(error, path)}") from error
+        raise UserError(f"--plugins {path}: {_describe(error, path)}") from error
     return _register(module, path.stem if path.stem != "__init__" else path.resolve().parent.name, str(path), known)
 
 
-def _tell(error, path: Path) -> str:
+def _describe(error: BaseException, path: Path) -> str:
     """What went wrong in the file, with its line."""
     line, traceback = getattr(error, "lineno", None), error.__traceback__
     while traceback is not None:
@@ -116,17 +141,14 @@ def _load_package(name: str) -> list[str]:
     return [f"{name}.{key}" for key, entry in _public_classes(module, name)]
 
 
-def _public_classes(module, package: str):
-    """Names and classes of the blocks that a module offers as its own."""
+def _public_classes(module: ModuleType, package: str) -> Iterator[tuple[str, type]]:
+    """Names and classes of the blocks that a Python module offers as its own."""
     listed = getattr(module, "__all__", None)
     for name, entry in list(vars(module).items()):
         if not (inspect.isclass(entry) and issubclass(entry, nn.Module)):
             continue
-        if (
-            name in listed
-            if listed is not None
-            else (entry.__module__ + ".").startswith(package + ".") and name[0] != "_"
-        ):
+        own = (entry.__module__ + ".").startswith(package + ".") and name[0] != "_"
+        if own if listed is None else name in listed:
             yield name, entry
 
 
@@ -140,31 +162,33 @@ def _is_helper(entry: type) -> bool:
     return any(isinstance(node, ast.Name) and node.id == entry.__name__ for other in others for node in ast.walk(other))
 
 
-def _register(module, short: str, where: str, known: set[str]) -> list[str]:
-    """Make words of the module's classes that it has not registered itself; return all its words."""
-    words = [word for word in (*BLOCKS, *HEADS) if word not in known]
-    registered = {id(BLOCKS[word] if word in BLOCKS else HEADS[word]) for word in words}
-    for name, entry in _public_classes(module, module.__name__):
+def _register(module: ModuleType, short: str, file: str, known: set[str]) -> list[str]:
+    """Register the classes of a Python module that it has not registered itself; return all names that it adds."""
+    names = [name for name in (*BLOCKS, *HEADS) if name not in known]
+    registered = {id(BLOCKS[name] if name in BLOCKS else HEADS[name]) for name in names}
+    for class_name, entry in _public_classes(module, module.__name__):
         if entry.__hash__ is None:  # a dataclass: torch keeps modules in sets
             entry.__hash__ = object.__hash__
         if id(entry) in registered or entry in BLOCKS.values():
             continue
-        word = name
-        if name in BLOCKS or name in HEADS:
-            word = f"{short}.{name}"
-            if word in BLOCKS:
-                raise UserError(f"--plugins {where}: the word '{word}' exists already; give the class another name")
-            if _is_helper(entry):
-                print(
-                    f"--plugins {where}: '{name}' is a word already; the file's class is the word '{word}'",
-                    file=sys.stderr,
-                )
-            else:
-                _disputed[name] = (
-                    f"'{name}' is a block of the project and a class of {where}; write '{word}' for the latter, or rename it there"
-                )
-        BLOCKS.register(word)(entry)
-        words.append(word)
-    if not words:
-        raise UserError(f"--plugins {where}: defines no nn.Module class")
-    return words
+        name = class_name
+        if class_name in BLOCKS or class_name in HEADS:
+            name = f"{short}.{class_name}"
+            _resolve_conflict(entry, name, file)
+        BLOCKS.register(name)(entry)
+        names.append(name)
+    if not names:
+        raise UserError(f"--plugins {file}: defines no nn.Module class")
+    return names
+
+
+def _resolve_conflict(entry: type, name: str, file: str) -> None:
+    """Decide what the plain name of a class means that the project has, too; `name` is the class's own name."""
+    plain = name.rpartition(".")[2]
+    if name in BLOCKS:
+        raise UserError(f"--plugins {file}: the module '{name}' exists already; rename the class")
+    if _is_helper(entry):
+        logger.warning("--plugins %s: '%s' exists already; the class of the file is the module '%s'", file, plain, name)
+    else:
+        message = f"'{plain}' is a block of the project and a class of {file}"
+        _ambiguous[plain] = message, f"write '{name}' for the latter, or rename it there"

@@ -1,8 +1,8 @@
-"""TODO"""
+"""Best alignment of two sequences of rows."""
 
 
 def align(n: int, m: int, score) -> dict[int, int]:
-    """The best pairs in order (Needleman and Wunsch, 1970, without a price for gaps)."""
+    """The best pairs in order (Needleman and Wunsch, 1970, without a gap penalty)."""
     best = [[0.0] * (m + 1) for _ in range(n + 1)]
     for i in range(n - 1, -1, -1):
         for j in range(m - 1, -1, -1):

@@ -1,98 +1,145 @@
-"""`python -m models check FILE.yaml`: every mistake in a model YAML, each in one line with its row, without training.
+"""`python -m models check FILE.yaml`: report all problems in a model YAML, with line and row, without training.
 
-Exit status 0: ok; 1: nothing but warnings, the model can be built; 2: mistakes.
+Exit status 0: no problems; 1: warnings only, the model can be built; 2: errors.
 """
 
+import argparse
+import json
 import sys
+from dataclasses import asdict, replace
+from pathlib import Path
 
 from graftdet.models.analysis.summary import summarize, totals
-from graftdet.models.blocks.activations import parse_default
-from graftdet.models.graph.detection_model import build_model
-from graftdet.models.lint.graph_warnings import advise
+from graftdet.models.graph.detection_model import DetectionModel, activation_problem, build_model
+from graftdet.models.lint.graph_warnings import graph_warnings
 from graftdet.models.lint.root_cause import find_causes
-from graftdet.models.lint.stale_indices import explain_shift, explain_unused
+from graftdet.models.lint.rules import explain
+from graftdet.models.lint.stale_indices import explain_stale_indices, explain_unused_rows
+from graftdet.models.spec.keys import KEYS
 from graftdet.models.spec.model_spec import ModelSpec
-from graftdet.models.spec.row import row_in
+from graftdet.models.spec.problems import Problem, ProblemError
 from graftdet.utils.errors import UserError
 
-_ANY_NC = 80  # to go on with where the file names none
+_DEFAULT_NC = 80  # number of classes to continue with where the file has none
+_SCOPE = {"row-number": None, "row-name": None, "row-source": "inputs"}  # of a row's problem, what else it may explain
 
 
-def find_mistakes(cfg, nc: int | None = None) -> tuple[list[str], list[str]]:
-    """Return all mistakes and all warnings of a model YAML, each one line that starts with file and row.
+def check_model(cfg: str | Path | dict | ModelSpec, nc: int | None = None) -> list[Problem]:
+    """Find all problems of a model YAML.
 
-    A row that is wrong is given a likely meaning (the nearest known word, its arguments without the wrong ones, or an
-    output that fits the rows after it), so that the rows after it are checked too and the mistake is told once.
+    A broken row is given a likely meaning (the nearest known module, its arguments without the wrong ones, or an output
+    that fits the rows after it), so that the rows after it are checked, too, and each mistake is reported once.
+
+    Args:
+        cfg: a path, a bare name below configs/models, a mapping or a ModelSpec.
+        nc: number of classes; None takes the file's.
+
+    Returns:
+        Errors, then warnings; both start with those of the file as a whole and continue row by row.
+
+    Raises:
+        UserError: there is no such file, or it cannot be read.
     """
-    problems: list[str] = []
+    parsed: list[Problem] = []
     try:
-        spec = ModelSpec.read(cfg, problems.append)
-    except UserError as error:
-        return _in_order([*problems, str(error)]), []
-    if spec.activation is not None:
-        try:
-            parse_default(spec.activation, spec.where)
-        except UserError as error:
-            problems.append(str(error))
-            spec = ModelSpec(**{**vars(spec), "activation": None})
-    if spec.nc is None and nc is None and not any(problem.startswith(f"{spec.where}, nc") for problem in problems):
-        problems.append(f"{spec.where}: 'nc', the number of classes, is missing")
-    spec = spec.with_classes(nc or spec.nc or _ANY_NC)
+        spec = ModelSpec.read(cfg, parsed.append)
+    except ProblemError as error:
+        return _in_order([*parsed, *error.problems])
+    spec, errors = _check_keys(spec, nc)
+    errors = [*_without_consequences(parsed), *errors]
     if not spec.rows:
-        return _in_order(problems), []
-    torn = {row_in(line) for line in problems if "not valid YAML" in line}
-    problems = [line for line in problems if "not valid YAML" in line or row_in(line) < 0 or row_in(line) not in torn]
-    told = _told_rows(problems)
-    walk, lines = find_causes(spec, told)
-    misplaced = {problem.row for problem in walk.problems if problem.kind == "place"}
-    problems = [line for line in problems if not (row_in(line) in misplaced and ": 'from' " in line)]
-    problems = explain_shift(spec, problems + lines)
-    if not problems:
+        return _in_order(errors)
+    found, row_errors = find_causes(spec, _scopes(spec, errors))
+    misplaced = {problem.row for problem in found.problems if problem.rule == "head-position"}
+    errors = [problem for problem in errors if problem.row not in misplaced or problem.rule != "row-source"]
+    errors = explain_stale_indices(spec, errors + row_errors)
+    if not errors:
         try:
             build_model(spec)
-        except UserError as error:
-            problems.append(str(error))
-    warnings = advise(spec, walk, problems)
-    if not problems and any("is read by no row" in line for line in warnings):
-        warnings = explain_unused(spec, warnings)
-    return _in_order(problems), _in_order(walk.warnings + warnings)
+        except ProblemError as error:
+            errors = list(error.problems)
+    warnings = found.warnings + graph_warnings(spec, found, errors)
+    return _in_order(errors) + _in_order(warnings if errors else explain_unused_rows(spec, warnings))
 
 
-def _told_rows(problems: list[str]) -> dict[int, str]:
-    """Rows whose mistakes are told already (as `Walk` takes them); a wrong number or name does not hide others."""
-    told = {}
-    for line in problems:
-        if row_in(line) >= 0 and not any(text in line for text in (": number must", " name must", ": the name '")):
-            told[row_in(line)] = "from" if ": 'from' " in line else "all"
-    return told
+def _check_keys(spec: ModelSpec, nc: int | None) -> tuple[ModelSpec, list[Problem]]:
+    """Problems of the keys that the parser does not find, and the spec without them."""
+    errors = []
+    activation = activation_problem(spec)
+    if activation:
+        errors.append(activation)
+        spec = replace(spec, activation=None)
+    given = any(spec.values.get(key) is not None for key in ("nc", "names"))
+    misspelled = any(key not in KEYS and isinstance(value, int) for key, value in spec.values.items())
+    if spec.nc is None and nc is None and not given and not misspelled:
+        errors.append(spec.problem("missing-classes", "'nc', the number of classes, is missing"))
+    return spec.with_classes(nc or spec.nc or _DEFAULT_NC), errors
 
 
-def _in_order(lines: list[str]) -> list[str]:
+def _without_consequences(parsed: list[Problem]) -> list[Problem]:
+    """The problems of the parser, without those of rows whose text was repaired provisionally."""
+    repaired = {problem.row for problem in parsed if problem.rule == "yaml-syntax" and problem.row is not None}
+    return [problem for problem in parsed if problem.rule == "yaml-syntax" or problem.row not in repaired]
+
+
+def _scopes(spec: ModelSpec, errors: list[Problem]) -> dict[int, str]:
+    """Rows with a problem already, as `Propagation` takes them; a wrong number or name does not hide others, but rows
+    that read a name which two rows have may mean either."""
+    scopes = {}
+    for problem in errors:
+        if problem.row is None:
+            continue
+        if _SCOPE.get(problem.rule, "all"):
+            scopes[problem.row] = _SCOPE.get(problem.rule, "all")
+        if problem.rule == "row-name":
+            name = spec.rows[problem.row].written[-1]
+            for row in spec.rows:
+                if name in row.written_sources:
+                    scopes.setdefault(row.index, "inputs")
+    return scopes
+
+
+def _in_order(problems: list[Problem]) -> list[Problem]:
     """Without repetitions, those of the file as a whole first, then row by row."""
-    return sorted(dict.fromkeys(lines), key=row_in)
+    return sorted(dict.fromkeys(problems), key=lambda problem: -1 if problem.row is None else problem.row)
 
 
-def add_arguments(parser) -> None:
-    parser.add_argument("cfg", metavar="FILE.yaml", nargs="+", help="model YAMLs, paths or bare names")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command to its parser."""
+    parser.add_argument("cfg", metavar="FILE.yaml", nargs="*", help="model YAMLs, paths or bare names")
     parser.add_argument("--nc", type=int, help="number of classes instead of the YAML's")
+    parser.add_argument(
+        "--format", choices=("text", "json", "github"), default="text",
+        help="output format: text for terminals and editors, json, github for annotations in GitHub Actions",
+    )  # fmt: skip
+    parser.add_argument("--explain", metavar="RULE", help="describe a rule, such as unknown-module, with an example")
 
 
-def run(args) -> None:
-    status = 0
+def run(args: argparse.Namespace) -> None:
+    """Check the files of the command line and exit with 1 for warnings, 2 for errors."""
+    if args.explain:
+        print(explain(args.explain))
+        return
+    if not args.cfg:
+        raise UserError("check: expected a FILE.yaml, or --explain RULE")
+    found: list[Problem] = []
     for cfg in args.cfg:
-        problems, warnings = find_mistakes(cfg, args.nc)
-        for line in problems:
-            print(f"error: {' '.join(line.split())}", file=sys.stderr)
-        for line in warnings:
-            print(f"warning: {' '.join(line.split())}", file=sys.stderr)
-        status = max(status, 2 if problems else 1 if warnings else 0)
-        if not problems:
-            print(f"{cfg}: {'ok' if not warnings else 'can be built'}, {_totals(build_model(cfg, args.nc))}")
-    if status:
-        sys.exit(status)
+        problems = check_model(cfg, args.nc)
+        found += problems
+        for problem in problems:
+            if args.format == "text":
+                print(problem, file=sys.stderr)
+            elif args.format == "github":
+                print(problem.github())
+        if args.format == "text" and not any(problem.severity == "error" for problem in problems):
+            print(f"{cfg}: {'can be built' if problems else 'ok'}, {_totals(build_model(cfg, args.nc))}")
+    if args.format == "json":
+        print(json.dumps([asdict(problem) for problem in found], indent=2, ensure_ascii=False))
+    if found:
+        sys.exit(2 if any(problem.severity == "error" for problem in found) else 1)
 
 
-def _totals(model) -> str:
+def _totals(model: DetectionModel) -> str:
     t = totals(summarize(model))
     return (
         f"{len(model.spec.rows)} rows, {t['params']:,} parameters, {t['macs'] / 1e9:.2f} GMACs = {t['flops'] / 1e9:.2f} "

@@ -1,111 +1,124 @@
-"""Indices that were not renumbered: a row was put in or taken out by hand, and those behind it still count the old way."""
+"""Indices that were not renumbered: a row was inserted or removed by hand, and rows after it still use the old ones."""
 
-import copy
+from dataclasses import replace
 
-import yaml
 from graftdet.models.lint.graph_warnings import levels_differ
-from graftdet.models.lint.propagation import find_likeliest_walk
+from graftdet.models.lint.propagation import propagate
 from graftdet.models.spec.model_spec import ModelSpec, unused_rows
+from graftdet.models.spec.problems import Problem, Reporter
 from graftdet.models.spec.row import show_row
-from graftdet.utils.config import parse_yaml
-from graftdet.utils.errors import UserError
+from graftdet.models.spec.row_parser import parse_rows
 
-_SIGNS = (": 'from' is ", "inputs differ in", "anchors for", " does not fit row ")
-
-
-def explain_shift(spec: ModelSpec, problems: list[str]) -> list[str]:
-    """Where moving all indices from some row on by one or two would heal a file, or a row that changes the size is left
-    out, tell so in the first of the `problems` that come from it, in place of them all."""
-    signs = [line for line in problems if any(sign in line for sign in _SIGNS)]
-    if not signs or len(signs) < len(problems) or len(signs) + len(unused_rows(spec)) < 2:
-        return problems
-    hint = find_shift(spec) or _find_gap(spec)
-    return [f"{signs[0].split('; row ')[0]}; {hint}"] if hint else problems
-
-
-def explain_unused(spec: ModelSpec, warnings: list[str]) -> list[str]:
-    """The same for warnings, of rows that nothing reads: all that come from it are one line."""
-    hint = find_shift(spec, at_least=2)
-    if hint is None or " from 0 " in hint:
-        return warnings
-    first = next(line for line in warnings if "is read by no row" in line)
-    return [f"{first.rstrip('?')}; or {hint.replace(' are ', ' may be ', 1)}"]
-
-
-def find_shift(spec: ModelSpec, at_least: int = 1) -> str | None:
-    """What to do to the indices of a file so that all fits, `at_least` so many of them moved; None where nothing helps."""
-    values, cache = _values(spec), {}
-    used = sorted({s for row in _rows(values) for s in _indices(row)}) if values else []
-    for step in (-1, 1, -2, 2):
-        movable = used[: len(used) + 1 - at_least]
-        # behind a row taken out, the fewest that heal it; behind one put in, all that can count the old way
-        for least in reversed(movable) if step < 0 else movable:
-            if _is_healthy(_moved(values, least, step), spec, cache):
-                count = "a row was" if abs(step) == 1 else "two rows were"
-                what = f"{'one' if abs(step) == 1 else 'two'} too {'large' if step < 0 else 'small'}"
-                made = "taken out" if step < 0 else "put in"
-                next_time = "" if step < 0 else "; python -m models insert would have renumbered them"
-                return f"the indices from {least} on are {what}, as if {count} {made} before it by hand{next_time}"
-    return None
-
-
-def _find_gap(spec: ModelSpec) -> str | None:
-    """Where the indices would fit if a row that changes the size stood before some row."""
-    values, cache = _values(spec), {}
-    if not values:
-        return None
-    places = [("backbone", i) for i in range(len(values["backbone"]))] + [
-        ("head", i) for i in range(len(values["head"]))
-    ]
-    for row, what in _RESIZING:
-        fitting = []
-        for index, (section, place) in enumerate(places):
-            filled = {**values, section: [*values[section][:place], row, *values[section][place:]]}
-            if _is_healthy(filled, spec, cache):
-                fitting.append(index)
-        if fitting:
-            where = f"row {fitting[0]}" if len(fitting) == 1 else f"one of the rows {fitting[0]} to {fitting[-1]}"
-            return f"as if {what} was taken out before {where} by hand, such as {show_row(row)}"
-    return None
-
-
+_SYMPTOMS = frozenset(("row-source", "size-mismatch", "width-mismatch", "source-misfit", "row-misfit"))
 _RESIZING = (
     ([-1, 1, "nn.Upsample", [None, 2, "nearest"]], "a row that doubles the size"),
     ([-1, 1, "nn.MaxPool2d", [2, 2]], "a row that halves the size"),
 )
+Sections = dict[str, list]
 
 
-def _values(spec: ModelSpec) -> dict | None:
-    try:
-        values = parse_yaml(spec.text, spec.where)
-    except (UserError, yaml.YAMLError):
+def explain_stale_indices(spec: ModelSpec, problems: list[Problem]) -> list[Problem]:
+    """Replace problems that come from indices that were not renumbered by one problem.
+
+    Args:
+        spec: the model.
+        problems: its errors.
+
+    Returns:
+        The errors; where moving all indices from some row on by one or two, or inserting a row that changes the size,
+        resolves all that may come from indices, one problem in their place, at the first of their rows.
+    """
+    symptoms = [problem for problem in problems if _is_symptom(spec, problem)]
+    others = [problem for problem in problems if problem not in symptoms]
+    if not symptoms or len(symptoms) + len(unused_rows(spec)) < 2:
+        return problems
+    search = _Search(spec, others)
+    hint = search.find_shift() or search.find_gap()
+    if hint is None:
+        return problems
+    first = symptoms[0]
+    return [*others, replace(first, rule="stale-indices", hint=hint)]
+
+
+def explain_unused_rows(spec: ModelSpec, warnings: list[Problem]) -> list[Problem]:
+    """The same for warnings about rows that no row reads, of a model without errors: one warning replaces all."""
+    first = next((warning for warning in warnings if warning.rule == "unused-row"), None)
+    shift = _Search(spec, []).find_shift(minimum=2, verb="may be") if first else None
+    if shift is None or " from 0 " in shift:
+        return warnings
+    return [replace(first, rule="stale-indices", hint=f"{first.hint.rstrip('?')}; or {shift}")]
+
+
+def _is_symptom(spec: ModelSpec, problem: Problem) -> bool:
+    """Whether a problem may come from wrong indices; of a head, its number of levels may be wrong."""
+    head_args = problem.rule == "invalid-arguments" and problem.row == spec.rows[-1].index
+    return problem.rule in _SYMPTOMS or head_args
+
+
+class _Search:
+    """Looks for changes of all indices after which a model has no problems but the `others`."""
+
+    def __init__(self, spec: ModelSpec, others: list[Problem]):
+        self.spec, self.cache = spec, {}
+        self.others = len(others)
+        self.sections: Sections = {"backbone": [], "head": []}
+        for row in spec.rows:
+            self.sections[row.section].append(row.written)
+
+    def find_shift(self, minimum: int = 1, verb: str = "are") -> str | None:
+        """What to do to the indices so that all rows fit, where at least `minimum` of them are moved."""
+        used = sorted({s for row in self.spec.rows for s in row.written_sources if type(s) is int and s >= 0})
+        for step in (-1, 1, -2, 2):
+            movable = used[: len(used) + 1 - minimum]
+            # after a removed row, the fewest indices that resolve it; after an inserted one, all that may be old
+            for first in reversed(movable) if step < 0 else movable:
+                if self._fits(self._moved(first, step)):
+                    return _describe_shift(first, step, verb)
         return None
-    whole = all(isinstance(values.get(section), list) for section in ("backbone", "head"))
-    return values if whole else None
+
+    def find_gap(self) -> str | None:
+        """Where the indices would fit if there were a row that changes the size."""
+        places = [(section, i) for section, rows in self.sections.items() for i in range(len(rows))]
+        for row, what in _RESIZING:
+            fitting = []
+            for index, (section, i) in enumerate(places):
+                rows = self.sections[section]
+                if self._fits({**self.sections, section: [*rows[:i], row, *rows[i:]]}):
+                    fitting.append(index)
+            if fitting:
+                before = f"row {fitting[0]}" if len(fitting) == 1 else f"one of the rows {fitting[0]} to {fitting[-1]}"
+                return f"as if {what} was removed before {before} by hand, such as {show_row(row)}"
+        return None
+
+    def _moved(self, first: int, step: int) -> Sections:
+        """The rows with all indices from `first` on moved by `step`."""
+
+        def move(source):
+            return source + step if type(source) is int and source >= first else source
+
+        def move_row(row):
+            if not isinstance(row, list) or not row:
+                return row
+            source = [move(s) for s in row[0]] if isinstance(row[0], list) else move(row[0])
+            return [source, *row[1:]]
+
+        return {section: [move_row(row) for row in rows] for section, rows in self.sections.items()}
+
+    def _fits(self, sections: Sections) -> bool:
+        found: list[Problem] = []
+        rows = parse_rows(sections, Reporter(self.spec.file, found.append))
+        moved = replace(self.spec, rows=rows)
+        if len(found) > self.others or unused_rows(moved):
+            return False
+        broken = {problem.row: "all" for problem in found}
+        result = propagate(moved, self.cache, broken, limit=self.others)
+        return len(found) + len(result.problems) <= self.others and levels_differ(result)
 
 
-def _rows(values):
-    return [row for section in ("backbone", "head") for row in values[section] if isinstance(row, list) and row]
-
-
-def _indices(row) -> list[int]:
-    source = row[0] if isinstance(row[0], list) else [row[0]]
-    return [s for s in source if isinstance(s, int) and not isinstance(s, bool) and s >= 0]
-
-
-def _moved(values, least: int, step: int) -> dict:
-    values = copy.deepcopy(values)
-    for row in _rows(values):
-        source = row[0] if isinstance(row[0], list) else [row[0]]
-        source = [s + step if type(s) is int and s >= least else s for s in source]
-        row[0] = source if isinstance(row[0], list) else source[0]
-    return values
-
-
-def _is_healthy(values, spec: ModelSpec, cache) -> bool:
-    found: list[str] = []
-    moved = ModelSpec.from_dict(values, spec.where, spec.text, found.append).with_classes(spec.nc)
-    if found or unused_rows(moved):
-        return False
-    walk = find_likeliest_walk(moved, cache, limit=0)
-    return not walk.problems and levels_differ(walk)
+def _describe_shift(first: int, step: int, verb: str) -> str:
+    by = "one" if abs(step) == 1 else "two"
+    rows = "a row was" if abs(step) == 1 else "two rows were"
+    if step < 0:
+        return f"the indices from {first} on {verb} {by} too large, as if {rows} removed before it by hand"
+    insert = "; python -m models insert renumbers them"
+    return f"the indices from {first} on {verb} {by} too small, as if {rows} inserted before it by hand{insert}"

@@ -1,34 +1,53 @@
-"""TODO"""
+"""One row of a model YAML, with its sources as row indices."""
 
-import re
 from dataclasses import dataclass, field
 
-IMAGE = -1  # the source of a row that reads the picture itself
+IMAGE = -1
+"""The source of a row that reads the image itself."""
 
+MAX_REPEATS = 1000
+"""Largest number of a row, before and after the depth multiple."""
 
-MOST_REPEATS = 1000  # of a row's number, by itself and times the depth multiple
+UNREADABLE = "?"
+"""The module of a row that could not be read, where reading continues."""
 
-
-UNREADABLE = "?"  # the word of a row that could not be read, where reading goes on
+PARTS = ("from", "number", "module", "args", "name")
+"""The elements of a row, in order."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row `[from, number, module, args, name]` of a model YAML, its sources resolved to row indices."""
+    """One row `[from, number, module, args, name]` of a model YAML.
+
+    Attributes:
+        index: of the row, over both sections.
+        section, position: "backbone" or "head", and the index within it.
+        sources: indices of the rows that it reads, `IMAGE` for the image.
+        joined: `from` was a list, so the block receives a list of maps.
+        number: as written, before the depth multiple.
+        module: name of the block.
+        args, kwargs: positional and named arguments, as written.
+        name: the row's own name.
+        written: the row as the author wrote it.
+        path: keys and indices that lead to it in the YAML.
+        in_order: `written` has the elements of a row in their order.
+    """
 
     index: int
     section: str
-    position: int  # within its section
-    sources: tuple[int, ...]  # absolute indices, IMAGE for the picture
-    joined: bool  # `from` was a list: the block receives a list of maps
+    position: int
+    sources: tuple[int, ...]
+    joined: bool
     number: int
-    word: str
+    module: str
     args: tuple
     kwargs: dict
     name: str | None
-    written: list = field(compare=False)  # the row as the author wrote it
+    written: list = field(compare=False)
+    path: tuple[str | int, ...] = field(default=(), compare=False)
+    in_order: bool = field(default=True, compare=False)
 
-    def __str__(self):
+    def __str__(self) -> str:
         named = f" '{self.name}'" if self.name else ""
         return f"row {self.index} ({self.section} row {self.position}){named}"
 
@@ -38,15 +57,13 @@ class Row:
         source = self.written[0] if isinstance(self.written, list) and self.written else []
         return source if isinstance(source, list) else [source]
 
-
-def row_in(line: str) -> int:
-    """The index of the row that a line of `check` is about; -1 for the file as a whole."""
-    found = re.search(r", row (\d+) ", line)
-    return int(found[1]) if found else -1
+    def path_of(self, part: str | None) -> tuple[str | int, ...]:
+        """The path of an element ("from", "module", ...) in the YAML; of the row itself where that is not known."""
+        return (*self.path, PARTS.index(part)) if part and self.in_order else self.path
 
 
 def show_row(written) -> str:
-    """The row as it stands in a file: `[-1, 1, Conv, [64, 3, 2]]`."""
+    """The row as a YAML file has it: `[-1, 1, Conv, [64, 3, 2]]`."""
     if isinstance(written, (list, tuple)):
         return "[" + ", ".join(map(show_row, written)) + "]"
     if isinstance(written, dict):

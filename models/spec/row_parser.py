@@ -1,88 +1,136 @@
-"""Rows of a model YAML as written -> `Row`s: sources resolved, mistakes told with the row as it should be."""
+"""Rows of a model YAML as written -> `Row`s with resolved sources."""
 
-from graftdet.models.spec.row import IMAGE, MOST_REPEATS, UNREADABLE, Row, show_row
-from graftdet.models.spec.row_repair import _arrange, _in_rows
-from graftdet.utils.errors import did_you_mean
+from graftdet.models.spec.problems import Reporter
+from graftdet.models.spec.row import IMAGE, MAX_REPEATS, PARTS, UNREADABLE, Row, show_row
+from graftdet.models.spec.row_repair import repair_row, split_rows
+from graftdet.utils.errors import nearest
 
 
-def parse_rows(sections: dict[str, list], where: str, report) -> tuple[Row, ...]:
-    """All rows of `sections` (backbone, head) in order. Of each row the first mistake alone is told."""
-    rows, indices = [], {}
+def parse_rows(sections: dict[str, list], reporter: Reporter) -> tuple[Row, ...]:
+    """Parse all rows of `sections` (backbone, head) in order; of each row, only the first problem is reported.
+
+    Args:
+        sections: name of the section -> its rows as written.
+        reporter: takes the problems.
+
+    Returns:
+        One `Row` per written row; what is wrong in it is replaced by something likely.
+    """
+    rows: list[Row] = []
+    names: dict[str, int] = {}
     for section, written_rows in sections.items():
-        for position, (written, problem) in enumerate(_in_rows(written_rows)):
-            at = f"{where}, row {len(rows)} ({section} row {position})"
-            found = [f"{at}: {problem}"] if problem else []
-            row = _parse_row(written, len(rows), section, position, indices, at, found.append)
-            for problem in found[:1]:
-                report(problem)
-            rows.append(row)
-            if row.name:
-                indices[row.name] = row.index
+        for position, (number, written, problem) in enumerate(split_rows(written_rows)):
+            parser = _RowParser(len(rows), section, position, (section, number), names, reporter)
+            if problem:
+                parser.error("row-format", *problem)
+            rows.append(parser.parse(written))
+            if rows[-1].name:
+                names[rows[-1].name] = len(rows) - 1
     return tuple(rows)
 
 
-def _parse_row(written, index, section, position, indices, at, report) -> Row:
-    source, number, word, args, *name = _arrange(written, index, at, report)
-    if isinstance(number, float) and number.is_integer():
-        number = int(number)
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        report(f"{at}: number must be a whole number of at least 1, got {number!r}")
-        number = 1
-    elif number > MOST_REPEATS:
-        report(f"{at}: number must be at most {MOST_REPEATS}, got {number}")
-        number = 1
-    if not isinstance(word, str) or not word:
-        report(f"{at}: module must be a word such as Conv, got {word!r}")
-        word = UNREADABLE
-    at = at if word == UNREADABLE else f"{at} {word}"
-    args, kwargs = _parse_args(args, at, report)
-    name = name[0] if name else None
-    if name is not None and (not isinstance(name, str) or not name or name.lstrip("-").isdigit()):
-        name = report(f"{at}: a row's name must be a word, got {name!r}")
-    if name in indices:
-        name = report(f"{at}: the name '{name}' is row {indices[name]}'s already; expected a name of its own")
-    joined = isinstance(source, list)
-    if joined and len(source) == 1 and isinstance(source[0], list):
-        report(f"{at}: 'from' is a list in a list; write {show_row(source[0])}")
-        source = source[0]
-    if joined and not source:
-        report(f"{at}: 'from' is empty; expected -1, a row's index or a list of them")
-        source, joined = -1, False
-    sources = source if joined else [source]
-    sources = tuple(_resolve_source(s, index, indices, at, report) for s in sources)
-    return Row(index, section, position, sources, joined, number, word, args, kwargs, name, written)
+class _RowParser:
+    """Parses one row and reports its first problem."""
 
+    def __init__(self, index: int, section: str, position: int, path: tuple, names: dict, reporter: Reporter):
+        self.index, self.section, self.position, self.path = index, section, position, path
+        self.names, self.reporter = names, reporter
+        self.module: str | None = None
+        self.in_order, self.reported = True, False
 
-def _parse_args(args, at, report) -> tuple[tuple, dict]:
-    args = [] if args is None else args
-    if isinstance(args, dict):
-        args, kwargs = [], args
-    elif isinstance(args, list):
-        kwargs = args[-1] if args and isinstance(args[-1], dict) else {}
-        args = args[:-1] if args and isinstance(args[-1], dict) else args
-    else:
-        report(f"{at}: args must be a list or a mapping of names, got {args!r}; write [{args}]")
-        args, kwargs = [args], {}
-    if any(not isinstance(key, str) for key in kwargs):
-        report(f"{at}: argument names must be words, got {sorted(map(str, kwargs))}")
-        kwargs = {key: value for key, value in kwargs.items() if isinstance(key, str)}
-    return tuple(args), kwargs
+    def error(self, rule: str, message: str, hint: str = "", part: str | None = None) -> None:
+        if not self.reported:
+            self.reported = True
+            path = (*self.path, PARTS.index(part)) if part and self.in_order else self.path
+            about = {"row": self.index, "section": self.section, "section_row": self.position, "module": self.module}
+            self.reporter.error(rule, message, hint, path, **about)
 
+    def parse(self, written) -> Row:
+        elements, problem = repair_row(written, self.index)
+        if problem:
+            self.error("row-format", *problem)
+            self.in_order = False
+        source, number, module, args, *name = elements
+        if not isinstance(module, str) or not module:
+            self.error("row-format", f"module must be a name such as Conv, got {module!r}", "", "module")
+            module = UNREADABLE
+        self.module = None if module == UNREADABLE else module
+        number = self._number(number)
+        args, kwargs = self._args(args)
+        name = self._name(name[0] if name else None)
+        sources, joined = self._sources(source)
+        place = self.index, self.section, self.position
+        return Row(*place, sources, joined, number, module, args, kwargs, name, written, self.path, self.in_order)
 
-def _resolve_source(source, index, indices, at, report) -> int:
-    """Return the absolute index that `source` (an index, a negative offset or a row's name) means in row `index`."""
-    if isinstance(source, str):
-        if source in indices:
-            return indices[source]
-        named = f"; names before it: {', '.join(indices)}" if indices else "; no row before it has a name"
-        near = f"; write {source} without quotes" if source.lstrip("-").isdigit() else did_you_mean(source, indices)
-        report(f"{at}: 'from' names '{source}', which is no row before this one{near or named}")
-    elif isinstance(source, bool) or not isinstance(source, int):
-        report(f"{at}: 'from' must be a row's index, a negative offset or a row's name, got {source!r}")
-    else:
-        absolute = source if source >= 0 else index + source
-        if IMAGE <= absolute < index:
-            return absolute
-        valid = f"0 to {index - 1} or -1 to -{index}" if index else "-1 (the picture)"
-        report(f"{at}: 'from' is {source}, but only rows before it can be read: {valid}")
-    return index - 1
+    def _number(self, number) -> int:
+        if isinstance(number, float) and number.is_integer():
+            number = int(number)
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            self.error("row-number", f"number must be a whole number of at least 1, got {number!r}", "", "number")
+        elif number > MAX_REPEATS:
+            self.error("row-number", f"number must be at most {MAX_REPEATS}, got {number}", "", "number")
+        else:
+            return number
+        return 1
+
+    def _name(self, name) -> str | None:
+        if name is None:
+            return None
+        if not isinstance(name, str) or not name or name.lstrip("-").isdigit():
+            self.error("row-name", f"the name of a row must be text that is not a number, got {name!r}", "", "name")
+        elif name in self.names:
+            message = f"the name '{name}' is already used by row {self.names[name]}"
+            self.error("row-name", message, "give each row its own name", "name")
+        else:
+            return name
+        return None
+
+    def _args(self, args) -> tuple[tuple, dict]:
+        args = [] if args is None else args
+        if isinstance(args, dict):
+            args, kwargs = [], args
+        elif isinstance(args, list):
+            kwargs = args[-1] if args and isinstance(args[-1], dict) else {}
+            args = args[:-1] if args and isinstance(args[-1], dict) else args
+        else:
+            message = f"args must be a list or a mapping of names, got {args!r}"
+            self.error("row-format", message, f"write [{args}]", "args")
+            args, kwargs = [args], {}
+        if any(not isinstance(key, str) for key in kwargs):
+            message = f"argument names must be text, got {sorted(map(str, kwargs))}"
+            self.error("row-format", message, "", "args")
+            kwargs = {key: value for key, value in kwargs.items() if isinstance(key, str)}
+        return tuple(args), kwargs
+
+    def _sources(self, source) -> tuple[tuple[int, ...], bool]:
+        """Sources as row indices, and whether they were a list."""
+        joined = isinstance(source, list)
+        if joined and len(source) == 1 and isinstance(source[0], list):
+            self.error("row-source", "'from' is a list in a list", f"write {show_row(source[0])}", "from")
+            source = source[0]
+        if joined and not source:
+            self.error("row-source", "'from' is empty", "expected -1, an index of a row or a list of them", "from")
+            source, joined = -1, False
+        return tuple(map(self._source, source if joined else [source])), joined
+
+    def _source(self, source) -> int:
+        """The index that a source (an index, a negative offset or the name of a row) means."""
+        if isinstance(source, str):
+            if source in self.names:
+                return self.names[source]
+            hint = f"did you mean '{near}'?" if (near := nearest(source, self.names)) else ""
+            if source.lstrip("-").isdigit():
+                hint = f"write {source} without quotes"
+            known = f"names before it: {', '.join(self.names)}" if self.names else "no row before it has a name"
+            self.error("row-source", f"'from' names '{source}', which is no row before this one", hint or known, "from")
+        elif isinstance(source, bool) or not isinstance(source, int):
+            message = f"'from' must be the index, negative offset or name of a row, got {source!r}"
+            self.error("row-source", message, "", "from")
+        else:
+            absolute = source if source >= 0 else self.index + source
+            if IMAGE <= absolute < self.index:
+                return absolute
+            valid = f"0 to {self.index - 1} or -1 to -{self.index}" if self.index else "-1 (the image)"
+            message = f"'from' is {source}, but only rows before it can be read"
+            self.error("row-source", message, f"expected {valid}", "from")
+        return self.index - 1

@@ -1,17 +1,24 @@
+"""Rows that are not of the form `[from, number, module, args, name]`: what they most likely mean."""
+
 import unicodedata
+from collections.abc import Iterator
 from itertools import permutations
+from typing import Any
 
 import yaml
-from graftdet.models.spec.row import UNREADABLE, show_row
+from graftdet.models.spec.row import PARTS, UNREADABLE, show_row
 
-# NFKC turns all others
+Fault = tuple[str, str]
+"""What is wrong with a row, and the fix."""
+
+# NFKC replaces all others
 _FORMS = {"\u3010": "[", "\u3011": "]", "\u3014": "[", "\u3015": "]", "\u3001": ","}
 
 
 def in_plain_characters(written, show) -> tuple[list, str] | None:
     """What a row means whose lists are written with other characters, and those characters; None for other rows.
 
-    `show` writes a row as it stands in a file. Words that are one word in plain characters too are left alone.
+    `show` writes a row as it stands in a file. Text that is one name in plain characters too is left alone.
     """
     found: dict[str, None] = {}
     plain = _replaced(written, found)
@@ -34,13 +41,13 @@ def _replaced(value, found: dict):
     plain = "".join(_FORMS.get(c) or unicodedata.normalize("NFKC", c) for c in value).replace(";", ",").strip()
     if plain.count("(") != plain.count(")") or plain.startswith("("):
         plain = plain.replace("(", "[").replace(")", "]")
-    if plain == value.strip() or not _is_more_than_words(plain):
+    if plain == value.strip() or not _is_more_than_names(plain):
         return value
     found.update((f"'{c}'" if c.strip() else f"U+{ord(c):04X}", None) for c in value if c not in plain)
     return plain
 
 
-def _is_more_than_words(text: str) -> bool:
+def _is_more_than_names(text: str) -> bool:
     """Whether a text holds numbers or lists, or is a part of a list that another part ends."""
     try:
         parts = yaml.safe_load(f"[{text}]")
@@ -49,65 +56,68 @@ def _is_more_than_words(text: str) -> bool:
     return any(not isinstance(part, str) for part in parts)
 
 
-_PARTS = ("from", "number", "module", "args", "name")
+_FORMAT = "expected [from, number, module, args] or with a name as fifth"
 
 
-_ROW = "expected [from, number, module, args] or with a name as fifth"
-
-
-def _in_rows(written_rows: list):
-    """Each row and None; of two rows in one, the first with what is wrong, and the second."""
-    for written in written_rows:
+def split_rows(written_rows: list) -> Iterator[tuple[int, Any, Fault | None]]:
+    """Index in the list, row, and what is wrong with it; of two rows written in one list, first the one, then the other."""
+    for number, written in enumerate(written_rows):
         pair = None
         if isinstance(written, list) and 8 <= len(written) <= 10:
             pairs = [(written[:cut], written[cut:]) for cut in (4, 5) if 4 <= len(written) - cut <= 5]
             pair = next((pair for pair in pairs if all(map(_fits, pair))), None)
         if pair:
-            yield pair[0], f"holds two rows; write {show_row(pair[0])} and {show_row(pair[1])} in two lines"
-            yield pair[1], None
+            fix = f"write {show_row(pair[0])} and {show_row(pair[1])} on two lines"
+            yield number, pair[0], ("contains two rows", fix)
+            yield number, pair[1], None
         else:
-            yield written, None
+            yield number, written, None
 
 
-def _arrange(written, index, at, report) -> list:
-    """The elements of a row in order; a row that is not of that form is told, and given the likely one."""
+def repair_row(written, index: int) -> tuple[list, Fault | None]:
+    """The elements of a row in order, and what was wrong with it; a row of another form is replaced by the likely one.
+
+    Args:
+        written: the row as YAML gives it.
+        index: of the row, which its sources must be below.
+
+    Returns:
+        Four or five elements (from, number, module, args, name), and None or a message with its fix.
+    """
     plain = in_plain_characters(written, show_row)
     if plain and len(plain[0]) in (4, 5) and _fits([-1, *plain[0][1:]]):
-        report(f"{at}: YAML takes {plain[1]} for part of a word in {show_row(written)}; write {show_row(plain[0])}")
-        return plain[0]
-    told = f"{at}: {_ROW}, got {show_row(written)}"
-    if isinstance(written, dict) and {"from", "module"} <= set(written) <= set(_PARTS):
+        message = f"YAML reads {plain[1]} as part of a name in {show_row(written)}"
+        return plain[0], (message, f"write {show_row(plain[0])}")
+    message = f"{_FORMAT}, got {show_row(written)}"
+    unreadable = [-1, 1, UNREADABLE, []]
+    if isinstance(written, dict) and {"from", "module"} <= set(written) <= set(PARTS):
         likely = [written["from"], written.get("number", 1), written["module"], written.get("args", [])]
         likely += [written["name"]] if "name" in written else []
         if _fits([-1, *likely[1:]]):
-            report(f"{told}; a row is a list: write {show_row(likely)}")
-            return likely
+            return likely, (message, f"a row is a list: write {show_row(likely)}")
     if not isinstance(written, list) or not written:
-        report(told + ("; is a comma missing?" if isinstance(written, str) and " " in written else ""))
-        return [-1, 1, UNREADABLE, []]
+        spaced = isinstance(written, str) and " " in written
+        return unreadable, (message, "is a comma missing?" if spaced else "")
     brackets = len(written) == 5 and _is_int(written[3]) and not isinstance(written[4], str)
     spaced = any(isinstance(part, str) and " " in part.strip() for part in written[:3])
     if len(written) in (4, 5) and not brackets and not spaced:
         bare = _is_int(written[3]) and written[3] >= 0 and _fits([*written[:3], written[3:4], *written[4:]], index)
         if bare or _fits([-1, *written[1:]]) or not _in_another_order(written, index):
-            return written
-    likely, why = _likely_row(written, index)
+            return written, None
+    likely, reason = _likely_row(written, index)
     if likely is None:
-        report(
-            told + ("; is a comma missing?" if any(isinstance(part, str) and " " in part for part in written) else "")
-        )
-        return [-1, 1, UNREADABLE, []]
-    report(f"{told}; {why}: write {show_row(likely)}")
-    return likely
+        spaced = any(isinstance(part, str) and " " in part for part in written)
+        return unreadable, (message, "is a comma missing?" if spaced else "")
+    return likely, (message, f"{reason}: write {show_row(likely)}")
 
 
 def _fits(row: list, index: float = float("inf")) -> bool:
-    source, number, word, args, *name = row
+    source, number, module, args, *name = row
     sources = source if isinstance(source, list) and source else [source]
     return (
         all((isinstance(s, str) and index == float("inf")) or (_is_int(s) and s < index) for s in sources)
         and (_is_int(number) and number >= 1)
-        and (isinstance(word, str) and isinstance(args, (list, dict)))
+        and (isinstance(module, str) and isinstance(args, (list, dict)))
         and all(isinstance(n, str) for n in name)
     )
 
@@ -127,38 +137,38 @@ def _in_another_order(row: list, index: int) -> list | None:
 
 def _likely_row(row: list, index: int) -> tuple[list | None, str]:
     """What a row of another form most likely means, and what is wrong with it; None where nothing is likely."""
-    parted = [piece for part in row for piece in (_part(part) if isinstance(part, str) else [part])]
-    if len(parted) > len(row) and len(parted) in (4, 5) and _fits(parted):
-        return parted, "a comma is missing"
+    split = [piece for part in row for piece in (_split_text(part) if isinstance(part, str) else [part])]
+    if len(split) > len(row) and len(split) in (4, 5) and _fits(split):
+        return split, "a comma is missing"
     in_order = _in_another_order(row, index)
     if in_order:
-        return in_order, "the order is another"
-    words = [i for i, part in enumerate(row) if isinstance(part, str)]
-    at = words[0] if words else len(row)
-    if words and words[0] == 0 and len(words) > 1 and words[1] <= 2:
-        at = words[1]  # `from` is a name
-    before, word, after = row[:at], row[at : at + 1], row[at + 1 :]
-    why = []
-    if len(before) == 1 and word:
+        return in_order, "the elements are in another order"
+    names = [i for i, part in enumerate(row) if isinstance(part, str)]
+    at = names[0] if names else len(row)
+    if names and names[0] == 0 and len(names) > 1 and names[1] <= 2:
+        at = names[1]  # `from` is a name
+    before, module, after = row[:at], row[at : at + 1], row[at + 1 :]
+    reasons = []
+    if len(before) == 1 and module:
         alone = _is_int(before[0]) and before[0] > 0
-        why.append("'from' is missing" if alone else "the number is missing")
+        reasons.append("'from' is missing" if alone else "the number is missing")
         before = [-1, before[0]] if alone else [before[0], 1]
     elif len(before) > 2 and all(_is_int(part) for part in before):
-        why.append("sources belong in brackets")
+        reasons.append("sources belong in brackets")
         before = [before[:-1], before[-1]]
-    if not after and word:
-        why.append("args are missing, [] where there are none")
+    if not after and module:
+        reasons.append("args are missing ([] where there are none)")
         after = [[]]
-    elif after and not isinstance(after[0], (list, dict)) and word:
-        why.append("args belong in brackets")
+    elif after and not isinstance(after[0], (list, dict)) and module:
+        reasons.append("args belong in brackets")
         rest = (
             after[-1:] if isinstance(after[-1], str) and len(after) > 1 and isinstance(after[-2], (int, float)) else []
         )
         after = [after[: len(after) - len(rest)], *(rest if len(after) > 1 else [])]
-    likely = [*before, *word, *after]
-    return (likely, " and ".join(why)) if why and len(likely) in (4, 5) and _fits(likely, index) else (None, "")
+    likely = [*before, *module, *after]
+    return (likely, " and ".join(reasons)) if reasons and len(likely) in (4, 5) and _fits(likely, index) else (None, "")
 
 
-def _part(text: str) -> list:
-    """The words and whole numbers of an element in which a comma is missing."""
+def _split_text(text: str) -> list:
+    """The names and whole numbers of an element in which a comma is missing."""
     return [int(piece) if piece.lstrip("-").isdigit() else piece for piece in text.split()]

@@ -1,34 +1,65 @@
 """`scales: {n: [0.33, 0.25, 1024], ...}`: one file for models of several sizes, as newer published YAMLs have it.
 
-A size is depth_multiple, width_multiple and, where it is given, the largest width before the multiple. Key `scale` chooses
-one; else a letter behind a digit of the file's name does (`yolov8s.yaml`, `yolov8s-p2.yaml`), else it is the first.
+A size is depth_multiple, width_multiple and, optionally, the largest width before the multiple. The key `scale` chooses
+one; otherwise a letter after a digit of the file's name does (`yolov8s.yaml`, `yolov8s-p2.yaml`), otherwise the first is
+used.
 """
 
 import json
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
-from graftdet.utils.config import find_config, load_yaml, parse_yaml, to_number
-from graftdet.utils.errors import UserError, did_you_mean
+from graftdet.models.spec.positions import Document
+from graftdet.models.spec.problems import Reporter
+from graftdet.utils.config import find_config, read_text, to_number
+from graftdet.utils.errors import UserError, nearest
 
 MULTIPLES = ("depth_multiple", "width_multiple")
 _LETTER = re.compile(r"(?<=\d)[a-z](?![A-Za-z0-9])")
-_LINE = re.compile(r"^scale\s*:[^#\r\n]*?(\s*?(?:#.*)?\r?)$", re.MULTILINE)
+_TABLE = re.compile(r"""^[\s{]*["']?scales["']?\s*:?""", re.MULTILINE)
 _EXPECTED = "expected [depth, width, largest width]"
-_TOLD = re.compile(r" \(size .*\)$")
+
+
+class Size(NamedTuple):
+    """A model size: its multiples, its name (None without a table of sizes), and whether the file or its name chose it."""
+
+    depth_multiple: float | None = None
+    width_multiple: float | None = None
+    max_channels: float = math.inf
+    name: str | None = None
+    chosen: bool = True
 
 
 def scale_width(width: int, multiple: float, largest: float = math.inf) -> int:
-    """`width`, at most `largest`, times `multiple`, up to the next multiple of 8 (116 at 1.0 is 120)."""
+    """Scale an output width.
+
+    Args:
+        width: channels as written.
+        multiple: the width multiple.
+        largest: limit of the width before it is multiplied.
+
+    Returns:
+        Channels, rounded up to a multiple of 8 (116 at 1.0 is 120).
+    """
     return math.ceil(min(width, largest) * multiple / 8) * 8
 
 
 def find_sized(name: str | Path) -> tuple[Path, str, str | None]:
-    """The path of model YAML `name`, as `find_config` finds it, what to call it, and None; or, where the name has a size in
-    it that leads to a file of several (`yolov8s.yaml` is size s of `yolov8.yaml`), that file, its name and the size. Raises
-    `UserError`."""
+    """Find a model YAML; `yolov8s.yaml` also means size s of `yolov8.yaml`.
+
+    Args:
+        name: a path or a bare name below configs/models.
+
+    Returns:
+        The path of the file, its name in messages, and the size in `name` where the file is one of several sizes.
+
+    Raises:
+        UserError: there is no such file.
+    """
     try:
         path = find_config(name, "models")
         return path, str(name) if Path(name).is_file() else path.name, None
@@ -39,91 +70,96 @@ def find_sized(name: str | Path) -> tuple[Path, str, str | None]:
                 path = find_config(base, "models")
             except UserError:
                 continue
-            values = load_yaml(path)
-            if "scales" in values:
-                sizes = list(map(str, values["scales"])) if isinstance(values["scales"], dict) else []
-                if sizes and letter[0] not in sizes:
-                    raise UserError(
-                        f"{name}: {path} has no size '{letter[0]}', expected one of {', '.join(sizes)}"
-                    ) from None
+            if _TABLE.search(read_text(path)):
                 return path, str(base) if base.is_file() else path.name, letter[0]
         raise
 
 
-def settle_size(values: dict, where: str, report, told: str | None = None) -> tuple[dict, str | None, str]:
-    """The values with the multiples of the size that is meant, the size's name, and `where` with it; the values as they
-    are, None and `where` where there is no table. `told` is a size that goes before all else in the file. What is wrong is
-    told to `report`."""
+def resolve_size(values: dict, reporter: Reporter, requested: str | None = None) -> Size:
+    """Choose the model size that a mapping means.
+
+    Args:
+        values: the mapping of a model YAML.
+        reporter: takes the problems of `scales` and `scale`.
+        requested: a size that takes precedence over the file's own choice.
+
+    Returns:
+        The size; one without values where the mapping has no table of sizes.
+
+    Raises:
+        UserError: the file has no size of the requested name.
+    """
     scales, chosen = values.get("scales"), values.get("scale")
     if scales is None:
         if chosen is not None:
-            hint = "; did you mean 'scales'?" if isinstance(chosen, dict) else ""
-            report(f"{where}: scale is {chosen!r}, but there is no table 'scales' of sizes{hint}")
-        return values, None, where
+            hint = "did you mean 'scales'?" if isinstance(chosen, dict) else ""
+            message = f"scale is {chosen!r}, but there is no table 'scales' of sizes"
+            reporter.error("invalid-scales", message, hint, ("scale",))
+        return Size()
     if not isinstance(scales, dict) or not scales or not all(isinstance(size, (str, int, float)) for size in scales):
-        report(f"{where}, scales: expected a size a line, such as n: [0.33, 0.25, 1024], got {scales!r}")
-        return values, None, where
+        message = f"scales: expected one size per line, such as n: [0.33, 0.25, 1024], got {scales!r}"
+        reporter.error("invalid-scales", message, path=("scales",))
+        return Size()
     both = [key for key in MULTIPLES if values.get(key) is not None]
     if both:
-        report(
-            f"{where}: {' and '.join(both)} beside 'scales', which holds them for each size; take one of the two out"
-        )
-    sizes = {str(size): _read_size(size, numbers, where, report) for size, numbers in scales.items()}
+        message = f"{' and '.join(both)} beside 'scales', which has them for each size"
+        reporter.error("invalid-scales", message, "remove one of the two", (both[0],))
+    sizes = {str(size): _read_size(size, numbers, reporter) for size, numbers in scales.items()}
+    if requested and requested not in sizes:
+        raise UserError(f"{reporter.file}: has no size '{requested}', expected one of {', '.join(sizes)}")
     if "scale" in values and str(chosen) not in sizes:
-        near = did_you_mean(str(chosen).strip(), sizes) or f", expected one of {', '.join(sizes)}"
-        report(f"{where}: scale is {chosen!r}{near}")
-        return {**values, **_multiples(sizes[told or next(iter(sizes))])}, told, where
-    size = told or (str(chosen) if chosen is not None else size_in_name(where, sizes))
-    first = "" if size else ", the first"
-    size = size or next(iter(sizes))
-    values = {**values, **_multiples(sizes[size])}
-    return values, size, where if _TOLD.search(where) else f"{where} (size {size}{first})"
+        near = nearest(str(chosen).strip(), sizes)
+        hint = f"did you mean '{near}'?" if near else f"expected one of {', '.join(sizes)}"
+        reporter.error("invalid-scales", f"scale is {chosen!r}, which is none of 'scales'", hint, ("scale",))
+        name = requested or next(iter(sizes))
+        return Size(*sizes[name], requested)
+    name = requested or (str(chosen) if chosen is not None else size_in_name(reporter.file, sizes))
+    return Size(*sizes[name or next(iter(sizes))], name or next(iter(sizes)), name is not None)
 
 
-def with_size(text: str, size: str, where: str = "model") -> str:
-    """A model YAML's text that names its size itself, so that it means the same under any name: as it is where it does or
-    is torn, which is told elsewhere; with its line `scale` changed, or with one at its end; or written anew where no line can
-    stand there."""
-    try:
-        values = parse_yaml(text, where)
-    except UserError:
-        return text
-    if str(values.get("scale")) == size:
-        return text
-    meant = {**values, "scale": size}
-    end = "\r\n" if "\r\n" in text else "\n"
-    line = f"scale: {json.dumps(size)}"
-    for changed in (_LINE.sub(lambda found: line + found[1], text, count=1), f"{text.rstrip()}{end}{line}{end}"):
-        try:
-            if parse_yaml(changed, where) == meant:
-                return changed
-        except UserError:
-            continue
-    return yaml.safe_dump(meant, sort_keys=False, default_flow_style=None)
-
-
-def size_in_name(name: str, sizes) -> str | None:
-    """The size that a file's name tells: the first of `sizes` that stands behind a digit."""
+def size_in_name(name: str, sizes: Iterable[str]) -> str | None:
+    """The size in a file's name: the first of `sizes` that follows a digit."""
     return next((letter[0] for letter in _LETTER.finditer(Path(name).name) if letter[0] in sizes), None)
 
 
-def _multiples(size: tuple[float, float, float]) -> dict[str, float]:
-    return dict(zip((*MULTIPLES, "max_channels"), size, strict=True))
+def text_of_size(document: Document, size: str) -> str:
+    """The text of a model YAML that chooses `size` by its key `scale`, so that it means the same under any file name.
+
+    The rest of the text stays as it is where the key can be written into it; otherwise the mapping is written anew.
+    """
+    if str(document.values.get("scale")) == size:
+        return document.text
+    text, root, line = document.text, document.root, f"scale: {json.dumps(size)}"
+    keys = {key.value: (key, value) for key, value in root.value if isinstance(key.value, str)}
+    inside = [key for key in keys if root.start_mark.index <= keys[key][0].start_mark.index < root.end_mark.index]
+    if "scale" in inside:
+        start, end = keys["scale"][0].start_mark.index, keys["scale"][1].end_mark.index
+        if start < keys["scale"][1].start_mark.index and "\n" not in text[start:end]:
+            return text[:start] + line + text[end:]
+    elif inside:
+        first = keys["scales" if "scales" in inside else inside[0]][0].start_mark
+        indent = text[first.index - first.column : first.index]
+        if root.flow_style:
+            return f"{text[: first.index]}{line}, {text[first.index :]}"
+        if not indent.strip():
+            end = "\r\n" if "\r\n" in text else "\n"
+            return f"{text[: first.index]}{line}{end}{indent}{text[first.index :]}"
+    return yaml.safe_dump({**document.values, "scale": size}, sort_keys=False, default_flow_style=None)
 
 
-def _read_size(size, told, where: str, report) -> tuple[float, float, float]:
+def _read_size(size, written, reporter: Reporter) -> tuple[float, float, float]:
     """Depth, width and largest width of one line of the table."""
-    at = f"{where}, scales, {size}"
-    if not isinstance(told, list) or len(told) not in (2, 3):
-        report(f"{at}: {_EXPECTED}, got {told!r}")
-        return 1.0, 1.0, math.inf
+    path = ("scales", str(size))
     numbers = [1.0, 1.0, math.inf]
-    for i, value in enumerate(told):
+    if not isinstance(written, list) or len(written) not in (2, 3):
+        reporter.error("invalid-scales", f"scales, {size}: {_EXPECTED}, got {written!r}", path=path)
+        return tuple(numbers)
+    for i, value in enumerate(written):
         try:
-            number = to_number(value, float, at)
+            number = to_number(value, float, f"scales, {size}")
             if not 0 < number < 1e6 and not (i == 2 and number == math.inf):
-                raise UserError(f"{at}: {_EXPECTED}, each above 0, got {told!r}")
+                raise UserError(f"scales, {size}: {_EXPECTED}, each above 0, got {written!r}")
             numbers[i] = number
         except UserError as error:
-            report(str(error))
+            reporter.error("invalid-scales", str(error), path=path)
     return tuple(numbers)

@@ -1,276 +1,290 @@
-"""YAML text that does not parse: which row is torn, and what is missing there."""
+"""Text that is not valid YAML: which line is wrong, which row it holds, and how the line is most likely meant."""
 
 import re
-from collections.abc import Callable
 from typing import NamedTuple
 
 import yaml
-from graftdet.utils.config import parse_yaml
-from graftdet.utils.errors import UserError
+from graftdet.models.spec.keys import KEYS, SECTIONS
+from graftdet.models.spec.positions import Document
+from graftdet.models.spec.problems import Problem, ProblemError, Report, raise_problem
+from graftdet.utils.config import YamlError
 
-Report = Callable[[str], None]
-_MOST = 50  # torn rows that are mended one after the other
+_MAX_REPAIRS = 50  # lines that are repaired one after the other
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"\\]|\\.)*\"")
+_KEYS = "|".join(sorted(KEYS, key=len, reverse=True))
+_ROW = re.compile(r"(\s*)(-?\s*)\[")
 
 
-def raise_problem(message: str) -> None:
-    """The `report` that stops at the first mistake."""
-    raise UserError(message)
+class RowPlace(NamedTuple):
+    """A row: its index over both sections, its section, and its index there."""
+
+    index: int
+    section: str
+    position: int
 
 
-def parse_model_yaml(text: str, where: str, report: Report = raise_problem) -> dict:
-    """Load a model YAML's mapping. Each torn row is told to `report`; where that returns, the row is mended for the
-    time being, so that the rows after it are read too. Raises `UserError` where nothing can be read at all."""
-    for _ in range(_MOST):
+class Fault(NamedTuple):
+    """A wrong line: its number from 0, the row on it, the reason, and the line as it is meant (None: not known)."""
+
+    number: int
+    row: RowPlace | None
+    reason: str
+    repaired: str | None
+    column: int = 1
+
+
+def parse_document(text: str, file: str, report: Report = raise_problem) -> Document:
+    """Parse the text of a model YAML.
+
+    Each line that is not valid YAML is reported; where `report` returns, the line is repaired provisionally, so that the
+    rows after it are read too.
+
+    Args:
+        text: the YAML text.
+        file: its name in problems.
+        report: takes the problems.
+
+    Raises:
+        ProblemError: a line is wrong and its meaning is not known; this problem was not reported.
+        YamlError: too many lines are wrong.
+    """
+    for _ in range(_MAX_REPAIRS):
         try:
-            return parse_yaml(text, where)
-        except UserError as error:
-            line = find_wrong_line(text)
-            if line is not None:
-                at = (
-                    f"{where}, row {line.row[0]} ({line.row[1]} row {line.row[2]}), line"
-                    if line.row
-                    else f"{where}, line"
-                )
-                problem = f"{at} {line.number + 1}: not valid YAML: {line.wrong}"
-                if line.meant is None:
-                    raise UserError(problem) from None
-                report(problem)
-                lines = text.split("\n")
-                lines[line.number] = line.meant
-                text = "\n".join(lines)
-                continue
-            torn = _find_torn_row(text)
-            if torn is None:
-                raise
-            mended = _mend(text, torn)
-            problem = _describe(torn, where, str(error))
-            if mended is None:
-                raise UserError(problem) from None
+            return Document.parse(text, file)
+        except YamlError as error:
+            fault = _wrong_line(text) or _broken_row(text, error)
+            if fault is None:
+                problem = Problem("yaml-syntax", "error", None, error.line, error.column, error.problem, file=file)
+                raise ProblemError(problem) from None
+            index, section, position = fault.row or (None, None, None)
+            place = (index, fault.number + 1, fault.column)
+            about = {"file": file, "section": section, "section_row": position}
+            problem = Problem("yaml-syntax", "error", *place, f"not valid YAML: {fault.reason}", **about)
+            if fault.repaired is None:
+                raise ProblemError(problem) from None
             report(problem)
-            text = mended
-    return parse_yaml(text, where)
+            lines = text.split("\n")
+            lines[fault.number] = fault.repaired
+            text = "\n".join(lines)
+    return Document.parse(text, file)
 
 
-def _find_torn_row(text: str) -> dict | None:
-    """Where the parser stops: the last row that had begun, its first line, and how many brackets were open in it."""
-    section, path, row = None, [], None
-    counts = {"backbone": 0, "head": 0}
+def _broken_row(text: str, error: YamlError) -> Fault | None:
+    """The row in which the parser stops, with its brackets closed or, failing that, an unreadable row in its place."""
+    found = _last_row(text)
+    if found is None:
+        return None
+    number, row = found
+    line = text.split("\n")[number]
+    content = _content(line)
+    surplus = _surplus(line, row.position)
+    written = line[: len(content)]
+    start = re.match(r"\s*-\s+(?=\[)", line)
+    column = len(start[0]) + 1 if start else len(line) - len(line.lstrip()) + 1
+    if surplus < 0:
+        count = f" ({-surplus} of them)" if surplus < -1 else ""
+        reason, repaired = f"a ']' is missing{count}", _close(written, -surplus)
+    elif surplus > 0 and written.endswith("]" * surplus):
+        reason, repaired = "there is one ']' too many", written[:-surplus]
+    else:
+        reason = "there is one ']' too many" if surplus > 0 else error.reason
+        repaired = f"{start[0]}[-1, 1, '?', []]" if start else None
+    return Fault(number, row, reason, None if start is None or repaired == line else repaired, column)
+
+
+def _close(written: str, missing: int) -> str:
+    """The row with its brackets closed; of `[..., [16, p3]` the last element is likely the name of the row."""
+    named = re.fullmatch(r"(.*\[[^\[\]]*?)\s*,\s*([a-z]\w*)\]", written)
+    if named and missing == 1 and named[2] not in ("nearest", "nc", "anchors"):
+        return f"{named[1]}], {named[2]}]"
+    return written + "]" * missing
+
+
+def _last_row(text: str) -> tuple[int, RowPlace] | None:
+    """The line and the place of the last row that begins before the parser stops; None where it stops elsewhere."""
+    section, path, row, line = None, [], None, 0
+    counts = dict.fromkeys(SECTIONS, 0)
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.ScalarEvent) and path == ["map"] and event.value in counts:
                 section = event.value
             elif isinstance(event, yaml.CollectionStartEvent):
                 if path == ["map", "list"] and section:
-                    row = {"section": section, "position": counts[section], "line": event.start_mark.line}
-                    row["index"] = row["position"] + (counts["backbone"] if section == "head" else 0)
+                    row, line = RowPlace(sum(counts.values()), section, counts[section]), event.start_mark.line
                     counts[section] += 1
                 path.append("map" if isinstance(event, yaml.MappingStartEvent) else "list")
             elif isinstance(event, yaml.CollectionEndEvent):
                 path.pop()
                 section = None if path == ["map"] else section
     except yaml.MarkedYAMLError as error:
-        mark = error.context_mark if "end of stream" in str(error.problem) else error.problem_mark
+        at_end = error.problem_mark is None or error.problem_mark.index >= len(text.rstrip())
+        mark = error.context_mark if at_end and error.context_mark else error.problem_mark
         if row is None or mark is None:
             return None
         lines = text.split("\n")
-        if path == ["map", "list"] and re.match(r"\s*-", lines[row["line"]]):  # the parser has not begun the torn one
-            row = _row_at(lines, row, mark.line)
-        row["surplus"] = _surplus(lines[row["line"]], row["position"])
-        return row
+        if path == ["map", "list"] and re.match(r"\s*-", lines[line]):  # the parser has not begun the broken one
+            return _row_before(lines, line, row, mark.line)
+        return line, row
     except yaml.YAMLError:
         return None
     return None
 
 
-def _row_at(lines: list[str], row: dict, last: int) -> dict:
-    """The last row that begins after `row` and not after line `last`; `row` itself where none looks like one."""
-    row = dict(row)
-    for number in range(row["line"] + 1, min(last, len(lines) - 1) + 1):
-        section = re.match(r"(backbone|head)\s*:", lines[number])
-        if section:
-            row["section"], row["position"] = section[1], -1
+def _row_before(lines: list[str], line: int, row: RowPlace, last: int) -> tuple[int, RowPlace]:
+    """The last row that begins after `row` and not after line `last`; `row` itself where there is none."""
+    index, section, position = row
+    for number in range(line + 1, min(last, len(lines) - 1) + 1):
+        heading = re.match(rf"({'|'.join(SECTIONS)})\s*:", lines[number])
+        if heading:
+            section, position = heading[1], -1
         elif re.match(r"\s*(-\s*)?\[", lines[number]):
-            row.update(line=number, index=row["index"] + 1, position=row["position"] + 1)
-    return row
+            line, index, position = number, index + 1, position + 1
+    return line, RowPlace(index, section, position)
 
 
 def _content(line: str) -> str:
-    """The line without its comment, quoted text blotted out, of unchanged length up to there."""
-    return re.sub(r"\s+#.*$", "", _QUOTED.sub(lambda m: "q" * len(m[0]), line.rstrip()))
-
-
-def _surplus(line: str, position: int) -> int:
-    """How many ']' a row of one line has more than '['; 0 where brackets alone do not tell."""
-    content = _content(line)
-    surplus = content.count("]") - content.count("[")
-    if content.count("{") != content.count("}") or content.count("'") + content.count('"'):
-        return 0
-    if re.match(r"\s*-\s+\[", line):
-        return surplus
-    return min(surplus, 0) if position > 0 and re.match(r"\s*\[", line) else 0
-
-
-def _describe(torn: dict, where: str, problem: str) -> str:
-    at = f"{where}, row {torn['index']} ({torn['section']} row {torn['position']}), line {torn['line'] + 1}"
-    if torn["surplus"] < 0:
-        return f"{at}: not valid YAML: a ']' is missing" + (
-            f" ({-torn['surplus']} of them)" if torn["surplus"] < -1 else ""
-        )
-    if torn["surplus"] > 0:
-        return f"{at}: not valid YAML: there is a ']' too many"
-    return f"{at}: not valid YAML: {problem.split('not valid YAML: ')[-1]}"
-
-
-def _mend(text: str, torn: dict) -> str | None:
-    """The text with the torn row's brackets closed, or with an unreadable row in its place; None where it is not a
-    row of one line."""
-    lines = text.split("\n")
-    line = lines[torn["line"]]
-    start = re.match(r"\s*-\s+(?=\[)", line)
-    if start is None:
-        return None
-    kept = line[: len(_content(line))]
-    if torn["surplus"] < 0:
-        named = re.fullmatch(
-            r"(.*\[[^\[\]]*?)\s*,\s*([a-z]\w*)\]", kept
-        )  # [..., [16, p3]: the row's name is likely outside
-        if named and torn["surplus"] == -1 and named[2] not in ("nearest", "nc", "anchors"):
-            kept = f"{named[1]}], {named[2]}]"
-        lines[torn["line"]] = kept + "]" * (0 if kept.count("]") == kept.count("[") else -torn["surplus"])
-    elif torn["surplus"] > 0 and kept.endswith("]" * torn["surplus"]):
-        lines[torn["line"]] = kept[: -torn["surplus"]]
-    else:
-        lines[torn["line"]] = start[0] + "[-1, 1, '?', []]"
-    return None if lines[torn["line"]] == line else "\n".join(lines)
-
-
-_KEYS = "nc|names|ch|depth_multiple|width_multiple|scales|scale|anchors|activation|backbone|head"
-_ROW = re.compile(r"(\s*)(-?\s*)\[")
-
-
-class Line(NamedTuple):
-    """A line that stands wrongly: its number from 0, the row that it holds or None, what is wrong, and how it is meant."""
-
-    number: int
-    row: tuple[int, str, int] | None  # index, section, position
-    wrong: str
-    meant: str | None  # None: not known
-
-
-def find_wrong_line(text: str) -> Line | None:
-    """The first line of a text that stands wrongly; None where none is seen. For texts that do not parse."""
-    section, position, index, first = None, -1, -1, None
-    flow: list[tuple] = []  # rows of a section written as one list in brackets
-    table = False  # within `scales`
-    left_open = 0  # brackets of the row, or of the value of a key, that the lines so far leave open
-    for number, line in enumerate(text.split("\n")):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        if re.match(r"<{7}|={7}|>{7}", line):
-            return Line(
-                number, None, f"'{line[:7]}' is the mark of a merge conflict; keep one of the two versions", None
-            )
-        key = re.match(rf"(\s*)({_KEYS})\b(.*)", line)
-        if left_open > 0 and not re.match(rf"\s*-\s|({_KEYS})\s*:", line):
-            left_open += _opened(line)
-            continue
-        left_open = _opened(line) if re.match(r"\s*-\s", line) or (key and key[2] not in ("backbone", "head")) else 0
-        if key and not re.match(r"\s*-", line):
-            wrong = _wrong_key(*key.groups())
-            if wrong:
-                return Line(number, None, *wrong)
-            wrong = _wrong_flow(flow)
-            if wrong:
-                return wrong
-            flow, table = [], key[2] == "scales"
-            section, position, first = (key[2] if key[2] in ("backbone", "head") else None), -1, None
-            continue
-        wrong = _wrong_size(line) if table else None
-        if wrong:
-            return Line(number, None, *wrong)
-        if flow and line.strip().startswith("]"):
-            flow.append((number, flow[-1][1], line))
-            continue
-        row = None
-        found = _ROW.match(line)
-        if section and found:
-            position, index = position + 1, index + 1
-            row = (index, section, position)
-            first = first or found
-        if line[: len(line) - len(line.lstrip())].count("\t"):
-            return Line(number, row, "begins with a tab; indent with spaces", _margin(text, number) + line.lstrip())
-        if row and not first[2].strip() and (flow or line.lstrip().startswith("[[")):
-            flow.append((number, row, line))
-        if row and first[2].strip() and first is not found:
-            wrong = _wrong_row(found, first)
-            if wrong:
-                return Line(number, row, wrong, first[1] + "- " + line[found.end() - 1 :])
-    return _wrong_flow(flow)
+    """The line without its comment, quoted text masked, of unchanged length up to there."""
+    return re.sub(r"(^|\s+)#.*$", "", _QUOTED.sub(lambda m: "q" * len(m[0]), line.rstrip()))
 
 
 def _opened(line: str) -> int:
-    """How many brackets the line opens more than it closes, quoted text and its comment apart."""
-    content = re.sub(r"(^|\s)#.*$", "", re.sub(r"'[^']*'|\"[^\"]*\"", "", line))
+    """How many brackets a line opens more than it closes."""
+    content = _content(line)
     return content.count("[") - content.count("]")
 
 
-def _margin(text: str, number: int) -> str:
-    """The spaces that the rows near a line begin with."""
-    lines = text.split("\n")
-    near = sorted(range(len(lines)), key=lambda other: abs(other - number))
-    return next(
-        (" " * (len(lines[i]) - len(lines[i].lstrip())) for i in near if re.match(r" *-?\s*\[", lines[i])), "  "
-    )
+def _surplus(line: str, position: int) -> int:
+    """How many ']' a row on one line has more than '['; 0 where brackets alone do not tell."""
+    content = _content(line)
+    if content.count("{") != content.count("}") or content.count("'") + content.count('"'):
+        return 0
+    if re.match(r"\s*-\s+\[", line):
+        return -_opened(line)
+    return min(-_opened(line), 0) if position > 0 and re.match(r"\s*\[", line) else 0
 
 
-def _wrong_flow(flow: list[tuple]) -> Line | None:
-    """The first of the rows of one list in brackets that leaves a quote or a bracket open, or closes one too many."""
-    for place, (number, row, line) in enumerate(flow):
-        content = re.sub(r"(^|\s)#.*$", "", line)
-        if content.count("'") % 2 or content.count('"') % 2:
-            return Line(number, row, "a quote is missing", None)
-        surplus = content.count("]") - content.count("[") + (place == 0)
-        if place < len(flow) - 1 and surplus > 0:
-            return Line(number, row, "there is a ']' too many", None)
-        if place == len(flow) - 1 and surplus == 0 and place:
-            return Line(number, row, f"the ']' that ends '{row[1]}' is missing", None)
-    return None
+def _wrong_line(text: str) -> Fault | None:
+    """The first line that is not as lines of a model YAML are; None where there is none."""
+    return _LineScan(text).run()
 
 
-def _wrong_key(margin: str, key: str, rest: str) -> tuple[str, str] | None:
+class _LineScan:
+    """Goes through the lines of a text that does not parse; keys, rows and sizes are recognized by how they begin."""
+
+    def __init__(self, text: str):
+        self.lines = text.split("\n")
+        self.section: str | None = None
+        self.position = self.index = -1
+        self.first: re.Match | None = None  # first row of the section
+        self.flow: list[tuple[int, RowPlace, str]] = []  # rows of a section written as one list in brackets
+        self.in_scales = False
+        self.left_open = 0  # brackets that the lines so far of a row, or of the value of a key, leave open
+
+    def run(self) -> Fault | None:
+        for number, line in enumerate(self.lines):
+            if line.strip() and not line.lstrip().startswith("#"):
+                fault = self._line(number, line)
+                if fault:
+                    return fault
+        return self._end_of_flow()
+
+    def _line(self, number: int, line: str) -> Fault | None:
+        if re.match(r"<{7}|={7}|>{7}", line):
+            return Fault(number, None, f"'{line[:7]}' marks a merge conflict; keep one of the two versions", None)
+        key = re.match(rf"(\s*)({_KEYS})\b(.*)", line)
+        if self.left_open > 0 and not re.match(rf"\s*-\s|({_KEYS})\s*:", line):
+            self.left_open += _opened(line)
+            return None
+        opens = re.match(r"\s*-\s", line) or (key and key[2] not in SECTIONS)
+        self.left_open = _opened(line) if opens else 0
+        if key and not re.match(r"\s*-", line):
+            wrong = _wrong_key(*key.groups())
+            return Fault(number, None, *wrong) if wrong else self._begin_key(key[2])
+        wrong = _wrong_size(line) if self.in_scales else None
+        if wrong:
+            return Fault(number, None, *wrong)
+        if self.flow and line.strip().startswith("]"):
+            self.flow.append((number, self.flow[-1][1], line))
+            return None
+        return self._row(number, line)
+
+    def _begin_key(self, key: str) -> Fault | None:
+        fault = self._end_of_flow()
+        self.flow, self.in_scales = [], key == "scales"
+        self.section, self.position, self.first = key if key in SECTIONS else None, -1, None
+        return fault
+
+    def _row(self, number: int, line: str) -> Fault | None:
+        row, found = None, _ROW.match(line)
+        if self.section and found:
+            self.position, self.index = self.position + 1, self.index + 1
+            row = RowPlace(self.index, self.section, self.position)
+            self.first = self.first or found
+        if "\t" in line[: len(line) - len(line.lstrip())]:
+            return Fault(number, row, "begins with a tab; indent with spaces", self._indent(number) + line.lstrip())
+        if row is None:
+            return None
+        dashes = bool(self.first[2].strip())
+        if not dashes and (self.flow or line.lstrip().startswith("[[")):
+            self.flow.append((number, row, line))
+        reason = _wrong_dash(found, self.first) if dashes and self.first is not found else None
+        return Fault(number, row, reason, self.first[1] + "- " + line[found.end() - 1 :]) if reason else None
+
+    def _indent(self, number: int) -> str:
+        """The spaces that the rows nearest to a line begin with."""
+        for i in sorted(range(len(self.lines)), key=lambda i: abs(i - number)):
+            if re.match(r" *-?\s*\[", self.lines[i]):
+                return " " * (len(self.lines[i]) - len(self.lines[i].lstrip()))
+        return "  "
+
+    def _end_of_flow(self) -> Fault | None:
+        """The first row of one list in brackets that leaves a quote or a bracket open, or closes one too many."""
+        for i, (number, row, line) in enumerate(self.flow):
+            content = re.sub(r"(^|\s)#.*$", "", line)
+            if content.count("'") % 2 or content.count('"') % 2:
+                return Fault(number, row, "a quote is missing", None)
+            surplus = content.count("]") - content.count("[") + (i == 0)
+            if i < len(self.flow) - 1 and surplus > 0:
+                return Fault(number, row, "there is one ']' too many", None)
+            if i == len(self.flow) - 1 and surplus == 0 and i:
+                return Fault(number, row, f"the ']' that ends '{row.section}' is missing", None)
+        return None
+
+
+def _wrong_key(indent: str, key: str, rest: str) -> tuple[str, str] | None:
     """What is wrong with a line that begins with a key, and the line as it is meant."""
     if not rest.lstrip().startswith(":"):
         value = rest.lstrip(" =\uff1a")
         if "\uff1a" in rest:
-            return f"a full-width colon stands behind '{key}'; write ':'", f"{key}: {value}"
-        return f"a ':' is missing behind '{key}'", f"{key}: {value}"
+            return f"a full-width colon follows '{key}'; write ':'", f"{key}: {value}"
+        return f"a ':' is missing after '{key}'", f"{key}: {value}"
     value = rest.lstrip()[1:]
-    if margin:
-        return f"the key '{key}' is indented; keys begin at the margin", f"{key}:{value}"
+    if indent:
+        return f"the key '{key}' is indented; keys begin in the first column", f"{key}:{value}"
     if value and not value[0].isspace():
-        return f"a space is missing behind '{key}:'", f"{key}: {value}"
+        return f"a space is missing after '{key}:'", f"{key}: {value}"
     return None
 
 
 def _wrong_size(line: str) -> tuple[str, str] | None:
     """What is wrong with a line `n: [0.33, 0.25, 1024]` of the table of sizes, and the line as it is meant."""
     size = re.match(r"(\s+)([\w'\"]+)(\s*:)?(\s*)(\[[^#]*)", line)
-    if not size or (size[3] and size[4] and _opened(line) == 0):
+    opened = _opened(line)
+    if not size or (size[3] and size[4] and opened == 0):
         return None
-    meant = size[5].rstrip() + "]" * (_opened(line) > 0)
-    wrong = f"a ':' is missing behind '{size[2]}'" if not size[3] else f"a space is missing behind '{size[2]}:'"
-    if _opened(line):
-        wrong = f"there is a ']' too {'few' if _opened(line) > 0 else 'many'}"
-        meant = meant if _opened(line) > 0 else size[5].split("]")[0] + "]"
-    return wrong, f"{size[1]}{size[2]}: {meant}"
+    meant = size[5].rstrip() + "]" * (opened > 0) if opened >= 0 else size[5].split("]")[0] + "]"
+    reason = f"a space is missing after '{size[2]}:'" if size[3] else f"a ':' is missing after '{size[2]}'"
+    if opened:
+        reason = "a ']' is missing" if opened > 0 else "there is one ']' too many"
+    return reason, f"{size[1]}{size[2]}: {meant}"
 
 
-def _wrong_row(found, first) -> str | None:
+def _wrong_dash(found: re.Match, first: re.Match) -> str | None:
+    """What is wrong with how a row begins, beside the first row of its section."""
     if not found[2].strip():
         return "'- ' is missing before the row"
     if found[2] == "-":
-        return "a space is missing behind '-'"
+        return "a space is missing after '-'"
     if found[1] != first[1]:
         return f"is indented by {len(found[1])} spaces, the rows before it by {len(first[1])}"
     return None

@@ -37,8 +37,8 @@ def match_rows(
     count = len(old.rows) if old else 1 + max((_row_of(name) for name in state), default=-1)
     theirs = _signatures(state, count)
     new_rows = model.spec.rows
-    modules = [row.word for row in new_rows]
-    old_modules = [row.word for row in old.rows] if old else [None] * count
+    modules = [row.module for row in new_rows]
+    old_modules = [row.module for row in old.rows] if old else [None] * count
 
     def score(i: int, j: int) -> float:
         value = _similarity(ours[i], theirs[j], modules[i], old_modules[j])

@@ -46,7 +46,7 @@ def load_into_row(model: DetectionModel, row: int | str, weights: WeightsFile) -
     _adapt_batch_norms(layer, set(report.loaded))
     copied = sum(parameters[name].numel() for name in report.loaded if name in parameters)
     if not copied:
-        module = model.spec.rows[index].word
+        module = model.spec.rows[index].module
         mismatch = next((f"{name} has {text}" for name, text in report.skipped.items() if name in own), None)
         reason = mismatch or f"expected weights of a {module}"
         raise UserError(

@@ -1,13 +1,14 @@
 """Weights into a model: all of them into the model they belong to, or what fits into another graph."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.graph.detection_model import DetectionModel, build_model
 from graftdet.models.heads import HEADS
 from graftdet.models.spec.model_spec import ModelSpec
+from graftdet.models.spec.problems import ProblemError
 from graftdet.models.weights.row_matching import (
     describe_moves,
     describe_scales,
@@ -179,9 +180,12 @@ def build_from_weights(weights: WeightsFile) -> DetectionModel:
         )
     try:
         model = build_model(spec, nc=weights.nc)
-    except UserError as error:
-        hint = "; if a module is your own, give its file with --plugins FILE.py" if _has_misspelled_module(spec) else ""
-        raise UserError(f"{error}{hint}") from None
+    except ProblemError as error:
+        if not _has_misspelled_module(spec):
+            raise
+        hint = "if a module is your own, give its file with --plugins FILE.py"
+        problems = [replace(problem, hint=f"{problem.hint}; {hint}") for problem in error.problems]
+        raise ProblemError(*problems) from None
     report = load_into(model, weights)
     if report.missing or report.partial:
         mismatched = report.missing + report.partial
@@ -199,4 +203,4 @@ def build_from_weights(weights: WeightsFile) -> DetectionModel:
 def _has_misspelled_module(spec: ModelSpec) -> bool:
     """Whether a module is unknown but similar to a known one: the builder then suggests that one, and no plugin."""
     known = [*BLOCKS, *HEADS]
-    return any(row.word not in known and "." not in row.word and nearest(row.word, known) for row in spec.rows)
+    return any(row.module not in known and "." not in row.module and nearest(row.module, known) for row in spec.rows)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.weights.yolov5_checkpoint import read_published
 from graftdet.utils.checkpoint import ForeignCheckpoint, load_checkpoint
@@ -54,7 +53,7 @@ class WeightsFile:
             return None
         if isinstance(self.yaml, str):
             return ModelSpec.from_text(self.yaml, where)
-        return ModelSpec.from_dict(self.yaml, where, yaml.safe_dump(self.yaml, sort_keys=False))
+        return ModelSpec.from_dict(self.yaml, where)
 
 
 def load_weights(path: str | Path) -> WeightsFile:

@@ -172,7 +172,7 @@ def test_errors_are_one_line(arguments, capsys):
 
 def test_headers_are_short_and_distinct():
     def of(*paths):
-        return compare.labels_of([SimpleNamespace(spec=SimpleNamespace(where=path)) for path in paths])
+        return compare.labels_of([SimpleNamespace(spec=SimpleNamespace(label=path)) for path in paths])
 
     assert of("a/one.yaml", "b/two.yaml", "a/one.yaml") == ["one.yaml", "two.yaml", "one.yaml"]
     assert of("a/one.yaml", "b/one.yaml") == [str(Path("a/one.yaml")), str(Path("b/one.yaml"))]

@@ -32,7 +32,7 @@ def parts_of(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_boxes_columns_and_arrows(name):
     model, root, boxes = parts_of(name)
-    assert [text[0].split()[:2] for _, text in boxes] == [[str(row.index), row.word] for row in model.spec.rows]
+    assert [text[0].split()[:2] for _, text in boxes] == [[str(row.index), row.module] for row in model.spec.rows]
     width, height = float(root.get("width")), float(root.get("height"))
     for i, ((x, y, w, h), _) in enumerate(boxes):
         assert 0 <= x and x + w <= width and 0 <= y and y + h <= height

@@ -99,7 +99,7 @@ def test_native_layout(size):
     model = build_model(f"picodet-esnet-{size}.yaml")
     assert model.stride.tolist() == [8, 16, 32, 64]
     extra = model.spec.rows[21]
-    assert extra.word == "ADD" and [model.spec.rows[s].word for s in extra.sources] == ["DPConv", "DPConv"]
+    assert extra.module == "ADD" and [model.spec.rows[s].module for s in extra.sources] == ["DPConv", "DPConv"]
     assert all(p.requires_grad for p in model.parameters())
     kernels = {m.dw.conv.kernel_size for m in model.modules() if type(m).__name__ == "DPConv"}
     assert kernels == {(5, 5)}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from graftdet.models import build_model
-from graftdet.models.lint.check import find_mistakes
+from graftdet.models.lint.check import check_model
 from graftdet.models.spec.model_spec import ModelSpec
 
 ROWS = """\
@@ -60,7 +60,7 @@ def test_what_a_row_names_holds_for_all_sizes():
     rows = {row.index: recipe.kwargs for row, recipe in zip(model.spec.rows, model.recipes, strict=True)}
     assert rows[2]["c3k"] is False and rows[4]["c3k"] is True and "c3k" not in {**rows[6]}
     assert rows[6]["mlp_ratio"] == 3.0 and rows[6]["residual"] is True and rows[8]["mlp_ratio"] == 1.2
-    assert find_mistakes(ModelSpec.from_text(text + "scale: l\n", "yolo12.yaml")) == ([], [])
+    assert check_model(ModelSpec.from_text(text + "scale: l\n", "yolo12.yaml")) == []
 
 
 @pytest.mark.parametrize(("h", "w"), [(8, 6), (7, 5), (3, 1), (1, 1)])

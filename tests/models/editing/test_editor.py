@@ -24,7 +24,7 @@ def contracted(spec, new):
 
     rows = [row for row in spec.rows if row.index != new]
     return [
-        (tuple(target(s) for s in row.sources), row.word, row.args, row.kwargs, row.number, row.name) for row in rows
+        (tuple(target(s) for s in row.sources), row.module, row.args, row.kwargs, row.number, row.name) for row in rows
     ]
 
 
@@ -32,7 +32,7 @@ def contracted(spec, new):
 def test_an_identity_anywhere_leaves_the_graph_as_it_is(path):
     text = read_text(path)
     before = ModelSpec.from_text(text, path.name)
-    rows = [(row.sources, row.word, row.args, row.kwargs, row.number, row.name) for row in before.rows]
+    rows = [(row.sources, row.module, row.args, row.kwargs, row.number, row.name) for row in before.rows]
     count = len(rows)
     backbone = sum(row.section == "backbone" for row in before.rows)
     for after, readers in (
@@ -42,7 +42,7 @@ def test_an_identity_anywhere_leaves_the_graph_as_it_is(path):
         (count - 3, "next"),
     ):
         spec = ModelSpec.from_text(insert_row(text, after, IDENTITY, path.name, readers), path.name)
-        assert spec.rows[after + 1].word == "nn.Identity" and contracted(spec, after + 1) == rows
+        assert spec.rows[after + 1].module == "nn.Identity" and contracted(spec, after + 1) == rows
         section = before.rows[max(after, 0)].section
         assert spec.rows[after + 1].section == section
 
@@ -113,7 +113,7 @@ def test_flow_lists_at_every_place(after):
     for text in (FLOW, FLOW.replace("  # 5 Detect\n  ]", "]"), FLOW.replace("[ 8 ]],\n  ]", "[ 8 ]]  # end\n  ]")):
         new = insert_row(text, after, IDENTITY)
         rows = ModelSpec.from_text(new, "x").rows
-        assert [r.word for r in rows].index("nn.Identity") == after + 1 and len(rows) == 7
+        assert [r.module for r in rows].index("nn.Identity") == after + 1 and len(rows) == 7
         assert len(re.findall("#", new)) in (len(re.findall("#", text)), len(re.findall("#", text)) + 1)
 
 
@@ -197,7 +197,7 @@ def test_commands_write_what_builds_and_nothing_else(tmp_path, capsys, command):
     assert command("insert", path, "--after", 1, "[-1, 1, SELayers, [4]]", "--in-place") == 2
     error = capsys.readouterr().err
     assert (
-        "row 2 (backbone row 2): unknown block 'SELayers'; did you mean 'SELayer'?" in error and error.count("\n") == 1
+        "row 2 (backbone row 2): 'SELayers' is not a known module; did you mean 'SELayer'?" in error and error.count("\n") == 1
     )
     assert path.read_bytes().endswith(FLOW.encode())
     assert command("insert", path, "--after", 4, IDENTITY) == 0

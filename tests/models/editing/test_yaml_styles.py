@@ -139,7 +139,7 @@ STYLES["windows"] = STYLES["comment_between"].replace("\n", "\r\n")
 
 
 def facts(row):
-    return row.word, row.args, row.kwargs, row.number, row.name
+    return row.module, row.args, row.kwargs, row.number, row.name
 
 
 @pytest.mark.parametrize("readers", ["next", "all"])
@@ -151,7 +151,7 @@ def test_a_row_goes_in_everywhere(style, readers):
         new = insert_row(text, after, IDENTITY, style, readers)
         rows = list(ModelSpec.from_text(new, style).rows)
         added = rows.pop(after + 1)
-        assert added.word == "nn.Identity" and added.section == before[max(after, 0)].section
+        assert added.module == "nn.Identity" and added.section == before[max(after, 0)].section
         for row, old in zip(rows, before, strict=True):
             back = [added.sources[0] if s == added.index else s for s in row.sources]
             assert tuple(s - (s > after) for s in back) == old.sources and facts(row) == facts(old)
@@ -163,11 +163,11 @@ def test_words_are_swapped_in_the_chosen_rows_alone(style):
     text = STYLES[style]
     before = ModelSpec.from_text(text, style).rows
     for row in before:
-        new, found = swap_word(text, row.word, "Other", style, str(row.index))
+        new, found = swap_word(text, row.module, "Other", style, str(row.index))
         assert found == [row.index]
         for now, old in zip(ModelSpec.from_text(new, style).rows, before, strict=True):
             assert facts(now)[1:] == facts(old)[1:] and now.sources == old.sources
-            assert now.word == ("Other" if old.index == row.index else old.word)
+            assert now.module == ("Other" if old.index == row.index else old.module)
 
 
 def test_new_rows_look_like_those_around_them():
@@ -242,7 +242,7 @@ def test_files_keep_their_bytes_rights_and_links(tmp_path, capfdbinary, command)
         ("[[-1, 1, Conv, [8]], [-1, 1, Conv, [8]]]", "several rows one after the other"),
         ("[-1, 1, Conv, [8]] # new", "behind its last bracket"),
         ("[*x, 1, Conv, [8]]", "must be one YAML list"),
-        ("[-1, 1, Conv, [8], neck]", "the name 'neck' is row 4's already"),
+        ("[-1, 1, Conv, [8], neck]", "the name 'neck' is already used by row 4"),
         ("[9, 1, Conv, [8]]", "'from' is 9, but only rows before it can be read"),
     ],
 )

@@ -101,7 +101,7 @@ def test_wrong_numbers_are_told(word, args, message):
     with pytest.raises(UserError) as caught:
         model_of([-1, 1, word, args])
     told = str(caught.value)
-    assert told.startswith(f"model, row 1 (backbone row 1) {word}: ") and told.endswith(message)
+    assert f"] row 1 (backbone row 1) {word}: " in told and told.endswith(message)
 
 
 def test_weighted_maps_are_joined_along_their_channels():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from graftdet.models import BLOCKS, build_model, load_plugins
 from graftdet.models.__main__ import main
-from graftdet.models.graph.row_builder import find_block
+from graftdet.models.graph.modules import find_block
 from graftdet.models.weights.transfer import build_from_weights
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils import cli
@@ -136,7 +136,7 @@ def test_a_word_that_may_mean_two_blocks_is_refused(tmp_path, capsys):
     path = write(tmp_path / "mine.py", text.replace("super().__init__()", "super(SELayer, self).__init__()", 1))
     assert set(load_plugins([path])) == {"mine.SELayer", "mine.Conv", "Mine"}
     assert (
-        "'Conv' is a word already" in capsys.readouterr().err
+        "'Conv' exists already" in capsys.readouterr().err
         and find_block("Conv")[0].__module__ == "graftdet.models.blocks.conv"
     )
     for find in (lambda: find_block("SELayer"), lambda: model_of("SELayer", [64])):
@@ -185,7 +185,7 @@ def test_packages_by_dotted_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
         UserError,
-        match="unknown block 'stranger_pkg.Top'; a block of an installed package is allowed by --plugins stranger_pkg",
+        match="'stranger_pkg.Top' is not a known module; a block of an installed package is allowed by --plugins stranger_pkg",
     ):
         find_block("stranger_pkg.Top")
     assert "stranger_pkg" not in sys.modules
@@ -195,7 +195,7 @@ def test_packages_by_dotted_name(tmp_path, monkeypatch):
     for word, message in [
         ("stranger_pkg.Tap", "has no block 'Tap'"),
         ("stranger_pkg.nothing.X", "cannot be imported"),
-        ("os.path", "unknown block"),
+        ("os.path", "is not a known module"),
     ]:
         with pytest.raises(UserError, match=message):
             find_block(word)
@@ -242,7 +242,7 @@ def test_a_checkpoint_says_which_word_and_which_flag(tmp_path):
     assert build_from_weights(load_weights(path)).nc == 2
     for word in load_plugins([NAMES]):
         BLOCKS._entries.pop(word)
-    with pytest.raises(UserError, match="unknown block 'C1C2'.*--plugins"):
+    with pytest.raises(UserError, match="'C1C2' is not a known module.*--plugins"):
         build_from_weights(load_weights(path))
 
 
@@ -269,4 +269,4 @@ def test_without_the_flag_nothing_is_loaded(tmp_path):
     result = subprocess.run(
         [sys.executable, "-m", "models", "summary", str(path)], cwd=ROOT, capture_output=True, text=True
     )
-    assert result.returncode == 2 and "unknown block 'C1C2'" in result.stderr and "Traceback" not in result.stderr
+    assert result.returncode == 2 and "'C1C2' is not a known module" in result.stderr and "Traceback" not in result.stderr

@@ -244,4 +244,4 @@ def test_the_head_is_all_that_differs():
     rows = {name: ModelSpec.read(f"{name}.yaml").rows for name in ("yolov5n", "yolov5n-free", "yolov5n-nms-free")}
     for name in ("yolov5n-free", "yolov5n-nms-free"):
         assert [repr(row) for row in rows[name][:-1]] == [repr(row) for row in rows["yolov5n"][:-1]]
-        assert re.fullmatch("AnchorFreeDetect|OneToOneDetect", rows[name][-1].word) and rows[name][-1].args == ("nc",)
+        assert re.fullmatch("AnchorFreeDetect|OneToOneDetect", rows[name][-1].module) and rows[name][-1].args == ("nc",)

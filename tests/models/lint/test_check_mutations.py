@@ -1,100 +1,101 @@
-"""`check` on a good YAML with one mistake made in it: one line, at the row where it was made or that it is traced to."""
+"""`check` on a good YAML with one mistake made in it: one problem, at the row where it was made or that it is traced to."""
 
 import pytest
-from graftdet.models.lint.check import find_mistakes
+from graftdet.models.lint.check import check_model
 from graftdet.utils.config import CONFIGS
 
 YOLO = (CONFIGS / "models" / "yolov5n.yaml").read_text(encoding="utf-8")
 SPPF, UP, ROW2 = "[-1, 1, SPPF, [1024, 5]]", "[-1, 1, nn.Upsample, [None, 2, 'nearest']]  # 11", "[-1, 3, C3, [128]]"
 
-CASES = [  # what is replaced, by what, the start of the line behind the file's name, a part of the suggestion
-    (SPPF, "[-1, 1, SPP, [1024, [4, 8, 12]]]", ", row 9 ", "odd kernels"),
-    (SPPF, "[-1, 1, SPP, [1024, 5]]", ", row 9 ", "a list of kernels"),
-    (SPPF, "[-1, 1, nn.AdaptiveAvgPool2d, [1]]", ", row 9 ", "without this row"),
-    (SPPF, "[-1, 1, nn.MaxPool2d, [3, 2, 0]]", ", row 9 ", "without this row"),
-    (SPPF, "[-1, 1, nn.MaxPool2d, [3, 1, 0]]", ", row 9 ", "row 12 (Concat"),
-    (SPPF, "[-1, 1, Contract, [3]]", ", row 9 ", "do not divide"),
-    (SPPF, "[-1, 1, os.system, [1024]]", ", row 9 ", "unknown block 'os.system'"),
-    (SPPF, "[-1, 1, common.SPPF, [1024, 5]]", ", row 9 ", "did you mean 'SPPF'?"),
-    (SPPF, "[-1, 1, Conv, {c2: 1024, kernal: 3}]", ", row 9 ", "did you mean 'k'?"),
-    (SPPF, "[-1, 1, Conv, [1024, 'k=3']]", ", row 9 ", "{k: 3}"),
-    (SPPF, "[-1, 1, Conv, [256, 1024, 1]]", ", row 9 ", "the width in is left out"),
-    (UP, "[-1, 1, nn.Upsample, [2]]", ", row 11 ", "write [None, 2, nearest]"),
-    (UP, "[-1, 1, nn.Upsample, [None, 4, 'nearest']]", ", row 11 ", "write [None, 2, nearest]"),
-    (UP, "[-1, 1, nn.Upsample, [None, 2, 'neareast']]", ", row 11 ", "did you mean 'nearest'?"),
-    (UP, "[-1, 1, nn.Upsample, ['nearest']]", ", row 11 ", "than the layer takes; write [None, 2, nearest]"),
-    ("[-1, 1, Conv, [256, 3, 2]]  # 3", "[-1, 1, nn.MaxPool2d, [3, 2]]", ", row 3 ", "padding=1 would fit"),
-    ("[-1, 1, Conv, [256, 3, 2]]  # 18", "[-1, 1, Conv, [256, 3]]", ", row 18 ", "s=2 would fit"),
-    ("[[-1, 6], 1, Concat, [1]]", "[[-1, 6], 1, Concat, [2]]", ", row 12 ", "expected [1]"),
-    ("[[-1, 6], 1, Concat, [1]]", "[[-1, 4], 1, Concat, [1]]", ", row 12 ", "would fit in place of row 4"),
-    ("[[-1, 6], 1, Concat, [1]]", "[[[-1, 6]], 1, Concat, [1]]", ", row 12 ", "write [-1, 6]"),
-    ("[[17, 20, 23], 1, Detect", "[[17, 20, 23], 2, Detect", ", row 24 ", "must be 1"),
-    ("[[17, 20, 23], 1, Detect", "[17, 20, 23, 1, Detect", ", row 24 ", "sources belong in brackets"),
-    ("[nc, anchors]", "[nc, 0]", ", row 24 ", "at least 1"),
-    (ROW2, "[3, -1, C3, [128]]", ", row 2 ", "write [-1, 3, C3, [128]]"),
-    (ROW2, "[-1, C3, 3, [128]]", ", row 2 ", "write [-1, 3, C3, [128]]"),
-    (ROW2, "[-1, C3, [128]]", ", row 2 ", "the number is missing"),
-    (ROW2, "[-1, 3, C3, 128, True]", ", row 2 ", "args belong in brackets"),
-    ("[[-1, 6], 1, Concat, [1]]", "[[-1, 6], 1, Concat, 1]", ", row 12 ", "write [1]"),
-    (ROW2, "[-1\uff0c 3, C3, [128]]", ", row 2 ", "YAML takes '\uff0c' for part of a word in [-1\uff0c 3, C3, [128]]; write [-1, 3, C3, [128]]"),
-    (ROW2, "[-1, 3, C3, \u3010128\u3011]", ", row 2 ", "write [-1, 3, C3, [128]]"),
-    (ROW2, "[-1, 3, C3, [128; True]]", ", row 2 ", "write [-1, 3, C3, [128, True]]"),
-    (ROW2, "[-1, 3, C3, (128, True)]", ", row 2 ", "write [-1, 3, C3, [128, True]]"),
-    (ROW2, "(-1, 3, C3, [128])", ", row 2 ", "write [-1, 3, C3, [128]]"),
-    (ROW2, "{from: -1, number: 3, module: C3, args: [128]}", ", row 2 ", "write [-1, 3, C3, [128]]"),
-    (ROW2, "[-1, 3, C3, [64*2]]", ", row 2 ", "write 128"),
-    (ROW2, "[-1, 3 C3, [128]]", ", row 2 ", "a comma is missing"),
-    (f"  - {ROW2}", f"  {ROW2}", ", row 2 ", "'- ' is missing"),
-    (f"  - {ROW2}", f"\t- {ROW2}", ", row 2 ", "a tab"),
-    (f"  - {ROW2}", f"   - {ROW2}", ", row 2 ", "indented by 3 spaces"),
-    ("  - [-1, 1, Conv, [64, 6, 2, 2]]", "\t- [-1, 1, Conv, [64, 6, 2, 2]]", ", row 0 ", "a tab"),
-    ("  - [-1, 1, Conv, [512, 3, 2]]  # 5\n", "", ", row 23 ", "taken out before one of the rows 5 to 10"),
-    ("nc: 80", "nc:80", ", line 2: ", "a space is missing"),
-    ("nc: 80", "ncs: 80", ": ", "did you mean 'nc'?"),
-    ("head:", "heads:", ": ", "did you mean 'head'?"),
-    (f"  - {ROW2}", f"<<<<<<< ours\n  - {ROW2}\n=======\n  - {ROW2}\n>>>>>>> theirs", ", line 14: ", "merge conflict"),
-    (ROW2, "[-1, 3, QARepNCSP, [512, 256]]", ", row 2 ", "unknown block"),
-    ("nc: 80", "nc\uff1a 80", ", line 2: ", "full-width colon"),
-    ("head:", "head", ", line 23: ", "a ':' is missing"),
-    ("backbone:", "neck:", ": ", "did you mean 'backbone'?"),
-    ("[10,13, 16,30, 33,23]", "[10,13, 16,30, 33]", ", anchors: ", "level 0 is"),
-    ("[10,13, 16,30, 33,23]", "[10,13, 16,30]", ", anchors: ", "level 0 has 4 numbers, expected 6"),
+CASES = [  # what is replaced, by what, the row or line of the problem, a part of its text
+    (SPPF, "[-1, 1, SPP, [1024, [4, 8, 12]]]", 9, "odd kernels"),
+    (SPPF, "[-1, 1, SPP, [1024, 5]]", 9, "a list of kernels"),
+    (SPPF, "[-1, 1, nn.AdaptiveAvgPool2d, [1]]", 9, "without this row"),
+    (SPPF, "[-1, 1, nn.MaxPool2d, [3, 2, 0]]", 9, "without this row"),
+    (SPPF, "[-1, 1, nn.MaxPool2d, [3, 1, 0]]", 9, "row 12 (Concat"),
+    (SPPF, "[-1, 1, Contract, [3]]", 9, "not divisible"),
+    (SPPF, "[-1, 1, os.system, [1024]]", 9, "'os.system' is not a known module"),
+    (SPPF, "[-1, 1, common.SPPF, [1024, 5]]", 9, "did you mean 'SPPF'?"),
+    (SPPF, "[-1, 1, Conv, {c2: 1024, kernal: 3}]", 9, "did you mean 'k'?"),
+    (SPPF, "[-1, 1, Conv, [1024, 'k=3']]", 9, "{k: 3}"),
+    (SPPF, "[-1, 1, Conv, [256, 1024, 1]]", 9, "the input width is filled in"),
+    (UP, "[-1, 1, nn.Upsample, [2]]", 11, "write [None, 2, nearest]"),
+    (UP, "[-1, 1, nn.Upsample, [None, 4, 'nearest']]", 11, "write [None, 2, nearest]"),
+    (UP, "[-1, 1, nn.Upsample, [None, 2, 'neareast']]", 11, "did you mean 'nearest'?"),
+    (UP, "[-1, 1, nn.Upsample, ['nearest']]", 11, "than the layer takes; write [None, 2, nearest]"),
+    ("[-1, 1, Conv, [256, 3, 2]]  # 3", "[-1, 1, nn.MaxPool2d, [3, 2]]", 3, "padding=1 would fit"),
+    ("[-1, 1, Conv, [256, 3, 2]]  # 18", "[-1, 1, Conv, [256, 3]]", 18, "s=2 would fit"),
+    ("[[-1, 6], 1, Concat, [1]]", "[[-1, 6], 1, Concat, [2]]", 12, "expected [1]"),
+    ("[[-1, 6], 1, Concat, [1]]", "[[-1, 4], 1, Concat, [1]]", 12, "would fit instead of row 4"),
+    ("[[-1, 6], 1, Concat, [1]]", "[[[-1, 6]], 1, Concat, [1]]", 12, "write [-1, 6]"),
+    ("[[17, 20, 23], 1, Detect", "[[17, 20, 23], 2, Detect", 24, "must be 1"),
+    ("[[17, 20, 23], 1, Detect", "[17, 20, 23, 1, Detect", 24, "sources belong in brackets"),
+    ("[nc, anchors]", "[nc, 0]", 24, "at least 1"),
+    (ROW2, "[3, -1, C3, [128]]", 2, "write [-1, 3, C3, [128]]"),
+    (ROW2, "[-1, C3, 3, [128]]", 2, "write [-1, 3, C3, [128]]"),
+    (ROW2, "[-1, C3, [128]]", 2, "the number is missing"),
+    (ROW2, "[-1, 3, C3, 128, True]", 2, "args belong in brackets"),
+    ("[[-1, 6], 1, Concat, [1]]", "[[-1, 6], 1, Concat, 1]", 12, "write [1]"),
+    (ROW2, "[-1\uff0c 3, C3, [128]]", 2, "YAML reads '\uff0c' as part of a name in [-1\uff0c 3, C3, [128]]; write [-1, 3, C3, [128]]"),
+    (ROW2, "[-1, 3, C3, \u3010128\u3011]", 2, "write [-1, 3, C3, [128]]"),
+    (ROW2, "[-1, 3, C3, [128; True]]", 2, "write [-1, 3, C3, [128, True]]"),
+    (ROW2, "[-1, 3, C3, (128, True)]", 2, "write [-1, 3, C3, [128, True]]"),
+    (ROW2, "(-1, 3, C3, [128])", 2, "write [-1, 3, C3, [128]]"),
+    (ROW2, "{from: -1, number: 3, module: C3, args: [128]}", 2, "write [-1, 3, C3, [128]]"),
+    (ROW2, "[-1, 3, C3, [64*2]]", 2, "write 128"),
+    (ROW2, "[-1, 3 C3, [128]]", 2, "a comma is missing"),
+    (f"  - {ROW2}", f"  {ROW2}", 2, "'- ' is missing"),
+    (f"  - {ROW2}", f"\t- {ROW2}", 2, "a tab"),
+    (f"  - {ROW2}", f"   - {ROW2}", 2, "indented by 3 spaces"),
+    ("  - [-1, 1, Conv, [64, 6, 2, 2]]", "\t- [-1, 1, Conv, [64, 6, 2, 2]]", 0, "a tab"),
+    ("  - [-1, 1, Conv, [512, 3, 2]]  # 5\n", "", 23, "removed before one of the rows 5 to 10"),
+    ("nc: 80", "nc:80", "line 2", "a space is missing"),
+    ("nc: 80", "ncs: 80", None, "did you mean 'nc'?"),
+    ("head:", "heads:", None, "did you mean 'head'?"),
+    (f"  - {ROW2}", f"<<<<<<< ours\n  - {ROW2}\n=======\n  - {ROW2}\n>>>>>>> theirs", "line 14", "merge conflict"),
+    (ROW2, "[-1, 3, QARepNCSP, [512, 256]]", 2, "is not a known module"),
+    ("nc: 80", "nc\uff1a 80", "line 2", "full-width colon"),
+    ("head:", "head", "line 23", "a ':' is missing"),
+    ("backbone:", "neck:", None, "did you mean 'backbone'?"),
+    ("[10,13, 16,30, 33,23]", "[10,13, 16,30, 33]", None, "level 0 is"),
+    ("[10,13, 16,30, 33,23]", "[10,13, 16,30]", None, "level 0 has 4 numbers, expected 6"),
 ]  # fmt: skip
 
 
-def must_tell(path, text, start, hint):
-    """One mistake and nothing else, its line beginning with the file's name and `start`."""
+def check_one_problem(path, text, where, hint):
+    """One problem and nothing else, in row `where`, or on line N where it is "line N"."""
     path.write_text(text, encoding="utf-8")
-    problems, warnings = find_mistakes(path)
-    assert len(problems) == 1 and not warnings, (problems, warnings)
-    assert problems[0].startswith(f"{path}{start}") and hint in problems[0], problems
+    found = check_model(path)
+    assert len(found) == 1 and found[0].severity == "error", [str(problem) for problem in found]
+    assert where == (f"line {found[0].line}" if isinstance(where, str) else found[0].row)
+    assert found[0].file == str(path) and found[0].line and hint in str(found[0]), str(found[0])
 
 
-@pytest.mark.parametrize("old, new, start, hint", CASES, ids=[f"{i}-{case[1][:30]}" for i, case in enumerate(CASES)])
-def test_one_mistake_is_one_line(old, new, start, hint, tmp_path):
+@pytest.mark.parametrize("old, new, where, hint", CASES, ids=[f"{i}-{case[1][:30]}" for i, case in enumerate(CASES)])
+def test_one_mistake_is_one_problem(old, new, where, hint, tmp_path):
     assert old in YOLO
-    must_tell(tmp_path / "x.yaml", YOLO.replace(old, new, 1), start, hint)
+    check_one_problem(tmp_path / "x.yaml", YOLO.replace(old, new, 1), where, hint)
 
 
 @pytest.mark.parametrize(
-    "old, new, start, hint",
+    "old, new, where, hint",
     [
-        ("   [-1, 6, C3, [256]],", "   [-1, 6, C3, [256]]],", ", row 4 (backbone row 4), line ", "a ']' too many"),
+        ("   [-1, 6, C3, [256]],", "   [-1, 6, C3, [256]]],", 4, "one ']' too many"),
         (
             "Detect, [nc, anchors]]]",
             "Detect, [nc, anchors]]",
-            ", row 24 (head row 14), line ",
+            24,
             "the ']' that ends 'head' is missing",
         ),
         (
             "   [-1, 1, nn.Upsample, [None, 2, 'nearest']],",
             "   [-1, 1, nn.Upsample, [None, 2, 'nearest]],",
-            ", row 11 ",
+            11,
             "a quote",
         ),
     ],
 )
-def test_sections_written_as_one_list_in_brackets(old, new, start, hint, tmp_path):
+def test_sections_written_as_one_list_in_brackets(old, new, where, hint, tmp_path):
     lines = [line.split("#")[0].rstrip() for line in YOLO.splitlines()]
     firsts = {lines.index("backbone:") + 1, lines.index("head:") + 1}
     text = "\n".join(
@@ -104,5 +105,5 @@ def test_sections_written_as_one_list_in_brackets(old, new, start, hint, tmp_pat
     )  # fmt: skip
     path = tmp_path / "x.yaml"
     path.write_text(text, encoding="utf-8")
-    assert find_mistakes(path) == ([], []) and old in text
-    must_tell(path, text.replace(old, new, 1), start, hint)
+    assert check_model(path) == [] and old in text
+    check_one_problem(path, text.replace(old, new, 1), where, hint)

@@ -1,10 +1,10 @@
-"""Blocks on top of each other, in rows whose number is above 1, and blocks of plugins with something wrong inside."""
+"""Stacked blocks, in rows whose number is above 1, and blocks of plugins with something wrong inside."""
 
 from pathlib import Path
 
 import pytest
 from graftdet.models import build_model, load_plugins
-from graftdet.models.lint.check import find_mistakes
+from graftdet.models.lint.check import check_model
 from graftdet.utils.errors import UserError
 
 PLUGIN = Path(__file__).resolve().parents[2] / "fixtures" / "plugins" / "flaws.py"
@@ -26,15 +26,15 @@ def model_of(*row):
 
 
 @pytest.mark.parametrize("args", [[64, 3, 2, 1, 1], [64, 4, 2, 1]], ids=str)
-@pytest.mark.parametrize("word", ["DWConvTranspose2d", "nn.ConvTranspose2d"])
-def test_a_transposed_convolution_that_strides_stands_once(word, args):
+@pytest.mark.parametrize("module", ["DWConvTranspose2d", "nn.ConvTranspose2d"])
+def test_a_transposed_convolution_with_a_stride_is_not_repeated(module, args):
     with pytest.raises(UserError, match="its number must be 1, got 2"):
-        model_of(2, word, args)
-    assert model_of(1, word, args).shapes[1] == (64, 640, 640)
-    assert model_of(2, word, [64, 3, 1, 1]).shapes[1] == (64, 320, 320)
+        model_of(2, module, args)
+    assert model_of(1, module, args).shapes[1] == (64, 640, 640)
+    assert model_of(2, module, [64, 3, 1, 1]).shapes[1] == (64, 320, 320)
 
 
-def test_convolutions_inside_are_looked_at():
+def test_convolutions_inside_are_checked():
     load_plugins([PLUGIN])
     with pytest.raises(UserError, match=r"row 1 .*Dilated: the dilation of 'wide' must be at least 1, got 0"):
         model_of(1, "Dilated", [64, 0])
@@ -48,21 +48,21 @@ def test_widths_that_disagree_inside_are_named(tmp_path):
         model_of(1, "Disagrees", [64])
     path = tmp_path / "x.yaml"
     path.write_text(YAML)
-    problems, _ = find_mistakes(path)
-    assert len(problems) == 1 and "to have 64 channels, but got 32" in problems[0]
+    [problem] = check_model(path)
+    assert problem.row == 1 and "to have 64 channels, but got 32" in problem.message
 
 
 @pytest.mark.parametrize(
-    ("word", "args", "new", "stride"), [("Grows", [], 16, 1), ("InceptionB", [0.25], 120, 2)], ids=str
+    ("module", "args", "new", "stride"), [("Grows", [], 16, 1), ("InceptionB", [0.25], 120, 2)], ids=str
 )
-def test_each_block_of_a_stack_takes_the_width_of_the_one_before(word, args, new, stride):
+def test_each_block_of_a_stack_takes_the_width_of_the_one_before(module, args, new, stride):
     load_plugins([PLUGIN])
-    model = model_of(4, word, args)
+    model = model_of(4, module, args)
     assert model.shapes[1] == (64 + 4 * new, 320 // stride**4, 320 // stride**4)
     assert model.recipes[1].kwargs["c1"] == 64
 
 
-@pytest.mark.parametrize("word", ["MobileNetV2", "ESNet", "GhostNet"])
-def test_a_whole_network_stands_once(word):
-    with pytest.raises(UserError, match=f"row 1 .*{word}: gives 3 maps; its number must be 1, got 2"):
-        model_of(2, word, [0.5])
+@pytest.mark.parametrize("module", ["MobileNetV2", "ESNet", "GhostNet"])
+def test_a_whole_network_is_not_repeated(module):
+    with pytest.raises(UserError, match=f"row 1 .*{module}: gives 3 maps; its number must be 1, got 2"):
+        model_of(2, module, [0.5])

@@ -1,4 +1,4 @@
-"""YAML text to rows: what is accepted, and how each mistake is told."""
+"""YAML text to rows: what is accepted, and how each mistake is reported."""
 
 import numpy as np
 import pytest
@@ -34,43 +34,43 @@ def test_flow_and_block_style_are_the_same_rows():
     assert ModelSpec.from_text(block, "x").rows == ModelSpec.from_text(GOOD, "x").rows
 
 
-def test_words_in_args_resolve_and_nothing_is_evaluated():
+def test_names_in_args_resolve_and_nothing_is_evaluated():
     spec = ModelSpec.from_text(GOOD, "x")
-    words = ["nc", "anchors", "None", "True", "nearest", ["False", "__import__('os').getcwd()"]]
-    assert spec.resolve(words) == [3, [[1, 2], [3, 4]], None, True, "nearest", [False, "__import__('os').getcwd()"]]
+    names = ["nc", "anchors", "None", "True", "nearest", ["False", "__import__('os').getcwd()"]]
+    assert spec.resolve(names) == [3, [[1, 2], [3, 4]], None, True, "nearest", [False, "__import__('os').getcwd()"]]
 
 
 @pytest.mark.parametrize(
     "old, new, message",
     [
-        ("nc: 3", "nc: three", "x.yaml, nc: expected a whole number, got 'three'"),
+        ("nc: 3", "nc: three", "x.yaml:2:1: error[invalid-value]: nc: expected a whole number, got 'three'"),
         ("nc: 3", "nc: 0", "nc: expected 1 to 1e6, got 0"),
         ("nc: 3", "ncc: 3", "unknown key 'ncc'; did you mean 'nc'?"),
         ("nc: 3", "nc: 3\nnames: [a, b]", "nc is 3, but names has 2"),
-        ("nc: 3", "names: {a: 0, b: 1}", "x.yaml, names, key: expected a whole number, got 'a'"),
-        ("nc: 3", "names: {0: a, 5: b}", "x.yaml, names: expected the numbers 0 to 1, got 0, 5"),
-        ("nc: 3", "names: {1: a, 2: b}", "x.yaml, names: expected the numbers 0 to 1, got 1, 2"),
-        ("nc: 3", "names: [a, [b]]", "x.yaml, names: expected strings, got ['b']"),
-        ("nc: 3", "names: [a, a]", "x.yaml, names: 'a' is given twice"),
-        ("nc: 3", "names: []", "x.yaml, names: is empty"),
+        ("nc: 3", "names: {a: 0, b: 1}", "x.yaml:2:1: error[class-names]: names, key: expected a whole number, got 'a'"),
+        ("nc: 3", "names: {0: a, 5: b}", "x.yaml:2:1: error[class-names]: names: expected the numbers 0 to 1, got 0, 5"),
+        ("nc: 3", "names: {1: a, 2: b}", "x.yaml:2:1: error[class-names]: names: expected the numbers 0 to 1, got 1, 2"),
+        ("nc: 3", "names: [a, [b]]", "x.yaml:2:1: error[class-names]: names: expected strings, got ['b']"),
+        ("nc: 3", "names: [a, a]", "x.yaml:2:1: error[class-names]: names: 'a' is given twice"),
+        ("nc: 3", "names: []", "x.yaml:2:1: error[class-names]: names: is empty"),
         ("[[1,2], [3,4]]", "[[1,2], [3,4,5]]", "anchors"),
         ("[[1,2], [3,4]]", "[[1,2], [3,4,5,6]]", "level 1 has 4 numbers, expected 2"),
         ("[[1,2], [3,4]]", "[[1,-2], [3,4]]", "level 0 holds -2"),
         ("[-1, 1, Conv, [16, 3, 2], stem]", "[-1, 1, Conv]", "row 0 (backbone row 0): expected [from, number"),
         ("[-1, 1, Conv, [16, 3, 2], stem]", "[-1, 0, Conv, [16], stem]", "number must be a whole number"),
         ("[-1, 1, Conv, [16, 3, 2], stem]", "[-1, 1, Conv, 16, stem]", "args must be a list"),
-        ("[-1, 1, Conv, [16, 3, 2], stem]", "[-1, 1, 7, [16], stem]", "module must be a word"),
+        ("[-1, 1, Conv, [16, 3, 2], stem]", "[-1, 1, 7, [16], stem]", "module must be a name"),
         ("[[-1, stem]", "[[-1, stam]", "'from' names 'stam', which is no row before this one; did you mean 'stem'?"),
         ("[[2, -2]", "[[3, -2]", "row 3 (head row 1) Detect: 'from' is 3"),
         ("[[2, -2]", "[[2, -9]", "'from' is -9"),
         ("[[2, -2]", "[[2, 1.5]", "got 1.5"),
         ("[[2, -2]", "[[]", "'from' is empty"),
-        ("{c2: 16, k: 3}]", "[16], stem]", "the name 'stem' is row 0's already"),
+        ("{c2: 16, k: 3}]", "[16], stem]", "the name 'stem' is already used by row 0"),
         ("backbone:", "spine:", "unknown key 'spine'"),
         ("backbone:", "backbone: [", "not valid YAML"),
     ],
 )
-def test_mistakes_are_told_with_their_row(old, new, message):
+def test_mistakes_are_reported_with_their_row(old, new, message):
     assert old in GOOD
     with pytest.raises(UserError) as caught:
         ModelSpec.from_text(GOOD.replace(old, new, 1), "x.yaml")

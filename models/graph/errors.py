@@ -1,0 +1,72 @@
+"""What can be wrong with a row when it is built: exceptions that know their rule, and the `Problem` made of them."""
+
+from graftdet.models.spec.model_spec import ModelSpec
+from graftdet.models.spec.problems import Problem
+from graftdet.models.spec.row import Row
+from graftdet.utils.errors import UserError
+
+
+class RowError(UserError):
+    """A row that cannot be built: message, hint (the fix), and the `rule` and the `part` of the row it is about."""
+
+    rule = "invalid-arguments"
+    part: str | None = "args"
+
+    def __init__(self, message: str, hint: str = ""):
+        super().__init__(f"{message}; {hint}" if hint else message)
+        self.message, self.hint = message, hint
+
+
+class UnknownModuleError(RowError):
+    """The module of a row is not known, or may be two."""
+
+    rule, part = "unknown-module", "module"
+
+
+class HeadPositionError(RowError):
+    """A head that is not the last row, or a last row that is not a head."""
+
+    rule, part = "head-position", "module"
+
+
+class MapListError(RowError):
+    """A row that cannot take a list of maps reads one that gives a list."""
+
+    rule, part = "map-list", "from"
+
+
+class RunError(RowError):
+    """A row that was built but cannot run on what it reads: the cause may be a row before it."""
+
+    rule, part = "cannot-run", None
+
+
+class SizeMismatchError(RunError):
+    """The maps that a row joins differ in height or width."""
+
+    rule, part = "size-mismatch", "from"
+
+
+class WidthMismatchError(RunError):
+    """The maps that a row joins differ in their channels."""
+
+    rule, part = "width-mismatch", "from"
+
+
+def row_problem(spec: ModelSpec, row: Row, error: UserError) -> Problem:
+    """The problem that an error raised while a row was found, built or run is.
+
+    Args:
+        spec: the model.
+        row: the row.
+        error: a `RowError`, or the bare `UserError` of a block or head about its arguments.
+    """
+    if not isinstance(error, RowError):
+        return spec.problem(RowError.rule, str(error), row=row, part=RowError.part)
+    return spec.problem(error.rule, error.message, error.hint, row, error.part)
+
+
+def renamed_argument_problem(spec: ModelSpec, row: Row, old: str, new: str) -> Problem:
+    """The warning about an argument of a row that is given by its older name."""
+    message = f"argument '{old}' is now named '{new}'"
+    return spec.problem("renamed-argument", message, "the old name will be removed", row, "args", severity="warning")
