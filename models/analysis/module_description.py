@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.registration import PLAIN, BlockOptions
-from graftdet.models.graph.row_builder import find_block
+from graftdet.models.graph.modules import find_block
 from graftdet.models.graph.signatures import REQUIRED, VAR_POSITIONAL, read_signature
 from graftdet.models.heads import HEADS
 

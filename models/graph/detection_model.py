@@ -38,7 +38,12 @@ def build_model(cfg: str | Path | dict | ModelSpec, nc: int | None = None, ch: i
         ProblemError: a problem of the file, with its row, its position and the fix.
         UserError: the file cannot be read.
     """
-    return DetectionModel(ModelSpec.read(cfg).with_classes(nc), ch)
+    model = DetectionModel(ModelSpec.read(cfg).with_classes(nc), ch)
+    row = model.spec.rows[-1]
+    for old, new in renamed_arguments(row, HEADS.options(row.module)).items():
+        problem = renamed_argument_problem(model.spec, row, old, new)
+        logger.warning("%s: %s: %s", problem.position_text, problem.row_text, problem.text)
+    return model
 
 
 class DetectionModel(nn.Module):
@@ -178,9 +183,6 @@ def _build_layers(spec: ModelSpec, channels: int):
             takes_lists = not is_head and options.takes_lists
             inputs = gather_shapes(row, shapes, (channels, PROBE_SIZE, PROBE_SIZE), takes_lists, is_head)
             layer, recipe, shape = (build_head if is_head else build_row)(spec, row, block, options, inputs)
-            for old, new in renamed_arguments(row, options).items():
-                problem = renamed_argument_problem(spec, row, old, new)
-                logger.warning("%s: %s: %s", problem.position_text, problem.row_text, problem.text)
         except UserError as error:
             raise ProblemError(row_problem(spec, row, error)) from None
         layers.append(layer)
@@ -230,8 +232,12 @@ def level_strides(model: DetectionModel) -> list[float]:
         try:
             shapes = trace_shapes(model, (size, size))[-1]
         except RuntimeError as error:
-            message = f"the rows fit at {PROBE_SIZE}x{PROBE_SIZE} pixels, but not at {size}x{size} ({first_line(error)})"
-            problem = model.spec.problem("strides", message, "strides should be powers of two", path=model.spec.rows[-1].path)
+            message = (
+                f"the rows fit at {PROBE_SIZE}x{PROBE_SIZE} pixels, but not at {size}x{size} ({first_line(error)})"
+            )
+            problem = model.spec.problem(
+                "strides", message, "strides should be powers of two", path=model.spec.rows[-1].path
+            )
             raise ProblemError(problem) from None
         strides = [size / shape[1] for shape in shapes]
     return [round(s) if abs(s - round(s)) < 0.01 * s else s for s in strides]

@@ -110,7 +110,9 @@ def _reason(error: Exception) -> str:
 def _takes_several(layer: nn.Module) -> bool:
     """Whether `forward` requires several positional arguments."""
     parameters = inspect.signature(layer.forward).parameters.values()
-    required = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [
+        p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
     return len(required) > 1
 
 

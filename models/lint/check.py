@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from graftdet.models.analysis.summary import summarize, totals
-from graftdet.models.graph.detection_model import DetectionModel, activation_problem, build_model
+from graftdet.models.graph.detection_model import DetectionModel, activation_problem
 from graftdet.models.lint.graph_warnings import graph_warnings
 from graftdet.models.lint.root_cause import find_causes
 from graftdet.models.lint.rules import explain
@@ -55,7 +55,7 @@ def check_model(cfg: str | Path | dict | ModelSpec, nc: int | None = None) -> li
     errors = explain_stale_indices(spec, errors + row_errors)
     if not errors:
         try:
-            build_model(spec)
+            DetectionModel(spec)
         except ProblemError as error:
             errors = list(error.problems)
     warnings = found.warnings + graph_warnings(spec, found, errors)
@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> None:
             elif args.format == "github":
                 print(problem.github())
         if args.format == "text" and not any(problem.severity == "error" for problem in problems):
-            print(f"{cfg}: {'can be built' if problems else 'ok'}, {_totals(build_model(cfg, args.nc))}")
+            print(f"{cfg}: {'can be built' if problems else 'ok'}, {_totals(DetectionModel(ModelSpec.read(cfg).with_classes(args.nc)))}")
     if args.format == "json":
         print(json.dumps([asdict(problem) for problem in found], indent=2, ensure_ascii=False))
     if found:

@@ -50,7 +50,9 @@ def _unused_rows(spec: ModelSpec, wrong: set[int]) -> list[Problem]:
         reader = _possible_reader(rows, row)
         if wrong & {row.index, row.index + 1, len(rows) - 1} or (reader and reader[0].index in wrong):
             continue
-        through = [r.index for r in rows[: row.index] if r.index not in reaches_end and _leads_to(rows, r.index, row.index)]
+        through = [
+            r.index for r in rows[: row.index] if r.index not in reaches_end and _leads_to(rows, r.index, row.index)
+        ]
         message = "is read by no row"
         if through:
             message += f", and neither {'is row' if len(through) == 1 else 'are rows'} {', '.join(map(str, through))} but by it"

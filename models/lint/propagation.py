@@ -15,6 +15,7 @@ from graftdet.models.graph.errors import (
     RowError,
     RunError,
     SizeMismatchError,
+    renamed_argument_problem,
     row_problem,
 )
 from graftdet.models.graph.modules import Module, find_block, nearest_module

@@ -269,6 +269,17 @@ def rules_markdown() -> str:
     lines = ["| rule | severity | meaning |", "|---|---|---|"]
     lines += [f"| [`{rule.id}`](#{rule.id}) | {rule.severity} | {rule.summary} |" for rule in RULES.values()]
     for rule in RULES.values():
-        lines += ["", f"## {rule.id}", "", rule.summary, "", "Wrong:", "", "```yaml", rule.bad.strip() or "# (no row)", "```"]
+        lines += [
+            "",
+            f"## {rule.id}",
+            "",
+            rule.summary,
+            "",
+            "Wrong:",
+            "",
+            "```yaml",
+            rule.bad.strip() or "# (no row)",
+            "```",
+        ]
         lines += ["", "Right:", "", "```yaml", rule.good.strip(), "```"]
     return "\n".join(lines) + "\n"

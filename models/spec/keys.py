@@ -159,4 +159,3 @@ def _level_fault(i: int, level, usual: int, expected: str) -> str | None:
     if len(numbers) != usual:
         return f"anchors: level {i} has {len(numbers)} numbers, expected {usual} as the other levels have"
     return None
-

@@ -61,7 +61,7 @@ def test_example_rows_build(module):
         example = yaml.safe_load(row)
         assert example[2] in (module.name, *module.aliases)
         model = model_with(example) if module.kind == "block" else model_with_head(example)
-        assert any(layer.word == example[2] for layer in model.spec.rows)
+        assert any(layer.module == example[2] for layer in model.spec.rows)
 
 
 def test_all_names_are_described():

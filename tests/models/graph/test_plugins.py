@@ -269,4 +269,6 @@ def test_without_the_flag_nothing_is_loaded(tmp_path):
     result = subprocess.run(
         [sys.executable, "-m", "models", "summary", str(path)], cwd=ROOT, capture_output=True, text=True
     )
-    assert result.returncode == 2 and "'C1C2' is not a known module" in result.stderr and "Traceback" not in result.stderr
+    assert (
+        result.returncode == 2 and "'C1C2' is not a known module" in result.stderr and "Traceback" not in result.stderr
+    )

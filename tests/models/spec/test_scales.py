@@ -138,7 +138,11 @@ def test_name_of_a_size_that_is_not_there(folder):
     "old, new, message",
     [
         ("nc: 80", "nc: 80\nwidth_multiple: 0.5", "x.yaml:2:1: error[invalid-scales]: width_multiple beside 'scales'"),
-        ("n: [0.33, 0.25, 1024]", "n: 0.33", "x.yaml:3:3: error[invalid-scales]: scales, n: expected [depth, width, largest width], got 0.33"),
+        (
+            "n: [0.33, 0.25, 1024]",
+            "n: 0.33",
+            "x.yaml:3:3: error[invalid-scales]: scales, n: expected [depth, width, largest width], got 0.33",
+        ),
         (
             "n: [0.33, 0.25, 1024]",
             "n: [0.33, -1, 1024]",
@@ -244,7 +248,9 @@ def test_rewriting_a_size_of_a_file_that_has_a_key(folder, command, line):
 def test_a_wrong_key_is_not_repaired_silently(folder, command, capsys):
     (folder / "yolov8.yaml").write_text("scale: x\n" + GOOD)
     assert command("swap", folder / "yolov8.yaml", "SPPF", "SimSPPF", "-o", folder / "grafted.yaml") == 2
-    assert "scale is 'x', which is none of 'scales'" in capsys.readouterr().err and not (folder / "grafted.yaml").exists()
+    assert (
+        "scale is 'x', which is none of 'scales'" in capsys.readouterr().err and not (folder / "grafted.yaml").exists()
+    )
 
 
 def test_a_size_of_a_file_is_not_rewritten_in_place(folder, command, capsys):
