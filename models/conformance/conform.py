@@ -9,7 +9,7 @@ import sys
 import yaml
 from graftdet.models.conformance.case_search import find_cases
 from graftdet.models.conformance.checks import run_checks
-from graftdet.models.graph.row_builder import find_block
+from graftdet.models.graph.modules import find_block
 from graftdet.models.spec.model_spec import resolve_constants
 from graftdet.utils.cli import at_least
 from graftdet.utils.errors import UserError

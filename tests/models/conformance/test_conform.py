@@ -6,7 +6,7 @@ import pytest
 from graftdet.models import BLOCKS, load_plugins
 from graftdet.models.conformance.case_search import find_cases
 from graftdet.models.conformance.checks import CHECKS, run_checks
-from graftdet.models.graph.row_builder import find_block
+from graftdet.models.graph.modules import find_block
 from graftdet.utils.errors import UserError
 
 PLUGIN = Path(__file__).resolve().parents[2] / "fixtures" / "plugins" / "conforming.py"
