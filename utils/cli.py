@@ -44,7 +44,9 @@ class ArgumentParser(argparse.ArgumentParser):
         kwargs.setdefault("formatter_class", _HelpFormatter)
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
         """Parse the command line; an unknown argument is an error with a suggestion."""
         known, unknown = self.parse_known_args(args, namespace)
         if unknown:
@@ -57,7 +59,7 @@ class ArgumentParser(argparse.ArgumentParser):
         flags = [flag for action in self._actions for flag in action.option_strings]
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
-                command = action.choices.get(getattr(parsed, action.dest, None))
+                command = action.choices.get(getattr(parsed, action.dest, ""))
                 flags += command._flags(parsed) if command else []
         return flags
 

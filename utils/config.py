@@ -1,6 +1,7 @@
 """YAML files: found by name, read as data, never evaluated."""
 
 from pathlib import Path
+from typing import SupportsFloat
 
 import yaml
 from graftdet.utils.errors import UserError, nearest
@@ -207,14 +208,14 @@ def to_number(value: object, kind: type, where: str) -> int | float | bool | str
             return _BOOLEANS[str(value).lower()]
     elif kind is str:
         return str(value)
-    elif not isinstance(value, bool):
+    elif isinstance(value, (str, SupportsFloat)) and not isinstance(value, bool):
         try:
             number = float(value)
             if kind is float:
                 return number
             if number == int(number):
                 return int(number)
-        except (TypeError, ValueError, OverflowError):
+        except (ValueError, OverflowError):
             pass
     expected = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
     raise UserError(f"{where}: expected {expected}, got {value!r}")

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
+from typing import Any
 
 _END = object()
 LIVE_CAPACITY = 2  # items of a live source: one at the caller, one in the steps
@@ -38,9 +39,8 @@ class Pipeline:
         self._capacity = self._limit = capacity
         self._changed = threading.Condition()
         self._items, self._leaving = 0, False
-        self._queues = [
-            SimpleQueue() for _ in range(len(steps) + 1)
-        ]  # unbounded: `capacity` limits all of them together
+        # unbounded: `capacity` limits all of them together
+        self._queues: list[SimpleQueue[Any]] = [SimpleQueue() for _ in range(len(steps) + 1)]
         self.seconds = [0.0] * (len(steps) + 1)
         self._threads = [threading.Thread(target=self._read, args=(items,), name="read", daemon=True)]
         for index, step in enumerate(steps):

@@ -48,7 +48,7 @@ def read_frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
         while True:
             good, image = capture.read()
             if not good or image is None:
-                return
+                return writer
             yield image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     finally:
         capture.release()
@@ -97,7 +97,7 @@ class LiveFrames:
                 self._ready.wait_for(lambda: self._frame is not None or self._stopped)
                 image, self._frame = self._frame, None
             if image is None:
-                return
+                return writer
             yield image
 
     def close(self) -> None:
@@ -132,7 +132,7 @@ class LiveFrames:
                 continue
             failures += 1
             if failures > self._attempts:
-                return
+                return writer
             self._capture.release()
             with self._ready:
                 self._ready.wait_for(lambda: self._stopped, timeout=self._pause * 2 ** (failures - 1))
@@ -155,18 +155,17 @@ class VideoWriter:
         self.path = Path(path).with_suffix(".mp4")
         self.fps = fps if math.isfinite(fps) and 0 < fps <= 1000 else DEFAULT_FPS
         self.count = 0
-        self._writer = None
+        self._writer: cv2.VideoWriter | None = None
         self._size: tuple[int, int] | None = None
         self._plain_avi = False
 
     def write(self, image: np.ndarray) -> None:
         """Add a frame (H, W, 3) BGR uint8, scaled to the size of the first. Raises `UserError`."""
         height, width = image.shape[:2]
-        if self._writer is None:
-            self._open(width, height)
+        writer = self._writer or self._open(width, height)
         if (width, height) != self._size:
             image = cv2.resize(image, self._size)
-        self._writer.write(np.ascontiguousarray(image))
+        writer.write(np.ascontiguousarray(image))
         self.count += 1
 
     def close(self) -> None:
@@ -198,7 +197,7 @@ class VideoWriter:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _open(self, width: int, height: int) -> None:
+    def _open(self, width: int, height: int) -> cv2.VideoWriter:
         silence_opencv()
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         avi = self.path.with_suffix(".avi")
@@ -208,11 +207,12 @@ class VideoWriter:
         with write_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         for path, backend, codec in formats:
-            writer = cv2.VideoWriter(str(path), backend, cv2.VideoWriter_fourcc(*codec), self.fps, (width, height))
+            fourcc = cv2.VideoWriter_fourcc(*codec)  # type: ignore[attr-defined]
+            writer = cv2.VideoWriter(str(path), backend, fourcc, self.fps, (width, height))
             if writer.isOpened():
                 self._writer, self._size, self.path = writer, (width, height), path
                 self._plain_avi = backend == cv2.CAP_OPENCV_MJPEG
-                return
+                return writer
             writer.release()
         raise UserError(f"{self.path}: OpenCV cannot write it, neither as mp4v nor as MJPG video")
 

@@ -100,7 +100,7 @@ def blend(rows: np.ndarray, groups: np.ndarray, iou: float, max_det: int) -> np.
     theirs weighted by score, its score and class those of the best. So the rows are those of `standard` with other boxes.
     """
     overlaps = Overlaps(rows[:, :4], groups, iou)
-    blended = []
+    blended: list[np.ndarray] = []
     left = np.arange(len(rows))
     while len(left) and len(blended) < max_det:
         together = overlaps.matrix(left[:1], left)[0]
