@@ -1,46 +1,85 @@
-"""Exported forms of a model. One file a format, each registers a `Backend`; every file in this folder is known."""
+"""Exported formats of a model: one file per format, with `export()` and `load()` side by side, registered in `BACKENDS`.
+
+To add a format: write its file here, register a `Backend` in it, and add its name to the loop at the end of this module.
+A format file imports neither torch nor the package that runs the format before it is used.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from graftdet.utils.errors import UserError
 from graftdet.utils.registry import Registry
 
 BACKENDS = Registry("export format")
-"""word -> `Backend`."""
+"""Format name -> `Backend`."""
 
 
 @dataclass(frozen=True)
 class Backend:
-    """A format. `export(model, path, options)` writes a `DetectionModel` and returns the path; `load(path, device, half)`
-    gives a `Predictor` with names, stride and size read back from the file, without torch; its `half` tells whether it
-    computes in half precision, which is asked for by `half` and done where format and device have it. `beside` are suffixes of
-    further files that belong to an exported one."""
+    """An export format and the runtime that runs it.
+
+    Attributes:
+        suffix: suffix of the exported file.
+        export: `export(model, path, options) -> Path` writes a `DetectionModel`, which stays unchanged, with
+            `ExportOptions`. Raises `ExportError`.
+        load: `load(path, device="cpu", half=False) -> Predictor` opens a file without torch; names, stride and size are
+            read from the file. With `half` it computes in half precision where format and device support it.
+        package: the package that runs the format.
+        companion_suffixes: suffixes of further files that belong to an exported one.
+        reads: suffixes of other formats that `load` opens, too.
+    """
 
     suffix: str
     export: Callable
     load: Callable
-    beside: tuple[str, ...] = ()
+    package: str
+    companion_suffixes: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+
+    def can_load(self, suffix: str) -> bool:
+        """Whether `load` opens files with this suffix."""
+        return suffix in (self.suffix, *self.reads)
 
 
-@dataclass
+@dataclass(frozen=True)
 class ExportOptions:
-    """How to export: picture `size` (height, width), `batch`, ONNX `opset`, `dynamic` batch, height and width; and whether
-    the weights know `square_letterbox` alone (`graftdet.models.weights.weights_file.WeightsFile`), which the file then says."""
+    """How to export a model.
+
+    Attributes:
+        size: (height, width) of the input in pixels, multiples of the model's stride.
+        batch_size: images per call; with `dynamic` only an example.
+        opset: ONNX operator set.
+        dynamic: accept any batch size, height and width.
+        square_letterbox: written into the file's metadata, see `graftdet.models.inference.predictor.Predictor`.
+    """
 
     size: tuple[int, int] = (640, 640)
-    batch: int = 1
+    batch_size: int = 1
     opset: int = 17
     dynamic: bool = False
     square_letterbox: bool = False
 
 
+class ExportError(UserError):
+    """A model cannot be exported, or the exported file does not reproduce it.
+
+    Attributes:
+        path: the file that was to be written.
+        reason: what is wrong, without the path.
+    """
+
+    def __init__(self, path: str | Path, reason: str):
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = Path(path), reason
+
+
 def backend_for(path: str | Path) -> Backend | None:
-    """The format of an exported file by its suffix; None for anything else (a `.pt` file)."""
+    """The format of an exported file, by its suffix; None for anything else, such as a `.pt` file."""
     suffix = Path(path).suffix.lower()
     return next((backend for backend in BACKENDS.values() if backend.suffix == suffix), None)
 
 
-for _name in ("onnx", "openvino"):  # neither imports torch or its own package before it is used
-    import_module(f".{_name}", __name__)
+for _format in ("onnx", "openvino"):
+    import_module(f".{_format}", __name__)

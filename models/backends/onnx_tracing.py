@@ -1,55 +1,66 @@
-"""torch's tracing ONNX exporter, helped over layers that it does not know."""
+"""torch's tracing ONNX exporter, with replacements for layers that it does not support."""
 
 import contextlib
 import io
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
 
 
-def trace_to_onnx(module: nn.Module, inputs: tuple, **options) -> bytes:
-    """The bytes of an ONNX file of `module`, which is in eval mode and is changed: its pools that cannot be traced.
+def trace_to_onnx(module: nn.Module, inputs: tuple[torch.Tensor, ...], **options: Any) -> bytes:
+    """Export a module by tracing it.
 
-    `options` are those of `torch.onnx.export`. The tracing exporter is asked for by name: it gives the same numbers as
-    the newer one, writes opset 17 itself, never puts weights into a second file, names the axes, and works alike from
-    torch 2.6 on. Raises whatever torch raises for a block that it cannot trace.
+    The tracing exporter is selected explicitly: it gives the same numbers as the newer one, writes opset 17 itself, never
+    puts weights into a second file, names the axes, and works alike from torch 2.6 on.
+
+    Args:
+        module: a module in eval mode; pools that cannot be traced are replaced in it.
+        inputs: example inputs.
+        options: those of `torch.onnx.export`.
+
+    Returns:
+        The bytes of an ONNX file.
+
+    Raises:
+        Exception: whatever torch raises for a block that it cannot trace.
     """
     _replace_pools(module)
     file = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad(), _quiet(), _plain_attention():
+    with warnings.catch_warnings(), torch.no_grad(), _no_graph_dump(), _unfused_attention():
         warnings.simplefilter("ignore")  # that this exporter is the older one; that shapes are traced
         torch.onnx.export(module, inputs, file, dynamo=False, **options)
     return file.getvalue()
 
 
-class SideMean(nn.Module):
-    """What `nn.AdaptiveAvgPool2d((None, 1))` or `((1, None))` gives, as the mean along a side: `dim` 3 or 2."""
+class AxisMean(nn.Module):
+    """The mean along one axis: the same as `nn.AdaptiveAvgPool2d((None, 1))` (dim 3) or `((1, None))` (dim 2)."""
 
     def __init__(self, dim: int):
         super().__init__()
         self.dim = dim
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> (B, C, H, 1) or (B, C, 1, W)."""
         return x.mean(self.dim, keepdim=True)
 
 
 def _replace_pools(module: nn.Module) -> None:
-    """Pools along one side, as coordinate attention has them: ONNX has none whose size is not known beforehand."""
-    sides = {(None, 1): 3, (1, None): 2}
+    """Replace pools along one axis, as in coordinate attention: ONNX has none whose size is unknown in advance."""
+    axes = {(None, 1): 3, (1, None): 2}
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
-            if (
-                type(child) is nn.AdaptiveAvgPool2d
-                and isinstance(child.output_size, tuple)
-                and child.output_size in sides
-            ):
-                setattr(parent, name, SideMean(sides[child.output_size]))
+            if type(child) is nn.AdaptiveAvgPool2d and isinstance(child.output_size, tuple):
+                dim = axes.get(child.output_size)
+                if dim is not None:
+                    setattr(parent, name, AxisMean(dim))
 
 
 @contextlib.contextmanager
-def _plain_attention():
-    """`nn.MultiheadAttention` in eval mode else takes a fused operation, which ONNX has not."""
+def _unfused_attention() -> Iterator[None]:
+    """In eval mode `nn.MultiheadAttention` would use a fused operation, which ONNX does not have."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -59,13 +70,13 @@ def _plain_attention():
 
 
 @contextlib.contextmanager
-def _quiet():
-    """torch prints the whole graph where an operation cannot be exported; the error says which one."""
-    log = getattr(torch._C, "_jit_set_onnx_log_enabled", None)
-    if log is not None:
-        log(False)
+def _no_graph_dump() -> Iterator[None]:
+    """torch prints the whole graph where an operation cannot be exported; the error names the operation."""
+    set_log_enabled = getattr(torch._C, "_jit_set_onnx_log_enabled", None)
+    if set_log_enabled is not None:
+        set_log_enabled(False)
     try:
         yield
     finally:
-        if log is not None:
-            log(True)
+        if set_log_enabled is not None:
+            set_log_enabled(True)

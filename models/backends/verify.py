@@ -1,74 +1,92 @@
-"""Whether an exported file gives what the model gives."""
+"""Verification: whether an exported file computes what the model computes."""
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
-from graftdet.models.backends import ExportOptions
-from graftdet.utils.errors import UserError
-from graftdet.utils.images.io import silence_opencv
+from graftdet.models.backends import ExportError, ExportOptions
+from graftdet.utils.images.io import quiet_opencv
 
 TOLERANCE = 1e-3
 
 
-def trial_pictures(count: int, size: tuple[int, int], channels: int = 3, seed: int = 0) -> np.ndarray:
-    """`count` different pictures (count, channels, h, w) float32 in 0..1: coarse and fine noise with edges between."""
+def noise_images(count: int, size: tuple[int, int], channels: int = 3, seed: int = 0) -> np.ndarray:
+    """Random images of coarse and fine noise with edges, each different.
+
+    Args:
+        count: number of images.
+        size: (height, width).
+        channels: channels of an image.
+        seed: seed of the random numbers.
+
+    Returns:
+        (count, channels, h, w) float32 in 0..1.
+    """
     random = np.random.default_rng(seed)
-    pictures = np.empty((count, channels, *size), np.float32)
-    for picture in pictures:
-        for channel in picture:
+    images = np.empty((count, channels, *size), np.float32)
+    for image in images:
+        for channel in image:
             coarse = cv2.resize(random.random((5, 5), np.float32), size[::-1], interpolation=cv2.INTER_NEAREST)
             channel[:] = 0.7 * coarse + 0.3 * random.random(size, np.float32)
-    return pictures
+    return images
 
 
-def relative_difference(found: np.ndarray, expected: np.ndarray) -> float:
-    """The largest |a - b| / max(1, |b|) of two arrays of one shape; infinite where a number is missing."""
-    if found.shape != expected.shape or not np.isfinite(found).all():
+def relative_difference(output: np.ndarray, expected: np.ndarray) -> float:
+    """The largest |a - b| / max(1, |b|); infinite for arrays of different shapes or numbers that are not finite."""
+    if output.shape != expected.shape or not np.isfinite(output).all():
         return float("inf")
-    return float((np.abs(found - expected) / np.maximum(1, np.abs(expected))).max(initial=0))
+    return float((np.abs(output - expected) / np.maximum(1, np.abs(expected))).max(initial=0))
 
 
-def verify(model, loaded, path: str | Path, options: ExportOptions) -> float:
-    """Compare `loaded`, the exported file as its backend loads it, with `model` on two pictures; with a dynamic file
-    on batches of 1 and 3, and at a second size too.
+def verify(model: Any, exported: Any, path: str | Path, options: ExportOptions) -> float:
+    """Compare an exported file with its model on two images; a dynamic file on several batch sizes and a second size, too.
 
-    Returns the largest |a - b| / max(1, |b|) over boxes, objectness and classes. Raises `UserError` above
-    `TOLERANCE`, and for a model whose own numbers are not finite.
+    Args:
+        model: the `DetectionModel`.
+        exported: the file as its backend loads it, an `ExportedModel`.
+        path: the file, for messages.
+        options: what it was exported with.
+
+    Returns:
+        The largest `relative_difference` of boxes, objectness and class probabilities.
+
+    Raises:
+        ExportError: the difference exceeds `TOLERANCE`, or the model's own output is not finite.
     """
     import torch
-    from graftdet.models.backends.onnx import rows_module
+    from graftdet.models.backends.export_module import ExportModule
 
-    reference = rows_module(model)
-    trials = [trial_pictures(2, options.size, model.channels)]
+    reference = ExportModule(model)
+    batches = [noise_images(2, options.size, model.channels)]
     if options.dynamic:
-        other = tuple(side + model.size_multiple for side in options.size)
-        trials += [trial_pictures(batch, options.size, model.channels, seed=batch) for batch in (1, 3)]
-        trials.append(trial_pictures(1, other, model.channels, seed=4))
+        other_size = tuple(side + model.size_multiple for side in options.size)
+        batches += [noise_images(count, options.size, model.channels, seed=count) for count in (1, 3)]
+        batches.append(noise_images(1, other_size, model.channels, seed=4))
     worst = 0.0
-    for images in trials:
+    for images in batches:
         with torch.inference_mode():
             expected = torch.cat([reference(torch.from_numpy(image[None])) for image in images]).numpy()
         if not np.isfinite(expected).all():
-            raise UserError(f"{path}: the model itself gives what are no finite numbers; did its training diverge?")
-        worst = max(worst, relative_difference(loaded.rows(images), expected))
+            raise ExportError(path, "the model's own output contains NaN or infinity; did its training diverge?")
+        worst = max(worst, relative_difference(exported.predictions(images), expected))
     if worst > TOLERANCE:
-        raise UserError(
-            f"{path}: differs from the model, largest |a-b|/max(1,|b|) is {worst:.2e}, allowed is {TOLERANCE:.0e}"
+        raise ExportError(
+            path, f"differs from the model, largest |a-b|/max(1,|b|) is {worst:.2e}, allowed is {TOLERANCE:.0e}"
         )
     return worst
 
 
-def opencv_difference(loaded, path: str | Path, options: ExportOptions) -> float | None:
-    """The same difference between OpenCV's dnn module and `loaded` on one batch; None where dnn cannot read the file.
+def opencv_difference(exported: Any, path: str | Path, options: ExportOptions) -> float | None:
+    """The `relative_difference` of OpenCV's dnn module to `exported` on one batch; None where dnn cannot load the file.
 
-    OpenCV 5 reads dynamic files too; OpenCV 4 reads files of one size alone, and no transformer rows.
+    OpenCV 5 loads dynamic files, too; OpenCV 4 only files of a fixed size, and no transformer rows.
     """
-    images = trial_pictures(options.batch, options.size, channels=loaded.channels)
-    silence_opencv()
+    images = noise_images(options.batch_size, options.size, channels=exported.channels)
+    quiet_opencv()
     try:
         net = cv2.dnn.readNetFromONNX(np.frombuffer(Path(path).read_bytes(), np.uint8))
         net.setInput(images)
-        return relative_difference(net.forward(), loaded.rows(images))
+        return relative_difference(net.forward(), exported.predictions(images))
     except cv2.error:
         return None

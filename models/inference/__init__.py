@@ -1,1 +1,1 @@
-"""Running a model on images: predictor, detections, ensembles, test-time augmentation."""
+"""From images to detections: predictors, ensembles, test-time augmentation, and the files that detection writes."""

@@ -1,4 +1,4 @@
-"""TODO"""
+"""The detections of one image."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,10 +9,20 @@ from graftdet.utils.visualization.drawing import draw_boxes
 
 @dataclass
 class Detections:
-    """What was found in one picture, best first.
+    """The objects detected in one image, highest score first.
 
-    `boxes` (n, 4) float32 xyxy in pixels of the picture, `scores` (n,) float32, `labels` (n,) int64 class indices,
-    `names` the model's class names, `image` the picture (H, W, 3) BGR, `path` where it came from (None: an array).
+    Attributes:
+        boxes: (n, 4) float32, xyxy (x1, y1, x2, y2) in pixels of the image, clipped to it.
+        scores: (n,) float32, 0..1.
+        labels: (n,) int64 class indices.
+        names: the class names of the model; `names[label]` is the name of a class index.
+        image: (H, W, 3) uint8 BGR, the image as it was read.
+        path: the file of the image, None where an array was given.
+
+    Example:
+        >>> detections = model.predict("street.jpg")[0]
+        >>> for box, score, name in zip(detections.boxes, detections.scores, detections.class_names):
+        ...     print(name, score, box)
     """
 
     boxes: np.ndarray
@@ -27,16 +37,22 @@ class Detections:
 
     @property
     def class_names(self) -> list[str]:
-        """The name of each detection's class."""
+        """The class name of each detection."""
         return [self.names[label] for label in self.labels]
 
     def draw(self, in_place: bool = False) -> np.ndarray:
-        """A copy of the picture, or with `in_place` the picture itself, with the boxes, names and scores drawn, (H, W, 3)
-        BGR."""
+        """Draw boxes, class names and scores.
+
+        Args:
+            in_place: draw into `image` itself instead of a copy.
+
+        Returns:
+            (H, W, 3) uint8 BGR.
+        """
         return draw_boxes(self.image, self.boxes, self.labels, self.scores, self.names, in_place)
 
     def to_dicts(self) -> list[dict]:
-        """One dict a detection: name, label, score and box xyxy in pixels, as plain numbers."""
+        """The detections as plain data, one dict each: `name`, `label`, `score`, `box` ([x1, y1, x2, y2] in pixels)."""
         return [
             {"name": self.names[label], "label": int(label), "score": float(score), "box": [float(v) for v in box]}
             for box, score, label in zip(self.boxes, self.scores, self.labels, strict=True)

@@ -1,35 +1,52 @@
+"""Several models of the same classes as one."""
+
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from graftdet.models.inference.predictor import Predictor
-from graftdet.models.inference.tta import largest_stride
 from graftdet.utils.boxes import is_tensor
 from graftdet.utils.errors import UserError
 
 
-class Ensemble:
-    """Models (each images (B, 3, H, W) -> boxes (B, N, 4) xyxy pixels, scores (B, N, nc)) called as one model.
+class Ensemble(Predictor):
+    """Several predictors called as one: their boxes are joined before one NMS.
 
-    The outputs are joined along N, so the models may differ in heads, strides and formats, but not in their classes:
-    that raises `UserError`. `names` are the first model's, `stride` is the largest.
+    The models may differ in heads, strides and backends, but not in their classes.
+
+    Args:
+        models: at least one predictor.
+
+    Raises:
+        UserError: the models differ in class names, or were exported for different sizes.
     """
 
-    def __init__(self, models):
-        self.models = list(models)
-        if not self.models:
+    def __init__(self, models: Sequence[Predictor]):
+        if not models:
             raise ValueError("an ensemble needs at least one model")
-        self.names = getattr(self.models[0], "names", None)
-        self.stride = max(largest_stride(model) for model in self.models)
+        self.models = list(models)
+        first = self.models[0]
         for number, model in enumerate(self.models[1:], 2):
-            names = getattr(model, "names", None)
-            if names is not None and self.names is not None and _in_order(names) != _in_order(self.names):
+            if model.names != first.names:
                 raise UserError(
-                    f"ensemble: model {number} knows other classes than the first: {len(names)} "
-                    f"({_excerpt(names)}) beside {len(self.names)} ({_excerpt(self.names)})"
+                    f"ensemble: model {number} has other classes than the first: {model.nc} "
+                    f"({_excerpt(model.names)}) vs. {first.nc} ({_excerpt(first.names)})"
                 )
+        sizes = {tuple(model.fixed_size) for model in self.models if model.fixed_size}
+        if len(sizes) > 1:
+            raise UserError(f"ensemble: these models were exported for different sizes: {sorted(sizes)}")
+        self.names = first.names
+        self.names_known = any(model.names_known for model in self.models)
+        self.stride = max(model.stride for model in self.models)
+        self.fixed_size = sizes.pop() if sizes else None
+        self.train_size = first.train_size
+        self.square_letterbox = any(model.square_letterbox for model in self.models)
+        self.backend = ", ".join(dict.fromkeys(model.backend for model in self.models))
+        self.device = first.device
 
-    def __call__(self, images):
-        boxes, scores = zip(*(model(images) for model in self.models))
-        if len({output.shape[2] for output in scores}) > 1:
-            raise UserError(f"ensemble: the models differ in classes: {[output.shape[2] for output in scores]}")
+    def __call__(self, images: Any) -> tuple[Any, Any]:
+        """RGB (B, 3, H, W) -> boxes (B, sum of N, 4) xyxy pixels, scores (B, sum of N, nc)."""
+        boxes, scores = zip(*(model(images) for model in self.models), strict=True)
         return _join(boxes), _join(scores)
 
 
@@ -43,29 +60,5 @@ def _join(outputs):
     return torch.cat([torch.as_tensor(output).to(tensors[0].device, torch.float32) for output in outputs], dim=1)
 
 
-def _in_order(names) -> list[str]:
-    return [str(name) for name in (names.values() if isinstance(names, dict) else names)]
-
-
-def _excerpt(names) -> str:
-    names = _in_order(names)
+def _excerpt(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", .." if len(names) > 3 else "")
-
-
-class EnsemblePredictor(Predictor):
-    """Several models of the same classes as one: their decoded boxes go into one suppression (`graftdet.models.inference.ensemble`)."""
-
-    def __init__(self, models: list[Predictor]):
-        self._together = Ensemble(models)
-        sizes = {tuple(model.fixed_size) for model in models if model.fixed_size}
-        if len(sizes) > 1:
-            raise UserError(f"ensemble: these models were exported for different sizes: {sorted(sizes)}")
-        self.names, self.stride = models[0].names, self._together.stride
-        self.names_known = any(model.names_known for model in models)
-        self.fixed_size = sizes.pop() if sizes else None
-        self.train_size, self.square_letterbox = models[0].train_size, any(model.square_letterbox for model in models)
-        self.backend = ", ".join(dict.fromkeys(model.backend for model in models))
-        self.device = getattr(models[0], "device", "cpu")  # where pictures are best put
-
-    def __call__(self, images):
-        return self._together(images)

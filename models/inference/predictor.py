@@ -1,39 +1,75 @@
-"""From pictures to detections, the same way whatever runs the model. NumPy and OpenCV only, no torch."""
+"""From images to detections, in the same way for every backend. NumPy and OpenCV only, no torch."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass
 from numbers import Integral
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from graftdet.models.inference.detections import Detections
-from graftdet.models.inference.tta import Augmented
+from graftdet.models.inference.image_input import LetterboxedImage, as_list, group_by_shape, letterbox_image
+from graftdet.models.inference.tta import AugmentedModel
 from graftdet.utils.errors import UserError, did_you_mean
-from graftdet.utils.images.io import read_image
-from graftdet.utils.images.letterbox import letterbox, to_chw, unletterbox
+from graftdet.utils.images.letterbox import to_chw, unletterbox
 from graftdet.utils.nms.suppression import default_method, select_detections
 
 
-class Predictor(ABC):
-    """Anything that maps images (B, 3, H, W) to decoded boxes and scores, with what belongs to it.
+@dataclass(frozen=True)
+class PredictSettings:
+    """How images become detections.
 
-    A subclass sets `names`, `stride` (the largest, pixels), `fixed_size` ((h, w) or None where any multiple of the
-    stride is taken) and `needs_nms` (False where it gives each object one box), and defines `__call__(images)`: RGB,
-    uint8 0..255 or float 0..1, numpy or torch, to boxes (B, N, 4) xyxy in pixels of the input and scores (B, N, nc).
+    Attributes:
+        size: longer side, or (height, width), that images are letterboxed into; None: the size the model was trained
+            or exported for. A file exported for one size accepts no other.
+        conf: lowest score of a detection.
+        iou: of two boxes of a class that overlap by a larger IoU, only the better is returned.
+        max_det: maximum number of detections per image.
+        classes: indices or names of the classes to return; None: all.
+        agnostic: boxes of different classes suppress each other, too.
+        nms: a method of `graftdet.utils.nms.suppression.METHODS`; None: what the model needs.
+        augment: test-time augmentation (`graftdet.models.inference.tta`); slower, needs torch.
+        batch_size: maximum number of images per call of the model.
+    """
+
+    size: int | tuple[int, int] | None = None
+    conf: float = 0.25
+    iou: float = 0.45
+    max_det: int = 300
+    classes: int | str | Iterable[int | str] | None = None
+    agnostic: bool = False
+    nms: str | None = None
+    augment: bool = False
+    batch_size: int = 16
+
+
+class Predictor(ABC):
+    """A model ready for inference, whatever runs it. A subclass sets the attributes and defines `__call__`.
+
+    Attributes:
+        names: class names.
+        names_known: False where the file has no class names and `names` are placeholders.
+        stride: largest stride in pixels; sides of the input are multiples of it.
+        backend: what runs the model, for messages.
+        device: where input images are expected.
+        half: whether it computes in float16 or bfloat16.
+        fixed_size: (height, width) of the only input it takes; None: any multiple of `stride`.
+        needs_nms: whether it outputs several boxes per object.
+        train_size: longer side of the images it was trained on.
+        square_letterbox: whether it was trained with square letterboxing and no geometric augmentation; images are then
+            validated with square letterboxing, too.
     """
 
     names: list[str]
-    names_known: bool = True  # False where the file has none and they were made up
+    names_known: bool = True
     stride: int
-    half: bool = False  # whether it computes in float16 or bfloat16
-    backend: str = "torch"  # what runs it
+    backend: str = "torch"
+    device: Any = "cpu"
+    half: bool = False
     fixed_size: tuple[int, int] | None = None
     needs_nms: bool = True
     train_size: int = 640
-    square_letterbox: bool = (
-        False  # whether it was trained on square_letterbox alone (`graftdet.models.weights.weights_file.WeightsFile`)
-    )
+    square_letterbox: bool = False
 
     @property
     def nc(self) -> int:
@@ -41,92 +77,49 @@ class Predictor(ABC):
         return len(self.names)
 
     @abstractmethod
-    def __call__(self, images):
-        """RGB (B, 3, H, W) -> boxes (B, N, 4) xyxy in pixels of the input, scores (B, N, nc)."""
-
-    def likely(self, images, conf: float) -> list[tuple]:
-        """`self(images)` as a pair (boxes (n, 4), scores (n, nc)) a picture. A subclass may leave out boxes of which it
-        knows cheaply that no score is above `conf`."""
-        return list(zip(*self(images), strict=True))
-
-    def predict(self, images, **asked) -> list[Detections]:
-        """Detect in a picture or a list of them; each is a path or an array (H, W, 3) uint8 BGR, as OpenCV has it.
-
-        `asked` is what `steps` takes. Returns one `Detections` a picture, in order. Raises `UserError` for an unreadable
-        picture, an array of another kind, or an unknown class.
-        """
-        prepare, infer, finish = self.steps(**asked)
-        return finish(infer(prepare(images)))
-
-    def steps(
-        self,
-        size: int | tuple[int, int] | None = None,
-        conf: float = 0.25,
-        iou: float = 0.45,
-        max_det: int = 300,
-        classes: Iterable[int | str] | None = None,
-        agnostic: bool = False,
-        nms: str | None = None,
-        augment: bool = False,
-        batch_size: int = 16,
-    ) -> tuple[Callable, Callable, Callable]:
-        """The three steps of `predict`, each called with what the one before returns: pictures are prepared, the model
-        looks at them, and what it says becomes `Detections`. They share nothing that changes, so each may work on
-        other pictures at the same time, in a thread of its own.
+    def __call__(self, images: Any) -> tuple[Any, Any]:
+        """Run the model on a batch.
 
         Args:
-            size: the longer side, or (height, width), that pictures are fitted into; None is the size the model was
-                made for. A file exported for one size takes no other.
-            conf: least score. iou: above this overlap the weaker of two boxes of a class goes.
-            max_det: most detections a picture. classes: indices or names to keep. agnostic: boxes of different
-            classes compete too. nms: a word of `graftdet.utils.nms.suppression.METHODS` instead of what the model needs.
-            augment: test-time augmentation (`graftdet.models.inference.tta`), slower and needs torch. batch_size: pictures at once.
+            images: RGB (B, 3, H, W), uint8 0..255 or float 0..1, a NumPy array or a tensor.
+
+        Returns:
+            Boxes (B, N, 4) xyxy in pixels of the input, and scores (B, N, nc), both NumPy arrays or both tensors.
         """
-        frame = self.input_size(size)
-        looks = Augmented(self) if augment else self
-        how = {"conf": conf, "iou": iou, "max_det": max_det, "agnostic": agnostic}
-        how |= {"classes": class_indices(classes, self.names), "method": nms or default_method(looks)}
 
-        def prepare(images) -> tuple[list[_Fitted], list[tuple[list[int], np.ndarray]]]:
-            fitted = [_fit(image, frame, self.stride, auto=self.fixed_size is None) for image in _as_list(images)]
-            groups = _groups([one.picture.shape for one in fitted], batch_size)
-            return fitted, [(group, np.stack([to_chw(fitted[i].picture) for i in group])) for group in groups]
+    def candidates(self, images: Any, conf: float) -> list[tuple[Any, Any]]:
+        """The output of `self(images)` per image, as boxes (n, 4) and scores (n, nc).
 
-        def infer(prepared) -> tuple[list[_Fitted], list[tuple[int, tuple]]]:
-            fitted, groups = prepared
-            decoded = []
-            for group, pictures in groups:
-                if augment:
-                    found = zip(*looks(pictures.astype(np.float32) / 255), strict=True)
-                else:
-                    found = self.likely(pictures, conf)
-                decoded += zip(group, found, strict=True)
-            return fitted, decoded
+        A subclass may omit boxes whose scores it knows to be at most `conf` without computing them.
+        """
+        return list(zip(*self(images), strict=True))
 
-        def finish(inferred) -> list[Detections]:
-            fitted, decoded = inferred
-            by_index = dict(decoded)
-            return [self._detections(one, *by_index[index], how) for index, one in enumerate(fitted)]
+    def predict(self, images: Any, **settings: Any) -> list[Detections]:
+        """Detect objects in images.
 
-        return prepare, infer, finish
+        Args:
+            images: one image or a list of images. An image is a path or an array (H, W, 3) uint8 BGR (as from OpenCV).
+            settings: fields of `PredictSettings`: size, conf, iou, max_det, classes, agnostic, nms, augment, batch_size.
 
-    def _detections(self, fitted: "_Fitted", boxes, scores, how: dict) -> Detections:
-        """What is found in a picture, from the decoded boxes (n, 4) and scores (n, nc) of its letterboxed form."""
-        (left, top), gain, (height, width) = fitted.pad, fitted.gain, fitted.image.shape[:2]
-        inside = (left, top, left + width * gain, top + height * gain)
-        found = select_detections(boxes, scores, inside=inside, **how)
-        found = unletterbox(found, gain, fitted.pad, (height, width))
-        boxes, scores, labels = (
-            found[:, :4].astype(np.float32),
-            found[:, 4].astype(np.float32),
-            found[:, 5].astype(np.int64),
-        )
-        return Detections(boxes, scores, labels, self.names, fitted.image, fitted.path)
+        Returns:
+            One `Detections` per image, in order.
+
+        Raises:
+            UserError: an unreadable image, an array of another kind, an unknown class, or a size that the model does
+                not take.
+        """
+        steps = self.steps(PredictSettings(**settings))
+        return steps.postprocess(steps.infer(steps.preprocess(images)))
+
+    def steps(self, settings: PredictSettings) -> "PredictSteps":
+        """The three steps of `predict` for a pipeline. Raises `UserError` for settings that the model cannot fulfill."""
+        return PredictSteps(self, settings)
 
     def input_size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:
-        """The (height, width) that pictures are fitted into when the user asks for `size`, in multiples of the stride.
+        """The (height, width) that images are letterboxed into for a requested `size`: multiples of the stride.
 
-        Raises `UserError` when the model was exported for another size.
+        Raises:
+            UserError: `size` is not one or two positive whole numbers, or the model was exported for another size.
         """
         if size is None:
             size = self.fixed_size or self.train_size
@@ -137,13 +130,75 @@ class Predictor(ABC):
         if self.fixed_size and (height, width) != tuple(self.fixed_size):
             fixed = "x".join(map(str, self.fixed_size))
             raise UserError(
-                f"size {height}x{width}: this model was exported for {fixed} alone; export it with --dynamic"
+                f"size {height}x{width}: this model was exported for {fixed} only; export it with --dynamic"
             )
         return height, width
 
 
-def class_indices(classes: Iterable[int | str] | None, names: list[str]) -> list[int] | None:
-    """Class indices of numbers or names (None: all). Raises `UserError` with the nearest name for an unknown one."""
+class PredictSteps:
+    """The steps of `Predictor.predict`, each called with the result of the one before.
+
+    They share no mutable state, so that each may run in its own thread, on different images at the same time.
+    """
+
+    def __init__(self, predictor: Predictor, settings: PredictSettings):
+        self._predictor, self._settings = predictor, settings
+        self._size = predictor.input_size(settings.size)
+        self._augmented = AugmentedModel(predictor) if settings.augment else None
+        self._selection = {
+            "conf": settings.conf,
+            "iou": settings.iou,
+            "max_det": settings.max_det,
+            "agnostic": settings.agnostic,
+            "classes": class_indices(settings.classes, predictor.names),
+            "method": settings.nms or default_method(self._augmented or predictor),
+        }
+
+    def preprocess(self, images: Any) -> tuple[list[LetterboxedImage], list[tuple[list[int], np.ndarray]]]:
+        """Read and letterbox images; RGB batches (B, 3, H, W) uint8 with the indices of their images."""
+        model = self._predictor
+        fitted = [letterbox_image(image, self._size, model.stride, model.fixed_size is None) for image in as_list(images)]
+        groups = group_by_shape([one.letterboxed.shape for one in fitted], self._settings.batch_size)
+        return fitted, [(group, np.stack([to_chw(fitted[i].letterboxed) for i in group])) for group in groups]
+
+    def infer(self, preprocessed) -> tuple[list[LetterboxedImage], dict[int, tuple]]:
+        """Run the model on what `preprocess` returned; candidate boxes and scores by image index."""
+        fitted, groups = preprocessed
+        candidates: dict[int, tuple] = {}
+        for indices, batch in groups:
+            if self._augmented:
+                output = zip(*self._augmented(batch.astype(np.float32) / 255), strict=True)
+            else:
+                output = self._predictor.candidates(batch, self._settings.conf)
+            candidates.update(zip(indices, output, strict=True))
+        return fitted, candidates
+
+    def postprocess(self, inferred) -> list[Detections]:
+        """Suppress overlapping candidates and map boxes back to the images."""
+        fitted, candidates = inferred
+        return [self._detections(one, *candidates[index]) for index, one in enumerate(fitted)]
+
+    def _detections(self, fitted: LetterboxedImage, boxes, scores) -> Detections:
+        (left, top), gain, (height, width) = fitted.pad, fitted.gain, fitted.image.shape[:2]
+        inside = (left, top, left + width * gain, top + height * gain)
+        rows = select_detections(boxes, scores, inside=inside, **self._selection)
+        rows = unletterbox(rows, gain, fitted.pad, (height, width))  # (n, 6): box, score, class
+        return Detections(
+            boxes=rows[:, :4].astype(np.float32),
+            scores=rows[:, 4].astype(np.float32),
+            labels=rows[:, 5].astype(np.int64),
+            names=self._predictor.names,
+            image=fitted.image,
+            path=fitted.path,
+        )
+
+
+def class_indices(classes: int | str | Iterable[int | str] | None, names: list[str]) -> list[int] | None:
+    """Class indices of numbers or names; None (all classes) for None.
+
+    Raises:
+        UserError: an unknown class; suggests the nearest name.
+    """
     if classes is None:
         return None
     indices = []
@@ -157,45 +212,3 @@ def class_indices(classes: Iterable[int | str] | None, names: list[str]) -> list
             hint = did_you_mean(text, names) or f"; expected 0 to {len(names) - 1} or one of {', '.join(names[:10])}"
             raise UserError(f"class '{text}': the model has no such class{hint}")
     return indices
-
-
-def _as_list(images) -> list:
-    one = isinstance(images, (str, Path)) or (isinstance(images, np.ndarray) and images.ndim < 4)
-    return [images] if one else list(images)
-
-
-def _load(image) -> tuple[np.ndarray, Path | None]:
-    """A path or an array -> picture (H, W, 3) uint8 BGR and its path."""
-    if isinstance(image, (str, Path)):
-        return read_image(image), Path(image)
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
-        kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise UserError(f"expected a path or a picture (H, W, 3) uint8 BGR, got {kind}")
-    if image.ndim == 2 or image.shape[2] == 1:
-        image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
-    if image.shape[2] not in (3, 4):
-        raise UserError(f"expected a picture (H, W, 3) uint8 BGR, got {image.shape}")
-    return image[..., :3], None
-
-
-class _Fitted(NamedTuple):
-    """A picture beside its letterboxed form and the way back from there."""
-
-    image: np.ndarray
-    path: Path | None
-    picture: np.ndarray
-    gain: float
-    pad: tuple[float, float]
-
-
-def _fit(image, frame: tuple[int, int], stride: int, auto: bool) -> _Fitted:
-    image, path = _load(image)
-    return _Fitted(image, path, *letterbox(image, frame, stride, auto))
-
-
-def _groups(shapes: list[tuple], batch_size: int) -> list[list[int]]:
-    """Indices of pictures of one shape, at most `batch_size` together."""
-    by_shape: dict[tuple, list[int]] = {}
-    for index, shape in enumerate(shapes):
-        by_shape.setdefault(shape, []).append(index)
-    return [same[i : i + batch_size] for same in by_shape.values() for i in range(0, len(same), batch_size)]

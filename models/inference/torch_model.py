@@ -1,4 +1,6 @@
-"""TODO"""
+"""A model run by torch."""
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +11,18 @@ from torch import nn
 
 
 class TorchModel(Predictor):
-    """A model in torch, fused, ready to detect. `.model` is the `DetectionModel`."""
+    """A `DetectionModel` fused and ready for inference.
+
+    Args:
+        model: the model; fused in place and moved to `device`.
+        device: where to run it.
+        half: compute in float16 (CUDA only).
+        size: longer side of the training images in pixels, where it is known.
+        square_letterbox: see `Predictor`.
+
+    Attributes:
+        model: the fused `DetectionModel`.
+    """
 
     def __init__(
         self,
@@ -23,9 +36,8 @@ class TorchModel(Predictor):
         self.half = half and self.device.type == "cuda"
         self.dtype = torch.float16 if self.half else torch.float32
         self.model: nn.Module = model.fuse().to(self.device).requires_grad_(False)
-        self.layout = fastest_layout(
-            self.model, self.device, (model.channels, model.size_multiple, model.size_multiple)
-        )
+        smallest_input = (model.channels, model.size_multiple, model.size_multiple)
+        self.layout = fastest_layout(self.model, self.device, smallest_input)
         self.model.to(self.dtype)
         self.names = list(model.names)
         self.names_known = self.names != [str(index) for index in range(model.nc)]
@@ -34,8 +46,8 @@ class TorchModel(Predictor):
         self.train_size, self.square_letterbox = size or 640, square_letterbox
 
     @torch.inference_mode()
-    def __call__(self, images):
-        """RGB (B, 3, H, W), uint8 0..255 or float 0..1, numpy or torch -> boxes (B, N, 4), scores (B, N, nc), torch."""
+    def __call__(self, images: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """RGB (B, 3, H, W), uint8 0..255 or float 0..1, array or tensor -> boxes (B, N, 4), scores (B, N, nc)."""
         if isinstance(images, np.ndarray):
             images = torch.from_numpy(np.ascontiguousarray(images))
         scale = 1 / 255 if images.dtype == torch.uint8 else 1

@@ -1,0 +1,89 @@
+"""Where the cached export of a `.pt` file is: `exported/NAME-KEY.onnx`, and what is known about it in `NAME-KEY.json`.
+
+The folder `exported` is beside the weights, or in the user's cache folder where that is not writable. KEY is a hash of
+the weights and of the code that builds them, so that neither replaced weights nor changed blocks run in an older export.
+"""
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from graftdet.utils.errors import UserError
+from graftdet.utils.files import cache_folder, write_atomically
+
+_MODELS = Path(__file__).parents[1]
+
+
+def cached_export(weights: Path, plugins: Iterable[str] = ()) -> Path:
+    """The path of the cached .onnx of `weights`, which need not exist.
+
+    Args:
+        weights: a `.pt` file.
+        plugins: the plugins that it needs, already loaded.
+
+    Raises:
+        UserError: the weights cannot be read.
+    """
+    name = f"{weights.stem}-{cache_key(weights, plugins)}.onnx"
+    parent = weights.absolute().parent
+    folder = parent / "exported"
+    if (folder / name).is_file() or os.access(folder if folder.exists() else parent, os.W_OK):
+        return folder / name
+    return cache_folder() / "exported" / hashlib.sha256(os.fsencode(parent)).hexdigest()[:16] / name
+
+
+def cache_key(weights: Path, plugins: Iterable[str] = ()) -> str:
+    """A hash of the weights, of all code below `models` and of the plugins' code. Raises `UserError`."""
+    digest = hashlib.sha256()
+    for folder in (_MODELS, *map(_plugin_folder, plugins)):
+        pattern = "**/*.py" if (folder / "__init__.py").is_file() else "*.py"
+        for source in sorted(folder.glob(pattern)):
+            digest.update(source.read_bytes())
+    try:
+        with open(weights, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    except FileNotFoundError:
+        raise UserError(f"{weights}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{weights}: cannot be read ({error.strerror})") from None
+    return digest.hexdigest()[:16]
+
+
+def _plugin_folder(plugin: str) -> Path:
+    """The folder of the code of one value of --plugins, which is already loaded."""
+    path = Path(plugin)
+    if path.suffix == ".py" or path.is_dir():
+        return path.parent if path.suffix == ".py" else path
+    spec = importlib.util.find_spec(plugin)
+    return Path(spec.origin).parent if spec.origin else Path(spec.submodule_search_locations[0])  # no __init__.py
+
+
+def read_notes(path: Path) -> dict:
+    """What is known about the export at `path`; {} where nothing is, or the notes are malformed.
+
+    Keys: `machine`, and `milliseconds` (way to run -> time per image) or `failed` (why there is no export).
+    """
+    try:
+        notes = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    valid = isinstance(notes, dict) and ("failed" in notes or isinstance(notes.get("milliseconds"), dict))
+    return notes if valid else {}
+
+
+def write_notes(path: Path, notes: dict) -> None:
+    """Write what is known about the export at `path`. Raises `UserError`."""
+    write_atomically(path.with_suffix(".json"), json.dumps(notes, indent=1).encode())
+
+
+def remove_outdated(path: Path, stem: str) -> None:
+    """Remove exports of earlier weights of the same name from the folder of `path`."""
+    for other in path.parent.iterdir() if path.parent.is_dir() else ():
+        if re.fullmatch(re.escape(stem) + r"-[0-9a-f]{16}\.(onnx|json)", other.name):
+            with contextlib.suppress(OSError):  # another process may run it
+                other.unlink()

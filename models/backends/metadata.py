@@ -1,0 +1,65 @@
+"""The metadata of exported files: written as JSON texts, read from our files and those of other exporters."""
+
+import ast
+import json
+from typing import Any
+
+VERSION = 1
+READ_KEYS = ("names", "nc", "stride", "size", "imgsz", "needs_nms", "square_letterbox", "squares")
+
+
+def make_metadata(model: Any, options: Any) -> dict[str, str]:
+    """The metadata of an exported `DetectionModel`: key -> JSON, or plain text where the value is a string.
+
+    Args:
+        model: the exported model.
+        options: the `ExportOptions` it was exported with.
+    """
+    values = {
+        "task": "detect",
+        "names": list(model.names),
+        "nc": model.nc,
+        "stride": model.size_multiple,
+        "size": list(options.size),
+        "dynamic": options.dynamic,
+        "needs_nms": model.needs_nms,
+        "square_letterbox": options.square_letterbox,
+        "version": VERSION,
+        "made_by": "graftdet",
+    }
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in values.items()
+    }
+
+
+def parse_value(text: str | None) -> Any:
+    """A value written as JSON, or as a Python literal as some exporters do; None for anything else."""
+    if not text:
+        return None
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return parse(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return None
+
+
+def parse_names(text: str | None, count: int) -> list[str] | None:
+    """Class names from a list or a dict by index; None where they are missing or not `count`."""
+    value = parse_value(text)
+    if isinstance(value, dict):
+        value = [value.get(index, value.get(str(index))) for index in range(len(value))]
+    return [str(name) for name in value] if isinstance(value, list) and len(value) == count else None
+
+
+def parse_stride(text: str | None) -> int:
+    """The stride in pixels; 32 where it is missing or unreasonable."""
+    value = parse_value(text)
+    return int(value) if isinstance(value, (int, float)) and 1 <= value <= 1024 else 32
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """(height, width) in pixels; None where it is missing or malformed."""
+    value = parse_value(text)
+    is_pair = isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(v, int) and v > 0 for v in value)
+    return tuple(value) if is_pair else None

@@ -1,0 +1,156 @@
+"""Writes, reports and shows the detections of a run. No torch."""
+
+import logging
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from graftdet.models.inference.detections import Detections
+from graftdet.models.inference.output_files import (
+    OutputNames,
+    image_path,
+    write_crops,
+    write_csv,
+    write_json,
+    write_labels,
+)
+from graftdet.models.inference.preview_window import PreviewWindow
+from graftdet.utils.files import check_run_name, new_run_folder
+from graftdet.utils.images.io import write_image
+from graftdet.utils.images.video import VideoWriter
+
+logger = logging.getLogger(__name__)
+REPORT_INTERVAL = 10  # seconds between two reports on a video
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """What a detection run writes into PROJECT/NAME; the fields are named as the flags of detect.py.
+
+    Attributes:
+        project: folder of runs.
+        name: folder of this run below `project`; a name in use gets a number, unless `exist_ok`.
+        exist_ok: write into an existing folder.
+        save_images: annotated images and videos.
+        save_txt: labels/*.txt in YOLO format.
+        save_conf: scores in labels/*.txt.
+        save_json: detections.json.
+        save_csv: detections.csv.
+        save_crop: crops/CLASS/*.jpg.
+        view: show annotated images in a window.
+    """
+
+    project: str | Path = "runs/detect"
+    name: str = "exp"
+    exist_ok: bool = False
+    save_images: bool = True
+    save_txt: bool = False
+    save_conf: bool = False
+    save_json: bool = False
+    save_csv: bool = False
+    save_crop: bool = False
+    view: bool = False
+
+
+class DetectionWriter:
+    """Writes what the settings ask for about each frame, logs one line per image, and shows a window.
+
+    A frame has `image` (H, W, 3) BGR, `path`, `index` within its video (None for an image) and `info` (`is_video`,
+    `fps`, `frame_count`), as the sources of `graftdet.data` give it.
+
+    Attributes:
+        folder: the folder of the run, created with the first frame; None before.
+        num_images: frames added so far.
+        num_detections: their detections.
+        window: the preview window.
+    """
+
+    def __init__(self, settings: OutputSettings):
+        check_run_name(settings.name)
+        self.settings = settings
+        self.folder: Path | None = None
+        self.num_images, self.num_detections = 0, 0
+        self.window = PreviewWindow(settings.view)
+        self._records: list[dict] = []
+        self._names = OutputNames()
+        self._video: VideoWriter | None = None
+        self._video_source, self._last_report = None, 0.0
+
+    def annotate(self, detections: Detections) -> np.ndarray | None:
+        """The image with its boxes, where anything writes or shows it. May be called from another thread."""
+        needed = self.window.active or self.settings.save_images
+        return detections.draw(in_place=not self.settings.save_crop) if needed else None
+
+    def add(self, frame: Any, detections: Detections, annotated: np.ndarray | None) -> None:
+        """Write, show and report the detections of one frame; `annotated` is what `annotate` returned."""
+        settings = self.settings
+        self.folder = self.folder or self._make_folder()
+        self.num_images += 1
+        self.num_detections += len(detections)
+        stem = self._names(frame.path)
+        if settings.save_images:
+            self._save_image(frame, stem, annotated)
+        if (settings.save_txt or settings.save_crop) and (len(detections) or settings.exist_ok):
+            self._save_labels_and_crops(frame, stem, detections)
+        if settings.save_json or settings.save_csv:
+            height, width = frame.image.shape[:2]
+            record = {"source": str(frame.path), "frame": frame.index, "width": width, "height": height}
+            self._records.append({**record, "detections": detections.to_dicts()})
+        if self.window.active:
+            self.window.show(annotated, 1 if frame.info.is_video else 0)
+        self._report(frame, detections)
+
+    def finish(self) -> None:
+        """Close the video, and write the files that cover all images."""
+        self._close_video()
+        if self.folder and self.settings.save_json:
+            write_json(self.folder / "detections.json", self._records)
+        if self.folder and self.settings.save_csv:
+            write_csv(self.folder / "detections.csv", self._records)
+
+    def _make_folder(self) -> Path:
+        folder = new_run_folder(self.settings.project, self.settings.name, self.settings.exist_ok)
+        if self.settings.save_crop and (folder / "crops").exists():
+            logger.warning(f"{folder / 'crops'}: also contains crops of an earlier run")
+        return folder
+
+    def _save_image(self, frame, stem: str, annotated: np.ndarray) -> None:
+        """Write an image as its own file, a frame into the video of its source."""
+        if not frame.info.is_video:
+            write_image(image_path(self.folder, stem, frame.path), annotated)
+            return
+        if self._video_source != frame.path:
+            self._close_video()
+            self._video, self._video_source = VideoWriter(self.folder / f"{stem}.mp4", frame.info.fps), frame.path
+        self._video.write(annotated)
+
+    def _save_labels_and_crops(self, frame, stem: str, detections: Detections) -> None:
+        name = stem if frame.index is None else self._names.frame(frame.path, frame.index + 1)
+        if self.settings.save_txt:
+            path, shape = self.folder / "labels" / f"{name}.txt", frame.image.shape[:2]
+            write_labels(
+                path, detections.boxes, detections.labels, detections.scores, shape, self.settings.save_conf
+            )
+        if self.settings.save_crop:
+            folder = self.folder / "crops"
+            write_crops(folder, name, frame.image, detections.boxes, detections.class_names, self._names)
+
+    def _report(self, frame, detections: Detections) -> None:
+        """Log one line per image, one line every ten seconds of a video."""
+        position = ""
+        if frame.info.is_video:
+            if frame.index and time.monotonic() - self._last_report < REPORT_INTERVAL:
+                return
+            self._last_report = time.monotonic()
+            position = f" frame {frame.index + 1}" + (f"/{frame.info.frame_count}" if frame.info.frame_count else "")
+        counts = ", ".join(f"{number} {name}" for name, number in Counter(detections.class_names).items())
+        logger.info(f"{frame.path}{position}: {counts or 'no detections'}")
+
+    def _close_video(self) -> None:
+        if self._video is not None:
+            self._video.close()
+            logger.info(f"{self._video_source}: {self._video.count} frames written to {self._video.path}")
+        self._video = self._video_source = None
