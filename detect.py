@@ -1,69 +1,108 @@
-"""Detect in pictures, videos, streams and cameras: `python detect.py --weights best.pt --source FOLDER_OR_FILE`.
+"""Detect objects in images, videos, streams and cameras: `python detect.py --weights best.pt --source FOLDER_OR_FILE`.
 
-PROJECT/NAME receives the pictures and videos with their boxes drawn, and on request labels, crops, JSON and CSV.
+PROJECT/NAME receives the images and videos with their boxes drawn and, on request, labels, crops, JSON and CSV.
 """
 
+import logging
 import time
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from graftdet.data.sources import open_source
 from graftdet.models.backends.loading import load_models, newest_weights
-from graftdet.models.inference.output_files import Output
-from graftdet.models.inference.predictor import class_indices
+from graftdet.models.inference.detection_writer import DetectionWriter, OutputSettings
+from graftdet.models.inference.predictor import Predictor, PredictSettings
 from graftdet.utils import cli
 from graftdet.utils.cli_options import add_model_flags, add_run_flags, add_selection_flags, image_size
 from graftdet.utils.pipeline import Pipeline
 
+logger = logging.getLogger("graftdet.detect")
 
-def main(argv=None):
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the command line, then read, detect, draw and write, each in its own thread."""
     options = make_parser().parse_args(argv)
-    if options.plugins:  # blocks of the user's own, for weights that need them
+    if options.plugins:  # imports torch, which exported files do not need
         from graftdet.models import load_plugins
 
         load_plugins(options.plugins)
     source = open_source(*options.source)
     weights = options.weights or [newest_weights()]
     model = load_models(weights, options.device, options.half, backend=options.backend, plugins=options.plugins)
-    size = image_size(options.img, model.stride) if options.img else None
-    asked = {
-        "size": model.input_size(size),  # complains now rather than after the first picture
-        "conf": options.conf, "iou": options.iou, "max_det": options.max_det, "agnostic": options.agnostic, "nms": options.nms,
-        "classes": class_indices(options.classes, model.names), "augment": options.augment, "batch_size": options.batch_size,
-    }  # fmt: skip
-    print(f"weights {', '.join(map(str, weights))}: {model.nc} classes, run by {model.backend}; source {source.text}")
+    steps = model.steps(predict_settings(options, model))  # checks the settings before the first image is read
+    logger.info(
+        f"weights {', '.join(map(str, weights))}: {model.nc} classes, run by {model.backend}; source {source.text}"
+    )
 
-    output, begun = Output(options), time.perf_counter()
-    prepare, infer, finish = model.steps(**asked)
-    steps = [
-        lambda frames: (frames, prepare([frame.image for frame in frames])),
-        lambda work: (work[0], infer(work[1])),
-        lambda work: [
-            (frame, found, output.drawn(found)) for frame, found in zip(work[0], finish(work[1]), strict=True)
+    writer = DetectionWriter(output_settings(options))
+    start = time.perf_counter()
+    pipeline = Pipeline(
+        in_batches(source, options.batch_size),
+        [
+            lambda frames: (frames, steps.preprocess([frame.image for frame in frames])),
+            lambda work: (work[0], steps.infer(work[1])),
+            lambda work: [
+                (frame, detections, writer.annotate(detections))
+                for frame, detections in zip(work[0], steps.postprocess(work[1]), strict=True)
+            ],
         ],
-    ]
-    batches = in_batches(source, options.batch_size)
-    capacity = 3 + 5 // options.batch_size
+        capacity=3 + 5 // options.batch_size,
+        live=lambda frames: frames[0].info.kind == "stream",
+        stop=source.stop,
+    )
     try:
-        with Pipeline(
-            batches, steps, capacity, live=lambda frames: frames[0].info.kind == "stream", stop=source.stop
-        ) as results:
-            for batch in results:
-                for frame, found, drawn in batch:
-                    output.add(frame, found, drawn)
-                if output.window_closed:
+        with pipeline as batches:
+            for batch in batches:
+                for frame, detections, annotated in batch:
+                    writer.add(frame, detections, annotated)
+                if writer.window.closed:
                     break
     finally:  # a stream ends with Ctrl-C
-        output.finish()
-    whole, inferring = (
-        1000 * seconds / output.pictures for seconds in (time.perf_counter() - begun, results.seconds[2])
+        writer.finish()
+    seconds, model_seconds = time.perf_counter() - start, pipeline.seconds[2]
+    total, inference = (1000 * value / writer.num_images for value in (seconds, model_seconds))
+    logger.info(
+        f"{writer.num_images} images, {writer.num_detections} detections, {total:.1f} ms per image, {inference:.1f} of it "
+        f"in the model; saved to {writer.folder}"
     )
-    told = f"{whole:.1f} ms a picture, {inferring:.1f} of it in the model"
-    print(f"{output.pictures} pictures, {output.total} detections, {told}; saved to {output.folder}")
 
 
-def in_batches(source, batch_size):
-    """Lists of frames; those of live streams one by one, because the next is not there yet."""
+def predict_settings(options: Namespace, model: Predictor) -> PredictSettings:
+    """The settings of the command line for this model."""
+    return PredictSettings(
+        size=image_size(options.img, model.stride) if options.img else None,
+        conf=options.conf,
+        iou=options.iou,
+        max_det=options.max_det,
+        classes=options.classes,
+        agnostic=options.agnostic,
+        nms=options.nms,
+        augment=options.augment,
+        batch_size=options.batch_size,
+    )
+
+
+def output_settings(options: Namespace) -> OutputSettings:
+    """What the command line asks to write."""
+    return OutputSettings(
+        project=options.project,
+        name=options.name,
+        exist_ok=options.exist_ok,
+        save_images=not options.no_save,
+        save_txt=options.save_txt,
+        save_conf=options.save_conf,
+        save_json=options.save_json,
+        save_csv=options.save_csv,
+        save_crop=options.save_crop,
+        view=options.view,
+    )
+
+
+def in_batches(frames: Iterable[Any], batch_size: int) -> Iterator[list[Any]]:
+    """Lists of at most `batch_size` frames; frames of live streams alone, because the next one is still to come."""
     batch = []
-    for frame in source:
+    for frame in frames:
         batch.append(frame)
         if len(batch) == batch_size or frame.info.kind == "stream":
             yield batch
@@ -72,30 +111,25 @@ def in_batches(source, batch_size):
         yield batch
 
 
-def make_parser():
+def make_parser() -> cli.ArgumentParser:
+    """The flags of detect.py."""
     parser = cli.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add_model_flags(parser, backend="auto")
-    kinds = "pictures, videos, folders, patterns, .txt lists, stream addresses, camera numbers"
-    add("--source", required=True, nargs="+", help=kinds)
-    add(
-        "--img",
-        "--imgsz",
-        "--img-size",
-        type=int,
-        nargs="+",
-        help="longer side, or height and width (default: as trained)",
-    )
-    add("--classes", nargs="+", metavar="CLASS", help="keep these classes only, numbers or names")
-    add("--agnostic", "--agnostic-nms", action="store_true", help="boxes of different classes compete, too")
-    add("--save-txt", action="store_true", help="labels/*.txt: class cx cy w h, normalised")
-    add("--save-conf", action="store_true", help="scores in labels/*.txt")
-    add("--save-json", action="store_true", help="detections.json")
-    add("--save-csv", action="store_true", help="detections.csv")
-    add("--save-crop", action="store_true", help="crops/CLASS/*.jpg")
-    add("--no-save", "--nosave", action="store_true", help="no drawn pictures and videos")
-    add("--view", "--view-img", action="store_true", help="show a window; q or Escape ends")
-    add("--batch-size", type=cli.at_least(1), default=1, help="pictures at once")
+    sources = "images, videos, folders, glob patterns, .txt lists, stream addresses, camera indices"
+    add("--source", required=True, nargs="+", help=sources)
+    size = "longer side, or height and width, of the input in pixels (default: as trained)"
+    add("--img", "--imgsz", "--img-size", type=int, nargs="+", help=size)
+    add("--classes", nargs="+", metavar="CLASS", help="detect these classes only, given by index or name")
+    add("--agnostic", "--agnostic-nms", action="store_true", help="suppress boxes across classes")
+    add("--save-txt", action="store_true", help="write labels/*.txt: class cx cy w h, normalized")
+    add("--save-conf", action="store_true", help="write scores into labels/*.txt")
+    add("--save-json", action="store_true", help="write detections.json")
+    add("--save-csv", action="store_true", help="write detections.csv")
+    add("--save-crop", action="store_true", help="write crops/CLASS/*.jpg")
+    add("--no-save", "--nosave", action="store_true", help="do not write annotated images and videos")
+    add("--view", "--view-img", action="store_true", help="show annotated images in a window; q or Escape quits")
+    add("--batch-size", type=cli.at_least(1), default=1, help="images per batch")
     add_selection_flags(parser, conf=0.25, iou=0.45)
     add_run_flags(parser, "runs/detect")
     return parser

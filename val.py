@@ -16,7 +16,7 @@ from graftdet.data.dataset import DetectionDataset
 from graftdet.data.loader import val_loader
 from graftdet.models import load_plugins
 from graftdet.models.backends.loading import load_models, newest_weights
-from graftdet.models.inference.tta import Augmented
+from graftdet.models.inference.tta import AugmentedModel
 from graftdet.utils import cli
 from graftdet.utils.cli_options import add_model_flags, add_run_flags, add_selection_flags, image_size
 from graftdet.utils.device import default_workers
@@ -51,9 +51,9 @@ def main(argv=None):
     workers = min(default_workers(), len(dataset) // PICTURES_A_WORKER) if options.workers is None else options.workers
     loader = val_loader(dataset, options.batch_size, workers)
     result = evaluate(
-        Augmented(model) if options.augment else model, loader, ground_truth=split.ground_truth(), category_ids=split.category_ids,
+        AugmentedModel(model) if options.augment else model, loader, ground_truth=split.ground_truth(), category_ids=split.category_ids,
         conf=options.conf, iou=options.iou, max_det=options.max_det, method=options.nms,
-        device=getattr(model, "device", "cpu"),  # an exported file takes pictures from there
+        device=model.device,  # an exported file takes pictures from there
     )  # fmt: skip
 
     print_table(result)

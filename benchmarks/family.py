@@ -9,7 +9,8 @@ import torch
 from graftdet.models import build_model
 from graftdet.models.analysis.summary import summarize, totals
 from graftdet.models.backends import ExportOptions
-from graftdet.models.backends.onnx import export, load, rows_module
+from graftdet.models.backends.export_module import ExportModule
+from graftdet.models.backends.onnx import export, load
 
 from .table import Table, take_turns
 
@@ -43,7 +44,7 @@ def _calls(word: str, size: int, folder: Path):
     """One picture through the fused model by torch in float32, and through its ONNX file."""
     torch.manual_seed(0)
     model = build_model(word)
-    eager = rows_module(model)
+    eager = ExportModule(model)
     path = export(model, folder / f"{Path(word).stem}-{size}.onnx", ExportOptions(size=(size, size)))
     exported = load(path)
     image = np.random.default_rng(0).random((1, 3, size, size), np.float32)

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from graftdet.models import build_model
 from graftdet.models.backends import BACKENDS, ExportOptions
-from graftdet.models.backends.auto import PACKAGES, installed_backends
-from graftdet.models.backends.verify import trial_pictures
+from graftdet.models.backends.auto import installed_backends, onnx_backends
+from graftdet.models.backends.verify import noise_images
 from graftdet.utils.device import cpu_flags
 
 from benchmarks.table import ROOT, Table, take_turns
@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--compile", action="store_true", help="time torch.compile too, which takes a minute to start")
     options = parser.parse_args()
     torch.manual_seed(0)
-    pictures = trial_pictures(1, (SIDE, SIDE))
+    pictures = noise_images(1, (SIDE, SIDE))
     model = spread(build_model(CFG), torch.from_numpy(pictures))
     table = Table(f"inference: {CFG}, batch 1, {SIDE}x{SIDE}, {torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -43,8 +43,8 @@ def main() -> int:
             files[word] = BACKENDS[word].export(model, path, ExportOptions((SIDE, SIDE), dynamic=True))
         rows_of_speed(table, model, files, pictures, options.compile)
         rows_of_start(table, files)
-    for word in PACKAGES.keys() - files.keys():
-        print(f"{PACKAGES[word]} is not installed: its rows are left out")
+    for word in onnx_backends().keys() - files.keys():
+        print(f"{onnx_backends()[word]} is not installed: its rows are left out")
     return bool(table.short)
 
 
@@ -61,7 +61,7 @@ def rows_of_speed(table: Table, model, files: dict[str, Path], pictures: np.ndar
             run = BACKENDS[word].load(path, half=half)
             if half == run.half:
                 loaded[run.backend] = run
-                calls[run.backend] = functools.partial(run.rows, pictures)
+                calls[run.backend] = functools.partial(run.predictions, pictures)
                 if half == (word == "openvino" and "amx_bf16" in cpu_flags()):
                     limits[run.backend] = LIMITS[word]
     seconds = take_turns([functools.partial(in_a_row, call) for call in calls.values()], repeats=9)
@@ -114,7 +114,7 @@ def rows_of_start(table: Table, files: dict[str, Path]) -> None:
     """detect.py on one picture, from the start of the process to the line that tells its boxes."""
     for path in files.values():
         picture = path.with_name("picture.jpg")
-        image = (255 * trial_pictures(1, (480, 640))[0].transpose(1, 2, 0)).astype(np.uint8)
+        image = (255 * noise_images(1, (480, 640))[0].transpose(1, 2, 0)).astype(np.uint8)
         picture.write_bytes(cv2.imencode(".jpg", image)[1].tobytes())
         seconds = sorted(until_told(path, picture) for _ in range(4))[
             1

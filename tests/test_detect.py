@@ -1,4 +1,4 @@
-"""detect.py: what it writes for pictures and videos, and how it ends on wrong input."""
+"""detect.py: what it writes for images and videos, and how it ends on invalid input."""
 
 import csv
 import json
@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from graftdet import detect
 from graftdet.data import sources
 from graftdet.models.backends import BACKENDS, ExportOptions
 from graftdet.models.weights.transfer import build_from_weights
@@ -20,8 +21,6 @@ from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils import cli
 from graftdet.utils.images.io import read_image, write_image
 from graftdet.utils.images.video import VideoWriter, open_capture
-
-from graftdet import detect
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,13 +30,13 @@ def noise(height, width, seed=0):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """A folder with two good pictures, one broken, one text."""
-    folder = tmp_path / "my pictürés"
+def images(tmp_path):
+    """A folder with two valid images, a truncated one and a text file."""
+    folder = tmp_path / "my imägés"
     write_image(folder / "a b.png", noise(64, 96))
     write_image(folder / "ç.jpg", noise(80, 60, 1))
     (folder / "broken.jpg").write_bytes((folder / "ç.jpg").read_bytes()[:300])
-    (folder / "notes.txt").write_text("not a picture")
+    (folder / "notes.txt").write_text("not an image")
     return folder
 
 
@@ -48,9 +47,9 @@ def run(weights, source, tmp_path, *more):
     return sorted((tmp_path / "runs").iterdir(), key=lambda p: p.stat().st_mtime_ns)[-1]
 
 
-def test_everything_about_a_folder(tiny_weights, pictures, tmp_path, capsys):
+def test_everything_about_a_folder(tiny_weights, images, tmp_path, capsys):
     folder = run(
-        tiny_weights, pictures, tmp_path, "--save-txt", "--save-conf", "--save-json", "--save-csv", "--save-crop"
+        tiny_weights, images, tmp_path, "--save-txt", "--save-conf", "--save-json", "--save-csv", "--save-crop"
     )
     said = capsys.readouterr()
     assert "broken.jpg" in said.err and "skipped" in said.err and said.err.count("\n") == 1
@@ -74,19 +73,19 @@ def test_everything_about_a_folder(tiny_weights, pictures, tmp_path, capsys):
     rows = list(csv.DictReader(open(folder / "detections.csv", newline="", encoding="utf-8")))
     assert len(rows) == sum(len(r["detections"]) for r in records) and rows[0]["class"] == found[0]["name"]
     assert len(list((folder / "crops").rglob("*.jpg"))) == len(rows)
-    assert (read_image(folder / "a b.png") != read_image(pictures / "a b.png")).any()
-    assert f"2 pictures, {len(rows)} detections" in said.out and "a b.png: " in said.out
+    assert (read_image(folder / "a b.png") != read_image(images / "a b.png")).any()
+    assert f"2 images, {len(rows)} detections" in said.out and "a b.png: " in said.out
 
 
-def test_pictures_as_the_shell_lists_them(tiny_weights, pictures, tmp_path, capsys):
-    folder = run(tiny_weights, pictures / "ç.jpg", tmp_path, "--source", pictures / "ç.jpg", pictures / "a b.png")
+def test_several_sources_as_a_shell_expands_them(tiny_weights, images, tmp_path, capsys):
+    folder = run(tiny_weights, images / "ç.jpg", tmp_path, "--source", images / "ç.jpg", images / "a b.png")
     assert {path.name for path in folder.iterdir()} == {"a b.png", "ç.jpg"}
     assert "ç.jpg and 1 more" in capsys.readouterr().out
 
 
-def test_options(tiny_weights, pictures, tmp_path):
+def test_options(tiny_weights, images, tmp_path):
     def records(*more):
-        folder = run(tiny_weights, pictures / "a b.png", tmp_path, "--save-json", *more)
+        folder = run(tiny_weights, images / "a b.png", tmp_path, "--save-json", *more)
         return json.loads((folder / "detections.json").read_text())[0]["detections"], folder
 
     every, _ = records()
@@ -108,18 +107,18 @@ def test_options(tiny_weights, pictures, tmp_path):
     assert len(list((tmp_path / "runs").iterdir())) == before
 
 
-def test_labels_of_an_earlier_run_go(tiny_weights, pictures, tmp_path, capsys):
-    folder = run(tiny_weights, pictures, tmp_path, "--save-txt", "--save-crop", "--exist-ok")
+def test_labels_of_an_earlier_run_are_removed(tiny_weights, images, tmp_path, capsys):
+    folder = run(tiny_weights, images, tmp_path, "--save-txt", "--save-crop", "--exist-ok")
     assert list((folder / "labels").iterdir()) and "earlier run" not in capsys.readouterr().err
-    assert run(tiny_weights, pictures, tmp_path, "--save-txt", "--save-crop", "--exist-ok", "--conf", "0.99") == folder
+    assert run(tiny_weights, images, tmp_path, "--save-txt", "--save-crop", "--exist-ok", "--conf", "0.99") == folder
     assert (
         not list((folder / "labels").iterdir())
-        and "crops: holds crops of an earlier run, too" in capsys.readouterr().err
+        and "crops: also contains crops of an earlier run" in capsys.readouterr().err
     )
 
 
 @pytest.mark.parametrize(("fps", "size", "frames"), [(25, (64, 48), 7), (12.5, (65, 47), 5)])
-def test_a_video_keeps_frames_rate_and_size(tiny_weights, tmp_path, fps, size, frames):
+def test_a_video_has_the_frames_rate_and_size_of_its_source(tiny_weights, tmp_path, fps, size, frames):
     with VideoWriter(tmp_path / "clip", fps) as writer:
         for index in range(frames):
             writer.write(noise(size[1], size[0], index))
@@ -138,12 +137,12 @@ def test_a_video_keeps_frames_rate_and_size(tiny_weights, tmp_path, fps, size, f
     assert {row["frame"] for row in rows} <= {str(i) for i in range(frames)}
 
 
-def test_onnx_and_ensembles(tiny_weights, pictures, tmp_path):
+def test_onnx_and_ensembles(tiny_weights, images, tmp_path):
     model = build_from_weights(load_weights(tiny_weights))
     path = BACKENDS["onnx"].export(model, tmp_path / "m.onnx", ExportOptions((64, 64), dynamic=True))
     by_file = []
     for weights in (tiny_weights, path, [tiny_weights, path]):
-        folder = run(weights, pictures / "a b.png", tmp_path, "--save-json", "--img", "64")
+        folder = run(weights, images / "a b.png", tmp_path, "--save-json", "--img", "64")
         by_file.append(json.loads((folder / "detections.json").read_text())[0]["detections"])
     assert len(by_file[0]) == len(by_file[1]) == len(by_file[2])
     for a, b in zip(by_file[0], by_file[1]):
@@ -151,10 +150,10 @@ def test_onnx_and_ensembles(tiny_weights, pictures, tmp_path):
 
 
 @pytest.mark.parametrize("display", ["", ":0"])
-def test_view_without_a_display_says_so_and_goes_on(display, tiny_weights, pictures, tmp_path, capsys, monkeypatch):
+def test_view_without_a_display_warns_and_continues(display, tiny_weights, images, tmp_path, capsys, monkeypatch):
     def no_display(*_):
         if not display:  # the real one ends the process here
-            pytest.fail("a window was asked for where there is no display")
+            pytest.fail("a window was opened although there is no display")
         raise cv2.error("no display")
 
     for name in ("WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
@@ -162,21 +161,21 @@ def test_view_without_a_display_says_so_and_goes_on(display, tiny_weights, pictu
     monkeypatch.setenv("DISPLAY", display)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(cv2, "imshow", no_display)
-    folder = run(tiny_weights, pictures, tmp_path, "--view")
+    folder = run(tiny_weights, images, tmp_path, "--view")
     assert capsys.readouterr().err.count("--view") == 1 and (folder / "a b.png").exists()
 
 
-def test_view_ends_with_q(tiny_weights, pictures, tmp_path, monkeypatch):
+def test_view_ends_with_q(tiny_weights, images, tmp_path, monkeypatch):
     shown = []
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(cv2, "imshow", lambda title, image: shown.append(image.shape))
     monkeypatch.setattr(cv2, "waitKey", lambda delay: ord("q"))
-    run(tiny_weights, pictures, tmp_path, "--view")
+    run(tiny_weights, images, tmp_path, "--view")
     assert shown == [(64, 96, 3)]
 
 
-def test_a_stream_is_looked_at_as_it_is_now(tiny_weights, tmp_path, monkeypatch):
-    """Frames that come faster than they can be looked at are passed over, not queued; q ends the run and the stream."""
+def test_outdated_frames_of_a_stream_are_skipped(tiny_weights, tmp_path, monkeypatch):
+    """Frames that arrive faster than the model runs are skipped, not queued; q ends the run and the stream."""
     came, shown = [], []
 
     class Camera:
@@ -212,28 +211,28 @@ class Runs:
         return print, ("executed",)
 
 
-def test_wrong_input_ends_in_one_line(tiny_weights, pictures, tmp_path, capfd):
+def test_invalid_input_ends_in_one_line(tiny_weights, images, tmp_path, capfd):
     (tmp_path / "text.jpg").write_text("hello")
     (tmp_path / "empty").mkdir()
     (tmp_path / "only text").mkdir()
     (tmp_path / "only text" / "a.txt").write_text("hello")
-    (tmp_path / "torn.mp4").write_bytes(b"\x00\x00\x00\x18ftypmp42" + bytes(100))
-    (tmp_path / "torn.pt").write_bytes(tiny_weights.read_bytes()[:5000])
+    (tmp_path / "truncated.mp4").write_bytes(b"\x00\x00\x00\x18ftypmp42" + bytes(100))
+    (tmp_path / "truncated.pt").write_bytes(tiny_weights.read_bytes()[:5000])
     (tmp_path / "text.onnx").write_text("hello")
     torch.save({"model": Runs()}, tmp_path / "bad.pt")
     torch.save({"layer.weight": torch.zeros(2)}, tmp_path / "foreign.pt")
-    good = ["--weights", tiny_weights, "--source", pictures]
+    good = ["--weights", tiny_weights, "--source", images]
     table = [
-        (["--weights", tmp_path / "missing.pt", "--source", pictures], "missing.pt"),
-        (["--weights", tmp_path / "torn.pt", "--source", pictures], "truncated"),
-        (["--weights", tmp_path / "bad.pt", "--source", pictures], "refused"),
-        (["--weights", tmp_path / "foreign.pt", "--source", pictures], "--cfg"),
-        (["--weights", tmp_path / "text.onnx", "--source", pictures], "text.onnx"),
+        (["--weights", tmp_path / "missing.pt", "--source", images], "missing.pt"),
+        (["--weights", tmp_path / "truncated.pt", "--source", images], "truncated"),
+        (["--weights", tmp_path / "bad.pt", "--source", images], "refused"),
+        (["--weights", tmp_path / "foreign.pt", "--source", images], "--cfg"),
+        (["--weights", tmp_path / "text.onnx", "--source", images], "text.onnx"),
         (["--weights", tiny_weights, "--source", tmp_path / "nothing.jpg"], "nothing.jpg"),
         (["--weights", tiny_weights, "--source", tmp_path / "text.jpg"], "text.jpg"),
         (["--weights", tiny_weights, "--source", tmp_path / "empty"], "no images"),
         (["--weights", tiny_weights, "--source", tmp_path / "only text"], "no images"),
-        (["--weights", tiny_weights, "--source", tmp_path / "torn.mp4"], "torn.mp4"),
+        (["--weights", tiny_weights, "--source", tmp_path / "truncated.mp4"], "truncated.mp4"),
         (["--weights", tiny_weights], "--source"),
         ([*good, "--clases", "circle"], "did you mean '--classes'"),
         ([*good, "--classes", "cirle"], "did you mean 'circle'"),
@@ -253,21 +252,21 @@ def test_wrong_input_ends_in_one_line(tiny_weights, pictures, tmp_path, capfd):
     assert not (tmp_path / "runs").exists()
 
 
-def test_without_weights_the_newest_run_is_taken(tiny_weights, pictures, tmp_path, monkeypatch, capsys):
+def test_without_weights_the_newest_run_is_used(tiny_weights, images, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
-        cli.run(lambda: detect.main(["--source", str(pictures)]))
+        cli.run(lambda: detect.main(["--source", str(images)]))
     assert "--weights" in capsys.readouterr().err
     best = tmp_path / "runs" / "train" / "exp" / "weights" / "best.pt"
     best.parent.mkdir(parents=True)
     best.write_bytes(tiny_weights.read_bytes())
-    detect.main(["--source", str(pictures), "--device", "cpu"])
+    detect.main(["--source", str(images), "--device", "cpu"])
     assert str(Path("runs/train/exp/weights/best.pt")) in capsys.readouterr().out
     assert (tmp_path / "runs" / "detect" / "exp" / "a b.png").is_file()
 
 
 @pytest.mark.parametrize("video_first", [True, False])
-def test_a_frame_and_a_picture_of_its_name_have_files_of_their_own(video_first, tiny_weights, tmp_path):
+def test_a_frame_and_an_image_of_its_name_get_different_files(video_first, tiny_weights, tmp_path):
     with VideoWriter(tmp_path / "a", 10) as writer:
         writer.write(noise(48, 64))
     write_image(tmp_path / "a_1.png", noise(48, 64, 1))
@@ -279,21 +278,21 @@ def test_a_frame_and_a_picture_of_its_name_have_files_of_their_own(video_first, 
     lines = [len(path.read_text().splitlines()) for path in (folder / "labels").iterdir()]
     assert min(found) > 0 and sorted(lines) == sorted(found)
     assert len(list((folder / "crops").rglob("*.jpg"))) == sum(found)
-    (picture,) = folder.glob("*.png")
-    assert (folder / "labels" / f"{picture.stem}.txt").read_text().count("\n") == found[video_first]
+    (image,) = folder.glob("*.png")
+    assert (folder / "labels" / f"{image.stem}.txt").read_text().count("\n") == found[video_first]
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".pt"])
-def test_an_exported_form_is_run_without_torch(suffix, tiny_weights, pictures, tmp_path):
-    """The whole script, in a process where torch cannot be imported; a .pt once it was exported."""
+def test_an_exported_model_runs_without_torch(suffix, tiny_weights, images, tmp_path):
+    """The whole script, in a process where torch cannot be imported; for a .pt after its export is cached."""
     weights = tmp_path / f"m{suffix}"
     if suffix == ".onnx":
         BACKENDS["onnx"].export(build_from_weights(load_weights(tiny_weights)), weights, ExportOptions((64, 64)))
     else:
         weights.write_bytes(tiny_weights.read_bytes())
-        run(weights, pictures, tmp_path, "--backend", "auto")
+        run(weights, images, tmp_path, "--backend", "auto")
     code = "import sys; sys.modules['torch'] = None; from graftdet import detect; from graftdet.utils import cli; cli.run(detect.main)"
-    command = [sys.executable, "-c", code, "--weights", weights.name, "--source", str(pictures), "--save-csv"]
+    command = [sys.executable, "-c", code, "--weights", weights.name, "--source", str(images), "--save-csv"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert result.returncode == 0, result.stderr
@@ -301,8 +300,8 @@ def test_an_exported_form_is_run_without_torch(suffix, tiny_weights, pictures, t
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
-def test_a_name_that_is_not_utf8_loses_nothing(tiny_weights, tmp_path):
-    """It is written percent-encoded, in files and as the name of files."""
+def test_a_file_name_that_is_not_utf8(tiny_weights, tmp_path):
+    """It is percent-encoded, in files and as the name of files."""
     name = Path(os.fsdecode(os.fsencode(tmp_path) + b"/in/caf\xe9.png"))
     write_image(name, noise(64, 96))
     write_image(name.with_name("b.png"), noise(64, 96, 1))

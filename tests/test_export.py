@@ -1,17 +1,18 @@
-"""export.py: a checked file beside the weights or where asked, and how it ends on wrong input."""
+"""export.py: a verified file beside the weights or where requested, and how it ends on invalid input."""
 
 import dataclasses
 import importlib.util
+import inspect
 import re
 from pathlib import Path
 
 import pytest
+from graftdet import export
 from graftdet.models import load_model
 from graftdet.models.backends import ExportOptions
 from graftdet.utils import cli
 from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint
-
-from graftdet import export
+from graftdet.utils.errors import UserError
 
 
 @pytest.fixture
@@ -26,11 +27,11 @@ def run(*argv):
     export.main([str(word) for word in argv])
 
 
-def test_beside_the_weights_at_the_size_of_training(weights, capsys):
+def test_default_path_and_size(weights, capsys):
     run("--weights", weights)
-    said = capsys.readouterr().out
-    differences = [float(n) for n in re.findall(r"[\d.]+e-\d+|0\.00e\+00", said)]
-    assert "largest |a-b|/max(1,|b|)" in said and "dnn: reads it" in said
+    output = capsys.readouterr().out
+    differences = [float(n) for n in re.findall(r"[\d.]+e-\d+|0\.00e\+00", output)]
+    assert "largest |a-b|/max(1,|b|)" in output and "dnn: reads it" in output
     assert len(differences) == 2 and max(differences) < 1e-3
     loaded = load_model(weights.with_suffix(".onnx"))
     assert loaded.fixed_size == (64, 64) and loaded.fixed_batch == 1
@@ -56,10 +57,32 @@ def test_two_formats_at_once(weights, capsys):
     if not importlib.util.find_spec("openvino"):
         pytest.skip("openvino is not installed")
     run("--weights", weights, "--include", "onnx", "openvino")
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert sorted(path.suffix for path in weights.parent.iterdir()) == [".bin", ".onnx", ".pt", ".xml"]
-    assert re.search(r"openvino: largest .*e-0[4-9]", said) and "best.xml: 0." in said
+    assert re.search(r"openvino: largest .*e-0[4-9]", output) and "best.xml: 0." in output
     assert load_model(weights.with_suffix(".xml")).fixed_size == (64, 64)
+
+
+def test_export_model_takes_the_flags_as_keywords(weights, tmp_path):
+    result = export.export_model(weights, include="onnx", img=[64, 96], dynamic=True, out=tmp_path / "a.onnx")
+    assert (result.weights, result.size, result.names) == (weights, (64, 96), ["circle", "square", "triangle"])
+    (file,) = result.files
+    assert (file.format, file.path) == ("onnx", tmp_path / "a.onnx") and file.path.is_file()
+    assert 0 <= file.difference < 1e-3 and file.megabytes == pytest.approx(file.path.stat().st_size / 1e6)
+    assert load_model(file.path).fixed_size is None
+    for keywords, message in [
+        ({"include": "onx"}, "did you mean 'onnx'"),
+        ({"batch_size": 0}, "batch size of 1 or more"),
+        ({"img": 0}, "--img 0 0"),
+        ({"out": "a.txt"}, "ends in .onnx"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            export.export_model(weights, **keywords)
+
+
+def test_arguments_and_flags_are_the_same():
+    flags = {action.dest for action in export.make_parser()._actions} - {"help"}
+    assert flags == set(inspect.signature(export.export_model).parameters)
 
 
 def test_into_a_folder(weights, tmp_path):
@@ -85,16 +108,16 @@ def test_a_file_that_differs_fails(weights, monkeypatch, capsys):
     assert ended.value.code == 2 and "differs from the model" in capsys.readouterr().err
 
 
-def test_a_model_that_diverged_is_told_as_such(weights, capsys):
+def test_a_diverged_model_is_reported(weights, capsys):
     wrong = load_checkpoint(weights)
     wrong["model"]["model.8.m.0.bias"] += float("nan")
     path = save_checkpoint(weights.with_name("nan.pt"), wrong)
     with pytest.raises(SystemExit):
         cli.run(lambda: run("--weights", path))
-    assert "the model itself gives what are no finite numbers" in capsys.readouterr().err
+    assert "the model's own output contains NaN or infinity" in capsys.readouterr().err
 
 
-def test_wrong_input_ends_in_one_line(weights, tmp_path, capfd):
+def test_invalid_input_ends_in_one_line(weights, tmp_path, capfd):
     (tmp_path / "text.pt").write_text("hello")
     unknown = {**load_checkpoint(weights), "yaml": load_checkpoint(weights)["yaml"].replace("C3, [16]", "Mine, [16]")}
     save_checkpoint(tmp_path / "unknown.pt", unknown)
@@ -115,11 +138,11 @@ def test_wrong_input_ends_in_one_line(weights, tmp_path, capfd):
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
             cli.run(lambda argv=argv: run(*argv))
-        said = capfd.readouterr().err
-        assert ended.value.code == 2 and said.count("\n") == 1 and message in said, (argv, said)
+        output = capfd.readouterr().err
+        assert ended.value.code == 2 and output.count("\n") == 1 and message in output, (argv, output)
 
 
-def test_an_exported_file_is_no_input(weights):
+def test_an_exported_file_is_not_accepted_as_weights(weights):
     run("--weights", weights)
     with pytest.raises(ValueError, match="best.onnx"):
         run("--weights", Path(weights).with_suffix(".onnx"))

@@ -101,7 +101,7 @@ def test_pictures_go_to_the_device_of_the_model(tiny_weights, exported, data, tm
 
     def load(*words):
         model = load_models(*words)
-        if hasattr(model, "device"):
+        if model.backend == "torch":
             model.device = torch.device("cuda", 1)
         return model
 

@@ -83,11 +83,11 @@ def _time_onnx(models, size, repeats) -> list[Timing | None]:
     """Latency of the exported files; None for a model that cannot be exported, with a warning."""
     from graftdet.models.backends import ExportOptions
     from graftdet.models.backends.onnx import export, load
-    from graftdet.models.backends.verify import trial_pictures
+    from graftdet.models.backends.verify import noise_images
 
     def call(session):
-        images = trial_pictures(1, size, session.channels)
-        return lambda: session.rows(images)
+        images = noise_images(1, size, session.channels)
+        return lambda: session.predictions(images)
 
     sessions = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:

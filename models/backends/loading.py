@@ -145,6 +145,4 @@ def newest_weights(project: str | Path = "runs/train") -> Path:
         path = newest_run_file(project, f"weights/{name}")
         if path:
             return path
-    raise UserError(
-        f"--weights: no run with weights/best.pt below {project}; give a file, such as --weights best.pt"
-    )
+    raise UserError(f"--weights: no run with weights/best.pt below {project}; give a file, such as --weights best.pt")

@@ -204,7 +204,5 @@ def _last_line(error: BaseException) -> str:
 
 
 BACKENDS.register("openvino")(
-    Backend(
-        suffix=".xml", export=export, load=load, package="openvino", companion_suffixes=(".bin",), reads=(".onnx",)
-    )
+    Backend(suffix=".xml", export=export, load=load, package="openvino", companion_suffixes=(".bin",), reads=(".onnx",))
 )

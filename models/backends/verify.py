@@ -6,7 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 from graftdet.models.backends import ExportError, ExportOptions
-from graftdet.utils.images.io import quiet_opencv
+from graftdet.utils.images.io import silence_opencv
 
 TOLERANCE = 1e-3
 
@@ -83,7 +83,7 @@ def opencv_difference(exported: Any, path: str | Path, options: ExportOptions) -
     OpenCV 5 loads dynamic files, too; OpenCV 4 only files of a fixed size, and no transformer rows.
     """
     images = noise_images(options.batch_size, options.size, channels=exported.channels)
-    quiet_opencv()
+    silence_opencv()
     try:
         net = cv2.dnn.readNetFromONNX(np.frombuffer(Path(path).read_bytes(), np.uint8))
         net.setInput(images)

@@ -131,9 +131,7 @@ class DetectionWriter:
         name = stem if frame.index is None else self._names.frame(frame.path, frame.index + 1)
         if self.settings.save_txt:
             path, shape = self.folder / "labels" / f"{name}.txt", frame.image.shape[:2]
-            write_labels(
-                path, detections.boxes, detections.labels, detections.scores, shape, self.settings.save_conf
-            )
+            write_labels(path, detections.boxes, detections.labels, detections.scores, shape, self.settings.save_conf)
         if self.settings.save_crop:
             folder = self.folder / "crops"
             write_crops(folder, name, frame.image, detections.boxes, detections.class_names, self._names)

@@ -157,7 +157,9 @@ class PredictSteps:
     def preprocess(self, images: Any) -> tuple[list[LetterboxedImage], list[tuple[list[int], np.ndarray]]]:
         """Read and letterbox images; RGB batches (B, 3, H, W) uint8 with the indices of their images."""
         model = self._predictor
-        fitted = [letterbox_image(image, self._size, model.stride, model.fixed_size is None) for image in as_list(images)]
+        fitted = [
+            letterbox_image(image, self._size, model.stride, model.fixed_size is None) for image in as_list(images)
+        ]
         groups = group_by_shape([one.letterboxed.shape for one in fitted], self._settings.batch_size)
         return fitted, [(group, np.stack([to_chw(fitted[i].letterboxed) for i in group])) for group in groups]
 

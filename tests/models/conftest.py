@@ -115,7 +115,7 @@ def export_both(model, tmp_path_factory):
     def export(backend):
         folder, both = tmp_path_factory.mktemp("modèle"), {}
         for dynamic in (False, True):
-            options = ExportOptions(size=(64, 96), batch=1, dynamic=dynamic)
+            options = ExportOptions(size=(64, 96), dynamic=dynamic)
             both[dynamic] = options, backend.export(model, folder / f"tiny {dynamic}{backend.suffix}", options)
         return both
 

@@ -1,4 +1,4 @@
-"""The form of a .pt that detection runs: made once, found again, made anew where anything changed, the same boxes."""
+"""The cached export of a .pt: made once, reused, made again when anything changes, with the same boxes as torch."""
 
 import json
 import os
@@ -8,24 +8,23 @@ import sys
 import numpy as np
 import pytest
 from graftdet.models import load_model
-from graftdet.models.backends import auto as exported
-from graftdet.models.backends import onnx_tracing as tracing
+from graftdet.models.backends import ExportError, auto, export_cache, onnx_tracing
 from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import read_image
 
-WORDS = [word for word, package in exported.PACKAGES.items() if exported.importlib.util.find_spec(package)]
+BACKEND_NAMES = list(auto.installed_backends())
 
 
 @pytest.fixture
 def weights(tiny_weights, tmp_path, monkeypatch):
-    """A copy in a folder of its own; the user's cache folder is one of the test's."""
-    monkeypatch.setattr(exported, "cache_folder", lambda: tmp_path / "cache")
+    """A copy in its own folder; the user's cache folder is a temporary one."""
+    monkeypatch.setattr(export_cache, "cache_folder", lambda: tmp_path / "cache")
     (tmp_path / "run").mkdir()
     return shutil.copy(tiny_weights, tmp_path / "run" / "best.pt")
 
 
-def forms(folder):
+def exports(folder):
     return sorted(path.name for path in folder.rglob("best-*.onnx"))
 
 
@@ -37,36 +36,40 @@ def changed(weights, factor=0.9):
     save_checkpoint(weights, content)
 
 
-@pytest.mark.parametrize("word", WORDS)
-def test_the_same_boxes_as_torch(word, weights, place):
-    """Within a pixel and 0.01 in score, whatever the shape of the pictures."""
-    pictures = [np.random.default_rng(0).integers(0, 256, (50, 90, 3), np.uint8)]
-    pictures += [read_image(path) for path in sorted((place / "pictures" / "images" / "val").iterdir())[:3]]
-    by_torch, by_form = load_model(weights), load_model(weights, backend=word)
-    assert (by_form.names, by_form.stride, by_form.train_size) == (by_torch.names, by_torch.stride, by_torch.train_size)
-    assert by_torch.backend == "torch" != by_form.backend
+@pytest.mark.parametrize("name", BACKEND_NAMES)
+def test_the_same_boxes_as_torch(name, weights, place):
+    """Within a pixel and 0.01 in score, for images of any shape."""
+    images = [np.random.default_rng(0).integers(0, 256, (50, 90, 3), np.uint8)]
+    images += [read_image(path) for path in sorted((place / "pictures" / "images" / "val").iterdir())[:3]]
+    by_torch, by_export = load_model(weights), load_model(weights, backend=name)
+    assert (by_export.names, by_export.stride, by_export.train_size) == (
+        by_torch.names,
+        by_torch.stride,
+        by_torch.train_size,
+    )
+    assert by_torch.backend == "torch" != by_export.backend
     for size in (None, 96, (48, 112)):
         for how in ({}, {"nms": "none", "max_det": 30_000}):
             for a, b in zip(
-                *(model.predict(pictures, size=size, conf=0.3, **how) for model in (by_torch, by_form)), strict=True
+                *(model.predict(images, size=size, conf=0.3, **how) for model in (by_torch, by_export)), strict=True
             ):
                 assert len(a) == len(b) > 3 and (a.labels == b.labels).all()
                 assert np.abs(a.boxes - b.boxes).max() < 1 and np.abs(a.scores - b.scores).max() < 0.01
 
 
-def test_made_once_and_anew_when_anything_changed(weights, tmp_path, capsys, monkeypatch):
+def test_made_once_and_again_when_anything_changes(weights, tmp_path, capsys, monkeypatch):
     folder = weights.parent / "exported"
     load_model(weights, backend="auto")
-    (first,) = forms(tmp_path)
+    (first,) = exports(tmp_path)
     assert "exported to" in capsys.readouterr().out and (folder / first).with_suffix(".json").is_file()
-    monkeypatch.setattr(exported, "_make", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(auto, "_make_export", lambda *_: pytest.fail("made again"))
     load_model(weights, backend="auto")
     monkeypatch.undo()
 
-    before = load_model(weights, backend=WORDS[0])(np.full((1, 3, 64, 64), 99, np.uint8))[1]
+    before = load_model(weights, backend=BACKEND_NAMES[0])(np.full((1, 3, 64, 64), 99, np.uint8))[1]
     changed(weights)
-    after = load_model(weights, backend=WORDS[0])(np.full((1, 3, 64, 64), 99, np.uint8))[1]
-    (second,) = forms(tmp_path)  # the form of the weights that were replaced is gone
+    after = load_model(weights, backend=BACKEND_NAMES[0])(np.full((1, 3, 64, 64), 99, np.uint8))[1]
+    (second,) = exports(tmp_path)  # the export of the replaced weights is removed
     assert second != first and not np.allclose(before, after)
 
     notes = json.loads((folder / second).with_suffix(".json").read_text())
@@ -80,69 +83,84 @@ def test_made_once_and_anew_when_anything_changed(weights, tmp_path, capsys, mon
 def test_the_code_that_builds_the_weights_counts(weights, tmp_path):
     (tmp_path / "plugin").mkdir()
     (tmp_path / "plugin" / "blocks.py").write_text("A = 1")
-    keys = {exported._key(weights, ()), exported._key(weights, [str(tmp_path / "plugin" / "blocks.py")])}
+    keys = {
+        export_cache.cache_key(weights, ()),
+        export_cache.cache_key(weights, [str(tmp_path / "plugin" / "blocks.py")]),
+    }
     (tmp_path / "plugin" / "helper.py").write_text("B = 1")
-    keys.add(exported._key(weights, [str(tmp_path / "plugin" / "blocks.py")]))
+    keys.add(export_cache.cache_key(weights, [str(tmp_path / "plugin" / "blocks.py")]))
     assert len(keys) == 3
-    assert exported._key(weights, ["yaml"]) == exported._key(weights, ["yaml"]) not in keys
+    assert export_cache.cache_key(weights, ["yaml"]) == export_cache.cache_key(weights, ["yaml"]) not in keys
+
+
+def test_the_code_of_all_models_counts(weights, tmp_path, monkeypatch):
+    """Not that of the backends alone: a changed block must not run in an older export."""
+    assert (export_cache._MODELS / "blocks" / "conv.py").is_file()
+    (tmp_path / "models" / "blocks").mkdir(parents=True)
+    for path in ("models/__init__.py", "models/blocks/conv.py"):
+        (tmp_path / path).write_text("A = 1")
+    monkeypatch.setattr(export_cache, "_MODELS", tmp_path / "models")
+    before = export_cache.cache_key(weights)
+    (tmp_path / "models" / "blocks" / "conv.py").write_text("A = 2")
+    assert export_cache.cache_key(weights) != before
 
 
 def test_the_code_of_a_package_without_init_counts(weights, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "blocks.py").write_text("A = 1")
     monkeypatch.syspath_prepend(tmp_path)
-    before = exported._key(weights, ["elsewhere"])
+    before = export_cache.cache_key(weights, ["elsewhere"])
     (tmp_path / "elsewhere" / "blocks.py").write_text("A = 2")
-    assert exported._key(weights, ["elsewhere"]) != before
+    assert export_cache.cache_key(weights, ["elsewhere"]) != before
 
 
 def test_a_folder_that_cannot_be_written(weights, tmp_path, monkeypatch):
     access = os.access
     monkeypatch.setattr(
-        exported.os, "access", lambda path, mode: weights.parent not in (path, path.parent) and access(path, mode)
+        export_cache.os, "access", lambda path, mode: weights.parent not in (path, path.parent) and access(path, mode)
     )
     load_model(weights, backend="auto")
-    assert len(forms(tmp_path / "cache")) == 1 and not (weights.parent / "exported").exists()
+    assert len(exports(tmp_path / "cache")) == 1 and not (weights.parent / "exported").exists()
 
 
-def test_a_model_that_cannot_be_exported_goes_on_with_torch(weights, monkeypatch, capsys):
+def test_a_model_that_cannot_be_exported_is_run_by_torch(weights, monkeypatch, capsys):
     def refuse(*args, **kwargs):
         raise RuntimeError("no such operation")
 
-    monkeypatch.setattr(tracing, "trace_to_onnx", refuse)
+    monkeypatch.setattr(onnx_tracing, "trace_to_onnx", refuse)
     for _ in range(2):
         assert load_model(weights, backend="auto").backend == "torch"
-        told = capsys.readouterr().err
-        assert told.count("\n") == 1 and "no such operation; goes on with torch" in told
-        monkeypatch.setattr(exported, "_make", lambda *_: pytest.fail("tried again"))
+        message = capsys.readouterr().err
+        assert message.count("\n") == 1 and "no such operation; continuing with torch" in message
+        monkeypatch.setattr(auto, "_make_export", lambda *_: pytest.fail("tried again"))
     with pytest.raises(UserError, match="--backend onnx: .*no such operation"):
         load_model(weights, backend="onnx")
 
 
-def test_without_a_faster_backend_it_goes_on_with_torch(weights, monkeypatch, capsys):
-    for package in exported.PACKAGES.values():
+def test_without_a_faster_backend_torch_is_used(weights, monkeypatch, capsys):
+    for package in auto.onnx_backends().values():
         monkeypatch.setitem(sys.modules, package, None)
     assert load_model(weights, backend="auto").backend == "torch"
-    assert "onnxruntime or openvino, which are not installed; goes on with torch" in capsys.readouterr().err
+    assert "onnxruntime or openvino, which are not installed; continuing with torch" in capsys.readouterr().err
     with pytest.raises(UserError, match="--backend onnx: needs onnxruntime; install it with 'pip install onnxruntime'"):
         load_model(weights, backend="onnx")
 
 
-def test_a_backend_that_gives_other_numbers_is_passed_over(weights, monkeypatch):
+def test_a_backend_with_another_output_is_not_used(weights, monkeypatch):
     from graftdet.models.backends import verify
 
     def differ(model, loaded, path, options):
         if loaded.backend == "onnxruntime":
-            raise UserError(f"{path}: differs from the model")
+            raise ExportError(path, "differs from the model")
 
     monkeypatch.setattr(verify, "verify", differ)
     assert load_model(weights, backend="auto").backend != "onnxruntime"
-    with pytest.raises(UserError, match="--backend onnx: onnx gives other numbers than torch"):
+    with pytest.raises(UserError, match="--backend onnx: the output of onnx differs from torch's"):
         load_model(weights, backend="onnx")
 
 
 @pytest.mark.parametrize(
-    ("milliseconds", "word", "half", "chosen"),
+    ("milliseconds", "name", "half", "chosen"),
     [
         ({"onnx": 2, "openvino": 3}, "auto", False, "onnx"),
         ({"onnx": 4, "openvino": 3}, "auto", False, "openvino"),
@@ -158,15 +176,15 @@ def test_a_backend_that_gives_other_numbers_is_passed_over(weights, monkeypatch)
         ({"onnx": 2}, "auto", True, "onnx"),
     ],
 )
-def test_the_fastest_is_chosen(milliseconds, word, half, chosen):
-    """Unasked, bfloat16 has to save a fifth of the time, and OpenVINO a tenth of onnxruntime's."""
-    assert exported.choose(milliseconds, word, half) == chosen
+def test_the_fastest_is_chosen(milliseconds, name, half, chosen):
+    """With 'auto', bfloat16 has to save a fifth of the time, and OpenVINO a tenth of onnxruntime's."""
+    assert auto.choose(milliseconds, name, half) == chosen
 
 
-def test_wrong_weights_are_told_as_ever(weights, tmp_path):
+def test_malformed_weights_are_reported_as_without_export(weights, tmp_path):
     weights.write_bytes(weights.read_bytes()[:3000])
     with pytest.raises(UserError, match="best.pt.*truncated"):
         load_model(weights, backend="auto")
     with pytest.raises(UserError, match="missing.pt"):
         load_model(tmp_path / "missing.pt", backend="auto")
-    assert not forms(tmp_path)
+    assert not exports(tmp_path)

@@ -8,8 +8,9 @@ import pytest
 import torch
 from graftdet.models import ModelSpec, build_model, load_model
 from graftdet.models.backends import BACKENDS, ExportOptions, backend_for
-from graftdet.models.backends.onnx import OPSETS, rows_module
-from graftdet.models.backends.verify import opencv_difference, relative_difference, trial_pictures, verify
+from graftdet.models.backends.export_module import ExportModule
+from graftdet.models.backends.onnx import OPSETS
+from graftdet.models.backends.verify import noise_images, opencv_difference, relative_difference, verify
 from graftdet.utils.errors import UserError
 
 onnx = pytest.importorskip("onnx")
@@ -60,7 +61,7 @@ def test_a_small_picture_may_have_fewer_rows_than_columns(tmp_path):
     model = build_model("graft-p.yaml", nc=80).eval()
     path = BACKEND.export(model, tmp_path / "p.onnx", ExportOptions((64, 64)))
     loaded = BACKEND.load(path)
-    assert loaded.nc == 80 and loaded.rows(np.zeros((1, 3, 64, 64), np.float32)).shape == (1, 84, 85)
+    assert loaded.nc == 80 and loaded.predictions(np.zeros((1, 3, 64, 64), np.float32)).shape == (1, 84, 85)
     graph = onnx.load(str(path))
     del graph.metadata_props[:]
     onnx.save(graph, str(path))
@@ -75,9 +76,9 @@ def test_the_same_numbers_as_torch(model, exported, dynamic):
     sizes = [(64, 96), (32, 32), (128, 64)] if dynamic else [(64, 96)]
     for batch in (1, 2, 3):
         for size in sizes:
-            images = trial_pictures(batch, size, seed=batch)
-            assert relative_difference(loaded.rows(images), expected_rows(model, images)) < 1e-4
-    images = trial_pictures(3, (64, 96))
+            images = noise_images(batch, size, seed=batch)
+            assert relative_difference(loaded.predictions(images), expected_rows(model, images)) < 1e-4
+    images = noise_images(3, (64, 96))
     boxes, scores = loaded(images)
     with torch.no_grad():
         torch_boxes, torch_scores = model(torch.from_numpy(images))
@@ -99,14 +100,14 @@ def test_opencv_reads_it(exported):
         loaded = BACKEND.load(path)
         assert opencv_difference(loaded, path, options) < 1e-4
         net = cv2.dnn.readNetFromONNX(np.frombuffer(path.read_bytes(), np.uint8))
-        images = trial_pictures(1, (64, 96), seed=5)
+        images = noise_images(1, (64, 96), seed=5)
         net.setInput(images)
-        np.testing.assert_allclose(net.forward(), loaded.rows(images), rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(net.forward(), loaded.predictions(images), rtol=1e-4, atol=1e-3)
 
 
 def test_a_file_gives_the_detections_of_its_weights(tiny_weights, exported):
     torch_model, file = load_model(tiny_weights), load_model(exported[True][1])
-    image = (255 * trial_pictures(1, (70, 90))[0].transpose(1, 2, 0)).astype(np.uint8)
+    image = (255 * noise_images(1, (70, 90))[0].transpose(1, 2, 0)).astype(np.uint8)
     for augment in (False, True):
         (a,), (b,) = (m.predict(image, conf=0.6, size=64, augment=augment) for m in (torch_model, file))
         assert len(a) > 3 and len(a) == len(b)
@@ -129,7 +130,7 @@ def test_verify_finds_a_file_of_other_weights(model, exported, tiny_yaml):
 
 def test_the_model_stays_as_it_was(model):
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    rows_module(model)
+    ExportModule(model)
     after = model.state_dict()
     assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
 
@@ -139,7 +140,7 @@ def test_the_model_stays_as_it_was(model):
     [
         (ExportOptions(size=(64, 90)), "multiples of 16"),
         (ExportOptions(size=(64, 64), opset=11), f"expected {OPSETS.start} to {OPSETS.stop - 1}"),
-        (ExportOptions(size=(64, 64), batch=0), "batch"),
+        (ExportOptions(size=(64, 64), batch_size=0), "batch"),
     ],
 )
 def test_options_that_cannot_be(model, tmp_path, options, message):
@@ -181,15 +182,15 @@ def test_files_of_other_exporters(tmp_path):
 
 def test_files_that_cannot_be_run(exported, tmp_path):
     whole = exported[False][1].read_bytes()
-    (tmp_path / "torn.onnx").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "truncated.onnx").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.onnx").write_text("no model")
     (tmp_path / "empty.onnx").write_bytes(b"")
     foreign(tmp_path / "transposed.onnx", [1, 84, 8400])
     foreign(tmp_path / "classifier.onnx", [1, 1000])
     foreign(tmp_path / "two.onnx", [1, 252, 9], inputs=2)
     messages = {
-        "missing": "no such file", "torn": "no ONNX file", "text": "no ONNX file", "empty": "no ONNX file",
-        "transposed": "YOLOv5's layout", "classifier": "YOLOv5's layout", "two": "one input",
+        "missing": "no such file", "truncated": "not a valid ONNX file", "text": "not a valid ONNX file", "empty": "not a valid ONNX file",
+        "transposed": "YOLOv5's layout", "classifier": "YOLOv5's layout", "two": "one image input",
     }  # fmt: skip
     for name, message in messages.items():
         with pytest.raises(UserError, match=f"{name}.onnx.*{message}"):
@@ -211,8 +212,8 @@ def test_sizes_fit_the_coarsest_map_of_any_row(tmp_path):
 def test_no_pictures_give_no_rows(model, exported):
     for _, path in exported.values():
         loaded = BACKEND.load(path)
-        rows = loaded.rows(np.zeros((1, 3, 64, 96), np.float32))
-        assert loaded.rows(np.zeros((0, 3, 64, 96), np.float32)).shape == (0, *rows.shape[1:])
+        rows = loaded.predictions(np.zeros((1, 3, 64, 96), np.float32))
+        assert loaded.predictions(np.zeros((0, 3, 64, 96), np.float32)).shape == (0, *rows.shape[1:])
 
 
 def test_grey_pictures(tmp_path):

@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 import torch
 from graftdet.models import load_model
-from graftdet.models.backends import BACKENDS, ExportOptions, backend_for
-from graftdet.models.backends import exported_model as rows
+from graftdet.models.backends import BACKENDS, ExportOptions, backend_for, exported_model
 from graftdet.models.backends.openvino import _core, import_openvino
-from graftdet.models.backends.verify import relative_difference, trial_pictures, verify
+from graftdet.models.backends.verify import noise_images, relative_difference, verify
 from graftdet.utils.errors import UserError
 
 try:
@@ -36,17 +35,17 @@ def test_the_same_numbers_as_torch(model, exported, dynamic):
     options, path = exported[dynamic]
     loaded = BACKEND.load(path)
     for batch, size in [(1, (64, 96)), (3, (64, 96)), *([(1, (32, 32)), (2, (128, 64))] if dynamic else [])]:
-        images = trial_pictures(batch, size, seed=batch)
+        images = noise_images(batch, size, seed=batch)
         with torch.no_grad():
             expected = model.head.decode_rows(model.raw_outputs(torch.from_numpy(images))).numpy()
             boxes, scores = (output.numpy() for output in model(torch.from_numpy(images)))
-        first = loaded.rows(images)
-        loaded.rows(1 - images)
+        first = loaded.predictions(images)
+        loaded.predictions(1 - images)
         assert relative_difference(first, expected) < 1e-4  # and a later call does not write into what was given
         found = loaded(images)
         np.testing.assert_allclose(found[0], boxes, rtol=1e-3, atol=1e-2)
         np.testing.assert_allclose(found[1], scores, atol=1e-4)
-        for row, (some_boxes, some_scores) in enumerate(loaded.likely(images, 0.5)):
+        for row, (some_boxes, some_scores) in enumerate(loaded.candidates(images, 0.5)):
             likely = scores[row].max(1) > 0.5
             assert 0 < likely.sum() <= len(some_scores) < len(scores[row])
             np.testing.assert_allclose(some_boxes[some_scores.max(1) > 0.5], boxes[row][likely], rtol=1e-3, atol=1e-2)
@@ -76,28 +75,31 @@ def test_what_is_written_and_read_back(exported):
 def test_only_the_first_shape_gets_a_graph_of_its_own(exported):
     loaded = BACKEND.load(exported[True][1])
     shapes = [(1, 3, 64, 96), (1, 3, 32, 32), (2, 3, 64, 96), (1, 3, 64, 96), (1, 3, 48, 32)]
-    first = [loaded.rows(np.full(shape, 0.3, np.float32)) for shape in shapes]
+    first = [loaded.predictions(np.full(shape, 0.3, np.float32)) for shape in shapes]
     assert list(loaded._requests) == [shapes[0], "any"]
     assert (first[0] == first[3]).all() and relative_difference(first[2][1:], first[0]) < 1e-5
 
 
 def test_bfloat16_is_only_computed_when_asked_for(exported):
-    images = trial_pictures(1, (64, 96))
+    images = noise_images(1, (64, 96))
     full, half = (load_model(exported[False][1], half=asked) for asked in (False, True))
     assert not full.half and full.backend == "OpenVINO"
     if not half.half:
         pytest.skip("this CPU has no bfloat16")
-    difference = relative_difference(half.rows(images), full.rows(images))
+    difference = relative_difference(half.predictions(images), full.predictions(images))
     assert 0 < difference and half.backend == "OpenVINO in bfloat16"
-    assert np.abs(half.rows(images)[..., 4:] - full.rows(images)[..., 4:]).max() < 0.1
+    assert np.abs(half.predictions(images)[..., 4:] - full.predictions(images)[..., 4:]).max() < 0.1
 
 
 def test_it_reads_onnx_files_too(model, exported, tmp_path):
     path = BACKENDS["onnx"].export(model, tmp_path / "m.onnx", exported[True][0])
-    images = trial_pictures(2, (64, 96))
+    images = noise_images(2, (64, 96))
     by_openvino = load_model(path, backend="openvino")
     assert by_openvino.backend == "OpenVINO" and by_openvino.names == ["circle", "square", "triangle"]
-    assert relative_difference(by_openvino.rows(images), load_model(path, backend="auto").rows(images)) < 1e-4
+    assert (
+        relative_difference(by_openvino.predictions(images), load_model(path, backend="auto").predictions(images))
+        < 1e-4
+    )
     with pytest.raises(UserError, match="--backend onnx: cannot run .*True.xml"):
         load_model(exported[True][1], backend="onnx")
 
@@ -107,11 +109,11 @@ def test_files_that_cannot_be_run(exported, tmp_path):
     graph, weights = path.read_bytes(), path.with_suffix(".bin").read_bytes()
     table = {
         "missing": (None, None, "missing.xml: no such file"),
-        "bare": (graph, None, "bare.bin: no such file; it holds the weights of bare.xml"),
-        "torn": (graph[: len(graph) // 2], weights, "torn.xml: is no file that OpenVINO can run"),
-        "half": (graph, weights[: len(weights) // 2], "half.xml: is no file that OpenVINO can run.*bin"),
-        "text": (b"hello", weights, "text.xml: is no file that OpenVINO can run"),
-        "empty": (b"", b"", "empty.xml: is no file that OpenVINO can run"),
+        "bare": (graph, None, "bare.bin: no such file; it contains the weights of bare.xml"),
+        "truncated": (graph[: len(graph) // 2], weights, "truncated.xml: is not a file that OpenVINO can run"),
+        "half": (graph, weights[: len(weights) // 2], "half.xml: is not a file that OpenVINO can run.*bin"),
+        "text": (b"hello", weights, "text.xml: is not a file that OpenVINO can run"),
+        "empty": (b"", b"", "empty.xml: is not a file that OpenVINO can run"),
     }
     for name, (first, second, message) in table.items():
         for suffix, data in ((".xml", first), (".bin", second)):
@@ -128,8 +130,8 @@ def test_files_that_cannot_be_run(exported, tmp_path):
 
 
 def test_pictures_of_a_size_that_it_does_not_take(exported):
-    with pytest.raises(UserError, match="OpenVINO fails on pictures of 1x3x128x128"):
-        BACKEND.load(exported[False][1]).rows(np.zeros((1, 3, 128, 128), np.float32))
+    with pytest.raises(UserError, match="OpenVINO fails on an input of 1x3x128x128"):
+        BACKEND.load(exported[False][1]).predictions(np.zeros((1, 3, 128, 128), np.float32))
 
 
 def test_nothing_is_left_where_the_model_cannot_be_exported(model, tmp_path):
@@ -141,13 +143,13 @@ def test_nothing_is_left_where_the_model_cannot_be_exported(model, tmp_path):
 def test_how_many_threads(exported, monkeypatch):
     """As many as torch would take, not as many as the machine has cores."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(rows.os, "cpu_count", lambda: 8)
-    monkeypatch.setattr(rows.os, "sched_getaffinity", lambda _: {0, 5}, raising=False)
-    assert rows.thread_limit() == 2
-    monkeypatch.setattr(rows.os, "sched_getaffinity", lambda _: set(range(8)))
-    assert rows.thread_limit() == 0
+    monkeypatch.setattr(exported_model.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(exported_model.os, "sched_getaffinity", lambda _: {0, 5}, raising=False)
+    assert exported_model.thread_limit() == 2
+    monkeypatch.setattr(exported_model.os, "sched_getaffinity", lambda _: set(range(8)))
+    assert exported_model.thread_limit() == 0
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert rows.thread_limit() == 1
+    assert exported_model.thread_limit() == 1
     loaded = BACKEND.load(exported[False][1])
     compiled = next(iter(loaded._requests.values())).get_compiled_model()
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1

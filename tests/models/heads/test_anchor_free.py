@@ -135,8 +135,8 @@ def test_exports_equal(word, build, tmp_path, dynamic):
         images = torch.rand(shape[0], 3, *shape[1:])
         with torch.no_grad():
             expected = model.head.decode_rows(model.raw_outputs(images)).numpy()
-        assert abs(loaded.rows(images) - expected).max() < 2e-3
-        assert (loaded.rows(images)[..., 4] == 1).all()
+        assert abs(loaded.predictions(images) - expected).max() < 2e-3
+        assert (loaded.predictions(images)[..., 4] == 1).all()
     assert word != "OneToOneDetect" or model.head.one_to_many is not None  # the model itself stays whole
 
 

@@ -1,16 +1,15 @@
-"""Pictures in, boxes in the frame of the picture out; checked with models that find what was painted."""
+"""Images in, boxes in pixels of the image out; checked with models that find painted rectangles."""
 
 import numpy as np
 import pytest
-from graftdet.models.inference.ensemble import EnsemblePredictor
 from graftdet.models.inference.predictor import Predictor, class_indices
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import UnreadableImage, write_image
 
 
-def test_a_predictor_says_how_it_is_called():
+def test_a_predictor_defines_its_call():
     with pytest.raises(TypeError, match="abstract"):
-        type("Silent", (Predictor,), {})()
+        type("Incomplete", (Predictor,), {})()
 
 
 class FindsRed(Predictor):
@@ -22,10 +21,10 @@ class FindsRed(Predictor):
 
     def __call__(self, images):
         self.batches.append(images.shape)
-        pictures = np.asarray(images, np.float32)
-        pictures = pictures / 255 if pictures.max() > 1 else pictures
-        boxes, scores = np.zeros((len(pictures), 2, 4), np.float32), np.zeros((len(pictures), 2, 2), np.float32)
-        for index, (red, green, blue) in enumerate(pictures):
+        batch = np.asarray(images, np.float32)
+        batch = batch / 255 if batch.max() > 1 else batch
+        boxes, scores = np.zeros((len(batch), 2, 4), np.float32), np.zeros((len(batch), 2, 2), np.float32)
+        for index, (red, green, blue) in enumerate(batch):
             for label, (high, low) in enumerate(((blue, red), (red, blue))):
                 ys, xs = np.nonzero((high > 0.7) & (low < 0.3) & (green < 0.3))
                 if len(xs):
@@ -34,21 +33,21 @@ class FindsRed(Predictor):
         return boxes, scores
 
 
-def picture(height, width, red=None, blue=None):
+def make_image(height, width, red=None, blue=None):
     image = np.full((height, width, 3), 90, np.uint8)
-    for box, colour in ((red, (0, 0, 255)), (blue, (255, 0, 0))):
+    for box, color in ((red, (0, 0, 255)), (blue, (255, 0, 0))):
         if box:
             x1, y1, x2, y2 = box
-            image[y1:y2, x1:x2] = colour
+            image[y1:y2, x1:x2] = color
     return image
 
 
 @pytest.mark.parametrize(("fixed", "augment"), [(None, False), (None, True), ((128, 128), False), ((96, 160), False)])
 @pytest.mark.parametrize("shape", [(128, 128), (300, 200), (60, 240), (64, 32)])
-def test_boxes_come_back_to_the_picture(shape, fixed, augment):
+def test_boxes_come_back_to_the_make_image(shape, fixed, augment):
     height, width = shape
     red = (width // 8, height // 4, width // 2, height // 2)
-    (found,) = FindsRed(fixed).predict(picture(height, width, red), augment=augment)
+    (found,) = FindsRed(fixed).predict(make_image(height, width, red), augment=augment)
     assert found.class_names[:1] == ["red"] and found.path is None
     tolerance = 2.5 * max(height / 96, width / 96, 1)
     np.testing.assert_allclose(found.boxes[0], red, atol=tolerance)
@@ -58,8 +57,8 @@ def test_boxes_come_back_to_the_picture(shape, fixed, augment):
 def test_order_batches_and_kinds_of_input(tmp_path):
     model = FindsRed()
     boxes = [(10 + 5 * i, 20, 60, 70) for i in range(5)]
-    images = [picture(128 if i % 2 else 64, 128, None, None) for i in range(5)]
-    images = [picture(*image.shape[:2], (box[0], 20, 60, 60)) for image, box in zip(images, boxes)]
+    images = [make_image(128 if i % 2 else 64, 128, None, None) for i in range(5)]
+    images = [make_image(*image.shape[:2], (box[0], 20, 60, 60)) for image, box in zip(images, boxes)]
     path = tmp_path / "bïld 1.png"
     write_image(path, images[0])
     found = model.predict([path, str(path), *images[1:]], batch_size=2)
@@ -70,18 +69,18 @@ def test_order_batches_and_kinds_of_input(tmp_path):
 
 
 def test_options_reach_the_selection():
-    model, image = FindsRed(), picture(128, 128, (10, 10, 60, 60), (70, 70, 120, 120))
+    model, image = FindsRed(), make_image(128, 128, (10, 10, 60, 60), (70, 70, 120, 120))
     assert model.predict(image)[0].class_names == ["blue", "red"]
     assert model.predict(image, classes=["red"])[0].class_names == ["red"]
     assert model.predict(image, classes="0")[0].class_names == ["blue"]
     assert model.predict(image, conf=0.85)[0].class_names == ["blue"]
     assert model.predict(image, max_det=1)[0].class_names == ["blue"]
-    assert len(model.predict(picture(64, 64))[0]) == 0
+    assert len(model.predict(make_image(64, 64))[0]) == 0
     assert model.predict([]) == []
 
 
-def test_detections_draw_and_tell():
-    image = picture(128, 128, (10, 10, 60, 60))
+def test_detections_draw_and_export():
+    image = make_image(128, 128, (10, 10, 60, 60))
     (found,) = FindsRed().predict(image)
     drawn = found.draw()
     assert drawn.shape == image.shape and (drawn != image).any() and found.image is not drawn
@@ -93,12 +92,12 @@ def test_detections_draw_and_tell():
 @pytest.mark.parametrize(
     "given", [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8, 5), np.uint8), np.zeros((0, 8, 3), np.uint8), 3.5, None]
 )
-def test_what_is_no_picture_is_refused(given):
+def test_invalid_images_are_refused(given):
     with pytest.raises(UserError, match="expected"):
         FindsRed().predict([given])
 
 
-def test_grey_and_alpha_arrays_are_pictures():
+def test_gray_and_alpha_arrays_are_images():
     for image in (np.zeros((40, 40), np.uint8), np.zeros((40, 40, 1), np.uint8), np.zeros((40, 40, 4), np.uint8)):
         assert FindsRed().predict(image)[0].image.shape == (40, 40, 3)
 
@@ -108,8 +107,8 @@ def test_unreadable_files_and_sizes(tmp_path):
     for name in ("text.jpg", "missing.jpg"):
         with pytest.raises(UnreadableImage, match=name):
             FindsRed().predict(tmp_path / name)
-    with pytest.raises(UserError, match="exported for 128x128"):
-        FindsRed((128, 128)).predict(picture(64, 64), size=160)
+    with pytest.raises(UserError, match="exported for 128x128 only"):
+        FindsRed((128, 128)).predict(make_image(64, 64), size=160)
     assert FindsRed((128, 128)).input_size(100) == (128, 128)
     assert FindsRed().input_size((100, 33)) == (128, 64)
     assert FindsRed().input_size(np.int64(100)) == (128, 128)
@@ -133,20 +132,3 @@ def test_class_indices(classes, expected):
             class_indices(classes, ["blue", "red"])
     else:
         assert class_indices(classes, ["blue", "red"]) == expected
-
-
-def test_an_ensemble_puts_boxes_together():
-    image = picture(128, 128, (10, 10, 60, 60))
-    both = EnsemblePredictor([FindsRed(), FindsRed(shift=0.1)])
-    (found,) = both.predict(image)
-    assert len(found) == 1 and found.scores[0] == pytest.approx(0.9)
-    on_device = FindsRed()
-    on_device.device = "cuda:0"
-    assert both.device == "cpu" and EnsemblePredictor([on_device, FindsRed()]).device == "cuda:0"
-    with pytest.raises(UserError, match="classes"):
-        EnsemblePredictor([FindsRed(), FindsRed(names=("red", "blue"))])
-    with pytest.raises(UserError, match="different sizes"):
-        EnsemblePredictor([FindsRed((64, 64)), FindsRed((96, 96))])
-    assert EnsemblePredictor([FindsRed(), FindsRed((64, 64))]).fixed_size == (64, 64)
-    on_device.square_letterbox = True
-    assert not both.square_letterbox and EnsemblePredictor([FindsRed(), on_device]).square_letterbox

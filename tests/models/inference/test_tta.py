@@ -1,11 +1,13 @@
+"""Test-time augmentation: all views find the same object, in pixels of the given image."""
+
 import numpy as np
 import pytest
 import torch
-from graftdet.models.inference.tta import FILL, Augmented, largest_stride
+from graftdet.models.inference.tta import PADDING, AugmentedModel
 
 
 class Finder:
-    """A model that finds the one bright rectangle of each picture: its bounding box, score 0.5."""
+    """A model that finds the one bright rectangle of each image: its bounding box, score 0.5."""
 
     names = ["rectangle"]
 
@@ -22,7 +24,7 @@ class Finder:
         return (boxes.numpy(), scores.numpy()) if self.as_array else (boxes, scores)
 
 
-def picture(height=96, width=160):
+def make_images(height=96, width=160):
     images = torch.zeros(2, 3, height, width)
     images[0, :, 20:60, 30:100] = 1
     images[1, :, 50:90, 100:150] = 1
@@ -30,27 +32,19 @@ def picture(height=96, width=160):
 
 
 @pytest.mark.parametrize("as_array", [False, True])
-def test_all_looks_find_the_same_place(as_array):
-    model = Augmented(Finder(as_array=as_array))
-    boxes, scores = model(picture())
+def test_all_views_find_the_same_box(as_array):
+    model = AugmentedModel(Finder(as_array=as_array))
+    boxes, scores = model(make_images())
     assert boxes.shape == (2, 3, 4) and scores.shape == (2, 3, 1)
     assert boxes[:, 0].tolist() == [[30, 20, 100, 60], [100, 50, 150, 90]]
-    for look in (1, 2):
-        assert np.allclose(boxes[:, look], boxes[:, 0], atol=1.5)
+    for view in (1, 2):
+        assert np.allclose(boxes[:, view], boxes[:, 0], atol=1.5)
 
 
-def test_looks_have_the_expected_sizes_and_fill():
-    finder = Finder(stride=torch.tensor([8.0, 16, 32]))
-    Augmented(finder)(picture(96, 160))
-    assert [tuple(look.shape[2:]) for look in finder.seen] == [(96, 160), (96, 160), (64, 128)]
-    assert finder.seen[1][0, 0, 95, 0].item() == pytest.approx(FILL)  # 0.83 of 96 is 80
-    assert finder.seen[2][0, 0, 0, 127].item() == pytest.approx(FILL)  # 0.67 of 160 is 107
-    assert Augmented(finder).names == ["rectangle"]
-
-
-@pytest.mark.parametrize("stride, expected", [(None, 32), (64, 64), ([8, 16], 16), (torch.tensor(8.0), 8)])
-def test_largest_stride(stride, expected):
-    model = lambda: None  # noqa: E731
-    if stride is not None:
-        model.stride = stride
-    assert largest_stride(model) == expected
+def test_views_have_the_expected_sizes_and_padding():
+    finder = Finder(stride=32)
+    AugmentedModel(finder)(make_images(96, 160))
+    assert [tuple(view.shape[2:]) for view in finder.seen] == [(96, 160), (96, 160), (64, 128)]
+    assert finder.seen[1][0, 0, 95, 0].item() == pytest.approx(PADDING)  # 0.83 of 96 is 80
+    assert finder.seen[2][0, 0, 0, 127].item() == pytest.approx(PADDING)  # 0.67 of 160 is 107
+    assert AugmentedModel(finder).names == ["rectangle"]

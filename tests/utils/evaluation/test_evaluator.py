@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from graftdet.models.inference.ensemble import Ensemble
 from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.evaluator import evaluate
 from graftdet.utils.evaluation.report import format_table, print_table
@@ -175,26 +174,3 @@ def test_table_has_a_row_a_class():
     assert [line.split()[0] for line in lines[2:]] == ["nine", "five"]
     assert len({len(line) for line in lines}) == 1
     assert "renamed" in format_table(run(oracle(truth), truth), names=["renamed", "x"])
-
-
-def test_ensemble_joins_the_boxes_of_all():
-    truth = small_set()
-    assert run(Ensemble([nothing, oracle(truth)]), truth).metrics["AP50"] == pytest.approx(1)
-    arrays = Ensemble([oracle(truth, as_array=True)] * 2)(torch.ones(1, 3, SIZE, SIZE) / 255)
-    assert isinstance(arrays[0], np.ndarray) and arrays[0].shape == (1, 10, 4)
-    both = Ensemble([oracle(truth, as_array=True), oracle(truth, dtype=torch.float16)])
-    mixed = both(torch.ones(1, 3, SIZE, SIZE) / 255)
-    assert torch.is_tensor(mixed[1]) and mixed[1].shape == (1, 10, 2) and mixed[1].dtype == torch.float32
-
-
-def test_ensemble_refuses_other_classes():
-    def named(names):
-        model = Module(nothing)
-        model.names, model.stride = names, torch.tensor([8, 64])
-        return model
-
-    assert Ensemble([named(["a", "b"]), named({0: "a", 1: "b"})]).stride == 64
-    with pytest.raises(UserError, match="model 2 knows other classes"):
-        Ensemble([named(["a", "b"]), named(["a", "c"])])
-    with pytest.raises(ValueError, match="at least one"):
-        Ensemble([])
