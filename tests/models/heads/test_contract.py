@@ -163,7 +163,7 @@ def test_a_plugin_head_that_is_no_head_is_reported_with_its_file_and_line(tmp_pa
 def test_a_plugin_head_of_few_methods_is_trained_and_exported(tmp_path, own_words, tiny_yaml, monkeypatch):
     """`decode_rows`, `export_outputs` and all the rest have defaults."""
     from graftdet.models import load_plugins
-    from graftdet.models.backends.onnx import rows_module
+    from graftdet.models.backends.export_module import ExportModule
 
     monkeypatch.setattr(HEADS, "_entries", dict(HEADS._entries))
     monkeypatch.setattr(HEADS, "_options", dict(HEADS._options))
@@ -202,7 +202,7 @@ class Centers(Head):
     model = build_model(spec).eval()
     with torch.no_grad():
         boxes, scores = model(IMAGES)
-        rows = rows_module(model)(IMAGES)
+        rows = ExportModule(model)(IMAGES)
     torch.testing.assert_close(cxcywh_to_xyxy(rows[..., :4]), boxes, atol=1e-4, rtol=1e-4)
     assert rows[..., 4].eq(1).all() and torch.allclose(rows[..., 5:], scores, atol=1e-5)
 
