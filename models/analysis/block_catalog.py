@@ -53,8 +53,8 @@ def format_list(modules: Sequence[ModuleDescription], output_format: str = "text
 
 
 def blocks_markdown() -> str:
-    """The page `docs/blocks.md`: an overview table per kind, then a section per module."""
-    modules = describe_all()
+    """The page `docs/blocks.md`: an overview table per kind, then a section per module. Plugins are not part of it."""
+    modules = describe_all(plugins=False)
     lines = [_PAGE_TITLE, "", _PAGE_INTRODUCTION]
     for kind, title in (("block", "Blocks"), ("head", "Heads")):
         chosen = [module for module in modules if module.kind == kind]

@@ -91,16 +91,20 @@ def describe_module(name: str) -> ModuleDescription:
     )
 
 
-def describe_all() -> list[ModuleDescription]:
-    """Describe every registered block, then every head, each once, in the order of their names."""
-    return [description for registry in (BLOCKS, HEADS) for description in _describe_registry(registry)]
+def describe_all(plugins: bool = True) -> list[ModuleDescription]:
+    """Describe every registered block, then every head, each once, in the order of their names.
 
-
-def _describe_registry(registry) -> list[ModuleDescription]:
-    first_names: dict[type, str] = {}
-    for name, block in registry.items():
-        first_names.setdefault(block, name)
-    return [describe_module(name) for name in sorted(first_names.values(), key=str.lower)]
+    Args:
+        plugins: include classes that were registered by plugins.
+    """
+    descriptions = []
+    for registry in (BLOCKS, HEADS):
+        first_names: dict[type, str] = {}
+        for name, block in registry.items():
+            if plugins or block.__module__.startswith("graftdet.models."):
+                first_names.setdefault(block, name)
+        descriptions += [describe_module(name) for name in sorted(first_names.values(), key=str.lower)]
+    return descriptions
 
 
 def _read_docstring(docstring: str) -> tuple[str, str, dict[str, str]]:

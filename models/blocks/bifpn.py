@@ -85,7 +85,7 @@ class BiFPN_Add2(_WeightedMaps):
         c2: output channels.
 
     Source:
-        Tan et al., EfficientDet, 2020, section 3.3 (fast normalized fusion). The paper has a 3x3 depth-wise separable
+        Tan et al., EfficientDet, 2020, section 3.3 (fast normalized fusion). The paper has a 3x3 depthwise separable
         convolution.
 
     Example:
@@ -116,7 +116,7 @@ class BiFPN_Add3(BiFPN_Add2):
         c2: output channels.
 
     Source:
-        Tan et al., EfficientDet, 2020, section 3.3 (fast normalized fusion). The paper has a 3x3 depth-wise separable
+        Tan et al., EfficientDet, 2020, section 3.3 (fast normalized fusion). The paper has a 3x3 depthwise separable
         convolution.
 
     Example:

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 @BLOCKS.register(width_out="double_oup")
 class BlazeBlock(nn.Module):
-    """Depth-wise 5x5 and 1x1 convolution with a shortcut, once or twice (double block).
+    """Depthwise 5x5 and 1x1 convolution with a shortcut, once or twice (double block).
 
     (B, c1, H, W) -> (B, c2, H/s, W/s), or (B, double_oup, H/s, W/s) for a double block, whose first pair strides and is
     followed by ReLU. Batch norm follows each convolution, ReLU the sum.
@@ -18,7 +18,7 @@ class BlazeBlock(nn.Module):
         c2: output channels; in a double block the narrow width between both pairs.
         double_oup: output channels of a double block; None for a single block.
         s: stride, 1 or 2.
-        k: kernel size of the depth-wise convolutions.
+        k: kernel size of the depthwise convolutions.
         project: True: the shortcut is max pool, 1x1 convolution, batch norm and ReLU where the shape changes; False:
             max pool and zero padding of the channels.
 

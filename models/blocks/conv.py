@@ -130,7 +130,7 @@ class Conv(FusePairs, nn.Module):
 
 @BLOCKS.register()
 class DWConv(Conv):
-    """Conv with as many groups as both widths allow, depth-wise where they are equal.
+    """Conv with as many groups as both widths allow, depthwise where they are equal.
 
     (B, c1, H, W) -> (B, c2, H/s, W/s).
 
@@ -143,7 +143,7 @@ class DWConv(Conv):
         act: activation: True for the model's, False for none, or a name such as nn.ReLU().
 
     Source:
-        Howard et al., MobileNets, 2017, section 3.1 (depth-wise convolution); argument order of YOLOv5.
+        Howard et al., MobileNets, 2017, section 3.1 (depthwise convolution); argument order of YOLOv5.
 
     Example:
         [-1, 1, DWConv, [64, 3, 2]]

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 @BLOCKS.register()
 class ConvNextBlock(nn.Module):
-    """7x7 depth-wise convolution, layer norm, a GELU MLP of four times the width, layer scale, shortcut.
+    """7x7 depthwise convolution, layer norm, a GELU MLP of four times the width, layer scale, shortcut.
 
     (B, dim, H, W) -> the same. Weights are named as published (`dwconv norm pwconv1 pwconv2 gamma`).
 

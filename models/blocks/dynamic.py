@@ -176,7 +176,7 @@ class DynamicGhostModule(nn.Module):
         c2: output channels.
         k: kernel size of the primary convolution.
         ratio: c2 / ratio channels come from the primary convolution; at least 2.
-        dw_k: kernel size of the cheap depth-wise convolutions.
+        dw_k: kernel size of the cheap depthwise convolutions.
         s: stride.
         act: activation: True for the model's, False for none, or a name such as nn.ReLU().
         num_experts: number of kernels that are mixed.
@@ -211,13 +211,13 @@ class DynamicGhostModule(nn.Module):
 class DynamicGhostBottleneck(FusePairs, nn.Module):
     """Ghost bottleneck of dynamic Ghost modules, 2 c1 channels wide inside.
 
-    (B, c1, H, W) -> (B, c2, H/s, W/s). The strided depth-wise convolution is not dynamic; the shortcut is where the
+    (B, c1, H, W) -> (B, c2, H/s, W/s). The strided depthwise convolution is not dynamic; the shortcut is where the
     shape changes.
 
     Args:
         c1: input channels.
         c2: output channels.
-        k: kernel size of the depth-wise convolutions.
+        k: kernel size of the depthwise convolutions.
         s: stride.
         se_ratio: width inside squeeze and excitation as a fraction of 2 c1; 0 for none.
         drop_path: probability of dropping the path beside the shortcut, per image, in training.

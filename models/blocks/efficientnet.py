@@ -74,7 +74,7 @@ class FusedMBConv(_Inverted):
 
 @BLOCKS.register(arguments={"expansion": POSITIVE})
 class MBConv(_Inverted):
-    """Inverted residual: 1x1 expansion, k x k depth-wise convolution, SE, 1x1 projection.
+    """Inverted residual: 1x1 expansion, k x k depthwise convolution, SE, 1x1 projection.
 
     (B, c1, H, W) -> (B, c2, H/s, W/s). No 1x1 expansion where `expansion` is 1. SiLU, none behind the projection. The
     input is added where the shape stays.

@@ -23,8 +23,8 @@ class ESBlock(nn.Module):
     """Enhanced shuffle block of PicoDet.
 
     (B, c1, H, W) -> (B, c2, H/s, W/s). Stride 1 (c1 equals c2): half of the channels pass unchanged, the other half
-    goes through a Ghost module, SE and a 1x1 convolution; channel shuffle. Stride 2: a depth-wise branch and one with
-    SE, concatenated, then a depth-wise and a 1x1 convolution.
+    goes through a Ghost module, SE and a 1x1 convolution; channel shuffle. Stride 2: a depthwise branch and one with
+    SE, concatenated, then a depthwise and a 1x1 convolution.
 
     Args:
         c1: input channels.
@@ -118,14 +118,14 @@ class ESNet(nn.Module):
 
 @BLOCKS.register()
 class DPConv(nn.Module):
-    """Depth-wise k x k Conv and 1x1 Conv.
+    """Depthwise k x k Conv and 1x1 Conv.
 
     (B, c1, H, W) -> (B, c2, H/s, W/s).
 
     Args:
         c1: input channels.
         c2: output channels.
-        k: kernel size of the depth-wise convolution.
+        k: kernel size of the depthwise convolution.
         s: stride.
         act: activation: True for the model's, False for none, or a name such as nn.ReLU().
 
@@ -155,7 +155,7 @@ class CSPDP(nn.Module):
         c1: input channels.
         c2: output channels.
         n: number of bottlenecks (the row's number).
-        k: kernel size of the depth-wise convolutions.
+        k: kernel size of the depthwise convolutions.
         e: inner width as a fraction of c2.
         act: activation: True for the model's, False for none, or a name such as nn.ReLU().
 

@@ -61,19 +61,19 @@ class _BareGhost(nn.Module):
 class GBNeck(nn.Module):
     """Ghost bottleneck with one batch norm per Ghost module and a convolution as shortcut.
 
-    (B, c1, H, W) -> (B, c2, H/s, W/s). ReLU follows the strided depth-wise convolution as well.
+    (B, c1, H, W) -> (B, c2, H/s, W/s). ReLU follows the strided depthwise convolution as well.
 
     Args:
         c1: input channels.
         c2: output channels.
         hidden: expanded width; the width multiple does not apply.
-        k: kernel size of the depth-wise convolutions.
+        k: kernel size of the depthwise convolutions.
         s: stride.
         se: squeeze and excitation (SEModule) before the projection.
         ratio: ratio of the Ghost modules and reduction of SEModule.
 
     Source:
-        Han et al., GhostNet, 2020, section 3.2, in the form of a public TensorFlow port; its depth-wise convolutions
+        Han et al., GhostNet, 2020, section 3.2, in the form of a public TensorFlow port; its depthwise convolutions
         keep the width here for ratio > 2.
 
     Example:
@@ -94,7 +94,7 @@ class GBNeck(nn.Module):
 
 @BLOCKS.register()
 class GhostConv(nn.Module):
-    """Ghost module with a ratio of two: half of the channels by Conv, the others from them by a depth-wise 5x5 Conv.
+    """Ghost module with a ratio of two: half of the channels by Conv, the others from them by a depthwise 5x5 Conv.
 
     (B, c1, H, W) -> (B, c2, H/s, W/s).
 
@@ -126,14 +126,14 @@ class GhostConv(nn.Module):
 
 @BLOCKS.register()
 class GhostBottleneck(nn.Module):
-    """Two GhostConvs with a shortcut, a strided depth-wise convolution between them at stride 2.
+    """Two GhostConvs with a shortcut, a strided depthwise convolution between them at stride 2.
 
     (B, c1, H, W) -> (B, c2, H/s, W/s). At stride 1 c1 must equal c2.
 
     Args:
         c1: input channels.
         c2: output channels.
-        k: kernel size of the depth-wise convolutions.
+        k: kernel size of the depthwise convolutions.
         s: stride, 1 or 2.
 
     Source:

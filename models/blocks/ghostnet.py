@@ -92,7 +92,7 @@ def check_ratio(ratio, least: int = 1) -> None:
 
 @BLOCKS.register(arguments={"ratio": POSITIVE, "dw_k": POSITIVE_INT})
 class GhostModule(nn.Module):
-    """Ghost module: some channels by a convolution, the others from them by cheap depth-wise convolutions.
+    """Ghost module: some channels by a convolution, the others from them by cheap depthwise convolutions.
 
     (B, c1, H, W) -> (B, c2, H/s, W/s). Channels beyond c2 are cut off.
 
@@ -101,7 +101,7 @@ class GhostModule(nn.Module):
         c2: output channels.
         k: kernel size of the primary convolution.
         ratio: c2 / ratio channels, rounded up, come from the primary convolution; 1 is a plain convolution.
-        dw_k: kernel size of the cheap depth-wise convolutions.
+        dw_k: kernel size of the cheap depthwise convolutions.
         s: stride.
         act: activation: True for the model's, False for none, or a name such as nn.ReLU().
 
@@ -136,16 +136,16 @@ def join_ghosts(primary, cheap, width: int):
 
 @BLOCKS.register(arguments={"hidden": POSITIVE_INT})
 class GhostNetBottleneck(FusePairs, nn.Module):
-    """Ghost bottleneck: expand by a Ghost module, depth-wise stride, SE, project by a Ghost module, shortcut.
+    """Ghost bottleneck: expand by a Ghost module, depthwise stride, SE, project by a Ghost module, shortcut.
 
-    (B, c1, H, W) -> (B, c2, H/s, W/s). The depth-wise convolution exists where s > 1. The shortcut is an identity where
-    the shape stays, else a depth-wise and a 1x1 convolution.
+    (B, c1, H, W) -> (B, c2, H/s, W/s). The depthwise convolution exists where s > 1. The shortcut is an identity where
+    the shape stays, else a depthwise and a 1x1 convolution.
 
     Args:
         c1: input channels.
         c2: output channels.
         hidden: expanded width; the width multiple does not apply.
-        k: kernel size of the depth-wise convolutions.
+        k: kernel size of the depthwise convolutions.
         s: stride.
         se_ratio: width inside squeeze and excitation as a fraction of hidden; 0 for none.
         act: activation: True for the model's, False for none, or a name such as nn.ReLU().

@@ -9,7 +9,7 @@ from torch import nn
 
 @BLOCKS.register()
 class GSConv(nn.Module):
-    """Half of the channels by Conv, the others from them by a depth-wise 5x5 Conv, then shuffled.
+    """Half of the channels by Conv, the others from them by a depthwise 5x5 Conv, then shuffled.
 
     (B, c1, H, W) -> (B, c2, H/s, W/s); c2 must be even. The even channels come first, then the odd ones.
 

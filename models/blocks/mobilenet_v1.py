@@ -9,14 +9,14 @@ from torch import nn
 
 @BLOCKS.register("DepthwiseSeparableConv", "DepthSeperabelConv2d")
 class DepthwiseSeparableConv(FusePairs, nn.Module):
-    """Depth-wise k x k and 1x1 convolution, batch norm and activation after each.
+    """Depthwise k x k and 1x1 convolution, batch norm and activation after each.
 
     (B, c1, H, W) -> (B, c2, H/s, W/s).
 
     Args:
         c1: input channels.
         c2: output channels.
-        k: kernel size of the depth-wise convolution.
+        k: kernel size of the depthwise convolution.
         s: stride.
         act: activation: True for the model's, False for none, or a name such as nn.ReLU().
 

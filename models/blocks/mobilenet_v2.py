@@ -8,7 +8,7 @@ from torch import nn
 
 @BLOCKS.register("LinearBottleneck", "LinearBottleNeck", "InvertedResidual", arguments={"t": POSITIVE})
 class LinearBottleneck(nn.Module):
-    """Inverted residual with a linear bottleneck: 1x1 expansion, 3x3 depth-wise convolution, 1x1 projection.
+    """Inverted residual with a linear bottleneck: 1x1 expansion, 3x3 depthwise convolution, 1x1 projection.
 
     (B, c1, H, W) -> (B, c2, H/s, W/s). ReLU6 behind the first two. The input is added where the shape stays. No 1x1
     expansion at t = 1, as in the published code.

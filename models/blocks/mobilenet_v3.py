@@ -80,7 +80,7 @@ class SqueezeExcitation(nn.Module):
 
 @BLOCKS.register(arguments={"hidden": POSITIVE_INT})
 class MobileNetV3Block(nn.Module):
-    """Inverted residual with squeeze and excitation behind the depth-wise convolution.
+    """Inverted residual with squeeze and excitation behind the depthwise convolution.
 
     (B, c1, H, W) -> (B, c2, H/s, W/s). No 1x1 expansion where hidden equals c1. The input is added where the shape
     stays. The width inside SE is hidden / 4, rounded to a multiple of 8.
@@ -89,7 +89,7 @@ class MobileNetV3Block(nn.Module):
         c1: input channels.
         c2: output channels.
         hidden: expanded width; the width multiple does not apply.
-        k: kernel size of the depth-wise convolution.
+        k: kernel size of the depthwise convolution.
         s: stride, 1 or 2.
         se: squeeze and excitation.
         hs: hard swish instead of ReLU.

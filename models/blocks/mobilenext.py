@@ -22,18 +22,18 @@ def _pointwise(c1, c2, act):
 
 @BLOCKS.register("SandGlass", "SGBlock", arguments={"t": POSITIVE})
 class SandGlass(nn.Module):
-    """Sandglass block: depth-wise convolutions at the wide ends, two 1x1 convolutions with a narrow width between them.
+    """Sandglass block: depthwise convolutions at the wide ends, two 1x1 convolutions with a narrow width between them.
 
-    (B, c1, H, W) -> (B, c2, H/s, W/s). Both depth-wise convolutions exist where t = 2, c1 = c2 or `keep_3x3`; else only
+    (B, c1, H, W) -> (B, c2, H/s, W/s). Both depthwise convolutions exist where t = 2, c1 = c2 or `keep_3x3`; else only
     the second one, and only at stride 2. The input is added where c1 = c2, s = 1, t is not 2 and `keep_3x3` is not set.
-    ReLU6 follows the first depth-wise and the second 1x1 convolution.
+    ReLU6 follows the first depthwise and the second 1x1 convolution.
 
     Args:
         c1: input channels.
         c2: output channels.
         s: stride, 1 or 2.
         t: reduction: c1 / t channels between, at least c2 / 6 rounded to a multiple of 16.
-        keep_3x3: both depth-wise convolutions and no shortcut.
+        keep_3x3: both depthwise convolutions and no shortcut.
 
     Source:
         Zhou et al., Rethinking Bottleneck Structure (MobileNeXt), 2020, section 3.2, figure 3. The published code

@@ -48,14 +48,14 @@ class CBH(FusePairs, nn.Module):
 
 @BLOCKS.register()
 class DWConvblock(FusePairs, nn.Module):
-    """Depth-wise k x k and 1x1 convolution, batch norm and ReLU after each.
+    """Depthwise k x k and 1x1 convolution, batch norm and ReLU after each.
 
     (B, c1, H, W) -> (B, c2, H/s, W/s).
 
     Args:
         c1: input channels.
         c2: output channels.
-        k: kernel size of the depth-wise convolution.
+        k: kernel size of the depthwise convolution.
         s: stride.
 
     Source:
@@ -133,7 +133,7 @@ class LC_SEModule(ES_SEModule):
 
 
 class _Ghost(nn.Module):
-    """The article's GhostConv: half of the channels by a 1x1 Conv, the others from them by a depth-wise k x k one."""
+    """The article's GhostConv: half of the channels by a 1x1 Conv, the others from them by a depthwise k x k one."""
 
     def __init__(self, c1, c2, k=3):
         super().__init__()
@@ -196,7 +196,7 @@ class ES_Bottleneck(nn.Module):
 
 @BLOCKS.register()
 class LC_Block(nn.Module):
-    """Depth-wise k x k CBH, squeeze and excitation, 1x1 CBH.
+    """Depthwise k x k CBH, squeeze and excitation, 1x1 CBH.
 
     (B, c1, H, W) -> (B, c2, H/s, W/s).
 
@@ -204,7 +204,7 @@ class LC_Block(nn.Module):
         c1: input channels.
         c2: output channels.
         s: stride.
-        k: kernel size of the depth-wise convolution.
+        k: kernel size of the depthwise convolution.
         se: squeeze and excitation (LC_SEModule).
 
     Source:
@@ -226,14 +226,14 @@ class LC_Block(nn.Module):
 
 @BLOCKS.register(arguments={"dw_size": POSITIVE_INT})
 class DepthSepConv(nn.Module):
-    """Depth-wise CBH, squeeze and excitation with a hard sigmoid, 1x1 CBH.
+    """Depthwise CBH, squeeze and excitation with a hard sigmoid, 1x1 CBH.
 
     (B, inp, H, W) -> (B, oup, H/stride, W/stride).
 
     Args:
         inp: input channels.
         oup: output channels.
-        dw_size: kernel size of the depth-wise convolution.
+        dw_size: kernel size of the depthwise convolution.
         stride: stride.
         use_se: squeeze and excitation (ES_SEModule).
 

@@ -63,7 +63,7 @@ class PointwiseConv(nn.Module):
 
 @BLOCKS.register("DepthwiseConv", "DepthwiseConv2d")
 class DepthwiseConv(nn.Module):
-    """Depth-wise k x k convolution and batch norm, without activation.
+    """Depthwise k x k convolution and batch norm, without activation.
 
     (B, c1, H, W) -> (B, c2, H/s, W/s).
 
@@ -90,7 +90,7 @@ class DepthwiseConv(nn.Module):
 
 @BLOCKS.register()
 class ShuffleNetUnit(nn.Module):
-    """Unit of ShuffleNet v1: grouped 1x1, shuffle, 3x3 depth-wise, grouped 1x1 convolution.
+    """Unit of ShuffleNet v1: grouped 1x1, shuffle, 3x3 depthwise, grouped 1x1 convolution.
 
     (B, c1, H, W) -> (B, c2, H/s, W/s) with c2 / 4 channels inside. The input is added where the shape stays, else its
     3x3 average pool is concatenated with c2 - c1 new channels; ReLU follows.

@@ -9,10 +9,10 @@ from torch import nn
 
 @BLOCKS.register("ShuffleNetV2Unit", "ShuffleUnit")
 class ShuffleNetV2Unit(nn.Module):
-    """Unit of ShuffleNet v2: half of the channels pass, the others go through 1x1, 3x3 depth-wise, 1x1; shuffle.
+    """Unit of ShuffleNet v2: half of the channels pass, the others go through 1x1, 3x3 depthwise, 1x1; shuffle.
 
     (B, c1, H, W) -> (B, c2, H/s, W/s). Where the shape changes both branches read all channels and the first one has a
-    depth-wise and a 1x1 convolution. Weights are named as in torchvision (`branch1`, `branch2`).
+    depthwise and a 1x1 convolution. Weights are named as in torchvision (`branch1`, `branch2`).
 
     Args:
         c1: input channels.

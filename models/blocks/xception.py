@@ -9,14 +9,14 @@ from torch import nn
 
 @BLOCKS.register("SeparableConv", "SeparableConv2d", "SeperableConv2d", arguments={"p": NON_NEGATIVE})
 class SeparableConv(nn.Module):
-    """Depth-wise k x k and 1x1 convolution without batch norm and activation.
+    """Depthwise k x k and 1x1 convolution without batch norm and activation.
 
     (B, c1, H, W) -> (B, c2, H/s, W/s). Weights are named `conv1` and `pointwise`, as published.
 
     Args:
         c1: input channels.
         c2: output channels.
-        k: kernel size of the depth-wise convolution.
+        k: kernel size of the depthwise convolution.
         s: stride.
         p: padding; None keeps the size at stride 1.
         d: dilation.

@@ -14,14 +14,14 @@ _HEAD = 64  # channels an attention head has at least
 
 @BLOCKS.register()
 class SCDown(nn.Module):
-    """1x1 convolution to the output width, then a depth-wise convolution that strides.
+    """1x1 convolution to the output width, then a depthwise convolution that strides.
 
     (B, c1, H, W) -> (B, c2, H/s, W/s).
 
     Args:
         c1: input channels.
         c2: output channels.
-        k: kernel size of the depth-wise convolution.
+        k: kernel size of the depthwise convolution.
         s: stride.
 
     Source:
@@ -42,7 +42,7 @@ class SCDown(nn.Module):
 
 @BLOCKS.register(arguments={"e": POSITIVE})
 class CIB(nn.Module):
-    """Compact inverted block: depth-wise 3x3 and 1x1 convolutions in turn, with a shortcut.
+    """Compact inverted block: depthwise 3x3 and 1x1 convolutions in turn, with a shortcut.
 
     (B, c1, H, W) -> (B, c2, H, W).
 
@@ -108,7 +108,7 @@ class C2fCIB(C2f):
 
 class _Attention(nn.Module):
     """Self-attention over the places of a map, (B, c, H, W), by convolutions with batch norm; queries and keys have half
-    the width of values, and a depth-wise convolution of the values tells the place."""
+    the width of values, and a depthwise convolution of the values tells the place."""
 
     def __init__(self, c):
         super().__init__()

@@ -12,7 +12,7 @@ _HEAD = 32  # channels of an attention head
 
 
 class _AreaAttention(nn.Module):
-    """Self-attention within each of `area` strips of a map that hold as many places, one row after the other; a depth-wise
+    """Self-attention within each of `area` strips of a map that hold as many places, one row after the other; a depthwise
     7x7 convolution of the values tells the place: (B, c, H, W) -> the same. Where the places do not share out, the last
     strip is the shorter one."""
 

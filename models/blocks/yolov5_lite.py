@@ -109,14 +109,14 @@ class stem(nn.Module):
 
 @BLOCKS.register()
 class MBConvBlock(FusePairs, nn.Module):
-    """Depth-wise k x k and 1x1 convolution with a shortcut, without expansion and SE.
+    """Depthwise k x k and 1x1 convolution with a shortcut, without expansion and SE.
 
     (B, c1, H, W) -> (B, c2, H/s, W/s). c1 must equal c2. The input is added at stride 1.
 
     Args:
         c1: input channels.
         c2: output channels.
-        k: kernel size of the depth-wise convolution.
+        k: kernel size of the depthwise convolution.
         s: stride.
 
     Source:

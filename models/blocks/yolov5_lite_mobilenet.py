@@ -63,7 +63,7 @@ class mobilev3_bneck(nn.Module):
         c1: input channels.
         c2: output channels.
         hidden: expanded width; the width multiple does not apply.
-        k: kernel size of the depth-wise convolution.
+        k: kernel size of the depthwise convolution.
         s: stride, 1 or 2.
         se: squeeze and excitation (SELayer).
         hs: the module Hswish (a hard sigmoid by value) instead of ReLU.
@@ -108,7 +108,7 @@ class MobileNetV3_InvertedResidual(mobilev3_bneck):
         c1: input channels.
         c2: output channels.
         hidden: expanded width; the width multiple does not apply.
-        k: kernel size of the depth-wise convolution.
+        k: kernel size of the depthwise convolution.
         s: stride, 1 or 2.
         se: squeeze and excitation (SELayer).
         hs: hard swish instead of ReLU.

@@ -15,13 +15,19 @@ from torch import nn
 
 @HEADS.register(without_anchors="AnchorFreeDetect")
 class Detect(Head):
-    """Boxes as offsets to anchors (Redmon and Farhadi, YOLOv3, 2018, section 2.1, in YOLOv5's bounded form).
+    """Anchor-based head of YOLOv5: boxes as offsets to anchors, one 1x1 convolution per level.
 
     Args:
         nc: number of classes.
         anchors: one list of [w, h, w, h, ...] in pixels per level, or a number of anchors per level without values:
             placeholders that the automatic anchors replace before training.
         ch: input widths, one per level.
+
+    Source:
+        Redmon and Farhadi, YOLOv3, 2018, section 2.1, with the bounded offsets and sizes of YOLOv5.
+
+    Example:
+        [[17, 20, 23], 1, Detect, [nc, anchors]]
     """
 
     box_outputs = ("m.", 5)
@@ -129,5 +135,7 @@ def _anchors_per_level(anchors, levels: int) -> list[list[float]]:
         raise UserError(f"has no anchors; {expected}, or use AnchorFreeDetect, which needs none, instead of Detect")
     check_anchor_lists(anchors)
     if len(anchors) != levels:
-        raise UserError(f"anchors for {len(anchors)} levels, but 'from' names {levels} inputs; the numbers must be equal")
+        raise UserError(
+            f"anchors for {len(anchors)} levels, but 'from' names {levels} inputs; the numbers must be equal"
+        )
     return anchors

@@ -59,8 +59,7 @@ def _branch(c1, width, outputs, light):
 
 @HEADS.register("AnchorFreeDetect", "DDetect", argument_aliases=ARGUMENT_ALIASES)
 class AnchorFreeDetect(AnchorFreeHead):
-    """Decoupled branches, distances as distributions (Li et al., Generalized Focal Loss, 2020), task-aligned assignment
-    (Feng et al., TOOD, 2021).
+    """Anchor-free head with decoupled branches, distances as distributions and task-aligned assignment.
 
     Args:
         nc: number of classes.
@@ -70,6 +69,13 @@ class AnchorFreeDetect(AnchorFreeHead):
         width: of the box branch; None: the larger of 4 * reg_max and a quarter of the first level's width. The class
             branch has the first level's width.
         ch: input widths, one per level.
+
+    Source:
+        Ge et al., YOLOX, 2021, section 2.1 (decoupled head); Li et al., Generalized Focal Loss, 2020 (distributions);
+        Feng et al., TOOD, 2021 (assignment).
+
+    Example:
+        [[17, 20, 23], 1, AnchorFreeDetect, [nc]]
     """
 
     def __init__(self, nc=80, reg_max=16, light=False, width=None, ch=()):
@@ -91,10 +97,10 @@ class AnchorFreeDetect(AnchorFreeHead):
 
 @HEADS.register("OneToOneDetect", "v10Detect", argument_aliases=ARGUMENT_ALIASES)
 class OneToOneDetect(AnchorFreeHead):
-    """Predicts one box per object, so that its output needs no NMS (Wang et al., YOLOv10, 2024, section 3.1).
+    """Predicts one box per object, so that its output needs no NMS.
 
     The branches of `AnchorFreeDetect` are trained one-to-many, with many positives per object, and a second class
-    branch one-to-one, with a single positive per object. (The paper doubles the box branch as well.)
+    branch one-to-one, with a single positive per object.
 
     Beyond the paper, the one-to-one logits are suppressed wherever they are no local maximum (`suppress_non_maxima`),
     in training, too, so that one cell per object stands out although its neighbors recognize the object as well. In
@@ -105,7 +111,17 @@ class OneToOneDetect(AnchorFreeHead):
     output is one-to-one unless `branch` is set to "one_to_many", for which `fuse()` drops the second branch.
 
     Args:
-        nc, reg_max, light, width, ch: as in `AnchorFreeDetect`.
+        nc: number of classes.
+        reg_max: number of distribution bins per distance.
+        light: depthwise convolutions in the box branch, too.
+        width: of the box branch, as in `AnchorFreeDetect`.
+        ch: input widths, one per level.
+
+    Source:
+        Wang et al., YOLOv10, 2024, section 3.1. The paper doubles the box branch as well and suppresses nothing.
+
+    Example:
+        [[17, 20, 23], 1, OneToOneDetect, [nc]]
     """
 
     distillation_branch = "one_to_many"

@@ -16,7 +16,7 @@ class Implicit(nn.Module):
 
 @HEADS.register()
 class IDetect(Detect):
-    """Detect with implicit knowledge (Wang et al., You Only Learn One Representation, 2021, section 4).
+    """Detect with implicit knowledge: learned offsets and factors per channel.
 
     The input of each level is shifted by `ia` and its output multiplied by `im`, channel by channel. `fuse()` merges
     both into the convolutions.
@@ -25,6 +25,12 @@ class IDetect(Detect):
         nc: number of classes.
         anchors: as in `Detect`.
         ch: input widths, one per level.
+
+    Source:
+        Wang et al., You Only Learn One Representation (YOLOR), 2021, section 4; head of YOLOv7.
+
+    Example:
+        [[17, 20, 23], 1, IDetect, [nc, anchors]]
     """
 
     def __init__(self, nc=80, anchors=(), ch=()):

@@ -15,8 +15,7 @@ from torch import nn
 
 @HEADS.register(argument_aliases=ARGUMENT_ALIASES)
 class PicoHead(AnchorFreeHead):
-    """Stacked 5x5 depthwise separable convolutions that classes and boxes share, then one 1x1 convolution per level
-    (Yu et al., PP-PicoDet, 2021, sections 3.2 and 3.3).
+    """Stacked depthwise separable convolutions for classes and boxes together, then one 1x1 convolution per level.
 
     Args:
         nc: number of classes.
@@ -24,6 +23,12 @@ class PicoHead(AnchorFreeHead):
         reg_max: number of distribution bins per distance.
         k: kernel size.
         ch: input widths, one per level.
+
+    Source:
+        Yu et al., PP-PicoDet, 2021, sections 3.2 and 3.3.
+
+    Example:
+        [[17, 20, 23], 1, PicoHead, [nc]]
     """
 
     def __init__(self, nc=80, stacked=2, reg_max=8, k=5, ch=()):

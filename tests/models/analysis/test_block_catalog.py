@@ -14,8 +14,7 @@ from graftdet.models.graph.plugins import load_plugins
 from graftdet.utils.errors import UserError
 
 ROOT = Path(__file__).parents[3]
-MODULES = describe_all()
-BLOCK_MODULES = [module for module in MODULES if module.kind == "block"]
+MODULES = describe_all(plugins=False)
 ANCHORS = [[10, 13, 16, 30, 33, 23]]
 
 
@@ -28,7 +27,9 @@ def model_with(example: list):
     rows.append(example)
     if "list of maps" in describe_module(name).details:
         rows.append([-1, 1, "Index", [0]])
-    return build_model({"nc": 2, "anchors": ANCHORS, "backbone": rows, "head": [[[-1], 1, "Detect", ["nc", "anchors"]]]})
+    return build_model(
+        {"nc": 2, "anchors": ANCHORS, "backbone": rows, "head": [[[-1], 1, "Detect", ["nc", "anchors"]]]}
+    )
 
 
 def model_with_head(example: list):
@@ -37,7 +38,7 @@ def model_with_head(example: list):
     return build_model({"nc": 2, "anchors": 3 * ANCHORS, "backbone": rows, "head": [[[0, 1, 2], *example[1:]]]})
 
 
-@pytest.mark.parametrize("module", BLOCK_MODULES, ids=lambda module: module.name)
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
 def test_every_module_is_described(module):
     assert 10 <= len(module.purpose) <= 120 and module.purpose.endswith("."), module.purpose
     assert module.source, "no Source: section with paper and section"
@@ -45,7 +46,7 @@ def test_every_module_is_described(module):
     assert module.example, "no Example: section with a row"
 
 
-@pytest.mark.parametrize("module", BLOCK_MODULES, ids=lambda module: module.name)
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
 def test_every_documented_argument_exists(module):
     block = (BLOCKS if module.kind == "block" else HEADS)[module.name]
     documented = re.search(r"Args:\n(.*?)\n *\n", (block.__doc__ or "") + "\n\n", re.DOTALL)
@@ -66,7 +67,8 @@ def test_example_rows_build(module):
 
 def test_all_names_are_described():
     described = {name for module in MODULES for name in (module.name, *module.aliases)}
-    assert described == {*BLOCKS, *HEADS}
+    assert described <= {*BLOCKS, *HEADS}
+    assert {name for name in BLOCKS if BLOCKS[name].__module__.startswith("graftdet.models.")} <= described
     assert describe_module("CA") == describe_module("CoordAtt") and "CA" in describe_module("CA").aliases
 
 
@@ -86,14 +88,14 @@ def test_text(capsys):
     assert "[-1, 1, Conv, [64, 3, 2]]" in text and re.search(r"^  k +kernel size", text, re.MULTILINE)
     main(["blocks"])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["kind", "module", "purpose"] and len(lines) == len(MODULES) + 1
+    assert lines[0].split() == ["kind", "module", "purpose"] and len(lines) >= len(MODULES) + 1
 
 
 def test_json(capsys):
     main(["blocks", "Conv", "--format", "json"])
     assert json.loads(capsys.readouterr().out)["arguments"][2]["name"] == "k"
     main(["blocks", "--format", "json"])
-    assert {module["name"] for module in json.loads(capsys.readouterr().out)} == {module.name for module in MODULES}
+    assert {module["name"] for module in json.loads(capsys.readouterr().out)} >= {module.name for module in MODULES}
 
 
 def test_unknown_names_get_a_suggestion():
@@ -121,3 +123,8 @@ def test_torch_layers_and_plugins(tmp_path, capsys):
     main(["blocks", "Doubled"])
     assert "Twice the input." in capsys.readouterr().out
 
+
+def test_page_of_the_documentation_is_current():
+    page = blocks_markdown()
+    assert all(f"\n### {module.name}\n" in page for module in MODULES)
+    assert (ROOT / "docs" / "blocks.md").read_text() == page, "run: graftdet blocks --format markdown > docs/blocks.md"

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 CASES = {
-    "plain 1x1": (6, 8, 1), "3x3": (6, 8, 3), "strided": (6, 8, 3, 2), "depth-wise": (6, 6, 5, 2, None, 1, 6),
+    "plain 1x1": (6, 8, 1), "3x3": (6, 8, 3), "strided": (6, 8, 3, 2), "depthwise": (6, 6, 5, 2, None, 1, 6),
     "grouped, biased": (6, 4, 3, 1, None, 2, 2, True), "biased 1x1": (6, 4, 1, 1, None, 1, 1, True),
 }  # fmt: skip
 
