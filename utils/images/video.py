@@ -48,7 +48,7 @@ def read_frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
         while True:
             good, image = capture.read()
             if not good or image is None:
-                return writer
+                return
             yield image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     finally:
         capture.release()
@@ -97,7 +97,7 @@ class LiveFrames:
                 self._ready.wait_for(lambda: self._frame is not None or self._stopped)
                 image, self._frame = self._frame, None
             if image is None:
-                return writer
+                return
             yield image
 
     def close(self) -> None:
@@ -132,7 +132,7 @@ class LiveFrames:
                 continue
             failures += 1
             if failures > self._attempts:
-                return writer
+                return
             self._capture.release()
             with self._ready:
                 self._ready.wait_for(lambda: self._stopped, timeout=self._pause * 2 ** (failures - 1))
