@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m data") -> Non
 
 
 def make_parser(prog: str = "python -m data") -> cli.ArgumentParser:
-    """Return the command line parser of the program `prog`; the function of the chosen command is in `args.run_command`."""
+    """Return the parser of the program `prog`; the function of the chosen command is in `args.run_command`."""
     parser = cli.ArgumentParser(prog=prog, description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="check|convert|split|shapes")
     _add_check(commands)
@@ -117,7 +117,7 @@ def shapes_command(args: argparse.Namespace) -> None:
     """`shapes`: draw the embedded dataset, perhaps a video."""
     if args.out is None and (args.seed, args.count) != (SEED, COUNT):
         raise UserError(
-            f"--out: missing; shapes.yaml stands for --seed {SEED} --count {COUNT}, others require a folder of their own"
+            f"--out: missing; shapes.yaml stands for --seed {SEED} --count {COUNT}, others require their own folder"
         )
     print(ensure_shapes() if args.out is None else draw_shapes(Path(args.out), args.seed, args.count))
     if args.video:

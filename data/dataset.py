@@ -70,7 +70,7 @@ class DetectionDataset:
     """`dataset[ItemKey(...)]` -> `Item` or `UnreadableItem`. Random draws depend on (seed, epoch, index) alone.
 
     With `augment`, an unreadable image is replaced by another one, drawn at random, so that processes that train
-    together have batches of equal length. Without, it is an `UnreadableItem`. Crowd boxes are left out.
+    together have batches of equal length. Without, it is an `UnreadableItem`. Crowd boxes are excluded.
 
     Args:
         split: a validated split.
@@ -224,7 +224,7 @@ class DetectionDataset:
         return None
 
     def _load(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:
-        """(image with longest side `self.size`, perhaps read-only, boxes xyxy on it, labels, (h, w) of source boxes)."""
+        """(image with longest side `self.size`, may be read-only, boxes xyxy on it, labels, (h, w) of source boxes)."""
         image, original = self.images.read(index)
         rows = slice(self._offsets[index], self._offsets[index + 1])
         size = loaded_size(self.image_sizes[index], original)

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def collate(items: list[Item | UnreadableItem]) -> dict[str, Any]:
-    """Make a batch from items of one shape. Unreadable images are left out, or were replaced by another one.
+    """Make a batch from items of one shape. Unreadable images are skipped, or were replaced by another one.
 
     Args:
         items: the items of one batch.
@@ -51,7 +51,7 @@ def collate(items: list[Item | UnreadableItem]) -> dict[str, Any]:
 
 
 def _stack_images(items: list[Item]) -> np.ndarray:
-    """The images (B, 3, H, W): the array that the dataset wrote them into, unless one of them was left out."""
+    """The images (B, 3, H, W): the array that the dataset wrote them into, unless one of them was skipped."""
     if not items:
         return np.zeros((0, 3, 1, 1), np.uint8)
     block = items[0].image.base

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -99,9 +100,9 @@ def open_source(*sources: str | int | Path) -> Source:
     Raises:
         UserError: if a value does not exist or is of no known kind.
     """
-    targets = [_find_targets(str(source)) for source in sources]
+    targets = list(chain.from_iterable(_find_targets(str(source)) for source in sources))
     text = str(sources[0]) + (f" and {len(sources) - 1} more" if len(sources) > 1 else "")
-    return Source(text, targets[0] if len(targets) == 1 else _without_duplicates(sum(targets, [])))
+    return Source(text, targets if len(sources) == 1 else _without_duplicates(targets))
 
 
 def _find_targets(text: str) -> list[str | int]:
@@ -168,11 +169,11 @@ def _read_list(path: Path) -> list[str | int]:
             continue
         beside_list = path.parent / Path(line).expanduser()
         try:
-            if _is_address(line) or line.isdecimal() and not beside_list.exists():
+            if _is_address(line) or (line.isdecimal() and not beside_list.exists()):
                 targets.append(int(line) if line.isdecimal() else line)
             else:
-                exists = beside_list.exists() or glob.has_magic(line) and glob.glob(str(beside_list), recursive=True)
-                targets += _find_files(str(beside_list) if exists else line)
+                matches = glob.glob(str(beside_list), recursive=True) if glob.has_magic(line) else []
+                targets += _find_files(str(beside_list) if beside_list.exists() or matches else line)
         except UserError as error:
             errors.append(f"{path}, line {number}: {error}")
     if not targets:

@@ -51,7 +51,7 @@ def _inactive_file(stat: Path) -> int:
 
 
 def _half_of_total() -> int | None:
-    """macOS reports total memory only: half of it is taken as free."""
+    """Half of the total memory, where only that is reported (macOS)."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     except (ValueError, OSError, AttributeError):

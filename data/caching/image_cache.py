@@ -135,7 +135,9 @@ class RamImageStore(ImageStore):
 
     name = "ram"
 
-    def __init__(self, paths, apply_exif, size, declared_sizes=None):
+    def __init__(
+        self, paths: Sequence[str], apply_exif: Sequence[bool], size: int, declared_sizes: np.ndarray | None = None
+    ):
         super().__init__(paths, apply_exif, size, declared_sizes)
         self.entries = np.zeros((len(self), 5), dtype=np.int64)  # offset, h, w, original h, w; h = 0: not cached
         self.block = SharedFile()
@@ -153,6 +155,7 @@ class RamImageStore(ImageStore):
             )
 
     def read(self, index: int) -> ResizedImage:
+        """Return an image; a cached one is a read-only view."""
         offset, height, width, *original = self.entries[index].tolist()
         view = self.block.view(offset, height * width * 3) if height else None
         if view is None:
@@ -168,9 +171,11 @@ class DiskImageStore(ImageStore):
 
     name = "disk"
 
-    def __init__(self, paths, apply_exif, size, declared_sizes=None, folder: str | Path | None = None):
+    def __init__(
+        self, paths: Sequence[str], apply_exif: Sequence[bool], size: int, declared_sizes: np.ndarray | None = None
+    ):
         super().__init__(paths, apply_exif, size, declared_sizes)
-        self.folder = Path(folder) if folder else cache_folder() / "images"
+        self.folder = cache_folder() / "images"
         self.keys: list[str | None] = [None] * len(self)
 
     def fill(self, label: str = "images") -> None:
@@ -184,6 +189,7 @@ class DiskImageStore(ImageStore):
                     logger.warning("%s: %s; images that are not cached are decoded every epoch", label, error)
 
     def read(self, index: int) -> ResizedImage:
+        """Return an image, from its cache file if that is complete."""
         key = self.keys[index]
         return (key and self._load(key)) or super().read(index)
 

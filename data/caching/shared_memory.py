@@ -45,7 +45,7 @@ class SharedFile:
 
     def view(self, offset: int, count: int) -> np.ndarray | None:
         """Return `count` bytes as a read-only uint8 array; None if this process cannot access the file."""
-        if self._map is None or self._map is not False and len(self._map) < offset + count:
+        if self._map is None or (self._map is not False and len(self._map) < offset + count):
             self._map = self._open()
         if self._map is False:  # not accessible
             return None

@@ -42,6 +42,7 @@ class Coco(Format):
 
     @classmethod
     def recognizes(cls, root: Path, value: Any) -> int:
+        """Rate a JSON, a mapping, or a folder whose JSON is at a usual location."""
         if isinstance(value, dict) or (isinstance(value, str) and value.endswith(".json")):
             return 3
         return int(isinstance(value, str) and any(map(os.path.isfile, _json_candidates(root, root / value))))
@@ -50,6 +51,7 @@ class Coco(Format):
         return iter(self.table())
 
     def table(self) -> SampleTable:
+        """Return all samples as one table, without making samples."""
         columns = self._columns
         label_of_id = {category_id: label for label, category_id in enumerate(self.category_ids)}
         label_of = np.array([label_of_id.get(category_id, -1) for category_id, _ in columns.categories], np.int64)
@@ -165,6 +167,7 @@ class CocoWriter(Writer):
     NOT_WRITTEN = "segmentation masks and fields other than boxes, areas, crowds and ids"
 
     def write_split(self, split: str, samples: list[Sample], image_paths: list[Path]) -> object:
+        """Write the JSON of a split."""
         if not all(isinstance(sample.image_id, int) for sample in samples):
             self.problems.add("image ids of text, replaced by numbers from 1", split, len(samples))
             samples = [replace(sample, image_id=number) for number, sample in enumerate(samples, 1)]

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from itertools import repeat
@@ -29,7 +30,7 @@ _LAYOUT = b"columns 2"  # of the cache file; change it whenever `CocoColumns` ch
 
 @dataclass
 class CocoColumns:
-    """The boxes of a COCO JSON as columns. Entries that cannot be used are left out and counted in `problems`.
+    """The boxes of a COCO JSON as columns. Entries that cannot be used are skipped and counted in `problems`.
 
     Annotations are grouped by image, in the order of the images, then in the order of the file.
     """
@@ -128,7 +129,7 @@ def _parse(data: bytes, path: Path) -> CocoColumns:
 
 
 @contextmanager
-def _without_garbage_collection():
+def _without_garbage_collection() -> Iterator[None]:
     """Disable Python's garbage collector, which would scan millions of new objects again and again for nothing."""
     enabled = gc.isenabled()
     gc.disable()
@@ -145,7 +146,7 @@ def _document(data: bytes, path: Path) -> dict:
     except RecursionError:
         raise UserError(f"{path}: not COCO JSON: nested too deeply") from None
     except ValueError as error:
-        raise UserError(f"{path}: not valid JSON: {str(error):.200}") from None
+        raise UserError(f"{path}: not valid JSON: {error!s:.200}") from None
     if not isinstance(document, dict):
         raise UserError(f"{path}: not COCO JSON: expected a mapping with images, annotations and categories")
     return document
@@ -192,7 +193,7 @@ def _usable_images(entries: list, path: Path, problems: ProblemCounts) -> dict:
         if is_new and isinstance(image.get("file_name"), str) and image["file_name"]:
             images[image_id] = image
         else:
-            problems.add(BAD_IMAGE, f"{path}: images[{index}]: {str(image):.100}")
+            problems.add(BAD_IMAGE, f"{path}: images[{index}]: {image!s:.100}")
     return images
 
 
@@ -243,7 +244,7 @@ def _with_ids(annotations: list, path: Path, problems: ProblemCounts) -> tuple[l
         try:
             hash(row["image_id"]), hash(row["category_id"])
         except (TypeError, KeyError):
-            problems.add(BAD_ANNOTATION, f"{path}: annotations[{index}]: {str(row):.100}")
+            problems.add(BAD_ANNOTATION, f"{path}: annotations[{index}]: {row!s:.100}")
         else:
             rows.append(row)
             positions.append(index)

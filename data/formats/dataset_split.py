@@ -39,7 +39,7 @@ class Split:
         """Return the split as a COCO dict for the evaluator, with the image and category ids of the source.
 
         Boxes (xywh in pixels) and areas are exactly those of the source; crowd regions have `iscrowd` 1. Annotation ids
-        are those of the source where they are unique and above 0 (pycocotools takes id 0 for "no match"), else new ones.
+        are those of the source if they are unique and above 0 (pycocotools takes id 0 for "no match"), else new ones.
         """
         table = SampleTable.from_samples(self.samples)
         images = [

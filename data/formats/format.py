@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.formats.sample import Sample
@@ -53,7 +53,7 @@ class Format(ABC):
         Writer: writes this format in `python -m data convert`; None if it cannot be written.
     """
 
-    DEFAULT_SPLITS: dict[str, Any] = {}
+    DEFAULT_SPLITS: ClassVar[dict[str, Any]] = {}
     Writer: "type[Writer] | None" = None
 
     names: list[str]

@@ -1,4 +1,4 @@
-"""Values of a COCO JSON, read one column at a time; anything may stand in their place."""
+"""Reading values of a COCO JSON that may be missing or of any type."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def read_boxes(values: list) -> np.ndarray:
-    """(n, 4) float64; NaN for what is not four numbers."""
+    """Return boxes (n, 4) float64 xywh; NaN for what is not four numbers."""
     try:
         boxes = np.array(values, np.float64)
         if boxes.shape == (len(values), 4):
@@ -23,14 +23,14 @@ def read_boxes(values: list) -> np.ndarray:
 
 
 def read_id(value: Any) -> int | str | None:
-    """An id as an int or text; None if it is neither."""
+    """Return an id as an int or text; None if it is neither."""
     if isinstance(value, (int, str)) and not isinstance(value, bool):
         return value
     return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
 def read_ids(values: list) -> np.ndarray:
-    """Annotation ids; 0 if one is missing or not an integer below 2**62."""
+    """Return annotation ids (n,) int64; 0 if one is missing or not an integer below 2**62."""
     if set(map(type, values)) <= {int}:
         try:
             ids = np.array(values, np.int64)
@@ -42,7 +42,7 @@ def read_ids(values: list) -> np.ndarray:
 
 
 def read_areas(values: list) -> np.ndarray:
-    """Areas; NaN (use that of the box) if one is missing or not a number of at least 0."""
+    """Return areas (n,) float64; NaN (use that of the box) if one is missing or not a number of at least 0."""
     try:
         areas = np.array(values, np.float64).reshape(len(values))
     except (TypeError, ValueError, OverflowError):
@@ -58,6 +58,6 @@ def _to_float(value: Any) -> float:
 
 
 def read_size(value: Any) -> int:
-    """A declared width or height; 0 if it is missing or not a positive number."""
+    """Return a declared width or height; 0 if it is missing or not a positive number."""
     is_valid = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 2**31
     return int(value) if is_valid else 0

@@ -30,7 +30,7 @@ class ProblemCounts(Counter):
         """One line per kind, the most frequent first, with its first location."""
         return [f"{count} {kind} (first: {self.examples[kind][0]})" for kind, count in self.most_common()]
 
-    def __reduce__(self):  # that of Counter drops the examples when a worker is spawned
+    def __reduce__(self) -> tuple:  # that of Counter drops the examples when a worker is spawned
         return ProblemCounts.restore, (dict(self), self.examples)
 
     @classmethod

@@ -10,7 +10,7 @@ from graftdet.data.formats.sample import Sample
 
 @dataclass(slots=True)
 class SampleTable(Sequence):
-    """n samples with N boxes in total. `table[i]` is a `Sample` whose arrays are views; a slice is a list of samples."""
+    """n samples with N boxes. `table[i]` is a `Sample` whose arrays are views; a slice is a list of samples."""
 
     paths: list[str]
     image_ids: list[int | str]
@@ -27,7 +27,7 @@ class SampleTable(Sequence):
     source_boxes: np.ndarray | None = None  # (N, 4) float64 xywh; NaN for samples that have none
     offsets: np.ndarray = field(init=False)  # (n + 1,) int64: sample i has the boxes offsets[i] to offsets[i + 1]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.offsets = np.concatenate(([0], np.cumsum(self.box_counts)))
 
     @classmethod
@@ -68,7 +68,7 @@ class SampleTable(Sequence):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         index = range(len(self))[index]  # negative indices; raises IndexError

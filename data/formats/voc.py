@@ -66,6 +66,7 @@ class Voc(Format):
 
     @classmethod
     def recognizes(cls, root: Path, value: Any) -> int:
+        """Rate an ImageSets list, or a folder with XMLs."""
         value = value[0] if isinstance(value, list) and value else value
         path = find_optional(root, value) if isinstance(value, str) else None
         if path is None:
@@ -226,9 +227,11 @@ class VocWriter(Writer):
     REQUIRES_UPRIGHT = True
 
     def image_path(self, split: str, name: str) -> Path:
+        """Return the path of an image; all splits share one folder."""
         return self.out / "JPEGImages" / name
 
     def write_split(self, split: str, samples: list[Sample], image_paths: list[Path]) -> object:
+        """Write the XMLs and the list of a split."""
         folder, list_path = self.out / "Annotations", self.out / "ImageSets" / "Main" / f"{split}.txt"
         folder.mkdir(parents=True, exist_ok=True)
         list_path.parent.mkdir(parents=True, exist_ok=True)

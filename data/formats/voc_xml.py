@@ -80,7 +80,7 @@ def _parse(data: bytes) -> ElementTree.Element:
     return builder.close()
 
 
-def _refuse(*_):
+def _refuse(*_: object) -> None:
     raise ValueError("declares a DOCTYPE or ENTITY, which is refused")
 
 

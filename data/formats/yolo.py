@@ -47,6 +47,7 @@ class Yolo(Format):
 
     @classmethod
     def recognizes(cls, root: Path, value: Any) -> int:
+        """Rate a list of images, or a folder with label files."""
         value = value[0] if isinstance(value, list) and value else value
         path = find_optional(root, value) if isinstance(value, str) else None
         if path is None or path.suffix == ".json":
@@ -56,7 +57,8 @@ class Yolo(Format):
         first = next(walk_images(path), None)
         if first is None:
             return 0
-        return 2 if label_path(first).is_file() or label_path(first).parent.is_dir() and "images" in first.parts else 0
+        labels = label_path(first)
+        return 2 if labels.is_file() or (labels.parent.is_dir() and "images" in first.parts) else 0
 
     def __iter__(self) -> Iterator[Sample]:
         labels = {category_id: label for label, category_id in enumerate(self.category_ids)}
@@ -196,6 +198,7 @@ class YoloWriter(Writer):
     REQUIRES_UPRIGHT = True
 
     def write_split(self, split: str, samples: list[Sample], image_paths: list[Path]) -> object:
+        """Write the label files of a split."""
         folder = self.out / "labels" / split
         folder.mkdir(parents=True, exist_ok=True)
         for sample, path in zip(samples, image_paths, strict=True):

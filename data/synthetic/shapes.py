@@ -22,6 +22,7 @@ class ShapesGenerator(Generator):
     names = ("circle", "square", "triangle")
 
     def draw(self, rng: np.random.Generator) -> SyntheticImage:
+        """Draw one image."""
         height, width = (int(side) for side in rng.integers(MIN_SIDE, MAX_SIDE + 1, 2))
         image = _background(height, width, rng)
         for _ in range(rng.integers(0, 4)):

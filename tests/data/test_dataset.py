@@ -11,7 +11,7 @@ from graftdet.utils.images.io import write_image
 
 WITHOUT_AUGMENTATION = replace(
     Hyperparameters(), hsv_h=0, hsv_s=0, hsv_v=0, degrees=0, translate=0, scale=0, fliplr=0, mosaic=0, close_mosaic=0
-)  # fmt: skip
+)
 
 
 def sample(path, boxes, labels, shape, crowd=None):

@@ -84,7 +84,7 @@ def write_blank(path, label=None):
 
 
 @pytest.mark.parametrize(
-    "text, folders",
+    ("text", "folders"),
     [
         (COCO128, ["datasets/coco128/images/train2017"]),
         (COCO, ["datasets/coco/images/train2017", "datasets/coco/images/val2017"]),
@@ -117,7 +117,7 @@ def test_published_yamls_load_unchanged(tmp_path, monkeypatch, text, folders):
 
 
 @pytest.mark.parametrize(
-    "text, message",
+    ("text", "message"),
     [
         ("tran: x", "unknown key 'tran'; did you mean 'train'"),
         ("format: yol\ntrain: x", "unknown format 'yol'; did you mean 'yolo'"),

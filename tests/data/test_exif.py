@@ -28,7 +28,7 @@ BACK = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}  # orientation that undo
 
 
 @pytest.mark.parametrize(
-    "declared, orientation, expected",
+    ("declared", "orientation", "expected"),
     [
         ((640, 480), 1, AnnotatedSize(640, 480)),
         ((0, 0), 6, AnnotatedSize(480, 640)),

@@ -43,7 +43,7 @@ def drain(loader, epoch=0):
 
 def same(first, second):
     return len(first) == len(second) and all(
-        torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) and a[2] == b[2] for a, b in zip(first, second)
+        torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) and a[2] == b[2] for a, b in zip(first, second, strict=True)
     )
 
 
@@ -76,7 +76,7 @@ def test_every_image_once_per_epoch_in_another_order(split):
     assert drain(steady)[0][2] == [str(sample.path) for sample in split.samples[:4]]
 
 
-@pytest.mark.parametrize("workers, start_method", [(1, None), (2, None), (2, "spawn")])
+@pytest.mark.parametrize(("workers", "start_method"), [(1, None), (2, None), (2, "spawn")])
 def test_batches_do_not_depend_on_workers(split, workers, start_method):
     single, parallel = (
         train_loader(train_set(split), 4),
@@ -155,7 +155,7 @@ def test_image_weights(split):
 
 
 @pytest.mark.parametrize(
-    "image_sizes, size, padding, expected",
+    ("image_sizes", "size", "padding", "expected"),
     [
         ([(480, 640)], 640, 0.0, (480, 640)),
         ([(480, 640)], 640, 0.5, (512, 672)),
@@ -180,7 +180,7 @@ def test_rectangular_validation_has_each_image_once_and_complete(split):
         height, width = batch["images"].shape[2:]
         assert height % 32 == 0 and width % 32 == 0
         areas += height * width
-        for gain, (left, top), shape in zip(batch["gains"], batch["pads"], batch["shapes"]):
+        for gain, (left, top), shape in zip(batch["gains"], batch["pads"], batch["shapes"], strict=True):
             assert gain == 128 / max(shape)
             assert left + round(shape[1] * gain) <= width and top + round(shape[0] * gain) <= height
     assert areas < 0.9 * len(batches) * 160 * 160  # area of square batches with the same padding
@@ -262,7 +262,7 @@ def test_images_of_a_batch_are_not_copied(split):
     dataset = train_set(split)
     keys = [ItemKey(3, index, 64, True) for index in (2, 0, 9)]
     items = dataset.__getitems__(keys)
-    for key, item in zip(keys, items):
+    for key, item in zip(keys, items, strict=True):
         alone = dataset[key]
         assert np.array_equal(item.image, alone.image) and np.array_equal(item.targets, alone.targets)
     images = loader_module.collate(items)["images"]

@@ -56,7 +56,7 @@ def test_folder_with_images_and_videos(folder):
 
 
 @pytest.mark.parametrize(
-    "pattern, expected",
+    ("pattern", "expected"),
     [("*.png", ["b.png"]), ("[ac].*", ["a.JPG", "c.bmp"]), ("**/*.png", ["b.png", "e.png"]), ("**", None)],
 )
 def test_patterns(folder, pattern, expected):
@@ -112,7 +112,7 @@ def test_several_sources_keep_their_order_without_duplicates(folder):
 
 
 @pytest.mark.parametrize(
-    "content, message", [(b"", "is empty"), (b"no.png\n", "line 1: no.png"), (b"\xff\xfe\x00", "text file")]
+    ("content", "message"), [(b"", "is empty"), (b"no.png\n", "line 1: no.png"), (b"\xff\xfe\x00", "text file")]
 )
 def test_wrong_list_files(tmp_path, content, message):
     (tmp_path / "list.txt").write_bytes(content)
@@ -121,7 +121,7 @@ def test_wrong_list_files(tmp_path, content, message):
 
 
 @pytest.mark.parametrize(
-    "text, message",
+    ("text", "message"),
     [
         ("{}/bb.png", r"bb.png: no such file or folder; did you mean 'b.png'"),
         ("{}/nowhere/x", "no such file or folder"),
@@ -152,7 +152,7 @@ def test_broken_files_in_a_folder_are_skipped_with_a_warning(folder, capfd):
         assert all(name in line for name, line in zip(("aa.jpg", "cc.mp4", "zz.png"), lines, strict=True))
 
 
-@pytest.mark.parametrize("name, data", [("x.jpg", b"text"), ("x.mp4", b"text"), ("x.mp4", b""), ("x.dat", b"?")])
+@pytest.mark.parametrize(("name", "data"), [("x.jpg", b"text"), ("x.mp4", b"text"), ("x.mp4", b""), ("x.dat", b"?")])
 def test_single_broken_file_is_an_error(tmp_path, name, data, capfd):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(UserError, match=f"{name}: "):
@@ -244,5 +244,8 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 
 def test_sources_need_no_torch():
-    code = "import sys, graftdet.data.sources, graftdet.utils.images.video, graftdet.utils.images.io, graftdet.utils.images.letterbox, graftdet.data.caching.image_cache; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, graftdet.data.sources, graftdet.data.caching.image_cache, graftdet.utils.images.letterbox\n"
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=sources.__file__.rsplit("data", 1)[0]).returncode == 0

@@ -76,7 +76,7 @@ def bilinear(image, scale, shift, out):
 
 
 @pytest.mark.parametrize(
-    "scale, shift",
+    ("scale", "shift"),
     [(1.0, (0.0, 0.0)), (1.0, (-7.0, 5.0)), (2.0, (3.0, -4.0)), (0.5, (1.0, 2.0)), (3.0, (-40.0, -31.0))],
 )
 def test_whole_pixel_shifts_are_exact(scale, shift):
@@ -88,8 +88,10 @@ def test_whole_pixel_shifts_are_exact(scale, shift):
     drawn, moved = canvas.draw_scaled(scale, shift, out)
     expected = bilinear(image, scale, shift, out)
     assert np.allclose(moved, boxes * scale + [*shift, *shift])
-    rows, columns = (slice(max(round(start), 0) + 3, max(min(round(start + side * scale), limit) - 3, 0))
-                     for start, side, limit in ((shift[1], 24, 40), (shift[0], 32, 50)))  # fmt: skip
+    rows, columns = (
+        slice(max(round(start), 0) + 3, max(min(round(start + side * scale), limit) - 3, 0))
+        for start, side, limit in ((shift[1], 24, 40), (shift[0], 32, 50))
+    )
     assert drawn[rows, columns].size
     assert np.abs(drawn[rows, columns] - expected[rows, columns]).max() <= 1
     outside = (

@@ -40,7 +40,7 @@ def test_tiles_are_cut_at_the_edge_and_none_stays_gray():
 
 
 def test_without_any_box():
-    canvas, boxes, labels = drawn([tile(1, 5, 5, ())] * 4, 8, (8, 8))
+    _canvas, boxes, labels = drawn([tile(1, 5, 5, ())] * 4, 8, (8, 8))
     assert boxes.shape == (0, 4) and labels.shape == (0,)
     assert boxes.dtype == np.float32
 
@@ -54,7 +54,7 @@ def test_boxes_show_the_same_content_after_the_move():
         tiles.append((image, np.array([[20, 10, 50, 30]], np.float32), np.array([100 + number])))
     for _ in range(20):
         canvas, boxes, labels = drawn(tiles, 80, draw_center(rng, 80))
-        for (x1, y1, x2, y2), label in zip(boxes.astype(int), labels):
+        for (x1, y1, x2, y2), label in zip(boxes.astype(int), labels, strict=True):
             assert (canvas[y1:y2, x1:x2, 0] == label).all()
             assert (canvas[..., 0] == label).sum() == (x2 - x1) * (y2 - y1)
 

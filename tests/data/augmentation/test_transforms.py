@@ -19,9 +19,19 @@ from graftdet.data.augmentation.transforms import (
 from graftdet.utils.hyperparameters import Hyperparameters
 
 WITHOUT_JITTER = replace(
-    Hyperparameters(), hsv_h=0, hsv_s=0, hsv_v=0, degrees=0, translate=0, scale=0, shear=0, perspective=0, fliplr=0,
-    flipud=0, mixup=0,
-)  # fmt: skip
+    Hyperparameters(),
+    hsv_h=0,
+    hsv_s=0,
+    hsv_v=0,
+    degrees=0,
+    translate=0,
+    scale=0,
+    shear=0,
+    perspective=0,
+    fliplr=0,
+    flipud=0,
+    mixup=0,
+)
 
 
 def rng(seed=0):
@@ -136,7 +146,7 @@ def test_warp_boxes_without_boxes():
 
 
 @pytest.mark.parametrize(
-    "before, after, remains",
+    ("before", "after", "remains"),
     [
         ([0, 0, 10, 10], [0, 0, 10, 10], True),
         ([0, 0, 10, 10], [0, 0, 2, 10], False),  # not over 2 pixels

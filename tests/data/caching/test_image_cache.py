@@ -74,12 +74,11 @@ def test_images_in_memory_are_read_only(paths):
 def test_replaced_image_is_detected_despite_same_path_time_and_length(paths):
     old = opened("disk", paths).read(3).image.copy()
     state = os.stat(paths[3])
-    data = bytearray(open(paths[3], "rb").read())
+    length = os.path.getsize(paths[3])
     replaced = 255 - old
     write_image(paths[3], replaced)
-    new = open(paths[3], "rb").read()
-    if len(new) < len(data):
-        open(paths[3], "ab").write(b"\0" * (len(data) - len(new)))
+    new = Path(paths[3]).read_bytes()
+    Path(paths[3]).write_bytes(new.ljust(length, b"\0"))
     os.utime(paths[3], ns=(state.st_atime_ns, state.st_mtime_ns))
     assert np.array_equal(opened("disk", paths).read(3).image, replaced)
 
@@ -124,7 +123,7 @@ def test_nothing_is_written_beside_the_images(paths, tmp_path):
 
 @pytest.mark.parametrize("kind", ["ram", "disk", "none"])
 def test_one_broken_image(kind, paths):
-    open(paths[2], "wb").write(b"text")
+    Path(paths[2]).write_bytes(b"text")
     stored = opened(kind, paths)
     assert list(stored.errors) == ([] if kind == "none" else [2])
     with pytest.raises(UnreadableImage, match="image 2.png: is not an image"):
@@ -199,7 +198,7 @@ def test_free_memory_is_plausible():
 
 
 @pytest.mark.parametrize(
-    "stat, left",
+    ("stat", "left"),
     [
         ("anon 7\ninactive_file 300\nactive_file 20\n", 500),
         ("inactive_file 5\ntotal_inactive_file 400\n", 600),

@@ -103,24 +103,55 @@ def test_ground_truth_boxes_are_exactly_those_of_the_source(tmp_path):
 
 
 def test_malformed_entries_are_dropped_and_counted(tmp_path):
-    images = [entry(1), entry(1), entry(2, file_name="../../../x.png"), entry(3, file_name="/etc/x.png"), entry(4, file_name=5),
-              entry(5, file_name="a\0.png"), {"file_name": "x.png"}, "text", entry(True), entry(6), entry(7)]  # fmt: skip
+    images = [
+        entry(1),
+        entry(1),
+        entry(2, file_name="../../../x.png"),
+        entry(3, file_name="/etc/x.png"),
+        entry(4, file_name=5),
+        entry(5, file_name="a\0.png"),
+        {"file_name": "x.png"},
+        "text",
+        entry(True),
+        entry(6),
+        entry(7),
+    ]
     annotations = [
-        row(1, 1), row(2, 99), row(3, 1, 555), "text", {"id": 4}, {**row(5, 1), "image_id": [1]}, {"image_id": 1, "category_id": 7},
-        row(6, 1, bbox=(1, 2, 3)), row(7, 1, bbox=("a", 2, 3, 4)), row(8, 1, bbox=(1, 2, float("nan"), 4)), row(8, 1, bbox=(1, 2, 10**400, 4)),
-        row(9, 1, bbox=(5, 5, 0, 3)), row(9, 1, bbox=(5, 5, 3, -3)), row(9, 1, bbox=(50, 5, 3, 3)), row(9, 1, bbox=(35, 5, 30, 3)),
-    ]  # fmt: skip
+        row(1, 1),
+        row(2, 99),
+        row(3, 1, 555),
+        "text",
+        {"id": 4},
+        {**row(5, 1), "image_id": [1]},
+        {"image_id": 1, "category_id": 7},
+        row(6, 1, bbox=(1, 2, 3)),
+        row(7, 1, bbox=("a", 2, 3, 4)),
+        row(8, 1, bbox=(1, 2, float("nan"), 4)),
+        row(8, 1, bbox=(1, 2, 10**400, 4)),
+        row(9, 1, bbox=(5, 5, 0, 3)),
+        row(9, 1, bbox=(5, 5, 3, -3)),
+        row(9, 1, bbox=(50, 5, 3, 3)),
+        row(9, 1, bbox=(35, 5, 30, 3)),
+    ]
     split = open_train(make(tmp_path, images, annotations, image_names=["1.png", "6.png"]))
     assert dict(split.problems) == {
-        BAD_IMAGE: 5, OUTSIDE_FOLDER: 3, MISSING: 1, NO_IMAGE: 1, NO_CATEGORY: 1, BAD_ANNOTATION: 4, NOT_FINITE: 4, DEGENERATE: 2,
-        OUTSIDE: 1, CLIPPED: 1,
-    }  # fmt: skip
+        BAD_IMAGE: 5,
+        OUTSIDE_FOLDER: 3,
+        MISSING: 1,
+        NO_IMAGE: 1,
+        NO_CATEGORY: 1,
+        BAD_ANNOTATION: 4,
+        NOT_FINITE: 4,
+        DEGENERATE: 2,
+        OUTSIDE: 1,
+        CLIPPED: 1,
+    }
     assert split.samples[0].boxes.tolist() == [[1, 2, 11, 7], [35, 5, 40, 8]]
     assert [sample.image_id for sample in split.samples] == [1, 6]
 
 
 @pytest.mark.parametrize(
-    "text, message",
+    ("text", "message"),
     [
         ("[1, 2]", "expected a mapping"),
         ("{", "not valid JSON"),
@@ -168,7 +199,7 @@ def test_headers_are_read_only_if_needed(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "declared, bbox, kind, boxes, size",
+    ("declared", "bbox", "kind", "boxes", "size"),
     [
         ((80, 40), (70, 30, 20, 8), OTHER_RESOLUTION, [[70, 30, 80, 38]], (80, 40)),  # clipped in the declared size
         ((30, 30), (20, 2, 15, 8), OTHER_SIZE, [[20, 2, 35, 10]], (40, 20)),  # the size of the image is used
@@ -232,7 +263,8 @@ def test_real_coco(datasets_dir, monkeypatch):
 
 @pytest.mark.parametrize("split", ["train", "val"])
 @pytest.mark.parametrize(
-    "annotations, reason", [([], "no annotations"), ([row(1, 5, iscrowd=1), row(2, 5, iscrowd=1)], "all are crowds")]
+    ("annotations", "reason"),
+    [([], "no annotations"), ([row(1, 5, iscrowd=1), row(2, 5, iscrowd=1)], "all are crowds")],
 )
 def test_split_without_boxes_is_reported(tmp_path, capsys, split, annotations, reason):
     path = make(tmp_path, [entry(5)], annotations)

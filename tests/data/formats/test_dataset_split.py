@@ -18,9 +18,17 @@ def test_incomplete_formats_and_writers_are_abstract():
 def test_reordered_classes_keep_their_names_and_ids():
     boxes = np.array([[0, 0, 5, 5]] * 4, np.float32)
     sample = Sample(
-        Path("a.jpg"), boxes, np.array([0, 1, 2, 1]), np.zeros(4, bool), np.full(4, 25.0), np.arange(1, 5), 7, 10, 10,
+        Path("a.jpg"),
+        boxes,
+        np.array([0, 1, 2, 1]),
+        np.zeros(4, bool),
+        np.full(4, 25.0),
+        np.arange(1, 5),
+        7,
+        10,
+        10,
         source_boxes=boxes.astype(np.float64),
-    )  # fmt: skip
+    )
     split = Split("val", [sample], ["cat", "dog", "cow"], [3, 7, 20])
     reordered = split.reorder_classes(["cow", "cat", "dog"])
     assert reordered.names == ["cow", "cat", "dog"] and reordered.category_ids == [20, 3, 7]

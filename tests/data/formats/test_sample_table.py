@@ -49,7 +49,7 @@ def make_samples(folder, count=60, seed=0):
                 height,
                 source_boxes=source,
                 normalized=normalized,
-            )  # fmt: skip
+            )
         )
     return samples
 
@@ -122,9 +122,13 @@ def test_ground_truth_of_table_and_samples_is_equal(tmp_path):
     assert truth == other.ground_truth() and json.loads(json.dumps(truth)) == truth
     row = next(index for index, sample in enumerate(table) if len(sample.boxes))
     assert truth["annotations"][0] == {
-        "id": truth["annotations"][0]["id"], "image_id": table[row].image_id, "iscrowd": int(table[row].crowd[0]),
-        "category_id": [7, 5, 9, 2][table[row].labels[0]], "bbox": table[row].source_boxes[0].tolist(), "area": table[row].areas[0],
-    }  # fmt: skip
+        "id": truth["annotations"][0]["id"],
+        "image_id": table[row].image_id,
+        "iscrowd": int(table[row].crowd[0]),
+        "category_id": [7, 5, 9, 2][table[row].labels[0]],
+        "bbox": table[row].source_boxes[0].tolist(),
+        "area": table[row].areas[0],
+    }
     reordered = one.reorder_classes(list("dbca"))
     assert reordered.category_ids == [2, 5, 9, 7]
     assert [reordered.names[k] for k in reordered.samples.labels] == [one.names[k] for k in table.labels]

@@ -9,7 +9,7 @@ from graftdet.utils.images.io import write_image
 
 
 def box_xml(name, box, extra=""):
-    tags = "".join(f"<{tag}>{value}</{tag}>" for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), box))
+    tags = "".join(f"<{tag}>{value}</{tag}>" for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
     return f"<object><name>{name}</name>{extra}<bndbox>{tags}</bndbox></object>"
 
 
@@ -67,9 +67,13 @@ def test_parts_of_an_object_are_not_objects(tmp_path):
 
 def test_every_defect_is_counted(tmp_path):
     objects = [
-        box_xml("dog", (1, 1, 10, 10)), box_xml("dog", (10, 1, 5, 10)), box_xml("dog", ("x", 1, 5, 10)),
-        box_xml("cow", (1, 1, 5, 5)), "<object><name>dog</name></object>", "<object></object>",
-    ]  # fmt: skip
+        box_xml("dog", (1, 1, 10, 10)),
+        box_xml("dog", (10, 1, 5, 10)),
+        box_xml("dog", ("x", 1, 5, 10)),
+        box_xml("cow", (1, 1, 5, 5)),
+        "<object><name>dog</name></object>",
+        "<object></object>",
+    ]
     xmls = {"a": xml(*objects), "truncated": xml()[:30], "root": "<html/>", "b": xml()}
     yaml = "train: ImageSets/Main/train.txt\nnames: [dog]\n"
     path = make(tmp_path, xmls, ["a", "b", "truncated", "bare"], ["a", "truncated", "root", "b", "bare", "gone"], yaml)

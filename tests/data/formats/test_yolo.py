@@ -55,11 +55,20 @@ def test_polygons_become_bounding_boxes(tmp_path):
 def test_every_defect_drops_its_row_and_is_counted(tmp_path):
     rows = [
         "0 0.5 0.5 0.2 0.2",  # good
-        "2 0.5 0.5 0.2 0.2", "-1 0.5 0.5 0.2 0.2",  # no such class
-        "0 0.5 0.5 0.2", "0 0.5 0.5 0.2 0.2 0.9", "cat 0.5 0.5 0.2 0.2", "0.5 0.5 0.5 0.2 0.2",
-        "0 0.1 0.1 0.2 0.2 0.3 0.3 0.4", "0 0.1 0.1 0.2",  # wrong number of values
-        "0 nan 0.5 0.2 0.2", "0 0.5 0.5 0 0.2", "0 0.5 0.5 0.2 -0.1", "0 2.5 0.5 0.2 0.2", "1 0.95 0.5 0.2 0.2",
-    ]  # fmt: skip
+        "2 0.5 0.5 0.2 0.2",
+        "-1 0.5 0.5 0.2 0.2",  # no such class
+        "0 0.5 0.5 0.2",
+        "0 0.5 0.5 0.2 0.2 0.9",
+        "cat 0.5 0.5 0.2 0.2",
+        "0.5 0.5 0.5 0.2 0.2",
+        "0 0.1 0.1 0.2 0.2 0.3 0.3 0.4",
+        "0 0.1 0.1 0.2",  # wrong number of values
+        "0 nan 0.5 0.2 0.2",
+        "0 0.5 0.5 0 0.2",
+        "0 0.5 0.5 0.2 -0.1",
+        "0 2.5 0.5 0.2 0.2",
+        "1 0.95 0.5 0.2 0.2",
+    ]
     path = make(tmp_path, {"a.png": "\n".join(rows), "b.png": None})
     (tmp_path / "labels/train/b.txt").write_bytes(b"\xff\xfe\x00binary")
     split = open_train(path)
@@ -90,7 +99,7 @@ def test_lists_below_the_root_and_of_absolute_paths(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "image, label",
+    ("image", "label"),
     [
         ("d/images/train/a.b.jpg", "d/labels/train/a.b.txt"),
         ("images/x/images/a.jpg", "images/x/labels/a.txt"),

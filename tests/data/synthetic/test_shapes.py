@@ -34,8 +34,8 @@ def test_boxes_surround_the_visible_shapes():
             image.dtype == np.uint8 and image.shape[2] == 3 and 128 <= min(height, width) <= max(height, width) <= 208
         )
         assert 1 <= len(labels) == len(boxes) == len(areas) <= 4
-        for label, (x, y, w, h), area in zip(labels, boxes, areas):
-            assert 0 <= x and 0 <= y and x + w <= width and y + h <= height
+        for label, (x, y, w, h), area in zip(labels, boxes, areas, strict=True):
+            assert x >= 0 and y >= 0 and x + w <= width and y + h <= height
             fill = area / (w * h)
             assert 0.25 < fill <= 1 and min(w, h) > 8
             if label == 0:
@@ -121,6 +121,14 @@ def test_dataset_of_another_seed_is_not_overwritten(tmp_path, monkeypatch):
     (tmp_path / "datasets" / "shapes" / "shapes.json").write_text(json.dumps(old))
     (tmp_path / "cache").rename(tmp_path / "moved")
     assert ensure_shapes() == tmp_path / "datasets" / "shapes" and contents(ensure_shapes()) != mine
+
+
+def test_marker_of_an_earlier_release_is_accepted(tmp_path):
+    draw(tmp_path / "shapes")
+    marker = {"data set": "shapes", "version": drawn_dataset.VERSION, "seed": 3, "count": 8}
+    (tmp_path / "shapes" / "shapes.json").write_text(json.dumps(marker))
+    before = contents(tmp_path / "shapes")
+    assert draw(tmp_path / "shapes") == before
 
 
 @pytest.mark.parametrize("arguments", [["--count", "12"], ["--seed", "1"]])

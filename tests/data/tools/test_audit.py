@@ -165,9 +165,23 @@ def write_defect(folder, kind):
 
 
 DEFECTS = [
-    DEGENERATE, OUTSIDE, CLIPPED, NOT_FINITE, audits.DUPLICATE_BOX, MISSING, UNREADABLE, audits.TRUNCATED, audits.EXIF_ROTATED,
-    audits.GRAYSCALE, audits.ALPHA, audits.CMYK, audits.SIXTEEN_BIT, audits.DUPLICATE_IMAGE, OTHER_SIZE, NOT_ROTATED,
-]  # fmt: skip
+    DEGENERATE,
+    OUTSIDE,
+    CLIPPED,
+    NOT_FINITE,
+    audits.DUPLICATE_BOX,
+    MISSING,
+    UNREADABLE,
+    audits.TRUNCATED,
+    audits.EXIF_ROTATED,
+    audits.GRAYSCALE,
+    audits.ALPHA,
+    audits.CMYK,
+    audits.SIXTEEN_BIT,
+    audits.DUPLICATE_IMAGE,
+    OTHER_SIZE,
+    NOT_ROTATED,
+]
 
 
 @pytest.mark.parametrize("kind", DEFECTS)

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from graftdet.data.__main__ import main
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.tools.convert import convert, open_split_verified
 from graftdet.data.tools.split import split_dataset
@@ -62,7 +63,7 @@ def test_boxes_labels_and_images_survive_conversion(tmp_path, to, split):
     before, after = split_of(source, split), split_of(written.yaml, split)
     assert after.names == before.names == ["cat", "dog", "hot dog"]
     assert len(after) == len(before) == 3 and not after.problems
-    for old, new in zip(before.samples, after.samples):
+    for old, new in zip(before.samples, after.samples, strict=True):
         assert new.path.read_bytes() == old.path.read_bytes() and new.path != old.path
         selected = slice(None) if to != "yolo" else ~old.crowd
         np.testing.assert_allclose(new.boxes, old.boxes[selected], atol=1e-3)
@@ -86,7 +87,7 @@ def test_round_trips_preserve_boxes(tmp_path, formats):
     source = here = write_coco(tmp_path / "source")
     for step, to in enumerate(formats):
         here = convert(load_data_config(here), to, tmp_path / f"{step} {to}").yaml
-    for old, new in zip(split_of(source).samples, split_of(here).samples):
+    for old, new in zip(split_of(source).samples, split_of(here).samples, strict=True):
         old_boxes, new_boxes = (s.boxes[~s.crowd] for s in (old, new))
         np.testing.assert_allclose(new_boxes, old_boxes, atol=2e-3)
         np.testing.assert_array_equal(new.labels[~new.crowd], old.labels[~old.crowd])
@@ -133,6 +134,15 @@ def test_images_can_be_linked(tmp_path, images):
     assert new.samefile(old) and new.is_symlink() == (images == "symlink")
 
 
+@pytest.mark.parametrize("flags", [["--images", "symlink"], ["--pictures", "symlink"], ["--link"], []])
+def test_flags_for_images(tmp_path, capsys, flags):
+    source = write_coco(tmp_path / "source")
+    main(["convert", str(source), "--to", "yolo", "--out", str(tmp_path / "out"), *flags])
+    old, new = split_of(source).samples[0].path, split_of(tmp_path / "out" / "data.yaml").samples[0].path
+    assert new.is_symlink() == ("symlink" in flags) and new.samefile(old) == bool(flags)
+    assert capsys.readouterr().out.endswith(f"to train on it: --data {tmp_path / 'out' / 'data.yaml'}\n")
+
+
 def test_nothing_is_written_into_the_source_or_over_files(tmp_path):
     config = load_data_config(write_coco(tmp_path / "source"))
     files = sorted((tmp_path / "source").rglob("*"))
@@ -155,8 +165,14 @@ def test_nothing_is_written_into_the_source_or_over_files(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["full", "link", "source"]  # and no partial output
 
 
-@pytest.mark.parametrize("to, images, message", [("yollo", "copy", "did you mean 'yolo'"), ("shapes", "copy", "cannot write"),
-                                                 ("yolo", "symlnk", "did you mean 'symlink'")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("to", "images", "message"),
+    [
+        ("yollo", "copy", "did you mean 'yolo'"),
+        ("shapes", "copy", "cannot write"),
+        ("yolo", "symlnk", "did you mean 'symlink'"),
+    ],
+)
 def test_unknown_format_or_mode(tmp_path, to, images, message):
     with pytest.raises(UserError, match=message):
         convert(load_data_config(write_coco(tmp_path / "source")), to, tmp_path / "out", images)
@@ -189,7 +205,7 @@ def test_names_that_are_not_utf8_are_written_percent_encoded(to, tmp_path):
         convert(config, to, tmp_path / "converted"),
         split_dataset(config, [0.5, 0.5], tmp_path / "split", to=to),
     ]
-    for name, one in zip(("converted", "split"), written):
+    for name, one in zip(("converted", "split"), written, strict=True):
         files = [path for path in (tmp_path / name).rglob("*") if path.is_file()]
         assert any(path.stem == "caf%E9" for path in files)
         for path in files:

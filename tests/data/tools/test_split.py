@@ -77,8 +77,16 @@ def test_splits_are_pooled_and_colliding_ids_renumbered(source, tmp_path):
     assert sum(len(split) for split in splits.values()) == 100  # an image of both splits occurs once
 
 
-@pytest.mark.parametrize("ratios, message", [([0.8, 0.3], "add up to 1.1"), ([0.5], "add up to 0.5"), ([-0.5, 1.5], "from 0 to 1"),
-                                           ([0.25] * 4, "up to three"), ([float("nan"), 1], "from 0 to 1")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("ratios", "message"),
+    [
+        ([0.8, 0.3], "add up to 1.1"),
+        ([0.5], "add up to 0.5"),
+        ([-0.5, 1.5], "from 0 to 1"),
+        ([0.25] * 4, "up to three"),
+        ([float("nan"), 1], "from 0 to 1"),
+    ],
+)
 def test_wrong_ratios(ratios, message):
     with pytest.raises(UserError, match=message):
         check_ratios(ratios)
