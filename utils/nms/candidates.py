@@ -1,17 +1,39 @@
-"""Which boxes enter suppression: those whose scores are high enough, best first. NumPy and torch, runs without torch."""
+"""Candidates for suppression: boxes with scores above a threshold, best first. NumPy and torch; runs without torch."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Union
 
 import numpy as np
 from graftdet.utils.boxes import is_tensor
 
+if TYPE_CHECKING:
+    import torch
 
-def best_candidates(boxes, scores, conf: float, multi_label: bool, classes, inside, most: int) -> np.ndarray:
-    """Candidate rows (n, 6) float32 of one picture: x1, y1, x2, y2, score, class, best first, at most `most`.
+ArrayOrTensor = Union[np.ndarray, "torch.Tensor"]
 
-    The arguments are those of `graftdet.utils.nms.suppression.select_detections`. Of equal scores the lower box index comes first, then the
-    lower class. Tensors are filtered on their device.
+
+def best_candidates(
+    boxes: ArrayOrTensor,
+    scores: ArrayOrTensor,
+    conf: float,
+    multi_label: bool,
+    classes: Sequence[int] | None,
+    inside: tuple[float, float, float, float] | None,
+    limit: int,
+) -> np.ndarray:
+    """Return the candidates of one image.
+
+    Args:
+        boxes, scores, conf, multi_label, classes, inside: As in `graftdet.utils.nms.suppression.select_detections`;
+            tensors are filtered on their device.
+        limit: Maximum number of candidates.
+
+    Returns:
+        (n, 6) float32: x1, y1, x2, y2, score, class, best first; of equal scores the lower box index comes first, then
+        the lower class.
     """
     find = _find_torch if is_tensor(scores) else _find_numpy
-    boxes, score, label = find(boxes, scores, conf, multi_label, classes, most)
+    boxes, score, label = find(boxes, scores, conf, multi_label, classes, limit)
     good = np.isfinite(boxes)
     good = None if good.all() else good.all(1)
     if inside is not None:
@@ -20,17 +42,17 @@ def best_candidates(boxes, scores, conf: float, multi_label: bool, classes, insi
         good = reaches if good is None else good & reaches
     if good is not None and not good.all():
         boxes, score, label = boxes[good], score[good], label[good]
-    order = best_first(score)[:most]
+    order = best_first(score)[:limit]
     rows = np.empty((len(order), 6), np.float32)
     rows[:, :4], rows[:, 4], rows[:, 5] = boxes[order], score[order], label[order]
     return rows
 
 
 def best_first(scores: np.ndarray) -> np.ndarray:
-    """The order (n,) of `scores` (n,) float32 from high to low, the first of equals first; no NaN.
+    """Return the indices (n,) that sort `scores` (n,) float32 from high to low, stably; no NaN.
 
-    The same as a stable argsort of the negative scores, several times as fast: score and place are sorted as one
-    integer. The bits of positive floats count up as the floats do, those of negative ones down.
+    The same as a stable argsort of the negative scores, but several times as fast: score and index are sorted as one
+    integer. The bits of positive floats, read as integers, increase with the float; those of negative ones decrease.
     """
     bits = (np.asarray(scores, np.float32) + 0.0).view(np.uint32)  # + 0.0 makes -0.0 equal to 0.0
     falling = np.where(bits >> 31, bits, ~bits & 0x7FFFFFFF)
@@ -39,50 +61,50 @@ def best_first(scores: np.ndarray) -> np.ndarray:
     return (keys & np.uint64(0xFFFFFFFF)).astype(np.intp)
 
 
-def _find_numpy(boxes, scores, conf, multi_label, classes, most):
-    """Boxes (n, 4), scores (n,) and classes (n,) above `conf` in the order of boxes, then of classes."""
+def _find_numpy(boxes, scores, conf, multi_label, classes, limit):
+    """Boxes (n, 4), scores (n,) and classes (n,) above `conf`, ordered by box, then by class."""
     scores = np.asarray(scores, np.float32)
     wanted = scores > conf
     if multi_label:
         if classes is not None:
             wanted &= np.isin(np.arange(scores.shape[1]), classes)[None]
-        if np.count_nonzero(wanted) > most:
-            wanted = scores >= _least_of_best(scores[wanted], most)
+        if np.count_nonzero(wanted) > limit:
+            wanted = scores >= _threshold_of_best(scores[wanted], limit)
             if classes is not None:
                 wanted &= np.isin(np.arange(scores.shape[1]), classes)[None]
-        box, label = _divided(np.flatnonzero(wanted), scores.shape[1])
+        box, label = _divmod(np.flatnonzero(wanted), scores.shape[1])
         score = scores[box, label]
         return np.asarray(boxes)[box], score, label
-    every_box, every_label = _divided(np.flatnonzero(wanted), scores.shape[1])
-    first = np.flatnonzero(np.diff(every_box, prepend=-1))
-    box, label = every_box[first], every_label[first]
-    several = np.diff(first, append=len(every_box)) > 1  # most boxes have one class or none
+    all_boxes, all_labels = _divmod(np.flatnonzero(wanted), scores.shape[1])
+    first = np.flatnonzero(np.diff(all_boxes, prepend=-1))
+    box, label = all_boxes[first], all_labels[first]
+    several = np.diff(first, append=len(all_boxes)) > 1  # most boxes have one class or none
     if several.any():
         label[several] = (scores if several.all() and len(box) == len(scores) else scores[box[several]]).argmax(1)
     score = scores[box, label]
-    wanted = score > conf  # a NaN beside it is not
+    wanted = score > conf  # False if another score of the box is NaN
     if classes is not None:
         wanted &= np.isin(label, classes)
-    if np.count_nonzero(wanted) > most:
-        wanted &= score >= _least_of_best(score[wanted], most)
+    if np.count_nonzero(wanted) > limit:
+        wanted &= score >= _threshold_of_best(score[wanted], limit)
     if not wanted.all():
         box, label, score = box[wanted], label[wanted], score[wanted]
     return np.asarray(boxes)[box], score, label
 
 
-def _divided(numbers: np.ndarray, by: int) -> tuple[np.ndarray, np.ndarray]:
-    """What np.divmod gives, which takes four times as long."""
+def _divmod(numbers: np.ndarray, by: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same as np.divmod, four times as fast."""
     quotient = numbers // by
     return quotient, numbers - quotient * by
 
 
-def _least_of_best(scores: np.ndarray, most: int):
-    """The least of the `most` highest scores; ties with it are for the caller to cut."""
-    return np.partition(scores, -most)[-most]
+def _threshold_of_best(scores: np.ndarray, limit: int) -> np.float32:
+    """The lowest of the `limit` highest scores; more scores may be equal to it."""
+    return np.partition(scores, -limit)[-limit]
 
 
-def _find_torch(boxes, scores, conf, multi_label, classes, most):
-    """As `_find_numpy`, on the tensors' device; what is left comes back as numpy."""
+def _find_torch(boxes, scores, conf, multi_label, classes, limit):
+    """As `_find_numpy`, on the device of the tensors; returns NumPy arrays."""
     import torch
 
     boxes, scores = boxes.detach(), scores.detach().float()
@@ -101,8 +123,8 @@ def _find_torch(boxes, scores, conf, multi_label, classes, most):
             wanted &= torch.isin(label, classes)
         (box,) = wanted.nonzero(as_tuple=True)
         score, label = score[box], label[box]
-    if len(score) > most:
-        top = score >= score.topk(most, sorted=False).values.min()
+    if len(score) > limit:
+        top = score >= score.topk(limit, sorted=False).values.min()
         box, label, score = box[top], label[top], score[top]
     rows = torch.column_stack((boxes[box].float(), score, label.float())).cpu().numpy()
     return rows[:, :4], rows[:, 4], rows[:, 5]

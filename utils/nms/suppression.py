@@ -1,45 +1,54 @@
-"""From decoded boxes and scores to detections: confidence, classes, non-maximum suppression. Runs without torch."""
+"""Detections from decoded boxes and scores: confidence, classes, non-maximum suppression. Runs without torch."""
+
+from collections.abc import Sequence
 
 import numpy as np
-from graftdet.utils.nms.candidates import best_candidates
+from graftdet.utils.nms.candidates import ArrayOrTensor, best_candidates
 from graftdet.utils.nms.overlaps import Covered, Overlaps
 from graftdet.utils.registry import Registry
 
 MAX_CANDIDATES = 30_000  # boxes (or pairs of box and class) that enter suppression, best first
-BLOCK, LARGEST_BLOCK = 128, 4096  # rows looked at together: few at first, of which most are kept, then more
+BLOCK, MAX_BLOCK = 128, 4096  # rows processed together: few at first, because most of these are selected
 
 METHODS = Registry("nms method")
 """How overlapping candidates become detections.
 
 An entry is called as `method(rows, groups, iou, max_det)` with `rows` (n, 6) float32: x1, y1, x2, y2, score, class,
-best first, and `groups` (n,) int: only rows of one group compete with each other. It returns at most `max_det` rows
+best first, and `groups` (n,) int: only rows of the same group suppress each other. It returns at most `max_det` rows
 (m, 6) float32, best first.
 """
 
 
 def select_detections(
-    boxes,
-    scores,
+    boxes: ArrayOrTensor,
+    scores: ArrayOrTensor,
     conf: float = 0.25,
     iou: float = 0.45,
     max_det: int = 300,
     multi_label: bool = False,
     agnostic: bool = False,
-    classes=None,
+    classes: Sequence[int] | None = None,
     inside: tuple[float, float, float, float] | None = None,
     method: str = "standard",
 ) -> np.ndarray:
-    """Turn one picture's decoded output into detections.
+    """Select the detections of one image. Boxes with coordinates that are not finite are skipped.
 
-    `boxes` (N, 4) xyxy in any unit and `scores` (N, nc), both numpy or both torch on any device and of any float type
-    (candidates are filtered there; the rest runs in numpy). Returns (n, 6) float32: x1, y1, x2, y2, score, class, best
-    first, n <= `max_det`; of equal scores the lower box index comes first, then the lower class.
+    Args:
+        boxes: (N, 4) xyxy in any unit, a NumPy array, or a tensor on any device and of any float type (which is filtered
+            there; the rest runs in NumPy).
+        scores: (N, nc), of the same kind.
+        conf: Candidates have scores above it; the best `MAX_CANDIDATES` are used.
+        iou: A candidate that overlaps a better one by an IoU above it is suppressed, if both are of the same class.
+        max_det: Maximum number of detections.
+        multi_label: Each class of a box with a score above `conf` is a candidate (for validation), not only its best.
+        agnostic: Boxes of different classes suppress each other.
+        classes: Class indices to select; None: all.
+        inside: Rectangle xyxy that boxes must overlap.
+        method: Name in `METHODS`.
 
-    A candidate needs a score above `conf`. With `multi_label` every class of a box above `conf` is a candidate (for
-    measuring), else its best class alone. A candidate that overlaps a better one by an IoU above `iou` is dropped, when
-    both are of one class or `agnostic` is set. Only the class indices `classes` are kept, and only boxes that reach into
-    `inside`, a rectangle xyxy. At most `MAX_CANDIDATES` are looked at; boxes with a coordinate that is no finite number
-    are passed over. `method` is a word of `METHODS`.
+    Returns:
+        (n, 6) float32: x1, y1, x2, y2, score, class, best first; of equal scores the lower box index comes first, then
+        the lower class.
     """
     suppress = METHODS[method]
     if len(boxes.shape) != 2 or boxes.shape[1] != 4 or len(scores.shape) != 2 or len(scores) != len(boxes):
@@ -51,44 +60,46 @@ def select_detections(
     return suppress(rows, groups, iou, max_det)
 
 
-def default_method(model) -> str:
-    """The word of `METHODS` for what gives the boxes: "none" where it says `needs_nms = False`, else "standard": several
-    looks at a picture (`graftdet.models.inference.tta`) and several models (`graftdet.models.inference.ensemble`) give an object several boxes."""
+def default_method(model: object) -> str:
+    """Return the name in `METHODS` for the boxes of `model`: "none" if it has `needs_nms = False`, else "standard".
+
+    Test-time augmentation and ensembles return several boxes per object, whatever the model.
+    """
     return "standard" if getattr(model, "needs_nms", True) else "none"
 
 
 @METHODS.register("standard")
 def standard(rows: np.ndarray, groups: np.ndarray, iou: float, max_det: int) -> np.ndarray:
-    """Greedy suppression: a row is kept unless a kept, better row of its group overlaps it by more than `iou`.
+    """Greedy suppression: a row is selected unless it overlaps a better selected row of its group by more than `iou`.
 
-    Goes through blocks of rows: first against all rows kept so far, then within the block; ends at `max_det` rows. The
-    blocks grow as fewer of their rows are kept.
+    Rows are processed in blocks, first against all selected rows, then within the block, until `max_det` rows are
+    selected. Blocks grow as fewer of their rows are selected.
     """
     overlaps = Overlaps(rows[:, :4], groups, iou)
-    covered, kept = Covered(overlaps), np.zeros(0, int)
+    covered, selected = Covered(overlaps), np.zeros(0, int)
     start, size = 0, BLOCK
-    while start < len(rows) and len(kept) < max_det:
+    while start < len(rows) and len(selected) < max_det:
         block = np.arange(start, min(start + size, len(rows)))
-        start, size = start + size, min(2 * size, LARGEST_BLOCK)
+        start, size = start + size, min(2 * size, MAX_BLOCK)
         block = block[~covered(block)]
-        if len(block) > 2 * BLOCK:  # few fell: those kept of the first are to be known before the next are looked at
+        if len(block) > 2 * BLOCK:  # few were suppressed: select among the first rows before the next ones
             start, size = block[2 * BLOCK], BLOCK
             block = block[: 2 * BLOCK]
-        rivals = overlaps.matrix(block, block)
-        alive = np.ones(len(block), bool)
+        overlapping = overlaps.matrix(block, block)
+        remaining = np.ones(len(block), bool)
         chosen = []
         for i in range(len(block)):
-            if alive[i]:
+            if remaining[i]:
                 chosen.append(i)
-                alive &= ~rivals[i]
-        kept = np.concatenate((kept, block[chosen]))
+                remaining &= ~overlapping[i]
+        selected = np.concatenate((selected, block[chosen]))
         covered.add(block[chosen])
-    return rows[kept[:max_det]]
+    return rows[selected[:max_det]]
 
 
 @METHODS.register("none")
 def unsuppressed(rows: np.ndarray, groups: np.ndarray, iou: float, max_det: int) -> np.ndarray:
-    """The best `max_det` rows as they are, for models that give each object one box."""
+    """No suppression: the best `max_det` rows, for models that return one box per object."""
     return rows[:max_det]
 
 
@@ -96,8 +107,8 @@ def unsuppressed(rows: np.ndarray, groups: np.ndarray, iou: float, max_det: int)
 def blend(rows: np.ndarray, groups: np.ndarray, iou: float, max_det: int) -> np.ndarray:
     """Average overlapping rows instead of dropping them (Bazarevsky et al., BlazeFace, 2019, section 3.4).
 
-    The best row left and all rows of its group that overlap it by more than `iou` become one: its box is the mean of
-    theirs weighted by score, its score and class those of the best. So the rows are those of `standard` with other boxes.
+    The best remaining row and all rows of its group that overlap it by more than `iou` are replaced by one: the box is
+    the mean of theirs weighted by score, score and class are those of the best. So only the boxes differ from `standard`.
     """
     overlaps = Overlaps(rows[:, :4], groups, iou)
     blended: list[np.ndarray] = []

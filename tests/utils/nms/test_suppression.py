@@ -15,27 +15,27 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def reference(boxes, scores, conf, iou, max_det, multi_label, agnostic, classes):
-    """Slow and plain: a list of candidates, best first, each held against all that were kept."""
+    """Slow and simple: candidates, best first, each compared with all selected ones."""
     candidates = []
     for i in range(len(boxes)):
         labels = range(scores.shape[1]) if multi_label else [int(np.argmax(scores[i]))]
         candidates += [
             (-scores[i, k], i, k) for k in labels if scores[i, k] > conf and (classes is None or k in classes)
         ]
-    kept = []
+    selected = []
     for score, i, k in sorted(candidates):
-        rivals = [j for _, j, c in kept if agnostic or k == c]
-        if all(box_iou(boxes[i : i + 1], boxes[j : j + 1])[0, 0] <= iou for j in rivals):
-            kept.append((score, i, k))
-    return np.array([[*boxes[i], -score, k] for score, i, k in kept[:max_det]], np.float32).reshape(-1, 6)
+        others = [j for _, j, c in selected if agnostic or k == c]
+        if all(box_iou(boxes[i : i + 1], boxes[j : j + 1])[0, 0] <= iou for j in others):
+            selected.append((score, i, k))
+    return np.array([[*boxes[i], -score, k] for score, i, k in selected[:max_det]], np.float32).reshape(-1, 6)
 
 
 def crowd(n, nc, seed=0, objects=6, size=100):
     rng = np.random.default_rng(seed)
     which = rng.integers(0, objects, n)
-    centre = rng.uniform(20, size - 20, (objects, 2))[which] + rng.normal(0, 3, (n, 2))
+    center = rng.uniform(20, size - 20, (objects, 2))[which] + rng.normal(0, 3, (n, 2))
     half = rng.uniform(5, 20, (objects, 2))[which] * rng.uniform(0.8, 1.2, (n, 2))
-    boxes = np.concatenate((centre - half, centre + half), 1).round(1).astype(np.float32)
+    boxes = np.concatenate((center - half, center + half), 1).round(1).astype(np.float32)
     return boxes, rng.uniform(0, 1, (n, nc)).round(2).astype(np.float32)  # rounded: many equal scores
 
 
@@ -68,7 +68,7 @@ def test_block_size_does_not_matter(block, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
-def test_at_most_so_many_candidates_best_first(kind, monkeypatch):
+def test_the_number_of_candidates_is_limited(kind, monkeypatch):
     boxes, scores = crowd(200, 3)
     monkeypatch.setattr(nms, "MAX_CANDIDATES", 50)
     found = select_detections(kind(boxes), kind(scores), 0.0, 1.0, 300, multi_label=True)
@@ -78,32 +78,32 @@ def test_at_most_so_many_candidates_best_first(kind, monkeypatch):
 
 
 def greedy(rows, groups, iou, max_det):
-    """Plain: each row against all kept before it, by the ratio of areas."""
+    """Simple: each row against all selected before it, by the ratio of areas."""
     overlaps = (box_iou(rows[:, :4], rows[:, :4]) > iou) & (groups[:, None] == groups[None])
-    kept = []
+    selected = []
     for i in range(len(rows)):
-        if not overlaps[kept, i].any():
-            kept.append(i)
-    return rows[kept[:max_det]]
+        if not overlaps[selected, i].any():
+            selected.append(i)
+    return rows[selected[:max_det]]
 
 
 @pytest.mark.parametrize("iou", [0.0, 0.05, 0.3, 0.5, 0.6, 0.9, 1.0])
 @pytest.mark.parametrize("nc", [1, 7, 300])
 @pytest.mark.parametrize("kind", ["spread", "crowd", "wild"])
-def test_many_boxes_against_the_greedy_one(kind, nc, iou, monkeypatch):
-    """Sizes from a pixel to the picture; wild: inverted and empty boxes, and some far away from all others."""
+def test_many_boxes_against_the_greedy_reference(kind, nc, iou, monkeypatch):
+    """Sizes from a pixel to the image; wild: inverted and empty boxes, and some far away from all others."""
     monkeypatch.setattr(nms, "BLOCK", 16)  # many blocks
-    monkeypatch.setattr(nms, "LARGEST_BLOCK", 64)
+    monkeypatch.setattr(nms, "MAX_BLOCK", 64)
     rng = np.random.default_rng(nc)
     n = 900
-    centres = rng.uniform(0, 640, (n, 2)) if kind != "crowd" else rng.uniform(0, 640, (20, 2))[rng.integers(0, 20, n)]
+    centers = rng.uniform(0, 640, (n, 2)) if kind != "crowd" else rng.uniform(0, 640, (20, 2))[rng.integers(0, 20, n)]
     sides = np.exp(rng.uniform(0, 6.4, (n, 2))) if kind != "crowd" else 60 * rng.uniform(0.7, 1.4, (n, 2))
     if kind == "wild":
         sides[::7] *= [-1, 1]
         sides[::11] *= [0, 1]
-        centres[::50] *= 1e6
+        centers[::50] *= 1e6
     rows = np.concatenate(
-        (centres - sides / 2, centres + sides / 2, np.linspace(1, 0.1, n)[:, None], np.zeros((n, 1))), 1
+        (centers - sides / 2, centers + sides / 2, np.linspace(1, 0.1, n)[:, None], np.zeros((n, 1))), 1
     )
     rows = rows.round(1).astype(np.float32)
     groups = rng.integers(0, nc, n).astype(np.int32)
@@ -118,7 +118,7 @@ def test_best_first_is_a_stable_sort():
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
-def test_only_boxes_that_reach_inside(kind):
+def test_boxes_outside_the_rectangle_are_skipped(kind):
     boxes = np.array([[0, 0, 9, 9], [0, 0, 11, 11], [60, 20, 70, 30], [59, 20, 70, 30], [20, 0, 30, 10]], np.float32)
     found = select_detections(kind(boxes), kind(np.full((5, 1), 0.5, np.float32)), inside=(10, 10, 60, 50))
     assert found[:, :4].tolist() == boxes[[1, 3]].tolist()
@@ -144,7 +144,7 @@ def test_thresholds_are_exclusive():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_float_types_come_back_as_float32(dtype):
+def test_other_float_types_are_returned_as_float32(dtype):
     boxes = torch.tensor([[0, 0, 8, 8], [100, 100, 120, 132]]).to(dtype)
     scores = torch.tensor([[0.5], [0.25]]).to(dtype)
     found = select_detections(boxes, scores, conf=0.1)
@@ -153,18 +153,18 @@ def test_other_float_types_come_back_as_float32(dtype):
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
-def test_boxes_and_scores_that_are_no_numbers_are_passed_over(kind):
+def test_boxes_and_scores_that_are_not_finite_are_skipped(kind):
     boxes = np.array([[0, 0, 8, 8], [np.nan, 0, 8, 8], [0, 0, np.inf, 8], [20, 20, 30, 30]], np.float32)
     scores = np.array([[0.5], [0.9], [0.9], [np.nan]], np.float32)
     assert select_detections(kind(boxes), kind(scores)).tolist() == [[0, 0, 8, 8, 0.5, 0]]
 
 
-def test_tensors_with_gradients_are_fine():
+def test_tensors_may_require_gradients():
     boxes, scores = crowd(10, 2)
     assert len(select_detections(torch.tensor(boxes, requires_grad=True), torch.tensor(scores, requires_grad=True)))
 
 
-def test_wrong_shapes_and_words_are_refused():
+def test_wrong_shapes_and_methods_are_refused():
     with pytest.raises(ValueError, match="scores"):
         select_detections(np.zeros((3, 4)), np.zeros((2, 1)))
     with pytest.raises(UserError, match="did you mean 'standard'"):
@@ -172,7 +172,7 @@ def test_wrong_shapes_and_words_are_refused():
 
 
 @pytest.mark.parametrize("method", list(METHODS))
-def test_every_method_keeps_its_contract(method):
+def test_every_method_fulfills_its_contract(method):
     boxes, scores = crowd(200, 3)
     found = select_detections(boxes, scores, max_det=9, multi_label=True, method=method)
     assert found.shape == (9, 6) and found.dtype == np.float32
