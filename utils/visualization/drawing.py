@@ -1,4 +1,4 @@
-"""Boxes and names drawn into pictures with OpenCV alone: no torch, no font files, no display."""
+"""Draw boxes and class names into images with OpenCV only: no torch, no font files, no display."""
 
 import functools
 import unicodedata
@@ -6,19 +6,39 @@ from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
-DRAWS_UNICODE = int(cv2.__version__.split(".")[0]) >= 5  # OpenCV 5 brings a real font, 4 has ASCII strokes only
+DRAWS_UNICODE = int(cv2.__version__.split(".")[0]) >= 5  # OpenCV 5 has a complete font, 4 ASCII characters only
 NUM_COLORS = 96
 
+Color = tuple[int, int, int]
+"""Blue, green, red from 0 to 255."""
+Names = Sequence[str] | Mapping[int, str]
+"""Class names by class index."""
 
-def draw_boxes(image: np.ndarray, boxes_xyxy, labels, scores=None, names=None, in_place: bool = False) -> np.ndarray:
-    """Return a copy of `image` with boxes and their names drawn; best first, so that the best lies on top.
 
-    `image` (H, W, 3) uint8 BGR (or (H, W) grey); `boxes_xyxy` (n, 4) pixels; `labels` (n,) class indices; `scores`
-    (n,) or None; `names` a list or a dict from class index to name, or None for the bare index. Line width and text
-    grow with the picture. Boxes with a coordinate that is no number are left out; text never leaves the picture.
-    `in_place` draws into `image` itself where it can be drawn into: contiguous BGR.
+def draw_boxes(
+    image: np.ndarray,
+    boxes_xyxy: ArrayLike,
+    labels: ArrayLike,
+    scores: ArrayLike | None = None,
+    names: Names | None = None,
+    in_place: bool = False,
+) -> np.ndarray:
+    """Draw boxes with class names and scores. Line width and text size grow with the image.
+
+    Args:
+        image: (H, W, 3) BGR or (H, W) gray, uint8.
+        boxes_xyxy: (n, 4) pixels, best first (the best is drawn on top); boxes with coordinates that are not finite are
+            skipped.
+        labels: (n,) class indices.
+        scores: (n,), or None.
+        names: Class names; None: the class indices are drawn.
+        in_place: Draw into `image` itself if possible (contiguous, writable BGR), else into a copy.
+
+    Returns:
+        The image with boxes, (H, W, 3) BGR uint8.
     """
     canvas = _canvas(image, in_place)
     boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
@@ -38,35 +58,48 @@ def draw_boxes(image: np.ndarray, boxes_xyxy, labels, scores=None, names=None, i
     return canvas
 
 
-def draw_label(canvas: np.ndarray, text: str, corner: tuple[int, int], background: tuple[int, int, int]) -> None:
-    """Write `text` on a filled `background` above `corner` (x, y); below it or shifted where there is no room.
+def draw_label(canvas: np.ndarray, text: str, corner: tuple[int, int], background: Color) -> None:
+    """Write text on a filled rectangle above `corner`, or below it or shifted if it would leave the image.
 
-    Changes `canvas`. Text that is wider than the picture is shortened; one that still does not fit is not drawn.
+    Text wider than the image is shortened, and not drawn if it still does not fit.
+
+    Args:
+        canvas: (H, W, 3) BGR uint8; is changed.
+        text: Any characters.
+        corner: (x, y) of the top left corner of a box.
+        background: Color of the rectangle.
     """
     height, width = canvas.shape[:2]
     scale, weight = font_scale(canvas.shape), font_weight(canvas.shape)
     margin = max(2, round(5 * scale))
     text = shorten(text, width - 2 * margin, scale, weight)
     text_width, ascent, descent = text_box(text, scale, weight)
-    tag_width, tag_height = text_width + 2 * margin, ascent + descent + margin
-    if not text or tag_width > width or tag_height > height:
+    label_width, label_height = text_width + 2 * margin, ascent + descent + margin
+    if not text or label_width > width or label_height > height:
         return
-    left = min(max(corner[0], 0), width - tag_width)
-    top = corner[1] - tag_height
-    if top < 0:  # no room above: inside the box, at its top
-        top = min(max(corner[1], 0), height - tag_height)
-    top = min(top, height - tag_height)
-    cv2.rectangle(canvas, (left, top), (left + tag_width - 1, top + tag_height - 1), background, -1)
+    left = min(max(corner[0], 0), width - label_width)
+    top = corner[1] - label_height
+    if top < 0:  # outside the image: move it into the box, at its top
+        top = min(max(corner[1], 0), height - label_height)
+    top = min(top, height - label_height)
+    cv2.rectangle(canvas, (left, top), (left + label_width - 1, top + label_height - 1), background, -1)
     put_text(canvas, text, (left + margin, top + margin // 2 + ascent), scale, contrast(background), weight)
 
 
 def image_grid(images: Sequence[np.ndarray], columns: int, gap: int = 4, background: int = 255) -> np.ndarray:
-    """Return one picture with `images` (each (H, W, 3) or (H, W) uint8) in rows of `columns`, left to right.
+    """Return one image that shows several images in a grid, row by row.
 
-    Cells have the size of the largest picture; smaller ones are centred. Raises ValueError without any picture.
+    Args:
+        images: Each (H, W, 3) or (H, W) uint8; smaller ones are centered in cells of the size of the largest.
+        columns: Images per row.
+        gap: Pixels between cells and at the border.
+        background: Gray value of gaps.
+
+    Raises:
+        ValueError: If there is no image.
     """
     if not len(images):
-        raise ValueError("image_grid: expected at least one picture, got none")
+        raise ValueError("image_grid: expected at least one image, got none")
     images = [_canvas(image) for image in images]
     columns = max(1, min(columns, len(images)))
     rows = -(-len(images) // columns)
@@ -82,21 +115,21 @@ def image_grid(images: Sequence[np.ndarray], columns: int, gap: int = 4, backgro
     return grid
 
 
-def class_color(label: int) -> tuple[int, int, int]:
-    """The BGR colour of class index `label`: `NUM_COLORS` distinct ones, then again from the first."""
+def class_color(label: int) -> Color:
+    """Return the color of a class index: `NUM_COLORS` distinct colors, then repeated."""
     return _palette()[int(label) % NUM_COLORS]
 
 
 @functools.cache
-def _palette() -> list[tuple[int, int, int]]:
-    """Colours chosen one after the other, each as far as can be from all before it in CIE L*a*b*."""
+def _palette() -> list[Color]:
+    """Colors selected one by one, each as distant as possible from all before it in CIE L*a*b*."""
     steps = np.linspace(0, 255, 13).round().astype(np.uint8)
     bgr = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
     lab = cv2.cvtColor(bgr[None].astype(np.float32) / 255, cv2.COLOR_BGR2LAB)[0]
     chroma = np.hypot(lab[:, 1], lab[:, 2])
-    usable = (lab[:, 0] > 38) & (lab[:, 0] < 90) & (chroma > 22)  # neither near black, near white nor grey
+    usable = (lab[:, 0] > 38) & (lab[:, 0] < 90) & (chroma > 22)  # not close to black, white or gray
     bgr, lab = bgr[usable], lab[usable]
-    chosen = [int(np.abs(bgr.astype(int) - (48, 64, 255)).sum(1).argmin())]  # begin with a warm red
+    chosen = [int(np.abs(bgr.astype(int) - (48, 64, 255)).sum(1).argmin())]  # the first is a warm red
     distance = np.full(len(lab), np.inf)
     while len(chosen) < NUM_COLORS:
         distance = np.minimum(distance, np.linalg.norm(lab - lab[chosen[-1]], axis=1))
@@ -104,22 +137,22 @@ def _palette() -> list[tuple[int, int, int]]:
     return [tuple(int(v) for v in bgr[i]) for i in chosen]
 
 
-def contrast(background: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Black or white, whichever reads better on `background` (BGR), by relative luminance (WCAG 2, approximated)."""
+def contrast(background: Color) -> Color:
+    """Return black or white, whichever is more readable on `background`, by relative luminance (WCAG 2, approximated)."""
     blue, green, red = (channel / 255 for channel in background)
     luminance = 0.0722 * blue**2.2 + 0.7152 * green**2.2 + 0.2126 * red**2.2
     return (0, 0, 0) if luminance > 0.22 else (255, 255, 255)
 
 
-def class_name(names, label: int) -> str:
-    """The name of class index `label` in a list or dict of `names`, or the index itself as text."""
+def class_name(names: Names | None, label: int) -> str:
+    """Return the name of a class index, or the index as text if it has no name."""
     if isinstance(names, Mapping):
         return str(names.get(int(label), label))
     return str(names[label]) if names is not None and 0 <= label < len(names) else str(label)
 
 
 def printable(text: str) -> str:
-    """`text` as this OpenCV can draw it: unchanged by OpenCV 5; accents dropped and the rest '?' by OpenCV 4."""
+    """Return text that this OpenCV can draw; for OpenCV 4 without accents, and with ? for other non-ASCII characters."""
     text = " ".join(str(text).split())
     if DRAWS_UNICODE:
         return "".join(c if c.isprintable() else "?" for c in text.encode("utf-8", "replace").decode())
@@ -128,38 +161,54 @@ def printable(text: str) -> str:
 
 
 def line_width(shape: tuple[int, ...]) -> int:
-    """Width in pixels of a box's line in a picture of `shape` (H, W, ...): 2 at 640."""
+    """Return the line width of boxes in pixels for an image of `shape` (H, W, ...): 2 at 640."""
     return max(1, round((shape[0] + shape[1]) / 2 * 0.003))
 
 
 def font_scale(shape: tuple[int, ...]) -> float:
-    """OpenCV's font scale for labels in a picture of `shape` (H, W, ...): 0.5 at 640, never below 0.35."""
+    """Return OpenCV's font scale of labels for an image of `shape` (H, W, ...): 0.5 at 640, at least 0.35."""
     return max(0.35, (shape[0] + shape[1]) / 2 / 640 * 0.5)
 
 
 def font_weight(shape: tuple[int, ...]) -> int:
-    """Width in pixels of the strokes of labels in a picture of `shape` (H, W, ...)."""
+    """Return the stroke width of labels in pixels for an image of `shape` (H, W, ...)."""
     return max(1, line_width(shape) // 2)
 
 
 def text_box(text: str, scale: float, weight: int = 1) -> tuple[int, int, int]:
-    """Width, height above the baseline and height below it, in pixels, of `text` as `put_text` writes it."""
+    """Return width, height above and height below the baseline, in pixels, of `text` drawn by `put_text`."""
     (width, ascent), descent = cv2.getTextSize(printable(text), FONT, scale, weight)
     return width, ascent, descent
 
 
-def put_text(canvas: np.ndarray, text: str, origin, scale: float, ink=(0, 0, 0), weight: int = 1) -> None:
-    """Write `text` into `canvas`, `origin` (x, y) being the left end of its baseline; any characters, no crash."""
+def put_text(
+    canvas: np.ndarray,
+    text: str,
+    origin: tuple[float, float],
+    scale: float,
+    color: Color = (0, 0, 0),
+    weight: int = 1,
+) -> None:
+    """Draw text into an image.
+
+    Args:
+        canvas: (H, W, 3) BGR uint8; is changed.
+        text: Any characters.
+        origin: (x, y) of the left end of the baseline.
+        scale: OpenCV's font scale.
+        color: Of the text.
+        weight: Stroke width in pixels.
+    """
     origin = (int(round(origin[0])), int(round(origin[1])))
-    cv2.putText(canvas, printable(text), origin, FONT, scale, ink, weight, cv2.LINE_AA)
+    cv2.putText(canvas, printable(text), origin, FONT, scale, color, weight, cv2.LINE_AA)
 
 
 def shorten(text: str, width: float, scale: float, weight: int = 1) -> str:
-    """`text`, or as much of it with '..' at its end as is at most `width` pixels wide; '' when nothing is."""
+    """Return `text`, shortened with ".." at the end to at most `width` pixels; "" if nothing fits."""
     if text_box(text, scale, weight)[0] <= width:
         return text
     fits, too_long = 0, len(text)
-    while too_long - fits > 1:  # bisection: measuring is slow
+    while too_long - fits > 1:  # bisection: computing the width is slow
         middle = (fits + too_long) // 2
         if text_box(text[:middle].rstrip() + "..", scale, weight)[0] <= width:
             fits = middle
@@ -169,10 +218,10 @@ def shorten(text: str, width: float, scale: float, weight: int = 1) -> str:
 
 
 def _canvas(image: np.ndarray, in_place: bool = False) -> np.ndarray:
-    """A contiguous (H, W, 3) uint8 copy of a BGR or grey picture; with `in_place` the picture itself where it is that."""
+    """A contiguous (H, W, 3) uint8 copy of a BGR or gray image; with `in_place` the image itself if it is that."""
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
-        raise ValueError(f"expected a uint8 picture (H, W, 3) or (H, W), got {image.dtype} {image.shape}")
+        raise ValueError(f"expected a uint8 image (H, W, 3) or (H, W), got {image.dtype} {image.shape}")
     if image.ndim == 2 or image.shape[2] == 1:
         image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
     return np.require(image, requirements="CW") if in_place else np.array(image, order="C")

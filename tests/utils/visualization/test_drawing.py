@@ -13,25 +13,25 @@ from graftdet.utils.visualization.drawing import (
     text_box,
 )
 
-NAMES = ["cell", "a name that is much longer than any picture here is wide " * 3, "ключ 细胞 é\n", ""]
+NAMES = ["cell", "a name that is much longer than any image here is wide " * 3, "ключ 细胞 é\n", ""]
 
 
-def grey(height=100, width=160):
+def gray(height=100, width=160):
     return np.full((height, width, 3), 90, np.uint8)
 
 
-def test_box_lines_have_the_colour_of_the_class_and_the_original_stays():
-    image = grey(640, 640)
+def test_box_lines_have_the_color_of_the_class_and_the_original_is_unchanged():
+    image = gray(640, 640)
     drawn = draw_boxes(image, [[100, 200, 300, 400]], [5])
     assert (image == 90).all()
     assert drawn.shape == image.shape and drawn.dtype == np.uint8
     for x, y in ((100, 300), (300, 300), (200, 400), (200, 200)):
         assert tuple(drawn[y, x]) == class_color(5)
-    assert (drawn[300, 120:280] == 90).all()  # the inside is left alone
+    assert (drawn[300, 120:280] == 90).all()  # the inside is unchanged
 
 
 def test_no_boxes_change_nothing():
-    assert (draw_boxes(grey(), np.zeros((0, 4)), []) == grey()).all()
+    assert (draw_boxes(gray(), np.zeros((0, 4)), []) == gray()).all()
 
 
 @pytest.mark.parametrize("label", range(5))
@@ -48,11 +48,11 @@ def test_no_boxes_change_nothing():
     ],
 )
 def test_any_box_and_name_can_be_drawn(box, label):
-    draw_boxes(grey(), [box], [label], [0.5], NAMES)
+    draw_boxes(gray(), [box], [label], [0.5], NAMES)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 500), (500, 3), (12, 12)])
-def test_tiny_pictures(shape):
+def test_tiny_images(shape):
     assert draw_boxes(np.zeros(shape, np.uint8), [[0, 0, 5, 5]], [1], [1.0], NAMES).shape == (*shape, 3)
 
 
@@ -66,26 +66,26 @@ def test_text_stays_inside(corner, monkeypatch):
 
     monkeypatch.setattr(draw, "put_text", record)
     for label in range(3):
-        draw_boxes(grey(), [[*corner, corner[0] + 20, corner[1] + 20]], [label], [0.25], NAMES)
+        draw_boxes(gray(), [[*corner, corner[0] + 20, corner[1] + 20]], [label], [0.25], NAMES)
     assert len(spans) == 3
     for left, top, right, bottom in spans:
         assert left >= 0 and top >= 0 and right <= 160 and bottom <= 100
 
 
-def test_best_box_lies_on_top():
+def test_the_best_box_is_on_top():
     box = [20, 60, 80, 90]
-    drawn = draw_boxes(grey(), [box, box], [1, 2])  # best first
+    drawn = draw_boxes(gray(), [box, box], [1, 2])  # best first
     assert tuple(drawn[75, 20]) == class_color(1)
 
 
-def test_colours_are_distinct_and_text_is_readable():
-    colours = [class_color(i) for i in range(draw.NUM_COLORS)]
-    assert len(set(colours)) == draw.NUM_COLORS >= 80
-    lab = cv2.cvtColor(np.array([colours], np.float32) / 255, cv2.COLOR_BGR2LAB)[0]
+def test_colors_are_distinct_and_text_is_readable():
+    colors = [class_color(i) for i in range(draw.NUM_COLORS)]
+    assert len(set(colors)) == draw.NUM_COLORS >= 80
+    lab = cv2.cvtColor(np.array([colors], np.float32) / 255, cv2.COLOR_BGR2LAB)[0]
     gaps = np.linalg.norm(lab[:, None] - lab[None], axis=-1) + np.eye(len(lab)) * 999
     assert gaps.min() > 10  # a difference of 2.3 is just noticeable
     assert class_color(draw.NUM_COLORS) == class_color(0)
-    for background in colours:
+    for background in colors:
         assert np.abs(np.array(contrast(background)) - background).sum() > 200
 
 
@@ -104,7 +104,7 @@ def test_old_opencv_gets_ascii(text, ascii_text, monkeypatch):
 
 
 def test_lone_surrogates_do_not_crash():
-    draw_boxes(grey(), [[10, 40, 50, 80]], [0], names=["\udcff\x00\x07"])
+    draw_boxes(gray(), [[10, 40, 50, 80]], [0], names=["\udcff\x00\x07"])
 
 
 def test_shorten():
@@ -114,28 +114,28 @@ def test_shorten():
     assert shorten("a long name", 2, 0.5) == ""
 
 
-def test_picture_grid_places_pictures_in_rows():
-    pictures = [np.full((10, 20, 3), value, np.uint8) for value in (10, 20, 30)]
-    grid = image_grid(pictures, columns=2, gap=4)
+def test_image_grid_arranges_images_in_rows():
+    images = [np.full((10, 20, 3), value, np.uint8) for value in (10, 20, 30)]
+    grid = image_grid(images, columns=2, gap=4)
     assert grid.shape == (2 * 14 + 4, 2 * 24 + 4, 3)
     assert grid[9, 14, 0] == 10 and grid[9, 38, 0] == 20 and grid[23, 14, 0] == 30 and grid[23, 38, 0] == 255
-    assert image_grid(pictures[:1], columns=5).shape == (18, 28, 3)
+    assert image_grid(images[:1], columns=5).shape == (18, 28, 3)
     with pytest.raises(ValueError, match="at least one"):
         image_grid([], 2)
 
 
-def test_wrong_pictures_are_refused():
+def test_wrong_images_are_refused():
     with pytest.raises(ValueError, match="uint8"):
         draw_boxes(np.zeros((5, 5, 3), np.float32), [], [])
 
 
-def test_in_place_draws_into_the_picture_itself():
+def test_in_place_draws_into_the_image_itself():
     image = np.full((90, 120, 3), 60, np.uint8)
     drawn = draw_boxes(image, [[10, 20, 60, 70]], [1], [0.5])
     assert (image == 60).all() and drawn is not image
     assert draw_boxes(image, [[10, 20, 60, 70]], [1], [0.5], in_place=True) is image
     assert np.array_equal(image, drawn)
-    image = np.full((90, 240, 3), 60, np.uint8)[:, ::2]  # not contiguous: a copy after all
+    image = np.full((90, 240, 3), 60, np.uint8)[:, ::2]  # not contiguous: a copy
     assert np.array_equal(draw_boxes(image, [[10, 20, 60, 70]], [1], [0.5], in_place=True), drawn)
     frozen = np.full((90, 120, 3), 60, np.uint8)
     frozen.flags.writeable = False

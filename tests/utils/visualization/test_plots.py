@@ -16,19 +16,19 @@ def names_of(nc):
     return [f"{LONG} 细胞 {k}" for k in range(nc)]
 
 
-def colours_in(image):
+def colors_in(image):
     return set(map(tuple, image.reshape(-1, 3).tolist()))
 
 
-@pytest.mark.parametrize("low, high, at_most, expected", [
+@pytest.mark.parametrize("low, high, limit, expected", [
     (0, 1, 5, [0, 0.2, 0.4, 0.6, 0.8, 1]),
     (1, 0, 5, [0, 0.2, 0.4, 0.6, 0.8, 1]),
     (0, 2737, 6, [0, 500, 1000, 1500, 2000, 2500]),
     (-0.03, 0.021, 5, [-0.02, 0, 0.02]),
     (3, 3.0001, 2, [3, 3.00005, 3.0001]),
 ])  # fmt: skip
-def test_ticks(low, high, at_most, expected):
-    assert ticks(low, high, at_most) == pytest.approx(expected)
+def test_ticks(low, high, limit, expected):
+    assert ticks(low, high, limit) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("value, text", [(0, "0"), (0.30000000000000004, "0.3"), (1500, "1500"), (2e6, "2e+06"),
@@ -37,7 +37,7 @@ def test_number(value, text):
     assert number(value) == text
 
 
-def test_line_goes_where_the_values_are():
+def test_lines_are_drawn_at_their_values():
     chart = Chart("title", (0, 10), (0, 1), "x", "y")
     chart.line([0, 5, 10], [0.5, 0.5, 0.5], (200, 0, 0))
     image = chart.finish()
@@ -51,17 +51,17 @@ def test_larger_values_are_higher_up_and_further_right():
     chart = Chart("", (0, 10), (0, 1))
     low, high = chart.to_pixels([1, 9], [0.1, 0.9])
     assert high[0] > low[0] and high[1] < low[1]
-    fallen = Chart("", (0, 10), (1, 0)).to_pixels([1, 9], [0.1, 0.9])  # as in a picture: y downwards
-    assert fallen[1][1] > fallen[0][1]
+    flipped = Chart("", (0, 10), (1, 0)).to_pixels([1, 9], [0.1, 0.9])  # y downwards, as in an image
+    assert flipped[1][1] > flipped[0][1]
     assert chart.to_pixels([0, 10], [0, 1]).tolist() == [[chart.left, chart.bottom], [chart.right, chart.top]]
 
 
-def test_line_breaks_at_missing_values_and_lone_points_are_dots():
+def test_lines_are_interrupted_at_missing_values_and_single_points_are_dots():
     chart = Chart("", (0, 10), (0, 1))
     chart.line([0, 2, 5, 8, 10], [0.5, 0.5, np.nan, 0.5, 0.5], (200, 0, 0))
-    gap, kept = chart.to_pixels([5, 1], [0.5, 0.5]).round().astype(int)
+    gap, drawn = chart.to_pixels([5, 1], [0.5, 0.5]).round().astype(int)
     assert chart.image[gap[1], gap[0] + 4].tolist() != [200, 0, 0]
-    assert chart.image[kept[1], kept[0]].tolist() == [200, 0, 0]
+    assert chart.image[drawn[1], drawn[0]].tolist() == [200, 0, 0]
     chart.line([3, 4, 5], [np.nan, 0.2, np.inf], (0, 0, 200))
     dot = chart.to_pixels([4], [0.2])[0].round().astype(int)
     assert chart.image[dot[1], dot[0]].tolist() == [0, 0, 200]
@@ -88,7 +88,7 @@ def test_shade_goes_from_white_to_dark():
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_plot_batch_draws_each_pictures_own_boxes(kind, dtype, tmp_path):
+def test_plot_batch_draws_the_boxes_of_each_image(kind, dtype, tmp_path):
     images = np.zeros((5, 3, 64, 96), dtype)
     images[:, 0] = 1 if dtype == np.float32 else 255  # red, as tensors are RGB
     targets = np.array([[1, 3, 0.5, 0.5, 0.5, 0.5], [4, 1, 0.5, 0.5, 1.0, 1.0]], np.float32)
@@ -96,8 +96,8 @@ def test_plot_batch_draws_each_pictures_own_boxes(kind, dtype, tmp_path):
     grid = read_image(path)
     assert grid.shape == (2 * 68 + 4, 3 * 100 + 4, 3)
     first, second = grid[4:68, 4:100], grid[4:68, 104:200]
-    assert colours_in(first) == {(0, 0, 255)}
-    assert draw.class_color(3) in colours_in(second) and tuple(second[32, 24]) == draw.class_color(3)
+    assert colors_in(first) == {(0, 0, 255)}
+    assert draw.class_color(3) in colors_in(second) and tuple(second[32, 24]) == draw.class_color(3)
     plot_batch(kind(images), kind(np.zeros((0, 6), np.float32)), [], tmp_path / "empty.png")
 
 
@@ -118,8 +118,8 @@ def test_plot_results(epochs, tmp_path):
         writer = csv.writer(file)
         writer.writerow(columns)
         for epoch in range(epochs):
-            measured = ["", "nan"] if epoch % 2 else [0.1 * epoch, 0.2]
-            writer.writerow([epoch + 1, 10.5, 0.01, 1 / (epoch + 1), 0, 99.5, *measured])
+            values = ["", "nan"] if epoch % 2 else [0.1 * epoch, 0.2]
+            writer.writerow([epoch + 1, 10.5, 0.01, 1 / (epoch + 1), 0, 99.5, *values])
     path = plot_results(tmp_path / "results.csv")
     assert path == tmp_path / "results.png"
     assert (read_image(path) < 128).any()
@@ -138,13 +138,13 @@ def test_plot_curves(nc, n, tmp_path):
     assert all(path.is_file() for path in paths)
 
 
-@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("nc", [1, 3, 80, 600])
-def test_plot_confusion(nc, normalise, tmp_path):
+def test_plot_confusion(nc, normalize, tmp_path):
     confusion = ConfusionMatrix(nc)
-    plot_confusion(confusion, names_of(nc), tmp_path / "none.png", normalise)
+    plot_confusion(confusion, names_of(nc), tmp_path / "none.png", normalize)
     confusion.matrix += np.random.default_rng(0).poisson(1, confusion.matrix.shape)
-    image = read_image(plot_confusion(confusion, names_of(nc), tmp_path / "c.png", normalise))
+    image = read_image(plot_confusion(confusion, names_of(nc), tmp_path / "c.png", normalize))
     assert max(image.shape) < 1700
 
 
