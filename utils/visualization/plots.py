@@ -3,7 +3,7 @@
 import csv
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -21,11 +21,30 @@ from graftdet.utils.visualization.drawing import (
     text_box,
 )
 
-if TYPE_CHECKING:
-    from graftdet.utils.evaluation.metrics import ConfusionMatrix, Curves
-
 MAX_LEGEND = 12  # classes; with more, the curves have no colors and names
 MAX_BARS = 100
+
+
+class Curves(Protocol):
+    """Curves at IoU 0.5, such as `graftdet.utils.evaluation.metrics.Curves`."""
+
+    confidence: np.ndarray  # (k,)
+    recalls: np.ndarray  # (r,)
+    precision: np.ndarray  # (nc, k), as recall and f1
+    at_recall: np.ndarray  # (nc, r): precision
+    instances: np.ndarray  # (nc,) number of ground-truth boxes
+    best: int  # index into `confidence` with the highest mean F1
+
+    def mean(self, name: str, /) -> np.ndarray:
+        """The mean over all classes with ground-truth boxes of the curve `name`."""
+
+
+class Confusion(Protocol):
+    """A confusion matrix, such as `graftdet.utils.evaluation.metrics.ConfusionMatrix`."""
+
+    matrix: np.ndarray  # (nc + 1, nc + 1): predicted class, ground-truth class; the last is background
+    conf: float
+    iou: float
 
 
 def plot_batch(
@@ -148,7 +167,7 @@ def plot_results(csv_path: str | Path, path: str | Path | None = None) -> Path:
     return write(path or csv_path.with_suffix(".png"), image_grid(charts, columns, gap=0))
 
 
-def plot_curves(curves: "Curves", names: Names, folder: str | Path) -> list[Path]:
+def plot_curves(curves: Curves, names: Names, folder: str | Path) -> list[Path]:
     """Write the curves of precision, recall and F1 over confidence, and of precision over recall.
 
     Args:
@@ -191,7 +210,7 @@ def plot_curves(curves: "Curves", names: Names, folder: str | Path) -> list[Path
     return written
 
 
-def plot_confusion(confusion: "ConfusionMatrix", names: Names, path: str | Path, normalize: bool = True) -> Path:
+def plot_confusion(confusion: Confusion, names: Names, path: str | Path, normalize: bool = True) -> Path:
     """Write a confusion matrix: one column per ground-truth class, one row per predicted class.
 
     The last row are false negatives (missed boxes), the last column false positives.
