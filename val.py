@@ -1,10 +1,17 @@
-"""Measure a trained model: `python val.py --weights runs/train/exp/weights/best.pt --data bccd.yaml --split test`.
+"""Validate trained weights: `python val.py --weights runs/train/exp/weights/best.pt --data bccd.yaml --split test`.
 
-PROJECT/NAME receives predictions.json (COCO results with the source's own ids), metrics.json and the charts.
+PROJECT/NAME receives predictions.json (COCO results with the image and category ids of the dataset), metrics.json and
+charts.
 """
 
 import json
+import logging
 import math
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from graftdet.utils.startup import import_before_torch
 
@@ -13,124 +20,229 @@ if __name__ == "__main__":
 
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.dataset import DetectionDataset
+from graftdet.data.formats.dataset_split import Split
 from graftdet.data.loader import val_loader
 from graftdet.models import load_plugins
 from graftdet.models.backends.loading import load_models, newest_weights
+from graftdet.models.inference.predictor import Predictor
 from graftdet.models.inference.tta import AugmentedModel
 from graftdet.utils import cli
 from graftdet.utils.cli_options import add_model_flags, add_run_flags, add_selection_flags, image_size
 from graftdet.utils.device import default_workers
 from graftdet.utils.errors import UserError
-from graftdet.utils.evaluation.evaluator import evaluate
-from graftdet.utils.evaluation.report import print_table
+from graftdet.utils.evaluation.coco_results import Results
+from graftdet.utils.evaluation.evaluator import Evaluation, evaluate
+from graftdet.utils.evaluation.report import format_evaluation
 from graftdet.utils.files import new_run_folder, write_atomically
+from graftdet.utils.keyword_flags import arguments_from_keywords
 from graftdet.utils.text import valid_utf8
 from graftdet.utils.visualization import plots
 
-PICTURES_A_WORKER = 500  # a thread reads fewer than that as fast as a process starts
+logger = logging.getLogger("graftdet.val")
+IMAGES_PER_WORKER = 500  # fewer images are loaded by a thread before a process has started
 
 
-def main(argv=None):
-    options = make_parser().parse_args(argv)
+@dataclass(frozen=True)
+class ValidationResult:
+    """Result of a validation.
+
+    Attributes:
+        folder: Folder with predictions.json, metrics.json and charts.
+        metrics: "AP50-95", "AP50", "precision", "recall" ... over all classes (see `Evaluation.metrics`).
+        per_class: Metrics of each class (see `Evaluation.per_class`).
+        speed: Milliseconds per image of "preprocess", "inference" and "nms".
+        images: Number of images.
+        instances: Number of ground-truth boxes.
+        results: All detections.
+    """
+
+    folder: Path
+    metrics: dict[str, float]
+    per_class: list[dict[str, Any]]
+    speed: dict[str, float]
+    images: int
+    instances: int
+    results: Results = field(repr=False)
+
+    @property
+    def predictions(self) -> list[dict[str, Any]]:
+        """All detections as COCO results."""
+        return self.results.to_dicts()
+
+
+def main(argv: Sequence[str] | None = None) -> ValidationResult:
+    """Parse the command line and validate."""
+    cli.configure_logging()
+    return validate(make_parser().parse_args(argv))
+
+
+def validate_model(**flags: Any) -> ValidationResult:
+    """Validate trained weights on a dataset, as `val.py` does.
+
+    Args:
+        **flags: Flags of val.py with underscores instead of hyphens, such as `weights`, `data`, `split` or `img`; see
+            `python val.py --help`. All have the defaults of the script.
+
+    Returns:
+        Folder of the results, metrics over all classes and per class, speed, detections.
+
+    Raises:
+        UserError: For unknown arguments and invalid values, where the script would end with exit status 2.
+
+    Example:
+        >>> from graftdet import validate_model
+        >>> result = validate_model(weights="runs/train/exp/weights/best.pt", data="shapes.yaml", split="val")
+        >>> result.metrics["AP50-95"], [entry["AP50"] for entry in result.per_class]
+    """
+    parser = make_parser()
+    return validate(parser.parse_args(arguments_from_keywords(parser, flags, "validate_model")))
+
+
+def validate(options: Namespace) -> ValidationResult:
+    """Load model and data, evaluate, write the results."""
     load_plugins(options.plugins)
     weights = options.weights or [newest_weights()]
     model = load_models(weights, options.device, options.half, options.branch, options.backend, options.plugins)
     data = load_data_config(options.data)
     split = open_split(data, options.split, single_class=options.single_cls)
     if options.single_cls and model.nc != 1:
-        raise UserError(f"--single-cls: is for models that were trained with it; {weights[0]} knows {model.nc} classes")
-    if not options.single_cls or model.nc != 1:  # one class is all classes, whatever it is called
-        split = in_order_of(model, split, f"{weights[0]} and {options.data} do not belong together")
-    side = square_side(model, options.img)
-    print(f"{', '.join(map(str, weights))} on {data.path}, {options.split}: {len(split.samples)} pictures at {side}")
+        raise UserError(
+            f"--single-cls: is for models trained with it, of one class; {weights[0]} has {model.nc} classes"
+        )
+    if not options.single_cls:  # a model of one class detects all classes as one, whatever its name
+        split = match_classes(model, split, weights[0], options.data)
+    size = square_size(model, options.img)
+    logger.info(
+        f"{', '.join(map(str, weights))} on {data.path}, {options.split}: {len(split.samples)} images at {size}"
+    )
 
-    # A file exported for one size takes squares, and so does what was trained on them alone; anything else takes batches
-    # of the pictures' own aspect.
-    rectangular = model.fixed_size is None and not (options.square or model.square_letterbox)
-    dataset = DetectionDataset(split, side, rect=rectangular, stride=model.stride, label=options.split)
-    workers = min(default_workers(), len(dataset) // PICTURES_A_WORKER) if options.workers is None else options.workers
-    loader = val_loader(dataset, options.batch_size, workers)
-    result = evaluate(
-        AugmentedModel(model) if options.augment else model, loader, ground_truth=split.ground_truth(), category_ids=split.category_ids,
-        conf=options.conf, iou=options.iou, max_det=options.max_det, method=options.nms,
-        device=model.device,  # an exported file takes pictures from there
-    )  # fmt: skip
-
-    print_table(result)
+    # Files exported for one size need squares; models trained with square letterboxing and no geometric augmentation are
+    # validated with it. All others take batches of the images' own aspect ratio.
+    rect = model.fixed_size is None and not (options.square or model.square_letterbox)
+    dataset = DetectionDataset(split, size, rect=rect, stride=model.stride, label=options.split)
+    workers = min(default_workers(), len(dataset) // IMAGES_PER_WORKER) if options.workers is None else options.workers
+    evaluation = evaluate(
+        AugmentedModel(model) if options.augment else model,
+        val_loader(dataset, options.batch_size, workers),
+        ground_truth=split.ground_truth(),
+        category_ids=split.category_ids,
+        conf=options.conf,
+        iou=options.iou,
+        max_det=options.max_det,
+        method=options.nms,
+        device=model.device,
+    )
+    logger.info(format_evaluation(evaluation))
     folder = new_run_folder(options.project, options.name, options.exist_ok)
-    result.results.write(folder / "predictions.json")
-    write_json(folder / "metrics.json", {**result.metrics, "per_class": result.per_class, "speed": result.speed})
-    plots.plot_curves(result.curves, split.names, folder)
-    plots.plot_confusion(result.confusion, split.names, folder / "confusion_matrix.png")
-    print(f"{len(result.results)} predictions; saved to {folder}")
-    return result
+    return save_results(evaluation, split.names, folder)
 
 
-def in_order_of(model, split, about):
-    """`split` with its classes in the order in which `model` knows them.
+def save_results(evaluation: Evaluation, names: Sequence[str], folder: Path) -> ValidationResult:
+    """Write predictions.json, metrics.json and charts into `folder`."""
+    evaluation.results.write(folder / "predictions.json")
+    metrics = {**evaluation.metrics, "per_class": evaluation.per_class, "speed": evaluation.speed}
+    write_json(folder / "metrics.json", metrics)
+    plots.plot_curves(evaluation.curves, names, folder)
+    plots.plot_confusion(evaluation.confusion, names, folder / "confusion_matrix.png")
+    logger.info(f"{len(evaluation.results)} predictions; saved to {folder}")
+    return ValidationResult(
+        folder=folder,
+        metrics=evaluation.metrics,
+        per_class=evaluation.per_class,
+        speed=evaluation.speed,
+        images=evaluation.images,
+        instances=evaluation.instances,
+        results=evaluation.results,
+    )
 
-    Raises `UserError` when they are not the same classes, naming the first that the weights lack. Weights that name no
-    classes are taken to know them in the order of the data.
+
+def match_classes(model: Predictor, split: Split, weights: str | Path, data: str) -> Split:
+    """Return `split` with its classes in the order of `model`.
+
+    Weights without class names are assumed to have those of the dataset, in the same order.
+
+    Args:
+        model: The loaded model.
+        split: The split to validate on.
+        weights: Path of the weights, for messages.
+        data: Name of the data YAML, for messages.
+
+    Raises:
+        UserError: If the classes differ; names the first difference.
     """
     if model.nc != len(split.names):
-        hint = "; a model of one class is measured with --single-cls" if model.nc == 1 else ""
-        raise UserError(f"{about}: the weights know {model.nc} classes, the data set has {len(split.names)}{hint}")
+        hint = "; validate a model of one class with --single-cls" if model.nc == 1 else ""
+        raise UserError(f"{weights} has {model.nc} classes, {data} has {len(split.names)}{hint}")
     if not model.names_known or model.names == split.names:
         return split
-    for index, (known, wanted) in enumerate(zip(model.names, split.names, strict=True)):
-        if wanted not in model.names or known not in split.names:
-            raise UserError(f"{about}: class {index} is '{known}' in the weights and '{wanted}' in the data set")
-    print(
-        f"classes are in another order in the data set than in the weights ({', '.join(model.names[:3])} ...): matched by name"
-    )
+    for index, (known, expected) in enumerate(zip(model.names, split.names, strict=True)):
+        if expected not in model.names or known not in split.names:
+            raise UserError(
+                f"{weights} and {data} have different classes: class {index} is '{known}' in the weights and "
+                f"'{expected}' in the dataset"
+            )
+    order = ", ".join(model.names[:3])
+    logger.info(f"the classes of the dataset are in another order than in the weights ({order} ...): matched by name")
     return split.reorder_classes(model.names)
 
 
-def square_side(model, img):
-    """The side that pictures are fitted into. Raises `UserError` when the file was exported for another."""
+def square_size(model: Predictor, img: int | None) -> int:
+    """Return the side of the squares that images are letterboxed to.
+
+    Raises:
+        UserError: If the file was exported for another size, or not for a square.
+    """
     height, width = model.input_size(image_size(img, model.stride) if img else None)
     if height != width:
         raise UserError(
-            f"--img {height} {width}: measuring takes one side, and files exported for a square or --dynamic"
+            f"--img {height} {width}: validation needs one size, and files exported for a square or with --dynamic"
         )
     return height
 
 
-def write_json(path, content):
-    """Plain data; a number that is not defined becomes null."""
-    text = json.dumps(defined(content), ensure_ascii=False)
-    write_atomically(path, valid_utf8(text).encode())
+def write_json(path: Path, content: Any) -> None:
+    """Write plain data; undefined numbers (NaN) become null."""
+    text = json.dumps(without_nan(content), ensure_ascii=False)
+    write_atomically(path, valid_utf8(text))
 
 
-def defined(value):
-    """`value` with None in the place of every NaN, which JSON does not have."""
+def without_nan(value: Any) -> Any:
+    """Return `value` with None instead of NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
-        return {key: defined(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [defined(item) for item in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def make_parser():
+def make_parser() -> cli.ArgumentParser:
+    """Return the parser of the command line."""
     parser = cli.ArgumentParser(description=__doc__)
-    add = parser.add_argument
+    flag = parser.add_argument
     add_model_flags(parser, backend="torch")
-    add("--data", default="shapes.yaml", help="data YAML, a path or a name in configs/data")
-    add("--split", "--task", default="val", choices=("train", "val", "test"), help="what to measure on")
-    add(
+    flag("--data", default="shapes.yaml", help="data YAML: a path or a name in configs/data")
+    flag("--split", "--task", default="val", choices=("train", "val", "test"), help="split to validate on")
+    flag(
         "--img",
         "--imgsz",
         "--img-size",
         type=cli.at_least(1),
-        help="longest side of the pictures (default: as trained)",
+        help="longer side of the images [pixels] (default: as in training)",
     )
-    add("--batch-size", type=cli.at_least(1), default=16, help="pictures at once")
-    told = "squares instead of batches of the pictures' own aspect (always where nothing moved pictures in training)"
-    add("--square", action="store_true", help=told)
-    add("--branch", help="one_to_many: measure that branch of a OneToOneDetect model, by NMS")
-    add("--single-cls", action="store_true", help="take all classes of the data as one, for models of one class")
-    told = f"processes that load pictures (default: one a core, for {PICTURES_A_WORKER} pictures each)"
-    add("--workers", type=cli.at_least(0), help=told)
+    flag("--batch-size", type=cli.at_least(1), default=16, help="images per batch")
+    flag(
+        "--square",
+        action="store_true",
+        help="square letterboxing instead of batches of the images' own aspect ratio (always for models trained without "
+        "geometric augmentation)",
+    )
+    flag("--branch", help="branch of a OneToOneDetect model to validate: one_to_many (with NMS) or one_to_one")
+    flag("--single-cls", action="store_true", help="treat all classes of the dataset as one, for models of one class")
+    flag(
+        "--workers",
+        type=cli.at_least(0),
+        help=f"processes that load images (default: one per CPU core and {IMAGES_PER_WORKER} images)",
+    )
     add_selection_flags(parser, conf=0.001, iou=0.6)
     add_run_flags(parser, "runs/val")
     return parser

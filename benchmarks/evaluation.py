@@ -197,7 +197,7 @@ def run_val(words: list[str]) -> tuple[float, float, float]:
         [sys.executable, "-u", "val.py", *words], cwd=ROOT, env=plain_environment(), stdout=subprocess.PIPE, text=True
     ) as process:
         for line in process.stdout:
-            if line.startswith("speed a picture"):
+            if line.startswith("speed per image"):
                 there = time.perf_counter() - begun
         process.stdout.close()
     if process.returncode:

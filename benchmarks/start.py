@@ -85,7 +85,7 @@ def start(yaml: str) -> dict[str, float]:
     from graftdet.data.loader import train_loader
     from graftdet.models import build_model
     from graftdet.utils.hyperparameters import load_hyperparameters
-    from graftdet.utils.training.autoanchor import fit_head
+    from graftdet.utils.training.autoanchor import fit_head_anchors
     from graftdet.utils.visualization.plots import plot_labels
 
     lap("imports")
@@ -99,7 +99,7 @@ def start(yaml: str) -> dict[str, float]:
     lap("data set")
     model = build_model("yolov5n.yaml", nc=len(train.names))
     lap("model")
-    fit_head(model.head, pictures.boxes, pictures.image_sizes, SIZE, recipe.anchor_t)
+    fit_head_anchors(model.head, pictures.boxes, pictures.image_sizes, SIZE, recipe.anchor_t)
     lap("anchors")
     val.ground_truth()
     lap("truth of val")

@@ -18,7 +18,7 @@ import torch
 from graftdet.models import build_model
 from graftdet.utils.device import cpu_flags, select_device
 from graftdet.utils.hyperparameters import load_hyperparameters
-from graftdet.utils.training.acceleration import fastest_form, mixed_precision
+from graftdet.utils.training.acceleration import prepare_for_training, mixed_precision
 from graftdet.utils.training.ema import ModelEMA
 from graftdet.utils.training.optim import Stepper, make_optimizer
 from graftdet.utils.training.schedule import Schedule
@@ -92,7 +92,7 @@ def bare_step(device, images, targets, form=False, mixed=None, compiled=False):
     torch.manual_seed(0)
     recipe = load_hyperparameters("yolov5.yaml")
     model = build_model(MODEL, nc=3).to(device).train()
-    images = images.contiguous(memory_format=fastest_form(model, device)) if form else images
+    images = images.contiguous(memory_format=prepare_for_training(model, device)) if form else images
     criterion = model.criterion(recipe, images.shape[-1])
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.937, nesterov=True)
     forward = torch.compile(model, dynamic=False) if compiled else model
@@ -114,7 +114,7 @@ def whole_step(recipe_name: str, device, options, images, targets):
     count = len(images)
     recipe = load_hyperparameters(recipe_name, ["nominal_batch=0", "warmup_epochs=0"]).for_run(100, 13, count)
     model = build_model(MODEL, nc=3).to(device).train()
-    images = images.contiguous(memory_format=fastest_form(model, device))
+    images = images.contiguous(memory_format=prepare_for_training(model, device))
     criterion = model.criterion(recipe, options.img)
     optimizer = make_optimizer(model, recipe.optimizer, recipe, count)
     ema = ModelEMA(model, recipe.ema_decay, recipe.ema_tau, fraction=recipe.ema_fraction)

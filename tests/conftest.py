@@ -102,13 +102,12 @@ def train_words(place):
 
 
 @pytest.fixture
-def go(place, train_words, monkeypatch):
+def go(place, train_words):
     """`go(name, *flags)`: runs train.py in this process; gives the run's folder."""
     from graftdet import train
 
     def call(name, *more):
-        monkeypatch.setattr("sys.argv", ["train.py", *train_words("--name", name, "--exist-ok", *more)])
-        train.main()
+        train.main(train_words("--name", name, "--exist-ok", *more))
         return place / "runs" / name
 
     return call

@@ -24,11 +24,7 @@ def trained(place, train_words, tiny_yaml):
         if word not in done:
             cfg = place / f"{word}.yaml"
             cfg.write_text(tiny_yaml.replace("Detect, [nc, anchors]", f"{word}, [nc]"), encoding="utf-8")
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(
-                    "sys.argv", ["train.py", *train_words("--name", word, "--cfg", cfg, "--epochs", 2, "--freeze", 1)]
-                )
-                train.main()
+            train.main(train_words("--name", word, "--cfg", cfg, "--epochs", 2, "--freeze", 1))
             done[word] = place / "runs" / word / "weights" / "best.pt"
         return done[word]
 
@@ -127,12 +123,11 @@ def test_the_other_branch_is_measured_by_suppression(trained, measure, place, tm
 
 
 @pytest.mark.parametrize("word", ["OneToOneDetect", "PicoHead"])
-def test_an_interrupted_run_goes_on(word, trained, go_until, place, monkeypatch):
+def test_an_interrupted_run_goes_on(word, trained, go_until, place):
     """Both branches, moments and averages are in the checkpoint: the end is that of a run in one go."""
     whole = trained(word).parent
     weights = go_until(1, f"{word} broken", "--cfg", place / f"{word}.yaml", "--epochs", 2, "--freeze", 1) / "weights"
-    monkeypatch.setattr("sys.argv", ["train.py", "--resume", str(weights.parent)])
-    train.main()
+    train.main(["--resume", str(weights.parent)])
     one, other = (load_checkpoint(folder / "last.pt")["ema"] for folder in (whole, weights))
     assert list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
 
@@ -145,10 +140,9 @@ def test_an_interrupted_run_goes_on(word, trained, go_until, place, monkeypatch)
         ("[ncc]", "got 'ncc'"),
     ],
 )
-def test_wrong_args_are_told_in_one_line(args, told, place, train_words, tiny_yaml, tmp_path, capsys, monkeypatch):
+def test_wrong_args_are_told_in_one_line(args, told, place, train_words, tiny_yaml, tmp_path, capsys):
     (tmp_path / "wrong.yaml").write_text(tiny_yaml.replace("Detect, [nc, anchors]", f"AnchorFreeDetect, {args}"))
-    monkeypatch.setattr("sys.argv", ["train.py", *train_words("--cfg", tmp_path / "wrong.yaml")])
     with pytest.raises(SystemExit):
-        cli.run(train.main)
+        cli.run(lambda: train.main(train_words("--cfg", tmp_path / "wrong.yaml")))
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "wrong.yaml, row 8 (head row 3) AnchorFreeDetect: " in said and told in said

@@ -32,12 +32,8 @@ def one_thread():
 
 
 @pytest.fixture
-def resume(monkeypatch):
-    def call(*more):
-        monkeypatch.setattr("sys.argv", ["train.py", *map(str, more)])
-        train.main()
-
-    return call
+def resume():
+    return lambda *more: train.main([str(argument) for argument in more])
 
 
 def command(*more):
@@ -137,7 +133,7 @@ def test_a_run_that_stopped_early_and_died_in_its_last_measuring_trains_no_more(
     monkeypatch.setattr("graftdet.utils.training.run.fitness", lambda metrics: 0.5)
     folder = go_until(2, "stopped", "--epochs", 4, "--patience", 1)
     resume("--resume", folder)
-    assert len(rows(folder)) == 2 and "2 epochs done, the best was 1" in capsys.readouterr().out
+    assert len(rows(folder)) == 2 and "2 epochs completed, the best was epoch 1" in capsys.readouterr().out
     assert load_checkpoint(folder / "weights" / "last.pt")["finished"]
 
 
@@ -157,5 +153,5 @@ def test_killed_run_with_workers_goes_on_too(whole, place, train_words, resume):
 
 @pytest.mark.parametrize("flag", [("--epochs", 100), ("--batch-size", 16), ("--seed", 0), ("--rect",)])
 def test_resume_takes_no_other_flag_even_with_its_default(place, resume, flag):
-    with pytest.raises(cli.UserError, match=f"{flag[0]} is as the run was started"):
+    with pytest.raises(cli.UserError, match=f"{flag[0]} is restored from the run"):
         resume("--resume", place / "runs", *flag)

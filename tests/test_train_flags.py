@@ -21,9 +21,7 @@ ROOT = Path(train.__file__).parent
 @pytest.fixture(scope="module")
 def trained(place, train_words):
     """Weights of a run of one epoch, which is finished."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["train.py", *train_words("--name", "trained", "--epochs", 1)])
-        train.main()
+    train.main(train_words("--name", "trained", "--epochs", 1))
     return place / "runs" / "trained" / "weights" / "best.pt"
 
 
@@ -125,15 +123,13 @@ def test_plugin_block_trains_and_resumes(place, go_until, tiny_yaml, tmp_path, c
     lone.parent.mkdir()
     shutil.copy(folder / "weights" / "last.pt", lone)
     told = f"last.pt: this run used --cfg {model} --data '{place / 'data.yaml'}' --plugins {plugin}; give them again"
-    assert_told(["--resume", lone], told, capsys, monkeypatch)
+    assert_told(["--resume", lone], told, capsys)
     assert not loaded and list(lone.parent.iterdir()) == [lone]
 
-    monkeypatch.setattr("sys.argv", ["train.py", "--resume", str(folder)])
-    train.main()
+    train.main(["--resume", str(folder)])
     assert len(rows(folder)) == 2 and loaded == [str(plugin)]
     again = ["--cfg", str(model), "--data", str(place / "data.yaml"), "--plugins", str(plugin)]
-    monkeypatch.setattr("sys.argv", ["train.py", "--resume", str(lone), *again])
-    train.main()
+    train.main(["--resume", str(lone), *again])
     assert (lone.parent / "weights" / "last.pt").exists()
 
 
@@ -148,17 +144,16 @@ def test_plugins_are_found_from_elsewhere(tmp_path, monkeypatch):
     assert given == [str(tmp_path / "my_blocks.py"), str(tmp_path / "parts"), *words[2:]]
 
 
-def assert_told(flags, told, capsys, monkeypatch):
+def assert_told(flags, told, capsys):
     """`train.py flags` ends with exit status 2 and one line on standard error that holds `told`."""
-    monkeypatch.setattr("sys.argv", ["train.py", *map(str, flags)])
     with pytest.raises(SystemExit) as end:
-        cli.run(train.main)
+        cli.run(lambda: train.main([str(flag) for flag in flags]))
     error = capsys.readouterr().err
     assert end.value.code == 2 and told in error and len(error.strip().splitlines()) == 1, error
 
 
 def test_finished_run_says_so(trained, capsys, monkeypatch):
-    assert_told(["--resume", trained.parent], "finished, with these weights after epoch 1", capsys, monkeypatch)
+    assert_told(["--resume", trained.parent], "finished, with these weights after epoch 1", capsys)
 
 
 @pytest.mark.parametrize(
@@ -177,15 +172,15 @@ def test_finished_run_says_so(trained, capsys, monkeypatch):
         (["--freeze", "99"], "rows 0 to 8"),
         (["--plugins", "no.py"], "no.py"),
         (["--resume", "nowhere"], "nowhere"),
-        (["--resume", "--search", "x.yaml"], "the same --search again goes on"),
+        (["--resume", "--search", "x.yaml"], "to resume a search, repeat its --search command"),
         (["--name", "../x"], "--name"),
-        (["--set", "distill_logits=2"], "says how to learn from a --teacher, which is missing"),
+        (["--set", "distill_logits=2"], "needs a --teacher, which is not given"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_mistakes_are_one_line(flags, told, place, train_words, capsys, monkeypatch):
     start = [] if "--resume" in flags else train_words("--epochs", 1)
-    assert_told(start + flags, told, capsys, monkeypatch)
+    assert_told(start + flags, told, capsys)
     assert "--name" in flags or not (place / "runs" / "exp").exists()
 
 
@@ -193,16 +188,15 @@ def test_a_model_for_grey_pictures_is_told(place, train_words, tiny_yaml, capsys
     (place / "grey.yaml").write_text(f"ch: 1\n{tiny_yaml}", encoding="utf-8")
     assert_told(
         train_words("--cfg", place / "grey.yaml"),
-        "grey.yaml: ch is 1, but pictures are read with 3 channels",
+        "grey.yaml: ch is 1, but images are read with 3 channels",
         capsys,
-        monkeypatch,
     )
 
 
 def test_text_file_named_like_weights(place, train_words, capsys, monkeypatch):
     fake = place / "fake.pt"
     fake.write_text("no weights")
-    assert_told(train_words("--weights", fake), str(fake), capsys, monkeypatch)
+    assert_told(train_words("--weights", fake), str(fake), capsys)
 
 
 def test_a_process_of_its_own_ends_alike(train_words):

@@ -51,7 +51,7 @@ class Part:
     def __init__(self, box, world_size):
         self.box, self.world_size = box, world_size
 
-    def align(self, model):
+    def broadcast_state(self, model):
         pass
 
     def gather(self, value):
@@ -103,7 +103,7 @@ def test_a_process_that_dies_ends_the_other_with_a_word(place, train_words):
         for process in (main, other):
             process.kill()
             process.wait()
-    assert main.returncode == 2 and "process 0 of 2: another one" in told and "Traceback" not in told
+    assert main.returncode == 2 and "process 0 of 2: another process" in told and "Traceback" not in told
 
 
 def test_torchrun_ends_when_a_process_dies(place, train_words, tmp_path):

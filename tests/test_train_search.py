@@ -10,13 +10,12 @@ from graftdet import train
 
 
 @pytest.fixture
-def search(place, train_words, monkeypatch, tmp_path):
+def search(place, train_words, tmp_path):
     def call(ranges, *flags):
         path = tmp_path / "ranges.yaml"
         path.write_text(yaml.safe_dump(ranges), encoding="utf-8")
         words = train_words("--search", path, "--trials", 1, "--epochs", 1, "--name", "searched", *flags)
-        monkeypatch.setattr("sys.argv", ["train.py", *words])
-        train.main()
+        train.main(words)
         return place / "runs" / "searched"
 
     return call

@@ -32,7 +32,7 @@ def table(folder):
         ]
 
 
-def test_a_taught_run_and_one_that_was_interrupted(taught, taught_words, go_until, tiny_weights, monkeypatch, capsys):
+def test_a_taught_run_and_one_that_was_interrupted(taught, taught_words, go_until, tiny_weights, capsys):
     from graftdet.models import load_model
 
     threads = torch.get_num_threads()
@@ -51,15 +51,15 @@ def test_a_taught_run_and_one_that_was_interrupted(taught, taught_words, go_unti
         "adapters.0.weight",
         "adapters.1.weight",
     ]
-    monkeypatch.setattr("sys.argv", ["train.py", "--resume", str(folder)])
+    resume = ["--resume", str(folder)]
     moved = tiny_weights.with_name("moved.pt")
     tiny_weights.rename(moved)
     try:
         with pytest.raises(UserError, match="--teacher .*tiny.*no such file"):
-            train.main()
+            train.main(resume)
     finally:
         moved.rename(tiny_weights)
-    train.main()
+    train.main(resume)
     assert table(folder) == rows
     ends = [load_checkpoint(one / "weights" / "last.pt")["ema"] for one in (whole, folder)]
     assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())

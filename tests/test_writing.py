@@ -64,13 +64,12 @@ def training(place, *more):
 
 @pytest.mark.parametrize("name", ["file", "file/below", "file/further/below"])
 @pytest.mark.parametrize("flags", [[], ["--exist-ok"]], ids=["", "exist-ok"])
-def test_a_file_in_the_way_of_the_project(name, flags, place, tiny_weights, capfd, monkeypatch):
+def test_a_file_in_the_way_of_the_project(name, flags, place, tiny_weights, capfd):
     project = ["--project", str(place / name), *flags]
-    monkeypatch.setattr("sys.argv", ["train.py", *training(place, *project)])
     source = ["--source", str(place / "pictures" / "images" / "val")]
     common = ["--weights", str(tiny_weights), "--device", "cpu", *project]
     for main in (
-        train.main,
+        lambda: train.main(training(place, *project)),
         lambda: val.main(["--data", str(place / "data.yaml"), "--workers", "0", *common]),
         lambda: detect.main([*source, *common]),
     ):
@@ -90,12 +89,12 @@ def test_a_file_in_the_way_is_told_where_the_system_calls_it_existing(tmp_path, 
 
 
 @pytest.mark.parametrize("name", ["weights", "results.csv", "config.yaml", "labels.png", "weights/last.pt"])
-def test_things_in_the_way_inside_a_run(name, place, tmp_path, capfd, monkeypatch):
+def test_things_in_the_way_inside_a_run(name, place, tmp_path, capfd):
     taken = tmp_path / "exp" / name
     taken.parent.mkdir(parents=True)
     taken.write_text("") if name == "weights" else (taken / "folder").mkdir(parents=True)
-    monkeypatch.setattr("sys.argv", ["train.py", *training(place, "--project", str(tmp_path), "--exist-ok")])
-    assert f"{taken}: " in error_line(train.main, capfd)
+    arguments = training(place, "--project", str(tmp_path), "--exist-ok")
+    assert f"{taken}: " in error_line(lambda: train.main(arguments), capfd)
 
 
 def test_checkpoints_and_tables_name_what_cannot_be_written(tmp_path):

@@ -1,60 +1,60 @@
-"""Checkpoints: plain data, written whole or not at all, read without running anything that is in them.
+"""Checkpoints: plain data, written completely or not at all, read without executing anything in them.
 
-A checkpoint is a dict: `format`, `version`; what the model is and how it is trained, `yaml` (the model's YAML as text),
-`names`, `nc`, `options`, `hyperparameters`, `versions`; and the state of the run, `model` (state dict), `ema`,
-`ema_updates`, `optimizer`, `scheduler`, `epoch`, `elapsed` (seconds), `best`, `stopping`, `class_ap`, and `helpers` where
-something is trained beside the model (`graftdet.utils.training.run_state.RunState`). Of a finished run `ema`, `epoch` and `best` are left of
-the state, without a `model`, and `finished` is True. Random generators begin anew each epoch: nothing of them is kept.
+A checkpoint is a dict with
+
+- `format`, `version`;
+- the model and the recipe: `yaml` (the model's YAML as text), `names`, `nc`, `options`, `hyperparameters`, `versions`;
+- the state of the run (`graftdet.utils.training.run_state.RunState`): `model` (state dict), `ema`, `ema_updates`,
+  `optimizer`, `scheduler`, `epoch`, `elapsed` [s], `best`, `stopping`, `class_ap`, and `helpers` where modules are
+  trained beside the model.
+
+Once a run is finished, only `ema`, `epoch` and `best` remain of its state, and `finished` is True. Random generators are
+seeded in each epoch, so their state is not saved.
 """
 
 import argparse
 import dataclasses
 import errno
-import os
 import types
 import warnings
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 import torch
 from graftdet.utils.errors import UserError
-from graftdet.utils.files import write_errors
+from graftdet.utils.files import atomic_file
 
 FORMAT = "graftdet"
 VERSION = 1
 
 
 class ForeignCheckpoint(UserError):
-    """A file that is no checkpoint of this project: another project's, pickled objects, torn, or no weights at all."""
+    """A file that is not a checkpoint of this project: of another project, with pickled objects, truncated, or no weights."""
 
 
 def save_checkpoint(path: str | Path, content: dict) -> Path:
-    """Write `content` to `path` and return it. A reader finds the old file or the new one, never half of one.
+    """Write `content` to `path` and return it. Readers find the old file or the new one, never an incomplete one.
 
-    Raises `UserError` when it cannot be written.
+    Raises:
+        UserError: If it cannot be written.
     """
     path = Path(path)
     plain = to_plain({"format": FORMAT, "version": VERSION, **content})
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path, sync=True) as file:
         try:
-            with open(part, "wb") as file:
-                torch.save(plain, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        except RuntimeError:  # what torch's writer of archives makes of a file that takes no more
+            torch.save(plain, file)
+        except RuntimeError:  # raised by torch's archive writer if the file cannot grow
             raise OSError(errno.ENOSPC, "the file ends too early; is the disk full?") from None
-        finally:
-            part.unlink(missing_ok=True)
     return path
 
 
 def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dict:
-    """Read a checkpoint, its tensors on `device`. Nothing in the file is executed (`weights_only=True`).
+    """Read a checkpoint with its tensors on `device`. Nothing in the file is executed (`weights_only=True`).
 
-    Raises `ForeignCheckpoint` when it is none of this project's, `UserError` when it cannot be read.
+    Raises:
+        ForeignCheckpoint: If it is not a checkpoint of this project.
+        UserError: If it cannot be read.
     """
     path = Path(path)
     if not path.exists():
@@ -63,17 +63,19 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
         raise UserError(f"{path}: is a folder, expected a checkpoint such as {path / 'weights' / 'best.pt'}")
     try:
         with open(path, "rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of what it then refuses; one line is enough
+            warnings.simplefilter("ignore")  # torch warns about what it then refuses; one message is enough
             content = torch.load(file, map_location=device, weights_only=True)
-    except Exception as error:  # torch raises whatever its unpickler trips over: the file decides, not our code
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that one: a place before the file's start
+    except Exception as error:  # the content of the file decides which error its unpickler raises
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a seek before a truncated file's start
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
         reason = (
-            "holds Python objects, not plain data" if "weights" in str(error).lower() else "torn, or no weights at all"
+            "holds Python objects, not plain data"
+            if "weights" in str(error).lower()
+            else "truncated, or not a weights file"
         )
         raise ForeignCheckpoint(f"{path}: not a checkpoint of this project ({reason})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ForeignCheckpoint(f"{path}: not a checkpoint of this project (it does not say '{FORMAT}')")
+        raise ForeignCheckpoint(f"{path}: not a checkpoint of this project (its format is not '{FORMAT}')")
     if not isinstance(content.get("version"), int) or content["version"] > VERSION:
         raise UserError(
             f"{path}: written by a newer version (format {content.get('version')}, known {VERSION}); update"
@@ -81,11 +83,13 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
     return content
 
 
-def to_plain(value):
-    """Return `value` as dicts, lists, tuples, numbers, texts and tensors: all that `weights_only=True` reads back.
+def to_plain(value: Any) -> Any:
+    """Convert `value` to dicts, lists, tuples, numbers, strings and tensors, which `weights_only=True` can read.
 
-    Numpy numbers and arrays become numbers and lists, paths become text, dataclasses and namespaces become dicts.
-    Raises `TypeError` for anything else.
+    NumPy numbers and arrays become numbers and lists, paths become strings, dataclasses and namespaces become dicts.
+
+    Raises:
+        TypeError: For anything else.
     """
     if value is None or type(value) in (bool, int, float, str, bytes):
         return value

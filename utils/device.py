@@ -1,4 +1,4 @@
-"""Which device to compute on, and what it is good at."""
+"""Selection of the device, its memory, and the layout and number of workers that suit it."""
 
 import functools
 import os
@@ -11,9 +11,10 @@ from torch import nn
 
 
 def select_device(name: str | torch.device = "") -> torch.device:
-    """Return the device called 'cpu', 'cuda', 'cuda:1', '1', 'mps', or the best one there is for ''.
+    """Return the device named 'cpu', 'cuda', 'cuda:1', '1' or 'mps'; '' selects the best available one.
 
-    Raises `UserError` when the device is not there, and for several ('0,1'), which torchrun starts a process each for.
+    Raises:
+        UserError: If the device does not exist, or several are named ('0,1'): torchrun starts one process per device.
     """
     text = str(name).strip().lower()
     if text == "":
@@ -21,8 +22,8 @@ def select_device(name: str | torch.device = "") -> torch.device:
     if "," in text:
         count = len([part for part in text.split(",") if part.strip()])
         raise UserError(
-            f"--device {name}: one process drives one device; for {count} start "
-            f"'torchrun --nproc-per-node {count} train.py ...' (CUDA_VISIBLE_DEVICES={text} chooses which)"
+            f"--device {name}: each process uses one device; for {count} devices run "
+            f"'torchrun --nproc-per-node {count} train.py ...' (CUDA_VISIBLE_DEVICES={text} selects them)"
         )
     if text == "cpu":
         return torch.device("cpu")
@@ -35,13 +36,13 @@ def select_device(name: str | torch.device = "") -> torch.device:
         raise UserError(f"--device {name}: expected cpu, mps, cuda or a CUDA device's number such as 0")
     index, count = int(number or 0), torch.cuda.device_count() if torch.cuda.is_available() else 0
     if index >= count:
-        there = f"CUDA devices here: 0 to {count - 1}" if count else "no CUDA device is there; use --device cpu"
-        raise UserError(f"--device {name}: {there}")
+        available = f"CUDA devices: 0 to {count - 1}" if count else "no CUDA device is available; use --device cpu"
+        raise UserError(f"--device {name}: {available}")
     return torch.device("cuda", index)
 
 
 def device_memory(device: torch.device) -> str:
-    """The memory that training takes on `device` as a short text: '3.1G', or the process's own on a CPU."""
+    """Return the memory in use on `device` as a short text such as '3.1G'; on a CPU that of the process."""
     if device.type == "cuda":
         return f"{torch.cuda.memory_reserved(device) / 1e9:.1f}G"
     if device.type == "mps":
@@ -53,31 +54,34 @@ def device_memory(device: torch.device) -> str:
 
 
 def peak_memory(device: torch.device) -> str:
-    """The most memory that this process has taken on `device` so far, as `device_memory` tells it."""
+    """Return the peak memory of this process on `device`, formatted as by `device_memory`."""
     if device.type == "cuda":
         return f"{torch.cuda.max_memory_reserved(device) / 1e9:.1f}G"
     try:
         import resource
     except ImportError:  # Windows
         return "-"
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return f"{most * (1 if sys.platform == 'darwin' else 1024) / 1e9:.1f}G"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return f"{peak * (1 if sys.platform == 'darwin' else 1024) / 1e9:.1f}G"
 
 
-def default_workers(beside: str = "") -> int:
-    """How many processes to load pictures with: one a CPU core of this process's share, 8 at most; one for eight cores
-    `beside` a "cpu" that trains, whom more of them take cores from.
+def default_workers(training_device: str = "") -> int:
+    """Return the number of processes that load images: one per available CPU core, at most 8.
 
-    Those that torchrun started on this machine share its cores.
+    Training on the "cpu" needs the cores itself: then it is one per eight cores, at least one. Processes that torchrun
+    started on this machine divide its cores.
+
+    Args:
+        training_device: Type of the device that trains meanwhile, if any.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    return max(1, min(8, share // 8 if beside == "cpu" else share))
+    cores //= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return max(1, min(8, cores // 8 if training_device == "cpu" else cores))
 
 
 @functools.cache
 def cpu_flags() -> frozenset[str]:
-    """The instruction sets that the CPU names in /proc/cpuinfo; empty where there is no such file."""
+    """Return the instruction sets listed in /proc/cpuinfo; empty on systems without this file."""
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     except OSError:
@@ -90,19 +94,28 @@ def _has_mps() -> bool:
 
 
 def fastest_layout(
-    model: nn.Module, device: torch.device, picture: tuple[int, int, int] = (3, 64, 64)
+    model: nn.Module, device: torch.device, image_shape: tuple[int, int, int] = (3, 64, 64)
 ) -> torch.memory_format:
-    """Bring `model` into the order in memory that it trains fastest in, and return it: channels last (a quarter faster
-    on a CPU), where all its blocks take that. `picture` is a shape (C, H, W) that it can run on."""
+    """Bring `model` into the memory format in which it runs fastest: channels last (25 % faster on a CPU) if all its
+    blocks support it.
+
+    Args:
+        model: The model, changed in place.
+        device: The device that it is on.
+        image_shape: A shape (C, H, W) that it can run on.
+
+    Returns:
+        The memory format.
+    """
     if device.type == "mps":
         return torch.contiguous_format
     training = model.training
     try:
         with torch.no_grad():
-            images = torch.zeros(1, *picture, device=device).contiguous(memory_format=torch.channels_last)
+            images = torch.zeros(1, *image_shape, device=device).contiguous(memory_format=torch.channels_last)
             model.eval().to(memory_format=torch.channels_last)(images)
         return torch.channels_last
-    except RuntimeError:  # a block that calls view() on what it takes to be channels first
+    except RuntimeError:  # e.g. a block that calls view() on channels-first memory
         model.to(memory_format=torch.contiguous_format)
         return torch.contiguous_format
     finally:

@@ -1,4 +1,4 @@
-"""Several processes, one device each, as `torchrun` starts them; everything here does nothing in a single process."""
+"""Several processes, one device each, as `torchrun` starts them. In a single process nothing here has an effect."""
 
 import contextlib
 import io
@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -14,12 +15,12 @@ from graftdet.utils.device import select_device
 from graftdet.utils.errors import UserError
 from torch import nn
 
-_LOST = re.compile("gloo|nccl|connection|timed out|timeout", re.IGNORECASE)  # what lost processes are told with
+_LOST_CONNECTION = re.compile("gloo|nccl|connection|timed out|timeout", re.IGNORECASE)  # in messages of torch
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's number among `world_size` processes (on this machine: `local_rank`)."""
+    """The rank of this process among `world_size` processes (`local_rank`: among those on this machine)."""
 
     rank: int = 0
     local_rank: int = 0
@@ -27,19 +28,19 @@ class Ranks:
 
     @property
     def is_main(self) -> bool:
-        """True in the one process that writes files and prints."""
+        """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
-    def share(self, value):
-        """Return the main process's `value` (plain data) in every process."""
+    def broadcast(self, value: Any) -> Any:
+        """Return the `value` of the main process in every process."""
         if self.world_size == 1:
             return value
         box = [value]
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def gather(self, value) -> list | None:
-        """The `value` (plain data) of every process, in their order, in the main one; None in the others."""
+    def gather(self, value: Any) -> list[Any] | None:
+        """Return the values of all processes, in the order of their ranks, in the main process; None in the others."""
         if self.world_size == 1:
             return [value]
         values = [None] * self.world_size if self.is_main else None
@@ -47,22 +48,31 @@ class Ranks:
         return values
 
     @torch.no_grad()
-    def align(self, model: nn.Module) -> None:
-        """Give `model` the floating-point state that it has in the main process."""
+    def broadcast_state(self, model: nn.Module) -> None:
+        """Copy the floating-point state of `model` from the main process to all others."""
         if self.world_size == 1:
             return
         state = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
-        together = torch.cat([tensor.float().flatten() for tensor in state])
-        dist.broadcast(together, src=0)
-        for tensor, values in zip(state, together.split([tensor.numel() for tensor in state]), strict=True):
+        flat = torch.cat([tensor.float().flatten() for tensor in state])
+        dist.broadcast(flat, src=0)
+        for tensor, values in zip(state, flat.split([tensor.numel() for tensor in state]), strict=True):
             tensor.copy_(values.view(tensor.shape))
 
 
 @contextlib.contextmanager
 def process_group(device_name: str) -> Iterator[tuple[Ranks, torch.device]]:
-    """Join the group that torchrun's environment describes, if any; gives (ranks, the device of this process).
+    """Join the process group that torchrun's environment variables describe, if any.
 
-    CUDA devices talk through NCCL, CPUs through gloo. Raises `UserError` when the device is not there.
+    CUDA devices communicate by NCCL, CPUs by gloo. Only the main process prints.
+
+    Args:
+        device_name: Value of --device (see `select_device`).
+
+    Yields:
+        The ranks and the device of this process.
+
+    Raises:
+        UserError: If the device does not exist, or another process of the group has ended.
     """
     world_size = int(os.environ.get("WORLD_SIZE", 1))
     if world_size == 1:
@@ -72,27 +82,35 @@ def process_group(device_name: str) -> Iterator[tuple[Ranks, torch.device]]:
     text = str(device_name).strip().lower()
     on_cuda = text not in ("cpu", "mps") and (text != "" or torch.cuda.is_available())
     if text == "mps":
-        raise UserError("--device mps: several processes work on CUDA devices or on the CPU")
+        raise UserError("--device mps: several processes need CUDA devices or the CPU")
     device = select_device(f"cuda:{ranks.local_rank}" if on_cuda else "cpu")
     if on_cuda:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if on_cuda else "gloo", timeout=timedelta(minutes=10))
     silent = contextlib.nullcontext() if ranks.is_main else contextlib.redirect_stdout(io.StringIO())
     try:
-        with silent:  # what is printed, is printed once
+        with silent:
             yield ranks, device
     except RuntimeError as error:
-        if not _LOST.search(str(error)):
+        if not _LOST_CONNECTION.search(str(error)):
             raise
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"process {ranks.rank} of {world_size}: another one does not answer and has probably ended; what it said last tells why ({reason})"
+            f"process {ranks.rank} of {world_size}: another process does not respond and has probably ended; "
+            f"see its last message for the reason ({reason})"
         ) from None
-    dist.destroy_process_group()  # not after an error: that would wait for those that are no more
+    dist.destroy_process_group()  # not after an error: it would wait for processes that have ended
 
 
 def distribute(model: nn.Module, ranks: Ranks, device: torch.device, sync_bn: bool = False) -> nn.Module:
-    """Wrap `model` so that gradients are averaged over all processes (and batch norm sees all their pictures)."""
+    """Wrap `model` so that gradients are averaged over all processes.
+
+    Args:
+        model: The model on `device`.
+        ranks: Rank of this process.
+        device: Device of this process.
+        sync_bn: Compute batch norm statistics over the images of all processes.
+    """
     if ranks.world_size == 1:
         return model
     if sync_bn and device.type == "cuda":
@@ -100,36 +118,38 @@ def distribute(model: nn.Module, ranks: Ranks, device: torch.device, sync_bn: bo
     elif sync_bn:
         for module in model.modules():
             if type(module) is nn.BatchNorm2d:
-                module.__class__ = NormOverAll  # all who know this norm go on with it
+                module.__class__ = DistributedBatchNorm  # in place: other references to the module stay valid
     return nn.parallel.DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
 
 
-def over_processes(total: torch.Tensor, least: torch.Tensor | float = 0.0) -> torch.Tensor:
-    """The sum of `total` over all processes, at least `least`, divided by their number.
+def average_over_processes(total: torch.Tensor, minimum: torch.Tensor | float = 0.0) -> torch.Tensor:
+    """Return the sum of `total` over all processes, at least `minimum`, divided by their number.
 
-    A process that divides its own sum by this has its part of the mean over all: the gradients, averaged, are those of
-    one process with the whole batch. In a single process that is `total`, at least `least`.
+    To normalize a loss: if each process divides its own sum by this, the averaged gradients are those of one process
+    with the whole batch. In a single process it is `total`, at least `minimum`.
     """
-    total, least = total.detach().clone(), torch.as_tensor(least, dtype=total.dtype, device=total.device)
+    total, minimum = total.detach().clone(), torch.as_tensor(minimum, dtype=total.dtype, device=total.device)
     if not _in_group():
-        return torch.maximum(total, least)
+        return torch.maximum(total, minimum)
     dist.all_reduce(total)
-    return torch.maximum(total, least) / dist.get_world_size()
+    return torch.maximum(total, minimum) / dist.get_world_size()
 
 
-def mean_over_processes(values: dict[str, float], device: torch.device) -> dict[str, float]:
-    """The mean of each number over all processes, which have them by the same names."""
+def average_losses(values: dict[str, float], device: torch.device) -> dict[str, float]:
+    """Return the mean of each number over all processes, which have the same names in the same order."""
     if not _in_group():
         return values
-    return dict(zip(values, over_processes(torch.tensor(list(values.values()), device=device)).tolist(), strict=True))
+    return dict(
+        zip(values, average_over_processes(torch.tensor(list(values.values()), device=device)).tolist(), strict=True)
+    )
 
 
 def _in_group() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-class _SumOverAll(torch.autograd.Function):
-    """The sum of a tensor over all processes; what they have each learnt about it by then is summed on the way back."""
+class _AllReduceSum(torch.autograd.Function):
+    """The sum of a tensor over all processes; the backward pass sums their gradients."""
 
     @staticmethod
     def forward(ctx, x):
@@ -144,31 +164,32 @@ class _SumOverAll(torch.autograd.Function):
         return gradient
 
 
-class NormOverAll(nn.BatchNorm2d):
-    """Batch norm whose statistics are those of the pictures of all processes; for devices that torch's own
-    `SyncBatchNorm` does not know. In eval mode it is a batch norm as any other."""
+class DistributedBatchNorm(nn.BatchNorm2d):
+    """Batch norm with statistics over the images of all processes, for devices that torch's `SyncBatchNorm` does not
+    support. In eval mode it is an ordinary batch norm."""
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalize x (B, C, H, W)."""
         if not self.training:
             return super().forward(x)
         values = x.float()  # (B, C, H, W)
         sums = torch.cat((values.sum((0, 2, 3)), values.new_tensor([values[:, 0].numel()])))
-        sums = _SumOverAll.apply(sums)
-        number, mean = sums[-1].detach(), sums[:-1] / sums[-1].detach()
-        centred = values - mean[:, None, None]
-        variance = _SumOverAll.apply(centred.square().sum((0, 2, 3))) / number
+        sums = _AllReduceSum.apply(sums)
+        count, mean = sums[-1].detach(), sums[:-1] / sums[-1].detach()
+        centered = values - mean[:, None, None]
+        variance = _AllReduceSum.apply(centered.square().sum((0, 2, 3))) / count
         if self.track_running_stats:
             with torch.no_grad():
                 self.num_batches_tracked += 1
-                share = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
-                self.running_mean.lerp_(mean.detach(), share)
-                self.running_var.lerp_(variance.detach() * number / (number - 1), share)
+                momentum = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
+                self.running_mean.lerp_(mean.detach(), momentum)
+                self.running_var.lerp_(variance.detach() * count / (count - 1), momentum)
         scale = (variance + self.eps).rsqrt()
         if not self.affine:
-            return (centred * scale[:, None, None]).to(x.dtype)
-        return torch.addcmul(self.bias[:, None, None], centred, (self.weight * scale)[:, None, None]).to(x.dtype)
+            return (centered * scale[:, None, None]).to(x.dtype)
+        return torch.addcmul(self.bias[:, None, None], centered, (self.weight * scale)[:, None, None]).to(x.dtype)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The model inside a DistributedDataParallel wrapper, or the model itself."""
+    """Return the model inside a DistributedDataParallel wrapper, or the model itself."""
     return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model

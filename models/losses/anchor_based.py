@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from graftdet.models.losses.assigners.anchor_ratio import AnchorRatioAssigner
 from graftdet.models.losses.criterion import Criterion
 from graftdet.utils.boxes import ciou
-from graftdet.utils.distributed import over_processes
+from graftdet.utils.distributed import average_over_processes
 
 BALANCE = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
 BALANCE_MANY = (4.0, 1.0, 0.25, 0.06, 0.02)  # the last one for all further levels
@@ -85,7 +85,7 @@ class AnchorBasedCriterion(Criterion):
             ]
             positives = targets.new_tensor([len(labels) for _, _, labels, _ in assigned])
             # the fraction of the positives of all processes; 1 in a single process
-            fractions = positives / over_processes(positives, least=1e-9)
+            fractions = positives / average_over_processes(positives, minimum=1e-9)
             for y, match, fraction, balance in zip(raw, assigned, fractions, self.balance, strict=False):
                 box, objectness, classes = self._level_losses(y.float(), *match)
                 losses["box"] = losses["box"] + box * fraction

@@ -10,7 +10,7 @@ from graftdet.models.losses.distribution_focal import distribution_focal_loss, e
 from graftdet.models.losses.iou import IOU_FUNCTIONS
 from graftdet.models.losses.points import boxes_to_distances, distances_to_boxes, flatten_levels, level_points
 from graftdet.models.losses.targets import unpack_targets
-from graftdet.utils.distributed import over_processes
+from graftdet.utils.distributed import average_over_processes
 
 
 class AnchorFreeCriterion(Criterion):
@@ -75,7 +75,7 @@ class AnchorFreeCriterion(Criterion):
         if self.weight_by == "score":
             weight, class_weight = scores[image, point].amax(-1), torch.ones_like(found.quality)
         least = class_weight.new_tensor([1, 1e-3 if self.weight_by == "score" else 1])
-        class_norm, box_norm = over_processes(torch.stack((class_weight.sum(), weight.sum())), least)
+        class_norm, box_norm = average_over_processes(torch.stack((class_weight.sum(), weight.sum())), least)
         losses = {"cls": self.class_loss(classes, wanted).sum() / class_norm}
         if "box" in self.gains:
             box_loss, distribution_loss = self._box_losses(

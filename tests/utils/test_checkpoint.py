@@ -86,8 +86,8 @@ def test_nothing_in_a_file_is_run(tmp_path, monkeypatch, how):
         (b"\x00\x01 weights", "not a checkpoint"),
         (b"PK\x03\x04 torn", "not a checkpoint"),
         ("folder", "is a folder"),
-        ({"model": {}}, "does not say 'graftdet'"),
-        ([1, 2], "does not say 'graftdet'"),
+        ({"model": {}}, "its format is not 'graftdet'"),
+        ([1, 2], "its format is not 'graftdet'"),
         ({"format": "graftdet", "version": 99}, "newer version"),
     ],
 )
@@ -109,7 +109,7 @@ def test_every_cut_of_a_file_is_told(tmp_path):
     path = tmp_path / "torn.pt"
     for length in range(0, len(whole), 999):  # below 64 KiB torch may look for a place before the file's start
         path.write_bytes(whole[:length])
-        with pytest.raises(ForeignCheckpoint, match="torn, or no weights at all"):
+        with pytest.raises(ForeignCheckpoint, match="truncated, or not a weights file"):
             load_checkpoint(path)
 
 

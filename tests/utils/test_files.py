@@ -50,3 +50,24 @@ def test_the_newest_file_of_all_runs(tmp_path):
         os.utime(path, (1000 - age, 1000 - age))
     assert newest_run_file(tmp_path, "weights/last.pt") == tmp_path / "exp3" / "weights" / "last.pt"
     assert newest_run_file(tmp_path, "weights/best.pt") is None
+
+
+def test_existing_run_folders_get_a_number(tmp_path):
+    project = tmp_path / "rüns" / "train"
+    made = [new_run_folder(project).name for _ in range(3)]
+    assert made == ["exp", "exp2", "exp3"]
+    (project / "exp2").rmdir()
+    assert new_run_folder(project).name == "exp2"
+    assert new_run_folder(project, "exp", exist_ok=True) == project / "exp"
+    assert new_run_folder(project, "other/deep").name == "deep"
+
+
+def test_run_folders_that_cannot_be_created(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be created"):
+        new_run_folder(tmp_path / "file", "exp")
+    with pytest.raises(UserError, match="is a file"):
+        new_run_folder(tmp_path, "file", exist_ok=True)
+    for name in ("", ".", "../up", "/abs"):
+        with pytest.raises(UserError, match="--name"):
+            new_run_folder(tmp_path, name)

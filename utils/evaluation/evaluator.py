@@ -81,7 +81,7 @@ def evaluate(
     device = torch.device(device)
     is_main = ranks is None or ranks.is_main
     if ranks:
-        ranks.align(model)
+        ranks.broadcast_state(model)
     found = []  # a list of (image id, rows) for each batch
     seconds = {"preprocess": 0.0, "inference": 0.0, "nms": 0.0}
     was_training = getattr(model, "training", False)

@@ -1,11 +1,20 @@
-"""Colour jitter of whole batches on the device that trains: what the loader's CPU cores need not do."""
+"""Color jitter of whole batches on the training device, which relieves the CPU cores of the data loader."""
+
+from typing import Any
 
 import torch
 
 
-def pictures_on(batch: dict, device: torch.device) -> torch.Tensor:
-    """The pictures of a batch of `graftdet.data.loader`, uint8 (B, 3, H, W) RGB on `device`, in the colours that they are trained in:
-    where the loader left the jitter to the device, the batch has "hsv_gains" (B, 3)."""
+def images_on_device(batch: dict[str, Any], device: torch.device | str) -> torch.Tensor:
+    """Move the images of a batch to `device` and apply the color jitter that the loader deferred.
+
+    Args:
+        batch: A batch of `graftdet.data.loader`; with "hsv_gains" (B, 3) where the jitter is deferred.
+        device: The training device.
+
+    Returns:
+        Images uint8 (B, 3, H, W) RGB.
+    """
     images = batch["images"].to(device, non_blocking=True)
     if "hsv_gains" not in batch:
         return images
@@ -13,10 +22,18 @@ def pictures_on(batch: dict, device: torch.device) -> torch.Tensor:
 
 
 def scale_hsv(images: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
-    """Scale hue, saturation and value of pictures uint8 (B, 3, H, W) RGB by `gains` float (B, 3).
+    """Scale hue, saturation and value; hue wraps around, saturation and value are clipped at 255.
 
-    As `graftdet.data.augmentation.transforms.hsv_jitter` does, whole numbers in between included (hue 0..179, saturation 0..255), but for a
-    level or two, by which OpenCV rounds otherwise at the end. Hue comes round, saturation and value stop at 255.
+    Equal to `graftdet.data.augmentation.transforms.hsv_jitter`, including OpenCV's integer HSV (hue 0..179, saturation
+    0..255), except for one or two gray levels, because OpenCV rounds differently at the end. HSV to RGB follows Smith,
+    "Color gamut transform pairs", 1978.
+
+    Args:
+        images: uint8 (B, 3, H, W) RGB.
+        gains: float (B, 3), factors of hue, saturation and value.
+
+    Returns:
+        Images uint8 (B, 3, H, W) RGB.
     """
     rgb = images.float()
     value, chroma = rgb.amax(1), rgb.amax(1) - rgb.amin(1)  # (B, H, W)
@@ -25,17 +42,17 @@ def scale_hsv(images: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
     hue = torch.where(
         value == red, green - blue, torch.where(value == green, blue - red + 2 * chroma, red - green + 4 * chroma)
     )
-    hue = (_quotient(hue, 30, chroma).remainder_(180) * hue_gain).remainder_(180).floor_().div_(30)  # 0..6
-    saturation = (_quotient(chroma, 255, value) * saturation_gain).floor_().clamp_(max=255).div_(255)
+    hue = (_integer_quotient(hue, 30, chroma).remainder_(180) * hue_gain).remainder_(180).floor_().div_(30)  # 0..6
+    saturation = (_integer_quotient(chroma, 255, value) * saturation_gain).floor_().clamp_(max=255).div_(255)
     value = (value * value_gain).floor_().clamp_(max=255)
     out = torch.empty_like(images)
-    for channel, start in enumerate((5, 3, 1)):  # where on the circle of hues it is at its least (Smith, 1978)
-        place = (hue + start).remainder_(6)
-        lacks = torch.minimum(place, 4 - place).clamp_(0, 1)
-        out[:, channel] = (value - value * saturation * lacks).round_().to(torch.uint8)
+    for channel, offset in enumerate((5, 3, 1)):  # sector of the hue circle in which the channel starts at its minimum
+        position = (hue + offset).remainder_(6)
+        deficit = torch.minimum(position, 4 - position).clamp_(0, 1)
+        out[:, channel] = (value - value * saturation * deficit).round_().to(torch.uint8)
     return out
 
 
-def _quotient(x, full: float, most):
-    """full * x / most in whole numbers, as OpenCV rounds it: the share of one in 4096ths first. 0 where `most` is 0."""
-    return (x * (full * 4096 / most.clamp(min=1)).round_() + 2048).div_(4096).floor_()
+def _integer_quotient(x: torch.Tensor, scale: float, divisor: torch.Tensor) -> torch.Tensor:
+    """scale * x / divisor as OpenCV rounds it: scale / divisor in units of 1/4096 first. 0 where `divisor` is 0."""
+    return (x * (scale * 4096 / divisor.clamp(min=1)).round_() + 2048).div_(4096).floor_()

@@ -1,29 +1,32 @@
-"""Muon: steps of matrices whose directions all have the same length.
+"""The Muon optimizer: updates of matrices are orthogonalized, so that all directions have the same length.
 
 Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; with the scale of Liu et al., "Muon is
 Scalable for LLM Training", 2025, section 2.2, which lets it share AdamW's learning rate and weight decay.
 """
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import torch
 
-_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of Jordan's quintic iteration: singular values end between 0.7 and 1.2
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of Jordan's quintic iteration: singular values converge to 0.7..1.2
 
 
 @torch.no_grad()
-def orthogonalize(matrices, steps: int = 5):
-    """Matrices (..., rows, columns) -> the same with all singular values near 1 (Newton-Schulz iteration).
+def orthogonalize(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
+    """Bring all singular values of matrices (..., rows, columns) near 1 by Newton-Schulz iteration.
 
-    Every step multiplies from the left by a polynomial of x x^T. Where one side is much the longer, these are gathered
-    in its small square first and the matrix is multiplied once: the same up to rounding, at about half the work.
+    Each step multiplies from the left by a polynomial of x x^T. If one side is at least twice the other, the product of
+    these polynomials, a small square matrix, is computed first: equal up to rounding, at about half the cost.
     """
     x = matrices / (matrices.flatten(-2).norm(dim=-1)[..., None, None] + 1e-7)
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
-    x = _gathered(x, steps) if x.shape[-1] >= 2 * x.shape[-2] else _step_by_step(x, steps)
+    x = _iterate_polynomials(x, steps) if x.shape[-1] >= 2 * x.shape[-2] else _iterate(x, steps)
     return x.mT if tall else x
 
 
-def _step_by_step(x, steps: int):
+def _iterate(x: torch.Tensor, steps: int) -> torch.Tensor:
     a, b, c = _COEFFICIENTS
     for _ in range(steps):
         gram = x @ x.mT
@@ -31,8 +34,8 @@ def _step_by_step(x, steps: int):
     return x
 
 
-def _gathered(x, steps: int):
-    """The same for (..., n, m) with products of n x n alone but for the first and the last."""
+def _iterate_polynomials(x: torch.Tensor, steps: int) -> torch.Tensor:
+    """`_iterate` for (..., n, m), with n x n products except for the first and the last one."""
     a, b, c = _COEFFICIENTS
     gram, product = x @ x.mT, None
     for step in range(steps):
@@ -40,23 +43,31 @@ def _gathered(x, steps: int):
         factor.diagonal(dim1=-2, dim2=-1).add_(a)
         product = factor if product is None else factor @ product
         if step + 1 < steps:
-            gram = factor @ gram @ factor  # of the next x: all factors are polynomials of the same matrix
+            gram = factor @ gram @ factor  # of the next x: all factors commute, being polynomials of the same matrix
     return product @ x
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for groups with `orthogonal` set, whose tensors are taken as (shape[0], the rest); AdamW for the others.
+    """Muon for groups with `orthogonal` set, whose tensors are reshaped to (shape[0], -1); AdamW for all others.
 
     `betas[0]` is the momentum of both.
     """
 
-    def __init__(self, params, lr: float, betas=(0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0):
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ):
         super().__init__(
             params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "orthogonal": False}
         )
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update all parameters that have a gradient; returns the loss of `closure`, if given."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -72,15 +83,15 @@ class Muon(torch.optim.Optimizer):
         averages = [self._state(p, "momentum") for p in parameters]
         beta = group["betas"][0]
         torch._foreach_lerp_(averages, gradients, 1 - beta)
-        looking_ahead = torch._foreach_lerp(gradients, averages, beta)
+        nesterov = torch._foreach_lerp(gradients, averages, beta)
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-        same: dict[torch.Size, list[int]] = {}
+        by_shape: dict[torch.Size, list[int]] = {}
         for index, parameter in enumerate(parameters):
-            same.setdefault(parameter.shape, []).append(index)
-        for shape, indices in same.items():  # tensors of one shape in one product
-            together = torch.stack([looking_ahead[i].reshape(shape[0], -1) for i in indices])
-            scale = 0.2 * max(together.shape[-2:]) ** 0.5
-            for i, update in zip(indices, orthogonalize(together), strict=True):
+            by_shape.setdefault(parameter.shape, []).append(index)
+        for shape, indices in by_shape.items():  # tensors of one shape in one product
+            stacked = torch.stack([nesterov[i].reshape(shape[0], -1) for i in indices])
+            scale = 0.2 * max(stacked.shape[-2:]) ** 0.5
+            for i, update in zip(indices, orthogonalize(stacked), strict=True):
                 parameters[i].sub_(update.reshape(shape), alpha=group["lr"] * scale)
 
     def _adam(self, group, parameters):
@@ -94,11 +105,11 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(averages, gradients, 1 - beta)
         torch._foreach_mul_(squares, beta2)
         torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
-        done = [self.state[p]["step"] for p in parameters]
-        spread = torch._foreach_div(squares, [1 - beta2**steps for steps in done])
-        torch._foreach_sqrt_(spread)
-        torch._foreach_add_(spread, group["eps"])
-        torch._foreach_addcdiv_(parameters, averages, spread, [-group["lr"] / (1 - beta**steps) for steps in done])
+        steps = [self.state[p]["step"] for p in parameters]
+        denominators = torch._foreach_div(squares, [1 - beta2**step for step in steps])
+        torch._foreach_sqrt_(denominators)
+        torch._foreach_add_(denominators, group["eps"])
+        torch._foreach_addcdiv_(parameters, averages, denominators, [-group["lr"] / (1 - beta**step) for step in steps])
 
     def _state(self, parameter, name: str):
         state = self.state[parameter]

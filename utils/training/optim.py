@@ -1,4 +1,6 @@
-"""Optimizer, learning rate schedule with warm-up, and gradient accumulation."""
+"""Optimizers, parameter groups, and the step from losses to new weights."""
+
+from typing import Any
 
 import torch
 from graftdet.utils.distributed import unwrap
@@ -10,18 +12,18 @@ from graftdet.utils.training.schedule import Schedule
 from torch import nn
 
 OPTIMIZERS = ("SGD", "Adam", "AdamW", "Muon")
-_MIXING = (nn.modules.conv._ConvNd, nn.Linear)
-_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
+_CHANNEL_MIXING = (nn.modules.conv._ConvNd, nn.Linear)
+_NORMALIZATION = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
 
 
 def parameter_groups(model: nn.Module, matrices: bool = False) -> dict[str, list[nn.Parameter]]:
-    """Sort the trainable parameters of `model` into 'biases', 'weights' (the only ones to decay) and 'norms'.
+    """Sort the trainable parameters of `model` into "biases", "weights" (with weight decay) and "scales".
 
-    'norms' are the scales of normalisation layers and all other parameters of one dimension or none, (1, c, 1, 1) among
-    them outside convolutions and linear layers. With `matrices` the weights that mix channels are a group of their own,
-    less those of outputs, which have a bias.
+    "scales" are the scales of normalization layers and all other parameters with at most one dimension larger than 1,
+    outside convolutions and linear layers. With `matrices`, weights that mix channels are a fourth group "matrices",
+    except those of output layers, which have a bias.
     """
-    groups = {"biases": [], "weights": [], "norms": []} | ({"matrices": []} if matrices else {})
+    groups = {"biases": [], "weights": [], "scales": []} | ({"matrices": []} if matrices else {})
     seen = set()
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -30,8 +32,8 @@ def parameter_groups(model: nn.Module, matrices: bool = False) -> dict[str, list
             seen.add(id(parameter))
             if name.endswith("bias"):
                 groups["biases"].append(parameter)
-            elif isinstance(module, _NORMS) or _is_vector(module, parameter):
-                groups["norms"].append(parameter)
+            elif isinstance(module, _NORMALIZATION) or _is_vector(module, parameter):
+                groups["scales"].append(parameter)
             elif matrices and _is_matrix(module, parameter):
                 groups["matrices"].append(parameter)
             else:
@@ -40,29 +42,37 @@ def parameter_groups(model: nn.Module, matrices: bool = False) -> dict[str, list
 
 
 def _is_vector(module: nn.Module, parameter: nn.Parameter) -> bool:
-    return parameter.ndim < 2 or (not isinstance(module, _MIXING) and max(parameter.shape) == parameter.numel())
+    return parameter.ndim < 2 or (not isinstance(module, _CHANNEL_MIXING) and max(parameter.shape) == parameter.numel())
 
 
 def _is_matrix(module: nn.Module, parameter: nn.Parameter) -> bool:
-    if not isinstance(module, _MIXING) or module.bias is not None:
-        return False  # an embedding or the kernels of several experts are no map from channels to channels
+    if not isinstance(module, _CHANNEL_MIXING) or module.bias is not None:
+        return False  # e.g. an embedding or the kernels of several experts: not a map from channels to channels
     return min(parameter.shape[0], parameter[0].numel()) > 1 and parameter.shape[1] > 1
 
 
 def make_optimizer(
     model: nn.Module, name: str, hyperparameters: Hyperparameters, batch_size: int
 ) -> torch.optim.Optimizer:
-    """Return the optimizer called `name` (SGD with Nesterov momentum, Adam, AdamW, Muon) over the groups of `parameter_groups`.
+    """Create an optimizer over the groups of `parameter_groups`.
 
-    Weight decay grows with the number of pictures a step: x batch_size * accumulation / nominal_batch.
-    Raises `UserError` for an unknown name, and when nothing is left to train.
+    Weight decay is scaled with the number of images per step: x batch_size * accumulation / nominal_batch.
+
+    Args:
+        model: The model to train.
+        name: SGD (with Nesterov momentum), Adam, AdamW or Muon, in any case.
+        hyperparameters: The training recipe.
+        batch_size: Images per batch, over all processes.
+
+    Raises:
+        UserError: If the name is unknown or no parameter is trainable.
     """
     by_lower = {known.lower(): known for known in OPTIMIZERS}
     if name.lower() not in by_lower:
         raise UserError(f"--optimizer {name}: expected one of {', '.join(OPTIMIZERS)}{did_you_mean(name, OPTIMIZERS)}")
     h = hyperparameters
-    pictures = batch_size * accumulation(batch_size, h.nominal_batch)
-    decay = h.weight_decay * pictures / (h.nominal_batch or pictures)
+    images = batch_size * accumulation(batch_size, h.nominal_batch)  # per step
+    decay = h.weight_decay * images / (h.nominal_batch or images)
     groups = [
         {
             "params": parameters,
@@ -85,9 +95,17 @@ def make_optimizer(
 
 
 class Stepper:
-    """From losses to new weights: scaled backward, accumulation, clipping, optimizer step, weight average.
+    """From losses to new weights: scaled backward, gradient accumulation, clipping, optimizer step, EMA.
 
-    Gradients left over at the end of an epoch count in the next one, so the state holds them too.
+    Gradients that are accumulated at the end of an epoch count in the next one, so they are part of the state.
+
+    Args:
+        model: The model to train, perhaps in a DistributedDataParallel wrapper.
+        optimizer: Optimizer of its parameters.
+        schedule: Sets the learning rate of each batch.
+        ema: Updated after each step.
+        clip_norm: Maximum norm of the gradient; 0: no clipping.
+        scaler: Gradient scaler of mixed precision; None: no scaling.
     """
 
     def __init__(
@@ -101,17 +119,17 @@ class Stepper:
     ):
         self.model, self.optimizer, self.schedule, self.ema, self.clip_norm = model, optimizer, schedule, ema, clip_norm
         self.scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
-        self.pending = 0  # batches whose gradients wait for the next step
+        self.pending = 0  # batches accumulated for the next step
 
     def begin(self, iteration: int) -> None:
-        """Set the rates for batch `iteration`, counted over all epochs from 0."""
-        self._every = self.schedule.apply(self.optimizer, iteration)
+        """Set learning rates and momentum for batch `iteration`, counted over all epochs from 0."""
+        self._batches_per_step = self.schedule.apply(self.optimizer, iteration)
 
     def backward(self, loss: torch.Tensor) -> bool:
-        """Add the gradients of `loss` (a sum over pictures); take a step when enough batches are in. True if it did."""
+        """Accumulate the gradients of `loss` (a sum over images); after enough batches step and return True."""
         self.scaler.scale(loss).backward()
         self.pending += 1
-        if self.pending < self._every:
+        if self.pending < self._batches_per_step:
             return False
         self.scaler.unscale_(self.optimizer)
         if self.clip_norm > 0:
@@ -125,24 +143,24 @@ class Stepper:
 
     @property
     def learning_rate(self) -> float:
-        """The rate of the weights in use now."""
+        """The current learning rate of the weights."""
         groups = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
         return groups.get("weights", next(iter(groups.values())))
 
-    def state_dict(self) -> dict:
-        """Plain data: optimizer, scaler, number of waiting batches and their gradients by parameter name."""
-        waiting = (
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data: optimizer, scaler, number of accumulated batches and their gradients by parameter name."""
+        gradients = (
             {n: p.grad for n, p in unwrap(self.model).named_parameters() if p.grad is not None} if self.pending else {}
         )
         return {
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "pending": self.pending,
-            "gradients": waiting,
+            "gradients": gradients,
         }
 
-    def load_state_dict(self, state: dict) -> None:
-        """Restore what `state_dict` gave, for the same model."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned, for the same model."""
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])

@@ -1,22 +1,80 @@
-"""TODO"""
+"""Flags of train.py: how to train, hyperparameters given as flags, flags that depend on others."""
 
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from graftdet.utils import cli
 from graftdet.utils.errors import UserError
+from graftdet.utils.training.optim import OPTIMIZERS
 
 
-def chosen_values(options) -> list[str]:
-    """Hyperparameters given to train.py as flags: KEY=VALUE."""
-    values = [f"optimizer={options.optimizer}"] if options.optimizer else []
-    return values + ["schedule=cosine"] * options.cos_lr + options.set
+def add_training_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say how to train: length, optimizer, sampling, validation, precision, resuming."""
+    flag = parser.add_argument
+    flag("--epochs", type=cli.at_least(1), default=100, help="number of epochs")
+    flag("--batch-size", "--batch", type=cli.at_least(1), default=16, help="images per batch, over all processes")
+    flag("--workers", type=cli.at_least(0), help="processes that load images (default: depends on the CPU cores)")
+    flag(
+        "--resume",
+        nargs="?",
+        const="",
+        help="resume a run: its folder or its last.pt (without a value: the newest run below --project)",
+    )
+    flag("--seed", type=cli.at_least(0), default=0, help="seed of all random generators")
+    flag("--optimizer", choices=OPTIMIZERS, help="optimizer (default: that of --hyp)")
+    flag(
+        "--patience",
+        type=cli.at_least(0),
+        default=100,
+        help="stop after this number of epochs without improvement; 0: never",
+    )
+    flag(
+        "--freeze",
+        type=cli.at_least(0),
+        nargs="+",
+        default=[],
+        help="rows to freeze: one number for the first N, several for these rows",
+    )
+    flag("--multi-scale", action="store_true", help="change the image size in each batch, 0.5 to 1.5 times --img")
+    flag("--single-cls", action="store_true", help="treat all classes as one")
+    flag("--image-weights", action="store_true", help="sample images with classes of low AP more often")
+    flag("--rect", action="store_true", help="train on batches of one aspect ratio instead of mosaics")
+    flag("--cos-lr", action="store_true", help="cosine instead of linear learning rate decay")
+    flag("--sync-bn", action=cli.Switch, default=True, help="synchronize batch norm over all processes")
+    flag(
+        "--save-period",
+        type=cli.at_least(0),
+        default=0,
+        help="save the weights every N epochs, too; 0: only the best and the last",
+    )
+    flag("--noval", action="store_true", help="validate after the last epoch only")
+    flag("--amp", choices=("auto", "on", "off"), default="auto", help="mixed precision; auto: where it is faster")
+    flag("--compile", action="store_true", help="compile the model before training: takes minutes, for long runs")
 
 
-def check_flags(options) -> None:
-    """Raise `UserError` where --into, --min-transfer and --set distill_... of train.py do not go with its other flags."""
-    if (options.into or options.min_transfer) and not options.weights:
-        raise UserError(
-            f"--{'into' if options.into else 'min-transfer'}: says how --weights are taken over, which is missing"
-        )
-    if options.into and options.min_transfer:
-        raise UserError("--min-transfer: is about all rows of a model, --into about one; give one of them")
-    for word in options.set:
-        if word.startswith("distill_") and not options.teacher:
-            raise UserError(f"--set {word}: says how to learn from a --teacher, which is missing")
+def path_or_name(name: str) -> str:
+    """Return `name` as an absolute path if it is an existing file, else unchanged (the name of a file in configs/)."""
+    return str(Path(name).resolve()) if Path(name).is_file() else name
+
+
+def hyperparameter_overrides(optimizer: str | None, cos_lr: bool, values: Sequence[str]) -> list[str]:
+    """Return hyperparameters given as flags (--optimizer, --cos-lr, --set) as KEY=VALUE."""
+    overrides = [f"optimizer={optimizer}"] if optimizer else []
+    return [*overrides, *["schedule=cosine"] * cos_lr, *values]
+
+
+def check_flags(weights: str, teacher: str, into: str, min_transfer: float, values: Sequence[str]) -> None:
+    """Check flags that depend on others.
+
+    Raises:
+        UserError: If --into or --min-transfer is given without --weights, both are given, or distill_... is given with
+            --set, but no --teacher.
+    """
+    if (into or min_transfer) and not weights:
+        raise UserError(f"--{'into' if into else 'min-transfer'}: needs --weights, which are not given")
+    if into and min_transfer:
+        raise UserError("--min-transfer: applies to a whole model, --into to one row; remove one of them")
+    for value in values:
+        if value.startswith("distill_") and not teacher:
+            raise UserError(f"--set {value}: needs a --teacher, which is not given")

@@ -1,4 +1,6 @@
-"""TODO"""
+"""The state of a training run between two epochs: what a checkpoint saves so that the run can be resumed exactly."""
+
+from typing import Any
 
 import numpy as np
 from graftdet.utils.distributed import unwrap
@@ -9,33 +11,41 @@ from torch import nn
 
 
 class EarlyStopping:
-    """Remembers the best fitness; `stop` is True once `patience` epochs went by without a better one (0: never)."""
+    """Tracks the best fitness; `stop` becomes True after `patience` epochs without a better one (0: never)."""
 
     def __init__(self, patience: int):
         self.patience, self.best, self.best_epoch, self.stop = patience, -1.0, 0, False
 
     def update(self, epoch: int, fitness: float | None) -> bool:
-        """Take the fitness of `epoch`; True when it is the best so far. None, where nothing can be measured: then the last
-        epoch counts as the best."""
-        better = fitness is None or fitness > self.best
-        if better:
+        """Record the fitness of `epoch`; return True if it is the best so far.
+
+        Without ground truth the fitness is None; the last epoch then counts as the best.
+        """
+        is_best = fitness is None or fitness > self.best
+        if is_best:
             self.best, self.best_epoch = self.best if fitness is None else fitness, epoch
         self.stop = self.patience > 0 and epoch - self.best_epoch >= self.patience
-        return better
+        return is_best
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data for a checkpoint."""
         return {"best": self.best, "best_epoch": self.best_epoch, "stop": self.stop}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
         self.best, self.best_epoch, self.stop = state["best"], state["best_epoch"], state.get("stop", False)
 
 
 class RunState:
-    """All that a run must remember between two epochs to go on as if it had never stopped.
+    """Everything that a run needs to continue after an interruption as if there had been none.
 
-    `epoch` counts finished epochs, `elapsed` their seconds; `class_ap` (nc,) is the last AP of each class. Random
-    generators are not in it: each epoch starts them anew from the seed (`seed_everything`). What the stepper trains
-    beside the model, under names of its own, is kept as "helpers" as long as the run lasts.
+    Random generators are not part of it: `seed_everything` restarts them in each epoch. Modules that are trained beside
+    the model (adapters of distillation) are saved as "helpers" until the run is finished.
+
+    Attributes:
+        epoch: Number of completed epochs.
+        elapsed: Time spent on them [s].
+        class_ap: Last AP of each class (nc,).
     """
 
     def __init__(
@@ -44,16 +54,16 @@ class RunState:
         self.model, self.ema, self.stepper, self.stopping, self.class_ap = model, ema, stepper, stopping, class_ap
         self.epoch, self.elapsed = 0, 0.0
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """Plain data for `graftdet.utils.checkpoint`."""
-        own = self.model.state_dict()
-        helpers = {name: value for name, value in unwrap(self.stepper.model).state_dict().items() if name not in own}
+        model = self.model.state_dict()
+        helpers = {name: value for name, value in unwrap(self.stepper.model).state_dict().items() if name not in model}
         return ({"helpers": helpers} if helpers else {}) | {
-            "model": own,
+            "model": model,
             "ema": self.ema.state_dict(),
             "ema_updates": self.ema.updates,
             "optimizer": self.stepper.state_dict(),
-            "scheduler": {"epoch": self.epoch},  # rates are functions of the epoch and the batch: nothing else to keep
+            "scheduler": {"epoch": self.epoch},  # rates are functions of epoch and batch: nothing else to save
             "epoch": self.epoch,
             "elapsed": self.elapsed,
             "best": self.stopping.best,
@@ -61,8 +71,12 @@ class RunState:
             "class_ap": self.class_ap.tolist(),
         }
 
-    def load_state_dict(self, state: dict) -> None:
-        """Restore what `state_dict` gave; raises `UserError` when it belongs to another model."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned.
+
+        Raises:
+            UserError: If it belongs to another model.
+        """
         try:
             unwrap(self.stepper.model).load_state_dict(state["model"] | state.get("helpers", {}))
             self.ema.load_state_dict(state["ema"], state["ema_updates"])
@@ -76,5 +90,5 @@ class RunState:
 
 
 def fitness(metrics: dict[str, float]) -> float:
-    """What 'best' means: 0.1 AP50 + 0.9 AP50-95."""
+    """Return the value that decides which epoch is the best: 0.1 AP50 + 0.9 AP50-95."""
     return 0.1 * metrics["AP50"] + 0.9 * metrics["AP50-95"]

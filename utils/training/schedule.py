@@ -1,4 +1,4 @@
-"""TODO"""
+"""Learning rate schedule with warm-up."""
 
 import math
 
@@ -7,12 +7,18 @@ from graftdet.utils.hyperparameters import Hyperparameters, accumulation
 
 
 class Schedule:
-    """Learning rate, momentum and accumulation as functions of the batch's number: nothing to save, nothing to resume.
+    """Learning rate, momentum and gradient accumulation as functions of the batch number; has no state to save.
 
-    The rate falls from lr0 to lr0 * lrf along a line or a cosine, or along a cosine in the second half of the run
-    ("flat_cosine", Lyu et al., RTMDet, 2022, section 4.1): a step an epoch or a batch, as `lr_update` says. In the
-    warm-up it is interpolated batch by batch: biases of SGD from warmup_bias_lr, all others from 0; momentum from
-    warmup_momentum; accumulation from 1.
+    The learning rate decays from lr0 to lr0 * lrf: linearly, along a cosine, or along a cosine in the second half of
+    the run ("flat_cosine", Lyu et al., RTMDet, 2022, section 4.1), updated per epoch or per batch (`lr_update`). In the
+    warm-up all values are interpolated per batch: the learning rate of biases from warmup_bias_lr (SGD only), all others
+    from 0; momentum from warmup_momentum; accumulation from 1.
+
+    Args:
+        hyperparameters: Values of this run (`Hyperparameters.for_run`).
+        epochs: Length of the run.
+        batches: Batches per epoch.
+        batch_size: Images per batch, over all processes.
     """
 
     def __init__(self, hyperparameters: Hyperparameters, epochs: int, batches: int, batch_size: int):
@@ -21,28 +27,28 @@ class Schedule:
         self.warmup = max(round(h.warmup_epochs * batches), h.warmup_iterations) if h.warmup_epochs > 0 else -1
 
     def factor(self, iteration: int) -> float:
-        """The learning rate of batch `iteration` (from 0, over all epochs) as a share of lr0."""
+        """Return the learning rate of batch `iteration` (from 0, over all epochs) as a fraction of lr0."""
         if self.h.lr_update == "epoch":
             iteration -= iteration % self.batches
-        done = iteration / self.iterations
+        progress = iteration / self.iterations
         if self.h.schedule == "flat_cosine":
-            done = max(2 * done - 1, 0)
-        fall = done if self.h.schedule == "linear" else (1 - math.cos(done * math.pi)) / 2
-        return 1 - fall * (1 - self.h.lrf)
+            progress = max(2 * progress - 1, 0)
+        decay = progress if self.h.schedule == "linear" else (1 - math.cos(progress * math.pi)) / 2
+        return 1 - decay * (1 - self.h.lrf)
 
     def apply(self, optimizer: torch.optim.Optimizer, iteration: int) -> int:
-        """Set rates and momentum for batch `iteration` (from 0, over all epochs); return how many batches make a step."""
+        """Set learning rates and momentum for batch `iteration`; return the number of batches per optimizer step."""
         h, warm = self.h, min(iteration / self.warmup, 1.0) if self.warmup > 0 else 1.0
         for group in optimizer.param_groups:
-            # a high first rate of the biases is for SGD: Adam's steps have the size of the rate itself
+            # the high initial learning rate of biases is for SGD: Adam's steps are as large as the learning rate itself
             start = h.warmup_bias_lr if group["name"] == "biases" and "momentum" in group else 0.0
-            group["lr"] = _between(start, group["initial_lr"] * self.factor(iteration), warm)
+            group["lr"] = _interpolate(start, group["initial_lr"] * self.factor(iteration), warm)
             if "momentum" in group:
-                group["momentum"] = _between(h.warmup_momentum, h.momentum, warm)
+                group["momentum"] = _interpolate(h.warmup_momentum, h.momentum, warm)
         if warm < 1:
-            return max(round(_between(1, h.nominal_batch / self.batch_size, warm)), 1)
+            return max(round(_interpolate(1, h.nominal_batch / self.batch_size, warm)), 1)
         return accumulation(self.batch_size, h.nominal_batch)
 
 
-def _between(start: float, end: float, share: float) -> float:
-    return start * (1 - share) + end * share
+def _interpolate(start: float, end: float, fraction: float) -> float:
+    return start * (1 - fraction) + end * fraction

@@ -6,7 +6,7 @@ import pytest
 import torch
 from graftdet.utils.device import fastest_layout
 from graftdet.utils.errors import UserError
-from graftdet.utils.training.acceleration import compiled, mixed_precision, write_beside
+from graftdet.utils.training.acceleration import compile_model, mixed_precision, disable_inplace_activations
 from torch import nn
 
 CPU = torch.device("cpu")
@@ -38,7 +38,7 @@ def test_writing_beside_changes_nothing(activation):
         nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), activation(inplace=True), nn.Conv2d(4, 2, 1)
     )
     beside = copy.deepcopy(over)
-    write_beside(beside)
+    disable_inplace_activations(beside)
     assert beside[2].inplace == (activation is nn.ReLU)  # whose gradient asks for its result: nothing is copied
     images = torch.randn(2, 3, 9, 9)
     results = [model(images) for model in (over, beside)]
@@ -51,10 +51,12 @@ def test_writing_beside_changes_nothing(activation):
 def test_a_compiled_model_stays_itself(monkeypatch):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     names, copied = list(model.state_dict()), copy.deepcopy(model)
-    assert compiled(model, False, CPU) is model and model._compiled_call_impl is None
+    assert compile_model(model, False, CPU) is model and model._compiled_call_impl is None
     monkeypatch.setattr("graftdet.utils.training.acceleration.shutil.which", lambda name: None)
     with pytest.raises(UserError, match="--compile: needs a C.. compiler"):
-        compiled(model, True, CPU)
+        compile_model(model, True, CPU)
     monkeypatch.setattr("graftdet.utils.training.acceleration.shutil.which", lambda name: name)
-    assert compiled(model, True, CPU) is model and model._compiled_call_impl is not None  # translated at its first call
+    assert (
+        compile_model(model, True, CPU) is model and model._compiled_call_impl is not None
+    )  # translated at its first call
     assert list(model.state_dict()) == names and copied._compiled_call_impl is None

@@ -8,9 +8,9 @@ import torch
 from graftdet.utils.training.autoanchor import (
     best_possible_recall,
     best_ratios,
-    check_anchors,
+    compute_anchors,
     fit_anchors,
-    fit_head,
+    fit_head_anchors,
     kmeans,
     order_by_stride,
     sizes_at,
@@ -51,43 +51,43 @@ def test_best_ratios_are_the_best_of_all_ratios(count):
 
 def test_kmeans_finds_clusters():
     rng = np.random.default_rng(1)
-    centres = np.array([[10, 40], [60, 20], [150, 200.0]])
-    sizes = np.concatenate([centre + rng.normal(size=(50, 2)) for centre in centres])
+    centers = np.array([[10, 40], [60, 20], [150, 200.0]])
+    sizes = np.concatenate([center + rng.normal(size=(50, 2)) for center in centers])
     found = kmeans(sizes, 3, np.random.default_rng(0))
-    assert np.abs(found[np.argsort(found[:, 0])] - centres).max() < 1
+    assert np.abs(found[np.argsort(found[:, 0])] - centers).max() < 1
 
 
 def test_new_anchors_fit_small_boxes_and_are_reproducible():
     sizes = np.random.default_rng(2).uniform(2, 9, (300, 2))
-    check = check_anchors(sizes, COCO, STRIDES, 4.0)
+    check = fit_anchors(sizes, COCO, STRIDES, 4.0)
     assert check.changed and check.recall_before < 0.9 and check.recall > 0.99
     assert check.anchors.shape == (3, 3, 2)
     areas = check.anchors.prod(2).ravel()
     assert (np.diff(areas) >= 0).all()
-    assert np.array_equal(check.anchors, check_anchors(sizes, COCO, STRIDES, 4.0).anchors)
+    assert np.array_equal(check.anchors, fit_anchors(sizes, COCO, STRIDES, 4.0).anchors)
 
 
 def test_anchors_that_fit_are_kept():
     sizes = np.random.default_rng(3).uniform(20, 300, (300, 2))
-    check = check_anchors(sizes, COCO, STRIDES, 4.0)
+    check = fit_anchors(sizes, COCO, STRIDES, 4.0)
     assert not check.changed and np.array_equal(check.anchors, COCO) and check.recall >= 0.98
-    assert check_anchors(sizes, COCO, STRIDES, 4.0, placeholders=True).changed
+    assert fit_anchors(sizes, COCO, STRIDES, 4.0, placeholders=True).changed
 
 
 def test_without_boxes_nothing_changes():
-    assert not check_anchors(np.zeros((0, 2)), COCO, STRIDES, placeholders=True).changed
+    assert not fit_anchors(np.zeros((0, 2)), COCO, STRIDES, placeholders=True).changed
 
 
 def test_placeholders_and_boxes_below_two_pixels():
     numbers = np.arange(6.0).reshape(1, 3, 2).repeat(3, 0)  # a zero among them
     with np.errstate(all="raise"):
-        check = check_anchors(np.full((5, 2), 0.5), numbers, STRIDES, placeholders=True)
+        check = fit_anchors(np.full((5, 2), 0.5), numbers, STRIDES, placeholders=True)
     assert check.changed and (check.anchors >= 2).all() and check.recall_before == 0
 
 
 @pytest.mark.parametrize("count", [1, 2, 8, 30])
 def test_few_or_equal_boxes(count):
-    anchors = fit_anchors(np.full((count, 2), 32.0), 3, 3, generations=20)
+    anchors = compute_anchors(np.full((count, 2), 32.0), 3, 3, generations=20)
     assert np.isfinite(anchors).all() and (anchors >= 2).all()
     assert best_possible_recall(np.full((count, 2), 32.0), anchors) == 1
 
@@ -110,6 +110,6 @@ def test_head_gets_its_anchors():
         set_anchors=lambda pixels: given.update(pixels=pixels),
     )  # fmt: skip
     boxes = [np.array([[0, 0, 2, 3], [10, 10, 14, 11]], np.float32), np.zeros((0, 4), np.float32)]
-    check = fit_head(head, boxes, np.array([[100, 100], [50, 80]], np.float32), 100, 4.0)
+    check = fit_head_anchors(head, boxes, np.array([[100, 100], [50, 80]], np.float32), 100, 4.0)
     assert check.changed and given["pixels"].shape == (3, 3, 2) and "->" in str(check)
-    assert fit_head(SimpleNamespace(anchors=None), boxes, None, 100, 4.0) is None
+    assert fit_head_anchors(SimpleNamespace(anchors=None), boxes, None, 100, 4.0) is None

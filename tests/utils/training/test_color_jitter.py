@@ -8,7 +8,7 @@ from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.dataset import DetectionDataset
 from graftdet.data.loader import train_loader
 from graftdet.utils.hyperparameters import load_hyperparameters
-from graftdet.utils.training.color_jitter import pictures_on, scale_hsv
+from graftdet.utils.training.color_jitter import images_on_device, scale_hsv
 
 
 def smooth_pictures(count, side=48):
@@ -55,7 +55,7 @@ def test_the_loader_leaves_the_colours_to_the_device(workers, changes):
         batches[later] = next(iter(loader))
     assert "hsv_gains" not in batches[False] and batches[True]["hsv_gains"].shape == (8, 3)
     assert torch.equal(batches[False]["targets"], batches[True]["targets"])
-    at_once, later = (pictures_on(batches[key], torch.device("cpu")) for key in (False, True))
+    at_once, later = (images_on_device(batches[key], torch.device("cpu")) for key in (False, True))
     assert torch.equal(at_once, batches[False]["images"])
     assert (at_once.int() - later.int()).abs().max() <= 2
     assert (at_once.int() - batches[True]["images"].int()).abs().float().mean() > 3
@@ -66,4 +66,4 @@ def test_no_jitter_leaves_pictures_as_they_are():
     recipe = load_hyperparameters("default.yaml", ["hsv_h=0", "hsv_s=0", "hsv_v=0"])
     dataset = DetectionDataset(split, 64, recipe, augment=True, defer_hsv=True)
     batch = next(iter(train_loader(dataset, 8)))
-    assert "hsv_gains" not in batch and pictures_on(batch, torch.device("cpu")) is batch["images"]
+    assert "hsv_gains" not in batch and images_on_device(batch, torch.device("cpu")) is batch["images"]

@@ -34,7 +34,7 @@ def test_only_weights_of_layers_decay():
         id(p)
         for p in (model.conv.weight, model.attention.in_proj_weight, model.attention.out_proj.weight, model.experts)
     }
-    assert ids["norms"] == {id(model.bn.weight), id(model.norm.weight), id(model.scale)}
+    assert ids["scales"] == {id(model.bn.weight), id(model.norm.weight), id(model.scale)}
     assert ids["biases"] == {id(p) for name, p in model.named_parameters() if name.endswith("bias")}
     assert sum(map(len, groups.values())) == len(list(model.parameters()))
 
@@ -43,7 +43,7 @@ def test_only_weights_of_layers_decay():
 def test_decay_grows_with_pictures_a_step(batch, decay):
     optimizer = make_optimizer(Odd(), "SGD", Hyperparameters(), batch)
     decays = {group["name"]: group["weight_decay"] for group in optimizer.param_groups}
-    assert decays == {"biases": 0, "weights": pytest.approx(decay), "norms": 0}
+    assert decays == {"biases": 0, "weights": pytest.approx(decay), "scales": 0}
     assert all(group["nesterov"] and group["momentum"] == 0.937 for group in optimizer.param_groups)
 
 
@@ -63,7 +63,7 @@ def test_schedule_is_the_published_one():
     rates = lambda: {group["name"]: group["lr"] for group in optimizer.param_groups}  # noqa: E731
 
     assert schedule.apply(optimizer, 0) == 1
-    assert rates() == {"biases": 0.1, "weights": 0, "norms": 0}
+    assert rates() == {"biases": 0.1, "weights": 0, "scales": 0}
     assert optimizer.param_groups[0]["momentum"] == pytest.approx(0.8)
 
     assert schedule.apply(optimizer, 50) == 2  # 2.5 rounds to even, as the original's rounding does

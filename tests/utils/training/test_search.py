@@ -13,7 +13,8 @@ from graftdet.utils.config import ROOT
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters, load_hyperparameters
 from graftdet.utils.training import search as searching
-from graftdet.utils.training.results import read_measures
+from graftdet.utils.training import search_study
+from graftdet.utils.training.results import read_column
 from graftdet.utils.training.search_space import load_ranges
 
 # In the place of train.py: its results are a function of the values, best at lr0 0.02 with mosaic 0.5.
@@ -46,7 +47,7 @@ with open(folder / "results.csv", "w") as file:
 def start(tmp_path, monkeypatch):
     """`start(ranges, *flags, **options)` searches with the stand-in; gives the folder of the study."""
     (tmp_path / "stand_in.py").write_text(STAND_IN)
-    monkeypatch.setattr(searching, "POLL", 0.01)
+    monkeypatch.setattr(searching, "POLL_SECONDS", 0.01)
 
     def call(ranges, *flags, **options):
         path = tmp_path / "ranges.yaml"
@@ -65,8 +66,7 @@ def start(tmp_path, monkeypatch):
             "9",
             *map(str, flags),
         ]
-        monkeypatch.setattr("sys.argv", ["train.py", *words])
-        searching.search(options, tmp_path / "stand_in.py")
+        searching.search(options, words, tmp_path / "stand_in.py")
         return tmp_path / "trials" / options.name
 
     return call
@@ -90,12 +90,12 @@ LR = {"lr0": {"low": "1e-4", "high": "1e-1", "log": True}}
 def test_finds_the_best_and_goes_on_where_it_stopped(start, capsys):
     folder = start(LR, trials=2)
     first = capsys.readouterr().out
-    assert "0 of 2 trials done" in first and first.count("trial 1: AP50-95") == 1
+    assert "0 of 2 trials finished" in first and first.count("trial 1: AP50-95") == 1
     start(LR, trials=2)
-    assert "2 of 2 trials done" in capsys.readouterr().out
+    assert "2 of 2 trials finished" in capsys.readouterr().out
     start(LR, trials=5)
     told = capsys.readouterr().out
-    assert "2 of 5 trials done" in told and "trial 4: AP50-95" in told
+    assert "2 of 5 trials finished" in told and "trial 4: AP50-95" in told
     study = study_in(folder)
     values = [trial.params for trial in study.trials]
     assert (
@@ -163,8 +163,7 @@ def test_several_seeds_count_by_their_mean(start):
     folder = start(LR, trials=1, trial_seeds=3)
     study = study_in(folder)
     rows = [
-        read_measures(folder / name / "results.csv", "val/AP50-95")
-        for name in ("trial0", "trial0-seed1", "trial0-seed2")
+        read_column(folder / name / "results.csv", "val/AP50-95") for name in ("trial0", "trial0-seed1", "trial0-seed2")
     ]
     ends = [row[-1][1] for row in rows]
     assert len({*ends}) == 3 and study.best_value == pytest.approx(sum(ends) / 3)
@@ -183,7 +182,7 @@ def test_machines_share_a_study_in_a_file(start, tmp_path):
 
 @pytest.mark.parametrize(("busy", "works"), [(2, True), (9, False)])
 def test_machines_that_begin_together_wait_for_each_others_tables(start, monkeypatch, busy, works):
-    asked, real = [], searching._storage
+    asked, real = [], search_study._open_storage
 
     def storage(*words):
         asked.append(words)
@@ -191,7 +190,8 @@ def test_machines_that_begin_together_wait_for_each_others_tables(start, monkeyp
             raise RuntimeError("(sqlite3.OperationalError) table alembic_version already exists")
         return real(*words)
 
-    monkeypatch.setattr(searching, "_storage", storage)
+    monkeypatch.setattr(search_study, "_open_storage", storage)
+    monkeypatch.setattr(search_study, "_RETRY_SECONDS", 0.01)
     if works:
         assert len(study_in(start(LR, trials=1)).trials) == 1
     else:
@@ -207,7 +207,7 @@ def test_interrupted_trial_is_tried_again(start, tmp_path):
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started deaf to it\n"
         "options = argparse.Namespace(search=sys.argv[2], trials=2, hyp='yolov5.yaml', optimizer=None, cos_lr=False, set=[],\n"
         "    seed=0, epochs=3, project=Path(sys.argv[-1]), name='find', data='data.yaml')\n"
-        "cli.run(lambda: search(options, Path(sys.argv[-1]).parent / 'stand_in.py'))\n"
+        "cli.run(lambda: search(options, None, Path(sys.argv[-1]).parent / 'stand_in.py'))\n"
     )
     (tmp_path / "ranges.yaml").write_text(yaml.safe_dump(LR))
     words = ["--search", tmp_path / "ranges.yaml", "--epochs", 3, "--slow", 30, "--project", tmp_path / "trials"]
@@ -256,7 +256,7 @@ def test_storages_that_cannot_be_opened(start, url):
 
 @pytest.mark.parametrize("given", [{"set": ["lr0=0.5"]}, {"optimizer": "SGD"}])
 def test_what_is_searched_is_given_by_no_flag(start, given):
-    with pytest.raises(UserError, match="which is given as a flag, too"):
+    with pytest.raises(UserError, match="which is also given as a flag"):
         start({**LR, "optimizer": ["SGD", "AdamW"]}, **given)
 
 
@@ -269,13 +269,13 @@ def test_without_optuna_it_is_said_what_to_install(start, monkeypatch):
 def test_flags_of_a_search_without_one(monkeypatch):
     parser = argparse.ArgumentParser()
     searching.add_search_flags(parser)
-    assert not vars(parser.parse_args([])) and not searching.search_asked(parser.parse_args([]))
-    assert searching.search_asked(parser.parse_args(["--search", "x.yaml"]))
-    with pytest.raises(UserError, match="--trial-seeds: belongs to --search"):
-        searching.search_asked(parser.parse_args(["--trial-seeds", "2"]))
+    assert not vars(parser.parse_args([])) and not searching.search_requested(parser.parse_args([]))
+    assert searching.search_requested(parser.parse_args(["--search", "x.yaml"]))
+    with pytest.raises(UserError, match="--trial-seeds: needs --search"):
+        searching.search_requested(parser.parse_args(["--trial-seeds", "2"]))
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="without torchrun"):
-        searching.search_asked(parser.parse_args(["--search", "x.yaml"]))
+        searching.search_requested(parser.parse_args(["--search", "x.yaml"]))
 
 
 def test_ranges_take_the_types_of_their_hyperparameters(tmp_path):
@@ -301,18 +301,18 @@ def test_ranges_take_the_types_of_their_hyperparameters(tmp_path):
         ("mosaic: [0, 2]", "mosaic: expected a number from 0 to 1, got 2"),
         ("mosaic: {low: 0.5, high: 1.5}", "mosaic: expected a number from 0 to 1, got 1.5"),
         ("mosaic: {low: 1, high: 0}", "mosaic: 'low' 1 must be less than 'high' 0"),
-        ("lr0: {low: 0, high: 1, log: true}", "lr0: a logarithmic range begins above 0"),
+        ("lr0: {low: 0, high: 1, log: true}", "lr0: a logarithmic range must start above 0"),
         ("lr0: {low: 1, high: 2, step: 3}", "lr0: 'step' must be above 0 and at most 1"),
-        ("lr0: {low: 1, high: 2, log: true, step: 1}", "lr0: a logarithmic range has no step"),
-        ("lr0: {low: 1, hihg: 2}", "lr0: unknown word 'hihg'; did you mean 'high'?"),
+        ("lr0: {low: 1, high: 2, log: true, step: 1}", "lr0: a logarithmic range cannot have a step"),
+        ("lr0: {low: 1, hihg: 2}", "lr0: unknown key 'hihg'; did you mean 'high'?"),
         ("lr0: {low: 1}", "lr0: 'high' is missing"),
         ("lr0: 0.1", "lr0: expected a list of values or {low: , high: }, got 0.1"),
         ("lr0: [0.1]", "lr0: expected several values"),
         ("lr0: {low: few, high: 2}", "lr0: expected a number, got 'few'"),
         ("warmup_iterations: [1.5, 2]", "warmup_iterations: expected a whole number"),
-        ("optimizer: {low: 1, high: 2}", "optimizer: expected a list of words"),
+        ("optimizer: {low: 1, high: 2}", "optimizer: expected a list of names"),
         ("optimizer: [sdg, Adam]", "optimizer: expected one of"),
-        ("{}", "names no hyperparameter"),
+        ("{}", "contains no hyperparameter"),
     ],
 )
 def test_mistakes_in_ranges_name_file_and_key(tmp_path, text, told):

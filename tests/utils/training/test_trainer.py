@@ -20,9 +20,9 @@ from graftdet.utils.training.schedule import Schedule
 from graftdet.utils.training.trainer import (
     EpochResult,
     freeze_rows,
-    picture_weights,
+    sampling_weights,
     seed_everything,
-    still_frozen,
+    set_frozen_layers_to_eval,
     train_one_epoch,
 )
 from torch import nn
@@ -175,12 +175,12 @@ def test_a_lone_picture_too_small_for_a_norm():
     h = Hyperparameters()
     stepper = Stepper(model, make_optimizer(model, "SGD", h, 1), Schedule(h, 1, 1, 1), ModelEMA(model))
     batch = {"images": torch.zeros(1, 3, 2, 2, dtype=torch.uint8), "targets": torch.zeros(0, 6), "paths": ["a"]}
-    with pytest.raises(UserError, match="one picture of 2x2 .*--batch-size"):
+    with pytest.raises(UserError, match="one image of 2x2 .*--batch-size"):
         train_one_epoch(model, None, [batch], stepper, epoch=0, batches_per_epoch=1, device=CPU)
 
 
 def test_no_picture_at_all():
-    with pytest.raises(UserError, match="no picture"):
+    with pytest.raises(UserError, match="no image"):
         state = make()
         train_one_epoch(state.model, criterion, [], state.stepper, epoch=0, batches_per_epoch=1, device=CPU)
 
@@ -215,7 +215,7 @@ def test_freeze_lists_and_mistakes():
     assert freeze_rows(rows, []) == [] and freeze_rows(rows, [0]) == []
     assert freeze_rows(rows, [3, 1]) == [1, 3]
     assert [p.requires_grad for p in rows.parameters()] == [True] * 2 + [False] * 2 + [True] * 2 + [False] * 2
-    still_frozen(rows.train())
+    set_frozen_layers_to_eval(rows.train())
     assert [row.training for row in rows] == [True, False, True, False]
     for wrong in ([5], [0, 4]):
         with pytest.raises(UserError, match="--freeze"):
@@ -238,7 +238,7 @@ def test_early_stopping():
 
 def test_pictures_of_badly_found_and_rare_classes_are_drawn_more():
     labels = [np.array([0, 0]), np.array([1]), np.array([], int), np.array([0, 2])]
-    weights = picture_weights(labels, np.array([0.5, 0.0, 1.0]))
+    weights = sampling_weights(labels, np.array([0.5, 0.0, 1.0]))
     assert weights.shape == (4,) and (weights > 0).all()
     # class 0: (1 - 0.5)^2 / 3 boxes, class 1: 1 / 1, class 2 is found: 0
     assert np.allclose(weights - weights[2], [2 * 0.25 / 3, 1, 0, 0.25 / 3])
@@ -265,7 +265,7 @@ def test_results_table(tmp_path):
     )
     assert lines[1] == "1,2,0.01,0.1,0.25,31.4159,,,,"
     assert lines[2] == "2,4,0.01,0.1,0.25,31.4159,0.123457,0.5,0.5,1"
-    resumed = ResultsTable(path, keep_until=1)
+    resumed = ResultsTable(path, completed_epochs=1)
     assert path.read_text().splitlines() == lines[:2]
     resumed.add(results_row(2, 5.0, trained, None))
     assert path.read_text().splitlines()[2].startswith("2,5,")

@@ -9,29 +9,7 @@ import yaml
 from graftdet.utils import cli
 from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint
 from graftdet.utils.errors import UserError
-from graftdet.utils.files import new_run_folder
-from graftdet.utils.training.run import find_checkpoint, resolve_options
-
-
-def test_names_that_exist_get_a_number(tmp_path):
-    project = tmp_path / "rüns" / "train"
-    made = [new_run_folder(project).name for _ in range(3)]
-    assert made == ["exp", "exp2", "exp3"]
-    (project / "exp2").rmdir()
-    assert new_run_folder(project).name == "exp2"
-    assert new_run_folder(project, "exp", exist_ok=True) == project / "exp"
-    assert new_run_folder(project, "other/deep").name == "deep"
-
-
-def test_folders_that_cannot_be(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be made"):
-        new_run_folder(tmp_path / "file", "exp")
-    with pytest.raises(UserError, match="is a file"):
-        new_run_folder(tmp_path, "file", exist_ok=True)
-    for name in ("", ".", "../up", "/abs"):
-        with pytest.raises(UserError, match="--name"):
-            new_run_folder(tmp_path, name)
+from graftdet.utils.training.resume import find_checkpoint, resolve_options
 
 
 def checkpoint(path, age=0, **content):
@@ -75,29 +53,28 @@ def make_parser():
     return parser
 
 
-def resolve(monkeypatch, *words):
-    monkeypatch.setattr("sys.argv", ["train.py", *map(str, words)])
-    return resolve_options(make_parser(), free=("device",))
+def resolve(*arguments):
+    return resolve_options(make_parser(), [str(argument) for argument in arguments], may_change=("device",))
 
 
-def test_options_of_a_run_come_back(tmp_path, monkeypatch):
+def test_options_of_a_run_come_back(tmp_path):
     path = checkpoint(tmp_path / "exp" / "weights" / "last.pt")
-    options, loaded = resolve(monkeypatch, "--resume", tmp_path / "exp", "--device", "cuda:0")
+    options, loaded = resolve("--resume", tmp_path / "exp", "--device", "cuda:0")
     assert (options.epochs, options.workers, options.device, options.added_later) == (7, 3, "cuda:0", "x")
     assert options.folder == tmp_path / "exp" and options.resume == str(path) and loaded["epoch"] == 2
-    options, _ = resolve(monkeypatch, "--resume", "--project", tmp_path)
+    options, _ = resolve("--resume", "--project", tmp_path)
     assert options.device == "cpu" and options.folder == tmp_path / "exp"
-    options, loaded = resolve(monkeypatch, "--epochs", "3")
+    options, loaded = resolve("--epochs", "3")
     assert options.epochs == 3 and loaded is None and options.folder is None
 
 
-def test_resume_mistakes(tmp_path, monkeypatch):
+def test_resume_mistakes(tmp_path):
     path = checkpoint(tmp_path / "exp" / "weights" / "last.pt")
-    with pytest.raises(UserError, match="--batch-size is as the run was started"):
-        resolve(monkeypatch, "--resume", path, "--batch-size", "8")
+    with pytest.raises(UserError, match="--batch-size is restored from the run"):
+        resolve("--resume", path, "--batch-size", "8")
     done = checkpoint(tmp_path / "done" / "weights" / "last.pt", finished=True)
     with pytest.raises(UserError, match="is finished, with these weights after epoch 2"):
-        resolve(monkeypatch, "--resume", done)
+        resolve("--resume", done)
     for key in (
         "hyperparameters",
         "yaml",
@@ -106,11 +83,11 @@ def test_resume_mistakes(tmp_path, monkeypatch):
     ):  # a text in the place of numbers would be read as a file
         broken = checkpoint(tmp_path / "broken" / "last.pt")
         save_checkpoint(broken, {**load_checkpoint(broken), key: 5})
-        with pytest.raises(UserError, match="no state of a run"):
-            resolve(monkeypatch, "--resume", broken)
+        with pytest.raises(UserError, match="no training state"):
+            resolve("--resume", broken)
     bare = save_checkpoint(tmp_path / "bare.pt", {"model": {}})
-    with pytest.raises(UserError, match="no state of a run"):
-        resolve(monkeypatch, "--resume", bare)
+    with pytest.raises(UserError, match="no training state"):
+        resolve("--resume", bare)
 
 
 FILES = {"plugins": ["a b.py", "c.py"], "data": "d.yaml", "cfg": "m.yaml", "added_later": "y"}
@@ -122,7 +99,7 @@ def confirm(run, **options):
 
 
 @pytest.mark.parametrize("key", FILES)
-def test_files_and_code_never_come_from_a_checkpoint_alone(key, tmp_path, monkeypatch):
+def test_files_and_code_never_come_from_a_checkpoint_alone(key, tmp_path):
     """A stranger's checkpoint names data at most: what it would run or read is given again."""
     path = checkpoint(tmp_path / "last.pt", options={key: FILES[key], "epochs": 9})
     again = {
@@ -132,9 +109,8 @@ def test_files_and_code_never_come_from_a_checkpoint_alone(key, tmp_path, monkey
         "added_later": "--added-later y",
     }
     with pytest.raises(UserError, match=f"this run used {again[key]}; give it again"):
-        resolve(monkeypatch, "--resume", path)
+        resolve("--resume", path)
     options, _ = resolve(
-        monkeypatch,
         "--resume",
         path,
         *ALL_AGAIN[slice(*{"plugins": (0, 3), "data": (3, 5), "cfg": (5, 7), "added_later": (7, 9)}[key])],
@@ -142,38 +118,38 @@ def test_files_and_code_never_come_from_a_checkpoint_alone(key, tmp_path, monkey
     assert getattr(options, key) == FILES[key] and options.epochs == 9
 
 
-def test_all_that_is_missing_is_named_at_once(tmp_path, monkeypatch):
+def test_all_that_is_missing_is_named_at_once(tmp_path):
     path = checkpoint(tmp_path / "exp" / "weights" / "last.pt", options=FILES)
     with pytest.raises(
         UserError, match="--cfg m.yaml --data d.yaml --plugins 'a b.py' c.py --added-later y; give them again"
     ):
-        resolve(monkeypatch, "--resume", path)
+        resolve("--resume", path)
     confirm(tmp_path / "exp", cfg="m.yaml", added_later="y", plugins=["a b.py", "other.py"])
     with pytest.raises(UserError, match="this run used --data d.yaml --plugins 'a b.py' c.py; give them again"):
-        resolve(monkeypatch, "--resume", path)
-    options, _ = resolve(monkeypatch, "--resume", path, *ALL_AGAIN)
+        resolve("--resume", path)
+    options, _ = resolve("--resume", path, *ALL_AGAIN)
     assert {key: getattr(options, key) for key in FILES} == FILES
 
 
-def test_the_config_of_the_run_confirms_them_wherever_its_folder_lies(tmp_path, monkeypatch):
+def test_the_config_of_the_run_confirms_them_wherever_its_folder_lies(tmp_path):
     checkpoint(tmp_path / "exp" / "weights" / "last.pt", options=FILES)
     confirm(tmp_path / "exp", **FILES)
     (tmp_path / "exp").rename(tmp_path / "moved")
-    options, _ = resolve(monkeypatch, "--resume", tmp_path / "moved")
+    options, _ = resolve("--resume", tmp_path / "moved")
     assert {key: getattr(options, key) for key in FILES} == FILES
-    options, _ = resolve(monkeypatch, "--resume", tmp_path / "moved", "--data", "elsewhere.yaml")
+    options, _ = resolve("--resume", tmp_path / "moved", "--data", "elsewhere.yaml")
     assert options.data == "elsewhere.yaml"  # files of a run may move, too
-    with pytest.raises(UserError, match="--cfg is as the run was started: m.yaml"):
-        resolve(monkeypatch, "--resume", tmp_path / "moved", "--cfg", "other.yaml")
-    with pytest.raises(UserError, match="--added-later is as the run was started: y"):
-        resolve(monkeypatch, "--resume", tmp_path / "moved", "--added-later", "x")
+    with pytest.raises(UserError, match="--cfg is restored from the run, where it was m.yaml"):
+        resolve("--resume", tmp_path / "moved", "--cfg", "other.yaml")
+    with pytest.raises(UserError, match="--added-later is restored from the run, where it was y"):
+        resolve("--resume", tmp_path / "moved", "--added-later", "x")
     confirm(tmp_path / "moved", **{**FILES, "data": 5})
     with pytest.raises(UserError, match="this run used --data d.yaml"):
-        resolve(monkeypatch, "--resume", tmp_path / "moved")
+        resolve("--resume", tmp_path / "moved")
     for content in ("[]", "options: x", "options: {data: [1]}", "{"):
         (tmp_path / "moved" / "config.yaml").write_text(content)
         with pytest.raises(UserError, match=r"config.yaml"):
-            resolve(monkeypatch, "--resume", tmp_path / "moved")
+            resolve("--resume", tmp_path / "moved")
 
 
 def test_a_run_stays_where_its_checkpoint_lies(tmp_path, monkeypatch):
@@ -188,15 +164,15 @@ def test_a_run_stays_where_its_checkpoint_lies(tmp_path, monkeypatch):
     }
     checkpoint(tmp_path / "exp" / "weights" / "last.pt", options=elsewhere)
     confirm(tmp_path / "exp", **elsewhere)
-    options, _ = resolve(monkeypatch, "--resume", tmp_path / "exp")
+    options, _ = resolve("--resume", tmp_path / "exp")
     assert (options.folder, options.project, options.name) == (tmp_path / "exp", tmp_path, "exp")
     assert "search" not in options and "study" not in options
     monkeypatch.chdir(tmp_path / "exp" / "weights")
-    assert resolve(monkeypatch, "--resume", "last.pt")[0].folder == tmp_path / "exp"
+    assert resolve("--resume", "last.pt")[0].folder == tmp_path / "exp"
     for name in ("exp", "../up"):
-        assert resolve(monkeypatch, "--resume", "last.pt", "--name", name)[0].folder == tmp_path / "exp"
-    with pytest.raises(UserError, match="--name other: a run goes on in its own folder"):
-        resolve(monkeypatch, "--resume", "last.pt", "--name", "other")
+        assert resolve("--resume", "last.pt", "--name", name)[0].folder == tmp_path / "exp"
+    with pytest.raises(UserError, match="--name other: a run is resumed in its own folder"):
+        resolve("--resume", "last.pt", "--name", "other")
 
 
 @pytest.mark.parametrize(
@@ -204,21 +180,21 @@ def test_a_run_stays_where_its_checkpoint_lies(tmp_path, monkeypatch):
     [("epochs", "many"), ("epochs", [1]), ("epochs", None), ("epochs", True), ("epochs", 1.5), ("freeze", 3), ("freeze", ["x"]),
      ("freeze", [[1]]), ("cos_lr", "yes"), ("optimizer", "Best"), ("device", {}), ("workers", b"1"), ("freeze", torch.zeros(2))],
 )  # fmt: skip
-def test_options_of_a_checkpoint_are_checked(key, value, tmp_path, monkeypatch):
+def test_options_of_a_checkpoint_are_checked(key, value, tmp_path):
     path = checkpoint(tmp_path / "last.pt", options={key: value})
-    with pytest.raises(UserError, match=f"last.pt: .* is no value of --{key.replace('_', '-')}"):
-        resolve(monkeypatch, "--resume", path)
+    with pytest.raises(UserError, match=f"last.pt: .* is not a value of --{key.replace('_', '-')}"):
+        resolve("--resume", path)
 
 
-def test_options_of_a_checkpoint_that_are_fine(tmp_path, monkeypatch):
+def test_options_of_a_checkpoint_that_are_fine(tmp_path):
     good = {"epochs": 9, "freeze": [0, 2], "cos_lr": True, "optimizer": "Adam", "workers": None, "unknown": "z"}
-    options, _ = resolve(monkeypatch, "--resume", checkpoint(tmp_path / "last.pt", options=good))
+    options, _ = resolve("--resume", checkpoint(tmp_path / "last.pt", options=good))
     assert {key: getattr(options, key, "z") for key in good} == good and "unknown" not in options
 
 
-def test_a_run_without_plugins_gets_none(tmp_path, monkeypatch):
+def test_a_run_without_plugins_gets_none(tmp_path):
     path = checkpoint(tmp_path / "last.pt", options={"plugins": []})
     confirm(tmp_path, plugins=["a.py"])
-    assert resolve(monkeypatch, "--resume", path)[0].plugins == []
-    with pytest.raises(UserError, match="--plugins is as the run was started: not given"):
-        resolve(monkeypatch, "--resume", path, "--plugins", "a.py")
+    assert resolve("--resume", path)[0].plugins == []
+    with pytest.raises(UserError, match="--plugins is restored from the run, where it was not given"):
+        resolve("--resume", path, "--plugins", "a.py")

@@ -1,0 +1,72 @@
+"""The model that a training run starts with: built from a YAML, with weights of a file, or from a checkpoint."""
+
+import logging
+from typing import Any
+
+from graftdet.models.graph.detection_model import DetectionModel, build_model
+from graftdet.models.spec.model_spec import ModelSpec
+from graftdet.models.weights.new_row_init import NewRowInit, initialize_new_rows
+from graftdet.models.weights.row_transfer import load_into_row
+from graftdet.models.weights.transfer import load_into
+from graftdet.models.weights.weights_file import load_weights
+from graftdet.utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+def make_model(
+    cfg: str,
+    weights: str,
+    names: list[str],
+    *,
+    anchors: int = 0,
+    into: str = "",
+    min_transfer: float = 0.0,
+    identity_init: bool = True,
+) -> DetectionModel:
+    """Build the model and transfer weights into it.
+
+    Args:
+        cfg: Model YAML; "": that of `weights`, else yolov5n.yaml.
+        weights: Weights file to start from; "": none.
+        names: Class names.
+        anchors: Anchors per level, to be computed from the dataset; 0: those of the YAML.
+        into: Row, by index or name, that the weights are for (the weights of a backbone); "": the whole model.
+        min_transfer: Minimum fraction of the parameters that `weights` must provide, 0..1.
+        identity_init: Initialize rows inserted into the model of `weights` to pass their input through.
+
+    Raises:
+        UserError: If the YAML or the weights are invalid or do not fit.
+    """
+    file = load_weights(weights) if weights else None
+    spec = file.read_spec() if file and not cfg else None
+    spec = spec or ModelSpec.read(cfg or "yolov5n.yaml")
+    model = _build(spec.with_anchors(anchors) if anchors else spec, names)
+    if file and into:  # of a backbone, with the names of its publisher
+        logger.info(f"weights: {weights} into row {into}, {load_into_row(model, into, file)}")
+    elif file:
+        report = load_into(model, file, min_transfer)
+        logger.info(f"weights: {weights}, {report}")
+        if rows := report.inserted_rows:
+            logger.info(initialize_new_rows(model, rows) if identity_init else NewRowInit(rows))
+    return model
+
+
+def restore_model(checkpoint: dict[str, Any], path: str, data: str, names: list[str]) -> DetectionModel:
+    """Build the model of a `checkpoint`, read from `path`, for the class `names` of the dataset `data`."""
+    if names != checkpoint["names"]:
+        raise UserError(f"--resume: the classes of {data} are not those that the run was started with")
+    return _build(ModelSpec.from_text(checkpoint["yaml"], path), names)
+
+
+def _build(spec: ModelSpec, names: list[str]) -> DetectionModel:
+    """Build a model for images with 3 channels and the classes `names`."""
+    model = build_model(spec, nc=len(names))
+    if model.channels != 3:
+        raise UserError(
+            f"{model.spec.label}: ch is {model.channels}, but images are read with 3 channels; remove ch from the YAML"
+        )
+    model.names = names
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    logger.info(f"model: {model.spec.label}, {len(model.model)} rows, {parameters:,} parameters, {model.nc} classes")
+    return model
