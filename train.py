@@ -16,8 +16,8 @@ if __name__ == "__main__":
 
 import numpy as np
 from graftdet.data.caching.image_cache import CACHES
-from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.dataset import DetectionDataset
+from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.formats.dataset_split import Split
 from graftdet.data.loader import Loader, train_loader, val_loader
 from graftdet.models import load_plugins
@@ -42,7 +42,7 @@ from graftdet.utils.training.resume import resolve_options
 from graftdet.utils.training.run import Run, TrainResult
 from graftdet.utils.training.run_state import EarlyStopping, RunState
 from graftdet.utils.training.schedule import Schedule
-from graftdet.utils.training.search import add_search_flags, search, search_requested
+from graftdet.utils.training.search.trials import add_search_flags, search, search_requested
 from graftdet.utils.training.trainer import (
     freeze_rows,
     sampling_weights,
@@ -139,12 +139,10 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
         ranks=ranks,
         device=device,
     )
-    if not checkpoint and (
-        fit := fit_head_anchors(
-            model.head, train_set.boxes, train_set.image_sizes, options.img, hyperparameters.anchor_t
-        )
-    ):
-        logger.info(fit)
+    if not checkpoint:
+        boxes, sizes = train_set.boxes, train_set.image_sizes
+        if fit := fit_head_anchors(model.head, boxes, sizes, options.img, hyperparameters.anchor_t):
+            logger.info(fit)
 
     freeze_rows(model.model, options.freeze)
     layout = prepare_for_training(model.to(device), device, (model.channels, stride, stride))
@@ -218,16 +216,13 @@ def make_loaders(
         splits: The splits "train" and "val".
         hyperparameters: The training recipe, for augmentation.
         size: Longer side of the images [pixels].
-        stride: Sides of batches are multiples of this.
-        epochs: Length of the run.
-        batch_size: Images per batch, over all processes.
+        stride: Divisor of the sides of all batches.
+        epochs, batch_size: Length of the run; images per batch, over all processes.
         workers: Processes that load images.
-        seed: Seed of augmentation and order.
-        cache: Where decoded images are cached.
+        seed, cache: Seed of augmentation and order; where decoded images are cached.
         rect: Train on batches of one aspect ratio instead of mosaics.
         multi_scale: Change the size in each batch.
-        ranks: Rank of this process.
-        device: Device to train on.
+        ranks, device: Rank and device of this process.
 
     Returns:
         The training set, its batches, and `validate(model)`, which evaluates a model on the validation split.

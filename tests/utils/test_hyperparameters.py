@@ -12,7 +12,7 @@ from graftdet.utils.hyperparameters import (
     hyperparameters_markdown,
     load_hyperparameters,
 )
-from graftdet.utils.training.search_space import load_ranges
+from graftdet.utils.training.search.ranges import load_ranges
 
 # keys of the published files for training from scratch (low, medium, high augmentation) and for VOC
 PUBLISHED = """

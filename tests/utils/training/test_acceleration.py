@@ -6,7 +6,7 @@ import pytest
 import torch
 from graftdet.utils.device import fastest_layout
 from graftdet.utils.errors import UserError
-from graftdet.utils.training.acceleration import compile_model, mixed_precision, disable_inplace_activations
+from graftdet.utils.training.acceleration import compile_model, disable_inplace_activations, mixed_precision
 from torch import nn
 
 CPU = torch.device("cpu")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from graftdet.data.augmentation.transforms import hsv_jitter
-from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.dataset import DetectionDataset
+from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.loader import train_loader
 from graftdet.utils.hyperparameters import load_hyperparameters
 from graftdet.utils.training.color_jitter import images_on_device, scale_hsv

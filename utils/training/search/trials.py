@@ -25,8 +25,8 @@ from graftdet.utils.hyperparameters import load_hyperparameters
 from graftdet.utils.progress import duration
 from graftdet.utils.training.options import hyperparameter_overrides
 from graftdet.utils.training.results import read_column
-from graftdet.utils.training.search_space import Range, load_ranges
-from graftdet.utils.training.search_study import (
+from graftdet.utils.training.search.ranges import Range, load_ranges
+from graftdet.utils.training.search.study import (
     check_same_search,
     count_finished,
     open_study,

@@ -12,10 +12,10 @@ import yaml
 from graftdet.utils.config import ROOT
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters, load_hyperparameters
-from graftdet.utils.training import search as searching
-from graftdet.utils.training import search_study
 from graftdet.utils.training.results import read_column
-from graftdet.utils.training.search_space import load_ranges
+from graftdet.utils.training.search import study as search_study
+from graftdet.utils.training.search import trials as searching
+from graftdet.utils.training.search.ranges import load_ranges
 
 # In the place of train.py: its results are a function of the values, best at lr0 0.02 with mosaic 0.5.
 STAND_IN = """
@@ -203,7 +203,7 @@ def test_machines_that_begin_together_wait_for_each_others_tables(start, monkeyp
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is another thing there")
 def test_interrupted_trial_is_tried_again(start, tmp_path):
     code = (
-        "import argparse, signal, sys; from pathlib import Path; from graftdet.utils.training.search import search; from utils import cli\n"
+        "import argparse, signal, sys; from pathlib import Path; from graftdet.utils.training.search.trials import search; from utils import cli\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started deaf to it\n"
         "options = argparse.Namespace(search=sys.argv[2], trials=2, hyp='yolov5.yaml', optimizer=None, cos_lr=False, set=[],\n"
         "    seed=0, epochs=3, project=Path(sys.argv[-1]), name='find', data='data.yaml')\n"

@@ -11,7 +11,7 @@ from graftdet.utils.files import write_errors
 from graftdet.utils.hyperparameters import ALIASES, Hyperparameters, with_current_keys
 from graftdet.utils.progress import duration
 from graftdet.utils.tables import text_table
-from graftdet.utils.training.search_space import Range
+from graftdet.utils.training.search.ranges import Range
 
 HEARTBEAT, GRACE_PERIOD = 30, 120  # seconds: between heartbeats of a trial, and without one until it counts as dead
 _ATTEMPTS, _RETRY_SECONDS = 4, 0.5  # to open a study whose tables another machine may be creating

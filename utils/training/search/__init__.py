@@ -1,0 +1,1 @@
+"""Hyperparameter search: ranges, trials and their study."""
