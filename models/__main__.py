@@ -1,10 +1,10 @@
 """`python -m models COMMAND`: inspect, check and edit model YAMLs, without training."""
 
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from graftdet.utils.cli import ArgumentParser, run
-from graftdet.utils.cli_options import add_plugins_flag
 
 COMMANDS = {  # command -> (module with add_arguments(parser) and run(args), help)
     "summary": ("analysis.summary", "print one row per layer (shape, parameters, MACs) and totals"),
@@ -25,15 +25,19 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m models") -> N
         argv: The command and its arguments (default: those of the process).
         prog: Name of the program in help and error messages.
     """
+    arguments = sys.argv[1:] if argv is None else argv
     parser = ArgumentParser(prog=prog, description="Inspect, check and edit model YAMLs, without training.")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=ArgumentParser)
     for command, (module, text) in COMMANDS.items():
         sub = subparsers.add_parser(command, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        command_module = import_module(f"graftdet.models.{module}")
-        command_module.add_arguments(sub)
-        add_plugins_flag(sub)
-        sub.set_defaults(run=command_module.run)
-    args = parser.parse_args(argv)
+        if command in arguments[:1]:  # the others are not loaded
+            from graftdet.utils.cli_options import add_plugins_flag
+
+            command_module = import_module(f"graftdet.models.{module}")
+            command_module.add_arguments(sub)
+            add_plugins_flag(sub)
+            sub.set_defaults(run=command_module.run)
+    args = parser.parse_args(arguments)
     from graftdet.models.graph.plugins import load_plugins
 
     load_plugins(args.plugins)
