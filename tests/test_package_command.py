@@ -96,7 +96,6 @@ def test_scripts_get_their_arguments(name, monkeypatch):
     assert received == [(["--img", "64"], [f"graftdet {name}", "--img", "64"])]
 
 
-@pytest.mark.xfail(reason="train_model, validate_model, export_model")
 def test_public_names_are_defined_and_documented():
     assert {"build_model", "load_model", "train_model", "validate_model", "export_model", "load_plugins"} < set(
         graftdet.__all__

@@ -123,7 +123,9 @@ def _describe(error: BaseException, path: Path) -> str:
         if Path(traceback.tb_frame.f_code.co_filename).resolve() == path.resolve():
             line = traceback.tb_lineno
         traceback = traceback.tb_next
-    return (f"line {line}: " if line else "") + f"{type(error).__name__}: {getattr(error, 'msg', None) or error}"
+    text = (f"line {line}: " if line else "") + f"{type(error).__name__}: {getattr(error, 'msg', None) or error}"
+    module = (error.name or "") if isinstance(error, ImportError) else ""
+    return f"{text}; write graftdet.{module}" if module.split(".")[0] in ("models", "data", "utils") else text
 
 
 def _load_package(name: str) -> list[str]:

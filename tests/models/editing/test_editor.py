@@ -197,7 +197,8 @@ def test_commands_write_what_builds_and_nothing_else(tmp_path, capsys, command):
     assert command("insert", path, "--after", 1, "[-1, 1, SELayers, [4]]", "--in-place") == 2
     error = capsys.readouterr().err
     assert (
-        "row 2 (backbone row 2): 'SELayers' is not a known module; did you mean 'SELayer'?" in error and error.count("\n") == 1
+        "row 2 (backbone row 2): 'SELayers' is not a known module; did you mean 'SELayer'?" in error
+        and error.count("\n") == 1
     )
     assert path.read_bytes().endswith(FLOW.encode())
     assert command("insert", path, "--after", 4, IDENTITY) == 0
