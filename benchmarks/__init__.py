@@ -1,1 +1,1 @@
-"""Speed, table by table: `python -m benchmarks` prints all, `python -m benchmarks nms loader` some. Nothing here is a test."""
+"""Benchmarks of speed: `python -m benchmarks` prints all tables, `python -m benchmarks nms loader` two of them. Not tests."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [TABLE ...]`: each table in a process of its own; exit status 1 where a limit is missed."""
+"""`python -m benchmarks [TABLE ...]`: run each table in its own process; exit status 1 if a limit is missed."""
 
 import argparse
 import subprocess
@@ -13,12 +13,15 @@ TABLES = sorted(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure speed, table by table.")
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"of {', '.join(TABLES)}; all without")
+    """Run the tables; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Run benchmarks and print one table each, with limits."
+    )
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"{', '.join(TABLES)} (default: all)")
     chosen = parser.parse_args().tables or TABLES
     unknown = [name for name in chosen if name not in TABLES]
     if unknown:
-        parser.error(f"no table '{unknown[0]}'; there are {', '.join(TABLES)}")
+        parser.error(f"unknown table '{unknown[0]}'; expected {', '.join(TABLES)}")
     status = [subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], cwd=ROOT).returncode for name in chosen]
     failed = [name for name, code in zip(chosen, status, strict=True) if code]
     print(f"\nshort of a limit: {', '.join(failed)}" if failed else "\nall limits held")

@@ -1,4 +1,4 @@
-"""COCO's numbers of 5,000 pictures beside pycocotools; measuring as the pictures grow in number; val.py from process start."""
+"""COCO AP of 5,000 images compared with pycocotools; evaluation time for growing data; val.py from process start."""
 
 import contextlib
 import io
@@ -9,29 +9,27 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks.table import ROOT, Table, data_folder
 
-PICTURES, FOUND, BOXES, CLASSES = 5_000, 100, 7, 80  # detections a picture, true boxes a picture on average
-FASTER, SAME = 5, 1e-9  # than pycocotools, and how far its numbers may be off
-GROWTH, FLAT = (100, 1_000, 10_000), 1.3  # pictures; time a picture of the most against that of the second most
-VAL, SIDE, CANDIDATES = (
-    3.95,
-    320,
-    0.1,
-)  # seconds on two cores; the share of boxes and classes that a trained model is not sure to lack
+IMAGES, DETECTIONS, BOXES, CLASSES = 5_000, 100, 7, 80  # detections and (on average) ground-truth boxes per image
+SPEEDUP, TOLERANCE = 5, 1e-9  # relative to pycocotools; absolute difference of AP
+GROWTH, FLAT = (100, 1_000, 10_000), 1.3  # images; time per image, most relative to second most
+VAL, SIDE, CANDIDATES = 3.95, 320, 0.1  # seconds on two cores; image size; fraction of (box, class) above 0.001
 
 
-def made_up(pictures: int, seed: int = 0):
-    """A COCO dict and `Results`: detections are true boxes that were shifted, six tenths of them of the right class."""
+def synthetic_results(images: int, seed: int = 0) -> tuple[dict, Any]:
+    """Return a COCO dict and `Results`: detections are shifted ground-truth boxes, 60 % of them with the right class."""
     from graftdet.utils.evaluation.coco_results import Results
 
     rng = np.random.default_rng(seed)
     results, annotations = Results(range(1, CLASSES + 1)), []
-    for image in range(1, pictures + 1):
+    for image in range(1, images + 1):
         count = rng.poisson(BOXES - 1) + 1
         sides = np.exp(rng.uniform(np.log(8), np.log(300), (count, 2)))
         corner = rng.uniform(0, 1, (count, 2)) * (640 - sides)
@@ -46,15 +44,15 @@ def made_up(pictures: int, seed: int = 0):
                 "iscrowd": int(crowd),
             }
             annotations.append({"id": len(annotations) + 1, **entry})
-        of = rng.integers(count, size=FOUND)
-        boxes = true[of] + rng.normal(0, 0.1, (FOUND, 4)) * np.tile(sides[of], 2)
+        of = rng.integers(count, size=DETECTIONS)
+        boxes = true[of] + rng.normal(0, 0.1, (DETECTIONS, 4)) * np.tile(sides[of], 2)
         boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
-        wrong = rng.integers(0, CLASSES, FOUND)
-        classes = np.where(rng.uniform(size=FOUND) < 0.6, labels[of], wrong)
-        results.add(image, np.column_stack((boxes, rng.uniform(0.001, 1, FOUND), classes)))
+        wrong = rng.integers(0, CLASSES, DETECTIONS)
+        classes = np.where(rng.uniform(size=DETECTIONS) < 0.6, labels[of], wrong)
+        results.add(image, np.column_stack((boxes, rng.uniform(0.001, 1, DETECTIONS), classes)))
     categories = [{"id": number, "name": f"class {number}"} for number in range(1, CLASSES + 1)]
     truth = {
-        "images": [{"id": image} for image in range(1, pictures + 1)],
+        "images": [{"id": image} for image in range(1, images + 1)],
         "annotations": annotations,
         "categories": categories,
     }
@@ -62,28 +60,29 @@ def made_up(pictures: int, seed: int = 0):
 
 
 def rows_of_coco(table: Table) -> None:
-    """Once each, in time of one core: pycocotools takes most of a minute."""
+    """Add rows with the CPU time of COCO AP, one run each: pycocotools takes most of a minute."""
     from graftdet.utils.evaluation.coco_ap import coco_scores
 
-    truth, results = made_up(PICTURES)
+    truth, results = synthetic_results(IMAGES)
     predictions = results.to_dicts()
     ours, seconds = timed(lambda: coco_scores(truth, results), time.process_time)
-    _, of_list = timed(lambda: coco_scores(truth, predictions), time.process_time)
+    _, from_list = timed(lambda: coco_scores(truth, predictions), time.process_time)
     theirs, reference = timed(lambda: by_pycocotools(truth, predictions), time.process_time)
     keys = ("AP50-95", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
-    off = max(abs(ours[key] - number) for key, number in zip(keys, theirs, strict=False))
-    table.add(f"COCO of {PICTURES:,} pictures, {FOUND} detections each: pycocotools", f"{reference:.1f} s")
-    table.add("the same from a list of dicts, times as fast", f"{of_list:.2f} s", reference / of_list, at_least=FASTER)
+    difference = max(abs(ours[key] - number) for key, number in zip(keys, theirs, strict=False))
+    table.add(f"COCO AP of {IMAGES:,} images, {DETECTIONS} detections each: pycocotools", f"{reference:.1f} s")
+    table.add("the same from a list of dicts, speedup", f"{from_list:.2f} s", reference / from_list, at_least=SPEEDUP)
     table.add(
-        "the same from arrays, as val.py has them, times as fast",
+        "the same from arrays, as in val.py, speedup",
         f"{seconds:.2f} s",
         reference / seconds,
-        at_least=FASTER,
+        at_least=SPEEDUP,
     )
-    table.add("largest difference of the nine numbers", f"{off:.1e}", off, at_most=SAME)
+    table.add("largest difference of the nine metrics", f"{difference:.1e}", difference, at_most=TOLERANCE)
 
 
 def by_pycocotools(truth: dict, predictions: list[dict]) -> np.ndarray:
+    """Return the twelve metrics of pycocotools."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -98,27 +97,27 @@ def by_pycocotools(truth: dict, predictions: list[dict]) -> np.ndarray:
     return evaluator.stats
 
 
-def timed(work, clock=time.perf_counter):
-    """What `work` returns and how long it took by `clock`."""
-    begun = clock()
+def timed(work: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> tuple[Any, float]:
+    """Return the result of `work` and the seconds that it took."""
+    started = clock()
     result = work()
-    return result, clock() - begun
+    return result, clock() - started
 
 
 def rows_of_growth(table: Table) -> None:
-    """All that comes after the model, suppression to curves and confusion, for ever more pictures; predictions written."""
+    """Add rows with the time of everything after the model (suppression, metrics, predictions.json) for growing data."""
     import torch
     from graftdet.utils.evaluation.evaluator import evaluate
 
     before = None
     for count in GROWTH:
-        truth, results = made_up(count)
-        rows = torch.from_numpy(results.rows()).reshape(count, FOUND, 6)
+        truth, results = synthetic_results(count)
+        rows = torch.from_numpy(results.rows()).reshape(count, DETECTIONS, 6)
 
-        def model(images, given=iter(rows)):  # as many pictures as there are, in turn; each of its boxes of one class
-            mine = torch.stack([next(given) for _ in images])
-            return mine[..., :4], torch.zeros(len(images), FOUND, CLASSES).scatter_(
-                2, mine[..., 5:].long(), mine[..., 4:5]
+        def model(images, given=iter(rows)):  # the next rows of the results; each box has one class
+            part = torch.stack([next(given) for _ in images])
+            return part[..., :4], torch.zeros(len(images), DETECTIONS, CLASSES).scatter_(
+                2, part[..., 5:].long(), part[..., 4:5]
             )
 
         images = torch.zeros(16, 3, 1, 1, dtype=torch.uint8)
@@ -127,20 +126,20 @@ def rows_of_growth(table: Table) -> None:
              "shapes": [(640, 640)] * len(ids)}
             for ids in (list(range(start, min(start + 16, count + 1))) for start in range(1, count + 1, 16))
         ]  # fmt: skip
-        begun = time.process_time()
+        started = time.process_time()
         found = evaluate(model, batches, ground_truth=truth, category_ids=range(1, CLASSES + 1), progress=False)
         with tempfile.TemporaryDirectory() as folder:
             found.results.write(Path(folder) / "predictions.json")
-        seconds = (time.process_time() - begun) / count
-        kept = found.results.rows().nbytes / count
-        figure = f"{1e3 * seconds:.2f} ms of CPU time a picture, {kept / 1e3:.1f} kB kept of it"
+        seconds = (time.process_time() - started) / count
+        size = found.results.rows().nbytes / count
+        figure = f"{1e3 * seconds:.2f} ms of CPU time and {size / 1e3:.1f} kB per image"
         limit = {"value": seconds / before, "at_most": FLAT} if count == GROWTH[-1] else {}
-        table.add(f"measuring {count:,} pictures, all but reading and the network", figure, **limit)
+        table.add(f"evaluation of {count:,} images without reading and network", figure, **limit)
         before = seconds
 
 
 def rows_of_val(table: Table, folder: Path) -> None:
-    """val.py on BCCD's test split, from process start; then once more in parts."""
+    """Add rows with the time of val.py on BCCD's test split from process start, and of its parts."""
     yaml = "".join(
         f"{s}: {{images: images/{s}, annotations: annotations/instances_{s}.json}}\n" for s in ("train", "test")
     )
@@ -148,24 +147,26 @@ def rows_of_val(table: Table, folder: Path) -> None:
         scratch = Path(scratch)
         (scratch / "bccd.yaml").write_text(f"format: coco\npath: '{folder.resolve().as_posix()}'\n{yaml}")
         make_weights(scratch / "bccd.yaml", scratch / "weights.pt")
-        words = ["--weights", scratch / "weights.pt", "--data", scratch / "bccd.yaml", "--split", "test", "--img", SIDE]
-        words = [str(word) for word in (*words, "--project", scratch / "runs", "--device", "cpu")]
-        until_table, whole, processor = (min(column) for column in zip(*(run_val(words) for _ in range(3))))
+        flags = ["--weights", scratch / "weights.pt", "--data", scratch / "bccd.yaml", "--split", "test", "--img", SIDE]
+        flags = [str(flag) for flag in (*flags, "--project", scratch / "runs", "--device", "cpu")]
+        until_table, total, cpu = (min(column) for column in zip(*(run_val(flags) for _ in range(3))))
         table.add(
             f"val.py, BCCD test at {SIDE}, process start to table", f"{until_table:.2f} s", until_table, at_most=VAL
         )
-        table.add("the same to its end, files and charts written", f"{whole:.2f} s, {processor:.2f} s of CPU time")
-        command = [sys.executable, "-m", "benchmarks.evaluation", "parts", str(time.time()), *words]
-        told = subprocess.run(command, cwd=ROOT, env=plain_environment(), stdout=subprocess.PIPE, check=True, text=True)
-        for part, seconds in json.loads(told.stdout.splitlines()[-1]).items():
-            table.add(f"of it: {part}", f"{seconds:.2f} s")
+        table.add("the same to the end, files and plots written", f"{total:.2f} s, {cpu:.2f} s of CPU time")
+        command = [sys.executable, "-m", "benchmarks.evaluation", "parts", str(time.time()), *flags]
+        done = subprocess.run(
+            command, cwd=ROOT, env=caching_environment(), stdout=subprocess.PIPE, check=True, text=True
+        )
+        for part, seconds in json.loads(done.stdout.splitlines()[-1]).items():
+            table.add(f"part: {part}", f"{seconds:.2f} s")
 
 
 def make_weights(data: Path, path: Path) -> None:
-    """yolov5n as it begins, its objectness shifted so that it has as many candidates as after a training."""
+    """Write an untrained yolov5n whose objectness is shifted so that it has as many candidates as a trained model."""
     import torch
-    from graftdet.data.dataset_config import load_data_config, open_split
     from graftdet.data.dataset import DetectionDataset
+    from graftdet.data.dataset_config import load_data_config, open_split
     from graftdet.data.loader import val_loader
     from graftdet.models import build_model
     from graftdet.utils.checkpoint import save_checkpoint
@@ -184,53 +185,52 @@ def make_weights(data: Path, path: Path) -> None:
     save_checkpoint(path, {"yaml": model.yaml_text, "names": split.names, "nc": model.nc, "model": model.state_dict()})
 
 
-def plain_environment() -> dict[str, str]:
-    """The environment, but compiled modules are kept, as they are where nobody forbids it."""
+def caching_environment() -> dict[str, str]:
+    """Return the environment without PYTHONDONTWRITEBYTECODE, so that compiled modules are cached as usual."""
     return {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 
 
-def run_val(words: list[str]) -> tuple[float, float, float]:
-    """Seconds from the start of the process until the table is there, and until it has ended; CPU time of all its threads
-    (0 on Windows)."""
-    begun, before = time.perf_counter(), sum(os.times()[2:4])
+def run_val(flags: list[str]) -> tuple[float, float, float]:
+    """Return the seconds from process start to the table and to the end, and the CPU time (0 on Windows)."""
+    started, before = time.perf_counter(), sum(os.times()[2:4])
     with subprocess.Popen(
-        [sys.executable, "-u", "val.py", *words], cwd=ROOT, env=plain_environment(), stdout=subprocess.PIPE, text=True
+        [sys.executable, "-u", "val.py", *flags], cwd=ROOT, env=caching_environment(), stdout=subprocess.PIPE, text=True
     ) as process:
         for line in process.stdout:
-            if line.startswith("speed per image"):
-                there = time.perf_counter() - begun
+            if line.startswith("speed "):  # follows the table
+                until_table = time.perf_counter() - started
         process.stdout.close()
     if process.returncode:
         raise SystemExit(f"val.py ended with status {process.returncode}")
-    return there, time.perf_counter() - begun, sum(os.times()[2:4]) - before
+    return until_table, time.perf_counter() - started, sum(os.times()[2:4]) - before
 
 
-def parts_of_val(begun: float, words: list[str]) -> dict[str, float]:
-    """The seconds of each part of val.py; `begun` is the clock's time when the process was started."""
+def parts_of_val(started: float, flags: list[str]) -> dict[str, float]:
+    """Return the seconds of each part of val.py; `started` is the time of the process start."""
     from graftdet.utils.evaluation import evaluator as evaluate
 
     from graftdet import val
 
-    seconds = {"imports": time.time() - begun}
+    seconds = {"imports": time.time() - started}
     spans: dict[str, float] = {}
     for module, name in ((val, "load_models"), (val, "open_split"), (val, "evaluate"), (evaluate, "score")):
-        setattr(module, name, _watched(getattr(module, name), spans))
+        setattr(module, name, _timed(getattr(module, name), spans))
     start = time.perf_counter()
-    result = val.main(words)
-    whole = time.perf_counter() - start
+    result = val.main(flags)
+    total = time.perf_counter() - start
     speed = {name: value * result.images / 1000 for name, value in result.speed.items()}
-    seconds |= {"weights": spans["load_models"], "data set": spans["open_split"]}
+    seconds |= {"weights": spans["load_models"], "dataset": spans["open_split"]}
     seconds["network"] = speed["preprocess"] + speed["inference"]
     seconds["suppression"] = speed["nms"]
-    seconds["waiting for pictures"] = spans["evaluate"] - spans["score"] - sum(speed.values())
-    seconds["scoring"] = spans["score"]
-    seconds["files, charts and the rest"] = whole - sum(
-        spans[name] for name in ("load_models", "open_split", "evaluate")
-    )
+    seconds["waiting for images"] = spans["evaluate"] - spans["score"] - sum(speed.values())
+    seconds["metrics"] = spans["score"]
+    seconds["files, plots and other"] = total - sum(spans[name] for name in ("load_models", "open_split", "evaluate"))
     return seconds
 
 
-def _watched(work, spans: dict[str, float]):
+def _timed(work: Callable, spans: dict[str, float]) -> Callable:
+    """`work`, which also stores its seconds in `spans`."""
+
     def run(*args, **kwargs):
         result, spans[work.__name__] = timed(lambda: work(*args, **kwargs))
         return result
@@ -239,7 +239,8 @@ def _watched(work, spans: dict[str, float]):
 
 
 def main() -> int:
-    table = Table("Measuring: COCO's numbers, time as pictures grow in number, val.py")
+    """Print the table; returns the exit status."""
+    table = Table("Evaluation: COCO AP, time for growing data, val.py")
     rows_of_coco(table)
     rows_of_growth(table)
     folder = data_folder("bccd")

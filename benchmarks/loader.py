@@ -1,9 +1,10 @@
-"""The loader alone: pictures a second of one core from the memory cache, with all augmentation, and what each part takes."""
+"""The data loader alone: images per second on one core from memory with all augmentation, and the time of each part."""
 
 import functools
 import sys
 import time
 from collections import defaultdict
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,16 +17,16 @@ from graftdet.utils.hyperparameters import load_hyperparameters
 
 from benchmarks.table import Table, data_folder
 
-SIZE, BATCH, EPOCHS, LEAST = 320, 16, 5, 250
+SIZE, BATCH, EPOCHS, LIMIT = 320, 16, 5, 250
 
-# What is timed by its own, without what it calls that is timed too.
+# (owner, function, label); the time of a function does not include that of other functions in this list
 PARTS = [
     (cache.RamImageStore, "read", "read from memory"),
     (np.random, "SeedSequence", "seed"),
-    (dataset, "mosaic", "mosaic: places and boxes"),
-    (transforms, "jitter_matrix", "draw the geometry"),
-    (transforms, "flip_matrix", "draw the geometry"),
-    (canvas.Canvas, "draw_scaled", "draw the tiles scaled"),
+    (dataset, "mosaic", "mosaic: positions and boxes"),
+    (transforms, "jitter_matrix", "sample the geometry"),
+    (transforms, "flip_matrix", "sample the geometry"),
+    (canvas.Canvas, "draw_scaled", "draw scaled tiles"),
     (canvas.Canvas, "draw", "draw the canvas"),
     (transforms, "warp", "warp"),
     (transforms, "warp_boxes", "boxes"),
@@ -40,11 +41,17 @@ PARTS = [
 
 
 class Clock:
-    """Own CPU time of functions, by label, while they are replaced by timed ones: `with Clock(parts) as clock:`."""
+    """Measures the CPU time of functions by label, without that of other measured functions they call.
 
-    def __init__(self, parts):
+    Use it as a context manager; inside, the functions are replaced by timed ones.
+
+    Args:
+        parts: (owner, function, label).
+    """
+
+    def __init__(self, parts: list[tuple[Any, str, str]]):
         self.parts, self.seconds = parts, defaultdict(float)
-        self._inner = [0.0]  # what was spent in timed calls, a number for each call that is open
+        self._inner = [0.0]  # seconds in nested timed calls, one number per active call
 
     def __enter__(self):
         self._before = [(owner, name, owner.__dict__[name]) for owner, name, _ in self.parts]
@@ -71,8 +78,8 @@ class Clock:
         return timed
 
 
-def rate(loader, epochs: int = EPOCHS) -> float:
-    """Pictures a second of CPU time, the best of a few epochs."""
+def rate(loader: Any, epochs: int = EPOCHS) -> float:
+    """Return the images per second of CPU time, the best of several epochs."""
     best = 0.0
     for epoch in range(epochs):
         loader.set_epoch(epoch)
@@ -82,51 +89,50 @@ def rate(loader, epochs: int = EPOCHS) -> float:
     return best
 
 
-def shares(loader) -> dict[str, float]:
-    """Label -> its share of the time of an epoch, largest first."""
+def time_fractions(loader: Any) -> dict[str, float]:
+    """Return the fraction of an epoch's time by label, largest first."""
     loader.set_epoch(EPOCHS)
     start = time.process_time()
     with Clock(PARTS) as clock:
         for _ in loader:
             pass
     total = time.process_time() - start
-    parts = {**clock.seconds, "the rest": total - sum(clock.seconds.values())}
+    parts = {**clock.seconds, "other": total - sum(clock.seconds.values())}
     return {label: parts[label] / total for label in sorted(parts, key=parts.get, reverse=True)}
 
 
 def main() -> int:
+    """Print the table; returns the exit status."""
     cv2.setNumThreads(1)
     data = "bccd.yaml" if data_folder("bccd") else "shapes.yaml"
     split = open_split(load_data_config(data), "train")
     table = Table(
-        f"The loader alone, one core, {len(split)} pictures of {data} at {SIZE} in memory, a second of CPU time"
+        f"Data loader, one core, {len(split)} images of {data} at {SIZE} in memory; images per second of CPU time"
     )
     cases = [
-        ("default.yaml", "default.yaml", (), LEAST),
-        ("yolov5.yaml", "yolov5.yaml", (), LEAST),
+        ("default.yaml", "default.yaml", (), LIMIT),
+        ("yolov5.yaml", "yolov5.yaml", (), LIMIT),
         ("default.yaml without mosaic", "default.yaml", ("mosaic=0",), None),
-        ("default.yaml, turned and sheared", "default.yaml", ("degrees=5", "shear=2"), None),
-        ("default.yaml, half of them mixed", "default.yaml", ("mixup=0.5",), None),
+        ("default.yaml with rotation and shear", "default.yaml", ("degrees=5", "shear=2"), None),
+        ("default.yaml with mixup=0.5", "default.yaml", ("mixup=0.5",), None),
     ]
     taken = {}
     for what, recipe, changes, limit in cases:
-        pictures = dataset.DetectionDataset(
-            split, SIZE, load_hyperparameters(recipe, changes), augment=True, cache="ram"
-        )
-        loader = loading.train_loader(pictures, BATCH)
+        images = dataset.DetectionDataset(split, SIZE, load_hyperparameters(recipe, changes), augment=True, cache="ram")
+        loader = loading.train_loader(images, BATCH)
         found = rate(loader)
-        table.add(what, f"{found:.0f} pictures/s", found, at_least=limit)
-        taken[what] = (shares(loader), found)
+        table.add(what, f"{found:.0f} images/s", found, at_least=limit)
+        taken[what] = (time_fractions(loader), found)
     decoded = dataset.DetectionDataset(split, SIZE, load_hyperparameters("default.yaml"), augment=True)
     found = rate(loading.train_loader(decoded, BATCH), epochs=1)
-    table.add("default.yaml, every picture decoded each time", f"{found:.0f} pictures/s", found)
+    table.add("default.yaml without cache", f"{found:.0f} images/s", found)
     plain = loading.val_loader(dataset.DetectionDataset(split, SIZE, rect=True, cache="ram"), BATCH)
     found = rate(plain)
-    table.add("validation, rectangular", f"{found:.0f} pictures/s", found)
-    for what in ("default.yaml", "default.yaml, turned and sheared"):
+    table.add("validation, rectangular", f"{found:.0f} images/s", found)
+    for what in ("default.yaml", "default.yaml with rotation and shear"):
         parts, found = taken[what]
-        for label, share in parts.items():
-            table.add(f"{what}: {label}", f"{share:.0%}, {1000 * share / found:.2f} ms a picture")
+        for label, fraction in parts.items():
+            table.add(f"{what}: {label}", f"{fraction:.0%}, {1000 * fraction / found:.2f} ms per image")
     return bool(table.short)
 
 

@@ -1,4 +1,4 @@
-"""The start of a training on 100,000 annotated pictures, first and second time; time a picture as the data grows."""
+"""Start of a training on 100,000 annotated images, first and second time; loading time per image for growing data."""
 
 import json
 import os
@@ -12,26 +12,26 @@ import numpy as np
 
 from benchmarks.table import ROOT, Table
 
-PICTURES, VAL, BOXES, CLASSES = 100_000, 2_000, 7, 80  # boxes a picture on average
+IMAGES, VAL, BOXES, CLASSES = 100_000, 2_000, 7, 80  # boxes per image on average
 WIDTH, HEIGHT, SIZE, BATCH = 64, 48, 320, 16
 FIRST, AGAIN = 20.0, 5.0  # seconds at most
-GROWTH, SMALL, READ = (100, 1_000, 10_000), 128, 2_000  # pictures; their side; how many are read for a figure
-FLAT = 1.3  # time a picture of the most against that of the fewest, at most: what no longer fits the processor's cache
+GROWTH, SIDE, READ = (100, 1_000, 10_000), 128, 2_000  # dataset sizes; image size; images read per measurement
+FLAT = 1.3  # time per image, largest relative to smallest dataset (CPU caches no longer suffice)
 
 
-def make_data_set(folder: Path) -> Path:
-    """Write a COCO data set of noise, pictures being hard links to a few files, copies where those cannot be; its YAML."""
+def make_dataset(folder: Path) -> Path:
+    """Write a COCO dataset of noise; its images are hard links (or copies) of a few files. Returns the data YAML."""
     from graftdet.utils.images.io import write_image
 
     rng = np.random.default_rng(0)
     (folder / "annotations").mkdir(parents=True)
-    for split, count in (("train", PICTURES), ("val", VAL)):
-        pictures = folder / "images" / split
-        first = [pictures / f"{number:012d}.jpg" for number in range(20)]
+    for split, count in (("train", IMAGES), ("val", VAL)):
+        images = folder / "images" / split
+        first = [images / f"{number:012d}.jpg" for number in range(20)]
         for path in first:
             write_image(path, rng.integers(0, 255, (HEIGHT, WIDTH, 3)).astype(np.uint8))
         for number in range(len(first), count):
-            _link(first[number % len(first)], pictures / f"{number:012d}.jpg")
+            _link(first[number % len(first)], images / f"{number:012d}.jpg")
         _write_json(folder / "annotations" / f"instances_{split}.json", count, rng)
     yaml = "".join(
         f"{s}: {{images: images/{s}, annotations: annotations/instances_{s}.json}}\n" for s in ("train", "val")
@@ -48,7 +48,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _write_json(path: Path, count: int, rng: np.random.Generator) -> None:
-    """COCO JSON with the keys of the published files, as text: millions of values through `json.dump` take a minute."""
+    """Write COCO JSON with the keys of the published files, as text: `json.dump` would take a minute."""
     counts = rng.integers(0, 2 * BOXES + 1, count)
     sides = np.exp(rng.normal(2, 0.8, (counts.sum(), 2))).clip(1, (WIDTH * 0.9, HEIGHT * 0.9))
     corners = rng.random((len(sides), 2)) * ((WIDTH, HEIGHT) - sides)
@@ -71,8 +71,8 @@ def _write_json(path: Path, count: int, rng: np.random.Generator) -> None:
 
 
 def start(yaml: str) -> dict[str, float]:
-    """What `train.py` does until it has its first batch, and the seconds of each part, imports included."""
-    begun = last = time.perf_counter()
+    """Do what `train.py` does up to the first batch; returns the seconds of each part, imports included."""
+    started = last = time.perf_counter()
     seconds = {}
 
     def lap(what: str) -> None:
@@ -80,8 +80,8 @@ def start(yaml: str) -> dict[str, float]:
         now = time.perf_counter()
         seconds[what], last = now - last, now
 
-    from graftdet.data.dataset_config import load_data_config, open_split
     from graftdet.data.dataset import DetectionDataset
+    from graftdet.data.dataset_config import load_data_config, open_split
     from graftdet.data.loader import train_loader
     from graftdet.models import build_model
     from graftdet.utils.hyperparameters import load_hyperparameters
@@ -94,28 +94,28 @@ def start(yaml: str) -> dict[str, float]:
     lap("train split")
     val = open_split(config, "val")
     lap("val split")
-    pictures = DetectionDataset(train, SIZE, recipe, augment=True, cache="auto")
-    batches = train_loader(pictures, BATCH, epochs=100)
-    lap("data set")
+    images = DetectionDataset(train, SIZE, recipe, augment=True, cache="auto")
+    batches = train_loader(images, BATCH, epochs=100)
+    lap("dataset")
     model = build_model("yolov5n.yaml", nc=len(train.names))
     lap("model")
-    fit_head_anchors(model.head, pictures.boxes, pictures.image_sizes, SIZE, recipe.anchor_t)
+    fit_head_anchors(model.head, images.boxes, images.image_sizes, SIZE, recipe.anchor_t)
     lap("anchors")
     val.ground_truth()
-    lap("truth of val")
-    boxes = np.concatenate(pictures.boxes)
-    sides = np.repeat(pictures.image_sizes[:, ::-1], [len(rows) for rows in pictures.boxes], 0)
-    normalised = np.hstack(((boxes[:, :2] + boxes[:, 2:]) / 2 / sides, (boxes[:, 2:] - boxes[:, :2]) / sides))
+    lap("ground truth of val")
+    boxes = np.concatenate(images.boxes)
+    sides = np.repeat(images.image_sizes[:, ::-1], [len(rows) for rows in images.boxes], 0)
+    normalized = np.hstack(((boxes[:, :2] + boxes[:, 2:]) / 2 / sides, (boxes[:, 2:] - boxes[:, :2]) / sides))
     with tempfile.TemporaryDirectory() as folder:
-        plot_labels(normalised, np.concatenate(pictures.labels), train.names, Path(folder) / "labels.png")
-    lap("plot of the boxes")
+        plot_labels(normalized, np.concatenate(images.labels), train.names, Path(folder) / "labels.png")
+    lap("plot of labels")
     next(iter(batches))
     lap("first batch")
-    return {**seconds, "total": last - begun, "memory": _peak_memory()}
+    return {**seconds, "total": last - started, "memory": _peak_memory()}
 
 
 def _peak_memory() -> float:
-    """Most bytes that this process took; 0 where the system does not tell."""
+    """Peak memory of this process in bytes; 0 if the system does not report it."""
     try:
         import resource
     except ImportError:
@@ -124,37 +124,37 @@ def _peak_memory() -> float:
 
 
 def growth(table: Table, yaml: Path) -> None:
-    """Rows of the time a picture out of ever more pictures, all in memory."""
+    """Add rows with the loading time per image for growing datasets, all in memory."""
     import cv2
-    from graftdet.data.dataset_config import load_data_config, open_split
     from graftdet.data.dataset import DetectionDataset
+    from graftdet.data.dataset_config import load_data_config, open_split
     from graftdet.data.formats.dataset_split import Split
     from graftdet.data.loader import train_loader
     from graftdet.utils.hyperparameters import load_hyperparameters
 
     cv2.setNumThreads(1)
-    whole = open_split(load_data_config(yaml), "train")
+    complete = open_split(load_data_config(yaml), "train")
     loaders = []
     for count in GROWTH:
-        split = Split("train", whole.samples[:count], whole.names, whole.category_ids)
-        pictures = DetectionDataset(split, SMALL, load_hyperparameters("default.yaml"), augment=True, cache="ram")
-        loaders.append(train_loader(pictures, BATCH))
+        split = Split("train", complete.samples[:count], complete.names, complete.category_ids)
+        images = DetectionDataset(split, SIDE, load_hyperparameters("default.yaml"), augment=True, cache="ram")
+        loaders.append(train_loader(images, BATCH))
     best = [float("inf")] * len(loaders)
-    for _ in range(3):  # in turns, so that a machine that slows down slows all of them down
-        for place, loader in enumerate(loaders):
-            best[place] = min(best[place], _seconds_a_picture(loader))
+    for _ in range(3):  # alternately, so that changes of the machine's speed affect all
+        for index, loader in enumerate(loaders):
+            best[index] = min(best[index], _seconds_per_image(loader))
     for count, seconds in zip(GROWTH, best, strict=True):
         limit = {"at_most": FLAT} if count == GROWTH[-1] else {}
         table.add(
-            f"a picture of {count:,} at {SMALL}, mosaic",
+            f"per image of {count:,} at {SIDE}, mosaic",
             f"{1e6 * seconds:.0f} us of CPU time",
             seconds / best[0],
             **limit,
         )
 
 
-def _seconds_a_picture(loader) -> float:
-    read, epoch, begun = 0, 0, time.process_time()
+def _seconds_per_image(loader) -> float:
+    read, epoch, started = 0, 0, time.process_time()
     while read < READ:
         loader.set_epoch(epoch)
         epoch += 1
@@ -162,24 +162,27 @@ def _seconds_a_picture(loader) -> float:
             read += len(batch["paths"])
             if read >= READ:
                 break
-    return (time.process_time() - begun) / read
+    return (time.process_time() - started) / read
 
 
 def main() -> int:
-    table = Table(f"Start of a training on {PICTURES:,} pictures with {BOXES} boxes each, process start to first batch")
+    """Print the table; returns the exit status."""
+    table = Table(
+        f"Start of a training on {IMAGES:,} images with {BOXES} boxes each, from process start to the first batch"
+    )
     with tempfile.TemporaryDirectory() as folder:
-        yaml = make_data_set(Path(folder) / "set")
+        yaml = make_dataset(Path(folder) / "set")
         for what, limit in (("first time", FIRST), ("second time", AGAIN)):
-            begun = time.perf_counter()
+            started = time.perf_counter()
             command = [sys.executable, "-m", "benchmarks.start", str(yaml)]
             environment = {**os.environ, "GRAFTDET_CACHE": str(Path(folder) / "cache")}
-            told = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True, text=True)
-            total = time.perf_counter() - begun
-            parts = json.loads(told.stdout.splitlines()[-1])
+            done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True, text=True)
+            total = time.perf_counter() - started
+            parts = json.loads(done.stdout.splitlines()[-1])
             table.add(what, f"{total:.1f} s", total, at_most=limit)
             for part in sorted(parts.keys() - {"total", "memory"}, key=parts.get, reverse=True):
                 table.add(f"{what}: {part}", f"{parts[part]:.2f} s")
-            table.add(f"{what}: memory at most", f"{parts['memory'] / 1e6:.0f} MB")
+            table.add(f"{what}: peak memory", f"{parts['memory'] / 1e6:.0f} MB")
         growth(table, yaml)
     return bool(table.short)
 

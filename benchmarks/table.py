@@ -1,24 +1,33 @@
-"""What every table shares: rows with a figure, its ratio to a reference of the same run, the limit and the verdict."""
+"""The table that all benchmarks print: result, ratio to a reference of the same run, limit and verdict."""
 
 import os
 import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from graftdet.utils.environment import commit
+from graftdet.utils.tables import markdown_row, markdown_table
+
 ROOT = Path(__file__).resolve().parents[1]
+COLUMNS = ["what", "figure", "ratio", "limit", "verdict"]
 
 
 @dataclass
 class Table:
-    """Rows are added as they are measured and printed at once: a long table shows what it has so far."""
+    """Prints each row as soon as it is added, so that a long run shows its results so far.
+
+    Args:
+        title: Printed above the table.
+        short: Rows that missed their limit.
+    """
 
     title: str
     short: list[str] = field(default_factory=list)
-    _begun: bool = False
+    _started: bool = False
 
     def add(
         self,
@@ -28,16 +37,19 @@ class Table:
         *,
         at_least: float | None = None,
         at_most: float | None = None,
-    ):
-        """A row: `figure` as it is shown, `value` what the limit is about (a ratio, or the figure itself), two digits.
+    ) -> None:
+        """Print a row.
 
-        Rows that miss their limit are kept in `short`.
+        Args:
+            what: What was measured.
+            figure: The result as text.
+            value: What the limit applies to: the ratio to a reference, or the result itself.
+            at_least: Lower limit of `value`.
+            at_most: Upper limit of `value`.
         """
-        if not self._begun:
-            print(
-                f"\n## {self.title}\n\n{machine()}\n\n| what | figure | ratio | limit | verdict |\n|---|---|---|---|---|"
-            )
-            self._begun = True
+        if not self._started:
+            print(f"\n## {self.title}\n\n{machine()}\n\n{markdown_table(COLUMNS, [])}")
+            self._started = True
         limit = (
             f"at least {at_least:g}" if at_least is not None else f"at most {at_most:g}" if at_most is not None else ""
         )
@@ -47,21 +59,20 @@ class Table:
         verdict = "" if not limit else "ok" if good else "SHORT"
         if not good:
             self.short.append(what)
-        print(f"| {what} | {figure} | {'' if value is None else f'{value:.2f}'} | {limit} | {verdict} |", flush=True)
+        print(markdown_row([what, figure, "" if value is None else f"{value:.2f}", limit, verdict]), flush=True)
 
 
 def machine() -> str:
-    """The processor, its cores, the versions and the commit that a table was made with."""
+    """Return processor, number of cores, versions and commit."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parts = [f"{_processor()}, {cores} cores", f"Python {platform.python_version()}"]
-    from importlib.metadata import PackageNotFoundError, version
-
     for package in ("torch", "onnxruntime", "openvino", "opencv-python"):
         try:
             parts.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             continue
-    return ", ".join([*parts, f"commit {_commit()}"])
+    revision = commit()
+    return ", ".join([*parts, f"commit {revision[:7] + '+' * revision.endswith('+') or 'unknown'}"])
 
 
 def _processor() -> str:
@@ -77,32 +88,30 @@ def _processor() -> str:
     return " ".join([names[0] if names else platform.machine(), *extras])
 
 
-def _commit() -> str:
-    try:
-        told = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return told.stdout.strip() or "unknown"
+def time_alternately(calls: list[Callable[[], object]], repeats: int = 20, warmup: int = 2) -> list[float]:
+    """Return the median seconds of each call.
 
+    The calls are timed alternately, so that changes of the machine's speed affect all of them.
 
-def take_turns(calls: list[Callable[[], object]], repeats: int = 20, warmup: int = 2) -> list[float]:
-    """The median seconds of each call. They are timed in turns: a machine that slows down slows all of them down."""
+    Args:
+        calls: What to time.
+        repeats: Timed runs of each.
+        warmup: Runs of each before that.
+    """
     seconds: list[list[float]] = [[] for _ in calls]
-    for turn in range(warmup + repeats):
+    for number in range(warmup + repeats):
         for call, times in zip(calls, seconds, strict=True):
             start = time.perf_counter()
             call()
-            if turn >= warmup:
+            if number >= warmup:
                 times.append(time.perf_counter() - start)
     return [statistics.median(times) for times in seconds]
 
 
 def data_folder(name: str) -> Path | None:
-    """The folder of real data `name` below $DATASETS_DIR; None, and a word about it, where it is not there."""
+    """Return the folder `name` below $DATASETS_DIR; if it does not exist, print that and return None."""
     folder = Path(os.environ.get("DATASETS_DIR", "datasets")) / name
     if folder.is_dir():
         return folder
-    print(f"{folder}: not there, so the rows that need it are left out; set DATASETS_DIR")
+    print(f"{folder}: no such folder; rows that need it are skipped (set DATASETS_DIR)")
     return None

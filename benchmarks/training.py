@@ -1,7 +1,7 @@
-"""Training: the bare step, the same step faster, ours whole, and train.py end to end with its loader, pictures a second.
+"""Training in images per second: a minimal training step, variants of it, the step of train.py, and train.py itself.
 
-On two cores, which the loader shares. On CUDA (`--device 0 --img 640 --batch-size 64`, all cores) the share of the time
-that the GPU is busy is told, too.
+Runs on two cores, including the data loader. On CUDA (`--device 0 --img 640 --batch-size 64`) all cores are used, and
+the GPU utilization is printed, too.
 """
 
 import argparse
@@ -23,19 +23,20 @@ from graftdet.utils.training.ema import ModelEMA
 from graftdet.utils.training.optim import Stepper, make_optimizer
 from graftdet.utils.training.schedule import Schedule
 
-from .table import ROOT, Table, data_folder, take_turns
+from .table import ROOT, Table, data_folder, time_alternately
 
 MODEL, CORES, REPEATS = "yolov5n.yaml", 2, 7
 RECIPES = ("yolov5.yaml", "default.yaml")
 
 
 def main() -> int:
+    """Print the table; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--img", type=int, default=320)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--epochs", type=int, default=4, help="of train.py; the first does not count")
-    parser.add_argument("--compile", action="store_true", help="torch.compile, too: takes minutes")
+    parser.add_argument("--epochs", type=int, default=4, help="epochs of train.py; the first is not counted")
+    parser.add_argument("--compile", action="store_true", help="also time torch.compile (takes minutes)")
     options = parser.parse_args()
     device = select_device(options.device)
     if device.type == "cpu" and hasattr(os, "sched_setaffinity"):
@@ -44,51 +45,52 @@ def main() -> int:
     table = Table(f"Training {MODEL} at {options.img}, batch {options.batch_size}, {device}")
 
     images, targets = random_batch(options, device)
-    reference = bare_step(device, images, targets)
-    steps = {"the bare step, float32, contiguous: the reference": reference}
+    reference = minimal_step(device, images, targets)
+    steps = {"minimal step, float32, contiguous: the reference": reference}
     steps |= {
-        f"the same, {what}": bare_step(device, images, targets, **how) for what, how in ways(options, device).items()
+        f"the same, {what}": minimal_step(device, images, targets, **how)
+        for what, how in variants(options, device).items()
     }
-    seconds = take_turns(list(steps.values()), REPEATS)
+    seconds = time_alternately(list(steps.values()), REPEATS)
     count = len(images)
     for what, taken in zip(steps, seconds, strict=True):
-        table.add(what, f"{count / taken:.1f} a second", seconds[0] / taken)
+        table.add(what, f"{count / taken:.1f} images/s", seconds[0] / taken)
     for recipe in RECIPES:
-        figure, taken = whole_step(recipe, device, options, images, targets)
-        table.add(f"our whole step, {recipe}", f"{count / taken:.1f} a second: {figure}", seconds[0] / taken)
+        figure, taken = complete_step(recipe, device, options, images, targets)
+        table.add(f"step of train.py, {recipe}", f"{count / taken:.1f} images/s: {figure}", seconds[0] / taken)
     if data_folder("bccd"):
-        least = 1.6 if device.type == "cpu" and mixed_precision("auto", device)[0] else 0.95
+        limit = 1.6 if device.type == "cpu" and mixed_precision("auto", device)[0] else 0.95
         ends = {recipe: end_to_end(recipe, options) for recipe in RECIPES}
-        now = statistics.mean([seconds[0], *take_turns([reference], REPEATS)])  # before and after
-        for recipe, (rate, told) in ends.items():
-            limit = {"at_least": least} if device.type == "cpu" else {}
-            table.add(f"train.py on BCCD, {recipe}", f"{rate:.1f} a second, {told}", rate * now / count, **limit)
+        now = statistics.mean([seconds[0], *time_alternately([reference], REPEATS)])  # before and after
+        for recipe, (rate, notes) in ends.items():
+            limits = {"at_least": limit} if device.type == "cpu" else {}
+            table.add(f"train.py on BCCD, {recipe}", f"{rate:.1f} images/s, {notes}", rate * now / count, **limits)
     return bool(table.short)
 
 
-def ways(options, device) -> dict[str, dict]:
-    """The bare step done otherwise, by name: arguments of `bare_step`."""
+def variants(options: argparse.Namespace, device: torch.device) -> dict[str, dict]:
+    """Return arguments of `minimal_step` by the name of the variant."""
     faster = {"form": True}
     half = torch.bfloat16 if device.type == "cpu" else torch.float16
-    units = "" if device.type != "cpu" else " (matrix units)" if "amx_bf16" in cpu_flags() else " (no matrix units)"
-    told = {"channels last": faster, f"channels last, {str(half)[6:]}{units}": faster | {"mixed": half}}
-    return told | ({"channels last, compiled": faster | {"compiled": True}} if options.compile else {})
+    units = "" if device.type != "cpu" else " (with AMX)" if "amx_bf16" in cpu_flags() else " (without AMX)"
+    found = {"channels last": faster, f"channels last, {str(half)[6:]}{units}": faster | {"mixed": half}}
+    return found | ({"channels last, compiled": faster | {"compiled": True}} if options.compile else {})
 
 
-def random_batch(options, device):
-    """Pictures (B, 3, img, img) float and about 12 boxes a picture, (12 B, 6): image, class, cx, cy, w, h."""
-    draw, count = torch.Generator().manual_seed(0), options.batch_size
-    images = torch.rand(count, 3, options.img, options.img, generator=draw)
+def random_batch(options: argparse.Namespace, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return images (B, 3, img, img) float and 12 targets per image, (12 B, 6): image, class, cx, cy, w, h."""
+    generator, count = torch.Generator().manual_seed(0), options.batch_size
+    images = torch.rand(count, 3, options.img, options.img, generator=generator)
     image = torch.arange(count).repeat_interleave(12)[:, None].float()
-    label = torch.randint(0, 3, (len(image), 1), generator=draw).float()
-    boxes = torch.rand(len(image), 4, generator=draw) * torch.tensor([1, 1, 0.3, 0.3]) + torch.tensor(
+    label = torch.randint(0, 3, (len(image), 1), generator=generator).float()
+    boxes = torch.rand(len(image), 4, generator=generator) * torch.tensor([1, 1, 0.3, 0.3]) + torch.tensor(
         [0, 0, 0.02, 0.02]
     )
     return images.to(device), torch.cat((image, label, boxes), 1).to(device)
 
 
-def bare_step(device, images, targets, form=False, mixed=None, compiled=False):
-    """A call that does one step: forward, the published loss, backward, SGD."""
+def minimal_step(device, images, targets, form=False, mixed=None, compiled=False):
+    """Return a call that does one step: forward, the loss of the YOLOv5 recipe, backward, SGD."""
     torch.manual_seed(0)
     recipe = load_hyperparameters("yolov5.yaml")
     model = build_model(MODEL, nc=3).to(device).train()
@@ -108,8 +110,12 @@ def bare_step(device, images, targets, form=False, mixed=None, compiled=False):
     return step
 
 
-def whole_step(recipe_name: str, device, options, images, targets):
-    """The step of train.py with `recipe_name`, all of it each batch: (the share of each part as text, seconds)."""
+def complete_step(recipe_name: str, device, options, images, targets):
+    """Time the step of train.py with a recipe.
+
+    Returns:
+        The percentage of each part as text, and the seconds of the step.
+    """
     torch.manual_seed(0)
     count = len(images)
     recipe = load_hyperparameters(recipe_name, ["nominal_batch=0", "warmup_epochs=0"]).for_run(100, 13, count)
@@ -123,14 +129,14 @@ def whole_step(recipe_name: str, device, options, images, targets):
     parts: dict[str, list[float]] = {}
 
     def timed(part, call):
-        def measured(*arguments):
+        def timed_call(*arguments):
             start = time.perf_counter()
             result = call(*arguments)
             wait(device)
             parts.setdefault(part, []).append(time.perf_counter() - start)
             return result
 
-        return measured
+        return timed_call
 
     def forward():
         with torch.autocast(device.type, dtype=mixed, enabled=mixed is not None):
@@ -142,53 +148,40 @@ def whole_step(recipe_name: str, device, options, images, targets):
         raw = timed("forward", forward)()
         loss = timed("loss", criterion)(raw, targets)
         timed("backward and clipping", stepper.backward)(sum(loss.values()) * count)
-    middle = {part: statistics.median(taken[2:]) for part, taken in parts.items()}
-    middle["backward and clipping"] -= middle["EMA"] + middle[recipe.optimizer]  # which it calls
-    total = sum(middle.values())
-    return ", ".join(f"{part} {taken / total:.1%}" for part, taken in middle.items()), total
+    medians = {part: statistics.median(taken[2:]) for part, taken in parts.items()}
+    medians["backward and clipping"] -= medians["EMA"] + medians[recipe.optimizer]  # called by it
+    total = sum(medians.values())
+    return ", ".join(f"{part} {taken / total:.1%}" for part, taken in medians.items()), total
 
 
 def end_to_end(recipe: str, options) -> tuple[float, str]:
-    """Pictures a second of train.py itself in a process of its own, the middle of its later epochs; and its peak memory,
-    on CUDA how busy the device was, as text."""
+    """Run train.py in its own process.
+
+    Returns:
+        Images per second, the median of all epochs but the first; peak memory and, on CUDA, GPU utilization as text.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        words = [
-            "--cfg",
-            MODEL,
-            "--data",
-            "bccd.yaml",
-            "--hyp",
-            recipe,
-            "--img",
-            options.img,
-            "--epochs",
-            options.epochs,
-        ]
-        words += [
-            "--batch-size",
-            options.batch_size,
-            "--device",
-            options.device,
-            "--noval",
-            "--project",
-            folder,
-            "--name",
-            "run",
-        ]
+        values = {
+            "cfg": MODEL, "data": "bccd.yaml", "hyp": recipe, "img": options.img, "epochs": options.epochs,
+            "batch-size": options.batch_size, "device": options.device, "project": folder, "name": "run",
+        }  # fmt: skip
+        flags = ["--noval", *(text for flag, value in values.items() for text in (f"--{flag}", value))]
         with Busy(options.device) as busy:
             done = subprocess.run(
-                [sys.executable, "train.py", *map(str, words)], cwd=ROOT, capture_output=True, text=True
+                [sys.executable, "train.py", *map(str, flags)], cwd=ROOT, capture_output=True, text=True
             )
         if done.returncode:
             sys.exit(f"train.py failed:\n{done.stdout}{done.stderr}")
         with open(Path(folder) / "run" / "results.csv", newline="", encoding="utf-8") as file:
             rates = [float(row["train/images_per_s"]) for row in csv.DictReader(file)]
     peak = [line.split("peak memory ")[1] for line in done.stdout.splitlines() if "peak memory " in line]
-    return statistics.median(rates[1:] or rates), ", ".join([*(f"peak memory {text}" for text in peak), *busy.told()])
+    return statistics.median(rates[1:] or rates), ", ".join(
+        [*(f"peak memory {text}" for text in peak), *busy.summary()]
+    )
 
 
 class Busy:
-    """How much of the time a CUDA device computed, asked of nvidia-smi five times a second; nothing on other devices."""
+    """Samples the utilization of a CUDA device by nvidia-smi five times per second; does nothing on other devices."""
 
     def __init__(self, device: str):
         self.device, self.lines = select_device(device), ""
@@ -196,7 +189,7 @@ class Busy:
     def __enter__(self):
         self.process = None
         if self.device.type == "cuda":
-            ask = [
+            command = [
                 "nvidia-smi",
                 "-i",
                 str(self.device.index),
@@ -205,7 +198,7 @@ class Busy:
                 "-lms",
                 "200",
             ]
-            self.process = subprocess.Popen(ask, stdout=subprocess.PIPE, text=True)
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         return self
 
     def __exit__(self, *_):
@@ -213,15 +206,15 @@ class Busy:
             self.process.terminate()
             self.lines = self.process.communicate()[0]
 
-    def told(self) -> list[str]:
-        """The mean over the middle half of the time: before it the run starts, behind it the model is measured."""
-        shares = [int(line) for line in self.lines.split() if line.isdecimal()]
-        middle = shares[len(shares) // 4 : -(len(shares) // 4) or None]
+    def summary(self) -> list[str]:
+        """Return the mean utilization in the middle half of the time, without start and end of the run, as text."""
+        percentages = [int(line) for line in self.lines.split() if line.isdecimal()]
+        middle = percentages[len(percentages) // 4 : -(len(percentages) // 4) or None]
         return [f"GPU busy {statistics.mean(middle):.0f} %"] if middle else []
 
 
-def wait(device) -> None:
-    """Until `device` has done what it was given."""
+def wait(device: torch.device) -> None:
+    """Wait until all work on `device` is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -1,5 +1,8 @@
-"""detect.py on a video of 1920x1080, from the start of the process to the last frame written back, beside as many passes of
-the fused float32 model in torch at 640x640, which is the original's way to look at pictures, without anything around it."""
+"""detect.py on a 1920x1080 video, from process start to the last written frame.
+
+The reference is the same number of forward passes of the fused float32 model in torch at 640x640, without reading,
+preprocessing, drawing and writing.
+"""
 
 import copy
 import os
@@ -7,24 +10,26 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from graftdet.models import build_model
+from graftdet.models import DetectionModel, build_model
 from graftdet.utils.checkpoint import save_checkpoint
 from graftdet.utils.images.letterbox import letterbox, to_chw
 from graftdet.utils.images.video import VideoWriter, open_capture, read_frames
 
-from benchmarks.table import ROOT, Table, take_turns
+from benchmarks.table import ROOT, Table, time_alternately
 
 CFG, SIDE, FRAMES, WIDTH, HEIGHT = "yolov5n.yaml", 640, 250, 1920, 1080
-LIMIT = 0.62  # of the reference: 5.3 s where a pass takes 34 ms
-RUNS, FOUND = 2, 100  # runs, of which the faster counts; anchors that find something in a frame, of which 20 are drawn
+LIMIT = 0.62  # ratio to the reference
+RUNS, CANDIDATES = 2, 100  # the fastest run counts; anchors with detections per frame, of which 20 are drawn
 
 
 def main() -> int:
+    """Print the table; returns the exit status."""
     torch.manual_seed(0)
     table = Table(f"Video: {FRAMES} frames of {WIDTH}x{HEIGHT}, {CFG} at {SIDE}, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -33,35 +38,33 @@ def main() -> int:
         weights = Path(folder) / "model.pt"
         content = {"yaml": model.yaml_text, "names": model.names, "nc": model.nc, "model": model.state_dict()}
         save_checkpoint(weights, {**content, "options": {"img": SIDE}})
-        detect(
-            weights, video, "--backend", "auto", "--no-save"
-        )  # makes the exported form and knows the fastest way then
+        detect(weights, video, "--backend", "auto", "--no-save")  # exports the model and selects the fastest backend
 
-        reference = pass_of(model)
+        reference = forward_pass(model)
         passes, best = [], (float("inf"), "")
         for _ in range(RUNS):
-            passes += take_turns([reference], repeats=15)
-            begun = time.perf_counter()
-            told = detect(weights, video, "--max-det", "20")
-            best = min(best, (time.perf_counter() - begun, told))
-        seconds, told = best
+            passes += time_alternately([reference], repeats=15)
+            start = time.perf_counter()
+            output = detect(weights, video, "--max-det", "20")
+            best = min(best, (time.perf_counter() - start, output))
+        seconds, output = best
         whole = FRAMES * float(np.median(passes))
         table.add("reference", f"{FRAMES} passes of {1000 * whole / FRAMES:.1f} ms: {whole:.2f} s", 1.0)
-        way = next(line for line in told.splitlines() if "run by" in line).split("run by ")[1].split(";")[0]
+        backend = next(line for line in output.splitlines() if "run by" in line).split("run by ")[1].split(";")[0]
         table.add(
-            f"detect.py, run by {way}",
-            f"{seconds:.2f} s, {1000 * seconds / FRAMES:.1f} ms a frame",
+            f"detect.py, run by {backend}",
+            f"{seconds:.2f} s, {1000 * seconds / FRAMES:.1f} ms per frame",
             seconds / whole,
             at_most=LIMIT,
         )
-        print(f"\n{told.splitlines()[-1].split('; saved')[0]}")
+        print(f"\n{output.splitlines()[-1].split('; saved')[0]}")
         written = sum(1 for _ in read_frames(open_capture(str(next(Path(folder).rglob("exp*/*.mp4"))))))
         table.add("frames written", str(written), written / FRAMES, at_least=1)
     return bool(table.short)
 
 
 def make_video(path: Path) -> Path:
-    """Discs and rectangles that move over a soft background."""
+    """Write a video of circles and rectangles that move over a smooth background; returns its path."""
     random = np.random.default_rng(0)
     coarse = random.integers(60, 200, (HEIGHT // 40, WIDTH // 40, 3), np.uint8)
     background = cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
@@ -77,50 +80,50 @@ def make_video(path: Path) -> Path:
     with VideoWriter(path, 25.0) as writer:
         for index in range(FRAMES):
             frame = background.copy()
-            for number, (start, speed, size, ink) in enumerate(shapes):
-                x, y = ((start + index * speed) % (WIDTH, HEIGHT)).astype(int).tolist()
+            for number, (position, speed, size, color) in enumerate(shapes):
+                x, y = ((position + index * speed) % (WIDTH, HEIGHT)).astype(int).tolist()
                 if number % 2:
-                    cv2.circle(frame, (x, y), size, ink, -1)
+                    cv2.circle(frame, (x, y), size, color, -1)
                 else:
-                    cv2.rectangle(frame, (x, y), (x + size, y + size), ink, -1)
+                    cv2.rectangle(frame, (x, y), (x + size, y + size), color, -1)
             writer.write(frame)
     return writer.path
 
 
-def make_model(video: Path):
-    """The untrained model, its last layer set so that about `FOUND` anchors of a frame find something, as trained ones do."""
+def make_model(video: Path) -> DetectionModel:
+    """Return an untrained model whose head is set so that about `CANDIDATES` anchors per frame have detections."""
     frame = next(read_frames(open_capture(str(video))))
-    picture = torch.from_numpy(to_chw(letterbox(frame, SIDE, auto=True)[0]))[None] / 255
+    image = torch.from_numpy(to_chw(letterbox(frame, SIDE, auto=True)[0]))[None] / 255
     model = build_model(CFG)
     with torch.no_grad():
         model.train()
-        for _ in range(60):  # statistics for the norms, without which little of the picture reaches the head
-            model.raw_outputs(picture[..., ::2, ::2])
-        levels = model.eval().raw_outputs(picture)
+        for _ in range(60):  # batch statistics, without which signals vanish before the head
+            model.raw_outputs(image[..., ::2, ::2])
+        levels = model.eval().raw_outputs(image)
         for conv, level in zip(model.head.m, levels, strict=True):
             objectness = level[..., 4] - conv.bias.view(-1, 5 + model.nc)[:, 4].view(1, -1, 1, 1)
             factor = 3 / objectness.std()
             conv.weight *= factor
             bias = conv.bias.view(-1, 5 + model.nc)
-            bias[:, 4] = -1 - factor * objectness.flatten().sort(descending=True).values[FOUND // len(levels)]
+            bias[:, 4] = -1 - factor * objectness.flatten().sort(descending=True).values[CANDIDATES // len(levels)]
             bias[:, 5:] += 8
     return model
 
 
-def pass_of(model):
-    """A call of the fused float32 model on one picture."""
+def forward_pass(model: DetectionModel) -> Callable[[], None]:
+    """Return a call of the fused float32 model on one image."""
     fused = copy.deepcopy(model).fuse().requires_grad_(False)
-    picture = torch.rand(1, 3, SIDE, SIDE)
+    image = torch.rand(1, 3, SIDE, SIDE)
 
-    def call():
+    def call() -> None:
         with torch.inference_mode():
-            fused(picture)
+            fused(image)
 
     return call
 
 
 def detect(weights: Path, source: Path, *more: str) -> str:
-    """What detect.py says, run in a process of its own."""
+    """Run detect.py in its own process and return its output."""
     flags = [
         "--weights",
         weights,

@@ -1,4 +1,4 @@
-"""Writes the README's table of model YAMLs anew: `python -m tests.readme_table`."""
+"""Update the README's table of model YAMLs: `python -m tests.readme_table`."""
 
 import re
 from pathlib import Path
@@ -6,22 +6,23 @@ from pathlib import Path
 from graftdet.models import build_model
 from graftdet.models.analysis.summary import summarize, totals
 from graftdet.utils.config import CONFIGS
+from graftdet.utils.tables import markdown_table
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 SPAN = re.compile(r"(<!-- models -->\n).*(<!-- /models -->)", re.S)
 
 
 def table() -> str:
-    """A Markdown row a YAML of configs/models: parameters, GMACs, GFLOPs at 640x640, levels."""
-    lines = ["| YAML | params (M) | GMACs | GFLOPs | strides |", "|---|---|---|---|---|"]
+    """One row per YAML of configs/models: parameters, GMACs and GFLOPs at 640x640, strides."""
+    rows = []
     for path in sorted((CONFIGS / "models").glob("*.yaml"), key=lambda p: p.name.lower()):
         model = build_model(path)
         t = totals(summarize(model))
         strides = " ".join(f"{s:g}" for s in model.head.strides)
-        lines.append(
-            f"| {path.name} | {t['params'] / 1e6:.2f} | {t['macs'] / 1e9:.2f} | {t['flops'] / 1e9:.2f} | {strides} |"
+        rows.append(
+            [path.name, f"{t['params'] / 1e6:.2f}", f"{t['macs'] / 1e9:.2f}", f"{t['flops'] / 1e9:.2f}", strides]
         )
-    return "\n".join(lines) + "\n"
+    return markdown_table(["YAML", "params (M)", "GMACs", "GFLOPs", "strides"], rows) + "\n"
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from graftdet.utils.config import load_yaml
 from graftdet.utils.errors import UserError
+from graftdet.utils.tables import markdown_table
 
 from ..table import ROOT
 
@@ -151,7 +152,7 @@ def markdown(records: list[RunRecord], curves: dict[str, list[Epoch]], target: f
     groups: dict[str, list[RunRecord]] = {}
     for record in records:
         groups.setdefault(record.group, []).append(record)
-    lines = []
+    rows = []
     for name, runs in groups.items():
         cells = [name, ", ".join(str(run.seed) for run in runs), spread(run.val_ap for run in runs)]
         cells += [", ".join(str(run.best_epoch) for run in runs), spread(run.final_val_ap for run in runs)]
@@ -159,10 +160,10 @@ def markdown(records: list[RunRecord], curves: dict[str, list[Epoch]], target: f
         cells.append(spread((run.minutes for run in runs), digits=1))
         if target is not None:
             cells.append(", ".join(_epochs_to(curves.get(run.run, []), target) for run in runs))
-        lines.append(f"| {' | '.join(cells)} |")
+        rows.append(cells)
     if target is not None:
         head.append(f"epochs to {target:g}")
-    return "\n".join([f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *lines])
+    return markdown_table(head, rows)
 
 
 def spread(values: Iterable[float | None], digits: int = 3) -> str:
