@@ -30,7 +30,7 @@ from graftdet.utils import cli
 from graftdet.utils.cli_options import add_model_flags, add_run_flags, add_selection_flags, image_size
 from graftdet.utils.device import default_workers
 from graftdet.utils.errors import UserError
-from graftdet.utils.evaluation.coco_results import Results
+from graftdet.utils.evaluation.coco_results import CocoResults
 from graftdet.utils.evaluation.evaluator import Evaluation, evaluate
 from graftdet.utils.evaluation.report import format_evaluation
 from graftdet.utils.files import new_run_folder, write_atomically
@@ -62,7 +62,7 @@ class ValidationResult:
     speed: dict[str, float]
     images: int
     instances: int
-    results: Results = field(repr=False)
+    results: CocoResults = field(repr=False)
 
     @property
     def predictions(self) -> list[dict[str, Any]]:

@@ -24,11 +24,11 @@ VAL, SIDE, CANDIDATES = 3.95, 320, 0.1  # seconds on two cores; image size; frac
 
 
 def synthetic_results(images: int, seed: int = 0) -> tuple[dict, Any]:
-    """Return a COCO dict and `Results`: detections are shifted ground-truth boxes, 60 % of them with the right class."""
-    from graftdet.utils.evaluation.coco_results import Results
+    """Return a COCO dict and `CocoResults`: detections are shifted ground-truth boxes, 60 % of them with the right class."""
+    from graftdet.utils.evaluation.coco_results import CocoResults
 
     rng = np.random.default_rng(seed)
-    results, annotations = Results(range(1, CLASSES + 1)), []
+    results, annotations = CocoResults(range(1, CLASSES + 1)), []
     for image in range(1, images + 1):
         count = rng.poisson(BOXES - 1) + 1
         sides = np.exp(rng.uniform(np.log(8), np.log(300), (count, 2)))

@@ -1,93 +1,108 @@
-"""COCO average precision of boxes, equal to pycocotools, with what makes evaluators stumble taken out of its way."""
+"""COCO average precision of boxes, equal to pycocotools, for any ids and without its special cases."""
 
 import math
 from collections.abc import Hashable, Iterable
+from typing import Any
 
 import numpy as np
 from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.coco_matching import Boxes, match, precision_and_recall
-from graftdet.utils.evaluation.coco_results import Results
+from graftdet.utils.evaluation.coco_results import CocoResults
 
-# The order of `AREAS` and of `LIMITS` in `graftdet.utils.evaluation.coco_matching`
+# indices into `AREA_RANGES` and `MAX_DETECTIONS` of `graftdet.utils.evaluation.coco_matching`
 ALL, SMALL, MEDIUM, LARGE = range(4)
 ONE, TEN, HUNDRED = range(3)
 
 
-def coco_scores(ground_truth: dict, predictions: list[dict] | Results) -> dict:
-    """COCO AP and AR of boxes: `ground_truth` a COCO dict, `predictions` COCO results (bbox xywh pixels), as a list or as
-    arrays.
+def coco_scores(ground_truth: dict[str, Any], predictions: list[dict[str, Any]] | CocoResults) -> dict[str, Any]:
+    """Compute COCO AP and AR of boxes.
 
-    Returns "AP50-95", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100" and "per_class", a list in the order
-    of the categories with "id", "name", "AP50-95", "AP50", "AR100". The numbers are pycocotools', with three
-    differences where that crashes or says -1: without predictions all is 0; without any true box all is 0; a size or
-    a class that has no true box is NaN (and has no part in the means).
+    Equal to pycocotools, except where that fails or returns -1: without predictions or ground-truth boxes all scores
+    are 0; an area range or class without ground truth is NaN, and not part of the means.
 
-    Ids may be any integers or strings, annotation ids may be missing, 0 or repeated; a missing `area` is width x
-    height, a missing `iscrowd` 0. Nothing given is changed. Predictions of categories that the ground truth does not have are
-    passed over; a prediction for a picture that it does not have raises `UserError`.
+    Args:
+        ground_truth: A COCO dict, which is not changed. Ids may be any integers or strings; annotation ids may be
+            missing, 0 or repeated; a missing `area` is width x height, a missing `iscrowd` 0.
+        predictions: COCO results (bbox xywh in pixels) as a list or as arrays. Unknown categories are ignored.
+
+    Returns:
+        "AP50-95", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", and "per_class": a list in the order of
+        the categories with "id", "name", "AP50-95", "AP50", "AR100".
+
+    Raises:
+        UserError: If a prediction is for an image that is not part of the ground truth.
     """
-    return Truth(ground_truth).scores(predictions)[0]
+    return GroundTruth(ground_truth).scores(predictions)[0]
 
 
-class Truth:
-    """A COCO dict as arrays: `boxes`, with the numbers of `images` and `categories` (id -> number from 0). Numbers go in
-    the order of the ids, so that ties between scores fall as they do in pycocotools."""
+class GroundTruth:
+    """A COCO dict as arrays.
 
-    def __init__(self, ground_truth: dict):
+    Images and categories are numbered in the order of their ids, so that ties between scores are resolved as by
+    pycocotools.
+
+    Attributes:
+        boxes: All ground-truth boxes.
+        images, categories: Id -> index.
+        entries: The entries of "categories".
+    """
+
+    def __init__(self, ground_truth: dict[str, Any]):
         self.entries = ground_truth.get("categories", [])
-        self.images = _numbers(image["id"] for image in ground_truth.get("images", []))
-        self.categories = _numbers(category["id"] for category in self.entries)
-        kept = [
-            annotation for annotation in ground_truth.get("annotations", [])
+        self.images = _indices(image["id"] for image in ground_truth.get("images", []))
+        self.categories = _indices(category["id"] for category in self.entries)
+        annotations = [
+            annotation
+            for annotation in ground_truth.get("annotations", [])
             if annotation["image_id"] in self.images and annotation["category_id"] in self.categories
-        ]  # fmt: skip
+        ]
         self.boxes = _boxes(
-            [self.images[annotation["image_id"]] for annotation in kept],
-            [self.categories[annotation["category_id"]] for annotation in kept],
-            [annotation["bbox"] for annotation in kept],
+            [self.images[annotation["image_id"]] for annotation in annotations],
+            [self.categories[annotation["category_id"]] for annotation in annotations],
+            [annotation["bbox"] for annotation in annotations],
         )
-        areas = np.array([annotation.get("area") for annotation in kept], np.float64)  # None becomes NaN
+        areas = np.array([annotation.get("area") for annotation in annotations], np.float64)  # None becomes NaN
         self.boxes.area = np.where(np.isnan(areas), self.boxes.area, areas)
-        self.boxes.crowd = np.array([bool(annotation.get("iscrowd")) for annotation in kept], bool)
+        self.boxes.crowd = np.array([bool(annotation.get("iscrowd")) for annotation in annotations], bool)
 
-    def scores(self, predictions: list[dict] | Results) -> tuple[dict, np.ndarray]:
-        """What `coco_scores` returns, and for each prediction (n,) int8 HIT, MISSED or IGNORED at an IoU of 0.5."""
-        found, rows = self._found(predictions)
-        matches = match(self.boxes, found, len(self.categories))
+    def scores(self, predictions: list[dict[str, Any]] | CocoResults) -> tuple[dict[str, Any], np.ndarray]:
+        """Return the scores of `coco_scores`, and TRUE_POSITIVE, FALSE_POSITIVE or IGNORED of each prediction at IoU 0.5,
+        (n,) int8."""
+        detections, rows = self._detections(predictions)
+        matches = match(self.boxes, detections, len(self.categories))
         hits = np.zeros(len(predictions), np.int8)
-        hits[rows] = matches.at_half()
+        hits[rows] = matches.at_iou_50()
         return self._summary(*precision_and_recall(self.boxes, matches, len(self.categories))), hits
 
-    def _found(self, predictions: list[dict] | Results) -> tuple[Boxes, np.ndarray]:
-        """The predictions of known categories as arrays, and which of those given they are."""
-        if isinstance(predictions, Results):
+    def _detections(self, predictions: list[dict[str, Any]] | CocoResults) -> tuple[Boxes, np.ndarray]:
+        """The predictions of known categories as arrays, and their indices in `predictions`."""
+        if isinstance(predictions, CocoResults):
             boxes, scores, labels = predictions.columns()
-            images = self.pictures_of(predictions)
-            categories = np.array([self.categories.get(given, -1) for given in predictions.category_ids], np.int64)[
-                labels
-            ]
+            images = self.image_indices(predictions)
+            known = np.array([self.categories.get(category, -1) for category in predictions.category_ids], np.int64)
+            categories = known[labels]
         else:
-            images = [self._image(prediction["image_id"]) for prediction in predictions]
+            images = [self._image_index(prediction["image_id"]) for prediction in predictions]
             categories = np.array(
                 [self.categories.get(prediction["category_id"], -1) for prediction in predictions], np.int64
             )
             boxes = [prediction["bbox"] for prediction in predictions]
             scores = np.array([prediction["score"] for prediction in predictions], np.float64)
-        found = _boxes(images, categories, boxes)
-        found.score = scores
+        detections = _boxes(images, categories, boxes)
+        detections.score = scores
         rows = np.flatnonzero(categories >= 0)
-        return found.take(rows), rows
+        return detections.take(rows), rows
 
-    def pictures_of(self, results: Results) -> np.ndarray:
-        """The number (n,) of the picture of each detection."""
-        return np.repeat(np.array([self._image(given) for given in results.image_ids], np.int64), results.counts)
+    def image_indices(self, results: CocoResults) -> np.ndarray:
+        """Return the index (n,) of the image of each detection."""
+        return np.repeat(np.array([self._image_index(image) for image in results.image_ids], np.int64), results.counts)
 
-    def _image(self, given: Hashable) -> int:
-        if given not in self.images:
-            raise UserError(f"predictions: image_id {given!r} is not in the ground truth")
-        return self.images[given]
+    def _image_index(self, image_id: Hashable) -> int:
+        if image_id not in self.images:
+            raise UserError(f"predictions: image_id {image_id!r} is not in the ground truth")
+        return self.images[image_id]
 
-    def _summary(self, precision: np.ndarray, recall: np.ndarray) -> dict:
+    def _summary(self, precision: np.ndarray, recall: np.ndarray) -> dict[str, Any]:
         scores = {
             "AP50-95": _mean(precision[..., ALL]),
             "AP50": _mean(precision[0, ..., ALL]),
@@ -99,14 +114,7 @@ class Truth:
             "AR10": _mean(recall[..., TEN]),
             "AR100": _mean(recall[..., HUNDRED]),
         }
-        for key in (
-            "AP50-95",
-            "AP50",
-            "AP75",
-            "AR1",
-            "AR10",
-            "AR100",
-        ):  # undefined without any true box: a plain number
+        for key in ("AP50-95", "AP50", "AP75", "AR1", "AR10", "AR100"):  # undefined without ground truth: 0
             scores[key] = 0.0 if math.isnan(scores[key]) else scores[key]
         scores["per_class"] = []
         for category in self.entries:
@@ -117,18 +125,18 @@ class Truth:
         return scores
 
 
-def _boxes(images, categories, xywh) -> Boxes:
+def _boxes(images: Any, categories: Any, xywh: Any) -> Boxes:
     xywh = np.asarray(xywh, np.float64).reshape(-1, 4)
     return Boxes(np.asarray(images, np.int64), np.asarray(categories, np.int64), xywh, xywh[:, 2] * xywh[:, 3])
 
 
-def _numbers(ids: Iterable[Hashable]) -> dict[Hashable, int]:
-    """From each id to 0, 1, ... in sorted order; numbers before strings."""
+def _indices(ids: Iterable[Hashable]) -> dict[Hashable, int]:
+    """From each id to its index in sorted order; numbers before strings."""
     ordered = sorted(set(ids), key=lambda given: (isinstance(given, str), given))
-    return {given: number for number, given in enumerate(ordered)}
+    return {given: index for index, given in enumerate(ordered)}
 
 
 def _mean(values: np.ndarray) -> float:
-    """The mean of what is defined (above -1), NaN when nothing is."""
+    """The mean of defined values (above -1), NaN if there are none."""
     values = values[values > -1]
     return float(values.mean()) if values.size else math.nan

@@ -1,43 +1,54 @@
-"""Measure a model on a data set: COCO AP, precision and recall, confusion, predictions, speed.
+"""Evaluate a model on a dataset: COCO AP, precision and recall, confusion matrix, detections, speed.
 
-`evaluate` is what training calls after every epoch and validation calls at the end. It takes any callable that gives
-decoded boxes and scores, and any loader of batches; it knows neither models nor data sets.
+`evaluate` is called after every epoch of training and by val.py. It takes any callable that returns decoded boxes and
+scores, and any loader of batches; no model or dataset is defined here.
 """
 
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from graftdet.utils.errors import UserError
-from graftdet.utils.evaluation.coco_ap import Truth, coco_scores
-from graftdet.utils.evaluation.coco_results import Results
+from graftdet.utils.evaluation.coco_ap import GroundTruth, coco_scores
+from graftdet.utils.evaluation.coco_results import CocoResults
 from graftdet.utils.evaluation.metrics import ConfusionMatrix, Curves, precision_recall_curves
 from graftdet.utils.images.letterbox import unletterbox
 from graftdet.utils.nms.suppression import default_method, select_detections
 from graftdet.utils.pipeline import Pipeline
 from graftdet.utils.progress import Progress
 
+if TYPE_CHECKING:
+    import torch
+
 __all__ = ["Evaluation", "coco_scores", "evaluate"]
 
-AHEAD = 3  # batches in memory: what comes next is read meanwhile
+PREFETCHED = 3  # batches in memory
 
 
 @dataclass
 class Evaluation:
-    """What one run over a data set found.
+    """Result of an evaluation.
 
-    `metrics`: "AP50-95", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100" (see `coco_scores`) and, at IoU
-    0.5 and the confidence of the best mean F1, "precision", "recall", "f1", "confidence". `per_class`: one dict a
-    class with "name", "id", "images", "instances", "precision", "recall", "AP50", "AP50-95". `results`: what was found.
-    `speed`: milliseconds a picture of "preprocess", "inference", "nms".
+    Attributes:
+        metrics: "AP50-95", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100" (see `coco_scores`) and, at IoU
+            0.5 and the confidence with the highest mean F1, "precision", "recall", "f1", "confidence".
+        per_class: One dict per class: "name", "id", "images", "instances", "precision", "recall", "AP50", "AP50-95".
+        results: All detections.
+        curves: Precision and recall over confidence.
+        confusion: Confusion matrix.
+        speed: Milliseconds per image of "preprocess", "inference" and "nms".
+        images: Number of images.
+        instances: Number of ground-truth boxes.
     """
 
     metrics: dict[str, float]
-    per_class: list[dict]
-    results: Results
+    per_class: list[dict[str, Any]]
+    results: CocoResults
     curves: Curves
     confusion: ConfusionMatrix
     speed: dict[str, float]
@@ -45,93 +56,107 @@ class Evaluation:
     instances: int
 
     @cached_property
-    def predictions(self) -> list[dict]:
-        """`results` as COCO results, made when they are first asked for."""
+    def predictions(self) -> list[dict[str, Any]]:
+        """`results` as COCO results."""
         return self.results.to_dicts()
 
 
 def evaluate(
-    model,
-    loader,
+    model: Callable[[Any], tuple[Any, Any]],
+    loader: Any,
     *,
-    ground_truth: dict,
-    category_ids,
-    device="cpu",
+    ground_truth: dict[str, Any],
+    category_ids: Sequence[Any],
+    device: "str | torch.device" = "cpu",
     conf: float = 0.001,
     iou: float = 0.6,
     max_det: int = 300,
     half: bool = False,
     progress: bool = True,
     method: str | None = None,
-    ranks=None,
+    ranks: Any = None,
 ) -> Evaluation | None:
-    """Run `model` over `loader` and measure what it finds against `ground_truth`.
+    """Run `model` over `loader` and compare its detections with `ground_truth`.
 
-    `model`: callable (B, 3, H, W) float 0..1 RGB on `device` -> (boxes (B, N, 4) xyxy pixels of that input, scores
-    (B, N, nc)), tensors or arrays; a torch module is put into eval mode for the time being. `loader`: batches as dicts
-    with "images" (B, 3, H, W) uint8 RGB and the lists "image_ids", "gains", "pads", "shapes" of `letterbox`.
-    `ground_truth`: COCO dict; `category_ids`: class index -> category id. `half` computes in float16 on CUDA and in
-    bfloat16 elsewhere, without changing the model's weights. `method`
-    is that of `select_detections`, by default the one that the model needs (`default_method`).
-    Of several processes (`ranks`, see `graftdet.utils.distributed`) each runs the main one's weights over its part of the pictures;
-    the main one gets the result, the others None. Raises `UserError` when `model` has another number of classes.
+    Args:
+        model: Maps images (B, 3, H, W) float 0..1 RGB on `device` to boxes (B, N, 4) xyxy in pixels of that input and
+            scores (B, N, nc), tensors or arrays. A torch module is put into eval mode meanwhile.
+        loader: Batches as dicts with "images" (B, 3, H, W) uint8 RGB and lists "image_ids", "gains", "pads", "shapes"
+            (see `letterbox`).
+        ground_truth: COCO dict.
+        category_ids: Category id of each class index.
+        device: Device of the model.
+        conf: Minimum score.
+        iou: IoU threshold of NMS.
+        max_det: Maximum detections per image.
+        half: Compute in float16 on CUDA, in bfloat16 elsewhere, without changing the weights.
+        progress: Show progress.
+        method: Method of `select_detections`; None: the one that the model needs (`default_method`).
+        ranks: `graftdet.utils.distributed.Ranks` of several processes. Each runs the weights of the main process on its
+            part of the images.
+
+    Returns:
+        The evaluation; None in processes other than the main one.
+
+    Raises:
+        UserError: If `model` has another number of classes.
     """
     import torch
 
     device = torch.device(device)
-    is_main = ranks is None or ranks.is_main
     if ranks:
         ranks.broadcast_state(model)
-    found = []  # a list of (image id, rows) for each batch
+    detections = []  # a list of (image id, rows) for each batch
     seconds = {"preprocess": 0.0, "inference": 0.0, "nms": 0.0}
     was_training = getattr(model, "training", False)
     if was_training:
         model.eval()
     settings = {"conf": conf, "iou": iou, "max_det": max_det, "method": method or default_method(model)}
     settings["multi_label"] = len(category_ids) > 1
+    is_main = ranks is None or ranks.is_main
     try:
         with torch.no_grad(), ExitStack() as stack:
             if half:
                 dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
                 stack.enter_context(torch.autocast(device.type, dtype))
             bar = stack.enter_context(Progress(len(loader), "validation", quiet=not (progress and is_main)))
-            # worker processes read ahead themselves, and must not be forked from a thread
-            batches = (
-                loader if getattr(loader, "workers", 0) else stack.enter_context(Pipeline(loader, [], capacity=AHEAD))
-            )
+            batches = loader
+            if not getattr(loader, "workers", 0):  # workers prefetch themselves and must not be forked from a thread
+                batches = stack.enter_context(Pipeline(loader, [], capacity=PREFETCHED))
             for batch in batches:
-                found.append(_measure(model, batch, len(category_ids), seconds, device, _float_type(model), settings))
+                dtype = _float_type(model)
+                detections.append(_detect(model, batch, len(category_ids), seconds, device, dtype, settings))
                 bar.step()
     finally:
         if was_training:
             model.train()
-    mine = found, seconds, _unreadable_ids(loader)
-    parts = ranks.gather(mine) if ranks else [mine]
+    own = detections, seconds, _unreadable_ids(loader)
+    parts = ranks.gather(own) if ranks else [own]
     if parts is None:
         return None
-    return _score_together(parts, ground_truth, category_ids)
+    return _score_parts(parts, ground_truth, category_ids)
 
 
-def _score_together(parts, ground_truth: dict, category_ids) -> Evaluation:
-    """What the processes found, seconds they spent and ids of pictures they could not read, (found, seconds, ids) of each."""
-    results = Results(category_ids)
-    for batches in zip_longest(*[found for found, _, _ in parts], fillvalue=()):
-        for pictures in zip_longest(*batches):  # the processes share each batch by turns
-            for picture in filter(None, pictures):
-                results.add(*picture)
-    pictures = max(len(results.image_ids), 1)
-    speed = {name: 1000 * sum(spent[name] for _, spent, _ in parts) / pictures for name in parts[0][1]}
+def _score_parts(parts: list[tuple], ground_truth: dict[str, Any], category_ids: Sequence[Any]) -> Evaluation:
+    """Combine the (detections, seconds, ids of unreadable images) of all processes."""
+    results = CocoResults(category_ids)
+    for batches in zip_longest(*[detections for detections, _, _ in parts], fillvalue=()):
+        for images in zip_longest(*batches):  # the images of a batch are distributed in turn
+            for image in filter(None, images):
+                results.add(*image)
+    num_images = max(len(results.image_ids), 1)
+    speed = {name: 1000 * sum(seconds[name] for _, seconds, _ in parts) / num_images for name in parts[0][1]}
     return score(_without(ground_truth, set().union(*(unreadable for _, _, unreadable in parts))), results, speed)
 
 
-def _unreadable_ids(loader) -> set:
-    """The ids of the pictures that the loader's data set could not read: they are dropped, not counted as misses."""
+def _unreadable_ids(loader: Any) -> set:
+    """The ids of images that the loader's dataset could not read; they are skipped, not counted as missed."""
     dataset = getattr(loader, "dataset", None)
     return {dataset.image_ids[index] for index in getattr(dataset, "unreadable", ())}
 
 
-def _without(ground_truth: dict, image_ids: set) -> dict:
-    """The ground truth less some pictures."""
+def _without(ground_truth: dict[str, Any], image_ids: set) -> dict[str, Any]:
+    """The ground truth without some images."""
     if not image_ids:
         return ground_truth
     images = [image for image in ground_truth["images"] if image["id"] not in image_ids]
@@ -139,48 +164,47 @@ def _without(ground_truth: dict, image_ids: set) -> dict:
     return {**ground_truth, "images": images, "annotations": annotations}
 
 
-def _measure(model, batch: dict, nc: int, seconds: dict, device, dtype, settings: dict) -> list[tuple]:
-    """One batch through the model `run`, suppression and back into the frames of the source pictures: the id of each and
-    its detections (n, 6)."""
+def _detect(
+    model: Any, batch: dict[str, Any], nc: int, seconds: dict[str, float], device: Any, dtype: Any, settings: dict
+) -> list[tuple]:
+    """Run one batch: the id of each image and its detections (n, 6) in pixels of the original image."""
     import torch
 
-    clock = _Clock(device)
+    timer = _Timer(device)
     images = torch.as_tensor(batch["images"]).to(device, non_blocking=True).to(dtype) / 255
-    seconds["preprocess"] += clock.lap()
+    seconds["preprocess"] += timer.lap()
     boxes, scores = model(images)
-    seconds["inference"] += clock.lap()
+    seconds["inference"] += timer.lap()
     if scores.shape[2] != nc:
-        raise UserError(f"the model has {scores.shape[2]} classes, the data set {nc}: nothing to compare")
-    found = []
+        raise UserError(f"the model has {scores.shape[2]} classes, the dataset has {nc}")
+    detections = []
     for index, image_id in enumerate(batch["image_ids"]):
         rows = select_detections(boxes[index], scores[index], **settings)
         shape, pad = batch["shapes"][index], batch["pads"][index]
         rows[:, :4] = unletterbox(rows[:, :4], batch["gains"][index], pad, shape)
-        found.append((image_id, rows))
-    seconds["nms"] += clock.lap()
-    return found
+        detections.append((image_id, rows))
+    seconds["nms"] += timer.lap()
+    return detections
 
 
-def score(ground_truth: dict, results: Results, speed: dict[str, float]) -> Evaluation:
-    """Measure what was found against the COCO dict of the pictures that could be read."""
-    truth = Truth(ground_truth)
+def score(ground_truth: dict[str, Any], results: CocoResults, speed: dict[str, float]) -> Evaluation:
+    """Compare detections with the COCO dict of the images that could be read."""
+    truth = GroundTruth(ground_truth)
     metrics, hits = truth.scores(results)
     nc, index = len(results.category_ids), {given: k for k, given in enumerate(results.category_ids)}
-    classes = np.array(
-        [index.get(given, -1) for given in truth.categories], int
-    )  # class index of each category's number
+    classes = np.array([index.get(given, -1) for given in truth.categories], int)  # class index of each category
     boxes = truth.boxes.take(np.flatnonzero(classes[truth.boxes.category] >= 0))
     labels = classes[boxes.category]
-    instances = np.bincount(labels[~boxes.crowd], minlength=nc)  # of each class, crowd regions not counted
-    together = np.unique(np.stack((labels, boxes.image))[:, ~boxes.crowd], axis=1)
-    images = np.bincount(together[0], minlength=nc)  # with at least one of them
+    instances = np.bincount(labels[~boxes.crowd], minlength=nc)  # of each class, without crowd regions
+    pairs = np.unique(np.stack((labels, boxes.image))[:, ~boxes.crowd], axis=1)
+    images = np.bincount(pairs[0], minlength=nc)  # with at least one of them
 
     rows = results.rows()
-    _, scores, found = results.columns()
-    curves = precision_recall_curves(hits, scores, found, instances)
+    _, scores, detected_labels = results.columns()
+    curves = precision_recall_curves(hits, scores, detected_labels, instances)
     confusion = ConfusionMatrix(nc)
     xyxy = np.concatenate((boxes.xywh[:, :2], boxes.xywh[:, :2] + boxes.xywh[:, 2:]), 1)
-    confusion.update(rows, xyxy, labels, boxes.crowd, truth.pictures_of(results), boxes.image)
+    confusion.update(rows, xyxy, labels, boxes.crowd, truth.image_indices(results), boxes.image)
 
     coco_classes = {entry["id"]: entry for entry in metrics.pop("per_class")}
     for name in ("precision", "recall", "f1"):
@@ -199,14 +223,14 @@ def score(ground_truth: dict, results: Results, speed: dict[str, float]) -> Eval
         for which in ("precision", "recall"):
             entry[which] = float(getattr(curves, which)[k, curves.best]) if instances[k] else float("nan")
         per_class.append({**entry, "AP50": coco["AP50"], "AP50-95": coco["AP50-95"]})
-    pictures = len(results.image_ids)
-    return Evaluation(metrics, per_class, results, curves, confusion, speed, pictures, int(instances.sum()))
+    images = len(results.image_ids)
+    return Evaluation(metrics, per_class, results, curves, confusion, speed, images, int(instances.sum()))
 
 
-class _Clock:
-    """Seconds between calls; waits for work that a device still has in hand."""
+class _Timer:
+    """Measures the time between calls; waits for pending work of the device."""
 
-    def __init__(self, device):
+    def __init__(self, device: "torch.device"):
         self.device = device
         self.last = time.perf_counter()
 
@@ -222,8 +246,8 @@ class _Clock:
         return seconds
 
 
-def _float_type(model):
-    """The type a model's weights have, float32 for what has none (an exported file)."""
+def _float_type(model: Any) -> Any:
+    """The type of a model's weights, float32 without weights (an exported file)."""
     import torch
 
     parameters = getattr(model, "parameters", None)

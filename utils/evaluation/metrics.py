@@ -1,10 +1,11 @@
-"""Detections against ground truth: matches, precision and recall over confidence, confusion matrix. NumPy only."""
+"""Precision and recall over confidence, and the confusion matrix. NumPy only."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import ArrayLike
 from graftdet.utils.boxes import box_area
-from graftdet.utils.evaluation.coco_matching import HIT, IGNORED, RECALLS, pairs
+from graftdet.utils.evaluation.coco_matching import IGNORED, RECALL_THRESHOLDS, TRUE_POSITIVE, iterate_pairs
 
 CONFIDENCES = np.linspace(0, 1, 1001)
 
@@ -13,9 +14,13 @@ CONFIDENCES = np.linspace(0, 1, 1001)
 class Curves:
     """Precision, recall and F1 of every class over confidence, and precision over recall; at one IoU.
 
-    `confidence` (C,); `precision`, `recall`, `f1` (nc, C): of the detections with at least that score; `at_recall`
-    (nc, R): the highest precision at a recall of `recalls` (R,) or more. `instances` (nc,) are true boxes; classes
-    without any have no part in the means. `best` is the index into `confidence` with the highest mean F1.
+    Attributes:
+        confidence: Confidence thresholds (C,).
+        precision, recall, f1: Values (nc, C) of the detections with at least that confidence.
+        recalls: Recall thresholds (R,).
+        at_recall: Maximum precision (nc, R) at that recall or above.
+        instances: Number (nc,) of ground-truth boxes; classes without any are not part of the means.
+        best: Index into `confidence` with the highest mean F1.
     """
 
     confidence: np.ndarray
@@ -31,46 +36,50 @@ class Curves:
         self.best = int(self.mean("f1").argmax())
 
     def mean(self, which: str) -> np.ndarray:
-        """The mean of curve `which` ('precision', 'recall', 'f1' or 'at_recall') over classes with true boxes."""
+        """Return the mean of curve `which` ("precision", "recall", "f1" or "at_recall") over classes with ground truth."""
         curves = getattr(self, which)
         present = self.instances > 0
         return curves[present].mean(0) if present.any() else np.zeros(curves.shape[1])
 
 
-def precision_recall_curves(matches, scores, labels, instances) -> Curves:
-    """Curves from all pictures' detections: `matches` (n,) HIT, MISSED or IGNORED (`graftdet.utils.evaluation.coco_matching`), `scores` (n,),
-    `labels` (n,).
+def precision_recall_curves(matches: ArrayLike, scores: ArrayLike, labels: ArrayLike, instances: ArrayLike) -> Curves:
+    """Compute curves from the detections of all images.
 
-    `instances` (nc,) counts the true boxes (without crowd regions) of each class. Above the highest score of a class
-    its precision is 1, as nothing is wrong there; a class without a detection has precision 0 everywhere.
+    Above the highest score of a class its precision is 1; a class without detections has precision 0 everywhere.
+
+    Args:
+        matches: TRUE_POSITIVE, FALSE_POSITIVE or IGNORED (n,), see `graftdet.utils.evaluation.coco_matching`.
+        scores: Scores (n,).
+        labels: Class indices (n,).
+        instances: Number (nc,) of ground-truth boxes of each class, without crowd regions.
     """
     matches, scores, labels = np.asarray(matches), np.asarray(scores, np.float64), np.asarray(labels)
     instances = np.asarray(instances)
     nc = len(instances)
     precision, recall = np.zeros((nc, len(CONFIDENCES))), np.zeros((nc, len(CONFIDENCES)))
-    at_recall = np.zeros((nc, len(RECALLS)))
+    at_recall = np.zeros((nc, len(RECALL_THRESHOLDS)))
     order = np.flatnonzero(matches != IGNORED)
     order = order[np.lexsort((-scores[order], labels[order]))]
     bounds = np.searchsorted(labels[order], np.arange(nc + 1))
     for k in np.flatnonzero((np.diff(bounds) > 0) & (instances > 0)):
-        mine = order[bounds[k] : bounds[k + 1]]
-        hits = np.concatenate(([0], np.cumsum(matches[mine] == HIT)))  # of the first 0, 1, 2, ...
-        count = np.searchsorted(-scores[mine], -CONFIDENCES, side="right")
+        own = order[bounds[k] : bounds[k + 1]]
+        hits = np.concatenate(([0], np.cumsum(matches[own] == TRUE_POSITIVE)))  # of the first 0, 1, 2, ...
+        count = np.searchsorted(-scores[own], -CONFIDENCES, side="right")
         precision[k] = np.where(count > 0, hits[count] / np.maximum(count, 1), 1)
         recall[k] = hits[count] / instances[k]
         envelope = np.maximum.accumulate((hits[1:] / np.arange(1, len(hits)))[::-1])[::-1]
-        reached = np.searchsorted(hits[1:] / instances[k], RECALLS, side="left")
+        reached = np.searchsorted(hits[1:] / instances[k], RECALL_THRESHOLDS, side="left")
         at_recall[k] = np.append(envelope, 0)[reached]
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-16)
-    return Curves(CONFIDENCES, precision, recall, f1, RECALLS, at_recall, instances)
+    return Curves(CONFIDENCES, precision, recall, f1, RECALL_THRESHOLDS, at_recall, instances)
 
 
 class ConfusionMatrix:
-    """Which class is taken for which: `matrix` (nc + 1, nc + 1) counts, row = predicted, column = true.
+    """Counts (nc + 1, nc + 1) of predicted (row) and true (column) classes, in `matrix`.
 
-    The last row holds true boxes that were not found (predicted background), the last column detections where there
-    is no object. Detections above `conf` are paired with true boxes of any class, most overlap first, one to one, at
-    an IoU above `iou`.
+    The last row holds ground-truth boxes that were not detected, the last column detections without an object.
+    Detections above `conf` are matched with ground-truth boxes of any class, highest IoU first, one to one, at an IoU
+    above `iou`.
     """
 
     def __init__(self, nc: int, conf: float = 0.25, iou: float = 0.45):
@@ -78,58 +87,73 @@ class ConfusionMatrix:
         self.matrix = np.zeros((nc + 1, nc + 1), np.int64)
 
     def update(
-        self, detections: np.ndarray, truth_boxes, truth_labels, crowd, pictures=None, truth_pictures=None
+        self,
+        detections: np.ndarray,
+        target_boxes: ArrayLike,
+        target_labels: ArrayLike,
+        crowd: ArrayLike,
+        images: np.ndarray | None = None,
+        target_images: np.ndarray | None = None,
     ) -> None:
-        """Add pictures: `detections` (n, 6) x1, y1, x2, y2, score, class; `truth_boxes` (m, 4) xyxy, `truth_labels` (m,)
-        and `crowd` (m,) bool. `pictures` (n,) and `truth_pictures` (m,) number their pictures; None: all are of one."""
-        truth_boxes, truth_labels = np.asarray(truth_boxes).reshape(-1, 4), np.asarray(truth_labels, int)
-        crowd = np.asarray(crowd, bool)
-        pictures = np.zeros(len(detections), int) if pictures is None else pictures
-        truth_pictures = np.zeros(len(crowd), int) if truth_pictures is None else truth_pictures
-        sure = detections[:, 4] > self.conf
-        boxes, labels, pictures = detections[sure, :4], detections[sure, 5].astype(int), pictures[sure]
+        """Add images.
 
-        order = np.argsort(truth_pictures, kind="stable")
-        starts, ends = (np.searchsorted(truth_pictures[order], pictures, side) for side in ("left", "right"))
-        paired = []
+        Args:
+            detections: (n, 6) x1, y1, x2, y2, score, class index.
+            target_boxes: Ground-truth boxes (m, 4) xyxy.
+            target_labels: Class indices (m,).
+            crowd: Whether they are crowd regions (m,).
+            images: Image index of each detection (n,); None: all are of one image.
+            target_images: Image index of each ground-truth box (m,).
+        """
+        target_boxes, target_labels = np.asarray(target_boxes).reshape(-1, 4), np.asarray(target_labels, int)
+        crowd = np.asarray(crowd, bool)
+        images = np.zeros(len(detections), int) if images is None else images
+        target_images = np.zeros(len(crowd), int) if target_images is None else target_images
+        confident = detections[:, 4] > self.conf
+        boxes, labels, images = detections[confident, :4], detections[confident, 5].astype(int), images[confident]
+
+        order = np.argsort(target_images, kind="stable")
+        starts, ends = (np.searchsorted(target_images[order], images, side) for side in ("left", "right"))
+        chunks = []
         spurious, missed = np.ones(len(boxes), bool), ~crowd
-        for found, true in pairs(starts, ends):
+        for found, true in iterate_pairs(starts, ends):
             true = order[true]
-            same = labels[found] == truth_labels[true]
-            overlap, share = _overlaps(boxes[found], truth_boxes[true])
-            spurious[found[crowd[true] & same & (share >= self.iou)]] = (
-                False  # no error: somewhere in a crowd of its class
-            )
-            near = (overlap > self.iou) & ~crowd[true]
-            paired.append((found[near], true[near], overlap[near], ~same[near]))
-        found, true, overlap, differs = map(np.concatenate, zip(*paired)) if paired else np.zeros((4, 0), int)
-        best_first = np.lexsort((differs, -overlap))  # of equal overlaps the right class goes first
+            same = labels[found] == target_labels[true]
+            iou, inside = _overlaps(boxes[found], target_boxes[true])
+            spurious[found[crowd[true] & same & (inside >= self.iou)]] = False  # inside a crowd region of its class
+            near = (iou > self.iou) & ~crowd[true]
+            chunks.append((found[near], true[near], iou[near], ~same[near]))
+        found, true, iou, differs = map(np.concatenate, zip(*chunks, strict=True)) if chunks else np.zeros((4, 0), int)
+        best_first = np.lexsort((differs, -iou))  # of equal IoUs the correct class first
         found, true = found[best_first], true[best_first]
         chosen = one_to_one(found, true)
         spurious[found[chosen]] = missed[true[chosen]] = False
-        np.add.at(self.matrix, (labels[found[chosen]], truth_labels[true[chosen]]), 1)
+        np.add.at(self.matrix, (labels[found[chosen]], target_labels[true[chosen]]), 1)
         np.add.at(self.matrix, (labels[spurious], self.nc), 1)
-        np.add.at(self.matrix, (self.nc, truth_labels[missed]), 1)
+        np.add.at(self.matrix, (self.nc, target_labels[missed]), 1)
 
 
 def one_to_one(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Which of the pairs (first[i], second[i]), best first, are taken when each number may be taken once: indices (k,).
+    """Greedy one-to-one matching of pairs (first[i], second[i]), best first, each index used once.
 
-    As one after the other, in a few steps: a pair that is the best one left for both its numbers is taken anyway.
+    In a few steps: a pair that is the best remaining one for both its indices is always chosen.
+
+    Returns:
+        The indices (k,) of the chosen pairs.
     """
-    taken = []
+    matched = [np.zeros(0, int)]
     left = np.arange(len(first))
     while len(left):
-        best = [np.unique(numbers[left], return_index=True)[1] for numbers in (first, second)]
+        best = [np.unique(indices[left], return_index=True)[1] for indices in (first, second)]
         chosen = left[np.intersect1d(*best)]
-        taken.append(chosen)
+        matched.append(chosen)
         left = left[~(np.isin(first[left], first[chosen]) | np.isin(second[left], second[chosen]))]
-    return np.concatenate([np.zeros(0, int), *taken])
+    return np.concatenate(matched)
 
 
 def _overlaps(boxes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """IoU of matching rows (n, 4) xyxy, and the part of the first one's area that lies in the second, each (n,)."""
+    """IoU of corresponding rows (n, 4) xyxy, and the fraction of the first box inside the second, each (n,)."""
     low, high = np.maximum(boxes[:, :2], others[:, :2]), np.minimum(boxes[:, 2:], others[:, 2:])
-    shared, area = box_area(np.concatenate((low, high), -1)), box_area(boxes)
-    union = area + box_area(others) - shared
-    return shared / (union + (union <= 0)), shared / (area + (area <= 0))  # empty ones: 0 / 1
+    intersection, area = box_area(np.concatenate((low, high), -1)), box_area(boxes)
+    union = area + box_area(others) - intersection
+    return intersection / (union + (union <= 0)), intersection / (area + (area <= 0))  # empty boxes: 0 / 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from graftdet.utils.errors import UserError
-from graftdet.utils.evaluation.coco_ap import Truth, coco_scores
+from graftdet.utils.evaluation.coco_ap import GroundTruth, coco_scores
 from graftdet.utils.evaluation.metrics import precision_recall_curves
 
 KEYS = ("AP50-95", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
@@ -106,7 +106,7 @@ def test_scores_equal_pycocotools_on_more_than_100_detections():
     ours = coco_scores(truth, predictions)
     assert_same(ours, truth, predictions)
     assert ours["AR100"] > ours["AR10"] > ours["AR1"] > 0
-    _, hits = Truth(truth).scores(predictions)
+    _, hits = GroundTruth(truth).scores(predictions)
     curves = precision_recall_curves(hits, [p["score"] for p in predictions], np.zeros(300, int), [100])
     assert curves.at_recall.mean() == pytest.approx(ours["AP50"], abs=1e-12)  # the plot's number is the table's
 

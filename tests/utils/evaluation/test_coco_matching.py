@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 from graftdet.utils.evaluation import coco_matching as matching
-from graftdet.utils.evaluation.coco_matching import AREAS, HIT, IGNORED, IOUS, MISSED, Boxes, match, pairs
+from graftdet.utils.evaluation.coco_matching import (
+    AREA_RANGES,
+    TRUE_POSITIVE,
+    IGNORED,
+    IOU_THRESHOLDS,
+    FALSE_POSITIVE,
+    Boxes,
+    iterate_pairs,
+    match,
+)
 
 A, B, FAR = [0, 0, 10, 10], [20, 0, 10, 10], [80, 80, 10, 10]  # xywh
 
@@ -17,7 +26,7 @@ def boxes(xywh, labels, images=None, **more):
 def at_half(found, labels, true, true_labels, crowd):
     scores = np.linspace(1, 0.1, len(labels))
     truth = boxes(true, true_labels, crowd=np.array(crowd, bool))
-    return match(truth, boxes(found, labels, score=scores), 2).at_half().tolist()
+    return match(truth, boxes(found, labels, score=scores), 2).at_iou_50().tolist()
 
 
 @pytest.mark.parametrize("found, labels, true, true_labels, crowd, expected", [
@@ -52,7 +61,7 @@ def drawn(seed, images=15, classes=3):
 
 def one_after_the_other(truth, found, threshold, area):
     """The rule of COCO's evaluator, a detection at a time."""
-    result = np.full(len(found), MISSED)
+    result = np.full(len(found), FALSE_POSITIVE)
     ignored = truth.crowd | (truth.area < area[0]) | (truth.area > area[1])
     taken = np.zeros(len(truth), bool)
     for i in np.argsort(-found.score, kind="stable"):
@@ -68,7 +77,7 @@ def one_after_the_other(truth, found, threshold, area):
             if overlap >= overlap_of_best and (truth.crowd[j] or not taken[j]):
                 best, overlap_of_best = j, overlap
         if best is not None:
-            taken[best], result[i] = True, IGNORED if ignored[best] else HIT
+            taken[best], result[i] = True, IGNORED if ignored[best] else TRUE_POSITIVE
     return result
 
 
@@ -76,12 +85,12 @@ def one_after_the_other(truth, found, threshold, area):
 def test_all_at_once_equals_one_after_the_other(seed):
     truth, found = drawn(seed)
     matches = match(truth, found, 3)
-    table = np.zeros((len(found), len(IOUS), len(AREAS)), int)
+    table = np.zeros((len(found), len(IOU_THRESHOLDS), len(AREA_RANGES)), int)
     table[matches.order[matches.rows]] = matches.table
     for t in (0, 3, 8):
-        for a, area in enumerate(AREAS):
-            assert (table[:, t, a] == one_after_the_other(truth, found, IOUS[t], area)).all(), (t, a)
-    assert (matches.at_half() == table[:, 0, 0]).all() and {-1, 0, 1} == {*matches.at_half()}
+        for a, area in enumerate(AREA_RANGES):
+            assert (table[:, t, a] == one_after_the_other(truth, found, IOU_THRESHOLDS[t], area)).all(), (t, a)
+    assert (matches.at_iou_50() == table[:, 0, 0]).all() and {-1, 0, 1} == {*matches.at_iou_50()}
 
 
 def test_pairs_a_few_at_a_time_are_the_same(monkeypatch):
@@ -90,10 +99,10 @@ def test_pairs_a_few_at_a_time_are_the_same(monkeypatch):
     truth, found = drawn(7)
     whole = match(truth, found, 3)
     for at_once in (1, 3, 1000):
-        monkeypatch.setattr(matching, "PAIRS", at_once)
-        parts = [np.stack(part, 1) for part in pairs(starts, ends)]
+        monkeypatch.setattr(matching, "PAIRS_PER_CHUNK", at_once)
+        parts = [np.stack(part, 1) for part in iterate_pairs(starts, ends)]
         assert np.concatenate(parts).tolist() == [list(pair) for pair in expected]
         assert max(map(len, parts)) <= max(at_once, 7)
         again = match(truth, found, 3)
         assert (again.rows == whole.rows).all() and (again.table == whole.table).all()
-    assert list(pairs(starts[:0], ends[:0])) == []
+    assert list(iterate_pairs(starts[:0], ends[:0])) == []

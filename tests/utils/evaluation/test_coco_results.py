@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.coco_ap import coco_scores
-from graftdet.utils.evaluation.coco_results import Results
+from graftdet.utils.evaluation.coco_results import CocoResults
 
 
 def drawn(image_ids, category_ids, seed=0):
-    rng, results = np.random.default_rng(seed), Results(category_ids)
+    rng, results = np.random.default_rng(seed), CocoResults(category_ids)
     for image_id in image_ids:
         count = rng.integers(0, 30)
         corner = rng.uniform(0, 80, (count, 2))
@@ -27,12 +27,12 @@ def drawn(image_ids, category_ids, seed=0):
 
 
 def test_known_values():
-    results = Results(np.array([9, 5]))
+    results = CocoResults(np.array([9, 5]))
     results.add(np.int64(3), np.array([[1, 2, 4.00049, 8, 0.12345678, 1]], np.float32))
     results.add("b", np.zeros((0, 6), np.float32))
     assert results.to_dicts() == [{"image_id": 3, "category_id": 5, "bbox": [1, 2, 3, 6], "score": 0.123457}]
     assert len(results) == 1 and results.counts.tolist() == [1, 0] and results.image_ids == [3, "b"]
-    assert results.rows().shape == (1, 6) and Results([]).rows().shape == (0, 6)
+    assert results.rows().shape == (1, 6) and CocoResults([]).rows().shape == (0, 6)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_known_values():
     [([5, 2, 9], [1, 7]), (['a "b"\\', "細胞.jpg", ""], ["x", "y\n", 3]), ([], [1]), ([1], [])],
 )
 def test_what_is_written_is_the_list_of_dicts(image_ids, category_ids, tmp_path):
-    results = drawn(image_ids, category_ids) if category_ids else Results([])
+    results = drawn(image_ids, category_ids) if category_ids else CocoResults([])
     results.write(tmp_path / "neu é" / "p.json")
     text = (tmp_path / "neu é" / "p.json").read_text(encoding="utf-8")
     assert text == json.dumps(results.to_dicts(), ensure_ascii=False)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.evaluator import evaluate
-from graftdet.utils.evaluation.report import format_table, print_table
+from graftdet.utils.evaluation.report import format_evaluation, format_table
 
 SIZE, GAIN, PAD = 64, 0.5, (8.0, 4.0)
 
@@ -114,13 +114,13 @@ def nothing(images):
     return torch.zeros(len(images), 0, 4), torch.zeros(len(images), 0, 2)
 
 
-def test_nothing_detected(capsys):
+def test_nothing_detected():
     found = run(nothing, small_set())
     assert found.predictions == []
     assert [found.metrics[key] for key in ("AP50-95", "AP50", "precision", "recall")] == [0] * 4
     assert found.confusion.matrix.tolist() == [[0, 0, 0], [0, 0, 0], [2, 1, 0]]
-    print_table(found)
-    assert "nine" in capsys.readouterr().out
+    text = format_evaluation(found)
+    assert "nine" in text and "speed per image: preprocess " in text
 
 
 def test_no_ground_truth():
@@ -140,7 +140,7 @@ def test_empty_loader():
 
 
 def test_another_number_of_classes_is_an_error():
-    with pytest.raises(UserError, match="model has 3 classes, the data set 2"):
+    with pytest.raises(UserError, match="model has 3 classes, the dataset has 2"):
         run(lambda images: (torch.zeros(len(images), 1, 4), torch.zeros(len(images), 1, 3)), small_set())
 
 

@@ -1,0 +1,84 @@
+"""train_model and validate_model: what the scripts do, as functions with keyword arguments and results as data."""
+
+import csv
+import json
+
+import graftdet
+import pytest
+from graftdet.utils.checkpoint import load_checkpoint
+from graftdet.utils.errors import UserError
+
+from graftdet import train, val
+
+
+@pytest.fixture
+def common(place):
+    return {"data": place / "data.yaml", "img": 64, "device": "cpu", "workers": 0, "project": place / "runs"}
+
+
+@pytest.fixture
+def trained(place, common):
+    return graftdet.train_model(
+        cfg=place / "tiny.yaml", batch=8, epochs=2, name="api", exist_ok=True, set={"mosaic": 0.5}, **common
+    )
+
+
+def test_the_result_is_what_the_run_wrote(trained, place):
+    assert trained.folder == place / "runs" / "api" and trained.epochs == 2 and trained.best_epoch in (1, 2)
+    assert trained.best_weights == trained.folder / "weights" / "best.pt" and trained.last_weights.is_file()
+    best = load_checkpoint(trained.best_weights)
+    assert best["epoch"] == trained.best_epoch and best["hyperparameters"]["mosaic"] == 0.5
+    with open(trained.folder / "results.csv", newline="") as file:
+        row = list(csv.DictReader(file))[trained.best_epoch - 1]
+    assert trained.metrics["AP50-95"] == pytest.approx(float(row["val/AP50-95"]), abs=1e-5)
+    assert [entry["name"] for entry in trained.per_class] == best["names"]
+
+
+def test_it_trains_as_the_command_does(trained, go, place):
+    folder = go("command", "--epochs", 2, "--set", "mosaic=0.5")
+    one, other = (load_checkpoint(path / "weights" / "last.pt")["ema"] for path in (trained.folder, folder))
+    assert all((tensor == other[name]).all() for name, tensor in one.items())
+
+
+def test_validation_returns_what_it_wrote(trained, common):
+    flags = {**common, "project": common["project"] / "val"}
+    result = graftdet.validate_model(weights=trained.best_weights, split="train", **flags)
+    metrics = json.loads((result.folder / "metrics.json").read_text(encoding="utf-8"))
+    assert result.metrics["AP50-95"] == metrics["AP50-95"] and result.images == 24
+    assert len(json.loads((result.folder / "predictions.json").read_text(encoding="utf-8"))) == len(result.predictions)
+    words = ["--weights", trained.best_weights, "--split", "train"]
+    words += [word for key, value in flags.items() for word in (f"--{key}", value)]
+    assert val.main([str(word) for word in words]).metrics == result.metrics
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"epocs": 3}, "train_model: unknown argument 'epocs'; did you mean 'epochs'"),
+        ({"epochs": 0}, "argument --epochs: expected a whole number of at least 1"),
+        ({"data": "shape.yaml"}, "did you mean 'shapes.yaml'"),
+        ({"set": {"lro": 1}}, "unknown hyperparameter 'lro'"),
+        ({"resume": "nowhere"}, "--resume nowhere: no such run"),
+        ({"search": "search.yaml"}, "run the command train.py --search"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_errors_of_training(flags, message):
+    with pytest.raises(UserError) as error:
+        train.train_model(**flags)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"weight": "x.pt"}, "validate_model: unknown argument 'weight'; did you mean 'weights'"),
+        ({"weights": "no.pt"}, "no.pt: no such file"),
+        ({"split": "tset"}, "invalid choice: 'tset'"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_errors_of_validation(flags, message):
+    with pytest.raises(UserError) as error:
+        val.validate_model(**flags)
+    assert message in str(error.value)
