@@ -49,7 +49,7 @@ class Part:
     """Stands for one of several processes: what it gathers goes into one list, which the last of them gets."""
 
     def __init__(self, box, world_size):
-        self.box, self.world_size = box, world_size
+        self.box, self.world_size, self.is_main = box, world_size, False
 
     def broadcast_state(self, model):
         pass
