@@ -1,1 +1,1 @@
-"""Editing a model YAML: insert and swap rows, renumber sources, keep comments."""
+"""Edit model YAMLs: insert and swap rows, update sources, preserve comments."""

@@ -1,86 +1,123 @@
-"""`python -m models insert` and `swap`: rows of a model YAML cut out, grafted in, renumbered, the rest untouched.
+"""Insert rows into the text of a model YAML, and swap modules in it.
 
-Only the characters that must change are changed, so comments, quotes, spacing and line ends stay as their author
-wrote them; the one exception is a comment behind a row that starts with the row's index, which follows the index.
+Only the necessary characters are changed, so comments, quotes, spacing and line ends stay as written. The one exception
+is a comment after a row that starts with the row's index: the number is updated.
 """
 
 import re
+from typing import Literal
 
-from graftdet.models.editing.argument_mapping import fit_args
-from graftdet.models.editing.source_map import SECTIONS, Part, Place, find_rows
-from graftdet.models.editing.text_edits import Edit, apply_edits, find_counts, new_count, put_row
+from graftdet.models.editing.argument_mapping import map_arguments
+from graftdet.models.editing.source_map import SECTIONS, Node, RowLocation, locate_rows
+from graftdet.models.editing.text_edits import (
+    Edit,
+    apply_edits,
+    find_index_comments,
+    insertion_edits,
+    new_index_comment,
+)
 from graftdet.models.graph.modules import find_block
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.utils.errors import UserError, did_you_mean
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+Readers = Literal["next", "all"]
+"""Which rows read a new row instead of the one before it: the next row if its `from` is -1, or all that read it."""
 
-def insert_row(text: str, after: int | str, row: str, where: str = "model", readers: str = "next") -> str:
-    """Return the YAML with `row` (YAML text of one row) behind row `after`, an index or a name; -1 is the very start.
 
-    Every source that is an index of a row behind the new one grows by one, and every negative offset that reaches over
-    it by one too, so that all rows read what they read before, except: the row right behind the new one, where it reads
-    -1, now reads the new row. With readers="all" every row that reads row `after`, by index or name too, does.
-    Raises `UserError`.
+def insert_row(text: str, after: int | str, row: str, where: str = "model", readers: Readers = "next") -> str:
+    """Insert a row. Sources of all rows are updated, so that they read the same rows as before, except for `readers`.
+
+    Args:
+        text: The YAML.
+        after: Index or name of the row before the new one; -1 is the start.
+        row: The new row as YAML text.
+        where: Name of the file, for messages.
+        readers: Which rows read the new row instead of row `after`.
+
+    Returns:
+        The YAML with the new row.
+
+    Raises:
+        UserError: If `row` is not a row, or `after` does not exist.
     """
     spec = ModelSpec.from_text(text, where)
     after = find_index(spec, after)
     name = _check_row(row, where)
-    places = find_rows(text, where)
+    locations = locate_rows(text, where)
     sources, wanted = [], []
-    for old, place in zip(spec.rows, places, strict=True):
-        moved = [_move(s, t, old.index, after, readers) for s, t in zip(old.written_sources, old.sources, strict=True)]
+    for old, location in zip(spec.rows, locations, strict=True):
+        written = old.written_sources
+        moved = [_move(s, t, old.index, after, readers) for s, t in zip(written, old.sources, strict=True)]
         sources.append(tuple(moved))
-        wanted.append(
-            [
-                _told(t, s, p, old.index, after, name)
-                for t, s, p in zip(moved, old.written_sources, place.sources, strict=True)
-            ]
-        )
-    edits = _rewrite(
-        text, places, [[*told, place.word.meant.value] for told, place in zip(wanted, places, strict=True)], spec
-    )
-    counts = find_counts(text, places)
-    edits += [Edit(found.start(1), found.end(1), str(index + 1)) for index, found in counts.items() if index > after]
-    edits += put_row(text, places, after, row.strip(), new_count(counts.get(max(after, 0)), after + 1))
+        texts = [
+            _source_text(target, source, node, old.index, after, name)
+            for target, source, node in zip(moved, written, location.sources, strict=True)
+        ]
+        wanted.append([*texts, location.module.target.value])
+    edits = _rewrite(text, locations, wanted, spec)
+    comments = find_index_comments(text, locations)
+    edits += [Edit(found.start(1), found.end(1), str(index + 1)) for index, found in comments.items() if index > after]
+    comment = new_index_comment(comments.get(max(after, 0)), after + 1)
+    edits += insertion_edits(text, locations, after, row.strip(), comment)
     text = apply_edits(text, edits)
     _check_result(spec, text, sources, [old.module for old in spec.rows], after + 1)
     return text
 
 
-def swap_word(text: str, old: str, new: str, where: str = "model", rows: str | None = None) -> tuple[str, list[int]]:
-    """Return the YAML with the word `old` replaced by `new`, and the indices of the rows where it was.
+def swap_module(text: str, old: str, new: str, where: str = "model", rows: str | None = None) -> tuple[str, list[int]]:
+    """Replace a module by another one; args are adapted by `map_arguments`.
 
-    `rows` limits it: 'backbone', 'head', or indices, ranges and names ('2,4,6-8,neck'). Another word for the same block
-    counts where `old` itself occurs nowhere. Args become those of the new word (`graftdet.models.editing.argument_mapping`).
-    Raises `UserError` when no row there has the word.
+    Args:
+        text: The YAML.
+        old: Module name to replace. If no row has it, rows with another name of the same block are used.
+        new: Module name to write.
+        where: Name of the file, for messages.
+        rows: Limit to "backbone", "head", or indices, ranges and names ("2,4,6-8,neck").
+
+    Returns:
+        The YAML, and the indices of the changed rows.
+
+    Raises:
+        UserError: If no row has the module `old`.
     """
     spec = ModelSpec.from_text(text, where)
-    chosen = select_rows(spec, rows)
-    places = find_rows(text, where)
-    found = {row.index for row in spec.rows if row.index in chosen and row.module == old}
-    found = found or {row.index for row in spec.rows if row.index in chosen and _is_same_block(row.module, old)}
+    selected = select_rows(spec, rows)
+    locations = locate_rows(text, where)
+    found = {row.index for row in spec.rows if row.index in selected and row.module == old}
+    found = found or {row.index for row in spec.rows if row.index in selected and _is_same_block(row.module, old)}
     if not found:
-        words = sorted({row.module for row in spec.rows if row.index in chosen})
-        hint = did_you_mean(old, words) or f"; expected one of {', '.join(words)}"
-        raise UserError(f"{where}: no row{f' of {rows}' if rows else ''} has the word '{old}'{hint}")
-    words = [new if row.index in found else row.module for row in spec.rows]
-    wanted = [[*(s.meant.value for s in place.sources), word] for place, word in zip(places, words, strict=True)]
-    text = apply_edits(text, _rewrite(text, places, wanted, spec))
-    _check_result(spec, text, [row.sources for row in spec.rows], words)
-    return fit_args(text, {index: spec.rows[index].module for index in sorted(found)}, where), sorted(found)
+        present = sorted({row.module for row in spec.rows if row.index in selected})
+        hint = did_you_mean(old, present) or f"; expected one of {', '.join(present)}"
+        raise UserError(f"{where}: no row{f' of {rows}' if rows else ''} has the module '{old}'{hint}")
+    modules = [new if row.index in found else row.module for row in spec.rows]
+    wanted = [
+        [*(source.target.value for source in location.sources), module]
+        for location, module in zip(locations, modules, strict=True)
+    ]
+    text = apply_edits(text, _rewrite(text, locations, wanted, spec))
+    _check_result(spec, text, [row.sources for row in spec.rows], modules)
+    return map_arguments(text, {index: spec.rows[index].module for index in sorted(found)}, where), sorted(found)
 
 
-def _is_same_block(word: str, other: str) -> bool:
+def _is_same_block(module: str, other: str) -> bool:
     try:
-        return find_block(word) == find_block(other)
+        return find_block(module) == find_block(other)
     except UserError:
         return False
 
 
 def select_rows(spec: ModelSpec, rows: str | None) -> set[int]:
-    """Indices that `rows` means: None (all), 'backbone', 'head', or a list of indices, ranges and names."""
+    """Return the row indices for `--rows`.
+
+    Args:
+        spec: The model.
+        rows: None (all rows), "backbone", "head", or indices, ranges and names separated by commas.
+
+    Raises:
+        UserError: If a part of it matches no row.
+    """
     if rows is None:
         return {row.index for row in spec.rows}
     if not rows.strip(" ,"):
@@ -98,13 +135,21 @@ def select_rows(spec: ModelSpec, rows: str | None) -> set[int]:
         else:
             near = did_you_mean(part, [*SECTIONS, *names])
             raise UserError(
-                f"--rows {part}: expected backbone, head, 0 to {len(spec.rows) - 1}, a range or a row's name{near}"
+                f"--rows {part}: expected backbone, head, 0 to {len(spec.rows) - 1}, a range, or the name of a row{near}"
             )
     return chosen
 
 
 def find_index(spec: ModelSpec, after: int | str) -> int:
-    """The row that `after`, an index or a name, means: -1, the start, to the last one before the head. Raises `UserError`."""
+    """Return the row index for `--after`.
+
+    Args:
+        spec: The model.
+        after: Index or name of a row before the head; -1 is the start.
+
+    Raises:
+        UserError: If there is no such row.
+    """
     names = spec.row_names
     if after in names:
         return names[after]
@@ -117,13 +162,13 @@ def find_index(spec: ModelSpec, after: int | str) -> int:
     if not -1 <= index < len(spec.rows) - 1:
         last = len(spec.rows) - 2
         raise UserError(
-            f"--after {after}: {spec.label} has rows 0 to {last} before its head; expected one of them, or -1 for the start"
+            f"--after {after}: {spec.label} expected the index or name of a row before the head, 0 to {last}, or -1 for the start"
         )
     return index
 
 
 def _check_row(row: str, where: str) -> str | None:
-    """The name of the new row, where it has one. Raises `UserError` where `row` is no YAML text of one row."""
+    """The name of the new row, if it has one. Raises `UserError` if `row` is not the YAML text of one row."""
     problem = f"{where}: the new row must be one YAML list [from, number, module, args] on one line, got {row!r}"
     try:
         reader = YAML(typ="safe", pure=True)
@@ -135,7 +180,7 @@ def _check_row(row: str, where: str) -> str | None:
         and len(value) > 1
         and all(isinstance(part, list) and len(part) in (4, 5) for part in value)
     ):
-        raise UserError(f"{problem}; give several rows one after the other, each in quotes of its own")
+        raise UserError(f"{problem}; pass several rows as separate arguments, each in quotes")
     if (
         not isinstance(value, list)
         or len(value) not in (4, 5)
@@ -144,78 +189,82 @@ def _check_row(row: str, where: str) -> str | None:
     ):
         raise UserError(problem)
     if node.end_mark.index != len(row.rstrip()):
-        raise UserError(f"{problem}; what is behind its last bracket does not belong to it")
+        raise UserError(f"{problem}; remove the text after its last bracket")
     return value[4] if len(value) == 5 else None
 
 
 def _move(written: int | str, target: int, index: int, after: int, readers: str) -> int:
-    """The row that row `index` reads once a row stands behind row `after`, where it was row `target`."""
+    """The row that row `index` reads after the insertion, if it read row `target` before."""
     if target == after and index > after and (readers == "all" or (written == -1 and index == after + 1)):
         return after + 1
     return target + (target > after)
 
 
-def _told(target: int, written: int | str, part: Part, index: int, after: int, name: str | None) -> str:
-    """The new text of a source that must mean row `target`: an index, an offset or a name, as it was."""
+def _source_text(target: int, written: int | str, node: Node, index: int, after: int, name: str | None) -> str:
+    """The text of a source that reads row `target`: an index, an offset or a name, as it was `written`."""
     if isinstance(written, str):
-        return (name or str(target)) if target == after + 1 else part.meant.value
+        return (name or str(target)) if target == after + 1 else node.target.value
     new = target if written >= 0 else target - index - (index > after)
-    return part.meant.value if new == written else str(new)
+    return node.target.value if new == written else str(new)
 
 
-def _rewrite(text: str, places: list[Place], wanted: list[list[str]], spec: ModelSpec) -> list[Edit]:
-    """The edits after which each row has the sources and, last, the word of its line in `wanted`.
+def _rewrite(text: str, locations: list[RowLocation], wanted: list[list[str]], spec: ModelSpec) -> list[Edit]:
+    """The edits after which each row has the sources and, last, the module given in `wanted`.
 
-    What an alias stands for is changed where it is written; an alias that then says something else than is wanted of
-    it is written out.
+    The target of an alias is changed where it is written. An alias whose target is then different from what is wanted
+    is replaced by its own text.
     """
     edits, final = [], {}
-    slots = [[*place.sources, place.word] for place in places]
-    for place, parts, line in zip(places, slots, wanted, strict=True):
-        for part, new in zip(parts, line, strict=True):
-            if place.part.alias or part.alias or (place.origin.alias and part is not place.word):
+    slots = [[*location.sources, location.module] for location in locations]
+    for location, nodes, texts in zip(locations, slots, wanted, strict=True):
+        for node, new in zip(nodes, texts, strict=True):
+            from_alias = location.from_node.alias and node is not location.module
+            if location.node.alias or node.alias or from_alias:
                 continue
-            final[id(part)] = new
-            if new != part.value:
-                edits.append(Edit(part.inner, part.end, _quoted(text, part, new)))
-    for place, row, parts, line in zip(places, spec.rows, slots, wanted, strict=True):
-        wrong = [final.get(id(part.meant), part.meant.value) != new for part, new in zip(parts, line, strict=True)]
-        if place.part.alias and any(wrong):
-            edits.append(Edit(place.part.start, place.part.end, _write_out(text, place, line, f"{spec.label}, {row}")))
-        elif place.origin.alias and any(wrong[:-1]):
-            joined = ", ".join(line[:-1])
-            edits.append(
-                Edit(place.origin.start, place.origin.end, f"[{joined}]" if place.origin.meant.parts else joined)
-            )
-        elif not place.part.alias:
-            edits += [Edit(part.start, part.end, new) for part, new, bad in zip(parts, line, wrong, strict=True) if bad]
-        if wrong[-1] and place.origin.alias and not place.part.alias and any(wrong[:-1]):
-            edits.append(Edit(place.word.start, place.word.end, line[-1]))
+            final[id(node)] = new
+            if new != node.value:
+                edits.append(Edit(node.inner, node.end, _quoted(text, node, new)))
+    for location, row, nodes, texts in zip(locations, spec.rows, slots, wanted, strict=True):
+        wrong = [final.get(id(node.target), node.target.value) != new for node, new in zip(nodes, texts, strict=True)]
+        edits += _alias_edits(text, location, nodes, texts, wrong, f"{spec.label}, {row}")
     return edits
 
 
-def _quoted(text: str, part: Part, new: str) -> str:
-    quote = text[part.inner] if text[part.inner] in "'\"" else ""
+def _alias_edits(
+    text: str, location: RowLocation, nodes: list[Node], texts: list[str], wrong: list[bool], where: str
+) -> list[Edit]:
+    """The edits that replace aliases by their own text, where the target is `wrong`."""
+    row, from_node = location.node, location.from_node
+    if row.alias:
+        return [Edit(row.start, row.end, _expand_alias(text, location, texts, where))] if any(wrong) else []
+    if not (from_node.alias and any(wrong[:-1])):
+        return [Edit(node.start, node.end, new) for node, new, bad in zip(nodes, texts, wrong, strict=True) if bad]
+    sources = ", ".join(texts[:-1])
+    edits = [Edit(from_node.start, from_node.end, f"[{sources}]" if from_node.target.children else sources)]
+    if wrong[-1]:
+        edits.append(Edit(location.module.start, location.module.end, texts[-1]))
+    return edits
+
+
+def _quoted(text: str, node: Node, new: str) -> str:
+    quote = text[node.inner] if text[node.inner] in "'\"" else ""
     return f"{quote}{new}{quote}"
 
 
-def _write_out(text: str, place: Place, line: list[str], at: str) -> str:
-    """The row that an alias stands for, with sources and word of its own."""
-    row, origin, word = place.part.meant, place.origin, place.word
-    sources = f"[{', '.join(line[:-1])}]" if origin.meant.parts else line[0]
-    rest = text[origin.end : word.start], text[word.end : row.end]
-    if not row.flow or "&" in "".join(rest):
-        raise UserError(f"{at}: is written once and used twice (a YAML alias); write it out first")
-    return f"[{sources}{rest[0]}{line[-1]}{rest[1]}"
+def _expand_alias(text: str, location: RowLocation, texts: list[str], where: str) -> str:
+    """The row that an alias refers to, with its own sources and module."""
+    row, from_node, module = location.node.target, location.from_node, location.module
+    sources = f"[{', '.join(texts[:-1])}]" if from_node.target.children else texts[0]
+    between, rest = text[from_node.end : module.start], text[module.end : row.end]
+    if not row.flow or "&" in between + rest:
+        raise UserError(f"{where}: is written once and used twice (a YAML alias); write it out first")
+    return f"[{sources}{between}{texts[-1]}{rest}"
 
 
-def _check_result(old: ModelSpec, text: str, sources: list, words: list[str], new: int | None = None) -> None:
-    """Raise `UserError` where the rows, but the `new` one, are not what they should be: then aliases share more than
-    is seen here."""
+def _check_result(old: ModelSpec, text: str, sources: list, modules: list[str], new: int | None = None) -> None:
+    """Raise `UserError` if a row (except the `new` one) is not as expected: then aliases share more than was handled."""
     rows = [row for row in ModelSpec.from_text(text, old.label).rows if row.index != new]
-    for before, row, told, word in zip(old.rows, rows, sources, words, strict=True):
+    for before, row, expected, module in zip(old.rows, rows, sources, modules, strict=True):
         same = (row.args, row.kwargs, row.number, row.name) == (before.args, before.kwargs, before.number, before.name)
-        if row.sources != told or row.module != word or not same:
-            raise UserError(
-                f"{old.label}, {before}: shares a part with another place in the file (a YAML alias); write it out first"
-            )
+        if row.sources != expected or row.module != module or not same:
+            raise UserError(f"{old.label}, {before}: shares a part with another row (a YAML alias); write it out first")

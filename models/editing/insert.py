@@ -1,47 +1,46 @@
-"""`python -m models insert FILE.yaml --after 9 '[-1, 1, SELayer, [4]]'`: graft a row in; all indices follow.
+"""`python -m models insert FILE.yaml --after 9 '[-1, 1, SELayer, [4]]'`: insert rows, and update all indices.
 
-The row right behind the new one reads it, where it read -1 before. Rows that read row 9 by its index or name go on
-reading row 9, unless `--readers all` is given.
+The row after the new one reads it if its `from` was -1. Rows that read row 9 by its index or name still read row 9,
+unless `--readers all` is given.
 """
 
-import sys
+import argparse
+import logging
 
 from graftdet.models.editing.editor import find_index, insert_row
 from graftdet.models.editing.model_file import add_file_arguments, read_model_text, write_model_text
 from graftdet.models.spec.model_spec import ModelSpec, unused_rows
 
+logger = logging.getLogger(__name__)
 
-def add_arguments(parser) -> None:
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     add_file_arguments(parser)
-    parser.add_argument(
-        "row", nargs="+", metavar="ROW",
-        help="the new row as YAML: '[from, number, module, args]', or with a name as fifth; several go in one after the other",
-    )  # fmt: skip
-    parser.add_argument(
-        "--after", required=True, metavar="ROW", help="index or name of the row before it; -1: the very start"
-    )
-    parser.add_argument(
-        "--readers", choices=("next", "all"), default="next",
-        help="who reads the new row in the place of the one before it: the next row, or all that read that one",
-    )  # fmt: skip
+    about = "new row as YAML: '[from, number, module, args]' or '[from, number, module, args, name]'; several in order"
+    parser.add_argument("row", nargs="+", metavar="ROW", help=about)
+    parser.add_argument("--after", required=True, metavar="ROW", help="index or name of the row before it; -1: start")
+    about = "rows that read the new row instead of the one before it: the next row, or all that read that one"
+    parser.add_argument("--readers", choices=("next", "all"), default="next", help=about)
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
+    """Insert the rows and write the YAML."""
     path, text = read_model_text(args)
     old = ModelSpec.from_text(text, path.name)
     after, new = find_index(old, args.after), text
     for number, row in enumerate(args.row):
         new = insert_row(new, after + number, row, path.name, args.readers)
-    which = "row" if len(args.row) == 1 else "rows"
+    rows = "row" if len(args.row) == 1 else "rows"
     where = f"after row {args.after}" if after >= 0 else "at the start"
-    spec = write_model_text(args, path, text, new, f"with the new {which} {where}")
-    tell_unread(spec, old)
+    spec = write_model_text(args, path, text, new, f"with the new {rows} {where}")
+    warn_unused(spec, old)
 
 
-def tell_unread(spec: ModelSpec, old: ModelSpec) -> None:
-    """Say which rows of `spec` nothing reads, where `old` had fewer of them."""
-    unread = unused_rows(spec)
-    if len(unread) > len(unused_rows(old)):
-        hint = "--readers all lets the rows read it that read the one before it"
-        for row in unread:
-            print(f"warning: {spec.label}, {row} {row.module}: is read by no row; {hint}", file=sys.stderr)
+def warn_unused(spec: ModelSpec, old: ModelSpec) -> None:
+    """Warn of rows of `spec` that no row reads, if `old` has fewer of them."""
+    unused = unused_rows(spec)
+    if len(unused) > len(unused_rows(old)):
+        for row in unused:
+            hint = "--readers all makes the rows that read the one before it read this one"
+            logger.warning("%s, %s %s: is read by no row; %s", spec.label, row, row.module, hint)

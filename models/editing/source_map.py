@@ -1,4 +1,4 @@
-"""Where rows, their sources and their words stand in the text of a model YAML, aliases (`*a`) told from what they mean."""
+"""Positions of rows, sources and modules in the text of a model YAML, with aliases (`*a`) resolved."""
 
 import re
 from bisect import bisect_left, bisect_right
@@ -12,109 +12,132 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.tokens import BlockEntryToken, FlowEntryToken
 
 SECTIONS = ("backbone", "head")
-_PROPERTIES = re.compile(r"(?:[&!][^\s,\[\]{}]*\s+)*")  # an anchor or a tag in front of a value
+_PROPERTIES = re.compile(r"(?:[&!][^\s,\[\]{}]*\s+)*")  # an anchor or a tag before a value
 
 
 @dataclass
-class Part:
-    """A piece of YAML in the text, from character `start` (its anchor or tag counts) to `end`; `inner` is behind those.
+class Node:
+    """A YAML node in the text.
 
-    A list or a mapping has `parts` (of a mapping: key, value, key, value); `value` is a scalar's text without quotes.
-    `alias` is the part that an alias stands for.
+    Attributes:
+        start: Index of its first character, including an anchor or tag.
+        inner: Index of its first character after anchor and tag.
+        end: Index after its last character.
+        value: Text of a scalar without quotes; None for lists and mappings.
+        children: Items of a list; key, value, key, value ... of a mapping.
+        flow: Written in flow style (`[...]` or `{...}`).
+        line: Line number from 0.
+        alias: For an alias, the node that it refers to.
     """
 
     start: int
     inner: int
     end: int
     value: str | None = None
-    parts: list["Part"] = field(default_factory=list)
+    children: list["Node"] = field(default_factory=list)
     flow: bool = False
     line: int = 0
-    alias: "Part | None" = None
+    alias: "Node | None" = None
 
     @property
-    def meant(self) -> "Part":
-        """What the part says: an alias's target, else itself."""
+    def target(self) -> "Node":
+        """The node that an alias refers to, else the node itself."""
         return self.alias or self
 
 
 @dataclass
-class Place:
-    """A row: its part, the section that it is in, the dash before it, and the comma behind it (None: none)."""
+class RowLocation:
+    """A row in the text.
 
-    part: Part
-    section: Part
+    Attributes:
+        node: The row.
+        section: The list that contains it.
+        dash: Index of the dash before it; -1 in flow style.
+        comma: Index of the comma after it, if there is one.
+    """
+
+    node: Node
+    section: Node
     dash: int
     comma: int | None
 
     @property
-    def origin(self) -> Part:
-        """The first part of the row's `from`: the list where it is one."""
-        return self.part.meant.parts[0]
+    def from_node(self) -> Node:
+        """The row's `from`, a scalar or a list."""
+        return self.node.target.children[0]
 
     @property
-    def sources(self) -> list[Part]:
-        """The scalars of the row's `from`, as they stand there: some may be aliases."""
-        return self.origin.meant.parts or [self.origin]
+    def sources(self) -> list[Node]:
+        """The scalars of the row's `from`; some may be aliases."""
+        return self.from_node.target.children or [self.from_node]
 
     @property
-    def word(self) -> Part:
-        return self.part.meant.parts[2]
+    def module(self) -> Node:
+        """The module name."""
+        return self.node.target.children[2]
 
 
-def find_rows(text: str, where: str) -> list[Place]:
-    """All rows in order, of a text that `ModelSpec` has read. Raises `UserError` where they are no plain lists."""
+def locate_rows(text: str, where: str) -> list[RowLocation]:
+    """Return the locations of all rows in order.
+
+    Args:
+        text: A YAML that `ModelSpec` can read.
+        where: Name of the file, for messages.
+
+    Raises:
+        UserError: If a section is an alias or merged, or a row is not a list.
+    """
     try:
         events = YAML(typ="safe", pure=True).parse(text)
         root = _compose(text, iter(events), {})
         tokens = list(YAML(typ="safe", pure=True).scan(text))
     except (YAMLError, StopIteration, RecursionError, ValueError) as error:
         raise UserError(
-            f"{where}: its rows cannot be found in the text ({str(error).splitlines()[0] if str(error) else 'torn'})"
+            f"{where}: its rows cannot be located in the text ({str(error).splitlines()[0] if str(error) else 'malformed YAML'})"
         ) from None
-    sections = {key.value: value for key, value in zip(root.parts[::2], root.parts[1::2], strict=True)}
+    sections = {key.value: value for key, value in zip(root.children[::2], root.children[1::2], strict=True)}
     dashes = [t.start_mark.index for t in tokens if isinstance(t, BlockEntryToken)]
     commas = [t.start_mark.index for t in tokens if isinstance(t, FlowEntryToken)]
-    places = []
+    locations = []
     for name in SECTIONS:
         section = sections.get(name)
         if section is None or section.alias:
-            raise UserError(f"{where}: '{name}' is an alias or merged in (YAML's * and <<); write its rows out first")
-        for number, part in enumerate(section.parts):
-            dash = bisect_left(dashes, part.start) - 1
-            comma = bisect_right(commas, part.end - 1)
-            limit = section.parts[number + 1].start if number + 1 < len(section.parts) else section.end
-            places.append(
-                Place(
-                    part,
+            raise UserError(f"{where}: '{name}' is an alias or merged (YAML's * and <<); write out its rows first")
+        for number, node in enumerate(section.children):
+            dash = bisect_left(dashes, node.start) - 1
+            comma = bisect_right(commas, node.end - 1)
+            limit = section.children[number + 1].start if number + 1 < len(section.children) else section.end
+            locations.append(
+                RowLocation(
+                    node,
                     section,
                     dashes[dash] if dash >= 0 and not section.flow else -1,
                     commas[comma] if section.flow and comma < len(commas) and commas[comma] < limit else None,
                 )  # fmt: skip
             )
-    if any(len(place.part.meant.parts) < 4 or place.word.meant.value is None for place in places):
-        raise UserError(f"{where}: its rows are no plain lists")
-    return places
+    if any(len(row.node.target.children) < 4 or row.module.target.value is None for row in locations):
+        raise UserError(f"{where}: expected rows that are lists [from, number, module, args]")
+    return locations
 
 
-def _compose(text: str, events: Iterator, anchors: dict[str, Part], event=None) -> Part:
-    """The part that begins with `event`, by default the first one of the document."""
+def _compose(text: str, events: Iterator, anchors: dict[str, Node], event: ev.Event | None = None) -> Node:
+    """The node that starts with `event` (default: the first one of the document)."""
     while event is None or isinstance(event, (ev.StreamStartEvent, ev.DocumentStartEvent)):
         event = next(events)
     start, end = event.start_mark.index, event.end_mark.index
     if isinstance(event, ev.AliasEvent):
-        return Part(start, start, end, line=event.start_mark.line, alias=anchors[event.anchor])
+        return Node(start, start, end, line=event.start_mark.line, alias=anchors[event.anchor])
     inner = _PROPERTIES.match(text, start).end() if event.anchor or event.tag else start
-    part = Part(start, inner, end, getattr(event, "value", None), line=event.start_mark.line)
+    node = Node(start, inner, end, getattr(event, "value", None), line=event.start_mark.line)
     if event.anchor:
-        anchors[event.anchor] = part
+        anchors[event.anchor] = node
     if isinstance(event, ev.ScalarEvent):
-        return part
-    part.flow = bool(event.flow_style)
-    for inside in events:
-        if isinstance(inside, (ev.SequenceEndEvent, ev.MappingEndEvent)):
-            # the mark of a list in block style lies behind its comments, so the end of its last part
-            part.end = inside.end_mark.index if part.flow or not part.parts else part.parts[-1].end
-            return part
-        part.parts.append(_compose(text, events, anchors, inside))
-    raise ValueError("torn")
+        return node
+    node.flow = bool(event.flow_style)
+    for child in events:
+        if isinstance(child, (ev.SequenceEndEvent, ev.MappingEndEvent)):
+            # a list in block style ends after its comments according to its mark: take the end of its last child
+            node.end = child.end_mark.index if node.flow or not node.children else node.children[-1].end
+            return node
+        node.children.append(_compose(text, events, anchors, child))
+    raise ValueError("unexpected end of the document")

@@ -1,96 +1,115 @@
-"""Putting a new row into the text of a model YAML, in the style of the rows around it; comments that count rows."""
+"""Edits of the text of a model YAML: a new row in the style of its neighbors, comments that contain row indices."""
 
 import re
 from dataclasses import dataclass
 
-from graftdet.models.editing.source_map import Place
+from graftdet.models.editing.source_map import Node, RowLocation
 
 
 @dataclass(frozen=True)
 class Edit:
-    """Put `new` in the place of characters `start` to `end`."""
+    """Reneighbors the characters from `start` to `end` (exclusive) by `new`."""
 
     start: int
     end: int
     new: str
 
 
-_COUNT = re.compile(r"[ \t,\]]*#[ \t]*(?:(?:row|layer|index)[ \t]+|[(\[])?(\d+)(?![\d.x])")
+_INDEX_COMMENT = re.compile(r"[ \t,\]]*#[ \t]*(?:(?:row|layer|index)[ \t]+|[(\[])?(\d+)(?![\d.x])")
 
 
-def find_counts(text: str, places: list[Place]) -> dict[int, re.Match]:
-    """The comments that tell their row's index, `# 17 (P3)` behind row 17; none in a file whose comments do not."""
-    found = {index: _COUNT.match(text, place.part.end) for index, place in enumerate(places)}
+def find_index_comments(text: str, rows: list[RowLocation]) -> dict[int, re.Match]:
+    """Return the comments after rows that start with the row's index, such as `# 17 (P3)`.
+
+    Args:
+        text: The YAML.
+        rows: All its rows.
+
+    Returns:
+        Match by row index (group 1 is the number); empty if fewer than half of the numbers are indices.
+    """
+    found = {index: _INDEX_COMMENT.match(text, row.node.end) for index, row in enumerate(rows)}
     numbered = {index: match for index, match in found.items() if match}
-    counting = {index: match for index, match in numbered.items() if int(match[1]) == index}
-    return counting if len(counting) >= 2 and 2 * len(counting) >= len(numbered) else {}
+    correct = {index: match for index, match in numbered.items() if int(match[1]) == index}
+    return correct if len(correct) >= 2 and 2 * len(correct) >= len(numbered) else {}
 
 
-def new_count(beside: re.Match | None, index: int) -> str:
-    """The comment of a new row in the style of the one that counts the row beside it; '' where none does."""
-    if beside is None:
+def new_index_comment(neighbor: re.Match | None, index: int) -> str:
+    """Return the comment of a new row in the style of its neighbor's; "" if that has none."""
+    if neighbor is None:
         return ""
     gap, sign, rest = re.fullmatch(
-        r"[,\]]*([ \t]*)[,\] \t]*(#)(.*)", beside[0][: beside.start(1) - beside.start()]
+        r"[,\]]*([ \t]*)[,\] \t]*(#)(.*)", neighbor[0][: neighbor.start(1) - neighbor.start()]
     ).groups()
     return f"{gap if len(gap) == 1 else '  '}{sign}{rest}{index}{({'(': ')', '[': ']'}).get(rest[-1:], '')}"
 
 
-def put_row(text: str, places: list[Place], after: int, row: str, comment: str) -> list[Edit]:
-    """What puts a new row and its comment behind row `after` (-1: before the first), as the rows around it are written."""
-    place = places[max(after, 0)]
+def insertion_edits(text: str, rows: list[RowLocation], after: int, row: str, comment: str) -> list[Edit]:
+    """Return the edits that insert a row in the style of its neighbors.
+
+    Args:
+        text: The YAML.
+        rows: All its rows.
+        after: Index of the row before the new one; -1: insert before the first row.
+        row: YAML text of the new row.
+        comment: Comment after it, or "".
+    """
+    neighbor = rows[max(after, 0)]
     newline = "\r\n" if "\r\n" in text else "\n"
-    if not place.section.flow:
-        line_start = text.rfind("\n", 0, place.dash) + 1
-        dash = f"{text[line_start : place.dash]}- {row}{comment}"
+    if not neighbor.section.flow:
+        line_start = text.rfind("\n", 0, neighbor.dash) + 1
+        dash = f"{text[line_start : neighbor.dash]}- {row}{comment}"
         if after < 0:
-            return [_put(line_start, f"{dash}{newline}")]
-        return [_put(_line_end(text, place.part.end) or place.part.end, f"{newline}{dash}")]
-    indent = newline + " " * _column(text, place)
+            return [_insert(line_start, f"{dash}{newline}")]
+        return [_insert(_line_end(text, neighbor.node.end) or neighbor.node.end, f"{newline}{dash}")]
+    indent = newline + " " * _column(text, neighbor)
     if after < 0:
         one_line = (
-            "\n" not in text[place.part.start : next((p.start for p in place.section.parts[1:]), place.section.end)]
+            "\n"
+            not in text[
+                neighbor.node.start : next((p.start for p in neighbor.section.children[1:]), neighbor.section.end)
+            ]
         )
-        return [_put(place.part.start, f"{row}, " if one_line else f"{row},{comment}{indent}")]
-    line_start = text.rfind("\n", 0, place.part.start) + 1
-    comma_line = text[text.rfind("\n", 0, place.comma) + 1 : place.comma] if place.comma is not None else ""
-    end = _line_end(text, place.part.end)
-    if text[line_start : place.part.start].strip() == ",":  # commas stand in front of rows
-        return [_put(end or place.part.end, f"{newline}{text[line_start : place.part.start]}{row}{comment}")]
-    if place.comma is not None and not comma_line.strip() and end is not None:
-        return [_put(end, f"{newline}{comma_line}, {row}{comment}")]
-    if place.comma is not None:
-        end = _line_end(text, place.comma + 1)
-        return [_put(place.comma + 1, f" {row},") if end is None else _put(end, f"{indent}{row},{comment}")]
-    if end is None:  # the section's bracket stands behind its last row
-        one_line = "\n" not in text[place.section.start : place.part.end]
-        return [_put(place.part.end, f", {row}" if one_line else f",{indent}{row}")]
-    return [_put(place.part.end, ","), _put(end, f"{indent}{row}{comment}")]
+        return [_insert(neighbor.node.start, f"{row}, " if one_line else f"{row},{comment}{indent}")]
+    line_start = text.rfind("\n", 0, neighbor.node.start) + 1
+    comma_line = text[text.rfind("\n", 0, neighbor.comma) + 1 : neighbor.comma] if neighbor.comma is not None else ""
+    end = _line_end(text, neighbor.node.end)
+    if text[line_start : neighbor.node.start].strip() == ",":  # commas are at the start of lines
+        return [_insert(end or neighbor.node.end, f"{newline}{text[line_start : neighbor.node.start]}{row}{comment}")]
+    if neighbor.comma is not None and not comma_line.strip() and end is not None:
+        return [_insert(end, f"{newline}{comma_line}, {row}{comment}")]
+    if neighbor.comma is not None:
+        end = _line_end(text, neighbor.comma + 1)
+        return [_insert(neighbor.comma + 1, f" {row},") if end is None else _insert(end, f"{indent}{row},{comment}")]
+    if end is None:  # the closing bracket of the section follows on the same line
+        one_line = "\n" not in text[neighbor.section.start : neighbor.node.end]
+        return [_insert(neighbor.node.end, f", {row}" if one_line else f",{indent}{row}")]
+    return [_insert(neighbor.node.end, ","), _insert(end, f"{indent}{row}{comment}")]
 
 
-def _put(position: int, new: str) -> Edit:
+def _insert(position: int, new: str) -> Edit:
     return Edit(position, position, new)
 
 
 def _line_end(text: str, position: int) -> int | None:
-    """Where the line ends, where nothing but a comment follows on it; else None."""
+    """Index of the end of the line if nothing but a comment follows on it, else None."""
     found = re.compile(r"[ \t]*(#[^\r\n]*)?(?=\r?\n|$)").match(text, position)
     return found.end() if found else None
 
 
-def _column(text: str, place: Place) -> int:
-    """Where rows of the section begin that begin a line; where none does, the column of the first row."""
+def _column(text: str, neighbor: RowLocation) -> int:
+    """Column of the rows of the section that start a line; if there are none, column of the first row."""
 
-    def column(part) -> int:
-        return part.start - text.rfind("\n", 0, part.start) - 1
+    def column(node: Node) -> int:
+        return node.start - text.rfind("\n", 0, node.start) - 1
 
-    first = [p for p in place.section.parts if not text[p.start - column(p) : p.start].strip()]
-    before = [p for p in first if p.start <= place.part.start]
-    return column((before[-1:] or first[:1] or place.section.parts[:1])[0])
+    first = [p for p in neighbor.section.children if not text[p.start - column(p) : p.start].strip()]
+    before = [p for p in first if p.start <= neighbor.node.start]
+    return column((before[-1:] or first[:1] or neighbor.section.children[:1])[0])
 
 
 def apply_edits(text: str, edits: list[Edit]) -> str:
-    """The text with all `edits` in it, none of which overlap."""
+    """Return the text after all `edits`, which must not overlap."""
     pieces, done = [], 0
     for edit in sorted(edits, key=lambda e: (e.start, e.end)):
         pieces += [text[done : edit.start], edit.new]

@@ -1,8 +1,8 @@
-"""swap: args that both words know by name stay as they are written, anchors come and go."""
+"""swap: args that both modules know by name stay as written, anchors are added and removed."""
 
 import pytest
 from graftdet.models import ModelSpec, build_model
-from graftdet.models.editing.editor import swap_word
+from graftdet.models.editing.editor import swap_module
 from graftdet.models.graph.plugins import load_plugins
 from graftdet.utils.config import CONFIGS, read_text
 from graftdet.utils.errors import UserError
@@ -11,10 +11,10 @@ BLOCKS_OF_MINE = """
 from torch import nn
 class Gated(nn.Module):
     def __init__(self, in_channels, out_channels, kernel_size=3, stride=1): ...
-class Turned(nn.Module):
+class Rotated(nn.Module):
     def __init__(self, c1, c2, rate=0.5, kernel=3): ...
 class Other(nn.Module):
-    def __init__(self, c1, c2, share=0.5): ...
+    def __init__(self, c1, c2, fraction=0.5): ...
 class Flagged(nn.Module):
     def __init__(self, c1, c2, flag=True): ...
 """
@@ -24,12 +24,12 @@ ANCHORS = "anchors: [[10, 13, 16, 30]]\n"
 
 def swapped(head, args, new, before=ANCHORS):
     text = before + TINY.replace("HEAD", head).replace("ARGS", args)
-    told, rows = swap_word(text, head, new, "tiny.yaml")
+    result, rows = swap_module(text, head, new, "tiny.yaml")
     assert rows == [1]
-    build_model(ModelSpec.from_text(told, "tiny.yaml"))
+    build_model(ModelSpec.from_text(result, "tiny.yaml"))
     start, end = text.split(f"{head}, {args}")
-    assert told.startswith(f"{start}{new}, ") and told.endswith(end)  # all else stays
-    return told[len(start) + len(new) + 2 : -len(end)]
+    assert result.startswith(f"{start}{new}, ") and result.endswith(end)  # nothing else changes
+    return result[len(start) + len(new) + 2 : -len(end)]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def swapped(head, args, new, before=ANCHORS):
         ("Detect", "[nc, anchors]", "Detect", "[nc, anchors]"),
     ],
 )
-def test_args_become_those_of_the_new_head(head, args, new, expected):
+def test_args_are_mapped_to_the_new_head(head, args, new, expected):
     assert swapped(head, args, new) == expected
 
 
@@ -66,22 +66,22 @@ def test_block_style_and_aliases():
         ANCHORS
         + "nc: 2\nbackbone:\n- [-1, 1, Conv, [8, 3, 2]]\nhead:\n- - - 0\n  - 1\n  - Detect\n  - - nc\n    - anchors\n"
     )
-    assert swap_word(text, "Detect", "AnchorFreeDetect")[0] == text.replace(
+    assert swap_module(text, "Detect", "AnchorFreeDetect")[0] == text.replace(
         "Detect\n  - - nc\n    - anchors", "AnchorFreeDetect\n  - [nc]"
     )
     mapping = text.replace("- - nc\n    - anchors", "- nc: nc\n    anchors: anchors")
-    assert swap_word(mapping, "Detect", "PicoHead")[0].endswith("  - PicoHead\n  - {nc: nc}\n")
+    assert swap_module(mapping, "Detect", "PicoHead")[0].endswith("  - PicoHead\n  - {nc: nc}\n")
     shared = "nc: 2\nanchors: 3\nbackbone: [[-1, 1, Conv, [8]], [-1, 1, Conv, &a [8, 1]]]\nhead: [[[1], 1, AnchorFreeDetect, *a ]]\n"
-    assert swap_word(shared, "AnchorFreeDetect", "Detect")[0] == shared.replace(
+    assert swap_module(shared, "AnchorFreeDetect", "Detect")[0] == shared.replace(
         "AnchorFreeDetect, *a ", "Detect, [8, anchors] "
     )
     later = "nc: 2\nanchors: 3\nhead: [[[0], 1, Detect, &a [nc, anchors]]]\nbackbone: [[-1, 1, Conv, *a ]]\n"
     with pytest.raises(UserError):
-        swap_word(later, "Detect", "AnchorFreeDetect")
+        swap_module(later, "Detect", "AnchorFreeDetect")
 
 
 @pytest.mark.parametrize(
-    ("name", "word"),
+    ("name", "module"),
     [
         ("yolov5s6", "AnchorFreeDetect"),
         ("yolov3-tiny", "OneToOneDetect"),
@@ -89,20 +89,20 @@ def test_block_style_and_aliases():
         ("PicoDet-s", "AnchorFreeDetect"),
     ],
 )
-def test_there_and_back_is_the_same_file(name, word):
+def test_there_and_back_is_the_same_file(name, module):
     text = read_text(CONFIGS / "models" / f"{name}.yaml")
-    new, _ = swap_word(text, "Detect", word, name)
+    new, _ = swap_module(text, "Detect", module, name)
     assert ModelSpec.from_text(new, name).rows[-1].args == ("nc",)
-    assert swap_word(new, word, "Detect", name)[0] == text
+    assert swap_module(new, module, "Detect", name)[0] == text
 
 
-def test_the_command_says_what_became_of_the_args(command, capsys):
+def test_the_command_prints_changed_args(command, capsys):
     assert command("swap", "yolov5n.yaml", "Detect", "AnchorFreeDetect") == 0
-    told = capsys.readouterr()
-    assert "1, AnchorFreeDetect, [nc]]" in told.out and "args of row 24 were [nc, anchors], now [nc]" in told.err
+    output = capsys.readouterr()
+    assert "1, AnchorFreeDetect, [nc]]" in output.out and "args of row 24 were [nc, anchors], now [nc]" in output.err
     assert (
         command("swap", "yolov5n.yaml", "SPPF", "SPP", "--rows", "9") == 2
-    )  # k is known to both, so it stays, and does not fit
+    )  # k exists in both, so it stays, and is invalid
     assert "args of row" not in capsys.readouterr().err
 
 
@@ -119,35 +119,36 @@ def test_the_command_says_what_became_of_the_args(command, capsys):
         ("Conv", "[16, 3, 1]", "mine.Gated", "[16, 3, 1]"),
         ("Conv", "{c2: 16, k: 3}", "mine.Gated", "{out_channels: 16, kernel_size: 3}"),
         ("mine.Gated", "[16, 3]", "Conv", "[16, 3]"),
-        ("mine.Turned", "[16, 0.1, 5]", "Conv", "[16, 5]"),
-        ("mine.Turned", "[16, 0.1, 5]", "mine.Other", "[16, 0.1]"),  # its rate may be what the other calls share
-        ("mine.Turned", "[16, 0.1, 5]", "mine.Flagged", "[16]"),  # but no switch
+        ("mine.Rotated", "[16, 0.1, 5]", "Conv", "[16, 5]"),
+        ("mine.Rotated", "[16, 0.1, 5]", "mine.Other", "[16, 0.1]"),  # the rate may correspond to fraction
+        ("mine.Rotated", "[16, 0.1, 5]", "mine.Flagged", "[16]"),  # but not to a flag
         ("SPPF", "[8, 5]", "SELayer", "[]"),
         ("Conv", "[16, 3]", "nn.Conv2d", "[16, 3]"),
         ("nn.Conv2d", "[16, 3]", "Conv", "[16, 3]"),
     ],
 )
-def test_args_become_those_of_the_new_block(old, args, new, expected, own_words, tmp_path, monkeypatch):
-    """By meaning: kernel_size is k, any output width c2."""
+def test_args_are_mapped_to_the_new_block(old, args, new, expected, own_words, tmp_path, monkeypatch):
+    """By synonyms: kernel_size is k, any output width is c2."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "__init__.py").write_text(BLOCKS_OF_MINE, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     load_plugins(["mine"])
     text = f"nc: 2\nbackbone: [[-1, 1, Conv, [8, 3, 2]], [-1, 1, {old}, {args}]]\nhead: [[[1], 1, AnchorFreeDetect, [nc]]]  # 2\n"
-    assert swap_word(text, old, new, rows="1") == (text.replace(f"{old}, {args}", f"{new}, {expected}"), [1])
+    assert swap_module(text, old, new, rows="1") == (text.replace(f"{old}, {args}", f"{new}, {expected}"), [1])
 
 
-def test_a_row_whose_args_are_shared_is_told():
+def test_a_row_with_shared_args_is_an_error():
     text = "nc: 2\nbackbone: [[-1, 1, C3, &a [8, False]], [-1, 1, C3, *a ], [-1, 1, BottleneckCSP, {}]]\nhead: [[[2], 1, AnchorFreeDetect, [nc]]]\n"
     both = text.replace("{}", "[8, True]")
     assert (
-        "C3k2, {c2: 8, shortcut: False}], [-1, 1, C3k2, {c2: 8, shortcut: False} ]" in swap_word(both, "C3", "C3k2")[0]
+        "C3k2, {c2: 8, shortcut: False}], [-1, 1, C3k2, {c2: 8, shortcut: False} ]"
+        in swap_module(both, "C3", "C3k2")[0]
     )
     with pytest.raises(UserError, match="shares its args"):
-        swap_word(text.replace("{}", "*a "), "C3", "C3k2")
+        swap_module(text.replace("{}", "*a "), "C3", "C3k2")
 
 
-def test_idetect_brings_anchors_into_a_file_without():
+def test_idetect_adds_anchors_to_a_file_without_them():
     assert swapped("Detect", "[nc]", "IDetect", before="") == "[nc, 3]"
     with pytest.raises(UserError, match="anchors"):
         build_model(ModelSpec.from_text(TINY.replace("HEAD", "IDetect").replace("ARGS", "[nc]"), "tiny.yaml"))

@@ -1,11 +1,11 @@
-"""insert and swap: graphs stay what they were, and so does every character that need not change."""
+"""insert and swap: the graph is as expected, and no other character changes."""
 
 import re
 
 import pytest
 import torch
 from graftdet.models import build_model
-from graftdet.models.editing.editor import insert_row, select_rows, swap_word
+from graftdet.models.editing.editor import insert_row, select_rows, swap_module
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.row import IMAGE
 from graftdet.utils.config import CONFIGS, read_text
@@ -16,7 +16,7 @@ IDENTITY = "[-1, 1, nn.Identity, []]"
 
 
 def contracted(spec, new):
-    """The rows of `spec` but row `new`, an identity: their sources in the numbering without it."""
+    """The rows of `spec` without row `new`, an identity; sources are numbered without it."""
 
     def target(source):
         source = spec.rows[new].sources[0] if source == new else source
@@ -29,7 +29,7 @@ def contracted(spec, new):
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
-def test_an_identity_anywhere_leaves_the_graph_as_it_is(path):
+def test_an_identity_anywhere_does_not_change_the_graph(path):
     text = read_text(path)
     before = ModelSpec.from_text(text, path.name)
     rows = [(row.sources, row.module, row.args, row.kwargs, row.number, row.name) for row in before.rows]
@@ -50,7 +50,7 @@ def test_an_identity_anywhere_leaves_the_graph_as_it_is(path):
 @pytest.mark.parametrize(
     "name, after", [("yolov5n.yaml", 9), ("yolov5n.yaml", 4), ("yolov3-tiny.yaml", 13), ("v5Lite-e.yaml", 2)]
 )
-def test_an_identity_leaves_the_outputs_as_they_are(name, after):
+def test_an_identity_does_not_change_the_outputs(name, after):
     torch.manual_seed(0)
     text = read_text(CONFIGS / "models" / name)
     model = build_model(ModelSpec.from_text(text, name)).eval()
@@ -109,7 +109,7 @@ def test_comments_and_layout_of_a_flow_list():
 
 
 @pytest.mark.parametrize("after", range(-1, 5))
-def test_flow_lists_at_every_place(after):
+def test_flow_lists_at_every_position(after):
     for text in (FLOW, FLOW.replace("  # 5 Detect\n  ]", "]"), FLOW.replace("[ 8 ]],\n  ]", "[ 8 ]]  # end\n  ]")):
         new = insert_row(text, after, IDENTITY)
         rows = ModelSpec.from_text(new, "x").rows
@@ -156,7 +156,7 @@ def test_block_style():
     assert insert_row(BLOCK, -1, IDENTITY).splitlines()[3] == f"- {IDENTITY}"
 
 
-def test_names_readers_and_mistakes():
+def test_names_readers_and_errors():
     text = FLOW.replace("[[4], 1, Detect", "[[neck, 4], 1, Detect").replace("anchors: [[1,2,  3,4]]", "anchors: 3")
     assert "[[neck, 5], 1, Detect" in insert_row(text, "neck", IDENTITY)
     assert "[[4, 5], 1, Detect" in insert_row(text, "neck", IDENTITY, readers="all")
@@ -168,12 +168,12 @@ def test_names_readers_and_mistakes():
             insert_row(text, 1, row)
 
 
-def test_swap_chosen_rows():
+def test_swap_selected_rows():
     text = read_text(CONFIGS / "models" / "yolov5n.yaml")
-    new, rows = swap_word(text, "C3", "C3Ghost", rows="backbone,17-20,23")
+    new, rows = swap_module(text, "C3", "C3Ghost", rows="backbone,17-20,23")
     assert rows == [2, 4, 6, 8, 17, 20, 23] and new.count("C3Ghost,") == 7
     assert new.replace("C3Ghost", "C3") == text
-    assert swap_word(FLOW, "C3", "C3x")[0] == FLOW.replace("'C3'", "'C3x'")
+    assert swap_module(FLOW, "C3", "C3x")[0] == FLOW.replace("'C3'", "'C3x'")
     spec = ModelSpec.from_text(FLOW, "x")
     assert select_rows(spec, "neck") == {3} and select_rows(spec, "head") == {3, 4, 5}
     for old, rows, message in [
@@ -183,10 +183,10 @@ def test_swap_chosen_rows():
         ("C3", "9-30", "--rows"),
     ]:
         with pytest.raises(UserError, match=message):
-            swap_word(text, old, "C3x", rows=rows)
+            swap_module(text, old, "C3x", rows=rows)
 
 
-def test_commands_write_what_builds_and_nothing_else(tmp_path, capsys, command):
+def test_commands_write_models_that_can_be_built_only(tmp_path, capsys, command):
     path = tmp_path / "mein Modell ü.yaml"
     path.write_bytes("\ufeff".encode() + FLOW.encode())
     assert command("insert", path, "--after", 1, "[-1, 1, SELayer, [4]]", "-o", tmp_path / "new.yaml") == 0

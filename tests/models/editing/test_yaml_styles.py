@@ -1,11 +1,11 @@
-"""insert and swap on YAML as strangers write it: commas in front, JSON, comments anywhere, anchors and aliases."""
+"""insert and swap on YAML in many styles: commas at the start of lines, JSON, comments anywhere, anchors and aliases."""
 
 import json
 import os
 
 import pytest
-from graftdet.models.editing.editor import insert_row, swap_word
-from graftdet.models.editing.source_map import find_rows
+from graftdet.models.editing.editor import insert_row, swap_module
+from graftdet.models.editing.source_map import locate_rows
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.utils.errors import UserError
 
@@ -144,7 +144,7 @@ def facts(row):
 
 @pytest.mark.parametrize("readers", ["next", "all"])
 @pytest.mark.parametrize("style", STYLES)
-def test_a_row_goes_in_everywhere(style, readers):
+def test_a_row_can_be_inserted_everywhere(style, readers):
     text = STYLES[style]
     before = ModelSpec.from_text(text, style).rows
     for after in range(-1, len(before) - 1):
@@ -159,18 +159,18 @@ def test_a_row_goes_in_everywhere(style, readers):
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_words_are_swapped_in_the_chosen_rows_alone(style):
+def test_modules_are_swapped_in_the_selected_rows_only(style):
     text = STYLES[style]
     before = ModelSpec.from_text(text, style).rows
     for row in before:
-        new, found = swap_word(text, row.module, "Other", style, str(row.index))
+        new, found = swap_module(text, row.module, "Other", style, str(row.index))
         assert found == [row.index]
         for now, old in zip(ModelSpec.from_text(new, style).rows, before, strict=True):
             assert facts(now)[1:] == facts(old)[1:] and now.sources == old.sources
             assert now.module == ("Other" if old.index == row.index else old.module)
 
 
-def test_new_rows_look_like_those_around_them():
+def test_new_rows_have_the_style_of_their_neighbors():
     def line(style, after):
         old = STYLES[style].splitlines()
         return next(
@@ -186,24 +186,24 @@ def test_new_rows_look_like_those_around_them():
     assert f"{IDENTITY} #row 2\n" in insert_row(counted, 1, IDENTITY)
 
 
-def test_aliases_follow_what_they_stand_for_or_are_written_out():
+def test_aliases_follow_their_target_or_are_expanded():
     text = STYLES["anchored_parts"]
     assert "&p 2, -3]" in insert_row(text, 0, IDENTITY) and "[*p , 3]" in insert_row(text, 0, IDENTITY)
     shared = text.replace("[[*p , 2], 1, Concat", "[[*p , *p ], 1, Concat")
     assert insert_row(shared, 1, IDENTITY, readers="all").count("*p") == 2
-    new, _ = swap_word(STYLES["anchored_rows"], "C3", "C3Ghost", rows="3")
+    new, _ = swap_module(STYLES["anchored_rows"], "C3", "C3Ghost", rows="3")
     assert new.count("*c3") == 1 and "  - [-1, 1, C3Ghost, [8]]\n" in new and "&c3 [-1, 1, C3, [8]]" in new
     block = "nc: 1\nanchors: 3\nbackbone:\n- &c\n  - -1\n  - 1\n  - Conv\n  - [8]\n- *c\nhead:\n- [[1], 1, Detect, [nc, anchors]]\n"
     with pytest.raises(UserError, match="row 1 .backbone row 1.: is written once and used twice"):
-        swap_word(block, "Conv", "C3", rows="1")
-    assert swap_word(block, "Conv", "C3")[0] == block.replace("Conv", "C3")
+        swap_module(block, "Conv", "C3", rows="1")
+    assert swap_module(block, "Conv", "C3")[0] == block.replace("Conv", "C3")
     merged = "<<: {backbone: [[-1, 1, Conv, [8]]]}\nnc: 1\nanchors: 3\nhead: [[[0], 1, Detect, [nc, anchors]]]\n"
-    with pytest.raises(UserError, match="merged in"):
-        find_rows(merged, "x.yaml")
+    with pytest.raises(UserError, match="an alias or merged"):
+        locate_rows(merged, "x.yaml")
     argument = text.replace("[[!!int 5], 1, Detect", "[[&q 5], 1, Detect").replace(
         "Detect, [nc, anchors]", "Detect, [nc, *q ]"
     )
-    with pytest.raises(UserError, match="shares a part with another place"):
+    with pytest.raises(UserError, match="shares a part with another row"):
         insert_row(argument, 0, IDENTITY)
 
 
@@ -212,7 +212,7 @@ def test_a_name_stays_a_name():
     assert "[[added, 1, -4]" in insert_row(text, "neck", IDENTITY.replace("]]", "], added]"), readers="all")
 
 
-def test_files_keep_their_bytes_rights_and_links(tmp_path, capfdbinary, command):
+def test_bytes_permissions_and_links_of_files_are_preserved(tmp_path, capfdbinary, command):
     old = b"# gr\xf6sse\r\n" + STYLES["comma_first"].replace("\n", "\r\n").encode()
     path, link = tmp_path / "real.yaml", tmp_path / "link.yaml"
     path.write_bytes(old)
@@ -220,18 +220,20 @@ def test_files_keep_their_bytes_rights_and_links(tmp_path, capfdbinary, command)
     expected = old.replace(b"[8]]         # 2", b"[8]] # 2")
     path.write_bytes(expected)
     assert command("insert", path, "--after", 0, IDENTITY, "[-1, 1, SELayer, [4], se]") == 0
-    told = capfdbinary.readouterr().out
-    assert told.startswith(b"# gr\xf6sse\r\n") and told.count(b"\r\n") == told.count(b"\n") == old.count(b"\n") + 2
+    output = capfdbinary.readouterr().out
+    assert (
+        output.startswith(b"# gr\xf6sse\r\n") and output.count(b"\r\n") == output.count(b"\n") == old.count(b"\n") + 2
+    )
     assert (
         b"  , [-1, 1, nn.Identity, []] # 1\r\n  , [-1, 1, SELayer, [4], se] # 2\r\n  , [-1, 1, Conv, [8, 3, 2]] # 3\r\n"
-        in told
+        in output
     )
     try:
         link.symlink_to(path)
     except OSError:
-        pytest.skip("links need rights here")
+        pytest.skip("links need permissions here")
     assert command("insert", link, "--after", 0, IDENTITY, "[-1, 1, SELayer, [4], se]", "--in-place") == 0
-    assert link.is_symlink() and path.read_bytes() == told
+    assert link.is_symlink() and path.read_bytes() == output
     assert os.name == "nt" or path.stat().st_mode & 0o777 == 0o640
     assert sorted(p.name for p in tmp_path.iterdir()) == ["link.yaml", "real.yaml"]
 
@@ -239,20 +241,20 @@ def test_files_keep_their_bytes_rights_and_links(tmp_path, capfdbinary, command)
 @pytest.mark.parametrize(
     "row, message",
     [
-        ("[[-1, 1, Conv, [8]], [-1, 1, Conv, [8]]]", "several rows one after the other"),
-        ("[-1, 1, Conv, [8]] # new", "behind its last bracket"),
+        ("[[-1, 1, Conv, [8]], [-1, 1, Conv, [8]]]", "several rows as separate arguments"),
+        ("[-1, 1, Conv, [8]] # new", "after its last bracket"),
         ("[*x, 1, Conv, [8]]", "must be one YAML list"),
         ("[-1, 1, Conv, [8], neck]", "the name 'neck' is already used by row 4"),
         ("[9, 1, Conv, [8]]", "'from' is 9, but only rows before it can be read"),
     ],
 )
-def test_rows_that_are_none(row, message):
+def test_invalid_rows(row, message):
     with pytest.raises(UserError, match=message):
         insert_row(STYLES["merge"], 4, row)
 
 
-def test_swap_knows_other_words_for_a_block_and_refuses_nothing_at_all():
+def test_swap_knows_other_names_of_a_block_and_rejects_empty_rows():
     text = STYLES["merge"]
-    assert swap_word(text.replace("Conv,", "CoordAtt,"), "CA", "SELayer")[1] == [0, 1, 2, 3, 4]
+    assert swap_module(text.replace("Conv,", "CoordAtt,"), "CA", "SELayer")[1] == [0, 1, 2, 3, 4]
     with pytest.raises(UserError, match="--rows: is empty"):
-        swap_word(text, "Conv", "CBH", rows=" ")
+        swap_module(text, "Conv", "CBH", rows=" ")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from graftdet.models import build_model
-from graftdet.models.editing.editor import swap_word
+from graftdet.models.editing.editor import swap_module
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.utils.errors import UserError
 
@@ -261,5 +261,5 @@ def test_a_size_of_a_file_is_not_rewritten_in_place(folder, command, capsys):
 
 
 def test_another_head():
-    text, rows = swap_word(GOOD, "Detect", "PicoHead", "x.yaml")
+    text, rows = swap_module(GOOD, "Detect", "PicoHead", "x.yaml")
     assert rows == [22] and text == GOOD.replace("Detect", "PicoHead")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from graftdet.models import build_model
-from graftdet.models.editing.editor import insert_row, swap_word
+from graftdet.models.editing.editor import insert_row, swap_module
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.weights.new_row_init import NewRowInit, initialize_new_rows
 from graftdet.models.weights.transfer import load_into
@@ -65,7 +65,7 @@ def test_an_initialized_row_passes_its_input_through(weights, row):
 
 
 def test_a_row_in_place_of_another_is_not_inserted(weights):
-    swapped = model_of(swap_word(YAML, "SPPF", "SPP")[0].replace("SPP, [1024, 5]", "C3, [1024]"))
+    swapped = model_of(swap_module(YAML, "SPPF", "SPP")[0].replace("SPP, [1024, 5]", "C3, [1024]"))
     assert load_into(swapped, weights).inserted_rows == []
 
 

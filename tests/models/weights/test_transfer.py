@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 from graftdet.models import build_model
-from graftdet.models.editing.editor import insert_row, swap_word
+from graftdet.models.editing.editor import insert_row, swap_module
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.weights.row_matching import describe_moves, match_rows
 from graftdet.models.weights.transfer import load_into
@@ -103,7 +103,7 @@ def test_removed_swapped_named_and_repeated_rows():
         4: 5,
         5: 6,
     }
-    swapped, _ = swap_word(TINY, "C3", "C3Ghost")
+    swapped, _ = swap_module(TINY, "C3", "C3Ghost")
     report = load_into(model_of(swapped), weights)
     assert 4 not in report.row_matches and 6 in report.row_matches
     deeper = model_of(TINY.replace("[-1, 1, C3, [8]]", "[-1, 2, C3, [8]]"))
