@@ -1,4 +1,4 @@
-"""What several test files need: real pictures where they are, and a tiny detector in a file."""
+"""Fixtures of several test files: real images if available, a tiny detector, short training runs."""
 
 import os
 import sys
@@ -31,10 +31,10 @@ head:
 
 @pytest.fixture(scope="session")
 def datasets_dir():
-    """The folder of real data sets; the test is skipped where it is not there."""
+    """The folder of real datasets; the test is skipped where it is not there."""
     folder = Path(os.environ.get("DATASETS_DIR", "datasets"))
     if not (folder / "coco_tiny").is_dir():
-        pytest.skip(f"no real pictures: {folder / 'coco_tiny'} is not there (set DATASETS_DIR)")
+        pytest.skip(f"no real images: {folder / 'coco_tiny'} is not there (set DATASETS_DIR)")
     return folder.resolve()
 
 
@@ -66,8 +66,8 @@ def tiny_weights(tmp_path_factory):
 
 
 @pytest.fixture
-def own_words(monkeypatch):
-    """Words, packages and search paths that a test's plugins add are gone after it."""
+def restore_registry(monkeypatch):
+    """Remove the modules, packages and search paths that a test's plugins add."""
     from graftdet.models import BLOCKS
     from graftdet.models.graph import plugins
 
@@ -80,13 +80,13 @@ def own_words(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory, tiny_yaml):
-    """A folder with blanks and umlauts that holds a data set of 24 + 6 pictures, its YAML and a tiny model's."""
+def workspace(tmp_path_factory, tiny_yaml):
+    """A folder with blanks and umlauts that holds a dataset of 24 + 6 images, its YAML and that of a tiny model."""
     from graftdet.data.synthetic.drawn_dataset import draw_shapes
 
     folder = tmp_path_factory.mktemp("träin here")
-    draw_shapes(folder / "pictures", seed=3, count=24)
-    data = {"path": str(folder / "pictures"), "format": "coco"}
+    draw_shapes(folder / "shapes", seed=3, count=24)
+    data = {"path": str(folder / "shapes"), "format": "coco"}
     for split in ("train", "val"):
         data[split] = {"images": f"images/{split}", "annotations": f"annotations/instances_{split}.json"}
     (folder / "data.yaml").write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
@@ -95,27 +95,38 @@ def place(tmp_path_factory, tiny_yaml):
 
 
 @pytest.fixture(scope="session")
-def train_words(place):
-    """`train_words(*more)`: a command line for a short run below `place`; later flags win."""
-    start = ["--cfg", place / "tiny.yaml", "--data", place / "data.yaml", "--img", 64, "--batch", 8, "--device", "cpu"]
-    return lambda *more: [str(word) for word in (*start, "--project", place / "runs", "--workers", 0, *more)]
+def train_arguments(workspace):
+    """`train_arguments(*more)`: a command line for a short run below `workspace`; later flags win."""
+    start = [
+        "--cfg",
+        workspace / "tiny.yaml",
+        "--data",
+        workspace / "data.yaml",
+        "--img",
+        64,
+        "--batch",
+        8,
+        "--device",
+        "cpu",
+    ]
+    return lambda *more: [str(word) for word in (*start, "--project", workspace / "runs", "--workers", 0, *more)]
 
 
 @pytest.fixture
-def go(place, train_words):
-    """`go(name, *flags)`: runs train.py in this process; gives the run's folder."""
+def run_train(workspace, train_arguments):
+    """`run_train(name, *flags)`: runs train.py in this process; gives the run's folder."""
     from graftdet import train
 
     def call(name, *more):
-        train.main(train_words("--name", name, "--exist-ok", *more))
-        return place / "runs" / name
+        train.main(train_arguments("--name", name, "--exist-ok", *more))
+        return workspace / "runs" / name
 
     return call
 
 
 @pytest.fixture
-def go_until(go, place, monkeypatch):
-    """`go_until(epoch, name, *flags)`: as `go`, but the run dies right behind that epoch's checkpoint."""
+def run_train_until(run_train, workspace, monkeypatch):
+    """`run_train_until(epoch, name, *flags)`: as `run_train`, but the run dies right behind that epoch's checkpoint."""
     from graftdet.utils.training.run import Run
 
     class Stop(Exception):
@@ -131,7 +142,7 @@ def go_until(go, place, monkeypatch):
 
         with monkeypatch.context() as patched, pytest.raises(Stop):
             patched.setattr(Run, "finish_epoch", stop)
-            go(name, *more)
-        return place / "runs" / name
+            run_train(name, *more)
+        return workspace / "runs" / name
 
     return call

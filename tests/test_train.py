@@ -60,31 +60,31 @@ def assert_same(one, other):
 
 
 @pytest.fixture(scope="module")
-def whole(place, train_words):
+def whole(workspace, train_arguments):
     """A run of 8 epochs that nothing interrupted, in a process of its own; gives its folder and what it printed."""
-    done = subprocess.run(**command(*train_words("--name", "whole", "--epochs", 8)), capture_output=True, text=True)
+    done = subprocess.run(**command(*train_arguments("--name", "whole", "--epochs", 8)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return place / "runs" / "whole", done.stdout
+    return workspace / "runs" / "whole", done.stdout
 
 
-def test_what_a_run_leaves(whole, place):
-    folder, told = whole
+def test_what_a_run_leaves(whole, workspace):
+    folder, output = whole
     table = rows(folder)
     assert list(table[0]) == COLUMNS and [row["epoch"] for row in table] == list("12345678")
     assert all(float(row[key]) >= 0 for row in table for key in COLUMNS)
     times = [float(row["time"]) for row in table]
     assert times == sorted(times)
     assert float(table[-1]["train/obj"]) < float(table[0]["train/obj"]) * 1.5
-    pictures = ["labels.png", "results.png", "train_batch0.jpg", "train_batch1.jpg", "train_batch2.jpg"]
-    assert all((folder / name).stat().st_size > 1000 for name in pictures)
+    images = ["labels.png", "results.png", "train_batch0.jpg", "train_batch1.jpg", "train_batch2.jpg"]
+    assert all((folder / name).stat().st_size > 1000 for name in images)
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    assert config["options"]["epochs"] == 8 and config["options"]["data"] == str(place / "data.yaml")
+    assert config["options"]["epochs"] == 8 and config["options"]["data"] == str(workspace / "data.yaml")
     assert (
         config["hyperparameters"]["momentum"] == load_hyperparameters("default.yaml").momentum
         and config["versions"]["torch"]
         and "commit" in config["versions"]
     )
-    assert "epoch 8/8" in told and "triangle" in told and "best possible recall" in told
+    assert "epoch 8/8" in output and "triangle" in output and "best possible recall" in output
 
 
 def test_what_a_checkpoint_holds(whole):
@@ -106,20 +106,20 @@ def test_what_a_checkpoint_holds(whole):
     assert boxes.shape[2] == 4 and found.shape[2] == 3 and model.names == best["names"]
 
 
-def test_same_seed_same_run_whatever_the_workers(whole, go):
-    assert_same(outcome(go("again", "--epochs", 8, "--workers", 2)), outcome(whole[0]))
+def test_same_seed_same_run_whatever_the_workers(whole, run_train):
+    assert_same(outcome(run_train("again", "--epochs", 8, "--workers", 2)), outcome(whole[0]))
 
 
-def test_same_seed_same_run_on_two_threads(go):
+def test_same_seed_same_run_on_two_threads(run_train):
     torch.set_num_threads(2)
-    once = outcome(go("two threads", "--epochs", 2, "--img", 128))
-    keep = [torch.zeros(1000 + 7 * n) for n in range(100)]  # other places in memory
-    assert_same(outcome(go("two threads", "--epochs", 2, "--img", 128)), once)
+    once = outcome(run_train("two threads", "--epochs", 2, "--img", 128))
+    keep = [torch.zeros(1000 + 7 * n) for n in range(100)]  # other addresses in memory
+    assert_same(outcome(run_train("two threads", "--epochs", 2, "--img", 128)), once)
     assert len(keep) == 100
 
 
-def test_interrupted_run_goes_on_as_if_nothing_had_been(whole, go_until, resume):
-    folder = go_until(3, "interrupted", "--epochs", 8)
+def test_interrupted_run_is_resumed_exactly(whole, run_train_until, resume):
+    folder = run_train_until(3, "interrupted", "--epochs", 8)
     assert len(rows(folder)) == 3
     with open(folder / "results.csv", "a") as file:  # the run died after the row and before its checkpoint
         file.write("4,9,0,0,0,0,0,0,0,0,0\n")
@@ -129,18 +129,20 @@ def test_interrupted_run_goes_on_as_if_nothing_had_been(whole, go_until, resume)
     assert times == sorted(times)
 
 
-def test_a_run_that_stopped_early_and_died_in_its_last_measuring_trains_no_more(go_until, resume, monkeypatch, capsys):
+def test_a_run_that_stopped_early_and_died_in_its_final_validation_trains_no_more(
+    run_train_until, resume, monkeypatch, capsys
+):
     monkeypatch.setattr("graftdet.utils.training.run.fitness", lambda metrics: 0.5)
-    folder = go_until(2, "stopped", "--epochs", 4, "--patience", 1)
+    folder = run_train_until(2, "stopped", "--epochs", 4, "--patience", 1)
     resume("--resume", folder)
     assert len(rows(folder)) == 2 and "2 epochs completed, the best was epoch 1" in capsys.readouterr().out
     assert load_checkpoint(folder / "weights" / "last.pt")["finished"]
 
 
-def test_killed_run_with_workers_goes_on_too(whole, place, train_words, resume):
-    folder = place / "runs" / "killed"
+def test_killed_run_with_workers_is_resumed_too(whole, workspace, train_arguments, resume):
+    folder = workspace / "runs" / "killed"
     last = folder / "weights" / "last.pt"
-    settings = command(*train_words("--name", "killed", "--epochs", 8, "--workers", 2))
+    settings = command(*train_arguments("--name", "killed", "--epochs", 8, "--workers", 2))
     with subprocess.Popen(**settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None and not last.exists():
             time.sleep(0.02)
@@ -152,6 +154,6 @@ def test_killed_run_with_workers_goes_on_too(whole, place, train_words, resume):
 
 
 @pytest.mark.parametrize("flag", [("--epochs", 100), ("--batch-size", 16), ("--seed", 0), ("--rect",)])
-def test_resume_takes_no_other_flag_even_with_its_default(place, resume, flag):
+def test_resume_takes_no_other_flag_even_with_its_default(workspace, resume, flag):
     with pytest.raises(cli.UserError, match=f"{flag[0]} is restored from the run"):
-        resume("--resume", place / "runs", *flag)
+        resume("--resume", workspace / "runs", *flag)

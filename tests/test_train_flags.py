@@ -1,4 +1,4 @@
-"""Flags of train.py: what they do, and what it says to mistakes."""
+"""Flags of train.py: what they do, and errors."""
 
 import csv
 import shutil
@@ -19,10 +19,10 @@ ROOT = Path(train.__file__).parent
 
 
 @pytest.fixture(scope="module")
-def trained(place, train_words):
+def trained(workspace, train_arguments):
     """Weights of a run of one epoch, which is finished."""
-    train.main(train_words("--name", "trained", "--epochs", 1))
-    return place / "runs" / "trained" / "weights" / "best.pt"
+    train.main(train_arguments("--name", "trained", "--epochs", 1))
+    return workspace / "runs" / "trained" / "weights" / "best.pt"
 
 
 def rows(folder):
@@ -30,8 +30,8 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
-def test_noval_measures_at_the_end_alone(go):
-    folder = go("noval", "--epochs", 2, "--noval", "--save-period", 1)
+def test_noval_validates_after_the_last_epoch_only(run_train):
+    folder = run_train("noval", "--epochs", 2, "--noval", "--save-period", 1)
     first, last = rows(folder)
     assert first["val/AP50"] == "" and last["val/AP50"] != ""
     assert sorted(path.name for path in (folder / "weights").iterdir()) == [
@@ -50,7 +50,7 @@ def test_noval_measures_at_the_end_alone(go):
         (["--rect", "--set", "mosaic=0", "scale=0", "translate=0"], True),
     ],
 )
-def test_pictures_that_nothing_moves_are_measured_as_they_are_trained_on(go, monkeypatch, flags, rect):
+def test_square_letterboxing_in_validation_without_geometric_augmentation(run_train, monkeypatch, flags, rect):
     seen = {}
 
     def watched(split, *, label, **how):
@@ -58,7 +58,7 @@ def test_pictures_that_nothing_moves_are_measured_as_they_are_trained_on(go, mon
         return DetectionDataset(split, label=label, **how)
 
     monkeypatch.setattr(train, "DetectionDataset", watched)
-    go("in place", "--epochs", 1, *flags)
+    run_train("square", "--epochs", 1, *flags)
     assert seen == {"train": "--rect" in flags, "val": rect}
 
 
@@ -72,8 +72,8 @@ def test_pictures_that_nothing_moves_are_measured_as_they_are_trained_on(go, mon
     ],
     ids=" ".join,
 )
-def test_flags(go, flags):
-    folder = go("flags", "--epochs", 2, *flags)
+def test_flags(run_train, flags):
+    folder = run_train("flags", "--epochs", 2, *flags)
     assert len(rows(folder)) == 2
     best = load_checkpoint(folder / "weights" / "best.pt")
     assert best["names"] == (["object"] if "--single-cls" in flags else ["circle", "square", "triangle"])
@@ -85,9 +85,9 @@ def test_flags(go, flags):
     load_model(folder / "weights" / "best.pt")
 
 
-def test_weights_of_other_classes_and_frozen_rows(trained, go, capsys):
+def test_weights_of_other_classes_and_frozen_rows(trained, run_train, capsys):
     weights = trained
-    folder = go("tuned", "--epochs", 1, "--weights", weights, "--single-cls", "--freeze", "4", "--cfg", "")
+    folder = run_train("tuned", "--epochs", 1, "--weights", weights, "--single-cls", "--freeze", "4", "--cfg", "")
     assert "class outputs are newly initialized" in capsys.readouterr().out
     before, after = load_checkpoint(weights)["ema"], load_checkpoint(folder / "weights" / "last.pt")["ema"]
     for name, tensor in after.items():
@@ -98,37 +98,43 @@ def test_weights_of_other_classes_and_frozen_rows(trained, go, capsys):
 
 
 @pytest.mark.parametrize("flag", ["--identity-init", "--no-identity-init"])
-def test_inserted_rows_pass_their_input_through_unless_switched_off(flag, trained, go, tiny_yaml, tmp_path, capsys):
+def test_inserted_rows_pass_their_input_through_unless_switched_off(
+    flag, trained, run_train, tiny_yaml, tmp_path, capsys
+):
     model = tmp_path / "grafted.yaml"
     model.write_text(insert_row(tiny_yaml, 3, "[-1, 1, Conv, [16, 3, 1]]"))
-    go("inserted", "--epochs", 1, "--weights", trained, "--cfg", model, flag)
+    run_train("inserted", "--epochs", 1, "--weights", trained, "--cfg", model, flag)
     initialized = "new rows: 4 initialized to pass their input through (least squares; relative error"
     assert (initialized if flag == "--identity-init" else "new rows: 4 start from random weights") in (
         capsys.readouterr().out
     )
 
 
-def test_plugin_block_trains_and_resumes(place, go_until, tiny_yaml, tmp_path, capsys, monkeypatch, own_words):
+def test_plugin_block_trains_and_resumes(
+    workspace, run_train_until, tiny_yaml, tmp_path, capsys, monkeypatch, restore_registry
+):
     plugin = tmp_path / "my_blocks.py"
     plugin.write_text(
         "import torch.nn as nn\nclass Doubling(nn.Module):\n    def forward(self, x):\n        return 2 * x\n"
     )
     model = tmp_path / "model.yaml"
     model.write_text(tiny_yaml.replace("[-1, 1, C3, [16]]", "[-1, 1, Doubling, []]"))
-    folder = go_until(1, "plugin", "--cfg", model, "--plugins", plugin, "--epochs", 2)
+    folder = run_train_until(1, "plugin", "--cfg", model, "--plugins", plugin, "--epochs", 2)
     loaded = []
     monkeypatch.setattr("graftdet.train.load_plugins", loaded.extend)
 
     lone = tmp_path / "lone" / "last.pt"  # as a stranger would send it
     lone.parent.mkdir()
     shutil.copy(folder / "weights" / "last.pt", lone)
-    told = f"last.pt: this run used --cfg {model} --data '{place / 'data.yaml'}' --plugins {plugin}; give them again"
-    assert_told(["--resume", lone], told, capsys)
+    message = (
+        f"last.pt: this run used --cfg {model} --data '{workspace / 'data.yaml'}' --plugins {plugin}; give them again"
+    )
+    assert_message(["--resume", lone], message, capsys)
     assert not loaded and list(lone.parent.iterdir()) == [lone]
 
     train.main(["--resume", str(folder)])
     assert len(rows(folder)) == 2 and loaded == [str(plugin)]
-    again = ["--cfg", str(model), "--data", str(place / "data.yaml"), "--plugins", str(plugin)]
+    again = ["--cfg", str(model), "--data", str(workspace / "data.yaml"), "--plugins", str(plugin)]
     train.main(["--resume", str(lone), *again])
     assert (lone.parent / "weights" / "last.pt").exists()
 
@@ -139,25 +145,25 @@ def test_plugins_are_found_from_elsewhere(tmp_path, monkeypatch):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "__init__.py").write_text("")
     (tmp_path / "my_blocks.py").write_text("")
-    words = ["my_blocks.py", "parts/", "my_package", "my_package.parts", "no.py"]
-    given = train.make_parser().parse_args(["--plugins", *words]).plugins
-    assert given == [str(tmp_path / "my_blocks.py"), str(tmp_path / "parts"), *words[2:]]
+    arguments = ["my_blocks.py", "parts/", "my_package", "my_package.parts", "no.py"]
+    given = train.make_parser().parse_args(["--plugins", *arguments]).plugins
+    assert given == [str(tmp_path / "my_blocks.py"), str(tmp_path / "parts"), *arguments[2:]]
 
 
-def assert_told(flags, told, capsys):
-    """`train.py flags` ends with exit status 2 and one line on standard error that holds `told`."""
+def assert_message(flags, message, capsys):
+    """`train.py flags` ends with exit status 2 and one line on standard error that holds `message`."""
     with pytest.raises(SystemExit) as end:
         cli.run(lambda: train.main([str(flag) for flag in flags]))
     error = capsys.readouterr().err
-    assert end.value.code == 2 and told in error and len(error.strip().splitlines()) == 1, error
+    assert end.value.code == 2 and message in error and len(error.strip().splitlines()) == 1, error
 
 
 def test_finished_run_says_so(trained, capsys, monkeypatch):
-    assert_told(["--resume", trained.parent], "finished, with these weights after epoch 1", capsys)
+    assert_message(["--resume", trained.parent], "finished, with these weights after epoch 1", capsys)
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         (["--epocs", "3"], "did you mean '--epochs'"),
         (["--epochs", "0"], "expected a whole number of at least 1, got '0'"),
@@ -178,46 +184,48 @@ def test_finished_run_says_so(trained, capsys, monkeypatch):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_mistakes_are_one_line(flags, told, place, train_words, capsys, monkeypatch):
-    start = [] if "--resume" in flags else train_words("--epochs", 1)
-    assert_told(start + flags, told, capsys)
-    assert "--name" in flags or not (place / "runs" / "exp").exists()
+def test_errors_are_one_line(flags, message, workspace, train_arguments, capsys, monkeypatch):
+    start = [] if "--resume" in flags else train_arguments("--epochs", 1)
+    assert_message(start + flags, message, capsys)
+    assert "--name" in flags or not (workspace / "runs" / "exp").exists()
 
 
-def test_a_model_for_grey_pictures_is_told(place, train_words, tiny_yaml, capsys, monkeypatch):
-    (place / "grey.yaml").write_text(f"ch: 1\n{tiny_yaml}", encoding="utf-8")
-    assert_told(
-        train_words("--cfg", place / "grey.yaml"),
-        "grey.yaml: ch is 1, but images are read with 3 channels",
+def test_a_model_for_gray_images_is_refused(workspace, train_arguments, tiny_yaml, capsys, monkeypatch):
+    (workspace / "gray.yaml").write_text(f"ch: 1\n{tiny_yaml}", encoding="utf-8")
+    assert_message(
+        train_arguments("--cfg", workspace / "gray.yaml"),
+        "gray.yaml: ch is 1, but images are read with 3 channels",
         capsys,
     )
 
 
-def test_text_file_named_like_weights(place, train_words, capsys, monkeypatch):
-    fake = place / "fake.pt"
+def test_text_file_named_like_weights(workspace, train_arguments, capsys, monkeypatch):
+    fake = workspace / "fake.pt"
     fake.write_text("no weights")
-    assert_told(train_words("--weights", fake), str(fake), capsys)
+    assert_message(train_arguments("--weights", fake), str(fake), capsys)
 
 
-def test_a_process_of_its_own_ends_alike(train_words):
+def test_the_script_ends_with_status_2_and_one_line(train_arguments):
     done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *train_words("--data", "none.yaml")], capture_output=True, text=True
+        [sys.executable, str(ROOT / "train.py"), *train_arguments("--data", "none.yaml")],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1 and "none.yaml" in done.stderr
 
 
-def test_weights_of_a_backbone_go_into_their_row(place, go, capsys):
+def test_weights_of_a_backbone_go_into_their_row(workspace, run_train, capsys):
     from graftdet.models.blocks import BLOCKS
 
     torch.manual_seed(5)
     published = {name: tensor + 1 for name, tensor in BLOCKS["Conv"](3, 8, 6, 2, 2).state_dict().items()}
-    torch.save(published, place / "backbone.pt")
-    go(
+    torch.save(published, workspace / "backbone.pt")
+    run_train(
         "into",
         "--epochs",
         1,
         "--weights",
-        place / "backbone.pt",
+        workspace / "backbone.pt",
         "--into",
         0,
         "--set",
@@ -226,10 +234,10 @@ def test_weights_of_a_backbone_go_into_their_row(place, go, capsys):
         "lrf=0",
     )
     assert "into row 0" in capsys.readouterr().out
-    state = load_checkpoint(place / "runs/into/weights/best.pt")["ema"]
+    state = load_checkpoint(workspace / "runs/into/weights/best.pt")["ema"]
     assert torch.equal(state["model.0.conv.weight"], published["conv.weight"])
     for flags in (["--into", 0], ["--min-transfer", 0.5]):
         with pytest.raises(cli.UserError, match="--weights"):
-            go("into", "--epochs", 1, *flags)
+            run_train("into", "--epochs", 1, *flags)
     with pytest.raises(cli.UserError, match="row 99: the model has no such row"):
-        go("into", "--epochs", 1, "--weights", place / "backbone.pt", "--into", 99)
+        run_train("into", "--epochs", 1, "--weights", workspace / "backbone.pt", "--into", 99)

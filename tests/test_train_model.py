@@ -12,19 +12,19 @@ from graftdet import train, val
 
 
 @pytest.fixture
-def common(place):
-    return {"data": place / "data.yaml", "img": 64, "device": "cpu", "workers": 0, "project": place / "runs"}
+def common(workspace):
+    return {"data": workspace / "data.yaml", "img": 64, "device": "cpu", "workers": 0, "project": workspace / "runs"}
 
 
 @pytest.fixture
-def trained(place, common):
+def trained(workspace, common):
     return graftdet.train_model(
-        cfg=place / "tiny.yaml", batch=8, epochs=2, name="api", exist_ok=True, set={"mosaic": 0.5}, **common
+        cfg=workspace / "tiny.yaml", batch=8, epochs=2, name="api", exist_ok=True, set={"mosaic": 0.5}, **common
     )
 
 
-def test_the_result_is_what_the_run_wrote(trained, place):
-    assert trained.folder == place / "runs" / "api" and trained.epochs == 2 and trained.best_epoch in (1, 2)
+def test_the_result_is_what_the_run_wrote(trained, workspace):
+    assert trained.folder == workspace / "runs" / "api" and trained.epochs == 2 and trained.best_epoch in (1, 2)
     assert trained.best_weights == trained.folder / "weights" / "best.pt" and trained.last_weights.is_file()
     best = load_checkpoint(trained.best_weights)
     assert best["epoch"] == trained.best_epoch and best["hyperparameters"]["mosaic"] == 0.5
@@ -34,8 +34,8 @@ def test_the_result_is_what_the_run_wrote(trained, place):
     assert [entry["name"] for entry in trained.per_class] == best["names"]
 
 
-def test_it_trains_as_the_command_does(trained, go, place):
-    folder = go("command", "--epochs", 2, "--set", "mosaic=0.5")
+def test_it_trains_as_the_command_does(trained, run_train, workspace):
+    folder = run_train("command", "--epochs", 2, "--set", "mosaic=0.5")
     one, other = (load_checkpoint(path / "weights" / "last.pt")["ema"] for path in (trained.folder, folder))
     assert all((tensor == other[name]).all() for name, tensor in one.items())
 
@@ -46,9 +46,9 @@ def test_validation_returns_what_it_wrote(trained, common):
     metrics = json.loads((result.folder / "metrics.json").read_text(encoding="utf-8"))
     assert result.metrics["AP50-95"] == metrics["AP50-95"] and result.images == 24
     assert len(json.loads((result.folder / "predictions.json").read_text(encoding="utf-8"))) == len(result.predictions)
-    words = ["--weights", trained.best_weights, "--split", "train"]
-    words += [word for key, value in flags.items() for word in (f"--{key}", value)]
-    assert val.main([str(word) for word in words]).metrics == result.metrics
+    arguments = ["--weights", trained.best_weights, "--split", "train"]
+    arguments += [word for key, value in flags.items() for word in (f"--{key}", value)]
+    assert val.main([str(argument) for argument in arguments]).metrics == result.metrics
 
 
 @pytest.mark.parametrize(

@@ -29,17 +29,17 @@ def table(folder):
 
 
 @pytest.mark.parametrize("head", ["Detect, [nc, anchors]", "AnchorFreeDetect, {nc: nc, width: 16}"])
-def test_two_processes_are_one(place, tiny_yaml, train_words, go, head):
-    model = place / "two.yaml"
+def test_two_processes_are_one(workspace, tiny_yaml, train_arguments, run_train, head):
+    model = workspace / "two.yaml"
     model.write_text(tiny_yaml.replace("Detect, [nc, anchors]", head), encoding="utf-8")
-    words = ["--cfg", model, "--hyp", "yolov5.yaml", "--epochs", 2]
+    arguments = ["--cfg", model, "--hyp", "yolov5.yaml", "--epochs", 2]
     started = subprocess.run(
-        TORCHRUN + [str(ROOT / "train.py"), *train_words("--name", "two", "--exist-ok", *words)],
+        TORCHRUN + [str(ROOT / "train.py"), *train_arguments("--name", "two", "--exist-ok", *arguments)],
         env=ENVIRONMENT, capture_output=True, text=True,
     )  # fmt: skip
     assert started.returncode == 0, f"{started.stderr[:3000]} ... {started.stderr[-1000:]}"
-    assert started.stdout.count("epoch 2/2") == 1 and not (place / "runs" / "two2").exists()
-    both, alone = table(place / "runs" / "two"), table(go("one", *words))
+    assert started.stdout.count("epoch 2/2") == 1 and not (workspace / "runs" / "two2").exists()
+    both, alone = table(workspace / "runs" / "two"), table(run_train("one", *arguments))
     for together, single in zip(both, alone, strict=True):
         for key in set(single) - {"time", "train/images_per_s"}:  # rounding in the weights moves a few weak detections
             assert together[key] == pytest.approx(single[key], rel=1e-5, abs=1e-5 if key[:5] == "train" else 2e-3), key
@@ -59,8 +59,8 @@ class Part:
         return self.box if len(self.box) == self.world_size else None
 
 
-def test_shares_of_a_validation_are_the_whole(place, tiny_weights):
-    split = open_split(load_data_config(place / "data.yaml"), "train")
+def test_validation_in_parts_equals_validation_in_one_process(workspace, tiny_weights):
+    split = open_split(load_data_config(workspace / "data.yaml"), "train")
     about = {"ground_truth": split.ground_truth(), "category_ids": split.category_ids, "progress": False}
     dataset, box = DetectionDataset(split, 64, rect=True), []
     model = load_model(tiny_weights).model.double()  # a batch's last bits depend on its size: below what is compared
@@ -82,35 +82,35 @@ def free_port():
         return one.getsockname()[1]
 
 
-def test_a_process_that_dies_ends_the_other_with_a_word(place, train_words):
+def test_a_process_that_dies_ends_the_other_with_a_message(workspace, train_arguments):
     """Without torchrun's agent, which would end it: as on two machines."""
     group = {**ENVIRONMENT, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    words = train_words("--name", "dying", "--epochs", 500, "--noval")
+    arguments = train_arguments("--name", "dying", "--epochs", 500, "--noval")
     main, other = (
         subprocess.Popen(
-            [sys.executable, str(ROOT / "train.py"), *words], env={**group, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            [sys.executable, str(ROOT / "train.py"), *arguments], env={**group, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )
         for rank in (0, 1)
     )  # fmt: skip
     try:
-        last = place / "runs" / "dying" / "weights" / "last.pt"
+        last = workspace / "runs" / "dying" / "weights" / "last.pt"
         while not last.exists() and main.poll() is None and other.poll() is None:
             time.sleep(0.05)
         other.send_signal(signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
-        told = main.communicate(timeout=60)[1]
+        message = main.communicate(timeout=60)[1]
     finally:
         for process in (main, other):
             process.kill()
             process.wait()
-    assert main.returncode == 2 and "process 0 of 2: another process" in told and "Traceback" not in told
+    assert main.returncode == 2 and "process 0 of 2: another process" in message and "Traceback" not in message
 
 
-def test_torchrun_ends_when_a_process_dies(place, train_words, tmp_path):
+def test_torchrun_ends_when_a_process_dies(workspace, train_arguments, tmp_path):
     plugin = tmp_path / "dying.py"
     plugin.write_text("import os\nif os.environ.get('RANK') == '1':\n    os._exit(7)\n", encoding="utf-8")
-    words = train_words("--name", "torn", "--epochs", 500, "--plugins", plugin)
+    arguments = train_arguments("--name", "dies", "--epochs", 500, "--plugins", plugin)
     done = subprocess.run(
-        TORCHRUN + [str(ROOT / "train.py"), *words], env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+        TORCHRUN + [str(ROOT / "train.py"), *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=120
     )
     assert done.returncode != 0 and "exitcode  : 7" in done.stderr

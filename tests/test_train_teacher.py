@@ -1,4 +1,4 @@
-"""train.py --teacher from the command line: its losses in the table, runs that go on, mistakes."""
+"""train.py --teacher from the command line: its losses in the table, resumed runs, errors."""
 
 import csv
 
@@ -13,16 +13,16 @@ LOSSES = ["train/distill_features", "train/distill_scores", "train/distill_boxes
 
 
 @pytest.fixture
-def taught_words(place, tiny_yaml, tiny_weights):
+def distillation_arguments(workspace, tiny_yaml, tiny_weights):
     """Flags for a student of half the teacher's width."""
-    thin = place / "thin.yaml"
+    thin = workspace / "thin.yaml"
     thin.write_text("width_multiple: 0.5\n" + tiny_yaml, encoding="utf-8")
     return ["--cfg", thin, "--teacher", tiny_weights, "--epochs", 2]
 
 
 @pytest.fixture
-def taught(go, taught_words):
-    return lambda name, *more: go(name, *taught_words, *more)
+def distilled(run_train, distillation_arguments):
+    return lambda name, *more: run_train(name, *distillation_arguments, *more)
 
 
 def table(folder):
@@ -32,12 +32,12 @@ def table(folder):
         ]
 
 
-def test_a_taught_run_and_one_that_was_interrupted(taught, taught_words, go_until, tiny_weights, capsys):
+def test_distillation_and_its_resumption(distilled, distillation_arguments, run_train_until, tiny_weights, capsys):
     from graftdet.models import load_model
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums over several differ in the last digit
-    whole = taught("taught")
+    whole = distilled("distilled")
     assert f"teacher: {tiny_weights}" in capsys.readouterr().out
     rows = table(whole)
     assert all(float(row[name]) > 0 for row in rows for name in LOSSES)
@@ -46,7 +46,7 @@ def test_a_taught_run_and_one_that_was_interrupted(taught, taught_words, go_unti
     assert best["options"]["teacher"] == str(tiny_weights)
     load_model(whole / "weights" / "best.pt")
 
-    folder = go_until(1, "taught halfway", *taught_words)
+    folder = run_train_until(1, "distilled halfway", *distillation_arguments)
     assert sorted(load_checkpoint(folder / "weights" / "last.pt")["helpers"]) == [
         "adapters.0.weight",
         "adapters.1.weight",
@@ -67,7 +67,7 @@ def test_a_taught_run_and_one_that_was_interrupted(taught, taught_words, go_unti
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         (["--teacher", "no.pt"], "--teacher no.pt: no such file"),
         (["--single-cls"], "has 3 classes, the data has 1"),
@@ -75,7 +75,7 @@ def test_a_taught_run_and_one_that_was_interrupted(taught, taught_words, go_unti
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
-def test_mistakes(taught, flags, told):
+def test_errors(distilled, flags, message):
     with pytest.raises(UserError) as error:
-        taught("untaught", *flags)
-    assert told in str(error.value)
+        distilled("errors", *flags)
+    assert message in str(error.value)

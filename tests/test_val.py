@@ -1,4 +1,4 @@
-"""val.py: what it writes, .pt and .onnx alike, and how it ends on wrong input."""
+"""val.py: what it writes, for .pt and .onnx, and errors."""
 
 import json
 import os
@@ -25,7 +25,7 @@ NAMES = ["circle", "square", "triangle"]
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A small COCO data set: category ids with gaps, image ids that are no indices, one picture without boxes."""
+    """A small COCO dataset: category ids with gaps, image ids that are no indices, one image without boxes."""
     folder = tmp_path_factory.mktemp("dàta set")
     random = np.random.default_rng(0)
     images, annotations = [], []
@@ -73,7 +73,7 @@ def run(weights, data, tmp_path, *more):
         "cpu",
         *more,
     ]
-    return val.main([str(word) for word in argv])
+    return val.main([str(argument) for argument in argv])
 
 
 def test_what_is_written(tiny_weights, data, tmp_path, capsys):
@@ -93,14 +93,14 @@ def test_what_is_written(tiny_weights, data, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["exp", "exp2"]
 
 
-def test_pictures_go_to_the_device_of_the_model(tiny_weights, exported, data, tmp_path, monkeypatch):
+def test_images_go_to_the_device_of_the_model(tiny_weights, exported, data, tmp_path, monkeypatch):
     class Stop(Exception):
         pass
 
     asked, load_models = [], val.load_models
 
-    def load(*words):
-        model = load_models(*words)
+    def load(*arguments):
+        model = load_models(*arguments)
         if model.backend == "torch":
             model.device = torch.device("cuda", 1)
         return model
@@ -128,11 +128,13 @@ def test_pictures_go_to_the_device_of_the_model(tiny_weights, exported, data, tm
         ({"mosaic": 0, "scale": 0, "translate": 0, "degrees": 0, "shear": 0, "perspective": 0}, {"rect": True}, False),
         ({"mosaic": 0, "scale": 0.5, "translate": 0, "degrees": 0, "shear": 0, "perspective": 0}, {}, False),
         ({"mosaic": 0}, {}, False),
-        (["torn"], ["torn"], False),
+        (["truncated"], ["truncated"], False),
     ],
 )
-def test_what_was_trained_on_squares_alone_is_measured_on_them(recipe, options, squares, tiny_weights, data, tmp_path):
-    """Where nothing moves the pictures, the network learns their borders by heart."""
+def test_models_trained_with_square_letterboxing_are_validated_with_it(
+    recipe, options, squares, tiny_weights, data, tmp_path
+):
+    """Without geometric augmentation the network overfits to the borders of the training images."""
     path = save_checkpoint(
         tmp_path / "w.pt", {**load_checkpoint(tiny_weights), "hyperparameters": recipe, "options": options}
     )
@@ -154,8 +156,8 @@ def test_boxes_are_in_the_frame_of_the_source(tiny_weights, data, tmp_path):
     run(tiny_weights, data, tmp_path, "--square")
     predictions = json.loads((tmp_path / "exp" / "predictions.json").read_text())
     model = load_model(tiny_weights)
-    picture = data.parent / "images" / "3 é.png"  # a square: letterboxed by both in the same way
-    (found,) = model.predict(picture, size=96, conf=0.3, iou=0.6)
+    image = data.parent / "images" / "3 é.png"  # a square: letterboxed by both in the same way
+    (found,) = model.predict(image, size=96, conf=0.3, iou=0.6)
     assert len(found)
     best = max((p for p in predictions if p["image_id"] == 1021 and min(p["bbox"][2:]) > 0), key=lambda p: p["score"])
     x, y, w, h = best["bbox"]
@@ -169,7 +171,7 @@ def test_boxes_are_in_the_frame_of_the_source(tiny_weights, data, tmp_path):
         assert x >= 0 and y >= 0 and x + w <= width + 0.01 and y + h <= height + 0.01
 
 
-def test_onnx_measures_as_torch_does(tiny_weights, exported, data, tmp_path):
+def test_onnx_and_torch_have_equal_ap(tiny_weights, exported, data, tmp_path):
     by_torch = run(tiny_weights, data, tmp_path, "--square")
     for path in exported.values():
         by_onnx = run(path, data, tmp_path, "--square")
@@ -198,7 +200,7 @@ def test_nothing_found_is_ap_0(tiny_weights, data, tmp_path):
 
 
 def test_classes_in_another_order_are_matched_by_name(tiny_weights, data, tmp_path, capsys):
-    """The data set lists its classes in another order than the weights: same boxes, same ids, same scores."""
+    """The dataset lists its classes in another order than the weights: same boxes, same ids, same scores."""
     by_order = run(tiny_weights, data, tmp_path)
     text = data.read_text() + "names: [triangle, circle, square]\n"
     (tmp_path / "other.yaml").write_text(text)
@@ -217,7 +219,7 @@ def test_half_warns_where_it_has_no_effect(script, tiny_weights, exported, data,
     if script == "val":
         run(weights, data, tmp_path, "--half")
     else:
-        words = [
+        arguments = [
             "--weights",
             *weights,
             "--source",
@@ -228,7 +230,7 @@ def test_half_warns_where_it_has_no_effect(script, tiny_weights, exported, data,
             "cpu",
             "--half",
         ]
-        detect.main([str(word) for word in [*words, "--backend", "torch"]])
+        detect.main([str(argument) for argument in [*arguments, "--backend", "torch"]])
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(";")[0] for line in lines] == [f"warning: --half: has no effect on {path}" for path in weights]
 
@@ -245,38 +247,38 @@ def test_one_class(tiny_yaml, tiny_weights, data, tmp_path):
 
 
 def ends_with_2(argv):
-    """Run val.py on `argv` as its own process would; it must end with status 2. Returns what it said."""
+    """Run val.py on `argv` as its own process would; it must end with status 2. Returns its standard error."""
     with pytest.raises(SystemExit) as ended, pytest.MonkeyPatch.context() as patch:
-        said = []
+        output = []
         patch.setattr(
             sys,
             "stderr",
-            type("Stream", (), {"write": lambda self, text: said.append(text), "flush": lambda self: None})(),
+            type("Stream", (), {"write": lambda self, text: output.append(text), "flush": lambda self: None})(),
         )
-        cli.run(lambda: val.main([str(word) for word in argv]))
+        cli.run(lambda: val.main([str(argument) for argument in argv]))
     assert ended.value.code == 2
-    text = "".join(said)
+    text = "".join(output)
     assert text.count("\n") == 1 and "Traceback" not in text
     return text
 
 
 def test_wrong_input_ends_in_one_line(tiny_weights, exported, data, tmp_path):
     content = load_checkpoint(tiny_weights)
-    torn, text, bad = tmp_path / "torn.pt", tmp_path / "text.pt", tmp_path / "bad.pt"
-    torn.write_bytes(tiny_weights.read_bytes()[:3000])
+    truncated, text, bad = tmp_path / "truncated.pt", tmp_path / "text.pt", tmp_path / "bad.pt"
+    truncated.write_bytes(tiny_weights.read_bytes()[:3000])
     text.write_text("hello")
     torch.save({"model": Runs()}, bad)
     other = save_checkpoint(tmp_path / "names.pt", {**content, "names": ["circle", "star", "square"]})
-    (tmp_path / "torn.yaml").write_text("path: [")
+    (tmp_path / "truncated.yaml").write_text("path: [")
     (tmp_path / "gone.yaml").write_text("path: /nowhere/at/all\nformat: coco\nval: {images: a, annotations: b.json}\n")
     common = ["--data", data, "--project", tmp_path / "runs"]
     table = [
         (["--weights", tmp_path / "missing.pt", *common], "no such file"),
-        (["--weights", torn, *common], "torn.pt"),
+        (["--weights", truncated, *common], "truncated.pt"),
         (["--weights", text, *common], "text.pt"),
         (["--weights", bad, *common], "refused"),
         (["--weights", other, *common], "class 1 is 'star' in the weights and 'square'"),
-        (["--weights", tiny_weights, "--data", tmp_path / "torn.yaml"], "torn.yaml"),
+        (["--weights", tiny_weights, "--data", tmp_path / "truncated.yaml"], "truncated.yaml"),
         (["--weights", tiny_weights, "--data", tmp_path / "gone.yaml"], "gone.yaml"),
         (["--weights", tiny_weights, "--data", "shape.yaml"], "did you mean 'shapes.yaml'"),
         (["--weights", tiny_weights, *common, "--split", "test"], "has no split 'test'"),
@@ -294,8 +296,8 @@ def test_wrong_input_ends_in_one_line(tiny_weights, exported, data, tmp_path):
 
 
 def test_weights_of_another_number_of_classes(tiny_weights, tmp_path, datasets_dir):
-    said = ends_with_2(["--weights", tiny_weights, "--data", "coco_tiny.yaml"])
-    assert "3 classes" in said and "80" in said
+    output = ends_with_2(["--weights", tiny_weights, "--data", "coco_tiny.yaml"])
+    assert "3 classes" in output and "80" in output
 
 
 class Runs:
@@ -330,7 +332,7 @@ def test_a_name_that_is_not_utf8_loses_nothing(tiny_weights, tmp_path):
         "cpu",
     ]
     command = [sys.executable, ROOT / "val.py", *flags, "--workers", 0]
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    done = subprocess.run([str(argument) for argument in command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     predictions = json.loads((tmp_path / "runs" / "exp" / "predictions.json").read_text(encoding="utf-8"))
     assert {found["image_id"] for found in predictions} == {"caf%E9", "b"}

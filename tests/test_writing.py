@@ -1,4 +1,4 @@
-"""Whatever a script cannot write, it says in one line: files in the way, folders that take nothing, full disks."""
+"""Errors of writing are one line: files in the way, read-only folders, full disks."""
 
 import errno
 import os
@@ -23,14 +23,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, tiny_yaml):
-    """A small data set, the tiny model's YAML, and a file where folders are wanted."""
-    folder = tmp_path_factory.mktemp("place")
-    draw_shapes(folder / "pictures", seed=3, count=8)
+def workspace(tmp_path_factory, tiny_yaml):
+    """A small dataset, the tiny model's YAML, and a file where folders are wanted."""
+    folder = tmp_path_factory.mktemp("workspace")
+    draw_shapes(folder / "shapes", seed=3, count=8)
     splits = "".join(
         f"{s}: {{images: images/{s}, annotations: annotations/instances_{s}.json}}\n" for s in ("train", "val")
     )
-    (folder / "data.yaml").write_text(f"path: '{(folder / 'pictures').as_posix()}'\nformat: coco\n{splits}")
+    (folder / "data.yaml").write_text(f"path: '{(folder / 'shapes').as_posix()}'\nformat: coco\n{splits}")
     (folder / "tiny.yaml").write_text(tiny_yaml)
     (folder / "file").write_text("in the way")
     return folder
@@ -41,17 +41,17 @@ def error_line(main, capfd):
     capfd.readouterr()
     with pytest.raises(SystemExit) as ended:
         cli.run(main)
-    said = capfd.readouterr().err
-    assert ended.value.code == 2 and said.count("\n") == 1, said
-    return said
+    output = capfd.readouterr().err
+    assert ended.value.code == 2 and output.count("\n") == 1, output
+    return output
 
 
-def training(place, *more):
-    words = [
+def training(workspace, *more):
+    arguments = [
         "--cfg",
-        place / "tiny.yaml",
+        workspace / "tiny.yaml",
         "--data",
-        place / "data.yaml",
+        workspace / "data.yaml",
         "--img",
         64,
         "--batch-size",
@@ -59,21 +59,21 @@ def training(place, *more):
         "--device",
         "cpu",
     ]
-    return [str(word) for word in (*words, "--epochs", 1, "--workers", 0, *more)]
+    return [str(argument) for argument in (*arguments, "--epochs", 1, "--workers", 0, *more)]
 
 
 @pytest.mark.parametrize("name", ["file", "file/below", "file/further/below"])
 @pytest.mark.parametrize("flags", [[], ["--exist-ok"]], ids=["", "exist-ok"])
-def test_a_file_in_the_way_of_the_project(name, flags, place, tiny_weights, capfd):
-    project = ["--project", str(place / name), *flags]
-    source = ["--source", str(place / "pictures" / "images" / "val")]
+def test_a_file_in_the_way_of_the_project(name, flags, workspace, tiny_weights, capfd):
+    project = ["--project", str(workspace / name), *flags]
+    source = ["--source", str(workspace / "shapes" / "images" / "val")]
     common = ["--weights", str(tiny_weights), "--device", "cpu", *project]
     for main in (
-        lambda: train.main(training(place, *project)),
-        lambda: val.main(["--data", str(place / "data.yaml"), "--workers", "0", *common]),
+        lambda: train.main(training(workspace, *project)),
+        lambda: val.main(["--data", str(workspace / "data.yaml"), "--workers", "0", *common]),
         lambda: detect.main([*source, *common]),
     ):
-        assert str(place / "file") in error_line(main, capfd)
+        assert str(workspace / "file") in error_line(main, capfd)
 
 
 def test_a_file_in_the_way_is_told_where_the_system_calls_it_existing(tmp_path, monkeypatch):
@@ -89,11 +89,11 @@ def test_a_file_in_the_way_is_told_where_the_system_calls_it_existing(tmp_path, 
 
 
 @pytest.mark.parametrize("name", ["weights", "results.csv", "config.yaml", "labels.png", "weights/last.pt"])
-def test_things_in_the_way_inside_a_run(name, place, tmp_path, capfd):
+def test_things_in_the_way_inside_a_run(name, workspace, tmp_path, capfd):
     taken = tmp_path / "exp" / name
     taken.parent.mkdir(parents=True)
     taken.write_text("") if name == "weights" else (taken / "folder").mkdir(parents=True)
-    arguments = training(place, "--project", str(tmp_path), "--exist-ok")
+    arguments = training(workspace, "--project", str(tmp_path), "--exist-ok")
     assert f"{taken}: " in error_line(lambda: train.main(arguments), capfd)
 
 
@@ -106,7 +106,7 @@ def test_checkpoints_and_tables_name_what_cannot_be_written(tmp_path):
     (tmp_path / "results.csv").mkdir()
     with pytest.raises(UserError, match="results.csv: cannot be written"):
         table.add({"epoch": 1})
-    with pytest.raises(UserError, match=r"place: cannot be written \(No space"), write_errors("place"):
+    with pytest.raises(UserError, match=r"runs: cannot be written \(No space"), write_errors("runs"):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -125,7 +125,7 @@ def test_a_full_disk(tmp_path):
         with pytest.raises(UserError, match="last.pt: cannot be written"):  # torch's own error is no OSError
             save_checkpoint(tmp_path / "last.pt", {"model": {"weight": torch.zeros(50_000)}})
         with pytest.raises(UserError, match="video.mp4: cannot be written"), VideoWriter(tmp_path / "video") as video:
-            for frame in frames:  # OpenCV says nothing
+            for frame in frames:  # OpenCV reports nothing
                 video.write(frame)
         with pytest.raises(UserError, match="video.avi: cannot be written"), VideoWriter(tmp_path / "video") as video:
             for frame in frames:

@@ -13,7 +13,7 @@ from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters
 
 
-def test_round_trip_of_what_training_keeps(tmp_path):
+def test_round_trip_of_a_training_state(tmp_path):
     model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     model(torch.rand(4, 3)).sum().backward()
@@ -44,11 +44,11 @@ def test_round_trip_of_what_training_keeps(tmp_path):
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     path = save_checkpoint(tmp_path / "last.pt", {"epoch": 1})
 
-    def torn(content, file):
+    def truncated(content, file):
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", torn)
+    monkeypatch.setattr(torch, "save", truncated)
     with pytest.raises(UserError, match="No space left"):
         save_checkpoint(path, {"epoch": 2})
     monkeypatch.undo()
@@ -79,19 +79,19 @@ def test_nothing_in_a_file_is_run(tmp_path, monkeypatch, how):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (None, "no such file"),
         (b"", "not a checkpoint"),
         (b"\x00\x01 weights", "not a checkpoint"),
-        (b"PK\x03\x04 torn", "not a checkpoint"),
+        (b"PK\x03\x04 truncated", "not a checkpoint"),
         ("folder", "is a folder"),
         ({"model": {}}, "its format is not 'graftdet'"),
         ([1, 2], "its format is not 'graftdet'"),
         ({"format": "graftdet", "version": 99}, "newer version"),
     ],
 )
-def test_wrong_files_are_told_in_one_line(tmp_path, content, told):
+def test_wrong_files_are_reported_in_one_line(tmp_path, content, message):
     path = tmp_path / "x.pt"
     if content == "folder":
         path.mkdir()
@@ -101,13 +101,13 @@ def test_wrong_files_are_told_in_one_line(tmp_path, content, told):
         torch.save(content, path)
     with pytest.raises(UserError) as error:
         load_checkpoint(path)
-    assert told in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_every_cut_of_a_file_is_told(tmp_path):
+def test_every_cut_of_a_file_is_reported(tmp_path):
     whole = save_checkpoint(tmp_path / "whole.pt", {"model": {"w": torch.rand(20_000)}}).read_bytes()
-    path = tmp_path / "torn.pt"
-    for length in range(0, len(whole), 999):  # below 64 KiB torch may look for a place before the file's start
+    path = tmp_path / "truncated.pt"
+    for length in range(0, len(whole), 999):  # below 64 KiB torch may look for a workspace before the file's start
         path.write_bytes(whole[:length])
         with pytest.raises(ForeignCheckpoint, match="truncated, or not a weights file"):
             load_checkpoint(path)

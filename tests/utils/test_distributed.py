@@ -16,7 +16,7 @@ SETTINGS = [{}, {"affine": False}, {"track_running_stats": False}, BARE, {"momen
 
 
 def case(settings):
-    """(norm, pictures (5, 4, 3, 3), weights of the loss), the same in each process."""
+    """(norm, images (5, 4, 3, 3), weights of the loss), the same in each process."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         norm = nn.BatchNorm2d(4, **settings)
@@ -26,7 +26,7 @@ def case(settings):
 
 
 def passed(norm, x, weights):
-    """Output, the gradient that reaches the pictures, and the statistics after two batches; then what eval mode gives."""
+    """Output, the gradient that reaches the images, and the statistics after two batches; then what eval mode gives."""
     x = x.clone().requires_grad_()
     norm.train()(x)
     out = norm(x)
@@ -36,7 +36,7 @@ def passed(norm, x, weights):
 
 
 def share(rank, port):
-    """The part of one of two processes, of which the second has fewer pictures."""
+    """The part of one of two processes, of which the second has fewer images."""
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     dist.init_process_group("gloo", rank=rank, world_size=2)
     part, results = slice(0, 3) if rank == 0 else slice(3, 5), []
@@ -49,7 +49,7 @@ def share(rank, port):
 
 
 @pytest.fixture(scope="module")
-def shares():
+def parts_of_processes():
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
@@ -58,14 +58,14 @@ def shares():
 
 
 @pytest.mark.parametrize("number", range(len(SETTINGS)), ids=lambda number: str(SETTINGS[number]))
-def test_a_norm_over_all_is_that_of_the_joint_batch(number, shares):
+def test_distributed_batch_norm_equals_batch_norm_of_the_joint_batch(number, parts_of_processes):
     norm, x, weights = case(SETTINGS[number])
-    out, gradient, state, measured = passed(norm, x, weights)
-    parts = [part[number] for part in shares]
+    out, gradient, state, validated = passed(norm, x, weights)
+    parts = [part[number] for part in parts_of_processes]
     assert torch.allclose(torch.cat([part[0] for part in parts]), out, atol=1e-5)
     assert torch.allclose(torch.cat([part[1] for part in parts]), gradient, atol=1e-5)
     for part in parts:
         assert part[2].keys() == state.keys()
         assert all(torch.allclose(part[2][name], state[name], atol=1e-5) for name in state)
-    if norm.track_running_stats:  # without, each process has its own pictures in eval mode, as torch's own norm does
-        assert torch.allclose(torch.cat([part[3] for part in parts]), measured, atol=1e-5)
+    if norm.track_running_stats:  # without, each process has its own images in eval mode, as torch's own norm does
+        assert torch.allclose(torch.cat([part[3] for part in parts]), validated, atol=1e-5)

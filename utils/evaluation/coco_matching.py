@@ -174,9 +174,9 @@ def precision_and_recall(targets: Boxes, matches: Matches, num_categories: int) 
     order = best[np.lexsort((-detections.score[best], detections.category[best]))]  # equal scores: first image first
     position = np.full(len(detections), -1)
     position[order] = np.arange(len(order))
-    kept = np.flatnonzero(position[matches.rows] >= 0)
-    kept = kept[np.argsort(position[matches.rows[kept]])]
-    rows, table = matches.rows[kept], matches.table[kept]
+    counted = np.flatnonzero(position[matches.rows] >= 0)
+    counted = counted[np.argsort(position[matches.rows[counted]])]
+    rows, table = matches.rows[counted], matches.table[counted]
     category = detections.category[rows]
 
     recall = np.full((len(IOU_THRESHOLDS), num_categories, len(MAX_DETECTIONS)), -1.0)

@@ -116,19 +116,23 @@ class ConfusionMatrix:
         starts, ends = (np.searchsorted(target_images[order], images, side) for side in ("left", "right"))
         chunks = []
         spurious, missed = np.ones(len(boxes), bool), ~crowd
-        for found, true in iterate_pairs(starts, ends):
-            true = order[true]
-            same = labels[found] == target_labels[true]
-            iou, inside = _overlaps(boxes[found], target_boxes[true])
-            spurious[found[crowd[true] & same & (inside >= self.iou)]] = False  # inside a crowd region of its class
-            near = (iou > self.iou) & ~crowd[true]
-            chunks.append((found[near], true[near], iou[near], ~same[near]))
-        found, true, iou, differs = map(np.concatenate, zip(*chunks, strict=True)) if chunks else np.zeros((4, 0), int)
+        for detection, target in iterate_pairs(starts, ends):
+            target = order[target]
+            same = labels[detection] == target_labels[target]
+            iou, inside = _overlaps(boxes[detection], target_boxes[target])
+            spurious[detection[crowd[target] & same & (inside >= self.iou)]] = (
+                False  # inside a crowd region of its class
+            )
+            near = (iou > self.iou) & ~crowd[target]
+            chunks.append((detection[near], target[near], iou[near], ~same[near]))
+        detection, target, iou, differs = (
+            map(np.concatenate, zip(*chunks, strict=True)) if chunks else np.zeros((4, 0), int)
+        )
         best_first = np.lexsort((differs, -iou))  # of equal IoUs the correct class first
-        found, true = found[best_first], true[best_first]
-        chosen = one_to_one(found, true)
-        spurious[found[chosen]] = missed[true[chosen]] = False
-        np.add.at(self.matrix, (labels[found[chosen]], target_labels[true[chosen]]), 1)
+        detection, target = detection[best_first], target[best_first]
+        chosen = one_to_one(detection, target)
+        spurious[detection[chosen]] = missed[target[chosen]] = False
+        np.add.at(self.matrix, (labels[detection[chosen]], target_labels[target[chosen]]), 1)
         np.add.at(self.matrix, (labels[spurious], self.nc), 1)
         np.add.at(self.matrix, (self.nc, target_labels[missed]), 1)
 

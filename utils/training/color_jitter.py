@@ -1,4 +1,4 @@
-"""Color jitter of whole batches on the training device, which relieves the CPU cores of the data loader."""
+"""Color jitter of whole batches on the training device, which saves the loader that work on the CPU."""
 
 from typing import Any
 

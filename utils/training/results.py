@@ -18,7 +18,7 @@ class ResultsTable:
 
     Args:
         path: The file.
-        completed_epochs: Epochs of a resumed run: their rows are kept, later ones are dropped; 0 starts a new table.
+        completed_epochs: Epochs of a resumed run: their rows stay, later ones are dropped; 0 starts a new table.
     """
 
     def __init__(self, path: str | Path, completed_epochs: int = 0):

@@ -37,10 +37,10 @@ def changed(weights, factor=0.9):
 
 
 @pytest.mark.parametrize("name", BACKEND_NAMES)
-def test_the_same_boxes_as_torch(name, weights, place):
+def test_the_same_boxes_as_torch(name, weights, workspace):
     """Within a pixel and 0.01 in score, for images of any shape."""
     images = [np.random.default_rng(0).integers(0, 256, (50, 90, 3), np.uint8)]
-    images += [read_image(path) for path in sorted((place / "pictures" / "images" / "val").iterdir())[:3]]
+    images += [read_image(path) for path in sorted((workspace / "shapes" / "images" / "val").iterdir())[:3]]
     by_torch, by_export = load_model(weights), load_model(weights, backend=name)
     assert (by_export.names, by_export.stride, by_export.train_size) == (
         by_torch.names,

@@ -209,15 +209,15 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_no_telemetry(way, place, tiny_weights, tmp_path):
+def test_no_telemetry(way, workspace, tiny_weights, tmp_path):
     """Nothing looks up a host, in no thread and not at the end of the process, and no id is kept in the home folder."""
     pytest.importorskip("openvino_telemetry")
     home, log = tmp_path / "home", tmp_path / "lookups"
     home.mkdir()
     xml = BACKEND.export(load_model(tiny_weights).model, tmp_path / "tiny.xml", ExportOptions((64, 64)))
     weights = shutil.copy(tiny_weights, tmp_path / "tiny.pt")
-    picture = next((place / "pictures" / "images" / "val").iterdir())
-    known = {"LOG": log, "PT": weights, "XML": xml, "PICTURE": picture, "DATA": place / "data.yaml"}
+    picture = next((workspace / "shapes" / "images" / "val").iterdir())
+    known = {"LOG": log, "PT": weights, "XML": xml, "PICTURE": picture, "DATA": workspace / "data.yaml"}
     head = (
         "".join(f"{key} = {str(value)!r}\n" for key, value in known.items())
         + f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"

@@ -27,7 +27,7 @@ FAILS = {
 
 
 JOINS = PLUGIN.with_name("joins.py")
-pytestmark = pytest.mark.usefixtures("own_words")
+pytestmark = pytest.mark.usefixtures("restore_registry")
 
 
 def cases_of(name, args=None, width_in=None):

@@ -127,7 +127,7 @@ def test_the_command_prints_changed_args(command, capsys):
         ("nn.Conv2d", "[16, 3]", "Conv", "[16, 3]"),
     ],
 )
-def test_args_are_mapped_to_the_new_block(old, args, new, expected, own_words, tmp_path, monkeypatch):
+def test_args_are_mapped_to_the_new_block(old, args, new, expected, restore_registry, tmp_path, monkeypatch):
     """By synonyms: kernel_size is k, any output width is c2."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "__init__.py").write_text(BLOCKS_OF_MINE, encoding="utf-8")

@@ -20,7 +20,7 @@ NAMES = ROOT / "tests" / "fixtures" / "plugins" / "names.py"
 JOINS = NAMES.with_name("joins.py")
 
 
-pytestmark = pytest.mark.usefixtures("own_words")
+pytestmark = pytest.mark.usefixtures("restore_registry")
 
 
 def model_of(word, args, number=1, width_multiple=0.5, source=-1):

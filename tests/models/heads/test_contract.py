@@ -149,7 +149,7 @@ def test_a_head_without_all_abstract_methods_is_refused():
     assert "Half" not in HEADS
 
 
-def test_a_plugin_head_that_is_no_head_is_reported_with_its_file_and_line(tmp_path, own_words):
+def test_a_plugin_head_that_is_no_head_is_reported_with_its_file_and_line(tmp_path, restore_registry):
     from graftdet.models import load_plugins
 
     path = tmp_path / "mine.py"
@@ -160,7 +160,7 @@ def test_a_plugin_head_that_is_no_head_is_reported_with_its_file_and_line(tmp_pa
         load_plugins([str(path)])
 
 
-def test_a_plugin_head_of_few_methods_is_trained_and_exported(tmp_path, own_words, tiny_yaml, monkeypatch):
+def test_a_plugin_head_of_few_methods_is_trained_and_exported(tmp_path, restore_registry, tiny_yaml, monkeypatch):
     """`decode_rows`, `export_outputs` and all the rest have defaults."""
     from graftdet.models import load_plugins
     from graftdet.models.backends.export_module import ExportModule

@@ -16,7 +16,7 @@ backbone: [[-1, 1, Conv, [64]], [-1, 1, Disagrees, [64]]]
 head: [[[-1], 1, Detect, [nc, anchors]]]
 """
 
-pytestmark = pytest.mark.usefixtures("own_words")
+pytestmark = pytest.mark.usefixtures("restore_registry")
 
 
 def model_of(*row):

@@ -35,7 +35,7 @@ def random_truth(seed=0, images=12, category_ids=(1, 7, 3, 90), crowds=True):
 
 
 def perturbed(truth, seed=1, spurious=20):
-    """The true boxes, shifted, with scores of two digits (many ties), some twice, some of a wrong class, some invented."""
+    """The ground-truth boxes, shifted, with scores of two digits (many ties), some twice, some of a wrong class, some invented."""
     rng = np.random.default_rng(seed)
     categories = [category["id"] for category in truth["categories"]]
     predictions = []
@@ -160,7 +160,7 @@ def test_ids_may_be_strings_zero_repeated_or_missing_and_fields_too():
         annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
     expected = coco_scores(truth, predictions)
     order = sorted(image["id"] for image in truth["images"])
-    name = {image: f"picture {number:03d}" for number, image in enumerate(order)}
+    name = {image: f"image {number:03d}" for number, image in enumerate(order)}
     other = copy.deepcopy(truth)
     for number, annotation in enumerate(other["annotations"]):
         del annotation["area"], annotation["iscrowd"]
@@ -181,7 +181,7 @@ def assert_equal_scores(a, b):
         assert a[key] == pytest.approx(b[key], abs=1e-12, nan_ok=True), key
 
 
-def test_predictions_for_unknown_pictures_are_an_error_and_for_unknown_categories_not():
+def test_predictions_for_unknown_images_are_an_error_and_for_unknown_categories_not():
     truth = random_truth()
     prediction = {"image_id": "x.jpg", "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}
     with pytest.raises(UserError, match="'x.jpg' is not in the ground truth"):

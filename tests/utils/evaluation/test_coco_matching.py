@@ -1,4 +1,4 @@
-"""Matching all pictures at once: known cases, one detection after the other as the reference, any number of pairs at once."""
+"""Matching all images at once: known cases, one detection after the other as the reference, any number of pairs at once."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def at_half(found, labels, true, true_labels, crowd):
     ([[1, 0, 10, 10], A], [0, 0], [A, [2, 0, 10, 10]], [0, 0], [False, False], [1, 1]),  # takes a free one
     ([A, A, FAR], [0, 0, 0], [[0, 0, 50, 50]], [0], [True], [-1, -1, 0]),  # crowds take any number
     ([A], [1], [[0, 0, 50, 50]], [0], [True], [0]),  # of their class
-    ([A, [1, 1, 8, 8]], [0, 0], [A, [0, 0, 50, 50]], [0, 0], [False, True], [1, -1]),  # a true box before a crowd
+    ([A, [1, 1, 8, 8]], [0, 0], [A, [0, 0, 50, 50]], [0, 0], [False, True], [1, -1]),  # a ground-truth box before a crowd
     ([], [], [A], [0], [False], []),
     ([A], [0], [], [], [], [0]),
 ])  # fmt: skip
@@ -47,7 +47,7 @@ def test_known_cases(found, labels, true, true_labels, crowd, expected):
     assert at_half(found, labels, true, true_labels, crowd) == expected
 
 
-def drawn(seed, images=15, classes=3):
+def random_results(seed, images=15, classes=3):
     """Boxes of whole numbers, some of equal overlap, and detections with scores of one digit."""
     rng = np.random.default_rng(seed)
 
@@ -83,7 +83,7 @@ def one_after_the_other(truth, found, threshold, area):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_all_at_once_equals_one_after_the_other(seed):
-    truth, found = drawn(seed)
+    truth, found = random_results(seed)
     matches = match(truth, found, 3)
     table = np.zeros((len(found), len(IOU_THRESHOLDS), len(AREA_RANGES)), int)
     table[matches.order[matches.rows]] = matches.table
@@ -96,7 +96,7 @@ def test_all_at_once_equals_one_after_the_other(seed):
 def test_pairs_a_few_at_a_time_are_the_same(monkeypatch):
     starts, ends = np.array([3, 0, 5, 5, 2]), np.array([4, 6, 5, 6, 9])
     expected = [(i, j) for i in range(5) for j in range(starts[i], ends[i])]
-    truth, found = drawn(7)
+    truth, found = random_results(7)
     whole = match(truth, found, 3)
     for at_once in (1, 3, 1000):
         monkeypatch.setattr(matching, "PAIRS_PER_CHUNK", at_once)

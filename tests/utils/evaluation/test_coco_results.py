@@ -9,7 +9,7 @@ from graftdet.utils.evaluation.coco_ap import coco_scores
 from graftdet.utils.evaluation.coco_results import CocoResults
 
 
-def drawn(image_ids, category_ids, seed=0):
+def random_results(image_ids, category_ids, seed=0):
     rng, results = np.random.default_rng(seed), CocoResults(category_ids)
     for image_id in image_ids:
         count = rng.integers(0, 30)
@@ -40,7 +40,7 @@ def test_known_values():
     [([5, 2, 9], [1, 7]), (['a "b"\\', "細胞.jpg", ""], ["x", "y\n", 3]), ([], [1]), ([1], [])],
 )
 def test_what_is_written_is_the_list_of_dicts(image_ids, category_ids, tmp_path):
-    results = drawn(image_ids, category_ids) if category_ids else CocoResults([])
+    results = random_results(image_ids, category_ids) if category_ids else CocoResults([])
     results.write(tmp_path / "neu é" / "p.json")
     text = (tmp_path / "neu é" / "p.json").read_text(encoding="utf-8")
     assert text == json.dumps(results.to_dicts(), ensure_ascii=False)
@@ -48,7 +48,7 @@ def test_what_is_written_is_the_list_of_dicts(image_ids, category_ids, tmp_path)
 
 
 def test_scores_of_arrays_and_of_dicts_are_the_same():
-    results = drawn(["c", "a", 4, 1], [3, 8, "new"])
+    results = random_results(["c", "a", 4, 1], [3, 8, "new"])
     images = [{"id": given} for given in (1, 4, "a", "c", "without")]
     annotations = [
         {"image_id": found["image_id"], "category_id": found["category_id"], "bbox": [v + 1 for v in found["bbox"]]}

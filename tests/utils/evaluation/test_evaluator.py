@@ -15,7 +15,7 @@ SIZE, GAIN, PAD = 64, 0.5, (8.0, 4.0)
 
 
 def small_set(image_ids=(11, "b", 3)):
-    """Three pictures of 96 x 112 (h, w), letterboxed by GAIN and PAD; the second has no object."""
+    """Three images of 96 x 112 (h, w), letterboxed by GAIN and PAD; the second has no object."""
     annotations = [
         {"image_id": image_ids[0], "category_id": 9, "bbox": [10, 10, 40, 40]},
         {"image_id": image_ids[0], "category_id": 5, "bbox": [60, 20, 30, 50]},
@@ -33,21 +33,21 @@ CATEGORY_IDS = [9, 5]  # class index -> category: not in the order of the JSON
 
 
 def batches(truth, as_array=False):
-    def pictures(numbers):
+    def images(numbers):
         images = torch.zeros(len(numbers), 3, SIZE, SIZE, dtype=torch.uint8)
         for row, number in enumerate(numbers):
-            images[row] = number + 1  # so that the fake model knows the picture
+            images[row] = number + 1  # so that the fake model knows the image
         return images.numpy() if as_array else images
 
     ids = [image["id"] for image in truth["images"]]
     for numbers in ([0, 1], [2]):
         n = len(numbers)
-        yield {"images": pictures(numbers), "image_ids": [ids[i] for i in numbers], "gains": [GAIN] * n,
+        yield {"images": images(numbers), "image_ids": [ids[i] for i in numbers], "gains": [GAIN] * n,
                "pads": [PAD] * n, "shapes": [(96, 112)] * n}  # fmt: skip
 
 
 def oracle(truth, dtype=torch.float32, as_array=False, wrong=0.0):
-    """A model that gives the true boxes: class scores 0.9 for the true class and `wrong` for the other."""
+    """A model that gives the ground-truth boxes: class scores 0.9 for the true class and `wrong` for the other."""
     index = {category: k for k, category in enumerate(CATEGORY_IDS)}
     ids = [image["id"] for image in truth["images"]]
 

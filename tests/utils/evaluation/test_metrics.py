@@ -22,7 +22,7 @@ def test_curves_known_case():
     assert curves.f1[0, at(0.6)] == pytest.approx(2 * (2 / 3) * 0.5 / (2 / 3 + 0.5))
     assert curves.at_recall[0, [0, 25, 26, 50, 51, 100]].tolist() == pytest.approx([1, 1, 2 / 3, 2 / 3, 0, 0])
     assert (curves.precision[2] == 0).all()
-    mean = curves.mean("f1")  # the class without true boxes has no part in it
+    mean = curves.mean("f1")  # the class without ground-truth boxes has no part in it
     assert mean[at(0.2)] == pytest.approx((4 / 7 + 1) / 2)
     assert curves.best == mean.argmax() and curves.confidence[curves.best] <= 0.3
 
@@ -53,7 +53,7 @@ def test_confusion_matrix_known_case():
         [*A, 0.9, 0],  # right
         [*B, 0.8, 0],  # takes class 1 for class 0
         [*FAR, 0.7, 1],  # nothing there
-        [*A, 0.6, 1],  # the true box has the right class already
+        [*A, 0.6, 1],  # the ground-truth box has the right class already
         [*B, 0.2, 1],  # below the confidence
     ])  # fmt: skip
     truth = arrays([A, B, [50, 50, 60, 60]], [0, 1, 1])
@@ -92,7 +92,7 @@ def test_one_to_one_equals_one_after_the_other(seed, numbers):
 
 
 def slow_confusion(nc, detections, truth_boxes, truth_labels, crowd, conf=0.25, iou=0.45):
-    """One picture, pair by pair."""
+    """One image, pair by pair."""
     matrix = np.zeros((nc + 1, nc + 1), int)
     detections = detections[detections[:, 4] > conf]
     labels = detections[:, 5].astype(int)
@@ -115,7 +115,7 @@ def slow_confusion(nc, detections, truth_boxes, truth_labels, crowd, conf=0.25, 
     return matrix
 
 
-def test_confusion_of_many_pictures_at_once_is_that_of_each():
+def test_confusion_of_many_images_at_once_is_that_of_each():
     rng = np.random.default_rng(3)
     n, m, nc = 900, 400, 4
 
@@ -128,7 +128,7 @@ def test_confusion_of_many_pictures_at_once_is_that_of_each():
     of, truth_of = rng.integers(0, 40, n), rng.integers(0, 40, m)
     together, expected = ConfusionMatrix(nc), np.zeros((nc + 1, nc + 1), int)
     together.update(detections, truth, labels, crowd, of, truth_of)
-    for picture in range(40):
-        mine = truth_of == picture
-        expected += slow_confusion(nc, detections[of == picture], truth[mine], labels[mine], crowd[mine])
+    for image in range(40):
+        mine = truth_of == image
+        expected += slow_confusion(nc, detections[of == image], truth[mine], labels[mine], crowd[mine])
     assert together.matrix.tolist() == expected.tolist()

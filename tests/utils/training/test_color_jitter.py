@@ -1,4 +1,4 @@
-"""Colour jitter on the device: the same pictures as OpenCV makes, one by one, in the loader."""
+"""Color jitter on the device: the same images as OpenCV computes one by one in the loader."""
 
 import numpy as np
 import pytest
@@ -11,8 +11,8 @@ from graftdet.utils.hyperparameters import load_hyperparameters
 from graftdet.utils.training.color_jitter import images_on_device, scale_hsv
 
 
-def smooth_pictures(count, side=48):
-    """Pictures with all kinds of colours next to each other, and some grey, black and white ones: (count, side, side, 3) uint8."""
+def smooth_images(count, side=48):
+    """Images with all kinds of colors next to each other, and some gray, black and white ones: (count, side, side, 3) uint8."""
     draw = np.random.default_rng(0)
     images = draw.integers(0, 256, (count, side, side, 3)).astype(np.uint8)
     images[:, :4] = np.arange(side, dtype=np.uint8)[None, None, :, None] * 5
@@ -22,7 +22,7 @@ def smooth_pictures(count, side=48):
 
 @pytest.mark.parametrize("spread", [(0.015, 0.7, 0.4), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)])
 def test_equals_opencv(spread):
-    images = smooth_pictures(16)
+    images = smooth_images(16)
     gains = 1 + np.random.default_rng(1).uniform(-1, 1, (len(images), 3)) * spread
     expected = np.stack([hsv_jitter(image, gain) for image, gain in zip(images, gains, strict=True)])
     rgb = torch.from_numpy(np.ascontiguousarray(images[..., ::-1].transpose(0, 3, 1, 2)))
@@ -34,10 +34,10 @@ def test_equals_opencv(spread):
 
 
 def test_grey_stays_grey():
-    grey = torch.full((2, 3, 5, 5), 90, dtype=torch.uint8)
-    assert (scale_hsv(grey, torch.tensor([[1.4, 0.3, 1.0], [0.6, 1.7, 1.0]])) == 90).all()
+    gray = torch.full((2, 3, 5, 5), 90, dtype=torch.uint8)
+    assert (scale_hsv(gray, torch.tensor([[1.4, 0.3, 1.0], [0.6, 1.7, 1.0]])) == 90).all()
     assert (
-        scale_hsv(grey, torch.tensor([[1.4, 0.3, 0.5], [0.6, 1.7, 10.0]]))
+        scale_hsv(gray, torch.tensor([[1.4, 0.3, 0.5], [0.6, 1.7, 10.0]]))
         == torch.tensor([45, 255])[:, None, None, None]
     ).all()
 
@@ -61,7 +61,7 @@ def test_the_loader_leaves_the_colours_to_the_device(workers, changes):
     assert (at_once.int() - batches[True]["images"].int()).abs().float().mean() > 3
 
 
-def test_no_jitter_leaves_pictures_as_they_are():
+def test_no_jitter_leaves_images_as_they_are():
     split = open_split(load_data_config("shapes.yaml"), "val")
     recipe = load_hyperparameters("default.yaml", ["hsv_h=0", "hsv_s=0", "hsv_v=0"])
     dataset = DetectionDataset(split, 64, recipe, augment=True, defer_hsv=True)

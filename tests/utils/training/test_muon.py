@@ -78,7 +78,7 @@ def test_equals_the_slow_form_and_adamw_elsewhere():
                 torch.testing.assert_close(p, q, atol=1e-6, rtol=1e-5)
 
 
-def test_goes_on_from_its_state():
+def test_is_resumed_from_its_state():
     torch.manual_seed(0)
     h = Hyperparameters(optimizer="Muon", nominal_batch=1)
 

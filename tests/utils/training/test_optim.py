@@ -40,14 +40,14 @@ def test_only_weights_of_layers_decay():
 
 
 @pytest.mark.parametrize(("batch", "decay"), [(16, 5e-4), (64, 5e-4), (128, 1e-3), (48, 5e-4 * 48 / 64), (1, 5e-4)])
-def test_decay_grows_with_pictures_a_step(batch, decay):
+def test_decay_grows_with_images_a_step(batch, decay):
     optimizer = make_optimizer(Odd(), "SGD", Hyperparameters(), batch)
     decays = {group["name"]: group["weight_decay"] for group in optimizer.param_groups}
     assert decays == {"biases": 0, "weights": pytest.approx(decay), "scales": 0}
     assert all(group["nesterov"] and group["momentum"] == 0.937 for group in optimizer.param_groups)
 
 
-def test_other_optimizers_and_mistakes():
+def test_other_optimizers_and_errors():
     adam = make_optimizer(Odd(), "adamw", Hyperparameters(), 16)
     assert isinstance(adam, torch.optim.AdamW) and adam.param_groups[0]["betas"] == (0.937, 0.999)
     with pytest.raises(UserError, match="did you mean 'Adam'"):
@@ -57,7 +57,7 @@ def test_other_optimizers_and_mistakes():
 
 
 def test_schedule_is_the_published_one():
-    """13 batches an epoch, as 205 pictures in batches of 16: the warm-up takes 100 batches, being more than 39."""
+    """13 batches an epoch, as 205 images in batches of 16: the warm-up takes 100 batches, being more than 39."""
     optimizer = make_optimizer(Odd(), "SGD", Hyperparameters(), 16)
     schedule = Schedule(Hyperparameters(), epochs=100, batches=13, batch_size=16)
     rates = lambda: {group["name"]: group["lr"] for group in optimizer.param_groups}  # noqa: E731
@@ -95,7 +95,7 @@ def test_accumulation(batch, count):
 
 def test_accumulated_gradients_are_those_of_one_large_batch_and_cross_epochs():
     torch.manual_seed(0)
-    pictures = torch.rand(8, 3)
+    images = torch.rand(8, 3)
     h = Hyperparameters(warmup_epochs=0, nominal_batch=4, clip_norm=0, weight_decay=0)
 
     def train(batch, batches_per_epoch):
@@ -106,7 +106,7 @@ def test_accumulated_gradients_are_those_of_one_large_batch_and_cross_epochs():
         schedule.factor = lambda epoch: 1.0  # the rate alone depends on the epoch
         for iteration in range(8 // batch):
             stepper.begin(iteration)
-            stepper.backward((model(pictures[iteration * batch : (iteration + 1) * batch]) ** 2).sum())
+            stepper.backward((model(images[iteration * batch : (iteration + 1) * batch]) ** 2).sum())
         return model, stepper
 
     large, _ = train(4, 2)
@@ -136,23 +136,23 @@ def test_waiting_gradients_survive_the_state():
         schedule = Schedule(h, epochs=8, batches=2, batch_size=1)
         return model, Stepper(model, make_optimizer(model, "SGD", h, 1), schedule, ModelEMA(model))
 
-    pictures = torch.rand(6, 1, 3)
+    images = torch.rand(6, 1, 3)
 
-    def go(model, stepper, numbers):
+    def run_train(model, stepper, numbers):
         for number in numbers:
             stepper.begin(number)
-            stepper.backward((model(pictures[number]) ** 2).sum())
+            stepper.backward((model(images[number]) ** 2).sum())
 
     whole, stepper = make()
-    go(whole, stepper, range(6))
+    run_train(whole, stepper, range(6))
     first, before = make()
-    go(first, before, range(4))
+    run_train(first, before, range(4))
     state = before.state_dict()
     assert state["pending"] == 1 and set(state["gradients"]) == {"weight", "bias"}
     second, after = make()
     second.load_state_dict(first.state_dict())
     after.load_state_dict(state)
-    go(second, after, range(4, 6))
+    run_train(second, after, range(4, 6))
     assert torch.equal(second.weight, whole.weight) and torch.equal(second.bias, whole.bias)
 
 
@@ -166,18 +166,18 @@ def test_only_sgd_warms_its_biases_from_above(name, first):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "shares"),
+    ("schedule", "parts_of_processes"),
     [
         ("linear", [1, 0.775, 0.55, 0.325, 0.1]),
         ("cosine", [1, 1 - 0.9 * (1 - 0.5**0.5) / 2, 0.55, 1 - 0.9 * (1 + 0.5**0.5) / 2, 0.1]),
         ("flat_cosine", [1, 1, 1, 0.55, 0.1]),
     ],
 )
-def test_the_rate_falls_along(schedule, shares):
+def test_the_rate_falls_along(schedule, parts_of_processes):
     falling = Schedule(
         Hyperparameters(schedule=schedule, lr_update="batch", lrf=0.1), epochs=10, batches=4, batch_size=16
     )
-    assert [falling.factor(iteration) for iteration in (0, 10, 20, 30, 40)] == pytest.approx(shares)
+    assert [falling.factor(iteration) for iteration in (0, 10, 20, 30, 40)] == pytest.approx(parts_of_processes)
 
 
 def test_a_step_each_batch():

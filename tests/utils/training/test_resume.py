@@ -68,7 +68,7 @@ def test_options_of_a_run_come_back(tmp_path):
     assert options.epochs == 3 and loaded is None and options.folder is None
 
 
-def test_resume_mistakes(tmp_path):
+def test_resume_errors(tmp_path):
     path = checkpoint(tmp_path / "exp" / "weights" / "last.pt")
     with pytest.raises(UserError, match="--batch-size is restored from the run"):
         resolve("--resume", path, "--batch-size", "8")
@@ -80,7 +80,7 @@ def test_resume_mistakes(tmp_path):
         "yaml",
         "names",
         "options",
-    ):  # a text in the place of numbers would be read as a file
+    ):  # a text in the workspace of numbers would be read as a file
         broken = checkpoint(tmp_path / "broken" / "last.pt")
         save_checkpoint(broken, {**load_checkpoint(broken), key: 5})
         with pytest.raises(UserError, match="no training state"):

@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 
 
 class Batches:
-    """Like `graftdet.data.loader`: 5 batches of 2 pictures, the last of one; what they hold depends on the epoch."""
+    """Like `graftdet.data.loader`: 5 batches of 2 images, the last of one; what they hold depends on the epoch."""
 
     def __init__(self, poison=None):
         self.epoch, self.poison = 0, poison
@@ -79,7 +79,7 @@ def train(state, epochs, batches=None, **options):
     return results
 
 
-def test_colours_that_the_loader_left_are_jittered_before_the_model_sees_them():
+def test_deferred_color_jitter_is_applied_before_the_model():
     state, seen = make(), []
     state.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].amax().item()))
     dark = [{**batch, "hsv_gains": torch.tensor([1, 1, 0.5]).repeat(len(batch["images"]), 1)} for batch in Batches()]
@@ -89,7 +89,7 @@ def test_colours_that_the_loader_left_are_jittered_before_the_model_sees_them():
     assert max(seen[:2]) <= 0.5 < 0.9 < min(seen[2:])
 
 
-def test_losses_are_means_over_batches_and_the_step_sums_over_pictures():
+def test_losses_are_means_over_batches_and_the_step_sums_over_images():
     model = nn.Conv2d(3, 1, 1, bias=False)
     h = Hyperparameters(warmup_epochs=0, momentum=0, lr0=0.1, weight_decay=0, clip_norm=0, nominal_batch=1)
     stepper = Stepper(model, make_optimizer(model, "SGD", h, 1), Schedule(h, 1, 1, 1), ModelEMA(model), clip_norm=0)
@@ -107,7 +107,7 @@ def test_losses_are_means_over_batches_and_the_step_sums_over_pictures():
         world_size=2,
     )
     assert result.losses["mean"] == pytest.approx(before.sum().item(), abs=1e-5)
-    # the loss is a mean, its gradient by each weight 1; times 3 pictures, times 2 processes, times the rate
+    # the loss is a mean, its gradient by each weight 1; times 3 images, times 2 processes, times the learning rate
     torch.testing.assert_close(before - model.weight, torch.full_like(before, 0.1 * 3 * 2))
     assert result.lr == pytest.approx(0.1) and result.images_per_s > 0
 
@@ -144,7 +144,7 @@ def test_resumed_run_equals_one_that_never_stopped(tmp_path, nominal):
         assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
 
 
-def test_the_page_on_checkpoints_names_what_is_kept():
+def test_the_docstring_of_checkpoints_names_every_entry():
     named = set(re.findall(r"`(\w+)`", checkpoint.__doc__))
     about = {"format", "version", "yaml", "names", "nc", "options", "hyperparameters", "versions"}
     assert named - {"finished", "helpers"} == about | set(make().state_dict())
@@ -160,7 +160,7 @@ def test_state_of_another_model_is_refused():
         make().load_state_dict({"model": state["model"]})
 
 
-def test_loss_that_is_not_finite_names_the_pictures():
+def test_loss_that_is_not_finite_names_the_images():
     with pytest.raises(UserError) as error:
         train(make(), [1], Batches(poison=2))
     assert (
@@ -170,7 +170,7 @@ def test_loss_that_is_not_finite_names_the_pictures():
     )
 
 
-def test_a_lone_picture_too_small_for_a_norm():
+def test_a_single_image_too_small_for_batch_norm():
     model = nn.Sequential(nn.Conv2d(3, 1, 2), nn.BatchNorm2d(1))
     h = Hyperparameters()
     stepper = Stepper(model, make_optimizer(model, "SGD", h, 1), Schedule(h, 1, 1, 1), ModelEMA(model))
@@ -179,7 +179,7 @@ def test_a_lone_picture_too_small_for_a_norm():
         train_one_epoch(model, None, [batch], stepper, epoch=0, batches_per_epoch=1, device=CPU)
 
 
-def test_no_picture_at_all():
+def test_no_image_at_all():
     with pytest.raises(UserError, match="no image"):
         state = make()
         train_one_epoch(state.model, criterion, [], state.stepper, epoch=0, batches_per_epoch=1, device=CPU)
@@ -210,7 +210,7 @@ def test_frozen_rows_stay_to_the_bit():
         assert torch.equal(value, before[name]) == (name[0] in "01"), name
 
 
-def test_freeze_lists_and_mistakes():
+def test_freeze_lists_and_errors():
     rows = nn.Sequential(*[nn.Conv2d(1, 1, 1) for _ in range(4)])
     assert freeze_rows(rows, []) == [] and freeze_rows(rows, [0]) == []
     assert freeze_rows(rows, [3, 1]) == [1, 3]
@@ -229,14 +229,14 @@ def test_early_stopping():
     again = EarlyStopping(2)
     again.load_state_dict(stopping.state_dict())
     assert again.stop and again.best_epoch == 2
-    blind = EarlyStopping(2)  # nothing can be measured
+    blind = EarlyStopping(2)  # without ground truth
     assert all(blind.update(epoch, None) for epoch in range(1, 9)) and not blind.stop and blind.best_epoch == 8
     patient = EarlyStopping(0)
     assert not any([patient.update(epoch, 0.0) and patient.stop for epoch in range(50)]) and not patient.stop
     assert fitness({"AP50": 0.8, "AP50-95": 0.4, "precision": 1.0}) == pytest.approx(0.44)
 
 
-def test_pictures_of_badly_found_and_rare_classes_are_drawn_more():
+def test_images_with_rare_classes_and_low_ap_are_sampled_more():
     labels = [np.array([0, 0]), np.array([1]), np.array([], int), np.array([0, 2])]
     weights = sampling_weights(labels, np.array([0.5, 0.0, 1.0]))
     assert weights.shape == (4,) and (weights > 0).all()
@@ -245,12 +245,12 @@ def test_pictures_of_badly_found_and_rare_classes_are_drawn_more():
 
 
 def test_seeds_differ_by_epoch_and_rank_and_repeat():
-    def draw(*words):
-        seed_everything(*words)
+    def draw(*arguments):
+        seed_everything(*arguments)
         return random.random(), np.random.rand(), torch.rand(1).item()
 
     assert draw(1, 2, 3) == draw(1, 2, 3)
-    assert len({draw(*words) for words in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))}) == 4
+    assert len({draw(*arguments) for arguments in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))}) == 4
 
 
 def test_results_table(tmp_path):
@@ -275,6 +275,6 @@ def test_results_table(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "0,1", "tpu", "cuda:x", "-1"])
-def test_devices_that_are_not_there(name):
+def test_devices_that_do_not_exist(name):
     with pytest.raises(UserError, match="--device"):
         select_device(name)

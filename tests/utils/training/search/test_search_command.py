@@ -10,13 +10,13 @@ from graftdet import train
 
 
 @pytest.fixture
-def search(place, train_words, tmp_path):
+def search(workspace, train_arguments, tmp_path):
     def call(ranges, *flags):
         path = tmp_path / "ranges.yaml"
         path.write_text(yaml.safe_dump(ranges), encoding="utf-8")
-        words = train_words("--search", path, "--trials", 1, "--epochs", 1, "--name", "searched", *flags)
-        train.main(words)
-        return place / "runs" / "searched"
+        arguments = train_arguments("--search", path, "--trials", 1, "--epochs", 1, "--name", "searched", *flags)
+        train.main(arguments)
+        return workspace / "runs" / "searched"
 
     return call
 
@@ -24,8 +24,8 @@ def search(place, train_words, tmp_path):
 def test_a_trial_is_a_training_with_values_of_its_own(search, capsys, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     folder = search({"lr0": {"low": 0.002, "high": 0.004}, "mosaic": [0.25, 0.5]}, "--set", "mixup=0.125")
-    told = capsys.readouterr().out
-    assert "trial 0: AP50-95 0." in told and f"best recipe: --hyp {folder / 'best.yaml'}" in told
+    message = capsys.readouterr().out
+    assert "trial 0: AP50-95 0." in message and f"best recipe: --hyp {folder / 'best.yaml'}" in message
     best, last = load_hyperparameters(folder / "best.yaml"), load_checkpoint(folder / "trial0" / "weights" / "last.pt")
     assert 0.002 <= best.lr0 <= 0.004 and best.mosaic in (0.25, 0.5) and best.mixup == 0.125
     assert last["hyperparameters"] == best.as_dict()
@@ -33,14 +33,14 @@ def test_a_trial_is_a_training_with_values_of_its_own(search, capsys, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("ranges", "flags", "told"),
+    ("ranges", "flags", "message"),
     [
         ({"lro": [1, 2]}, [], "unknown hyperparameter 'lro'"),
         ({"mosaic": [0, 1]}, ["--set", "mixup=3"], "--set mixup"),
         ({"mosaic": [0, 1]}, ["--hyp", "none.yaml"], "none.yaml"),
     ],
 )
-def test_mistakes(search, place, ranges, flags, told):
-    with pytest.raises(UserError, match=told):
+def test_errors(search, workspace, ranges, flags, message):
+    with pytest.raises(UserError, match=message):
         search(ranges, *flags, "--name", "unsearched")
-    assert not (place / "runs" / "unsearched").exists()
+    assert not (workspace / "runs" / "unsearched").exists()

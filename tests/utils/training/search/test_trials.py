@@ -1,4 +1,4 @@
-"""A search with trainings that last no time: what is tried, stopped early, goes on, fails; ranges and their mistakes."""
+"""A search with trainings that last no time: what is tried, stopped early, is resumed, fails; ranges and their mistakes."""
 
 import argparse
 import os
@@ -17,7 +17,7 @@ from graftdet.utils.training.search import study as search_study
 from graftdet.utils.training.search import trials as searching
 from graftdet.utils.training.search.ranges import load_ranges
 
-# In the place of train.py: its results are a function of the values, best at lr0 0.02 with mosaic 0.5.
+# In the workspace of train.py: its results are a function of the values, best at lr0 0.02 with mosaic 0.5.
 STAND_IN = """
 import argparse, pathlib, sys, time
 parser = argparse.ArgumentParser()
@@ -55,7 +55,7 @@ def start(tmp_path, monkeypatch):
         plain = {"hyp": "yolov5.yaml", "optimizer": None, "cos_lr": False, "set": [], "seed": 0, "epochs": 3,
                  "project": tmp_path / "trials", "name": "find", "data": str(tmp_path / "data.yaml")}  # fmt: skip
         options = argparse.Namespace(search=str(path), **{**plain, **options})
-        words = [
+        arguments = [
             "--search",
             str(path),
             "--epochs",
@@ -66,7 +66,7 @@ def start(tmp_path, monkeypatch):
             "9",
             *map(str, flags),
         ]
-        searching.search(options, words, tmp_path / "stand_in.py")
+        searching.search(options, arguments, tmp_path / "stand_in.py")
         return tmp_path / "trials" / options.name
 
     return call
@@ -87,15 +87,15 @@ def values_of(name, url):
 LR = {"lr0": {"low": "1e-4", "high": "1e-1", "log": True}}
 
 
-def test_finds_the_best_and_goes_on_where_it_stopped(start, capsys):
+def test_finds_the_best_and_is_resumed_where_it_stopped(start, capsys):
     folder = start(LR, trials=2)
     first = capsys.readouterr().out
     assert "0 of 2 trials finished" in first and first.count("trial 1: AP50-95") == 1
     start(LR, trials=2)
     assert "2 of 2 trials finished" in capsys.readouterr().out
     start(LR, trials=5)
-    told = capsys.readouterr().out
-    assert "2 of 5 trials finished" in told and "trial 4: AP50-95" in told
+    message = capsys.readouterr().out
+    assert "2 of 5 trials finished" in message and "trial 4: AP50-95" in message
     study = study_in(folder)
     values = [trial.params for trial in study.trials]
     assert (
@@ -107,7 +107,7 @@ def test_finds_the_best_and_goes_on_where_it_stopped(start, capsys):
     assert study.best_params == best and study.best_value == pytest.approx(0.5 - abs(best["lr0"] - 0.02) * 10, abs=1e-4)
     assert load_hyperparameters(folder / "best.yaml") == Hyperparameters(lr0=best["lr0"])
     assert (folder / "best.yaml").read_text().startswith(f"# trial {study.best_trial.number} of study 'find'")
-    rows = [line.split() for line in told.splitlines() if line[:1].isdigit()]
+    rows = [line.split() for line in message.splitlines() if line[:1].isdigit()]
     found = [float(row[1]) for row in rows]
     assert len(rows) == 5 and found == sorted(found, reverse=True) and rows[0][0] == str(study.best_trial.number)
     assert [trial.intermediate_values.keys() for trial in study.trials[:1]] == [{1, 2, 3}]
@@ -122,22 +122,23 @@ def test_what_is_drawn_follows_from_seed_and_number(start, tmp_path):
         {"trials": 1, "name": "other", "seed": 1},
     ):
         start(LR, study=url, **options)
-    drawn = [values_of(name, url) for name in ("find", "again", "other")]
-    assert drawn[0] == drawn[1] and drawn[2][0] != drawn[0][0]
+    sampled = [values_of(name, url) for name in ("find", "again", "other")]
+    assert sampled[0] == sampled[1] and sampled[2][0] != sampled[0][0]
 
 
 def test_failures_are_told_and_not_fatal(start, capsys):
     ranges = {**LR, "mosaic": [0.5, 1]}
     folder = start(ranges, trials=5)
-    told = capsys.readouterr().out
+    message = capsys.readouterr().out
     study = study_in(folder)
     values = [trial.params for trial in study.trials]
     failed = [trial.number for trial in study.trials if trial.state.name == "FAIL"]
     assert failed and len(failed) < 5 == len(values)
     assert all(
-        values[number]["mosaic"] == 1 and f"trial {number}: failed (of this trial's own)" in told for number in failed
+        values[number]["mosaic"] == 1 and f"trial {number}: failed (of this trial's own)" in message
+        for number in failed
     )
-    assert told.count(" failed") == 2 * len(failed) and load_hyperparameters(folder / "best.yaml").mosaic == 0.5
+    assert message.count(" failed") == 2 * len(failed) and load_hyperparameters(folder / "best.yaml").mosaic == 0.5
 
 
 def test_a_search_of_which_nothing_works_ends(start):
@@ -184,11 +185,11 @@ def test_machines_share_a_study_in_a_file(start, tmp_path):
 def test_machines_that_begin_together_wait_for_each_others_tables(start, monkeypatch, busy, works):
     asked, real = [], search_study._open_storage
 
-    def storage(*words):
-        asked.append(words)
+    def storage(*arguments):
+        asked.append(arguments)
         if len(asked) <= busy:
             raise RuntimeError("(sqlite3.OperationalError) table alembic_version already exists")
-        return real(*words)
+        return real(*arguments)
 
     monkeypatch.setattr(search_study, "_open_storage", storage)
     monkeypatch.setattr(search_study, "_RETRY_SECONDS", 0.01)
@@ -210,10 +211,10 @@ def test_interrupted_trial_is_tried_again(start, tmp_path):
         "cli.run(lambda: search(options, None, Path(sys.argv[-1]).parent / 'stand_in.py'))\n"
     )
     (tmp_path / "ranges.yaml").write_text(yaml.safe_dump(LR))
-    words = ["--search", tmp_path / "ranges.yaml", "--epochs", 3, "--slow", 30, "--project", tmp_path / "trials"]
+    arguments = ["--search", tmp_path / "ranges.yaml", "--epochs", 3, "--slow", 30, "--project", tmp_path / "trials"]
     results = tmp_path / "trials/find/trial0/results.csv"
     with subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, words)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as process:
         while process.poll() is None and not (results.is_file() and "1," in results.read_text()):
             time.sleep(0.02)
@@ -229,7 +230,7 @@ def test_interrupted_trial_is_tried_again(start, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"epochs": 4}, "--epochs 3, now it is 4"),
         ({"set": ["mixup=0.5"]}, "mixup 0.0, now it is 0.5"),
@@ -241,11 +242,11 @@ def test_interrupted_trial_is_tried_again(start, tmp_path):
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_trials_of_a_study_are_comparable(start, change, told):
+def test_trials_of_a_study_are_comparable(start, change, message):
     start(LR, trials=1)
     with pytest.raises(UserError) as error:
         start(change.pop("ranges", LR), trials=2, **change)
-    assert told in str(error.value) and "--name" in str(error.value)
+    assert message in str(error.value) and "--name" in str(error.value)
 
 
 @pytest.mark.parametrize("url", ["nosuch://x/y", "sqlite:////proc/none/study.db"])
@@ -295,7 +296,7 @@ def test_ranges_take_the_types_of_their_hyperparameters(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("mosiac: [0, 1]", "unknown hyperparameter 'mosiac'; did you mean 'mosaic'?"),
         ("mosaic: [0, 2]", "mosaic: expected a number from 0 to 1, got 2"),
@@ -315,9 +316,9 @@ def test_ranges_take_the_types_of_their_hyperparameters(tmp_path):
         ("{}", "contains no hyperparameter"),
     ],
 )
-def test_mistakes_in_ranges_name_file_and_key(tmp_path, text, told):
+def test_mistakes_in_ranges_name_file_and_key(tmp_path, text, message):
     path = tmp_path / "räume.yaml"
     path.write_text(text)
     with pytest.raises(UserError) as error:
         load_ranges(path)
-    assert told in str(error.value) and str(path) in str(error.value)
+    assert message in str(error.value) and str(path) in str(error.value)
