@@ -61,6 +61,8 @@ def nearest_module(module: str) -> str | None:
         return last if last in BLOCKS else None
     if short in torch_layers():
         return f"nn.{short}"
+    if short in BLOCKS or short in HEADS:
+        return short
     near = nearest(short, [*BLOCKS, *HEADS] if short == module else torch_layers())
     return f"nn.{near}" if near and short != module else near
 

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from graftdet.models.graph.arguments import nearest_argument
 from graftdet.models.graph.modules import Module, find_block
-from graftdet.models.graph.signatures import SHORT_NAMES, STRIDE, plain_name, read_signature
-from graftdet.models.lint.propagation import Propagation, begins_with_input_width
+from graftdet.models.graph.signatures import SHORT_NAMES, STRIDE, plain_name
+from graftdet.models.lint.propagation import Propagation, begins_with_input_width, given_arguments
 from graftdet.models.spec.row import IMAGE, Row, show_row
 from graftdet.utils.errors import UserError
 from torch import nn
@@ -55,7 +54,7 @@ def _other_sources(row: Row) -> Iterator[Change]:
 
 def _other_sizes(row: Row, module: Module, found: Propagation) -> Iterator[Change]:
     """The row with another stride, scale or padding, or removed where it only changes the size."""
-    given, parameters = _given(row, module)
+    given, parameters = given_arguments(row, module)
     shape, before = found.shapes[row.index], found.input_of(row)
     if not isinstance(shape, tuple) or not isinstance(before, tuple):
         return
@@ -104,18 +103,6 @@ def _other_arguments(row: Row, given: dict, parameters: dict[str, inspect.Parame
         if value != now:
             unlikely = value == 2 and isinstance(kernel, int) and kernel < 2 or now not in (1, 2, None)
             yield change(stride, value, 2 + unlikely if now in (1, 2) else 1, f"{stride}={now}")
-
-
-def _given(row: Row, module: Module) -> tuple[dict, dict[str, inspect.Parameter]]:
-    """Arguments of the row by name, and the parameters that a row may give, in order."""
-    signature = read_signature(module.block, module.options)
-    parameters = {name: p for name, p in signature.named.items() if name not in (signature.width_in, "n")}
-    given = dict(zip(parameters, row.args, strict=False))
-    for key, value in row.kwargs.items():
-        name = key if key in parameters else nearest_argument(key, parameters)
-        if name:
-            given[name] = value
-    return given, parameters
 
 
 def _with_argument(row: Row, given: dict, name: str, value) -> Row:

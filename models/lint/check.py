@@ -18,6 +18,7 @@ from graftdet.models.lint.stale_indices import explain_stale_indices, explain_un
 from graftdet.models.spec.keys import KEYS
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.problems import Problem, ProblemError
+from graftdet.models.spec.row import UNREADABLE
 from graftdet.utils.errors import UserError
 
 _DEFAULT_NC = 80  # number of classes to continue with where the file has none
@@ -89,8 +90,10 @@ def _scopes(spec: ModelSpec, errors: list[Problem]) -> dict[int, str]:
     for problem in errors:
         if problem.row is None:
             continue
-        if _SCOPE.get(problem.rule, "all"):
-            scopes[problem.row] = _SCOPE.get(problem.rule, "all")
+        unreadable = spec.rows[problem.row].module == UNREADABLE
+        scope = "all" if unreadable else _SCOPE.get(problem.rule, "own")
+        if scope:
+            scopes[problem.row] = scope
         if problem.rule == "row-name":
             name = spec.rows[problem.row].written[-1]
             for row in spec.rows:

@@ -1,7 +1,8 @@
 """A pass over all rows of a model YAML, broken or not: the problems, and the shapes that follow all the same."""
 
+import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -21,7 +22,7 @@ from graftdet.models.graph.errors import (
 from graftdet.models.graph.modules import Module, find_block, nearest_module
 from graftdet.models.graph.row_builder import build_head, build_row, gather_shapes, options_for_model, renamed_arguments
 from graftdet.models.graph.shape_inference import PROBE_SIZE, needs_values
-from graftdet.models.graph.signatures import read_signature
+from graftdet.models.graph.signatures import SHORT_NAMES, plain_name, read_signature
 from graftdet.models.heads import HEADS
 from graftdet.models.lint.argument_warnings import argument_warnings
 from graftdet.models.spec.model_spec import ModelSpec
@@ -43,7 +44,8 @@ class Propagation:
             For the maps of row i that were read without picking one, the key is -2 - i.
         cache: outcomes of building rows, shared by passes over similar models.
         parsed: rows with a problem that was reported when they were parsed: row -> "inputs" where its sources are
-            wrong, "all" where anything may be.
+            wrong, "own" where it is repaired and another problem may come from that only if it is its own, "all" where
+            it is not readable.
         limit: the pass ends at more problems than that.
 
     Attributes:
@@ -96,7 +98,7 @@ class Propagation:
         if any(other.row == row.index and other.rule == "unknown-module" for other in self.problems):
             return
         scope = self.parsed.get(row.index)
-        hidden = scope == "all" or (scope == "inputs" and problem.rule in INPUT_RULES)
+        hidden = (problem.rule in INPUT_RULES) == (scope == "inputs") if scope in ("inputs", "own") else scope == "all"
         if not hidden or isinstance(error, HeadPositionError):
             self.problems.append(problem)
 
@@ -104,7 +106,7 @@ class Propagation:
         """The row's output; what is wrong is reported."""
         module = self._module_of(row)
         is_head, last = module is not None and module.is_head, row is self.spec.rows[-1]
-        inputs = self._gather(row, module)
+        inputs = _without_broken_sizes(row, self._gather(row, module))
         if module is None:
             return inputs if last else self._assume(row, inputs)
         try:
@@ -127,7 +129,8 @@ class Propagation:
         shape, warnings = outcome
         for text, hint in warnings:
             self.warnings.append(self.spec.problem("suspicious-argument", text, hint, row, "args", severity="warning"))
-        if self.parsed.get(row.index) and isinstance(shape, tuple):
+        certain = 0 < len(row.broken_sources) < len(row.sources)
+        if self.parsed.get(row.index) == "inputs" and isinstance(shape, tuple) and not certain:
             return self._choose(row.index, _resized(shape))
         return shape
 
@@ -173,10 +176,13 @@ class Propagation:
             self.consequences += 1  # the width of a broken row is a guess
             return self._assume(row, inputs)
         self._report(row, self._explain_width_in(row, module, inputs) or error)
-        attempts = [self._try(attempt, module, inputs) for attempt in _without_arguments(row, module)]
-        shapes = [outcome[0] for outcome in attempts if not isinstance(outcome, UserError)]
-        if any(isinstance(shape, list) for shape in shapes):
-            return shapes[0]
+        shapes = []
+        for attempt in _without_wrong_arguments(row, module):
+            outcome = self._try(attempt, module, inputs)
+            if not isinstance(outcome, UserError):
+                if isinstance(outcome[0], list) or _same_size_arguments(row, attempt, module):
+                    return outcome[0]
+                shapes.append(outcome[0])
         return self._assume(row, inputs, shapes)
 
     def _explain_width_in(self, row: Row, module: Module, inputs) -> RowError | None:
@@ -273,14 +279,48 @@ def _resized(shape) -> list[tuple]:
     return [shape, (c, -(-h // 2), -(-w // 2)), (c, 2 * h, 2 * w), (c, -(-h // 4), -(-w // 4)), (c, 4 * h, 4 * w)]
 
 
-def _without_arguments(row: Row, module: Module):
-    """The row with fewer and fewer of its arguments, so that the wrong ones are gone at some point."""
+def _without_broken_sizes(row: Row, inputs):
+    """What a row reads, where broken sources have the size of a source that is not."""
+    sound = [i for i in range(len(row.sources)) if i not in row.broken_sources]
+    if not row.broken_sources or not sound or not isinstance(inputs, list) or len(inputs) != len(row.sources):
+        return inputs
+    size = inputs[sound[0]][1:]
+    return [(shape[0], *size) if i in row.broken_sources else shape for i, shape in enumerate(inputs)]
+
+
+def _without_wrong_arguments(row: Row, module: Module) -> Iterator[Row]:
+    """The row with its arguments repaired, then with fewer and fewer of them, so that the wrong ones are gone."""
     names = read_signature(module.block, module.options).named
     known = {key if key in names else nearest_argument(key, names): value for key, value in row.kwargs.items()}
     known.pop(None, None)
-    yield replace(row, args=row.args[: len(names)], kwargs=known)
+    args = [_as_number(value) for value in row.args]
+    yield replace(row, args=tuple(args[: len(names)]), kwargs={key: _as_number(value) for key, value in known.items()})
     for count in range(len(row.args), -1, -1):
-        yield replace(row, args=row.args[:count], kwargs={})
+        yield replace(row, args=tuple(args[:count]), kwargs={})
+
+
+def _as_number(value):
+    """The whole number that a text means; other values as they are."""
+    return int(value) if isinstance(value, str) and value.strip().lstrip("-").isdigit() else value
+
+
+def _same_size_arguments(row: Row, attempt: Row, module: Module) -> bool:
+    """Whether an attempt has all arguments of the row that say what becomes of the size."""
+    (given, parameters), (tried, _) = given_arguments(row, module), given_arguments(attempt, module)
+    names = [name for name in parameters if any(plain_name(name) in SHORT_NAMES[key] for key in "skpd")]
+    return all(tried.get(name) == _as_number(given.get(name)) for name in names)
+
+
+def given_arguments(row: Row, module: Module) -> tuple[dict, dict[str, inspect.Parameter]]:
+    """The arguments of a row by name, misspelled ones by the nearest one, and the parameters that it may give, in order."""
+    signature = read_signature(module.block, module.options)
+    parameters = {name: p for name, p in signature.named.items() if name not in (signature.width_in, "n")}
+    given = dict(zip(parameters, row.args, strict=False))
+    for key, value in row.kwargs.items():
+        name = key if key in parameters else nearest_argument(key, parameters)
+        if name:
+            given[name] = value
+    return given, parameters
 
 
 def _build(spec: ModelSpec, row: Row, module: Module, inputs):

@@ -1,6 +1,8 @@
 """Which row is the cause where rows do not fit: the one whose change makes all rows after it fit."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 from graftdet.models.lint.changes import Change, likely_changes
 from graftdet.models.lint.graph_warnings import levels_differ
@@ -9,7 +11,16 @@ from graftdet.models.spec.model_spec import ModelSpec, unused_rows
 from graftdet.models.spec.problems import Problem
 
 _MAX_CAUSES = 6
-_CHANGEABLE = INPUT_RULES - {"map-list"} | {"invalid-arguments"}
+_MAX_ALTERNATIVES = 4  # changes that leave problems, and are tried together with a second one
+_CHANGEABLE = INPUT_RULES - {"map-list"}
+
+
+class _Attempt(NamedTuple):
+    """A change of one row, the pass over the rows with it, and its cost: the lowest is the most likely."""
+
+    cost: tuple
+    found: Propagation
+    change: Change
 
 
 def find_causes(spec: ModelSpec, parsed: dict[int, str]) -> tuple[Propagation, list[Problem]]:
@@ -24,48 +35,83 @@ def find_causes(spec: ModelSpec, parsed: dict[int, str]) -> tuple[Propagation, l
         the problem of that row.
     """
     cache: dict = {}
-    current = first = propagate(spec, cache, parsed)
-    causes: dict[int, Problem] = {}
-    for _ in range(_MAX_CAUSES):
-        resolved = _resolve(current, cache)
+    first = propagate(spec, cache, parsed)
+    last, causes = _resolve_all(first, cache, together=True)
+    return first, [*{cause.row: cause for cause in reversed(causes)}.values(), *last.problems]
+
+
+def _resolve_all(found: Propagation, cache: dict, together: bool) -> tuple[Propagation, list[Problem]]:
+    """Change row after row while that resolves problems; the last pass, and the problem of each row that is changed."""
+    causes: list[Problem] = []
+    while len(causes) < _MAX_CAUSES:
+        resolved = _resolve_one(found, cache) or (_resolve_two(found, cache) if together else None)
         if resolved is None:
             break
-        current, cause = resolved
-        causes.setdefault(cause.row, cause)
-    return first, [*causes.values(), *current.problems]
+        found, more = resolved
+        causes += more
+    return found, causes
 
 
-def _resolve(found: Propagation, cache: dict) -> tuple[Propagation, Problem] | None:
+def _resolve_one(found: Propagation, cache: dict) -> tuple[Propagation, list[Problem]] | None:
     """The pass after the change of one row that leaves the fewest problems, and the problem of that row.
 
-    None where no change leaves fewer problems than there are, counting the row that is changed.
+    None where no change leaves fewer problems than there are, counting the row that is changed: it must resolve two
+    problems, or the only one. Problems that do not come from what a row reads stay and do not count.
     """
-    failing = next((problem for problem in found.problems if problem.rule in _CHANGEABLE), None)
-    if failing is None:
-        return None
+    for failing, dependent in _failing(found):
+        limit = len(found.problems) - dependent + max(dependent - 2, 0)
+        best = min(_attempts(found, failing, cache, limit), key=lambda attempt: attempt.cost, default=None)
+        if best is not None:
+            return best.found, [_cause(found, failing, best.change)]
+    return None
+
+
+def _resolve_two(found: Propagation, cache: dict) -> tuple[Propagation, list[Problem]] | None:
+    """The same for changes that resolve one problem each and, together, all that come from what rows read."""
+    for failing, dependent in _failing(found):
+        if dependent + found.consequences < 2 or failing.rule not in _CHANGEABLE:
+            continue
+        limit = len(found.problems) - (not found.consequences)  # a consequence may turn out as a problem of its own
+        attempts = [
+            attempt
+            for attempt in _attempts(found, failing, cache, limit)
+            if not any((p.row, p.rule) == (failing.row, failing.rule) for p in attempt.found.problems)
+        ]
+        for attempt in sorted(attempts, key=lambda attempt: attempt.cost)[:_MAX_ALTERNATIVES]:
+            last, causes = _resolve_all(attempt.found, cache, together=False)
+            if len(last.problems) <= len(found.problems) - dependent:
+                return last, [_cause(found, failing, attempt.change), *causes]
+    return None
+
+
+def _failing(found: Propagation) -> Iterator[tuple[Problem, int]]:
+    """Problems that an earlier row may be the cause of, and the number of problems that come from what rows read."""
     dependent = sum(problem.rule in _CHANGEABLE for problem in found.problems)
-    independent = len(found.problems) - dependent
-    # a row that has a problem may change at no cost; another one must resolve two, or the only one
-    most = independent + max(dependent - 2, 0)
-    best, unused = None, len(unused_rows(found.spec))
+    for problem in found.problems:
+        if problem.rule in _CHANGEABLE:
+            yield problem, dependent
+        elif problem.rule == "invalid-arguments":
+            yield problem, dependent + 1
+
+
+def _attempts(found: Propagation, failing: Problem, cache: dict, limit: int) -> Iterator[_Attempt]:
+    """Changes after which at most `limit` problems are left, the limit falling with each one found."""
+    unused = len(unused_rows(found.spec))
+    independent = sum(problem.rule not in _CHANGEABLE for problem in found.problems)
     odd = _first_odd_size(found, failing.row)
     for change in likely_changes(found, failing.row):
         index = change.row.index
-        rows = (*found.spec.rows[:index], change.row, *found.spec.rows[index + 1 :])
-        spec = replace(found.spec, rows=rows)
+        spec = replace(found.spec, rows=(*found.spec.rows[:index], change.row, *found.spec.rows[index + 1 :]))
         unread = len(unused_rows(spec))
         if unread > unused:
             continue
-        limit = most if best is None else min(most, best[0][0])
         other = propagate(spec, cache, found.parsed, limit)
         remaining = len(other.problems)
-        if remaining > limit or other.consequences or not (remaining or levels_differ(other)):
+        if remaining > limit or other.consequences or (remaining <= independent and not levels_differ(other)):
             continue
+        limit = remaining
         likely = index == odd and change.row.module == found.spec.rows[index].module
-        cost = remaining, unread, change.rank - 2 * likely, failing.row - index
-        if best is None or cost < best[0]:
-            best = cost, other, change
-    return best and (best[1], _cause(found, failing, best[2]))
+        yield _Attempt((remaining, unread, change.rank - 2 * likely, failing.row - index), other, change)
 
 
 def _first_odd_size(found: Propagation, index: int) -> int | None:

@@ -31,6 +31,7 @@ class Row:
         written: the row as the author wrote it.
         path: keys and indices that lead to it in the YAML.
         in_order: `written` has the elements of a row in their order.
+        broken_sources: positions in `sources` of those that name no row before this one, and are a guess.
     """
 
     index: int
@@ -46,6 +47,7 @@ class Row:
     written: list = field(compare=False)
     path: tuple[str | int, ...] = field(default=(), compare=False)
     in_order: bool = field(default=True, compare=False)
+    broken_sources: frozenset[int] = field(default=frozenset(), compare=False)
 
     def __str__(self) -> str:
         named = f" '{self.name}'" if self.name else ""

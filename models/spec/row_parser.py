@@ -59,8 +59,11 @@ class _RowParser:
         args, kwargs = self._args(args)
         name = self._name(name[0] if name else None)
         sources, joined = self._sources(source)
+        broken = frozenset(i for i, source in enumerate(sources) if source is None)
+        sources = tuple(self.index - 1 if source is None else source for source in sources)
         place = self.index, self.section, self.position
-        return Row(*place, sources, joined, number, module, args, kwargs, name, written, self.path, self.in_order)
+        values = sources, joined, number, module, args, kwargs, name
+        return Row(*place, *values, written, self.path, self.in_order, broken)
 
     def _number(self, number) -> int:
         if isinstance(number, float) and number.is_integer():
@@ -102,8 +105,8 @@ class _RowParser:
             kwargs = {key: value for key, value in kwargs.items() if isinstance(key, str)}
         return tuple(args), kwargs
 
-    def _sources(self, source) -> tuple[tuple[int, ...], bool]:
-        """Sources as row indices, and whether they were a list."""
+    def _sources(self, source) -> tuple[tuple[int | None, ...], bool]:
+        """Sources as row indices, None for those that name no row, and whether they were a list."""
         joined = isinstance(source, list)
         if joined and len(source) == 1 and isinstance(source[0], list):
             self.error("row-source", "'from' is a list in a list", f"write {show_row(source[0])}", "from")
@@ -113,8 +116,8 @@ class _RowParser:
             source, joined = -1, False
         return tuple(map(self._source, source if joined else [source])), joined
 
-    def _source(self, source) -> int:
-        """The index that a source (an index, a negative offset or the name of a row) means."""
+    def _source(self, source) -> int | None:
+        """The index that a source (an index, a negative offset or the name of a row) means; None where it is wrong."""
         if isinstance(source, str):
             if source in self.names:
                 return self.names[source]
@@ -133,4 +136,4 @@ class _RowParser:
             valid = f"0 to {self.index - 1} or -1 to -{self.index}" if self.index else "-1 (the image)"
             message = f"'from' is {source}, but only rows before it can be read"
             self.error("row-source", message, f"expected {valid}", "from")
-        return self.index - 1
+        return None
