@@ -135,7 +135,9 @@ def run(args: argparse.Namespace) -> None:
             elif args.format == "github":
                 print(problem.github())
         if args.format == "text" and not any(problem.severity == "error" for problem in problems):
-            print(f"{cfg}: {'can be built' if problems else 'ok'}, {_totals(DetectionModel(ModelSpec.read(cfg).with_classes(args.nc)))}")
+            print(
+                f"{cfg}: {'can be built' if problems else 'ok'}, {_totals(DetectionModel(ModelSpec.read(cfg).with_classes(args.nc)))}"
+            )
     if args.format == "json":
         print(json.dumps([asdict(problem) for problem in found], indent=2, ensure_ascii=False))
     if found:

@@ -23,9 +23,12 @@ MISTAKES = {  # what is replaced, by what, rule, row
     "unknown key": ("nc: 80", "ncs: 80", "unknown-key", None),
     "anchors of one level": ("[10,13, 16,30, 33,23]", "[10,13, 16,30]", "invalid-anchors", None),
 }
-UNCERTAIN = {  # the same joins are affected: one of the two may be reported at a join
-    frozenset(("odd size", "wrong source")),
-}
+AMBIGUOUS = [  # the one hides what the other is seen by, so that another explanation is as likely
+    {"forgotten stride", "wrong source"},
+    {"forgotten stride", "unknown source"},
+    {"odd size", "unknown source"},
+]
+PAIRS = [pair for pair in itertools.combinations(MISTAKES, 2) if set(pair) not in AMBIGUOUS]
 
 
 def problems_of(tmp_path, *names):
@@ -39,13 +42,13 @@ def problems_of(tmp_path, *names):
     return {(problem.rule, problem.row) for problem in check_model(path)}
 
 
-@pytest.mark.parametrize("pair", itertools.combinations(MISTAKES, 2), ids=" and ".join)
+@pytest.mark.parametrize("pair", PAIRS, ids=" and ".join)
 def test_both_are_reported_at_their_rows(pair, tmp_path):
     assert problems_of(tmp_path, *pair) == {MISTAKES[name][2:] for name in pair}
 
 
 @pytest.mark.parametrize("names", [
-    ("unknown module", "forgotten stride", "unknown source"),
+    ("unknown module", "forgotten stride", "repeated head"),
     ("unknown argument", "wrong source", "forgotten stride in the head"),
     ("unknown key", "forgotten stride", "missing number"),
 ])  # fmt: skip
