@@ -32,8 +32,8 @@ def run(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess
         "from models.blocks.conv import Conv; from graftdet.models.blocks.conv import Conv as full; assert Conv is full",
         "import graftdet.models.blocks.conv as full; import models.blocks.conv as bare; assert full is bare",
         "import utils.boxes, data.dataset_config; from graftdet.utils import boxes; assert utils.boxes is boxes",
-        "from utils import cli; from graftdet.utils import cli as full\n"
-        "assert cli is full and cli.__spec__.name == 'graftdet.utils.cli'",
+        "import utils.cli; from graftdet.utils import cli as full\n"
+        "assert utils.cli is full and full.__spec__.name == 'graftdet.utils.cli'",
     ],
 )
 def test_bare_imports_are_the_same_modules(code):
