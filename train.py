@@ -183,7 +183,7 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
                 layout=layout,
                 world_size=ranks.world_size,
                 progress=progress,
-                on_batch=run and run.plot_batch,
+                on_batch=run.plot_batch if run else None,
             )
         evaluation = validate(ema.model) if not options.noval or epoch + 1 == options.epochs else None
         if run:
@@ -191,7 +191,10 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
         state.class_ap, stop = ranks.broadcast((state.class_ap, state.stopping.stop))
         if stop:
             break
-    return run.finish(validate) if run else validate(ema.model)  # every process validates its part of the images
+    if run:
+        return run.finish(validate)
+    validate(ema.model)  # every process validates its part of the images
+    return None
 
 
 def make_loaders(
@@ -209,7 +212,7 @@ def make_loaders(
     multi_scale: bool,
     ranks: Ranks,
     device: Device,
-) -> tuple[DetectionDataset, Loader, Callable[[nn.Module], Evaluation]]:
+) -> tuple[DetectionDataset, Loader, Callable[[nn.Module], Evaluation | None]]:
     """Open the training and validation images.
 
     Args:
@@ -232,8 +235,8 @@ def make_loaders(
             f"--batch-size {batch_size}: counts all {ranks.world_size} processes and must be divisible by their number"
         )
     on_cuda = device.type == "cuda"
-    part = {"rank": ranks.rank, "world_size": ranks.world_size}
-    common = {"size": size, "stride": stride, "seed": seed, "cache": cache}
+    part: dict[str, Any] = {"rank": ranks.rank, "world_size": ranks.world_size}
+    common: dict[str, Any] = {"size": size, "stride": stride, "seed": seed, "cache": cache}
     train_set = DetectionDataset(
         splits["train"], recipe=hyperparameters, augment=True, rect=rect, label="train", defer_hsv=on_cuda, **common
     )

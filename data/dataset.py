@@ -26,7 +26,7 @@ class ItemKey(NamedTuple):
     """What to load from a dataset. An item depends on its key and the seed of the dataset alone."""
 
     epoch: int
-    index: int
+    index: int  # type: ignore[assignment]  # also a method of tuples
     size: int  # longest side of the image, or side of the mosaic, in pixels
     mosaic: bool = False
     shape: tuple[int, int] | None = None  # (h, w) of the result; None: (size, size)
@@ -185,7 +185,8 @@ class DetectionDataset:
 
     def _augmented_item(self, key: ItemKey, rng: np.random.Generator, out: np.ndarray) -> Item:
         recipe, shape = self.recipe, key.output_shape
-        original = tuple(int(side) for side in self.image_sizes[key.index])
+        height, width = self.image_sizes[key.index].tolist()
+        original = (int(height), int(width))
         if key.mosaic and not self.rect and rng.random() < recipe.mosaic:
             image, boxes, labels = self._mosaic(key.index, shape, key.size, rng)
             if rng.random() < recipe.mixup:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from graftdet.data.formats.dataset_split import Split
+from graftdet.data.formats.sample_table import SampleTable
 from graftdet.data.formats.format import DataConfig, Format
 from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.formats.validation import validate_samples
@@ -134,7 +135,8 @@ def _report(problems: ProblemCounts, config: DataConfig, split: str) -> None:
 
 
 def _merge_classes(split: Split) -> Split:
-    samples = replace(split.samples, labels=np.zeros_like(split.samples.labels))
+    table = SampleTable.from_samples(split.samples)
+    samples = replace(table, labels=np.zeros_like(table.labels))
     return Split(split.name, samples, ["object"], split.category_ids[:1], split.problems)
 
 

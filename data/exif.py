@@ -62,7 +62,7 @@ def loaded_size(declared: tuple[float, float], loaded: tuple[int, int]) -> tuple
         (h, w): the declared size, or the loaded one if the two contradict each other.
     """
     declared = (int(declared[0]), int(declared[1]))
-    return declared if same_aspect(declared, loaded) else tuple(loaded)
+    return declared if same_aspect(declared, loaded) else (loaded[0], loaded[1])
 
 
 def rotate_boxes(boxes_xyxy: np.ndarray, width: int, height: int, orientation: int) -> np.ndarray:

@@ -95,8 +95,8 @@ class Loader:
         max_side = dataset.size * (1.5 if sampler.multi_scale else 1)
         needed = 3 * sampler.batch_size * max_side * max_side * 3 * (2 * workers + 1)
         through_pipes = workers > 0 and _free_shared_memory() < needed
-        self._loader = DataLoader(
-            dataset,
+        self._loader: DataLoader = DataLoader(
+            dataset,  # type: ignore[arg-type]  # a dataset of keys, not of indices
             batch_sampler=sampler,
             num_workers=workers,
             collate_fn=collate_arrays if through_pipes else collate,

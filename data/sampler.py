@@ -68,7 +68,8 @@ class BatchSampler:
         self.mosaic_epochs = mosaic_epochs
         self.rank, self.world_size = (0, 1) if divide else (rank, world_size)  # which batches are ours
         self.batch_slice = slice(rank, None, world_size) if divide else slice(None)  # which part of each batch
-        self.epoch, self.weights = 0, None
+        self.epoch = 0
+        self.weights: np.ndarray | None = None
 
     def set_epoch(self, epoch: int, weights: np.ndarray | None = None) -> None:
         """Choose the epoch.
@@ -132,5 +133,6 @@ class BatchSampler:
         low, high = math.ceil(0.5 * size / stride), math.floor(1.5 * size / stride)
         scaled_size = int(self._rng(2, number).integers(low, high + 1)) * stride
         if shape:
-            shape = tuple(math.ceil(side * scaled_size / size / stride) * stride for side in shape)
+            height, width = (math.ceil(side * scaled_size / size / stride) * stride for side in shape)
+            shape = (height, width)
         return scaled_size, shape

@@ -4,7 +4,7 @@ import glob
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -116,10 +116,10 @@ def _find_targets(text: str) -> list[str | int]:
         return [text]
     if path.is_file() and path.suffix.lower() in (".txt", ".streams"):
         return _without_duplicates(_read_list(path))
-    return _find_files(text)
+    return [*_find_files(text)]
 
 
-def _without_duplicates(targets: list[str | int]) -> list[str | int]:
+def _without_duplicates(targets: Iterable[str | int]) -> list[str | int]:
     """`targets` without repetitions, even if a path is written differently."""
     unique = {}
     for target in targets:

@@ -1,13 +1,14 @@
 """YAML files: found by name, read as data, never evaluated."""
 
 from pathlib import Path
-from typing import SupportsFloat
+from typing import Any, SupportsFloat, TypeVar
 
 import yaml
 from graftdet.utils.errors import UserError, nearest
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
+_T = TypeVar("_T", int, float, bool, str)
 _BOOLEANS = {**dict.fromkeys(("true", "1", "yes", "on"), True), **dict.fromkeys(("false", "0", "no", "off"), False)}
 
 
@@ -73,7 +74,12 @@ class YamlError(UserError):
     """Text that is not valid YAML, or no mapping: `problem`, its `reason`, `line` and `column` from 1 (None: not known)."""
 
     def __init__(
-        self, where: str, reason: str, line: int | None = None, column: int | None = None, kind: str = "not valid YAML: "
+        self,
+        where: str,
+        reason: str,
+        line: int | None = None,
+        column: int | None = None,
+        kind: str = "not valid YAML: ",
     ):
         self.problem, self.reason, self.line, self.column = kind + reason, reason, line, column
         super().__init__(f"{where}{f', line {line}' if line else ''}: {self.problem}")
@@ -190,7 +196,7 @@ def check_class_names(names: list, where: str) -> list[str]:
     return strings
 
 
-def to_number(value: object, kind: type, where: str) -> int | float | bool | str:
+def to_number(value: object, kind: type[_T], where: str) -> _T:
     """Convert a value read from YAML to the type of its field: YAML reads `1e-3` as a string and `on` as True.
 
     Args:
@@ -203,19 +209,17 @@ def to_number(value: object, kind: type, where: str) -> int | float | bool | str
     """
     if kind is bool:
         if isinstance(value, bool):
-            return value
+            return kind(value)
         if str(value).lower() in _BOOLEANS:
-            return _BOOLEANS[str(value).lower()]
+            return kind(_BOOLEANS[str(value).lower()])
     elif kind is str:
-        return str(value)
+        return kind(value)
     elif isinstance(value, (str, SupportsFloat)) and not isinstance(value, bool):
         try:
-            number = float(value)
-            if kind is float:
-                return number
-            if number == int(number):
-                return int(number)
+            number = float(value)  # type: ignore[arg-type]
+            if kind is float or number == int(number):
+                return kind(number)
         except (ValueError, OverflowError):
             pass
-    expected = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
-    raise UserError(f"{where}: expected {expected}, got {value!r}")
+    names: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false"}
+    raise UserError(f"{where}: expected {names[kind]}, got {value!r}")

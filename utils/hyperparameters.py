@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from graftdet.utils.config import find_config, load_yaml, to_number
 from graftdet.utils.errors import UserError, did_you_mean
@@ -161,7 +162,7 @@ class Hyperparameters:
             Equal values with `lr0`, `nominal_batch`, the warm-up and `close_mosaic` of this run.
         """
         images = batch_size * accumulation(batch_size, self.nominal_batch)  # per step
-        changes = {"nominal_batch": self.nominal_batch or batch_size}
+        changes: dict[str, Any] = {"nominal_batch": self.nominal_batch or batch_size}
         if self.lr_batch:
             changes["lr0"] = self.lr0 * (images / self.lr_batch) ** (1 if self.optimizer == "SGD" else 0.5)
         if self.warmup_fraction:
@@ -234,7 +235,7 @@ def current_keys(values: Mapping[str, object], location: str) -> dict[str, objec
     return with_current_keys(values)
 
 
-def check_value(location: str, key: str, value: object) -> float | int | str:
+def check_value(location: str, key: str, value: object) -> Any:
     """Convert `value` to the type of hyperparameter `key` and check its range.
 
     Raises:
@@ -242,7 +243,8 @@ def check_value(location: str, key: str, value: object) -> float | int | str:
     """
     type_of(location, key)
     try:
-        return getattr(Hyperparameters(**{key: value}), key)
+        values: dict[str, Any] = {key: value}
+        return getattr(Hyperparameters(**values), key)
     except UserError as error:
         raise UserError(f"{location}{error}") from None
 
@@ -253,7 +255,7 @@ def type_of(location: str, key: str) -> type:
     Raises:
         UserError: unknown key; the message starts with `location` and names the nearest known key.
     """
-    types = {item.name: item.type for item in dataclasses.fields(Hyperparameters)}
+    types: dict[str, Any] = {item.name: item.type for item in dataclasses.fields(Hyperparameters)}
     if key not in types:
         raise UserError(f"{location}unknown hyperparameter '{key}'{did_you_mean(str(key), types)}")
     return types[key]

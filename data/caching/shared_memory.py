@@ -35,7 +35,7 @@ class SharedFile:
         Raises:
             OSError: if memory (or the disk) is full.
         """
-        data = memoryview(np.ascontiguousarray(array)).cast("B")
+        data = np.ascontiguousarray(array).data.cast("B")
         offset = self._length
         written = 0
         while written < len(data):

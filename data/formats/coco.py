@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -166,7 +166,7 @@ class CocoWriter(Writer):
 
     NOT_WRITTEN = "segmentation masks and fields other than boxes, areas, crowds and ids"
 
-    def write_split(self, split: str, samples: list[Sample], image_paths: list[Path]) -> object:
+    def write_split(self, split: str, samples: Sequence[Sample], image_paths: list[Path]) -> object:
         """Write the JSON of a split."""
         if not all(isinstance(sample.image_id, int) for sample in samples):
             self.problems.add("image ids of text, replaced by numbers from 1", split, len(samples))

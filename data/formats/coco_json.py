@@ -89,7 +89,7 @@ def _to_npz(columns: CocoColumns) -> bytes:
             value if isinstance(value, np.ndarray) else np.frombuffer(json.dumps(value).encode(), np.uint8)
         )
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 

@@ -1,7 +1,7 @@
 """The interface of a data format: `Format` reads the samples of a split, `Writer` writes them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -121,7 +121,7 @@ class Writer(ABC):
         return self.out / "images" / split / name
 
     @abstractmethod
-    def write_split(self, split: str, samples: list[Sample], image_paths: list[Path]) -> object:
+    def write_split(self, split: str, samples: Sequence[Sample], image_paths: list[Path]) -> object:
         """Write the annotations of a split.
 
         Args:

@@ -1,7 +1,7 @@
 """The images of a split that consists of folders and list files, and their ids."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from graftdet.data.formats.format import DataConfig
@@ -93,7 +93,7 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip() and "\0" not in line]
 
 
-def make_image_ids(paths: list[Path], root: Path) -> list[int] | list[str]:
+def make_image_ids(paths: list[Path], root: Path) -> Sequence[int | str]:
     """Return an id for each image of a source that has none.
 
     An id is the stem of the file, as a number if all stems are distinct numbers (139 for COCO's `000000000139.jpg`);

@@ -136,7 +136,8 @@ def _trusted(table: SampleTable) -> np.ndarray:
 
 def _resolve_sizes(table: SampleTable, headers: dict) -> tuple[dict[int, AnnotatedSize | None], dict[int, list]]:
     """(sample index -> resolved size, None without an image; sample index -> problems (kind, location, count))."""
-    sizes, found = {}, {}
+    sizes: dict[int, AnnotatedSize | None] = {}
+    found: dict[int, list] = {}
     for index, header in headers.items():
         if isinstance(header, UnreadableImage):
             sizes[index] = None
@@ -147,10 +148,10 @@ def _resolve_sizes(table: SampleTable, headers: dict) -> tuple[dict[int, Annotat
             sizes[index] = AnnotatedSize(*header.upright_size)
             continue
         sample = table[index]
-        sizes[index] = _resolve_sample_size(sample, header)
-        if sizes[index].problem:
+        size = sizes[index] = _resolve_sample_size(sample, header)
+        if size.problem:
             location = f"{sample.path}: declared {sample.width}x{sample.height}, is {header.width}x{header.height}"
-            found[index] = [(sizes[index].problem, location, 1)]
+            found[index] = [(size.problem, location, 1)]
     return sizes, found
 
 

@@ -1,7 +1,7 @@
 """PASCAL VOC: one XML per image (Everingham et al., The PASCAL Visual Object Classes Challenge, IJCV 2010)."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,7 +83,9 @@ class Voc(Format):
         labels = {name: label for label, name in enumerate(self.names)}
 
         def read(entry: _Entry) -> VocAnnotation | str | None:
-            return self._annotations[entry.xml] if entry.xml in self._annotations else entry.xml and _read(entry.xml)
+            if entry.xml in self._annotations:
+                return self._annotations[entry.xml]
+            return _read(entry.xml) if entry.xml else None
 
         for entry, annotation in map_threads(read, self._entries):
             if isinstance(annotation, str):
@@ -230,7 +232,7 @@ class VocWriter(Writer):
         """Return the path of an image; all splits share one folder."""
         return self.out / "JPEGImages" / name
 
-    def write_split(self, split: str, samples: list[Sample], image_paths: list[Path]) -> object:
+    def write_split(self, split: str, samples: Sequence[Sample], image_paths: list[Path]) -> object:
         """Write the XMLs and the list of a split."""
         folder, list_path = self.out / "Annotations", self.out / "ImageSets" / "Main" / f"{split}.txt"
         folder.mkdir(parents=True, exist_ok=True)

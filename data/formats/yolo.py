@@ -6,7 +6,7 @@ The published layout: images below a folder `images`, labels at the same path be
 import functools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +197,7 @@ class YoloWriter(Writer):
     NOT_WRITTEN = "crowd regions (omitted), image, annotation and category ids, areas, masks"
     REQUIRES_UPRIGHT = True
 
-    def write_split(self, split: str, samples: list[Sample], image_paths: list[Path]) -> object:
+    def write_split(self, split: str, samples: Sequence[Sample], image_paths: list[Path]) -> object:
         """Write the label files of a split."""
         folder = self.out / "labels" / split
         folder.mkdir(parents=True, exist_ok=True)

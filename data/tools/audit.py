@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from graftdet.data.dataset_config import DataConfig, open_annotations
@@ -57,7 +58,7 @@ def audit(config: DataConfig) -> dict:
     Raises:
         UserError: for what cannot be opened at all; anything else is counted.
     """
-    report = {"data": str(config.path), "format": config.format, "root": str(config.root), "splits": {}}
+    report: dict[str, Any] = {"data": str(config.path), "format": config.format, "root": str(config.root), "splits": {}}
     contents: dict[str, dict[str, str]] = {}
     for split in config.splits:
         report["splits"][split], contents[split] = _audit_split(open_annotations(config, split), split)

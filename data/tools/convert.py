@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -101,7 +101,7 @@ def find_writer(to: str) -> type[Writer]:
 
 def write_dataset(
     config: DataConfig,
-    splits: dict[str, Sequence[Sample]],
+    splits: Mapping[str, Sequence[Sample]],
     names: list[str],
     category_ids: list[int],
     to: str,
@@ -153,7 +153,7 @@ def write_dataset(
     return WrittenDataset(out / "data.yaml", messages)
 
 
-def _write_splits(writer: Writer, splits: dict[str, Sequence[Sample]], images: str) -> dict[str, object]:
+def _write_splits(writer: Writer, splits: Mapping[str, Sequence[Sample]], images: str) -> dict[str, object]:
     """Write images and annotations; return split -> value for the data YAML."""
     used_names: set[str] = set()
     content = {}

@@ -103,7 +103,7 @@ class GroundTruth:
         return self.images[image_id]
 
     def _summary(self, precision: np.ndarray, recall: np.ndarray) -> dict[str, Any]:
-        scores = {
+        scores: dict[str, Any] = {
             "AP50-95": _mean(precision[..., ALL]),
             "AP50": _mean(precision[0, ..., ALL]),
             "AP75": _mean(precision[5, ..., ALL]),

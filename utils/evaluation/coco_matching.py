@@ -112,7 +112,9 @@ def iterate_pairs(starts: np.ndarray, ends: np.ndarray) -> Iterator[tuple[np.nda
         low = high
 
 
-def _overlapping_pairs(targets: Boxes, detections: Boxes, starts: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
+def _overlapping_pairs(
+    targets: Boxes, detections: Boxes, starts: np.ndarray, ends: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs with an IoU of at least 0.5: indices of detections and of targets, and the IoU, each (p,). For crowd regions
     it is the fraction of the detection inside."""
     chunks = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
@@ -126,7 +128,8 @@ def _overlapping_pairs(targets: Boxes, detections: Boxes, starts: np.ndarray, en
         iou = np.divide(intersection, union, out=np.zeros(len(row)), where=intersection > 0)
         near = iou >= IOU_THRESHOLDS[0]
         chunks.append((row[near], target[near], iou[near]))
-    return [np.concatenate(columns) for columns in zip(*chunks, strict=True)]
+    rows, matched, ious = (np.concatenate(columns) for columns in zip(*chunks, strict=True))
+    return rows, matched, ious
 
 
 def _assign(

@@ -73,7 +73,7 @@ class CocoResults:
                 for box, score, label in zip(boxes, scores, labels, strict=True)
             ]
             text += ", ".join(["", *entries] if len(text) > 1 else entries).encode()
-        write_atomically(Path(path), text + b"]")
+        write_atomically(Path(path), bytes(text + b"]"))
 
 
 def plain(identity: Any) -> Any:

@@ -97,7 +97,7 @@ class Covered:
         columns = self._members.shape[1]
         pairs = np.flatnonzero(self._rows.reshape(-1, columns)[self._cells[boxes]])
         if len(pairs) * DENSE > len(boxes) * len(self._selected):
-            return self._overlaps.matrix(self._selected, boxes).any(0)
+            return np.any(self._overlaps.matrix(self._selected, boxes), axis=0)
         which = pairs // columns
         box = boxes[which]
         overlapping = self._overlaps.above(self._members[self._groups[box], pairs - which * columns], box)

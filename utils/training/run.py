@@ -103,7 +103,7 @@ class Run:
         if evaluation:
             is_best = state.stopping.update(state.epoch, fitness(evaluation.metrics) if evaluation.instances else None)
             state.class_ap = np.nan_to_num([entry["AP50-95"] for entry in evaluation.per_class])
-        row = results_row(state.epoch, state.elapsed, trained, evaluation and evaluation.metrics)
+        row = results_row(state.epoch, state.elapsed, trained, evaluation.metrics if evaluation else None)
         self.table.add(row)
         seconds_left = state.elapsed / state.epoch * (self.epochs - state.epoch)
         logger.info(epoch_line(state.epoch, self.epochs, row, seconds_left))

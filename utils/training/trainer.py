@@ -85,7 +85,7 @@ def train_one_epoch(
         losses = criterion(raw, batch["targets"].to(device, non_blocking=True))
         meter.add(losses, batch["paths"], number)
         # the recipe's total loss is a sum over images; averaging gradients over processes divides by world_size
-        stepper.backward(sum(losses.values()) * (len(images) * world_size))
+        stepper.backward(sum(losses.values()) * (len(images) * world_size))  # type: ignore[arg-type]
 
         num_images += len(images)
         if progress:

@@ -93,7 +93,7 @@ class Chart:
         size = (self.bottom - self.top + 1, self.right - self.left + 1)
         points = points[(points >= 0).all(1) & (points < size[::-1]).all(1)]
         counts = np.zeros(size, np.float32)
-        np.add.at(counts, (points[:, 1], points[:, 0]), 1)
+        np.add.at(counts, (points[:, 1], points[:, 0]), 1)  # type: ignore[arg-type]
         distance = np.hypot(*np.mgrid[-3:4, -3:4])
         disc = np.clip(2.9 - distance, 0, 1).astype(np.float32)  # a soft-edged dot
         opacity = 1 - np.exp(-0.5 * cv2.filter2D(counts, -1, disc, borderType=cv2.BORDER_CONSTANT))

@@ -53,7 +53,7 @@ def draw_boxes(
     for i, (x1, y1, _, _) in zip(order, corners):
         text = class_name(names, labels[i])
         if scores is not None:
-            text = f"{text} {float(scores[i]):.2f}"
+            text = f"{text} {float(np.asarray(scores)[i]):.2f}"
         draw_label(canvas, text, (x1 - thickness // 2, y1 - thickness // 2), class_color(labels[i]))
     return canvas
 
@@ -134,7 +134,7 @@ def _palette() -> list[Color]:
     while len(chosen) < NUM_COLORS:
         distance = np.minimum(distance, np.linalg.norm(lab - lab[chosen[-1]], axis=1))
         chosen.append(int(distance.argmax()))
-    return [tuple(int(v) for v in bgr[i]) for i in chosen]
+    return [(int(b), int(g), int(r)) for b, g, r in bgr[chosen]]
 
 
 def contrast(background: Color) -> Color:
@@ -224,4 +224,4 @@ def _canvas(image: np.ndarray, in_place: bool = False) -> np.ndarray:
         raise ValueError(f"expected a uint8 image (H, W, 3) or (H, W), got {image.dtype} {image.shape}")
     if image.ndim == 2 or image.shape[2] == 1:
         image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
-    return np.require(image, requirements="CW") if in_place else np.array(image, order="C")
+    return np.require(image, requirements=["C", "W"]) if in_place else np.array(image, order="C")

@@ -193,7 +193,7 @@ def plot_curves(curves: Curves, names: Names, folder: str | Path) -> list[Path]:
                 f"{label} over confidence: {mean[curves.best]:.3f} at {confidence:.2f}",
                 values[:, curves.best],
             )
-        present = np.flatnonzero(curves.instances)
+        present = np.flatnonzero(curves.instances).tolist()
         few = len(present) <= MAX_LEGEND
         legend = [("all classes", DARK)] if len(present) != 1 else []
         colors = [SERIES[i] if len(present) <= len(SERIES) else class_color(k) for i, k in enumerate(present)]
