@@ -1,10 +1,10 @@
-"""What tests of models share: predictions and true boxes drawn from a seed, blocks whose norms do something, commands."""
+"""Fixtures of model tests: random predictions and ground-truth boxes, blocks with random batch norm, commands."""
 
 import pytest
 
 
 class Scene:
-    """Random predictions of B pictures on cells of several strides, and true boxes, some tiny, flat or outside."""
+    """Random predictions for B images on cells of several strides, and ground-truth boxes, some tiny, flat or outside."""
 
     def __init__(self, seed, counts=(4, 0, 7), nc=3, size=(96, 128), strides=(8, 16, 32)):
         import torch
@@ -26,7 +26,7 @@ class Scene:
             boxes[0] = torch.tensor([16 / size[1], 16 / size[0], 0.02, 0.03])  # smaller than a cell, between four
             boxes[1, 2] = 0  # without area
             boxes[2, :2] = torch.tensor([1.7, -0.9])  # outside
-            boxes[-1] = boxes[-2]  # given twice
+            boxes[-1] = boxes[-2]  # duplicated
         labels = torch.randint(nc, (len(image),), generator=make)
         if len(boxes) > 4:
             labels[-1] = labels[-2]
@@ -34,7 +34,7 @@ class Scene:
         self.truth = unpack_targets(self.targets, *size)
 
     def assigned(self, assigner):
-        """{(image, point): (place of its box, quality)}, as plain numbers."""
+        """{(image, point): (index of its box, quality)}, as plain numbers."""
         found = assigner(self.scores, self.boxes, self.points, self.strides, self.truth)
         rows = zip(
             self.truth.image[found.box].tolist(), found.point.tolist(), found.box.tolist(), found.quality.tolist()
@@ -52,7 +52,7 @@ def scene():
 
 @pytest.fixture(scope="session")
 def randomised():
-    """`randomised(module)` is the module in eval mode, its batch norms no identities, from seed 0 on."""
+    """`randomised(module)` is the module in eval mode, with random batch norm parameters from seed 0."""
     import torch
     from torch import nn
 
@@ -71,26 +71,26 @@ def randomised():
 
 @pytest.fixture(scope="session")
 def block_of(randomised):
-    """`block_of(word, *args)` is the block of that word, from seed 0, `randomised`."""
+    """`block_of(name, *args)` is the block of that name, from seed 0, `randomised`."""
     import torch
     from graftdet.models import BLOCKS
 
-    def build(word, *args):
+    def build(name, *args):
         torch.manual_seed(0)
-        return randomised(BLOCKS[word](*args))
+        return randomised(BLOCKS[name](*args))
 
     return build
 
 
 @pytest.fixture
 def command():
-    """`command(*words)` runs `python -m models` with these words in this process; gives its exit status."""
+    """`command(*args)` runs `python -m models` with these arguments in this process; returns its exit status."""
     from graftdet.models.__main__ import main
     from graftdet.utils import cli
 
-    def call(*words):
+    def call(*args):
         try:
-            cli.run(lambda: main([str(word) for word in words]))
+            cli.run(lambda: main([str(arg) for arg in args]))
         except SystemExit as stop:
             return stop.code
         return 0

@@ -1,4 +1,4 @@
-"""What a student learns from its teacher: each loss against a slow version."""
+"""Distillation losses: each against a slow version."""
 
 import numpy as np
 import pytest
@@ -31,19 +31,19 @@ def test_scores_diverge_as_binary_distributions_do():
     assert torch.isfinite(score_loss(extreme, 1 - extreme)) and score_loss(student, torch.zeros(1, 2, 2)).item() > 0
 
 
-def test_sides_diverge_as_softened_distributions_do():
+def test_distance_distributions_diverge_as_softened_distributions_do():
     generator = torch.Generator().manual_seed(0)
     student, teacher = torch.randn(2, 1, 3, 4 * 5, generator=generator) * 4
     weights = torch.tensor([[0.5, 2.0, 0.0]])
-    told = [x.view(3, 4, 5).numpy().astype(float) / 10 for x in (student, teacher)]
-    p, q = (np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in told[::-1])
+    logits = [x.view(3, 4, 5).numpy().astype(float) / 10 for x in (student, teacher)]
+    p, q = (np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in logits[::-1])
     each = (p * np.log(p / q)).sum(-1).mean(-1)
     expected = 100 * (each * [0.5, 2, 0]).sum() / 2.5
     assert distribution_loss(student, teacher, weights, 5).item() == pytest.approx(expected, rel=1e-4)
     assert distribution_loss(student, teacher, weights * 0, 5).item() == 0
 
 
-def test_boxes_count_by_weight():
+def test_boxes_are_weighted():
     box = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 10]]])
     half = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 5, 10]]])
     assert box_loss(box, half, torch.tensor([[3.0, 1.0]])).item() == pytest.approx(0.5 / 4)

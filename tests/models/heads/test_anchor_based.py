@@ -1,4 +1,4 @@
-"""The Detect head: decoding against a slow reference, anchors, bias start."""
+"""The Detect head: decoding against a slow reference, anchors, initial biases."""
 
 import math
 
@@ -9,7 +9,7 @@ from graftdet.models.heads.anchor_based import Detect
 
 
 def slow_decode(raw, anchors_pixels, strides):
-    """Cell by cell, after the recipe: xy = (2 s - 0.5 + cell) stride, wh = (2 s)^2 anchor."""
+    """Cell by cell: xy = (2 s - 0.5 + cell) stride, wh = (2 s)^2 anchor."""
     rows = []
     for level, y in enumerate(raw):
         b, a, h, w, _ = y.shape
@@ -36,12 +36,12 @@ def test_decode_matches_the_slow_reference():
     expected = slow_decode(raw, anchors, [8, 16])
     assert torch.allclose(head.decode_rows(raw)[0], expected, atol=1e-4)
     boxes, scores = head.decode(raw)
-    centre, half = expected[:, :2], expected[:, 2:4] / 2
-    assert torch.allclose(boxes[0], torch.cat((centre - half, centre + half), 1), atol=1e-4)
+    center, half = expected[:, :2], expected[:, 2:4] / 2
+    assert torch.allclose(boxes[0], torch.cat((center - half, center + half), 1), atol=1e-4)
     assert torch.allclose(scores[0], expected[:, 4:5] * expected[:, 5:], atol=1e-5)
 
 
-def test_raw_layout_is_anchor_then_place_then_values():
+def test_raw_layout_is_anchor_row_column_values():
     head = Detect(1, [[1, 1, 2, 2]], (3,))
     x = torch.randn(2, 3, 4, 5)
     flat = torch.nn.functional.conv2d(x, head.m[0].weight, head.m[0].bias)
@@ -57,13 +57,13 @@ def test_anchors_in_stride_units_and_flipped_when_written_from_large_to_small():
     assert list(head.state_dict()) == ["anchors", "m.0.weight", "m.0.bias", "m.1.weight", "m.1.bias"]
 
 
-def test_biases_start_at_the_published_priors():
+def test_biases_are_initialized_to_the_published_priors():
     model = build_model("yolov5n.yaml")
     for conv, stride in zip(model.head.m, model.stride.tolist(), strict=True):
         bias = conv.bias.detach().view(3, 85)
-        reach = 1 / math.sqrt(conv.in_channels)  # of the default initialisation
-        assert (bias[:, 4] - math.log(8 / (640 / stride) ** 2)).abs().max() <= reach
-        assert (bias[:, 5:] - math.log(0.6 / (80 - 0.99999))).abs().max() <= reach
+        bound = 1 / math.sqrt(conv.in_channels)  # of the default initialization
+        assert (bias[:, 4] - math.log(8 / (640 / stride) ** 2)).abs().max() <= bound
+        assert (bias[:, 5:] - math.log(0.6 / (80 - 0.99999))).abs().max() <= bound
 
 
 def test_placeholder_anchors_and_replacing_them():

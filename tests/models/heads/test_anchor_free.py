@@ -1,4 +1,4 @@
-"""Heads without anchors: they learn, decode and export alike, and a row says all that changes."""
+"""Anchor-free heads: training, decoding, export, checkpoints, wrong arguments, transfer of weights."""
 
 import copy
 import re
@@ -20,21 +20,21 @@ from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters
 from torch import nn
 
-POINT_HEADS = [word for word, head in HEADS.items() if issubclass(head, AnchorFreeHead) and word == head.__name__]
+ANCHOR_FREE_HEADS = [name for name, head in HEADS.items() if issubclass(head, AnchorFreeHead) and name == head.__name__]
 TARGETS = torch.tensor([[0, 1, 0.4, 0.4, 0.5, 0.4], [1, 0, 0.55, 0.5, 0.6, 0.5], [2, 2, 0.5, 0.6, 0.4, 0.6]])
 
 
-@pytest.fixture(params=POINT_HEADS)
-def word(request):
+@pytest.fixture(params=ANCHOR_FREE_HEADS)
+def name(request):
     return request.param
 
 
 @pytest.fixture
 def build(tiny_yaml):
-    """`build(word, args, nc)`: the tiny detector with another head."""
+    """`build(name, args, nc)`: the tiny detector with another head."""
 
-    def make(word, args="[nc]", nc=3):
-        text = tiny_yaml.replace("Detect, [nc, anchors]", f"{word}, {args}")
+    def make(name, args="[nc]", nc=3):
+        text = tiny_yaml.replace("Detect, [nc, anchors]", f"{name}, {args}")
         with torch.random.fork_rng():
             torch.manual_seed(0)
             return build_model(ModelSpec.from_text(text, "tiny.yaml"), nc=nc)
@@ -42,8 +42,8 @@ def build(tiny_yaml):
     return make
 
 
-def pictures(size=64):
-    """Three pictures of grey noise with a bright rectangle each, its channel the class."""
+def make_images(size=64):
+    """Three images of gray noise with one bright rectangle each; its channel is the class."""
     images = torch.rand(3, 3, size, size, generator=torch.Generator().manual_seed(0)) * 0.2
     for image, label, *box in TARGETS.tolist():
         x1, y1, x2, y2 = (round(v * size) for v in cxcywh_to_xyxy(torch.tensor(box)).tolist())
@@ -51,8 +51,8 @@ def pictures(size=64):
     return images
 
 
-def settle(model, images):
-    """Batch statistics of these pictures, then eval mode."""
+def with_statistics(model, images):
+    """The model in eval mode, with batch statistics of these images."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None
@@ -62,18 +62,18 @@ def settle(model, images):
     return model.eval()
 
 
-def test_learns_one_batch(word, build):
-    model, images = build(word), pictures()
+def test_overfits_one_batch(name, build):
+    model, images = build(name), make_images()
     criterion = model.train().criterion(Hyperparameters(), 64)
     optimizer, losses = torch.optim.Adam(model.parameters(), 0.01), []
     for step in range(80):
-        optimizer.param_groups[0]["lr"] = 0.01 * (1 - step / 80)  # ends alike on every processor
+        optimizer.param_groups[0]["lr"] = 0.01 * (1 - step / 80)  # converges to the same end on every processor
         optimizer.zero_grad()
         losses.append(sum(criterion(model(images), TARGETS).values()))
         losses[-1].backward()
         optimizer.step()
     assert losses[-1] < 0.5 * losses[0]
-    boxes, scores = settle(model, images)(images)
+    boxes, scores = with_statistics(model, images)(images)
     for image, label, *box in TARGETS.tolist():
         best = scores[int(image)].flatten().argmax().item()
         assert best % 3 == label
@@ -81,20 +81,20 @@ def test_learns_one_batch(word, build):
         assert box_iou(found, cxcywh_to_xyxy(torch.tensor([box])) * 64).item() > 0.75
 
 
-def test_starts_at_the_prior_with_boxes_of_some_strides(word, build):
-    model = settle(build(word, nc=20), pictures())
-    boxes, scores = model(pictures())
-    heard = scores[scores > 1e-3]  # all but the cells of OneToOneDetect that a neighbour beats
-    assert 0.005 < heard.median() < 0.03
+def test_initial_scores_are_the_prior_and_boxes_are_some_strides_wide(name, build):
+    model = with_statistics(build(name, nc=20), make_images())
+    boxes, scores = model(make_images())
+    unsuppressed = scores[scores > 1e-3]  # all but the cells of OneToOneDetect that are no local maximum
+    assert 0.005 < unsuppressed.median() < 0.03
     widths = (boxes[0, :, 2] - boxes[0, :, 0]) / torch.tensor([8.0] * 64 + [16.0] * 16)
     assert 3 < widths.median() < 7
-    for sides, classes in model.head.output_biases():
+    for distances, classes in model.head.output_biases():
         assert torch.allclose(classes.sigmoid(), torch.tensor(0.01))
-        assert len(sides) == 4 * model.head.reg_max and len(classes) == 20
+        assert len(distances) == 4 * model.head.reg_max and len(classes) == 20
 
 
-def test_both_ways_to_decode_agree(word, build):
-    model = settle(build(word), pictures())
+def test_decode_and_decode_rows_agree(name, build):
+    model = with_statistics(build(name), make_images())
     images = torch.rand(2, 3, 64, 96)
     with torch.no_grad():
         raw = model.raw_outputs(images)
@@ -108,8 +108,8 @@ def test_both_ways_to_decode_agree(word, build):
 def test_decodes_known_distances(build):
     head = build("AnchorFreeDetect").head
     raw = [torch.zeros(1, 4 * 16 + 3, 2, 3), torch.zeros(1, 4 * 16 + 3, 1, 2)]
-    for side, distance in enumerate((1, 0, 3, 2)):  # left, top, right, bottom of the cell in row 1, column 2
-        raw[0][0, side * 16 + distance, 1, 2] = 100
+    for direction, distance in enumerate((1, 0, 3, 2)):  # left, top, right, bottom of the cell in row 1, column 2
+        raw[0][0, direction * 16 + distance, 1, 2] = 100
     raw[0][0, 64:, 1, 2] = torch.tensor([0.0, 100.0, -100.0])
     boxes, scores = head.decode(raw)
     assert boxes.shape == (1, 8, 4)
@@ -121,27 +121,27 @@ def test_decodes_known_distances(build):
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_exports_equal(word, build, tmp_path, dynamic):
+def test_exported_file_gives_the_same_rows(name, build, tmp_path, dynamic):
     pytest.importorskip("onnx")
-    model = settle(build(word), pictures())
+    model = with_statistics(build(name), make_images())
     model.names = ["circle", "square", "triangle"]
     options = ExportOptions((64, 96), 1, 17, dynamic)
     path = BACKENDS["onnx"].export(model, tmp_path / "häd.onnx", options)
     loaded = load_model(path)
     if int(cv2.__version__.split(".")[0]) >= 5:
         assert opencv_difference(loaded, path, options) < 1e-4
-    assert loaded.needs_nms == model.needs_nms == (word != "OneToOneDetect") and loaded.names == model.names
+    assert loaded.needs_nms == model.needs_nms == (name != "OneToOneDetect") and loaded.names == model.names
     for shape in [(1, 64, 96)] + [(3, 96, 32)] * dynamic:
         images = torch.rand(shape[0], 3, *shape[1:])
         with torch.no_grad():
             expected = model.head.decode_rows(model.raw_outputs(images)).numpy()
         assert abs(loaded.predictions(images) - expected).max() < 2e-3
         assert (loaded.predictions(images)[..., 4] == 1).all()
-    assert word != "OneToOneDetect" or model.head.one_to_many is not None  # the model itself stays whole
+    assert name != "OneToOneDetect" or model.head.one_to_many is not None  # the model itself is unchanged
 
 
-def test_a_copy_a_fused_copy_and_a_checkpoint_are_the_same(word, build, tmp_path):
-    model, images = settle(build(word), pictures()), pictures()
+def test_a_copy_a_fused_copy_and_a_checkpoint_are_the_same(name, build, tmp_path):
+    model, images = with_statistics(build(name), make_images()), make_images()
     path = save_checkpoint(
         tmp_path / "w.pt", {"yaml": model.yaml_text, "nc": 3, "names": list("abc"), "model": model.state_dict()}
     )
@@ -154,10 +154,10 @@ def test_a_copy_a_fused_copy_and_a_checkpoint_are_the_same(word, build, tmp_path
 
 
 @pytest.mark.parametrize("targets", [TARGETS, torch.zeros(0, 6)], ids=["boxes", "no boxes"])
-def test_every_parameter_learns(word, build, targets):
-    """Or processes that train together would wait for one another."""
-    model = build(word).train()
-    losses = model.criterion(Hyperparameters(), 64)(model(pictures()), targets)
+def test_every_parameter_has_a_gradient(name, build, targets):
+    """Processes that train together wait for the gradients of all parameters."""
+    model = build(name).train()
+    losses = model.criterion(Hyperparameters(), 64)(model(make_images()), targets)
     sum(losses.values()).backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
@@ -166,29 +166,29 @@ def test_every_parameter_learns(word, build, targets):
 def test_gains_come_from_the_recipe(build):
     model = build("AnchorFreeDetect").train()
     with torch.no_grad():
-        raw = model(pictures())
+        raw = model(make_images())
         once = model.criterion(Hyperparameters(af_box=1, af_cls=1, af_dfl=1))(raw, TARGETS)
         more = model.criterion(Hyperparameters(af_box=2, af_cls=3, af_dfl=5))(raw, TARGETS)
     for name, factor in {"box": 2, "cls": 3, "dfl": 5}.items():
         assert more[name].item() == pytest.approx(factor * once[name].item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("word", ["AnchorFreeDetect", "OneToOneDetect"])
+@pytest.mark.parametrize("name", ["AnchorFreeDetect", "OneToOneDetect"])
 @pytest.mark.parametrize(
     "choice",
     [{"af_iou_loss": "giou"}, {"af_iou_loss": "siou"}, {"af_cls_loss": "quality_focal"}, {"af_cls_loss": "varifocal"}],
 )
-def test_losses_are_chosen_by_the_recipe(build, word, choice):
-    model = build(word).train()
+def test_losses_are_chosen_by_the_recipe(build, name, choice):
+    model = build(name).train()
     with torch.no_grad():
-        raw = model(pictures())
+        raw = model(make_images())
         usual, other = (model.criterion(Hyperparameters(**h))(raw, TARGETS) for h in ({}, choice))
     changed = {name.removeprefix("o2o_") for name in usual if usual[name] != other[name]}
     assert changed == {"box" if "af_iou_loss" in choice else "cls"}
 
 
 @pytest.mark.parametrize(
-    ("word", "args", "told"),
+    ("name", "args", "message"),
     [
         ("AnchorFreeDetect", "[nc, anchors]", r"takes no anchors: write \[nc\] for its args"),
         ("AnchorFreeDetect", "[ncc]", "argument 'nc' must be a number, got 'ncc'"),
@@ -204,43 +204,43 @@ def test_losses_are_chosen_by_the_recipe(build, word, choice):
         ("AnchorFreDetect", "[nc]", "did you mean 'AnchorFreeDetect'"),
     ],
 )
-def test_wrong_args_are_told_with_their_row(build, word, args, told):
-    with pytest.raises(UserError, match=told) as error:
-        build(word, args)
+def test_wrong_args_are_reported_with_their_row(build, name, args, message):
+    with pytest.raises(UserError, match=message) as error:
+        build(name, args)
     assert "tiny.yaml, row 8" in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("word", POINT_HEADS)
+@pytest.mark.parametrize("name", ANCHOR_FREE_HEADS)
 @pytest.mark.parametrize("args", ["[nc, anchors]", "{nc: nc, bins: anchors}"])
-def test_anchors_are_no_number_where_they_are_one_a_level(word, args, tiny_yaml):
+def test_anchors_are_refused_although_they_are_an_integer_per_level(name, args, tiny_yaml):
     text = re.sub(r"(?m)^anchors:(\n  - .*)+", "anchors: 3", tiny_yaml).replace(
-        "Detect, [nc, anchors]", f"{word}, {args}"
+        "Detect, [nc, anchors]", f"{name}, {args}"
     )
     assert "anchors: 3\n" in text
     with pytest.raises(UserError, match=r"row 8 .*takes no anchors: write \[nc\] for its args"):
         build_model(ModelSpec.from_text(text, "tiny.yaml"))
 
 
-@pytest.mark.parametrize("word", POINT_HEADS)
-def test_weights_travel_between_numbers_of_classes(build, word):
-    """All but the outputs of the classes come over; those begin at their prior."""
-    old, new = build(word, nc=5), build(word, nc=3)
+@pytest.mark.parametrize("name", ANCHOR_FREE_HEADS)
+def test_weights_are_transferred_between_numbers_of_classes(build, name):
+    """All but the class outputs are transferred; those are initialized to their prior."""
+    old, new = build(name, nc=5), build(name, nc=3)
     for parameter in old.parameters():
         nn.init.normal_(parameter, 1)
     report = load_into(new, WeightsFile("old.pt", "checkpoint", old.state_dict(), old.yaml_text, nc=5))
     assert report.fraction > 0.9 and "another number of classes" in str(report)
-    sides = [b for b, _ in old.head.output_biases()], [b for b, _ in new.head.output_biases()]
-    assert all(torch.equal(a, b) for a, b in zip(*sides, strict=True))
+    distances = [b for b, _ in old.head.output_biases()], [b for b, _ in new.head.output_biases()]
+    assert all(torch.equal(a, b) for a, b in zip(*distances, strict=True))
     assert all(torch.allclose(classes.sigmoid(), torch.tensor(0.01)) for _, classes in new.head.output_biases())
 
 
 def test_picodet_has_its_published_size():
-    """0.99 M parameters, 0.73 GFLOPs at 320 (Yu et al., 2021, table 3; which counts batch norms less)."""
+    """0.99 M parameters, 0.73 GFLOPs at 320 (Yu et al., 2021, table 3; batch norm is counted differently there)."""
     size = totals(summarize(build_model("picodet.yaml"), (320, 320)))
     assert size["params"] == pytest.approx(0.99e6, rel=0.01) and size["flops"] == pytest.approx(0.73e9, rel=0.03)
 
 
-def test_the_head_is_all_that_differs():
+def test_model_files_differ_in_the_head_only():
     rows = {name: ModelSpec.read(f"{name}.yaml").rows for name in ("yolov5n", "yolov5n-free", "yolov5n-nms-free")}
     for name in ("yolov5n-free", "yolov5n-nms-free"):
         assert [repr(row) for row in rows[name][:-1]] == [repr(row) for row in rows["yolov5n"][:-1]]

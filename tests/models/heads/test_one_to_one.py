@@ -1,4 +1,4 @@
-"""OneToOneDetect: which branches run, what they learn from, whose scores are heard."""
+"""OneToOneDetect: which branches run, what they are trained by, and which scores are returned."""
 
 import copy
 
@@ -15,13 +15,13 @@ TARGETS = torch.tensor([[0, 1, 0.4, 0.4, 0.5, 0.4], [1, 0, 0.55, 0.5, 0.6, 0.5],
 
 @pytest.fixture
 def build(tiny_yaml):
-    """`build(word)`: the tiny detector with another head, in eval mode, with batch statistics of `IMAGES`."""
+    """`build(name)`: the tiny detector with another head, in eval mode, with batch statistics of `IMAGES`."""
 
-    def make(word="OneToOneDetect"):
+    def make(name="OneToOneDetect"):
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(0)
             model = build_model(
-                ModelSpec.from_text(tiny_yaml.replace("Detect, [nc, anchors]", f"{word}, [nc]"), "tiny.yaml"), nc=3
+                ModelSpec.from_text(tiny_yaml.replace("Detect, [nc, anchors]", f"{name}, [nc]"), "tiny.yaml"), nc=3
             )
             for _ in range(60):
                 model.train()(IMAGES)
@@ -34,15 +34,15 @@ def maps_for(head):
     return [torch.randn(2, branch[0].conv.in_channels, 8, 8) for branch in head.one_to_one]
 
 
-def test_it_runs_what_it_needs_and_teaches_no_row_before(build):
+def test_branches_run_as_needed_and_one_to_one_trains_no_other_row(build):
     model = build().train()
     raw = model(IMAGES)
     assert set(raw) == {"one_to_many", "one_to_one"}
     losses = model.criterion(Hyperparameters(), 64)(raw, TARGETS)
     assert set(losses) == {"box", "cls", "dfl", "o2o_cls"}
     losses["o2o_cls"].backward()
-    learnt = {name.split(".")[2] for name, p in model.named_parameters() if p.grad is not None}
-    assert learnt == {"one_to_one"}
+    trained = {name.split(".")[2] for name, p in model.named_parameters() if p.grad is not None}
+    assert trained == {"one_to_one"}
     model.eval()
     called = []
     model.head.one_to_one[0].register_forward_hook(lambda *_: called.append("one_to_one"))
@@ -55,7 +55,7 @@ def test_it_runs_what_it_needs_and_teaches_no_row_before(build):
     assert torch.equal(one[0], many[0])  # the boxes are the same, and so many
 
 
-def test_its_scores_are_the_mean_of_both_branches_when_it_detects(build):
+def test_scores_in_eval_mode_are_the_mean_of_both_branches(build):
     model = build()
     head, maps = model.head, maps_for(model.head)
     with torch.no_grad():
@@ -64,14 +64,14 @@ def test_its_scores_are_the_mean_of_both_branches_when_it_detects(build):
             found |= head.eval()(maps)
         one_to_one_alone = [branch(x) for branch, x in zip(head.one_to_one, maps, strict=True)]
         trained = head.train()(maps)["one_to_one"]
-    sides = 4 * head.reg_max
+    box = 4 * head.reg_max
     for many, one, alone, y in zip(found["one_to_many"], found["one_to_one"], one_to_one_alone, trained, strict=True):
-        assert torch.equal(one[:, :sides], many[:, :sides]) and y.shape == one.shape
-        torch.testing.assert_close(one[:, sides:], many[:, sides:] / 2 + alone / 2)
+        assert torch.equal(one[:, :box], many[:, :box]) and y.shape == one.shape
+        torch.testing.assert_close(one[:, box:], many[:, box:] / 2 + alone / 2)
 
 
-def test_it_is_trained_by_its_own_scores(build):
-    """In train mode the second branch's logits stand alone, with boxes that pass nothing back."""
+def test_one_to_one_is_trained_on_its_own_scores(build):
+    """In train mode the logits are those of the second branch alone, the boxes are detached."""
     head = build().train().head
     maps = maps_for(head)
     for branch in head.one_to_one:

@@ -1,4 +1,4 @@
-"""The anchor criterion: the published worked value, the assigner against a slow reference, gains, gradients."""
+"""The anchor-based criterion: published loss values, the assigner against a slow reference, gains."""
 
 import json
 import math
@@ -13,11 +13,11 @@ from graftdet.models import build_model
 from graftdet.models.losses.anchor_based import AnchorBasedCriterion
 from graftdet.models.losses.assigners.anchor_ratio import AnchorRatioAssigner
 
-WORKED = json.loads((Path(__file__).parents[2] / "fixtures" / "loss_yolov5n.json").read_text())
+PUBLISHED = json.loads((Path(__file__).parents[2] / "fixtures" / "loss_yolov5n.json").read_text())
 
 
 def weights_by_name(name, shape):
-    """Numbers that the name and the shape of a tensor alone decide: any implementation of the network can have them."""
+    """Values that depend on the name and shape of a tensor only, so that any implementation can reproduce them."""
     values = np.random.RandomState(zlib.crc32(name.encode())).uniform(-1, 1, tuple(shape)).astype(np.float32)
     if len(shape) > 1:
         return torch.from_numpy(values * (2 / math.prod(shape[1:])) ** 0.5)
@@ -27,31 +27,30 @@ def weights_by_name(name, shape):
 
 
 def waves(size):
-    """A picture (1, 3, size, size) of a sine in each channel."""
+    """An image (1, 3, size, size) with a sine wave per channel."""
     channel, y, x = np.meshgrid(np.arange(3), np.arange(size), np.arange(size), indexing="ij")
     return torch.from_numpy(
         (0.5 + 0.5 * np.sin(0.07 * x * (channel + 1) + 0.05 * y + 0.3 * channel)).astype(np.float32)[None]
     )
 
 
-def test_the_published_worked_value():
-    want = WORKED
+def test_published_loss_values():
     model = build_model("yolov5n.yaml").eval()
     for name, tensor in model.state_dict().items():
         if name.endswith("num_batches_tracked") or name.endswith(".anchors"):
             continue
         tensor.copy_(weights_by_name(name, tensor.shape))
-    image = waves(want["imgsz"])
+    image = waves(PUBLISHED["imgsz"])
     with torch.no_grad():
         raw = model.raw_outputs(torch.cat([image, image.flip(3)]))
-    targets = torch.tensor(want["targets"])
+    targets = torch.tensor(PUBLISHED["targets"])
     criterion = AnchorBasedCriterion(80, model.head.anchors)
     losses = criterion(raw, targets)
-    for name, value in want["weighted_loss"].items():
+    for name, value in PUBLISHED["weighted_loss"].items():
         assert float(losses[name]) == pytest.approx(value, rel=1e-5)
-    assert float(sum(losses.values())) * 2 == pytest.approx(want["total_times_batch"], rel=1e-5)
+    assert float(sum(losses.values())) * 2 == pytest.approx(PUBLISHED["total_times_batch"], rel=1e-5)
     matches = [len(criterion.assign(targets, a, *y.shape[2:4])[2]) for a, y in zip(criterion.anchors, raw, strict=True)]
-    assert matches == want["matches_per_level"]
+    assert matches == PUBLISHED["matches_per_level"]
 
 
 def slow_assign(targets, anchors, height, width, ratio=4.0):
@@ -87,7 +86,7 @@ def test_assigner_matches_the_slow_reference():
     assert (boxes[:, :2] > -0.5 - 1e-5).all() and (boxes[:, :2] < 1.5 + 1e-5).all()
 
 
-def test_empty_targets_learn_only_objectness():
+def test_empty_targets_give_objectness_loss_only():
     model = build_model("yolov5n.yaml", nc=3)
     losses = AnchorBasedCriterion(3, model.head.anchors)(model(torch.rand(2, 3, 64, 64)), torch.zeros(0, 6))
     values = {name: float(loss.detach()) for name, loss in losses.items()}

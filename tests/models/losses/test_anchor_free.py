@@ -1,4 +1,4 @@
-"""The criterion of heads without anchors: against loops over pictures and positives, and what must not change it."""
+"""The criterion of anchor-free heads: against loops over images and positives, and invariances."""
 
 import pytest
 import torch
@@ -11,20 +11,20 @@ from graftdet.models.losses.assigners.simota import SimOTAAssigner
 from graftdet.models.losses.targets import unpack_targets
 from graftdet.models.losses.assigners.task_aligned import TaskAlignedAssigner
 
-NC, BINS, STRIDES = 3, 8, (8, 16, 32)
+NC, REG_MAX, STRIDES = 3, 8, (8, 16, 32)
 GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5}
-KINDS = {"tal": (TaskAlignedAssigner, "bce", "ciou", "quality"), "simota": (SimOTAAssigner, "varifocal", "giou", "score"),
+SETTINGS = {"tal": (TaskAlignedAssigner, "bce", "ciou", "quality"), "simota": (SimOTAAssigner, "varifocal", "giou", "score"),
          "mixed": (SimOTAAssigner, "quality_focal", "siou", "quality")}  # fmt: skip
 
 
 def make(kind, nc=NC, strides=STRIDES):
-    assigner, class_loss, overlap, weigh_by = KINDS[kind]
-    return AnchorFreeCriterion(nc, BINS, strides, assigner(), class_loss, overlap, GAINS, weigh_by)
+    assigner, class_loss, iou_loss, weight_by = SETTINGS[kind]
+    return AnchorFreeCriterion(nc, REG_MAX, strides, assigner(), class_loss, iou_loss, GAINS, weight_by)
 
 
 def raw_maps(batch, size=(64, 96), nc=NC, strides=STRIDES, seed=0):
     make_one = torch.Generator().manual_seed(seed)
-    maps = [torch.randn(batch, 4 * BINS + nc, size[0] // s, size[1] // s, generator=make_one) * 2 for s in strides]
+    maps = [torch.randn(batch, 4 * REG_MAX + nc, size[0] // s, size[1] // s, generator=make_one) * 2 for s in strides]
     return [y.requires_grad_() for y in maps]
 
 
@@ -33,12 +33,12 @@ def targets_of(scene, counts, size=(64, 96), nc=NC, seed=1):
 
 
 def slow(criterion, kind, raw, targets):
-    """The losses picture by picture and positive by positive, given who learns what."""
-    _, class_word, overlap_word, weigh_by = KINDS[kind]
-    sides, classes = flatten_levels([y.detach() for y in raw], 4 * BINS)
-    points, strides = level_points([y.shape[2:] for y in raw], criterion.strides, sides)
+    """The losses image by image and positive by positive, given the assignment."""
+    _, class_loss, iou_loss, weight_by = SETTINGS[kind]
+    logits, classes = flatten_levels([y.detach() for y in raw], 4 * REG_MAX)
+    points, strides = level_points([y.shape[2:] for y in raw], criterion.strides, logits)
     truth = unpack_targets(targets, raw[0].shape[2] * 8, raw[0].shape[3] * 8)
-    distances = expected_distances(sides, BINS) * strides[:, None]
+    distances = expected_distances(logits, REG_MAX) * strides[:, None]
     boxes = torch.cat((points - distances[..., :2], points + distances[..., 2:]), -1)
     found = criterion.assign(classes.sigmoid(), boxes, points, strides, truth)
     wanted, total = torch.zeros_like(classes), {"box": 0.0, "cls": 0.0, "dfl": 0.0}
@@ -46,22 +46,22 @@ def slow(criterion, kind, raw, targets):
     for box, point, quality in zip(found.box.tolist(), found.point.tolist(), found.quality.tolist()):
         image, stride = truth.image[box], strides[point]
         wanted[image, point, truth.labels[box]] = quality
-        weight = classes[image, point].sigmoid().max().item() if weigh_by == "score" else quality
-        weights, class_weights = weights + weight, class_weights + (1 if weigh_by == "score" else quality)
-        total["box"] += weight * (1 - IOU_FUNCTIONS[overlap_word](boxes[image, point], truth.boxes[box]).item())
+        weight = classes[image, point].sigmoid().max().item() if weight_by == "score" else quality
+        weights, class_weights = weights + weight, class_weights + (1 if weight_by == "score" else quality)
+        total["box"] += weight * (1 - IOU_FUNCTIONS[iou_loss](boxes[image, point], truth.boxes[box]).item())
         (x, y), (x1, y1, x2, y2) = points[point].tolist(), truth.boxes[box].tolist()
         away = torch.tensor([[x - x1, y - y1, x2 - x, y2 - y]]) / stride
         total["dfl"] += (
-            weight * distribution_focal_loss(sides[image, point][None], away.clamp(0, BINS - 1.01), BINS).item()
+            weight * distribution_focal_loss(logits[image, point][None], away.clamp(0, REG_MAX - 1.01), REG_MAX).item()
         )
     for image in range(len(classes)):
         for point in range(len(points)):
-            total["cls"] += CLASS_LOSSES[class_word](classes[image, point], wanted[image, point]).sum().item()
-    share = {"box": weights, "dfl": weights, "cls": max(class_weights, 1)}
-    return {name: total[name] / share[name] * GAINS[name] for name in total}
+            total["cls"] += CLASS_LOSSES[class_loss](classes[image, point], wanted[image, point]).sum().item()
+    norms = {"box": weights, "dfl": weights, "cls": max(class_weights, 1)}
+    return {name: total[name] / norms[name] * GAINS[name] for name in total}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SETTINGS)
 def test_equals_loops(scene, kind):
     raw, targets, criterion = raw_maps(3), targets_of(scene, (6, 0, 9)), make(kind)
     losses = criterion(raw, targets)
@@ -69,7 +69,7 @@ def test_equals_loops(scene, kind):
         assert losses[name].item() == pytest.approx(expected, rel=1e-4), name
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SETTINGS)
 def test_order_of_targets_changes_nothing(scene, kind):
     raw, targets = raw_maps(3), targets_of(scene, (6, 0, 9))
     shuffled = targets[torch.randperm(len(targets), generator=torch.Generator().manual_seed(2))]
@@ -77,9 +77,9 @@ def test_order_of_targets_changes_nothing(scene, kind):
         assert make(kind)(raw, shuffled)[name].item() == pytest.approx(loss.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_pictures_do_not_see_each_other(scene, kind):
-    """Positives of a picture alone are those it has in a batch, however crowded its neighbours are."""
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_images_of_a_batch_are_independent(scene, kind):
+    """The positives of an image are the same alone and in a batch, however crowded the other images are."""
     drawn, assigner = scene(4, (3, 40, 0, 8)), make(kind).assign
     together = drawn.assigned(assigner)
     seen = 0
@@ -95,11 +95,11 @@ def test_pictures_do_not_see_each_other(scene, kind):
     assert seen == len(together)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SETTINGS)
 @pytest.mark.parametrize(
     "targets", [torch.zeros(0, 6), torch.tensor([[0, 1, 4.0, 4.0, 0.1, 0.1]])], ids=["none", "outside"]
 )
-def test_no_positives_leave_every_map_in_the_graph(kind, targets):
+def test_without_positives_every_map_has_a_gradient(kind, targets):
     raw = raw_maps(2)
     losses = make(kind)(raw, targets)
     assert losses["box"] == 0 and losses["dfl"] == 0 and losses["cls"] > 0
@@ -108,13 +108,13 @@ def test_no_positives_leave_every_map_in_the_graph(kind, targets):
     assert losses["box"].requires_grad and losses["dfl"].requires_grad
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SETTINGS)
 @pytest.mark.parametrize(
     ("nc", "strides", "size", "counts"),
     [(1, (8,), (32, 32), (3,)), (80, (8, 16, 32, 64), (128, 64), (5, 2)), (2, (8, 16), (32, 64), (400, 1600))],
 )
 def test_shapes_and_numbers(scene, kind, nc, strides, size, counts):
-    """One class and many, one level and four, one picture, two thousand boxes: finite losses and gradients."""
+    """One class and many, one level and four, one image, two thousand boxes: finite losses and gradients."""
     raw = raw_maps(len(counts), size, nc, strides)
     losses = make(kind, nc, strides)(raw, targets_of(scene, counts, size, nc))
     sum(losses.values()).backward()
@@ -122,19 +122,19 @@ def test_shapes_and_numbers(scene, kind, nc, strides, size, counts):
     assert all(y.grad.isfinite().all() for y in raw)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SETTINGS)
 def test_gradients_stop_where_the_papers_stop_them(scene, kind):
-    """What a score should be is no function of the sides, nor does a score change to make boxes weigh less."""
+    """Class targets are constant to the distances, weights of box losses are constant to the scores."""
     raw = raw_maps(2)
     losses = make(kind)(raw, targets_of(scene, (6, 3)))
     for name in ("box", "dfl"):
         for grad in torch.autograd.grad(losses[name], raw, retain_graph=True):
-            assert not grad[:, 4 * BINS :].any()
+            assert not grad[:, 4 * REG_MAX :].any()
     grads = torch.autograd.grad(losses["cls"], raw)
-    assert not any(grad[:, : 4 * BINS].any() for grad in grads) and any(grad.any() for grad in grads)
+    assert not any(grad[:, : 4 * REG_MAX].any() for grad in grads) and any(grad.any() for grad in grads)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SETTINGS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_low_precision_is_computed_in_float32(scene, kind, dtype):
     raw = [y.detach().to(dtype) for y in raw_maps(2)]
@@ -146,7 +146,7 @@ def test_low_precision_is_computed_in_float32(scene, kind, dtype):
         assert loss.dtype == torch.float32 and loss.item() == full[name].item()
 
 
-def test_channels_last_maps_give_the_same(scene):
+def test_channels_last_maps_give_the_same_losses(scene):
     raw, targets = raw_maps(2), targets_of(scene, (6, 3))
     other = [y.detach().contiguous(memory_format=torch.channels_last) for y in raw]
     for name, loss in make("tal")(raw, targets).items():

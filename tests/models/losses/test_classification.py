@@ -1,4 +1,4 @@
-"""Class losses against the papers' formulas, one number at a time."""
+"""Class losses against the papers' formulas, one value at a time."""
 
 import math
 
@@ -24,34 +24,34 @@ def slow_quality_focal(p, y):
 SLOW = {"bce": bce, "varifocal": slow_varifocal, "quality_focal": slow_quality_focal}
 
 
-@pytest.mark.parametrize("word", SLOW)
-def test_values_and_slopes_equal_the_formula(word):
-    """Slopes too: the weights of hard examples are part of what is minimised."""
+@pytest.mark.parametrize("name", SLOW)
+def test_values_and_gradients_equal_the_formula(name):
+    """Gradients, too: the weights of hard examples are part of what is minimized."""
     for logit in (-4.0, -0.5, 0.3, 2.5):
         for quality in (0.0, 0.2, 0.9, 1.0):
 
             def slow(x, quality=quality):
-                return SLOW[word](1 / (1 + math.exp(-x)), quality)
+                return SLOW[name](1 / (1 + math.exp(-x)), quality)
 
             x = torch.tensor([logit], requires_grad=True)
-            got = CLASS_LOSSES[word](x, torch.tensor([quality]))
+            got = CLASS_LOSSES[name](x, torch.tensor([quality]))
             got.sum().backward()
             assert got.item() == pytest.approx(slow(logit), rel=1e-4, abs=1e-7)
             assert x.grad.item() == pytest.approx((slow(logit + 1e-5) - slow(logit - 1e-5)) / 2e-5, rel=1e-3, abs=1e-5)
 
 
-@pytest.mark.parametrize("word", SLOW)
-def test_extreme_logits_stay_finite(word):
+@pytest.mark.parametrize("name", SLOW)
+def test_extreme_logits_stay_finite(name):
     x = torch.tensor([[-200.0, 200.0, 0.0, -200.0]]).half().requires_grad_()
-    loss = CLASS_LOSSES[word](x, torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
+    loss = CLASS_LOSSES[name](x, torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
     loss.sum().backward()
     assert loss.dtype == torch.float32 and loss.isfinite().all() and x.grad.isfinite().all() and loss.shape == (1, 4)
-    assert CLASS_LOSSES[word](x[:0], torch.zeros(0, 4)).shape == (0, 4)
+    assert CLASS_LOSSES[name](x[:0], torch.zeros(0, 4)).shape == (0, 4)
 
 
-@pytest.mark.parametrize("word", SLOW)
-def test_least_at_the_quality(word):
+@pytest.mark.parametrize("name", SLOW)
+def test_minimum_at_the_quality(name):
     quality = torch.full((1,), 0.7)
-    best = CLASS_LOSSES[word](torch.logit(quality), quality)
+    best = CLASS_LOSSES[name](torch.logit(quality), quality)
     for logit in (-3.0, 0.0, 0.6, 1.1, 4.0):
-        assert CLASS_LOSSES[word](torch.tensor([logit]), quality) > best
+        assert CLASS_LOSSES[name](torch.tensor([logit]), quality) > best

@@ -1,4 +1,4 @@
-"""Overlaps of boxes against the papers' formulas in plain Python, known values, finite gradients."""
+"""IoU variants against the papers' formulas in plain Python, known values, finite gradients."""
 
 import math
 
@@ -18,38 +18,38 @@ def hull(a, b):
     return max(a[2], b[2]) - min(a[0], b[0]), max(a[3], b[3]) - min(a[1], b[1])
 
 
-def centre_and_size(a):
+def center_and_size(a):
     return (a[0] + a[2]) / 2, (a[1] + a[3]) / 2, a[2] - a[0], a[3] - a[1]
 
 
 def slow_giou(a, b):
     """Rezatofighi et al., 2019, algorithm 1."""
-    overlap, union = slow_iou(a, b)
+    iou_value, union = slow_iou(a, b)
     area = math.prod(hull(a, b))
-    return overlap - (area - union) / area
+    return iou_value - (area - union) / area
 
 
 def slow_ciou(a, b):
     """Zheng et al., 2020, equations 10 to 12."""
-    overlap, _ = slow_iou(a, b)
-    (x1, y1, w1, h1), (x2, y2, w2, h2) = centre_and_size(a), centre_and_size(b)
+    iou_value, _ = slow_iou(a, b)
+    (x1, y1, w1, h1), (x2, y2, w2, h2) = center_and_size(a), center_and_size(b)
     v = 4 / math.pi**2 * (math.atan(w2 / h2) - math.atan(w1 / h1)) ** 2
-    alpha = v / (1 - overlap + v) if v else 0.0
+    alpha = v / (1 - iou_value + v) if v else 0.0
     width, height = hull(a, b)
-    return overlap - ((x1 - x2) ** 2 + (y1 - y2) ** 2) / (width**2 + height**2) - alpha * v
+    return iou_value - ((x1 - x2) ** 2 + (y1 - y2) ** 2) / (width**2 + height**2) - alpha * v
 
 
 def slow_siou(a, b):
     """Gevorgyan, 2022: angle, distance and shape costs as the paper writes them."""
-    overlap, _ = slow_iou(a, b)
-    (x1, y1, w1, h1), (x2, y2, w2, h2) = centre_and_size(a), centre_and_size(b)
+    iou_value, _ = slow_iou(a, b)
+    (x1, y1, w1, h1), (x2, y2, w2, h2) = center_and_size(a), center_and_size(b)
     sigma = math.hypot(x2 - x1, y2 - y1)
     angle = 1 - 2 * math.sin(math.asin(abs(y2 - y1) / sigma) - math.pi / 4) ** 2 if sigma else 0.0
     width, height = hull(a, b)
     gamma = 2 - angle
     distance = sum(1 - math.exp(-gamma * (d / side) ** 2) for d, side in ((x2 - x1, width), (y2 - y1, height)))
     shape = sum((1 - math.exp(-abs(p - q) / max(p, q))) ** 4 for p, q in ((w1, w2), (h1, h2)))
-    return overlap - (distance + shape) / 2
+    return iou_value - (distance + shape) / 2
 
 
 SLOW = {"iou": lambda a, b: slow_iou(a, b)[0], "giou": slow_giou, "ciou": slow_ciou, "siou": slow_siou}
@@ -62,20 +62,20 @@ def random_boxes(count, seed):
     )
 
 
-@pytest.mark.parametrize("word", SLOW)
-def test_equals_the_formula(word):
+@pytest.mark.parametrize("name", SLOW)
+def test_equals_the_formula(name):
     boxes, targets = random_boxes(60, 0), random_boxes(60, 7)
-    expected = [SLOW[word](a, b) for a, b in zip(boxes.double().tolist(), targets.double().tolist(), strict=True)]
-    got = IOU_FUNCTIONS[word](boxes, targets)
+    expected = [SLOW[name](a, b) for a, b in zip(boxes.double().tolist(), targets.double().tolist(), strict=True)]
+    got = IOU_FUNCTIONS[name](boxes, targets)
     torch.testing.assert_close(got, torch.tensor(expected), atol=2e-5, rtol=1e-5)
-    assert torch.equal(IOU_FUNCTIONS[word](boxes[:, None], targets[None]).diagonal(), got)  # broadcasts
+    assert torch.equal(IOU_FUNCTIONS[name](boxes[:, None], targets[None]).diagonal(), got)  # broadcasts
 
 
 @pytest.mark.parametrize(
-    ("word", "box", "target", "expected"),
+    ("name", "box", "target", "expected"),
     [
         ("iou", (0, 0, 2, 2), (1, 0, 3, 2), 1 / 3),
-        ("giou", (0, 0, 1, 1), (3, 0, 4, 1), -0.5),  # half of the hull is filled by neither
+        ("giou", (0, 0, 1, 1), (3, 0, 4, 1), -0.5),  # half of the hull is outside the union
         ("ciou", (0, 0, 2, 2), (2, 0, 4, 2), -4 / 20),
         (
             "siou",
@@ -83,43 +83,43 @@ def test_equals_the_formula(word):
             (2, 0, 4, 2),
             -(1 - math.exp(-0.5)) / 2,
         ),  # along an axis: no angle, distance (2 / 4)^2 x 2
-        ("siou", (0, 0, 2, 2), (2, 2, 4, 4), -(1 - math.exp(-0.25))),  # at 45 degrees: the angle takes half of it
+        ("siou", (0, 0, 2, 2), (2, 2, 4, 4), -(1 - math.exp(-0.25))),  # at 45 degrees: the angle halves it
     ],
 )
-def test_known_values(word, box, target, expected):
-    got = IOU_FUNCTIONS[word](torch.tensor(box), torch.tensor(target))
+def test_known_values(name, box, target, expected):
+    got = IOU_FUNCTIONS[name](torch.tensor(box), torch.tensor(target))
     assert got.item() == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("word", SLOW)
+@pytest.mark.parametrize("name", SLOW)
 @pytest.mark.parametrize(
     "box",
     [(10, 10, 30, 20), (10, 10, 10, 10), (10, 10, 30, 10), (0, 0, 1e4, 1e4), (90, 90, 95, 99), (10, 10, 30.001, 20)],
     ids=["equal", "point", "line", "large", "apart", "almost equal"],
 )
 @pytest.mark.parametrize("target", [(10, 10, 30, 20), (15, 15, 15, 15)], ids=["box", "point"])
-def test_gradients_are_finite(word, box, target):
+def test_gradients_are_finite(name, box, target):
     box = torch.tensor(box, dtype=torch.float32, requires_grad=True)
-    overlap = IOU_FUNCTIONS[word](box, torch.tensor(target, dtype=torch.float32))
-    overlap.backward()
-    assert overlap.isfinite() and overlap <= 1 + 1e-6 and box.grad.isfinite().all()
+    iou_value = IOU_FUNCTIONS[name](box, torch.tensor(target, dtype=torch.float32))
+    iou_value.backward()
+    assert iou_value.isfinite() and iou_value <= 1 + 1e-6 and box.grad.isfinite().all()
     if target[2] > 15 and torch.equal(box.detach(), torch.tensor(target, dtype=torch.float32)):
-        assert overlap.item() == pytest.approx(1, abs=1e-5)
+        assert iou_value.item() == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("word", SLOW)
-def test_descent_reaches_the_target(word):
+@pytest.mark.parametrize("name", SLOW)
+def test_descent_reaches_the_target(name):
     box = torch.tensor([20.0, 5.0, 35.0, 40.0], requires_grad=True)
     target = torch.tensor([10.0, 10.0, 40.0, 25.0])
     optimizer = torch.optim.Adam([box], lr=0.5)
     for _ in range(150):
         optimizer.zero_grad()
-        (1 - IOU_FUNCTIONS[word](box, target)).backward()
+        (1 - IOU_FUNCTIONS[name](box, target)).backward()
         optimizer.step()
     assert IOU_FUNCTIONS["iou"](box, target) > 0.9
 
 
 def test_half_precision_is_computed_in_float32():
     box = torch.tensor([0.0, 0.0, 1000.0, 1000.0]).half()  # whose area is beyond float16
-    for word in SLOW:
-        assert IOU_FUNCTIONS[word](box, box).item() == pytest.approx(1, abs=1e-5)
+    for name in SLOW:
+        assert IOU_FUNCTIONS[name](box, box).item() == pytest.approx(1, abs=1e-5)

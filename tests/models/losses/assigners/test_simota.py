@@ -1,4 +1,4 @@
-"""SimOTA against loops over pictures, boxes and points written from YOLOX, section 2.1, with PicoDet's cost."""
+"""SimOTA against loops over images, boxes and points written from YOLOX, section 2.1, with PicoDet's cost."""
 
 import math
 
@@ -11,7 +11,7 @@ def corners_to_area(a):
     return (a[2] - a[0]) * (a[3] - a[1])
 
 
-def overlaps(a, b):
+def ious(a, b):
     """IoU and generalised IoU."""
     width, height = (max(0.0, min(a[k + 2], b[k + 2]) - max(a[k], b[k])) for k in (0, 1))
     union = corners_to_area(a) + corners_to_area(b) - width * height
@@ -31,23 +31,23 @@ def varifocal(scores, label, quality):
     return total
 
 
-def slow(scene, radius=2.5, top=10, box_weight=6.0):
-    """{(image, point): (place of its box, IoU)}."""
+def slow(scene, radius=2.5, topk=10, box_weight=6.0):
+    """{(image, point): (index of its box, IoU)}."""
     truth, strides = scene.truth, scene.strides.tolist()
     claims = {}
     for box, (image, label, wanted) in enumerate(
         zip(truth.image.tolist(), truth.labels.tolist(), truth.boxes.tolist(), strict=True)
     ):
-        centre = ((wanted[0] + wanted[2]) / 2, (wanted[1] + wanted[3]) / 2)
+        center = ((wanted[0] + wanted[2]) / 2, (wanted[1] + wanted[3]) / 2)
         found = []
         for point, (x, y) in enumerate(scene.points.tolist()):
             inside = wanted[0] < x < wanted[2] and wanted[1] < y < wanted[3]
-            near = max(abs(x - centre[0]), abs(y - centre[1])) < radius * strides[point]
+            near = max(abs(x - center[0]), abs(y - center[1])) < radius * strides[point]
             if inside or near:
-                iou, giou = overlaps(scene.boxes[image, point].tolist(), wanted)
+                iou, giou = ious(scene.boxes[image, point].tolist(), wanted)
                 cost = varifocal(scene.scores[image, point].tolist(), label, iou) + box_weight * (1 - giou)
                 found.append((cost + 1e4 * (not (inside and near)), point, iou))
-        number = max(int(sum(sorted((iou for _, _, iou in found), reverse=True)[:top])), 1)
+        number = max(int(sum(sorted((iou for _, _, iou in found), reverse=True)[:topk])), 1)
         for cost, point, iou in sorted(found)[:number]:
             claims.setdefault((image, point), []).append((cost, box, iou))
     return {key: min(claimed)[1:] for key, claimed in claims.items()}
@@ -66,7 +66,7 @@ def test_equals_loops(scene, counts, nc, size, strides):
             assert got[key][1] == pytest.approx(iou, rel=1e-3, abs=1e-6)
 
 
-def test_better_predictions_bring_more_points(scene):
+def test_better_predictions_get_more_points(scene):
     drawn = scene(3, (2,))
     before = len(drawn.assigned(SimOTAAssigner()))
     drawn.boxes = drawn.truth.boxes[:1].expand_as(drawn.boxes[0])[None].clone()  # all points predict the first box

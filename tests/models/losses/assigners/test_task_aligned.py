@@ -1,4 +1,4 @@
-"""Task-aligned assignment against loops over pictures, boxes and points written from TOOD, section 3.2."""
+"""Task-aligned assignment against loops over images, boxes and points written from TOOD, section 3.2."""
 
 import pytest
 import torch
@@ -6,37 +6,37 @@ from graftdet.models.losses.targets import unpack_targets
 from graftdet.models.losses.assigners.task_aligned import TaskAlignedAssigner
 
 
-def overlap(a, b):
+def iou(a, b):
     width, height = (max(0.0, min(a[k + 2], b[k + 2]) - max(a[k], b[k])) for k in (0, 1))
     both = width * height
     return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both + 1e-7)
 
 
-def slow(scene, top, alpha=0.5, beta=6.0):
-    """{(image, point): (place of its box, quality)}."""
+def slow(scene, topk, alpha=0.5, beta=6.0):
+    """{(image, point): (index of its box, quality)}."""
     truth, points, cell = scene.truth, scene.points.tolist(), scene.strides.min().item()
     claims = {}  # (image, point) -> [(IoU, box, t)]
     for box, (image, label, wanted) in enumerate(
         zip(truth.image.tolist(), truth.labels.tolist(), truth.boxes.tolist(), strict=True)
     ):
         low, high = list(wanted[:2]), list(wanted[2:])
-        centre = [(a + b) / 2 for a, b in zip(low, high, strict=True)]
+        center = [(a + b) / 2 for a, b in zip(low, high, strict=True)]
         for k in (0, 1):
-            if high[k] - low[k] < cell:  # as large as a cell at least
-                low[k], high[k] = centre[k] - cell * 0.505, centre[k] + cell * 0.505
+            if high[k] - low[k] < cell:  # at least as large as a cell
+                low[k], high[k] = center[k] - cell * 0.505, center[k] + cell * 0.505
         found = []
         for point, (x, y) in enumerate(points):
             if low[0] < x < high[0] and low[1] < y < high[1]:
-                both = overlap(scene.boxes[image, point].tolist(), wanted)
+                both = iou(scene.boxes[image, point].tolist(), wanted)
                 t = scene.scores[image, point, label].item() ** alpha * both**beta
-                nearness = 1e-12 / (1 + (x - centre[0]) ** 2 + (y - centre[1]) ** 2)
+                nearness = 1e-12 / (1 + (x - center[0]) ** 2 + (y - center[1]) ** 2)
                 found.append((t + nearness, point, both, t))
-        for _, point, both, t in sorted(found, reverse=True)[:top]:
+        for _, point, both, t in sorted(found, reverse=True)[:topk]:
             claims.setdefault((image, point), []).append((both, -box, t))
-    kept = {key: max(claimed) for key, claimed in claims.items()}
+    assigned_boxes = {key: max(claimed) for key, claimed in claims.items()}
     assigned = {}
-    for key, (both, box, t) in kept.items():
-        own = [entry for entry in kept.values() if entry[1] == box]
+    for key, (both, box, t) in assigned_boxes.items():
+        own = [entry for entry in assigned_boxes.values() if entry[1] == box]
         most, greatest = max(entry[2] for entry in own), max(entry[0] for entry in own)
         assigned[key] = (-box, t / most * greatest if most else 0.0)
     return assigned
@@ -52,20 +52,20 @@ def assert_same(got, expected):
     ("counts", "nc", "size", "strides"),
     [((4, 0, 7), 3, (96, 128), (8, 16, 32)), ((25,), 1, (64, 64), (8,)), ((3, 5), 80, (64, 128), (8, 16, 32, 64))],
 )
-@pytest.mark.parametrize("top", [1, 10])
-def test_equals_loops(scene, counts, nc, size, strides, top):
+@pytest.mark.parametrize("topk", [1, 10])
+def test_equals_loops(scene, counts, nc, size, strides, topk):
     for seed in range(3):
         drawn = scene(seed, counts, nc, size, strides)
-        expected = slow(drawn, top)
+        expected = slow(drawn, topk)
         assert expected
-        assert_same(drawn.assigned(TaskAlignedAssigner(top)), expected)
+        assert_same(drawn.assigned(TaskAlignedAssigner(topk)), expected)
 
 
-def test_each_box_inside_has_points_and_one_at_most_with_top_1(scene):
+def test_each_box_inside_has_points_and_one_at_most_with_topk_1(scene):
     drawn = scene(5, (8, 3))
-    centre = drawn.targets[:, 2:4]
-    inside = set(torch.nonzero(((centre > 0) & (centre < 1)).all(1))[:, 0].tolist())
-    inside.discard(len(drawn.targets) - 1)  # the second of two equal boxes goes without
+    center = drawn.targets[:, 2:4]
+    inside = set(torch.nonzero(((center > 0) & (center < 1)).all(1))[:, 0].tolist())
+    inside.discard(len(drawn.targets) - 1)  # the second of two equal boxes gets none
     many = [box for box, _ in drawn.assigned(TaskAlignedAssigner(10)).values()]
     one = [box for box, _ in drawn.assigned(TaskAlignedAssigner(1)).values()]
     assert set(many) >= inside and max(many.count(box) for box in many) <= 10
@@ -76,7 +76,7 @@ def test_nothing_to_assign(scene):
     drawn = scene(0, (0, 0))
     assert drawn.assigned(TaskAlignedAssigner()) == {}
     far = scene(0, (3,))
-    far.truth = unpack_targets(torch.tensor([[0.0, 0, 5, 5, 0.1, 0.1]]), 96, 128)  # outside of the picture
+    far.truth = unpack_targets(torch.tensor([[0.0, 0, 5, 5, 0.1, 0.1]]), 96, 128)  # outside the image
     assert far.assigned(TaskAlignedAssigner()) == {}
 
 
