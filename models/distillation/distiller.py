@@ -15,6 +15,7 @@ from graftdet.models.weights.transfer import build_from_weights
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils.device import fastest_layout
 from graftdet.utils.errors import UserError
+from graftdet.utils.hyperparameters import Hyperparameters
 from torch import nn
 
 logger = logging.getLogger(__name__)
@@ -193,7 +194,7 @@ class DistillationLoss(Criterion):
 
 
 def set_up_distillation(
-    model: DetectionModel, criterion: Criterion, teacher: DetectionModel | None, hyperparameters: Any
+    model: DetectionModel, criterion: Criterion, teacher: DetectionModel | None, hyperparameters: Hyperparameters
 ) -> tuple[nn.Module, Criterion]:
     """Return the module to train and its criterion: both as given without a teacher, else those of distillation.
 

@@ -10,6 +10,7 @@ from graftdet.models.heads.base import Head
 from graftdet.models.losses.anchor_based import AnchorBasedCriterion
 from graftdet.utils.boxes import cxcywh_to_xyxy
 from graftdet.utils.errors import UserError, did_you_mean
+from graftdet.utils.hyperparameters import Hyperparameters
 from torch import nn
 
 
@@ -116,9 +117,9 @@ class Detect(Head):
         self.anchors = pixels / torch.tensor(self.strides, device=pixels.device).view(-1, 1, 1)
         self.placeholder_anchors = False
 
-    def criterion(self, hyperparameters: Any, image_size: int = 640) -> AnchorBasedCriterion:
+    def criterion(self, hyperparameters: Hyperparameters, image_size: int = 640) -> AnchorBasedCriterion:
         """The published YOLOv5 loss, its gains scaled by levels, classes and training size."""
-        return AnchorBasedCriterion.for_head(self, hyperparameters, image_size)
+        return AnchorBasedCriterion.from_hyperparameters(self.nc, self.anchors, hyperparameters, image_size)
 
 
 def _anchors_per_level(anchors, levels: int) -> list[list[float]]:

@@ -11,6 +11,7 @@ from graftdet.models.heads.local_maximum import suppress_non_maxima
 from graftdet.models.losses.anchor_free import AnchorFreeCriterion, TwoBranchCriterion
 from graftdet.models.losses.assigners.task_aligned import TaskAlignedAssigner
 from graftdet.utils.errors import UserError
+from graftdet.utils.hyperparameters import Hyperparameters
 from torch import nn
 
 
@@ -90,7 +91,7 @@ class AnchorFreeDetect(AnchorFreeHead):
         """Per level the biases (4 * reg_max,) of the distances and (nc,) of the classes."""
         return self.branches.output_biases()
 
-    def criterion(self, hyperparameters: Any, image_size: int = 640) -> AnchorFreeCriterion:
+    def criterion(self, hyperparameters: Hyperparameters, image_size: int = 640) -> AnchorFreeCriterion:
         """Task-aligned losses; gains are `af_box`, `af_cls` and `af_dfl`."""
         return _task_aligned_criterion(self, hyperparameters, topk=10)
 
@@ -192,7 +193,7 @@ class OneToOneDetect(AnchorFreeHead):
         if self.branch == "one_to_many":
             self.one_to_one = None
 
-    def criterion(self, hyperparameters: Any, image_size: int = 640) -> TwoBranchCriterion:
+    def criterion(self, hyperparameters: Hyperparameters, image_size: int = 640) -> TwoBranchCriterion:
         """The losses of one-to-many, and the class loss of one-to-one.
 
         Both are assigned by the same metric, so that the best point of one is the best of the other.
@@ -202,7 +203,9 @@ class OneToOneDetect(AnchorFreeHead):
         return TwoBranchCriterion(one_to_many, one_to_one, self._suppress)
 
 
-def _task_aligned_criterion(head: AnchorFreeHead, hyperparameters, topk: int, names=("box", "cls", "dfl")):
+def _task_aligned_criterion(
+    head: AnchorFreeHead, hyperparameters: Hyperparameters, topk: int, names=("box", "cls", "dfl")
+):
     h = hyperparameters
     gains = {"box": h.af_box, "cls": h.af_cls, "dfl": h.af_dfl}
     return AnchorFreeCriterion(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from graftdet.models.heads.argument_checks import check_num_classes
 from graftdet.utils.boxes import xyxy_to_cxcywh
+from graftdet.utils.hyperparameters import Hyperparameters
 from graftdet.utils.registry import Registry
 from torch import nn
 
@@ -70,11 +71,11 @@ class Head(nn.Module, ABC):
         """Turn raw outputs into boxes (B, N, 4) xyxy in pixels of the input, and scores (B, N, nc) 0..1, in float32."""
 
     @abstractmethod
-    def criterion(self, hyperparameters: Any, image_size: int = 640) -> Any:
+    def criterion(self, hyperparameters: Hyperparameters, image_size: int = 640) -> Any:
         """Return the loss: a `graftdet.models.losses.criterion.Criterion`.
 
         Args:
-            hyperparameters: the training recipe (`graftdet.utils.hyperparameters.Hyperparameters`).
+            hyperparameters: the training recipe.
             image_size: longer side of the training images in pixels.
         """
 

@@ -1,6 +1,5 @@
 """PicoHead, the head of PicoDet."""
 
-from typing import Any
 
 import torch
 from graftdet.models.blocks.esnet import DPConv
@@ -10,6 +9,7 @@ from graftdet.models.heads.argument_checks import check_integer
 from graftdet.models.losses.anchor_free import AnchorFreeCriterion
 from graftdet.models.losses.assigners.simota import SimOTAAssigner
 from graftdet.utils.errors import UserError
+from graftdet.utils.hyperparameters import Hyperparameters
 from torch import nn
 
 
@@ -49,7 +49,7 @@ class PicoHead(AnchorFreeHead):
         """Per level the biases (4 * reg_max,) of the distances and (nc,) of the classes, as views."""
         return [(last.bias[: 4 * self.reg_max], last.bias[4 * self.reg_max :]) for last in self.outputs]
 
-    def criterion(self, hyperparameters: Any, image_size: int = 640) -> AnchorFreeCriterion:
+    def criterion(self, hyperparameters: Hyperparameters, image_size: int = 640) -> AnchorFreeCriterion:
         """Varifocal, GIoU and distribution focal losses with the weights 1, 2 and 0.25, assigned by SimOTA."""
         return AnchorFreeCriterion(
             self.nc,

@@ -1,13 +1,12 @@
 """The criterion of anchor-based heads, as in the published YOLOv5 recipe."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from graftdet.models.losses.assigners.anchor_ratio import AnchorRatioAssigner
 from graftdet.models.losses.criterion import Criterion
 from graftdet.utils.boxes import ciou
 from graftdet.utils.distributed import average_over_processes
+from graftdet.utils.hyperparameters import Hyperparameters
 
 BALANCE = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
 BALANCE_MANY = (4.0, 1.0, 0.25, 0.06, 0.02)  # the last one for all further levels
@@ -52,15 +51,25 @@ class AnchorBasedCriterion(Criterion):
         self.balance = BALANCE.get(len(anchors), BALANCE_MANY + BALANCE_MANY[-1:] * (len(anchors) - 5))
 
     @classmethod
-    def for_head(cls, head: Any, hyperparameters: Any, image_size: int) -> "AnchorBasedCriterion":
-        """Scale the gains of a recipe by 3 / levels, classes / 80 and (image_size / 640)^2."""
-        h, levels = hyperparameters, 3 / len(head.strides)
+    def from_hyperparameters(
+        cls, nc: int, anchors: torch.Tensor, hyperparameters: Hyperparameters, image_size: int
+    ) -> "AnchorBasedCriterion":
+        """Build the criterion with gains scaled by 3 / levels, number of classes and image size.
+
+        Args:
+            nc: number of classes; the class gain is multiplied by nc / 80.
+            anchors: (levels, A, 2) width, height in units of each level's stride.
+            hyperparameters: the training recipe.
+            image_size: longer side of the training images in pixels; the objectness gain is multiplied by
+                (image_size / 640)^2.
+        """
+        h, scale = hyperparameters, 3 / len(anchors)
         return cls(
-            head.nc,
-            head.anchors,
-            box=h.box * levels,
-            cls=h.cls * head.nc / 80 * levels,
-            obj=h.obj * (image_size / 640) ** 2 * levels,
+            nc,
+            anchors,
+            box=h.box * scale,
+            cls=h.cls * nc / 80 * scale,
+            obj=h.obj * (image_size / 640) ** 2 * scale,
             cls_pw=h.cls_pw,
             obj_pw=h.obj_pw,
             anchor_t=h.anchor_t,
