@@ -28,7 +28,7 @@ class AnchorFreeHead(Head):
     def __init__(self, nc: int, reg_max: int):
         super().__init__(nc)
         if isinstance(reg_max, (list, tuple)):
-            raise UserError("takes no anchors: write [nc] for its args")
+            raise UserError("takes no anchors; write [nc] for its args")
         check_integer(reg_max, "reg_max, the number of distribution bins per distance,", 2)
         self.reg_max = reg_max
 

@@ -1,6 +1,5 @@
 """PicoHead, the head of PicoDet."""
 
-
 import torch
 from graftdet.models.blocks.esnet import DPConv
 from graftdet.models.heads import HEADS

@@ -213,7 +213,9 @@ def test_older_argument_names_are_accepted_with_a_warning(tiny_yaml, caplog):
         return build_model(spec).head.reg_max
 
     assert shape("AnchorFreeDetect, {nc: nc, bins: 6}") == 6
-    assert "older.yaml, row 8 (head row 3) AnchorFreeDetect: argument 'bins' is now named 'reg_max'" in caplog.text
+    assert (
+        "older.yaml:16:35: row 8 (head row 3) AnchorFreeDetect: argument 'bins' is now named 'reg_max'" in caplog.text
+    )
     caplog.clear()
     assert shape("PicoHead, {nc: nc, reg_max: 5}") == 5 and not caplog.text
     with pytest.raises(UserError, match=r"row 8 .*'bins' is the older name of 'reg_max', which is given, too"):
