@@ -1,0 +1,43 @@
+"""Run an exported ONNX file with onnxruntime, NumPy and OpenCV only: `python onnxruntime_minimal.py best.onnx image.jpg`.
+
+docs/exported-files.md explains each number. Needs OpenCV 4.7 or newer.
+"""
+
+import json
+import sys
+
+import cv2
+import numpy as np
+import onnxruntime
+
+
+def detect(path: str, image: np.ndarray, conf: float = 0.25, iou: float = 0.45) -> list[tuple[str, float, list[float]]]:
+    """Detect in an image (H, W, 3) uint8 BGR: (class name, score, [x1, y1, x2, y2] in pixels), best first."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    metadata = session.get_modelmeta().custom_metadata_map
+    names, size, stride, dynamic, needs_nms = (
+        json.loads(metadata[key]) for key in ("names", "size", "stride", "dynamic", "needs_nms")
+    )
+    sides = np.array(image.shape[:2])  # height, width
+    gain = min((max(size) if dynamic else size) / sides)
+    scaled = np.maximum(np.round(sides * gain), 1).astype(int)
+    frame = -(-scaled // stride) * stride if dynamic else np.array(size)
+    (top, left), (bottom, right) = (frame - scaled) // 2, frame - scaled - (frame - scaled) // 2
+    method = cv2.INTER_AREA if gain < 0.5 else cv2.INTER_LINEAR
+    resized = cv2.resize(image, scaled[::-1].tolist(), interpolation=method)
+    padded = cv2.copyMakeBorder(resized, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(114, 114, 114))
+    rows = session.run(["output0"], {"images": cv2.dnn.blobFromImage(padded, 1 / 255, swapRB=True)})[0][0]
+    low, high = rows[:, :2] - rows[:, 2:4] / 2 - (left, top), rows[:, :2] + rows[:, 2:4] / 2 - (left, top)
+    visible = ((high > 0) & (low < scaled[::-1])).all(1)  # boxes in the padding alone are no detections
+    low, high, scores = low[visible], high[visible], (rows[:, 4:5] * rows[:, 5:])[visible]
+    labels, scores = scores.argmax(1), scores.max(1)
+    best = np.argsort(-scores, kind="stable")[: np.count_nonzero(scores > conf)]
+    if needs_nms:
+        best = cv2.dnn.NMSBoxesBatched(np.hstack((low, high - low)), scores, labels, conf, iou)
+    corners = [np.clip(corner / (scaled / sides)[::-1], 0, sides[::-1]) for corner in (low, high)]
+    return [(names[labels[i]], float(scores[i]), np.hstack(corners)[i].tolist()) for i in list(best)[:300]]
+
+
+if __name__ == "__main__":
+    for name, score, box in detect(sys.argv[1], cv2.imread(sys.argv[2])):
+        print(f"{name} {score:.3f} {[round(side, 1) for side in box]}")
