@@ -63,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     seconds, model_seconds = time.perf_counter() - start, pipeline.seconds[2]
     total, inference = (1000 * value / writer.num_images for value in (seconds, model_seconds))
     logger.info(
-        f"{writer.num_images} images, {writer.num_detections} detections, {total:.1f} ms per image, {inference:.1f} of it "
-        f"in the model; saved to {writer.folder}"
+        f"{writer.num_images} images, {writer.num_detections} detections, {total:.1f} ms per image, "
+        f"{inference:.1f} of it in the model; saved to {writer.folder}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Run an exported ONNX file with onnxruntime, NumPy and OpenCV only: `python onnxruntime_minimal.py best.onnx image.jpg`.
+"""Run an exported ONNX file with onnxruntime, NumPy and OpenCV: `python onnxruntime_minimal.py best.onnx image.jpg`.
 
 docs/exported-files.md explains each number. Needs OpenCV 4.7 or newer.
 """

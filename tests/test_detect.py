@@ -43,7 +43,7 @@ def images(tmp_path):
 def run(weights, source, tmp_path, *more):
     weights = weights if isinstance(weights, list) else [weights]
     argv = ["--weights", *weights, "--source", source, "--project", tmp_path / "runs", "--device", "cpu", "--conf", 0.3]
-    detect.main([str(word) for word in [*argv, "--iou", 0.3, "--backend", "torch", *more]])
+    detect.main([str(argument) for argument in [*argv, "--iou", 0.3, "--backend", "torch", *more]])
     return sorted((tmp_path / "runs").iterdir(), key=lambda p: p.stat().st_mtime_ns)[-1]
 
 
@@ -51,11 +51,16 @@ def test_everything_about_a_folder(tiny_weights, images, tmp_path, capsys):
     folder = run(
         tiny_weights, images, tmp_path, "--save-txt", "--save-conf", "--save-json", "--save-csv", "--save-crop"
     )
-    said = capsys.readouterr()
-    assert "broken.jpg" in said.err and "skipped" in said.err and said.err.count("\n") == 1
+    output = capsys.readouterr()
+    assert "broken.jpg" in output.err and "skipped" in output.err and output.err.count("\n") == 1
     assert {path.name for path in folder.iterdir()} == {
-        "a b.png", "ç.jpg", "labels", "crops", "detections.json", "detections.csv"
-    }  # fmt: skip
+        "a b.png",
+        "ç.jpg",
+        "labels",
+        "crops",
+        "detections.json",
+        "detections.csv",
+    }
     records = json.loads((folder / "detections.json").read_text(encoding="utf-8"))
     assert [(Path(r["source"]).name, r["width"], r["height"]) for r in records] == [
         ("a b.png", 96, 64),
@@ -74,7 +79,7 @@ def test_everything_about_a_folder(tiny_weights, images, tmp_path, capsys):
     assert len(rows) == sum(len(r["detections"]) for r in records) and rows[0]["class"] == found[0]["name"]
     assert len(list((folder / "crops").rglob("*.jpg"))) == len(rows)
     assert (read_image(folder / "a b.png") != read_image(images / "a b.png")).any()
-    assert f"2 images, {len(rows)} detections" in said.out and "a b.png: " in said.out
+    assert f"2 images, {len(rows)} detections" in output.out and "a b.png: " in output.out
 
 
 def test_several_sources_as_a_shell_expands_them(tiny_weights, images, tmp_path, capsys):
@@ -246,9 +251,9 @@ def test_invalid_input_ends_in_one_line(tiny_weights, images, tmp_path, capfd):
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
             cli.run(lambda argv=argv: detect.main([str(w) for w in [*argv, "--project", tmp_path / "runs"]]))
-        said = capfd.readouterr()
-        assert ended.value.code == 2 and said.err.count("\n") == 1 and message in said.err, (argv, said.err)
-        assert "executed" not in said.out
+        output = capfd.readouterr()
+        assert ended.value.code == 2 and output.err.count("\n") == 1 and message in output.err, (argv, output.err)
+        assert "executed" not in output.out
     assert not (tmp_path / "runs").exists()
 
 
@@ -291,7 +296,10 @@ def test_an_exported_model_runs_without_torch(suffix, tiny_weights, images, tmp_
     else:
         weights.write_bytes(tiny_weights.read_bytes())
         run(weights, images, tmp_path, "--backend", "auto")
-    code = "import sys; sys.modules['torch'] = None; from graftdet import detect; from graftdet.utils import cli; cli.run(detect.main)"
+    code = (
+        "import sys; sys.modules['torch'] = None; from graftdet import detect; from graftdet.utils import cli; "
+        "cli.run(detect.main)"
+    )
     command = [sys.executable, "-c", code, "--weights", weights.name, "--source", str(images), "--save-csv"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
@@ -319,7 +327,7 @@ def test_a_file_name_that_is_not_utf8(tiny_weights, tmp_path):
     ]
     flags += ["--backend", "torch", "--save-txt", "--save-json", "--save-csv", "--save-crop"]
     command = [sys.executable, ROOT / "detect.py", *flags]
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    done = subprocess.run([str(argument) for argument in command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "runs" / "exp"
     sources = [record["source"] for record in json.loads((folder / "detections.json").read_text(encoding="utf-8"))]

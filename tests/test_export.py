@@ -24,7 +24,7 @@ def weights(tiny_weights, tmp_path):
 
 
 def run(*argv):
-    export.main([str(word) for word in argv])
+    export.main([str(argument) for argument in argv])
 
 
 def test_default_path_and_size(weights, capsys):

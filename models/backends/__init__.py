@@ -1,7 +1,7 @@
-"""Exported formats of a model: one file per format, with `export()` and `load()` side by side, registered in `BACKENDS`.
+"""Exported formats of a model: one file per format, with `export()` and `load()`, registered in `BACKENDS`.
 
-To add a format: write its file here, register a `Backend` in it, and add its name to the loop at the end of this module.
-A format file imports neither torch nor the package that runs the format before it is used.
+To add a format: write its file here, register a `Backend` in it, and add its name to the loop at the end of this
+module. A format file imports neither torch nor the package that runs the format before it is used.
 """
 
 from collections.abc import Callable

@@ -153,7 +153,7 @@ def _make_export(weights: Path, path: Path, installed: Mapping[str, str]) -> dic
 
 
 def _verified(model: Any, path: Path, installed: Mapping[str, str]) -> dict[str, Predictor]:
-    """The ways to run `path` that reproduce `model` at several sizes and batch sizes. Raises `UserError` without any."""
+    """The ways to run `path` that reproduce `model` at several sizes. Raises `UserError` if none does."""
     from graftdet.models.backends.verify import verify
     from graftdet.utils.device import cpu_flags
 

@@ -1,7 +1,7 @@
 """Where the cached export of a `.pt` file is: `exported/NAME-KEY.onnx`, and what is known about it in `NAME-KEY.json`.
 
 The folder `exported` is beside the weights, or in the user's cache folder where that is not writable. KEY is a hash of
-the weights and of the code that builds them, so that neither replaced weights nor changed blocks run in an older export.
+the weights and of the code that builds them, so that neither replaced weights nor changed blocks run in an old export.
 """
 
 import contextlib

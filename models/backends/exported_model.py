@@ -76,7 +76,7 @@ class ExportedModel(Predictor):
         self.names_known = names is not None and names != numbers
 
     def __call__(self, images: Any) -> tuple[np.ndarray, np.ndarray]:
-        """RGB (B, 3, H, W), uint8 0..255 or float 0..1, array or tensor -> boxes (B, N, 4), scores (B, N, nc), arrays."""
+        """RGB (B, 3, H, W), uint8 0..255 or float 0..1 -> arrays of boxes (B, N, 4) xyxy and scores (B, N, nc)."""
         return _decode(self.predictions(images))
 
     def candidates(self, images: Any, conf: float) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -86,8 +86,8 @@ class ExportedModel(Predictor):
     def predictions(self, images: Any) -> np.ndarray:
         """The output of the file.
 
-        With a fixed batch size, incomplete batches are padded with zeros. Images smaller than a fixed size are padded at
-        the right and bottom, which moves no box.
+        With a fixed batch size, incomplete batches are padded with zeros. Images smaller than a fixed size are padded
+        at the right and bottom, which moves no box.
 
         Args:
             images: RGB (B, 3, H, W), uint8 0..255 or float 0..1, array or tensor.

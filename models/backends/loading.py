@@ -129,8 +129,8 @@ def load_models(
     for path, model in zip(weights, models, strict=True):
         if half and not model.half:
             logger.warning(
-                f"--half: has no effect on {path}; float16 is for .pt files on CUDA, bfloat16 for OpenVINO on CPUs that "
-                "support it"
+                f"--half: has no effect on {path}; float16 is for .pt files on CUDA, bfloat16 for OpenVINO on CPUs "
+                "that support it"
             )
     return models[0] if len(models) == 1 else Ensemble(models)
 

@@ -46,8 +46,8 @@ def export(model: Any, path: str | Path, options: ExportOptions, as_matmul: bool
         raise UserError(f"--opset {options.opset}: expected {OPSETS.start} to {OPSETS.stop - 1}")
     if options.batch_size < 1 or any(side < stride or side % stride for side in options.size):
         raise UserError(
-            f"size {options.size}, batch size {options.batch_size}: expected multiples of {stride} (the largest stride), "
-            "and a batch size of 1 or more"
+            f"size {options.size}, batch size {options.batch_size}: expected multiples of {stride} (the largest "
+            "stride), and a batch size of 1 or more"
         )
     try:
         traced = trace_to_onnx(

@@ -13,8 +13,8 @@ from torch import nn
 def trace_to_onnx(module: nn.Module, inputs: tuple[torch.Tensor, ...], **options: Any) -> bytes:
     """Export a module by tracing it.
 
-    The tracing exporter is selected explicitly: it gives the same numbers as the newer one, writes opset 17 itself, never
-    puts weights into a second file, names the axes, and works alike from torch 2.6 on.
+    The tracing exporter is selected explicitly: it gives the same numbers as the newer one, writes opset 17 itself,
+    never puts weights into a second file, names the axes, and works alike from torch 2.6 on.
 
     Args:
         module: a module in eval mode; pools that cannot be traced are replaced in it.
@@ -71,7 +71,7 @@ def _unfused_attention() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_graph_dump() -> Iterator[None]:
-    """torch prints the whole graph where an operation cannot be exported; the error names the operation."""
+    """Torch prints the whole graph where an operation cannot be exported; the error names the operation."""
     set_log_enabled = getattr(torch._C, "_jit_set_onnx_log_enabled", None)
     if set_log_enabled is not None:
         set_log_enabled(False)

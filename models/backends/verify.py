@@ -40,7 +40,7 @@ def relative_difference(output: np.ndarray, expected: np.ndarray) -> float:
 
 
 def verify(model: Any, exported: Any, path: str | Path, options: ExportOptions) -> float:
-    """Compare an exported file with its model on two images; a dynamic file on several batch sizes and a second size, too.
+    """Compare an exported file with its model on two images; a dynamic file also at other batch sizes and sizes.
 
     Args:
         model: the `DetectionModel`.

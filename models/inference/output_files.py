@@ -132,7 +132,7 @@ def write_json(path: Path, records: list[dict]) -> None:
 
 
 def write_csv(path: Path, records: list[dict]) -> None:
-    """Write one line per detection of `records` (as for `write_json`) with the columns `CSV_COLUMNS`, boxes in pixels."""
+    """Write one line per detection of `records` (see `write_json`): `CSV_COLUMNS`, boxes in pixels."""
     with write_errors(path), open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(CSV_COLUMNS)

@@ -99,7 +99,8 @@ class Predictor(ABC):
 
         Args:
             images: one image or a list of images. An image is a path or an array (H, W, 3) uint8 BGR (as from OpenCV).
-            settings: fields of `PredictSettings`: size, conf, iou, max_det, classes, agnostic, nms, augment, batch_size.
+            settings: fields of `PredictSettings`: size, conf, iou, max_det, classes, agnostic, nms, augment,
+                batch_size.
 
         Returns:
             One `Detections` per image, in order.
@@ -112,7 +113,7 @@ class Predictor(ABC):
         return steps.postprocess(steps.infer(steps.preprocess(images)))
 
     def steps(self, settings: PredictSettings) -> "PredictSteps":
-        """The three steps of `predict` for a pipeline. Raises `UserError` for settings that the model cannot fulfill."""
+        """The three steps of `predict`, for a pipeline. Raises `UserError` for settings that do not fit the model."""
         return PredictSteps(self, settings)
 
     def input_size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:

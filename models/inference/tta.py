@@ -11,9 +11,10 @@ PADDING = GRAY / 255
 
 
 class AugmentedModel:
-    """A model that runs on three views of each image: unchanged, scaled by 0.83 and flipped left to right, scaled by 0.67.
+    """A model that runs on three views of each image: unchanged, scaled by 0.83 and flipped, scaled by 0.67.
 
-    It is called like the model. The boxes of all views are returned together, in pixels of the given image, for one NMS.
+    It is called like the model. The boxes of all views are returned together, in pixels of the given image, for one
+    NMS.
 
     Args:
         model: images (B, 3, H, W) -> boxes (B, N, 4) xyxy pixels, scores (B, N, nc), tensors or arrays.

@@ -191,7 +191,8 @@ def build_from_weights(weights: WeightsFile) -> DetectionModel:
         mismatched = report.missing + report.partial
         reason = report.skipped.get(mismatched[0], "is not in the file")
         raise UserError(
-            f"{weights.path}: its weights do not fit its YAML, {len(mismatched)} do not match; {mismatched[0]}: {reason}"
+            f"{weights.path}: its weights do not fit its YAML, {len(mismatched)} do not match; "
+            f"{mismatched[0]}: {reason}"
         )
     if weights.names:
         if len(weights.names) != model.nc:

@@ -21,7 +21,7 @@ _WEIGHT_KEYS = ("ema", "model", "state_dict", "model_state_dict")  # where a che
 
 @dataclass
 class PublishedWeights:
-    """What a `.pt` file of another program says about a model.
+    """The model in a `.pt` file of another program.
 
     Attributes:
         state: tensor name -> tensor.

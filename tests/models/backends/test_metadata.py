@@ -38,8 +38,11 @@ def test_older_and_missing_keys():
     assert Described({"squares": "true"}).square_letterbox and not Described({}).square_letterbox
     bare = Described({})
     assert (bare.names, bare.names_known, bare.stride, bare.train_size) == (
-        ["class0", "class1", "class2"], False, 32, 640
-    )  # fmt: skip
+        ["class0", "class1", "class2"],
+        False,
+        32,
+        640,
+    )
     assert Described({"imgsz": "[320, 320]"}).train_size == 320
 
 

@@ -1,4 +1,4 @@
-"""Exported ONNX files: the layout, the same numbers as torch, and files that are none."""
+"""Exported ONNX files: the layout, the same numbers as torch, and invalid files."""
 
 import json
 
@@ -49,15 +49,15 @@ def test_the_layout_consumers_expect(model, exported, dynamic):
 
 
 def test_published_shape_of_the_default_model(tmp_path):
-    """(1, 25200, 85) at 640 with 80 classes; the graph's shape inference says so without running it."""
+    """(1, 25200, 85) at 640 with 80 classes; the graph's shape inference gives it without running the file."""
     model = build_model("yolov5n.yaml", nc=80).eval()
     path = BACKEND.export(model, tmp_path / "n.onnx", ExportOptions())
     dims = [d.dim_value for d in onnx.load(str(path)).graph.output[0].type.tensor_type.shape.dim]
     assert dims == [1, 25200, 85]
 
 
-def test_a_small_picture_may_have_fewer_rows_than_columns(tmp_path):
-    """84 rows of 85 columns are no turned layout where the file names 80 classes; without names they may be."""
+def test_a_small_image_may_have_fewer_rows_than_columns(tmp_path):
+    """84 rows of 85 columns are not a transposed layout where the file names 80 classes; without names they may be."""
     model = build_model("graft-p.yaml", nc=80).eval()
     path = BACKEND.export(model, tmp_path / "p.onnx", ExportOptions((64, 64)))
     loaded = BACKEND.load(path)
@@ -143,14 +143,14 @@ def test_the_model_stays_as_it_was(model):
         (ExportOptions(size=(64, 64), batch_size=0), "batch"),
     ],
 )
-def test_options_that_cannot_be(model, tmp_path, options, message):
+def test_invalid_options(model, tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         BACKEND.export(model, tmp_path / "a.onnx", options)
     assert list(tmp_path.iterdir()) == []
 
 
 def foreign(path, output_shape, metadata=None, inputs=1):
-    """An ONNX file that gives zeros of `output_shape` whatever the picture holds."""
+    """An ONNX file that returns zeros of `output_shape` for any input."""
     helper, floats = onnx.helper, onnx.TensorProto.FLOAT
     values = [helper.make_tensor_value_info(f"in{i}", floats, [1, 3, 64, 64]) for i in range(inputs)]
     constant = helper.make_tensor("zeros", floats, output_shape, np.zeros(np.prod(output_shape), np.float32))
@@ -172,10 +172,10 @@ def test_files_of_other_exporters(tmp_path):
     assert bare.names == ["class0", "class1", "class2", "class3"] and not bare.names_known
     assert bare.stride == 32 and bare.fixed_size == (64, 64)
     assert len(bare.predict(np.zeros((50, 60, 3), np.uint8))[0]) == 0
-    told = BACKEND.load(
-        foreign(tmp_path / "told.onnx", [1, 252, 7], {"names": "{0: 'cat', 1: \"dog's\"}", "stride": "64"})
+    described = BACKEND.load(
+        foreign(tmp_path / "described.onnx", [1, 252, 7], {"names": "{0: 'cat', 1: \"dog's\"}", "stride": "64"})
     )
-    assert told.names == ["cat", "dog's"] and told.stride == 64
+    assert described.names == ["cat", "dog's"] and described.stride == 64
     odd = BACKEND.load(foreign(tmp_path / "odd.onnx", [1, 252, 7], {"names": "__import__('os')", "stride": "x"}))
     assert odd.names == ["class0", "class1"] and odd.stride == 32
 
@@ -189,9 +189,14 @@ def test_files_that_cannot_be_run(exported, tmp_path):
     foreign(tmp_path / "classifier.onnx", [1, 1000])
     foreign(tmp_path / "two.onnx", [1, 252, 9], inputs=2)
     messages = {
-        "missing": "no such file", "truncated": "not a valid ONNX file", "text": "not a valid ONNX file", "empty": "not a valid ONNX file",
-        "transposed": "YOLOv5's layout", "classifier": "YOLOv5's layout", "two": "one image input",
-    }  # fmt: skip
+        "missing": "no such file",
+        "truncated": "not a valid ONNX file",
+        "text": "not a valid ONNX file",
+        "empty": "not a valid ONNX file",
+        "transposed": "YOLOv5's layout",
+        "classifier": "YOLOv5's layout",
+        "two": "one image input",
+    }
     for name, message in messages.items():
         with pytest.raises(UserError, match=f"{name}.onnx.*{message}"):
             load_model(tmp_path / f"{name}.onnx")
@@ -202,21 +207,21 @@ def test_suffixes_choose_the_format():
 
 
 def test_sizes_fit_the_coarsest_map_of_any_row(tmp_path):
-    """yolov5-p34 looks at strides 8 and 16 alone, but its backbone goes down to 32."""
+    """The head of yolov5-p34 reads strides 8 and 16 only, but its backbone goes down to 32."""
     model = build_model("yolov5-p34.yaml", nc=1)
     assert model.stride.tolist() == [8, 16] and model.size_multiple == 32
     with pytest.raises(UserError, match="multiples of 32"):
         BACKEND.export(model, tmp_path / "a.onnx", ExportOptions(size=(64, 80)))
 
 
-def test_no_pictures_give_no_rows(model, exported):
+def test_an_empty_batch_gives_no_rows(model, exported):
     for _, path in exported.values():
         loaded = BACKEND.load(path)
         rows = loaded.predictions(np.zeros((1, 3, 64, 96), np.float32))
         assert loaded.predictions(np.zeros((0, 3, 64, 96), np.float32)).shape == (0, *rows.shape[1:])
 
 
-def test_grey_pictures(tmp_path):
+def test_gray_images(tmp_path):
     torch.manual_seed(0)
     model = build_model(
         {
@@ -228,7 +233,7 @@ def test_grey_pictures(tmp_path):
         }
     )
     model.eval().names, options = ["a", "b"], ExportOptions(size=(32, 32))
-    path = BACKEND.export(model, tmp_path / "grey.onnx", options)
+    path = BACKEND.export(model, tmp_path / "gray.onnx", options)
     loaded = BACKEND.load(path)
     assert loaded.channels == 1 and verify(model, loaded, path, options) < 1e-4
     assert (opencv_difference(loaded, path, options) or 0) < 1e-3

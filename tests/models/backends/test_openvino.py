@@ -1,4 +1,4 @@
-"""OpenVINO files: the same numbers as torch, what they say about themselves, and files that are none."""
+"""OpenVINO files: the same numbers as torch, their metadata, and invalid files."""
 
 import os
 import re
@@ -52,7 +52,7 @@ def test_the_same_numbers_as_torch(model, exported, dynamic):
     assert verify(model, loaded, path, options) < 1e-4
 
 
-def test_what_is_written_and_read_back(exported):
+def test_attributes_are_read_back(exported):
     fixed, free = (BACKEND.load(exported[dynamic][1]) for dynamic in (False, True))
     assert (fixed.fixed_size, fixed.fixed_batch, fixed.stride, fixed.nc) == ((64, 96), 1, 16, 3)
     assert (free.fixed_size, free.fixed_batch, free.train_size) == (None, None, 96)
@@ -129,7 +129,7 @@ def test_files_that_cannot_be_run(exported, tmp_path):
         load_model(path, device="0")
 
 
-def test_pictures_of_a_size_that_it_does_not_take(exported):
+def test_an_input_of_a_size_that_it_does_not_take(exported):
     with pytest.raises(UserError, match="OpenVINO fails on an input of 1x3x128x128"):
         BACKEND.load(exported[False][1]).predictions(np.zeros((1, 3, 128, 128), np.float32))
 
@@ -140,7 +140,7 @@ def test_nothing_is_left_where_the_model_cannot_be_exported(model, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_how_many_threads(exported, monkeypatch):
+def test_number_of_threads(exported, monkeypatch):
     """As many as torch would take, not as many as the machine has cores."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(exported_model.os, "cpu_count", lambda: 8)
@@ -156,7 +156,7 @@ def test_how_many_threads(exported, monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGCHLD"), reason="processes end without a signal here")
-def test_a_process_that_ends_harms_nothing_once_models_are_gone(exported):
+def test_a_signal_is_harmless_after_models_are_freed(exported):
     """OpenVINO sets the main thread a stack for signals, and frees it with its cores."""
     code = (
         "import gc, os, signal, sys, time; from graftdet.models.backends import BACKENDS; import numpy as np\n"
@@ -169,7 +169,7 @@ def test_a_process_that_ends_harms_nothing_once_models_are_gone(exported):
     assert subprocess.run([sys.executable, "-c", code, str(exported[False][1])], cwd=ROOT).returncode == 0
 
 
-def test_without_openvino_it_says_what_to_install(exported, monkeypatch):
+def test_a_missing_package_is_reported(exported, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(UserError, match="pip install openvino"):
         BACKEND.load(exported[False][1])
@@ -199,25 +199,27 @@ for name in ("getaddrinfo", "gethostbyname", "create_connection"):
 for name in ("connect", "connect_ex", "sendto"):
     setattr(socket.socket, name, refuse(name))
 """
-WAYS = {
+ENTRY_POINTS = {
     "export": "import export; export.main(['--weights', PT, '--out', 'there.xml', '--include', 'openvino'])",
-    "detect": "import detect; detect.main(['--weights', XML, '--source', PICTURE, '--device', 'cpu'])",
-    "detect .pt": "import detect; detect.main(['--weights', PT, '--source', PICTURE, '--device', 'cpu', '--backend', 'openvino'])",
+    "detect": "import detect; detect.main(['--weights', XML, '--source', IMAGE, '--device', 'cpu'])",
+    "detect .pt": (
+        "import detect; detect.main(['--weights', PT, '--source', IMAGE, '--device', 'cpu', '--backend', 'openvino'])"
+    ),
     "val": "import val; val.main(['--weights', XML, '--data', DATA, '--workers', '0'])",
     "load_model": "from graftdet.models import load_model; load_model(XML)",
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_no_telemetry(way, workspace, tiny_weights, tmp_path):
-    """Nothing looks up a host, in no thread and not at the end of the process, and no id is kept in the home folder."""
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_no_telemetry(entry_point, place, tiny_weights, tmp_path):
+    """No host is looked up, in any thread or at exit, and no id is stored in the home folder."""
     pytest.importorskip("openvino_telemetry")
     home, log = tmp_path / "home", tmp_path / "lookups"
     home.mkdir()
     xml = BACKEND.export(load_model(tiny_weights).model, tmp_path / "tiny.xml", ExportOptions((64, 64)))
     weights = shutil.copy(tiny_weights, tmp_path / "tiny.pt")
-    picture = next((workspace / "shapes" / "images" / "val").iterdir())
-    known = {"LOG": log, "PT": weights, "XML": xml, "PICTURE": picture, "DATA": workspace / "data.yaml"}
+    image = next((place / "pictures" / "images" / "val").iterdir())
+    known = {"LOG": log, "PT": weights, "XML": xml, "IMAGE": image, "DATA": place / "data.yaml"}
     head = (
         "".join(f"{key} = {str(value)!r}\n" for key, value in known.items())
         + f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
@@ -230,7 +232,11 @@ def test_no_telemetry(way, workspace, tiny_weights, tmp_path):
     }
     env["OMP_NUM_THREADS"] = "1"
     done = subprocess.run(
-        [sys.executable, "-c", head + LOOKUPS + WAYS[way] + tail], cwd=tmp_path, env=env, capture_output=True, text=True
+        [sys.executable, "-c", head + LOOKUPS + ENTRY_POINTS[entry_point] + tail],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert not log.exists(), log.read_text()

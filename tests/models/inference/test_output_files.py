@@ -1,4 +1,4 @@
-"""Names and files that detection leaves behind."""
+"""Names and files that detection writes."""
 
 import numpy as np
 from graftdet.models.inference.output_files import OutputNames, safe_name, write_crops, write_labels
@@ -22,8 +22,8 @@ def test_names_of_outputs_are_unique_and_safe():
     assert (
         safe_name('a<b>:"/\\|?*') == "a_b_" and safe_name("..") == "_" and safe_name("traffic light") == "traffic light"
     )
-    assert safe_name("x" * 199 + ". y") == "x" * 199  # nothing that Windows takes off
-    assert safe_name("红" * 100) == "红" * 66  # 255 bytes are what a file system takes, with what comes behind
+    assert safe_name("x" * 199 + ". y") == "x" * 199  # without what Windows strips
+    assert safe_name("红" * 100) == "红" * 66  # file systems accept 255 bytes, including the suffix
     reserved = ("con", "NUL.a", "Com1", "lpt10", "console")
     assert [safe_name(text) for text in reserved] == ["_con", "_NUL.a", "_Com1", "lpt10", "console"]
 
@@ -41,12 +41,17 @@ def test_labels_and_crops(tmp_path):
     assert read_image(tmp_path / "crops" / "a_b" / "p_2.jpg").shape == (5, 5, 3)
 
 
-def test_no_crop_takes_the_place_of_another(tmp_path):
+def test_no_crop_overwrites_another(tmp_path):
     names, box = OutputNames(), [1, 1, 9, 9]
-    pictures = [("p/photo.jpg", ["dog", "dog"]), ("p/photo_2.jpg", ["dog"]), ("q/x.jpg", ["a/b", "a:b", "Dog"])]
-    count = sum(write_crops(tmp_path, names(path), noise(10, 10), [box] * len(of), of, names) for path, of in pictures)
+    images = [("p/photo.jpg", ["dog", "dog"]), ("p/photo_2.jpg", ["dog"]), ("q/x.jpg", ["a/b", "a:b", "Dog"])]
+    count = sum(write_crops(tmp_path, names(path), noise(10, 10), [box] * len(of), of, names) for path, of in images)
     written = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.jpg"))
     assert count == 6 == len({path.lower() for path in written})
     assert written == [
-        "Dog_2/x.jpg", "a_b/x.jpg", "a_b_2/x.jpg", "dog/photo.jpg", "dog/photo_2.jpg", "dog/photo_2_2.jpg"
-    ]  # fmt: skip
+        "Dog_2/x.jpg",
+        "a_b/x.jpg",
+        "a_b_2/x.jpg",
+        "dog/photo.jpg",
+        "dog/photo_2.jpg",
+        "dog/photo_2_2.jpg",
+    ]

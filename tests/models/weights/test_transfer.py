@@ -61,10 +61,8 @@ def test_all_old_tensors_are_transferred_after_inserting_a_row(after, row, with_
         index, rest = re.fullmatch(r"model\.(\d+)\.(.*)", name).groups()
         if int(index) != after + 1:
             assert torch.equal(tensor, weights.state[f"model.{shift[int(index)]}.{rest}"])
-    assert (
-        f"{len(report.loaded)} of {len(grafted.state_dict())} tensors, {report.fraction:.1%} of the parameters transferred"
-        in str(report)
-    )
+    transferred = f"{len(report.loaded)} of {len(grafted.state_dict())} tensors, {report.fraction:.1%} of the parameters"
+    assert f"{transferred} transferred" in str(report)
     assert f"rows {after + 2}-25 are rows {after + 1}-24 of the file" in str(report)
 
 
@@ -133,7 +131,7 @@ def test_too_small_a_transfer_is_an_error():
 
 
 def test_other_widths_are_reported():
-    """At another width only batch norms and biases of equal length fit, by chance: that is no transfer."""
+    """At another width only batch norms and biases of equal length fit, by chance, which is not a transfer."""
     weights = file_of(N)
     with pytest.raises(
         UserError, match=r"almost none of its tensors fit .0.0\d% of .*; width_multiple is 0.33, in the file 0.25"

@@ -123,7 +123,7 @@ def test_models_that_cannot_be_built(tiny_yaml, tiny_weights, tmp_path):
         assert str(path) in str(caught.value)
         return str(caught.value)
 
-    unknown = error_of("word", yaml=tiny_yaml.replace("C3, [16, False]", "MyBlock, [16]"))
+    unknown = error_of("unknown", yaml=tiny_yaml.replace("C3, [16, False]", "MyBlock, [16]"))
     assert "'MyBlock'" in unknown and "--plugins" in unknown and "row 7" in unknown
     near = error_of("near", yaml=tiny_yaml.replace("C3, [16, False]", "Conw, [16]"))
     assert "'Conw'" in near and "did you mean 'Conv'" in near and "--plugins" in near

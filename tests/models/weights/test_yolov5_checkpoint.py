@@ -200,8 +200,15 @@ def test_a_tensor_stays_within_its_data(tmp_path):
     record = [("data/0", np.arange(4, dtype=np.float32).tobytes())]
     good = write_pickle(tmp_path / "good.pt", storage_pickle("0", 4, 2, 2, 1), record)
     assert read_archive(good).tolist() == [1.0, 3.0]
-    for name, arguments in {"number": ("0", 5, 1, 1), "size": ("0", 4, 5, 0), "end": ("0", 4, 4, 2), "offset": ("0", 4, 2, 1, 3),
-                            "negative": ("0", 4, -2, 1), "record": ("../x", 4, 1, 1)}.items():  # fmt: skip
+    wrong = {
+        "number": ("0", 5, 1, 1),
+        "size": ("0", 4, 5, 0),
+        "end": ("0", 4, 4, 2),
+        "offset": ("0", 4, 2, 1, 3),
+        "negative": ("0", 4, -2, 1),
+        "record": ("../x", 4, 1, 1),
+    }
+    for name, arguments in wrong.items():
         bad = write_pickle(tmp_path / f"{name}.pt", storage_pickle(*arguments), record)
         with pytest.raises(UserError, match=f"{name}.pt"):
             read_archive(bad)
@@ -226,9 +233,17 @@ def test_files_without_weights(foreign, tmp_path):
     with zipfile.ZipFile(tmp_path / "zip.pt", "w") as archive:
         archive.writestr("a.txt", "hello")
     reasons = {
-        "missing": "no such file", "truncated": "truncated", "text": "not a weights file", "empty": "empty", "folder": "a folder",
-        "old": "before torch 1.6", "list": "holds a list", "none": "no tensors", "plain": "not a weights file", "zip": "data.pkl",
-    }  # fmt: skip
+        "missing": "no such file",
+        "truncated": "truncated",
+        "text": "not a weights file",
+        "empty": "empty",
+        "folder": "a folder",
+        "old": "before torch 1.6",
+        "list": "holds a list",
+        "none": "no tensors",
+        "plain": "not a weights file",
+        "zip": "data.pkl",
+    }
     for name, reason in reasons.items():
         with pytest.raises(UserError, match=f"{name}.pt.*{reason}"):
             read_published(tmp_path / f"{name}.pt")
