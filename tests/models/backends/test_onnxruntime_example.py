@@ -18,7 +18,7 @@ from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils.images.io import read_image, write_image
 
 pytest.importorskip("onnxruntime")
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "onnxruntime_minimal.py"
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "onnxruntime_minimal.py"
 SHAPES = [(64, 96), (97, 41), (333, 250), (20, 30)]  # enlarged, narrow, shrunk to less than half, odd sides
 
 
