@@ -32,13 +32,13 @@ def example():
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory, place):
+def images(tmp_path_factory, workspace):
     """Noise of several shapes, and a drawn scene."""
     folder = tmp_path_factory.mktemp("images")
     for index, shape in enumerate(SHAPES):
         noise = np.random.default_rng(index).integers(0, 256, (*shape, 3), np.uint8)
         write_image(folder / f"noise{index}.png", noise)
-    shutil.copy(next((place / "pictures" / "images" / "val").iterdir()), folder)
+    shutil.copy(next((workspace / "shapes" / "images" / "val").iterdir()), folder)
     return folder
 
 

@@ -211,15 +211,15 @@ ENTRY_POINTS = {
 
 
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)
-def test_no_telemetry(entry_point, place, tiny_weights, tmp_path):
+def test_no_telemetry(entry_point, workspace, tiny_weights, tmp_path):
     """No host is looked up, in any thread or at exit, and no id is stored in the home folder."""
     pytest.importorskip("openvino_telemetry")
     home, log = tmp_path / "home", tmp_path / "lookups"
     home.mkdir()
     xml = BACKEND.export(load_model(tiny_weights).model, tmp_path / "tiny.xml", ExportOptions((64, 64)))
     weights = shutil.copy(tiny_weights, tmp_path / "tiny.pt")
-    image = next((place / "pictures" / "images" / "val").iterdir())
-    known = {"LOG": log, "PT": weights, "XML": xml, "IMAGE": image, "DATA": place / "data.yaml"}
+    image = next((workspace / "shapes" / "images" / "val").iterdir())
+    known = {"LOG": log, "PT": weights, "XML": xml, "IMAGE": image, "DATA": workspace / "data.yaml"}
     head = (
         "".join(f"{key} = {str(value)!r}\n" for key, value in known.items())
         + f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
