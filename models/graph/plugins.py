@@ -169,7 +169,7 @@ def _register(module: ModuleType, short: str, file: str, known: set[str]) -> lis
     names = [name for name in (*BLOCKS, *HEADS) if name not in known]
     registered = {id(BLOCKS[name] if name in BLOCKS else HEADS[name]) for name in names}
     for class_name, entry in _public_classes(module, module.__name__):
-        if entry.__hash__ is None:  # a dataclass: torch keeps modules in sets
+        if entry.__hash__ is None:  # a dataclass: torch stores modules in sets
             entry.__hash__ = object.__hash__
         if id(entry) in registered or entry in BLOCKS.values():
             continue

@@ -172,7 +172,7 @@ def _construct(recipe: Recipe, block: type, inputs=None) -> nn.Module:
 def build_head(
     spec: ModelSpec, row: Row, head: type, options: HeadOptions, inputs: list[Shape]
 ) -> tuple[nn.Module, Recipe, list[Shape]]:
-    """Build the head; as `build_row`, with its inputs in place of an output shape."""
+    """Build the head; as `build_row`, with its inputs instead of an output shape."""
     row = replace(row, kwargs=_current_names(row, options))
     kwargs = {key: spec.resolve(value) for key, value in row.kwargs.items()}
     if row.number != 1:

@@ -1,8 +1,9 @@
-"""Running a block for its output shape only: on no picture, or on tensors without data, where the block allows it."""
+"""Output shapes of blocks: run on an empty batch, or on tensors without data, where the block allows it."""
 
 import contextlib
 import math
 import warnings
+from collections.abc import Iterator
 
 import torch
 from graftdet.utils.errors import UserError
@@ -14,8 +15,8 @@ PROBE_SIZE = 640
 
 
 @contextlib.contextmanager
-def evaluating(module: nn.Module):
-    """Put `module` into eval mode and back, each submodule as it was."""
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Set `module` to eval mode, and each submodule back to its own mode afterwards."""
     modes = [(m, m.training) for m in module.modules()]
     module.eval()
     try:
@@ -25,28 +26,35 @@ def evaluating(module: nn.Module):
             m.training = training
 
 
-def output_shapes(module: nn.Module, inputs) -> tuple | list[tuple]:
-    """The shape (c, h, w) that `module` gives in eval mode, or a list of them for a list of maps.
+def output_shapes(module: nn.Module, inputs: tuple | list[tuple]) -> tuple | list[tuple]:
+    """Find the output shape of a module in eval mode.
 
-    `inputs` is a shape (c, h, w) or a list of them for a block that takes a list. Whatever the block raises is let
-    through; an output that is no map raises `UserError`.
+    Args:
+        module: the module.
+        inputs: shape (c, h, w) that it reads, or a list of them for a block that takes a list of maps.
+
+    Returns:
+        Shape (c, h, w), or a list of them where it gives a list of maps.
+
+    Raises:
+        UserError: an output is no map. Whatever the module itself raises is passed on.
     """
     with torch.no_grad(), evaluating(module):
-        try:  # a batch of no pictures costs nothing; on "meta" the first use imports torch's compiler, two seconds
-            with _NoPictures(), warnings.catch_warnings(action="ignore"):  # norms warn of a mean over nothing
+        try:  # an empty batch costs nothing; on "meta" the first use imports torch's compiler, two seconds
+            with _EmptyBatch(), warnings.catch_warnings(action="ignore"):  # batch norms warn of a mean over nothing
                 return _shapes_of(module(_empty(inputs, "cpu", batch=0)))
-        except Exception:  # some blocks need a picture, and what is wrong with the others is told as for one
+        except Exception:  # some blocks need an image, and errors of the others are those with one
             return _shapes_of(_run_on_one(module, inputs))
 
 
-class _NoPictures(TorchFunctionMode):
-    """Raises where torch is less strict with a batch of none than with a picture."""
+class _EmptyBatch(TorchFunctionMode):
+    """Raises where torch is less strict with an empty batch than with an image."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
         loose = function in _VIEWS and _size_of_one(args[0].shape) != _size_of_one(result.shape)
-        if loose or function is torch.pixel_unshuffle:  # which hands what is empty on as it is
-            raise RuntimeError("the shape of no pictures is not that of a picture")
+        if loose or function is torch.pixel_unshuffle:  # which returns an empty tensor as it is
+            raise RuntimeError("the shape of an empty batch is not that of an image")
         return result
 
 
@@ -58,7 +66,7 @@ def _size_of_one(shape) -> int:
 
 
 def _run_on_one(module: nn.Module, inputs):
-    """What `module` gives for one picture, on tensors without data where it allows that."""
+    """The output for one image, on tensors without data where the module allows that."""
     try:
         meta = {name: t.to("meta") for name, t in [*module.named_parameters(), *module.named_buffers()]}
         return functional_call(module, meta, (_empty(inputs, "meta"),))

@@ -38,11 +38,11 @@ def argument_warnings(spec: ModelSpec, row: Row, module: Module, recipe: Recipe,
 
 
 def _norm_width(spec: ModelSpec, row: Row, module: Module, width_in: int | None) -> list[tuple[str, str]]:
-    """Published rows of norms may repeat the width, which is filled in: it should be the one that the row reads."""
-    place = {nn.BatchNorm2d: 0, nn.GroupNorm: 1}.get(module.block)
-    if place is None or len(row.args) <= place or width_in is None:
+    """Published rows of batch norms may repeat the width, which is filled in: it should be the one that the row reads."""
+    position = {nn.BatchNorm2d: 0, nn.GroupNorm: 1}.get(module.block)
+    if position is None or len(row.args) <= position or width_in is None:
         return []
-    width = row.args[place]
+    width = row.args[position]
     if not isinstance(width, int) or width_in in (width, spec.scale_width(width)):
         return []
     return [(f"is written for {width} channels, but reads {width_in}, which are used", "")]

@@ -1,14 +1,12 @@
 """A pass over all rows of a model YAML, broken or not: the problems, and the shapes that follow all the same."""
 
-import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 
 import torch
 from graftdet.models.blocks.activations import default_activation
-from graftdet.models.graph.arguments import nearest_argument
 from graftdet.models.graph.detection_model import check_head_position
 from graftdet.models.graph.errors import (
     HeadPositionError,
@@ -22,9 +20,16 @@ from graftdet.models.graph.errors import (
 from graftdet.models.graph.modules import Module, find_block, nearest_module
 from graftdet.models.graph.row_builder import build_head, build_row, gather_shapes, options_for_model, renamed_arguments
 from graftdet.models.graph.shape_inference import PROBE_SIZE, needs_values
-from graftdet.models.graph.signatures import SHORT_NAMES, plain_name, read_signature
 from graftdet.models.heads import HEADS
 from graftdet.models.lint.argument_warnings import argument_warnings
+from graftdet.models.lint.assumptions import (
+    begins_with_input_width,
+    first_number,
+    has_same_size_arguments,
+    resized_shapes,
+    without_broken_sizes,
+    without_wrong_arguments,
+)
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.problems import Problem
 from graftdet.models.spec.row import IMAGE, UNREADABLE, Row, show_row
@@ -106,7 +111,7 @@ class Propagation:
         """The row's output; what is wrong is reported."""
         module = self._module_of(row)
         is_head, last = module is not None and module.is_head, row is self.spec.rows[-1]
-        inputs = _without_broken_sizes(row, self._gather(row, module))
+        inputs = without_broken_sizes(row, self._gather(row, module))
         if module is None:
             return inputs if last else self._assume(row, inputs)
         try:
@@ -131,7 +136,7 @@ class Propagation:
             self.warnings.append(self.spec.problem("suspicious-argument", text, hint, row, "args", severity="warning"))
         certain = 0 < len(row.broken_sources) < len(row.sources)
         if self.parsed.get(row.index) == "inputs" and isinstance(shape, tuple) and not certain:
-            return self._choose(row.index, _resized(shape))
+            return self._choose(row.index, resized_shapes(shape))
         return shape
 
     def _module_of(self, row: Row) -> Module | None:
@@ -177,10 +182,10 @@ class Propagation:
             return self._assume(row, inputs)
         self._report(row, self._explain_width_in(row, module, inputs) or error)
         shapes = []
-        for attempt in _without_wrong_arguments(row, module):
+        for attempt in without_wrong_arguments(row, module):
             outcome = self._try(attempt, module, inputs)
             if not isinstance(outcome, UserError):
-                if isinstance(outcome[0], list) or _same_size_arguments(row, attempt, module):
+                if isinstance(outcome[0], list) or has_same_size_arguments(row, attempt, module):
                     return outcome[0]
                 shapes.append(outcome[0])
         return self._assume(row, inputs, shapes)
@@ -225,9 +230,9 @@ class Propagation:
             return first
         widths = [sum(s[0] for s in inputs), first[0]] if isinstance(inputs, list) else [first[0]]
         readers = [other for other in self.spec.rows[row.index + 1 :] if row.index in other.sources]
-        written = [number for other in (row, *readers) if (number := _first_number(other.args)) is not None]
+        written = [number for other in (row, *readers) if (number := first_number(other.args)) is not None]
         widths = [self.spec.scale_width(number) for number in written if 8 <= number <= 2**14] + widths
-        sizes = [size for _, *size in _resized(first)]
+        sizes = [size for _, *size in resized_shapes(first)]
         if 2 in row.args[1:] or 2 in row.kwargs.values():
             sizes[0], sizes[1] = sizes[1], sizes[0]
         others = [(width, *size) for width in dict.fromkeys(widths) for size in sizes]
@@ -256,71 +261,6 @@ def propagate(
             if other.cost < best.cost:
                 best = other
     return best
-
-
-def begins_with_input_width(row: Row, inputs, spec: ModelSpec) -> bool:
-    """Whether a row's args begin with the width it reads, followed by a second width, as constructors do."""
-    first, second = _first_number(row.args), _first_number(row.args[1:])
-    if not isinstance(inputs, tuple) or first is None or (second or 0) < 8:
-        return False
-    return inputs[0] in (first, spec.scale_width(first))
-
-
-def _first_number(args) -> int | None:
-    """The first argument, or the first within it, where that is a whole number."""
-    while isinstance(args, (list, tuple)) and args:
-        args = args[0]
-    return args if isinstance(args, int) and not isinstance(args, bool) else None
-
-
-def _resized(shape) -> list[tuple]:
-    """A shape, and the same at half, twice, a quarter and four times its size."""
-    c, h, w = shape
-    return [shape, (c, -(-h // 2), -(-w // 2)), (c, 2 * h, 2 * w), (c, -(-h // 4), -(-w // 4)), (c, 4 * h, 4 * w)]
-
-
-def _without_broken_sizes(row: Row, inputs):
-    """What a row reads, where broken sources have the size of a source that is not."""
-    sound = [i for i in range(len(row.sources)) if i not in row.broken_sources]
-    if not row.broken_sources or not sound or not isinstance(inputs, list) or len(inputs) != len(row.sources):
-        return inputs
-    size = inputs[sound[0]][1:]
-    return [(shape[0], *size) if i in row.broken_sources else shape for i, shape in enumerate(inputs)]
-
-
-def _without_wrong_arguments(row: Row, module: Module) -> Iterator[Row]:
-    """The row with its arguments repaired, then with fewer and fewer of them, so that the wrong ones are gone."""
-    names = read_signature(module.block, module.options).named
-    known = {key if key in names else nearest_argument(key, names): value for key, value in row.kwargs.items()}
-    known.pop(None, None)
-    args = [_as_number(value) for value in row.args]
-    yield replace(row, args=tuple(args[: len(names)]), kwargs={key: _as_number(value) for key, value in known.items()})
-    for count in range(len(row.args), -1, -1):
-        yield replace(row, args=tuple(args[:count]), kwargs={})
-
-
-def _as_number(value):
-    """The whole number that a text means; other values as they are."""
-    return int(value) if isinstance(value, str) and value.strip().lstrip("-").isdigit() else value
-
-
-def _same_size_arguments(row: Row, attempt: Row, module: Module) -> bool:
-    """Whether an attempt has all arguments of the row that say what becomes of the size."""
-    (given, parameters), (tried, _) = given_arguments(row, module), given_arguments(attempt, module)
-    names = [name for name in parameters if any(plain_name(name) in SHORT_NAMES[key] for key in "skpd")]
-    return all(tried.get(name) == _as_number(given.get(name)) for name in names)
-
-
-def given_arguments(row: Row, module: Module) -> tuple[dict, dict[str, inspect.Parameter]]:
-    """The arguments of a row by name, misspelled ones by the nearest one, and the parameters that it may give, in order."""
-    signature = read_signature(module.block, module.options)
-    parameters = {name: p for name, p in signature.named.items() if name not in (signature.width_in, "n")}
-    given = dict(zip(parameters, row.args, strict=False))
-    for key, value in row.kwargs.items():
-        name = key if key in parameters else nearest_argument(key, parameters)
-        if name:
-            given[name] = value
-    return given, parameters
 
 
 def _build(spec: ModelSpec, row: Row, module: Module, inputs):

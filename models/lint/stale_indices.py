@@ -26,7 +26,7 @@ def explain_stale_indices(spec: ModelSpec, problems: list[Problem]) -> list[Prob
 
     Returns:
         The errors; where moving all indices from some row on by one or two, or inserting a row that changes the size,
-        resolves all that may come from indices, one problem in their place, at the first of their rows.
+        resolves all that may come from indices, one problem instead of them, at the first of their rows.
     """
     symptoms = [problem for problem in problems if _is_symptom(spec, problem)]
     others = [problem for problem in problems if problem not in symptoms]
@@ -56,7 +56,7 @@ def _is_symptom(spec: ModelSpec, problem: Problem) -> bool:
 
 
 class _Search:
-    """Looks for changes of all indices after which a model has no problems but the `others`."""
+    """Searches for changes of all indices after which a model has no problems but the `others`."""
 
     def __init__(self, spec: ModelSpec, others: list[Problem]):
         self.spec, self.cache = spec, {}

@@ -61,9 +61,9 @@ class _RowParser:
         sources, joined = self._sources(source)
         broken = frozenset(i for i, source in enumerate(sources) if source is None)
         sources = tuple(self.index - 1 if source is None else source for source in sources)
-        place = self.index, self.section, self.position
+        location = self.index, self.section, self.position
         values = sources, joined, number, module, args, kwargs, name
-        return Row(*place, *values, written, self.path, self.in_order, broken)
+        return Row(*location, *values, written, self.path, self.in_order, broken)
 
     def _number(self, number) -> int:
         if isinstance(number, float) and number.is_integer():

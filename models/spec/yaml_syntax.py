@@ -15,7 +15,7 @@ _KEYS = "|".join(sorted(KEYS, key=len, reverse=True))
 _ROW = re.compile(r"(\s*)(-?\s*)\[")
 
 
-class RowPlace(NamedTuple):
+class RowIndex(NamedTuple):
     """A row: its index over both sections, its section, and its index there."""
 
     index: int
@@ -27,7 +27,7 @@ class Fault(NamedTuple):
     """A wrong line: its number from 0, the row on it, the reason, and the line as it is meant (None: not known)."""
 
     number: int
-    row: RowPlace | None
+    row: RowIndex | None
     reason: str
     repaired: str | None
     column: int = 1
@@ -57,9 +57,9 @@ def parse_document(text: str, file: str, report: Report = raise_problem) -> Docu
                 problem = Problem("yaml-syntax", "error", None, error.line, error.column, error.problem, file=file)
                 raise ProblemError(problem) from None
             index, section, position = fault.row or (None, None, None)
-            place = (index, fault.number + 1, fault.column)
+            position_in_file = (index, fault.number + 1, fault.column)
             about = {"file": file, "section": section, "section_row": position}
-            problem = Problem("yaml-syntax", "error", *place, f"not valid YAML: {fault.reason}", **about)
+            problem = Problem("yaml-syntax", "error", *position_in_file, f"not valid YAML: {fault.reason}", **about)
             if fault.repaired is None:
                 raise ProblemError(problem) from None
             report(problem)
@@ -70,7 +70,7 @@ def parse_document(text: str, file: str, report: Report = raise_problem) -> Docu
 
 
 def _broken_row(text: str, error: YamlError) -> Fault | None:
-    """The row in which the parser stops, with its brackets closed or, failing that, an unreadable row in its place."""
+    """The row in which the parser stops, with its brackets closed or, failing that, replaced by an unreadable row."""
     found = _last_row(text)
     if found is None:
         return None
@@ -100,8 +100,8 @@ def _close(written: str, missing: int) -> str:
     return written + "]" * missing
 
 
-def _last_row(text: str) -> tuple[int, RowPlace] | None:
-    """The line and the place of the last row that begins before the parser stops; None where it stops elsewhere."""
+def _last_row(text: str) -> tuple[int, RowIndex] | None:
+    """The line of the last row, and which row it is, that begins before the parser stops; None where it stops elsewhere."""
     section, path, row, line = None, [], None, 0
     counts = dict.fromkeys(SECTIONS, 0)
     try:
@@ -110,7 +110,7 @@ def _last_row(text: str) -> tuple[int, RowPlace] | None:
                 section = event.value
             elif isinstance(event, yaml.CollectionStartEvent):
                 if path == ["map", "list"] and section:
-                    row, line = RowPlace(sum(counts.values()), section, counts[section]), event.start_mark.line
+                    row, line = RowIndex(sum(counts.values()), section, counts[section]), event.start_mark.line
                     counts[section] += 1
                 path.append("map" if isinstance(event, yaml.MappingStartEvent) else "list")
             elif isinstance(event, yaml.CollectionEndEvent):
@@ -130,7 +130,7 @@ def _last_row(text: str) -> tuple[int, RowPlace] | None:
     return None
 
 
-def _row_before(lines: list[str], line: int, row: RowPlace, last: int) -> tuple[int, RowPlace]:
+def _row_before(lines: list[str], line: int, row: RowIndex, last: int) -> tuple[int, RowIndex]:
     """The last row that begins after `row` and not after line `last`; `row` itself where there is none."""
     index, section, position = row
     for number in range(line + 1, min(last, len(lines) - 1) + 1):
@@ -139,7 +139,7 @@ def _row_before(lines: list[str], line: int, row: RowPlace, last: int) -> tuple[
             section, position = heading[1], -1
         elif re.match(r"\s*(-\s*)?\[", lines[number]):
             line, index, position = number, index + 1, position + 1
-    return line, RowPlace(index, section, position)
+    return line, RowIndex(index, section, position)
 
 
 def _content(line: str) -> str:
@@ -154,7 +154,7 @@ def _opened(line: str) -> int:
 
 
 def _surplus(line: str, position: int) -> int:
-    """How many ']' a row on one line has more than '['; 0 where brackets alone do not tell."""
+    """How many ']' a row on one line has more than '['; 0 where brackets alone are not enough."""
     content = _content(line)
     if content.count("{") != content.count("}") or content.count("'") + content.count('"'):
         return 0
@@ -176,7 +176,7 @@ class _LineScan:
         self.section: str | None = None
         self.position = self.index = -1
         self.first: re.Match | None = None  # first row of the section
-        self.flow: list[tuple[int, RowPlace, str]] = []  # rows of a section written as one list in brackets
+        self.flow: list[tuple[int, RowIndex, str]] = []  # rows of a section written as one list in brackets
         self.in_scales = False
         self.left_open = 0  # brackets that the lines so far of a row, or of the value of a key, leave open
 
@@ -190,7 +190,7 @@ class _LineScan:
 
     def _line(self, number: int, line: str) -> Fault | None:
         if re.match(r"<{7}|={7}|>{7}", line):
-            return Fault(number, None, f"'{line[:7]}' marks a merge conflict; keep one of the two versions", None)
+            return Fault(number, None, f"'{line[:7]}' marks a merge conflict; remove one of the two versions", None)
         key = re.match(rf"(\s*)({_KEYS})\b(.*)", line)
         if self.left_open > 0 and not re.match(rf"\s*-\s|({_KEYS})\s*:", line):
             self.left_open += _opened(line)
@@ -218,7 +218,7 @@ class _LineScan:
         row, found = None, _ROW.match(line)
         if self.section and found:
             self.position, self.index = self.position + 1, self.index + 1
-            row = RowPlace(self.index, self.section, self.position)
+            row = RowIndex(self.index, self.section, self.position)
             self.first = self.first or found
         if "\t" in line[: len(line) - len(line.lstrip())]:
             return Fault(number, row, "begins with a tab; indent with spaces", self._indent(number) + line.lstrip())

@@ -1,4 +1,4 @@
-"""Numbers that torch takes, or that a block would take for something else: each is told when the row is built."""
+"""Numbers that torch takes, or that a block would take for something else: each is reported when the row is built."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def model_of(*rows):
     return build_model({"nc": 2, "anchors": [[10, 13, 16, 30, 33, 23]], "backbone": rows, "head": head})
 
 
-CONVOLUTIONS = [  # torch runs these on a batch of no pictures, and fails with one
+CONVOLUTIONS = [  # torch runs these on an empty batch, and fails with one
     ("Conv", [64, 3, 1, -1], "argument 'p' must be at least 0, got -1"),
     ("Focus", [64, 3, 1, -1], "argument 'p' must be at least 0, got -1"),
     ("SeparableConv", [64, 3, 1, -1], "argument 'p' must be at least 0, got -1"),
@@ -27,7 +27,7 @@ CONVOLUTIONS = [  # torch runs these on a batch of no pictures, and fails with o
     ("nn.ConvTranspose2d", [64, 4, 2, 1, 3], "the output padding must be at least 0 and below the stride 2, got 3"),
 ]
 WHOLE, ABOVE = "must be a whole number of at least 1, got", "must be above 0, got"
-NUMBERS = [  # with which a word cannot be built, or does nothing sensible
+NUMBERS = [  # with which a module cannot be built, or does nothing sensible
     ("MobileViTBlock", [64, 96, -1], f"argument 'depth' {WHOLE} -1"),
     ("MobileViTBlock", [64, 96, 0], f"argument 'depth' {WHOLE} 0"),
     ("MobileViTBlock", [64, 96, 2, 0], f"argument 'heads' {WHOLE} 0"),
@@ -56,7 +56,7 @@ NUMBERS = [  # with which a word cannot be built, or does nothing sensible
 ]
 
 LEAVE_OUT = "; the width is filled in, leave it out"
-WIDTHS = [  # where a word that keeps the width has something else
+WIDTHS = [  # where a module that does not change the width has something else
     ("ConvNextBlock", [64], f"layer_scale_init_value must be at most 1, got 64{LEAVE_OUT}"),
     ("PConv", [64], f"n_div 64 leaves 1 of 64 channels to the convolution{LEAVE_OUT}"),
     ("FasterNetBlock", [32], f"n_div 32 leaves 2 of 64 channels to the convolution{LEAVE_OUT}"),
@@ -96,12 +96,12 @@ KINDS = [  # of values
 ]
 
 
-@pytest.mark.parametrize(("word", "args", "message"), [*CONVOLUTIONS, *NUMBERS, *WIDTHS, *KINDS], ids=str)
-def test_wrong_numbers_are_told(word, args, message):
+@pytest.mark.parametrize(("module", "args", "message"), [*CONVOLUTIONS, *NUMBERS, *WIDTHS, *KINDS], ids=str)
+def test_wrong_numbers_are_reported(module, args, message):
     with pytest.raises(UserError) as caught:
-        model_of([-1, 1, word, args])
-    told = str(caught.value)
-    assert f"] row 1 (backbone row 1) {word}: " in told and told.endswith(message)
+        model_of([-1, 1, module, args])
+    text = str(caught.value)
+    assert f"] row 1 (backbone row 1) {module}: " in text and text.endswith(message)
 
 
 def test_weighted_maps_are_joined_along_their_channels():
@@ -114,10 +114,10 @@ def test_what_a_flag_may_be_besides():
         assert bool(model_of([-1, 1, "C3", [64, value]]).model[1].m[0].add) == bool(value)
 
 
-@pytest.mark.parametrize(("word", "padding"), [("Conv", []), ("BasicConv2d", None), ("nn.Conv2d", [])], ids=str)
-def test_what_is_no_padding_at_all(word, padding):
-    with pytest.raises(UserError, match=rf"row 1 .*{word}: cannot run"):
-        model_of([-1, 1, word, [64, 3, 1, padding]])
+@pytest.mark.parametrize(("module", "padding"), [("Conv", []), ("BasicConv2d", None), ("nn.Conv2d", [])], ids=str)
+def test_what_is_no_padding_at_all(module, padding):
+    with pytest.raises(UserError, match=rf"row 1 .*{module}: cannot run"):
+        model_of([-1, 1, module, [64, 3, 1, padding]])
 
 
 def test_paddings_and_strides_as_torch_takes_them():
@@ -130,12 +130,12 @@ SCALED = ("MobileNetV1", "MobileNetV2", "MobileNetV3", "MobileNeXt", "MobileViT"
           "ShuffleNetV1", "ShuffleNetV2", "GhostNet", "ESNet")  # fmt: skip
 
 
-@pytest.mark.parametrize("word", SCALED)
+@pytest.mark.parametrize("module", SCALED)
 @pytest.mark.parametrize("width", [64, 0, -1, True, [0.5], None, float("nan")], ids=str)
-def test_what_multiplies_the_widths_of_a_network_is_no_output_width(word, width):
-    name = "scale" if word == "ESNet" else "width"
+def test_the_width_multiple_of_a_network_is_no_output_width(module, width):
+    name = "scale" if module == "ESNet" else "width"
     with (
         torch.device("meta"),
         pytest.raises(UserError, match=f"{name}: expected a number above 0 and at most 8.* multiplies all widths"),
     ):
-        BLOCKS[word](3, **{name: width})
+        BLOCKS[module](3, **{name: width})

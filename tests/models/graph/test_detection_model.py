@@ -170,7 +170,7 @@ def test_head_levels_and_anchors_must_agree():
 
 
 @pytest.mark.parametrize("name", ["yolov5n", "yolov5s-ghost", "yolov5s-transformer", "yolov3-tiny"])
-def test_fuse_keeps_the_outputs(name):
+def test_fuse_preserves_the_outputs(name):
     torch.manual_seed(0)
     model = build_model(f"{name}.yaml")
     for module in model.modules():
@@ -189,8 +189,8 @@ def test_fuse_keeps_the_outputs(name):
 
 
 def test_batch_norms_follow_the_recipe():
-    norms = [m for m in build_model("yolov5n.yaml").modules() if isinstance(m, nn.BatchNorm2d)]
-    assert norms and all((m.eps, m.momentum) == (1e-3, 0.03) for m in norms)
+    layers = [m for m in build_model("yolov5n.yaml").modules() if isinstance(m, nn.BatchNorm2d)]
+    assert layers and all((m.eps, m.momentum) == (1e-3, 0.03) for m in layers)
 
 
 def test_all_yamls_build_and_name_their_file():
@@ -225,7 +225,7 @@ def test_layers_that_find_their_width_themselves():
     assert model.shapes[2][0] == 24 and model.train()(torch.rand(2, 3, 32, 32))
 
 
-def test_numbers_beyond_reason_are_told_not_tried():
+def test_numbers_beyond_reason_are_reported_not_tried():
     for spec, message in (
         (
             {"depth_multiple": 1e6},
@@ -246,13 +246,13 @@ def test_numbers_beyond_reason_are_told_not_tried():
         assert message in str(caught.value)
 
 
-def test_a_join_stands_once():
+def test_a_join_is_not_repeated():
     with pytest.raises(UserError, match="row 2 .* Concat: joins maps; its number must be 1, got 3"):
         model_of([-1, 1, "Conv", [16]], [-1, 1, "Conv", [16]], [[-1, 0], 3, "Concat", [1]])
 
 
 @pytest.mark.parametrize("text", ["nn.Leaky(0.1)", "nn.PReLU(16)", "nn.RReLU(0.9, 0.1)"])
-def test_an_activation_that_cannot_be_is_told_with_its_file(text):
+def test_an_invalid_activation_is_reported_with_its_file(text):
     with pytest.raises(UserError, match=r"^x.yaml:2:1: error\[invalid-activation\]: activation: .*" + text[:8]):
         build_model(
             ModelSpec.from_text(
@@ -262,7 +262,7 @@ def test_an_activation_that_cannot_be_is_told_with_its_file(text):
         )
 
 
-def test_a_head_written_for_other_classes_is_told():
+def test_a_head_written_for_other_classes_is_reported():
     head = [[[-1], 1, "Detect", [80, "anchors"]]]
     assert model_of([-1, 1, "Conv", [16]], nc=80, head=head).nc == 80
     with pytest.raises(UserError, match="row 1 \\(head row 0\\) Detect: is written for 80 classes, but nc is 2"):
@@ -282,7 +282,7 @@ LIST_FROM = [
 
 
 @pytest.mark.parametrize("row, message", LIST_FROM)
-def test_lists_and_words_where_one_map_or_a_number_belongs(row, message):
+def test_lists_and_text_where_one_map_or_a_number_is_expected(row, message):
     with pytest.raises(UserError) as caught:
         model_of([-1, 1, "Conv", [16]], row)
     assert message in str(caught.value)

@@ -1,4 +1,4 @@
-"""Blocks of strangers: whatever their arguments are called, one file and one YAML row are enough."""
+"""Blocks of other authors: whatever their arguments are called, one file and one YAML row are enough."""
 
 import subprocess
 import sys
@@ -23,13 +23,13 @@ JOINS = NAMES.with_name("joins.py")
 pytestmark = pytest.mark.usefixtures("restore_registry")
 
 
-def model_of(word, args, number=1, width_multiple=0.5, source=-1):
-    rows = [[-1, 1, "Conv", [32, 3, 2]], [-1, 1, "Conv", [32]], [source, number, word, args]]
+def model_of(module, args, number=1, width_multiple=0.5, source=-1):
+    rows = [[-1, 1, "Conv", [32, 3, 2]], [-1, 1, "Conv", [32]], [source, number, module, args]]
     head = [[[2], 1, "Detect", ["nc", "anchors"]]]
     return build_model({"nc": 2, "anchors": 3, "width_multiple": width_multiple, "backbone": rows, "head": head})
 
 
-ROWS = [  # word, args, number, arguments that the constructor gets, output shape at 640
+ROWS = [  # module, args, number, arguments that the constructor gets, output shape at 640
     ("C1C2", [64, 3, 2], 1, {"c1": 16, "c2": 32, "k": 3, "s": 2}, (32, 160, 160)),
     ("InpOup", [64, 2], 1, {"inp": 16, "oup": 32, "stride": 2}, (32, 160, 160)),
     ("InpOup", [{"oup": 64, "stride": 2}], 2, {"inp": 16, "oup": 32, "stride": 2}, (32, 160, 160)),
@@ -56,10 +56,10 @@ ROWS = [  # word, args, number, arguments that the constructor gets, output shap
 ]
 
 
-@pytest.mark.parametrize("word, args, number, expected, shape", ROWS)
-def test_arguments_by_any_name(word, args, number, expected, shape):
+@pytest.mark.parametrize("module, args, number, expected, shape", ROWS)
+def test_arguments_by_any_name(module, args, number, expected, shape):
     load_plugins([NAMES])
-    model = model_of(word, args, number)
+    model = model_of(module, args, number)
     assert model.recipes[2].kwargs == expected and model.recipes[2].args == [] and model.shapes[2] == shape
     boxes, scores = model.eval()(torch.rand(2, 3, 64, 64))
     assert boxes.shape[0] == scores.shape[0] == 2
@@ -83,7 +83,7 @@ def test_positional_rest_and_joins():
 
 
 @pytest.mark.parametrize(
-    "word, args, given, width",
+    "module, args, given, width",
     [
         ("WeightedAdd", [64], {"c1": 16, "c2": 32}, 32),
         ("ConcatConv", [64], {"in_channels": 32, "out_channels": 32}, 32),
@@ -92,9 +92,9 @@ def test_positional_rest_and_joins():
         ("CountOfMaps", [2], {"n_inputs": 2}, 16),
     ],
 )
-def test_a_join_gets_the_width_that_its_author_means(word, args, given, width):
+def test_a_join_gets_the_width_that_its_author_means(module, args, given, width):
     load_plugins([JOINS])
-    model = model_of(word, args, source=[-1, 0])
+    model = model_of(module, args, source=[-1, 0])
     assert model.recipes[2].kwargs == given and model.shapes[2] == (width, 320, 320)
 
 
@@ -108,10 +108,10 @@ def test_a_join_that_cannot_be_says_why():
             model_of("TwoArguments", [], source=source)
 
 
-def test_what_is_a_word():
-    words = load_plugins([NAMES])
-    assert "C1C2" in words and not {"_Helper", "Conv", "helper_function", "dataclass"} & set(words)
-    assert load_plugins([NAMES]) == words
+def test_which_classes_are_modules():
+    names = load_plugins([NAMES])
+    assert "C1C2" in names and not {"_Helper", "Conv", "helper_function", "dataclass"} & set(names)
+    assert load_plugins([NAMES]) == names
 
 
 def write(path, text):
@@ -130,7 +130,7 @@ class {0}(nn.Module):
 """
 
 
-def test_a_word_that_may_mean_two_blocks_is_refused(tmp_path, capsys):
+def test_a_name_that_may_mean_two_blocks_is_refused(tmp_path, capsys):
     """A class that the file itself uses is its helper; any other class of a known name may be the one that is meant."""
     text = BLOCK.format("SELayer") + BLOCK.format("Conv") + BLOCK.format("Mine").replace("nn.Conv2d(", "Conv(")
     path = write(tmp_path / "mine.py", text.replace("super().__init__()", "super(SELayer, self).__init__()", 1))
@@ -155,7 +155,7 @@ def test_a_word_that_may_mean_two_blocks_is_refused(tmp_path, capsys):
     assert "row 0 (backbone row 0): 'SELayer' is a block of the project and a class of" in "".join(capsys.readouterr())
 
 
-def test_helpers_beside_the_file_and_words_that_exist(tmp_path):
+def test_helpers_beside_the_file_and_names_that_exist(tmp_path):
     write(tmp_path / "ein Ordner" / "side_helper_a.py", "WIDTH = 8\n")
     write(tmp_path / "ein Ordner" / "side_helper_b.py", BLOCK.format("Inner"))
     text = (
@@ -164,8 +164,8 @@ def test_helpers_beside_the_file_and_words_that_exist(tmp_path):
         + BLOCK.format("Mine")
     )
     path = write(tmp_path / "ein Ordner" / "my_blocks.py", text.replace("self.m = nn", "self.w = WIDTH; self.m = nn"))
-    words = load_plugins([path])
-    assert set(words) == {"Inner", "my_blocks.SELayer", "Mine"}
+    names = load_plugins([path])
+    assert set(names) == {"Inner", "my_blocks.SELayer", "Mine"}
     assert (
         BLOCKS["SELayer"].__module__.startswith("graftdet.models.")
         and model_of("my_blocks.SELayer", [64]).shapes[2][0] == 32
@@ -192,13 +192,13 @@ def test_packages_by_dotted_name(tmp_path, monkeypatch):
     assert load_plugins(["stranger_pkg"]) == ["stranger_pkg.Top"]
     assert model_of("stranger_pkg.Top", [64]).shapes[2][0] == 32
     assert model_of("stranger_pkg.parts.deep.Deep", [64]).shapes[2][0] == 32
-    for word, message in [
+    for module, message in [
         ("stranger_pkg.Tap", "has no block 'Tap'"),
         ("stranger_pkg.nothing.X", "cannot be imported"),
         ("os.path", "is not a known module"),
     ]:
         with pytest.raises(UserError, match=message):
-            find_block(word)
+            find_block(module)
 
 
 @pytest.mark.parametrize(
@@ -234,14 +234,14 @@ def test_the_line_of_a_mistake_in_a_file_below_the_working_folder(tmp_path, monk
         load_plugins(["bad.py"])
 
 
-def test_a_checkpoint_says_which_word_and_which_flag(tmp_path):
+def test_an_unknown_module_of_a_checkpoint_is_reported_with_the_flag(tmp_path):
     load_plugins([NAMES])
     model = model_of("C1C2", [64])
     path = tmp_path / "best.pt"
     save_checkpoint(path, {"yaml": model.yaml_text, "names": ["a", "b"], "nc": 2, "model": model.state_dict()})
     assert build_from_weights(load_weights(path)).nc == 2
-    for word in load_plugins([NAMES]):
-        BLOCKS._entries.pop(word)
+    for module in load_plugins([NAMES]):
+        BLOCKS._entries.pop(module)
     with pytest.raises(UserError, match="'C1C2' is not a known module.*--plugins"):
         build_from_weights(load_weights(path))
 

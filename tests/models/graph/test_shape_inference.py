@@ -1,4 +1,4 @@
-"""Shapes of rows: found on a batch of no pictures, equal to those of a picture, and without torch's compiler."""
+"""Shapes of rows: found on an empty batch, equal to those of an image, and without torch's compiler."""
 
 import subprocess
 import sys
@@ -14,37 +14,37 @@ from torch import nn
 SHAPES = [(16, 20, 24), [(16, 20, 24), (8, 20, 24)]]
 
 
-def on_a_picture(module, inputs):
+def on_an_image(module, inputs):
     with torch.no_grad(), probe.evaluating(module):
         shapes = inputs if isinstance(inputs, list) else [inputs]
         maps = [torch.rand(1, *shape) for shape in shapes]
         return tuple(module(maps if isinstance(inputs, list) else maps[0]).shape[1:])
 
 
-@pytest.mark.parametrize("word, args, inputs", [
+@pytest.mark.parametrize("name, args, inputs", [
     ("Conv", (16, 24, 3, 2), SHAPES[0]),
     ("C3", (16, 24, 2), SHAPES[0]),
     ("C3TR", (16, 24, 1), SHAPES[0]),
     ("SPPF", (16, 24), SHAPES[0]),
-    ("C3_GhostModule", (16, 24, 1), SHAPES[0]),  # needs a picture
+    ("C3_GhostModule", (16, 24, 1), SHAPES[0]),  # needs an image
     ("Concat", (), SHAPES[1]),
-    ("nn.PixelUnshuffle", (2,), SHAPES[0]),  # torch hands a batch of none through as it is
+    ("nn.PixelUnshuffle", (2,), SHAPES[0]),  # torch returns an empty batch as it is
 ])  # fmt: skip
-def test_shapes_are_those_of_a_picture(word, args, inputs):
-    block = (getattr(nn, word[3:]) if word.startswith("nn.") else BLOCKS[word])(*args).train()
-    assert probe.output_shapes(block, inputs) == on_a_picture(block, inputs)
+def test_shapes_are_those_of_an_image(name, args, inputs):
+    block = (getattr(nn, name[3:]) if name.startswith("nn.") else BLOCKS[name])(*args).train()
+    assert probe.output_shapes(block, inputs) == on_an_image(block, inputs)
     assert all(module.training for module in block.modules())
 
 
-class NeedsAPicture(nn.Module):
-    """Neither a batch of none nor a tensor without data will do."""
+class NeedsAnImage(nn.Module):
+    """Fails on an empty batch and on a tensor without data."""
 
     def forward(self, x):
         return x[:, : 1 + int(x[0].sum() >= 0)]
 
 
-def test_a_block_that_looks_at_its_values():
-    assert probe.output_shapes(NeedsAPicture(), (3, 8, 8)) == (2, 8, 8)
+def test_a_block_that_reads_its_values():
+    assert probe.output_shapes(NeedsAnImage(), (3, 8, 8)) == (2, 8, 8)
 
 
 class Quarters(nn.Module):
@@ -61,12 +61,12 @@ def test_a_view_that_does_not_fit_is_an_error():
         probe.output_shapes(Quarters(), (3, 8, 7))
 
 
-def test_no_map_is_told_as_for_one_picture():
+def test_an_output_that_is_no_map_is_an_error_as_with_an_image():
     with pytest.raises(UserError, match=r"gives shape \(1, 192\)"):
         probe.output_shapes(nn.Flatten(), (3, 8, 8))
 
 
-def test_what_is_wrong_is_told_as_for_one_picture():
+def test_errors_are_those_with_an_image():
     with pytest.raises(RuntimeError, match="to have 4 channels, but got 3 channels"):
         probe.output_shapes(nn.Conv2d(4, 8, 3), (3, 8, 8))
 
@@ -74,11 +74,11 @@ def test_what_is_wrong_is_told_as_for_one_picture():
 def test_building_a_model_imports_no_compiler():
     """torch imports it, and sympy, for shapes on the meta device: two seconds at the start of every script."""
     code = "import sys; from graftdet.models import build_model; build_model('yolov5n.yaml'); print({'sympy', 'torch._dynamo'} & {*sys.modules})"
-    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "set()"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"
 
 
-def test_every_row_of_a_model_has_the_shape_of_a_picture():
+def test_every_row_of_a_model_has_the_shape_of_an_image():
     model = build_model("yolov5n.yaml").eval()
     maps, seen = torch.zeros(1, 3, 64, 64), []
     hooks = [layer.register_forward_hook(lambda m, i, output: seen.append(output.shape)) for layer in model.model[:-1]]
