@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run_training(options, checkpoint)
 
 
-def train_model(**flags: Any) -> TrainResult:
+def train_model(**flags: Any) -> TrainResult | None:
     """Train a detector, as `train.py` does.
 
     Args:
@@ -74,7 +74,8 @@ def train_model(**flags: Any) -> TrainResult:
             or `set={"lr0": 0.01}`; see `python train.py --help`. All have the defaults of the script.
 
     Returns:
-        Folder of the run, paths of the weights, epochs, and metrics of the best weights.
+        Folder of the run, paths of the weights, epochs, and metrics of the best weights; None in processes of torchrun
+        other than the main one.
 
     Raises:
         UserError: For unknown arguments and invalid values, where the script would end with exit status 2.
@@ -91,10 +92,10 @@ def train_model(**flags: Any) -> TrainResult:
     return run_training(options, checkpoint)
 
 
-def run_training(options: Namespace, checkpoint: dict[str, Any] | None) -> TrainResult:
+def run_training(options: Namespace, checkpoint: dict[str, Any] | None) -> TrainResult | None:
     """Train in this process, or in this process of the group that torchrun started."""
     with process_group(options.device) as (ranks, device):
-        return ranks.broadcast(train(options, checkpoint, ranks, device))
+        return train(options, checkpoint, ranks, device)
 
 
 def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, device: Device) -> TrainResult | None:

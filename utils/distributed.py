@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -87,9 +88,8 @@ def process_group(device_name: str) -> Iterator[tuple[Ranks, torch.device]]:
     if on_cuda:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if on_cuda else "gloo", timeout=timedelta(minutes=10))
-    silent = contextlib.nullcontext() if ranks.is_main else contextlib.redirect_stdout(io.StringIO())
     try:
-        with silent:
+        with contextlib.nullcontext() if ranks.is_main else _silent():
             yield ranks, device
     except RuntimeError as error:
         if not _LOST_CONNECTION.search(str(error)):
@@ -100,6 +100,17 @@ def process_group(device_name: str) -> Iterator[tuple[Ranks, torch.device]]:
             f"see its last message for the reason ({reason})"
         ) from None
     dist.destroy_process_group()  # not after an error: it would wait for processes that have ended
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Suppress standard output and log messages up to warnings, which the main process reports."""
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def distribute(model: nn.Module, ranks: Ranks, device: torch.device, sync_bn: bool = False) -> nn.Module:
