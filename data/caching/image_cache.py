@@ -53,7 +53,11 @@ class ImageStore:
     name = "none"
 
     def __init__(
-        self, paths: Sequence[str], apply_exif: Sequence[bool] | np.ndarray, size: int, declared_sizes: np.ndarray | None = None
+        self,
+        paths: Sequence[str],
+        apply_exif: Sequence[bool] | np.ndarray,
+        size: int,
+        declared_sizes: np.ndarray | None = None,
     ):
         self.paths = list(paths)
         self.apply_exif = np.asarray(apply_exif, dtype=bool)
@@ -136,7 +140,11 @@ class RamImageStore(ImageStore):
     name = "ram"
 
     def __init__(
-        self, paths: Sequence[str], apply_exif: Sequence[bool] | np.ndarray, size: int, declared_sizes: np.ndarray | None = None
+        self,
+        paths: Sequence[str],
+        apply_exif: Sequence[bool] | np.ndarray,
+        size: int,
+        declared_sizes: np.ndarray | None = None,
     ):
         super().__init__(paths, apply_exif, size, declared_sizes)
         self.entries = np.zeros((len(self), 5), dtype=np.int64)  # offset, h, w, original h, w; h = 0: not cached
@@ -172,7 +180,11 @@ class DiskImageStore(ImageStore):
     name = "disk"
 
     def __init__(
-        self, paths: Sequence[str], apply_exif: Sequence[bool] | np.ndarray, size: int, declared_sizes: np.ndarray | None = None
+        self,
+        paths: Sequence[str],
+        apply_exif: Sequence[bool] | np.ndarray,
+        size: int,
+        declared_sizes: np.ndarray | None = None,
     ):
         super().__init__(paths, apply_exif, size, declared_sizes)
         self.folder = cache_folder() / "images"

@@ -31,7 +31,7 @@ def trace_to_onnx(module: nn.Module, inputs: tuple[torch.Tensor, ...], **options
     file = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad(), _no_graph_dump(), _unfused_attention():
         warnings.simplefilter("ignore")  # that this exporter is the older one; that shapes are traced
-        torch.onnx.export(module, inputs, file, dynamo=False, **options)
+        torch.onnx.export(module, inputs, file, dynamo=False, **options)  # type: ignore[arg-type]
     return file.getvalue()
 
 

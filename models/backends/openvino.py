@@ -77,7 +77,7 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OpenVino
         raise UserError(f"{weights}: no such file; it contains the weights of {path.name}")
     core = _core(openvino)
     half = half and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if half else "f32"}
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if half else "f32"}
     # A thread bound to a core waits for whatever else runs there, up to seconds per image on a busy machine.
     settings |= {"ENABLE_CPU_PINNING": False, "INFERENCE_NUM_THREADS": thread_limit()}
     try:
@@ -156,7 +156,8 @@ class OpenVinoModel(ExportedModel):
     def __init__(self, core: Any, network: Any, path: Path, half: bool, settings: dict):
         self.path, self.half = path, half
         self.backend = "OpenVINO" + " in bfloat16" * half
-        self._core, self._network, self._settings, self._requests = core, network, settings, {}
+        self._core, self._network, self._settings = core, network, settings
+        self._requests: dict[str | tuple[int, ...], Any] = {}  # input shape, or "any" -> request
         inputs, outputs = network.inputs, network.outputs
         dtype = inputs[0].get_element_type().get_type_name() if inputs else None
         if not outputs or len(inputs) != 1 or len(inputs[0].get_partial_shape()) != 4 or dtype not in _NUMPY_TYPES:
@@ -178,7 +179,8 @@ class OpenVinoModel(ExportedModel):
     def _request(self, shape: tuple[int, ...]) -> Any:
         if shape in self._requests or "any" in self._requests:
             return self._requests.get(shape) or self._requests["any"]
-        network, key = self._network, "any"
+        network = self._network
+        key: str | tuple[int, ...] = "any"
         if not self._requests:
             network, key = network.clone(), shape
             network.reshape(shape)

@@ -102,7 +102,9 @@ class Student(nn.Module):
         self._pair = (model, teacher)  # in a tuple, so that the teacher is no submodule: neither trained nor saved
         self._compare_maps = compare_maps
         device = next(model.parameters()).device
-        self._layout = fastest_layout(teacher.to(device), device, (teacher.channels, *[teacher.size_multiple] * 2))
+        self._layout = fastest_layout(
+            teacher.to(device), device, (teacher.channels, teacher.size_multiple, teacher.size_multiple)
+        )
         widths = [[shape[0] for shape in one.shapes[-1]] for one in (model, teacher)]
         self.adapters = nn.ModuleList(
             nn.Identity() if own == theirs else nn.Conv2d(own, theirs, 1, bias=False, device=device)

@@ -38,7 +38,7 @@ class Ensemble(Predictor):
         self.names = first.names
         self.names_known = any(model.names_known for model in self.models)
         self.stride = max(model.stride for model in self.models)
-        self.fixed_size = sizes.pop() if sizes else None
+        self.fixed_size = next((model.fixed_size for model in self.models if model.fixed_size), None)
         self.train_size = first.train_size
         self.square_letterbox = any(model.square_letterbox for model in self.models)
         self.backend = ", ".join(dict.fromkeys(model.backend for model in self.models))

@@ -124,7 +124,7 @@ class Predictor(ABC):
         """
         if size is None:
             size = self.fixed_size or self.train_size
-        sides = (size, size) if isinstance(size, Integral) else tuple(size)
+        sides = (size, size) if isinstance(size, (int, Integral)) else tuple(size)
         if len(sides) != 2 or min(sides) < 1:
             raise UserError(f"size {size}: expected one or two whole numbers of at least 1")
         height, width = (-(-int(side) // self.stride) * self.stride for side in sides)
@@ -146,7 +146,7 @@ class PredictSteps:
         self._predictor, self._settings = predictor, settings
         self._size = predictor.input_size(settings.size)
         self._augmented = AugmentedModel(predictor) if settings.augment else None
-        self._selection = {
+        self._selection: dict[str, Any] = {
             "conf": settings.conf,
             "iou": settings.iou,
             "max_det": settings.max_det,
@@ -164,7 +164,9 @@ class PredictSteps:
         groups = group_by_shape([one.letterboxed.shape for one in fitted], self._settings.batch_size)
         return fitted, [(group, np.stack([to_chw(fitted[i].letterboxed) for i in group])) for group in groups]
 
-    def infer(self, preprocessed) -> tuple[list[LetterboxedImage], dict[int, tuple]]:
+    def infer(
+        self, preprocessed: tuple[list[LetterboxedImage], list[tuple[list[int], np.ndarray]]]
+    ) -> tuple[list[LetterboxedImage], dict[int, tuple]]:
         """Run the model on what `preprocess` returned; candidate boxes and scores by image index."""
         fitted, groups = preprocessed
         candidates: dict[int, tuple] = {}
@@ -176,7 +178,7 @@ class PredictSteps:
             candidates.update(zip(indices, output, strict=True))
         return fitted, candidates
 
-    def postprocess(self, inferred) -> list[Detections]:
+    def postprocess(self, inferred: tuple[list[LetterboxedImage], dict[int, Any]]) -> list[Detections]:
         """Suppress overlapping candidates and map boxes back to the images."""
         fitted, candidates = inferred
         return [self._detections(one, *candidates[index]) for index, one in enumerate(fitted)]

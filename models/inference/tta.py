@@ -1,6 +1,6 @@
 """Test-time augmentation: one model runs on several views of each image."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from graftdet.utils.images.letterbox import GRAY
@@ -27,7 +27,7 @@ class AugmentedModel:
 
     def __init__(
         self,
-        model: Callable[[Any], tuple[Any, Any]],
+        model: Any,
         stride: int | None = None,
         scales: Sequence[float] = SCALES,
         flips: Sequence[bool] = FLIPS,

@@ -168,8 +168,14 @@ def _opcode_table() -> dict[str, Callable]:
     table |= {name: _PickleMachine.memoize for name in ("PUT", "BINPUT", "LONG_BINPUT")}
     table |= {name: lambda m, a: m.push(m.memo[a]) for name in ("GET", "BINGET", "LONG_BINGET")}
     table |= {name: _PickleMachine.push for name in values}
-    table |= {name: lambda m, a, value=value: m.push(value) for name, value in constants.items()}
-    table |= {name: lambda m, a, kind=kind: m.push(kind()) for name, kind in empty_containers.items()}
+    table |= {
+        name: lambda m, a, value=value: m.push(value)  # type: ignore[misc]
+        for name, value in constants.items()
+    }
+    table |= {
+        name: lambda m, a, kind=kind: m.push(kind())  # type: ignore[misc]
+        for name, kind in empty_containers.items()
+    }
     return table
 
 

@@ -58,7 +58,7 @@ def load_into_row(model: DetectionModel, row: int | str, weights: WeightsFile) -
 
 def _find_row(model: DetectionModel, row: int | str) -> int:
     indices = model.spec.row_names
-    index = int(row) if str(row).isdigit() else indices.get(row)
+    index = int(row) if str(row).isdigit() else indices.get(str(row))
     if index is None or index >= len(model.model):
         names = f" or a name ({', '.join(indices)})" if indices else ""
         raise UserError(f"row {row}: the model has no such row, expected 0 to {len(model.model) - 1}{names}")
@@ -80,5 +80,5 @@ def _adapt_batch_norms(layer: nn.Module, loaded: set[str]) -> None:
         prefix = f"{name}." if name else ""
         if isinstance(batch_norm, nn.BatchNorm2d) and {f"{prefix}weight", f"{prefix}running_var"} <= loaded:
             variance = batch_norm.running_var.clamp(min=0)
-            ratio = (variance + batch_norm.eps) / (variance + batch_norm.block_eps)
+            ratio = (variance + batch_norm.eps) / (variance + batch_norm.block_eps)  # type: ignore[operator]
             batch_norm.weight.mul_(ratio.sqrt())

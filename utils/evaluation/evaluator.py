@@ -5,7 +5,7 @@ scores, and any loader of batches; no model or dataset is defined here.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,7 +62,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: Callable[[Any], tuple[Any, Any]],
+    model: Any,
     loader: Any,
     *,
     ground_truth: dict[str, Any],
