@@ -1,5 +1,6 @@
 """Positions of rows, sources and modules in the text of a model YAML, with aliases (`*a`) resolved."""
 
+from typing import Any
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
@@ -120,7 +121,7 @@ def locate_rows(text: str, where: str) -> list[RowLocation]:
     return locations
 
 
-def _compose(text: str, events: Iterator, anchors: dict[str, Node], event: ev.Event | None = None) -> Node:
+def _compose(text: str, events: Iterator, anchors: dict[str, Node], event: Any = None) -> Node:
     """The node that starts with `event` (default: the first one of the document)."""
     while event is None or isinstance(event, (ev.StreamStartEvent, ev.DocumentStartEvent)):
         event = next(events)

@@ -38,7 +38,8 @@ class MapListError(RowError):
 class RunError(RowError):
     """A row that was built but cannot run on what it reads: the cause may be a row before it."""
 
-    rule, part = "cannot-run", None
+    rule = "cannot-run"
+    part: str | None = None
 
 
 class SizeMismatchError(RunError):

@@ -134,7 +134,7 @@ class OneToOneDetect(AnchorFreeHead):
         self.branch = "one_to_one"
 
     @property
-    def branch_names(self) -> tuple[str, ...]:
+    def branch_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """The branches that can give the boxes."""
         return ("one_to_many",) if self.one_to_one is None else ("one_to_one", "one_to_many")
 

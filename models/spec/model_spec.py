@@ -135,7 +135,7 @@ class ModelSpec:
             return Problem(rule, severity, None, *self.positions.find(path), message, hint, self.file, size=self.size)
         position = self.positions.find(row.path_of(part))
         module = None if part == "module" else row.module
-        about = (self.file, row.section, row.position, row.name, module, self.size)
+        about: tuple[Any, ...] = (self.file, row.section, row.position, row.name, module, self.size)
         return Problem(rule, severity, row.index, *position, message, hint, *about)
 
     def scale_width(self, width: int) -> int:

@@ -29,7 +29,8 @@ class Positions:
 
     def find(self, path: Path) -> Position:
         """The position of what `path` leads to, or of the nearest thing around it."""
-        path = (self.keys.get(path[0], path[0]), *path[1:]) if path else path
+        if path:
+            path = (self.keys.get(str(path[0]), path[0]), *path[1:])
         while path:
             if path in self.known:
                 return self.known[path]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from graftdet.models.spec.positions import Path, Positions
 from graftdet.utils.errors import UserError
@@ -105,7 +106,7 @@ class Reporter:
     def __init__(self, file: str, report: Report = raise_problem, positions: Positions | None = None):
         self.file, self.report, self.positions = file, report, positions or Positions()
 
-    def error(self, rule: str, message: str, hint: str = "", path: Path = (), **row: object) -> None:
+    def error(self, rule: str, message: str, hint: str = "", path: Path = (), **row: Any) -> None:
         """Report an error at `path` in the YAML; `row` are the fields of `Problem` that say which row it is about."""
         position = self.positions.find(path)
         index = row.pop("row", None)

@@ -153,7 +153,7 @@ def _read_size(size, written, reporter: Reporter) -> tuple[float, float, float]:
     numbers = [1.0, 1.0, math.inf]
     if not isinstance(written, list) or len(written) not in (2, 3):
         reporter.error("invalid-scales", f"scales, {size}: {_EXPECTED}, got {written!r}", path=path)
-        return tuple(numbers)
+        return numbers[0], numbers[1], numbers[2]
     for i, value in enumerate(written):
         try:
             number = to_number(value, float, f"scales, {size}")
@@ -162,4 +162,4 @@ def _read_size(size, written, reporter: Reporter) -> tuple[float, float, float]:
             numbers[i] = number
         except UserError as error:
             reporter.error("invalid-scales", str(error), path=path)
-    return tuple(numbers)
+    return numbers[0], numbers[1], numbers[2]
