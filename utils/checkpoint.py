@@ -8,8 +8,8 @@ A checkpoint is a dict with
   `optimizer`, `scheduler`, `epoch`, `elapsed` [s], `best`, `stopping`, `class_ap`, and `helpers` where modules are
   trained beside the model.
 
-Once a run is finished, only `ema`, `epoch` and `best` remain of its state, and `finished` is True. Random generators are
-seeded in each epoch, so their state is not saved.
+Once a run is finished, only `ema`, `epoch` and `best` remain of its state, and `finished` is True. Random generators
+are seeded in each epoch, so their state is not saved.
 """
 
 import argparse
@@ -30,7 +30,7 @@ VERSION = 1
 
 
 class ForeignCheckpoint(UserError):
-    """A file that is not a checkpoint of this project: of another project, with pickled objects, truncated, or no weights."""
+    """A file that is not a checkpoint of this project: another project's, pickled objects, truncated, or no weights."""
 
 
 def save_checkpoint(path: str | Path, content: dict) -> Path:

@@ -66,8 +66,8 @@ class GroundTruth:
         self.boxes.crowd = np.array([bool(annotation.get("iscrowd")) for annotation in annotations], bool)
 
     def scores(self, predictions: list[dict[str, Any]] | CocoResults) -> tuple[dict[str, Any], np.ndarray]:
-        """Return the scores of `coco_scores`, and TRUE_POSITIVE, FALSE_POSITIVE or IGNORED of each prediction at IoU 0.5,
-        (n,) int8."""
+        """Return the scores of `coco_scores`, and the result of each prediction at IoU 0.5 (n,) int8: TRUE_POSITIVE,
+        FALSE_POSITIVE or IGNORED."""
         detections, rows = self._detections(predictions)
         matches = match(self.boxes, detections, len(self.categories))
         hits = np.zeros(len(predictions), np.int8)

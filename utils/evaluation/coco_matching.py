@@ -81,8 +81,8 @@ class Matches:
 def match(targets: Boxes, detections: Boxes, num_categories: int) -> Matches:
     """Match detections with the ground-truth boxes of their image and category.
 
-    Best first, each detection is assigned to the unassigned box that it overlaps most, if the IoU reaches the threshold.
-    Boxes to be ignored (crowd regions, areas outside the range) are assigned only if there is no other; crowd regions
+    Best first, each detection is assigned to the unassigned box that it overlaps most, if the IoU reaches
+    the threshold. Boxes to be ignored (crowd regions, areas outside the range) are assigned only if there is no other; crowd regions
     may be assigned several times. Of equal scores the detection given first comes first; of equal overlaps the last box
     is assigned.
     """
@@ -100,7 +100,7 @@ def match(targets: Boxes, detections: Boxes, num_categories: int) -> Matches:
 
 
 def iterate_pairs(starts: np.ndarray, ends: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield all pairs (i, starts[i]), ..., (i, ends[i] - 1) of each i as two arrays (p,), about `PAIRS_PER_CHUNK` at once."""
+    """Yield the pairs (i, starts[i]), ..., (i, ends[i] - 1) of all i as two arrays (p,), `PAIRS_PER_CHUNK` at once."""
     sizes = ends - starts
     totals = np.cumsum(sizes)
     low = 0
@@ -115,8 +115,8 @@ def iterate_pairs(starts: np.ndarray, ends: np.ndarray) -> Iterator[tuple[np.nda
 def _overlapping_pairs(
     targets: Boxes, detections: Boxes, starts: np.ndarray, ends: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs with an IoU of at least 0.5: indices of detections and of targets, and the IoU, each (p,). For crowd regions
-    it is the fraction of the detection inside."""
+    """Pairs with an IoU of at least 0.5: indices of detections and of targets, and the IoU, each (p,). For crowds it
+    is the fraction of the detection inside."""
     chunks = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     for row, target in iterate_pairs(starts, ends):
         x, y, w, h = detections.xywh[row].T

@@ -36,7 +36,7 @@ class Curves:
         self.best = int(self.mean("f1").argmax())
 
     def mean(self, which: str) -> np.ndarray:
-        """Return the mean of curve `which` ("precision", "recall", "f1" or "at_recall") over classes with ground truth."""
+        """Return the mean of curve `which` ("precision", "recall", "f1" or "at_recall") over classes with targets."""
         curves = getattr(self, which)
         present = self.instances > 0
         return curves[present].mean(0) if present.any() else np.zeros(curves.shape[1])

@@ -120,7 +120,7 @@ def compute_anchors(
 
 
 def order_by_stride(anchors: np.ndarray, strides: np.ndarray) -> np.ndarray:
-    """Return anchors (levels, A, 2), the levels reversed if needed so that larger strides (levels,) have larger ones."""
+    """Return anchors (levels, A, 2), levels reversed if needed so that larger strides (levels,) have larger ones."""
     areas = anchors.prod(2).mean(1)
     area_change, stride_change = areas[-1] - areas[0], strides[-1] - strides[0]
     return anchors[::-1].copy() if area_change * stride_change < 0 else anchors

@@ -11,8 +11,8 @@ class Schedule:
 
     The learning rate decays from lr0 to lr0 * lrf: linearly, along a cosine, or along a cosine in the second half of
     the run ("flat_cosine", Lyu et al., RTMDet, 2022, section 4.1), updated per epoch or per batch (`lr_update`). In the
-    warm-up all values are interpolated per batch: the learning rate of biases from warmup_bias_lr (SGD only), all others
-    from 0; momentum from warmup_momentum; accumulation from 1.
+    warm-up all values are interpolated per batch: the learning rate of biases from warmup_bias_lr (SGD only), all
+    others from 0; momentum from warmup_momentum; accumulation from 1.
 
     Args:
         hyperparameters: Values of this run (`Hyperparameters.for_run`).

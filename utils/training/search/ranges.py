@@ -47,7 +47,7 @@ class Range:
 
 
 def load_ranges(name_or_path: str | Path) -> dict[str, Range]:
-    """Read ranges by hyperparameter: `{low: 1e-4, high: 1e-2, log: true}`, `{low: 1, high: 9, step: 2}` or `[0, 0.5, 1]`.
+    """Read ranges by hyperparameter: `{low: 1e-4, high: 1e-2, log: true}`, `{low: 1, high: 9, step: 2}`, `[0, 0.5]`.
 
     Args:
         name_or_path: A YAML file, or the name of one in `configs/hyp`.
@@ -76,7 +76,8 @@ def _read_range(path: Path, key: str, value) -> Range:
     unknown = [entry for entry in value if entry not in _BOUNDS]
     if unknown:
         raise UserError(
-            f"{location}: unknown key '{unknown[0]}'{did_you_mean(str(unknown[0]), _BOUNDS)}; expected {', '.join(_BOUNDS)}"
+            f"{location}: unknown key '{unknown[0]}'{did_you_mean(str(unknown[0]), _BOUNDS)}; "
+            f"expected {', '.join(_BOUNDS)}"
         )
     if missing := [entry for entry in ("low", "high") if entry not in value]:
         raise UserError(f"{location}: '{missing[0]}' is missing")
