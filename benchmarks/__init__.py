@@ -1,1 +1,1 @@
-"""Benchmarks of speed: `python -m benchmarks` prints all tables, `python -m benchmarks nms loader` two of them. Not tests."""
+"""Benchmarks of speed: `python -m benchmarks` prints all tables, `python -m benchmarks nms loader` two of them."""

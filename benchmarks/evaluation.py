@@ -24,7 +24,7 @@ VAL, SIDE, CANDIDATES = 3.95, 320, 0.1  # seconds on two cores; image size; frac
 
 
 def synthetic_results(images: int, seed: int = 0) -> tuple[dict, Any]:
-    """Return a COCO dict and `CocoResults`: detections are shifted ground-truth boxes, 60 % of them with the right class."""
+    """Return a COCO dict and `CocoResults`: shifted ground-truth boxes, 60 % of them with the right class."""
     from graftdet.utils.evaluation.coco_results import CocoResults
 
     rng = np.random.default_rng(seed)
@@ -34,7 +34,9 @@ def synthetic_results(images: int, seed: int = 0) -> tuple[dict, Any]:
         sides = np.exp(rng.uniform(np.log(8), np.log(300), (count, 2)))
         corner = rng.uniform(0, 1, (count, 2)) * (640 - sides)
         true, labels = np.concatenate((corner, corner + sides), 1).round(2), rng.integers(0, CLASSES, count)
-        for (x1, y1, x2, y2), label, crowd in zip(true.tolist(), labels.tolist(), rng.uniform(size=count) < 0.01):
+        for (x1, y1, x2, y2), label, crowd in zip(
+            true.tolist(), labels.tolist(), rng.uniform(size=count) < 0.01, strict=True
+        ):
             box = [x1, y1, x2 - x1, y2 - y1]
             entry = {
                 "image_id": image,
@@ -105,7 +107,7 @@ def timed(work: Callable[[], Any], clock: Callable[[], float] = time.perf_counte
 
 
 def rows_of_growth(table: Table) -> None:
-    """Add rows with the time of everything after the model (suppression, metrics, predictions.json) for growing data."""
+    """Add rows with the time of all that follows the model (suppression, metrics, files) for growing data."""
     import torch
     from graftdet.utils.evaluation.evaluator import evaluate
 
@@ -122,10 +124,15 @@ def rows_of_growth(table: Table) -> None:
 
         images = torch.zeros(16, 3, 1, 1, dtype=torch.uint8)
         batches = [
-            {"images": images[: len(ids)], "image_ids": ids, "gains": [1.0] * len(ids), "pads": [(0.0, 0.0)] * len(ids),
-             "shapes": [(640, 640)] * len(ids)}
+            {
+                "images": images[: len(ids)],
+                "image_ids": ids,
+                "gains": [1.0] * len(ids),
+                "pads": [(0.0, 0.0)] * len(ids),
+                "shapes": [(640, 640)] * len(ids),
+            }
             for ids in (list(range(start, min(start + 16, count + 1))) for start in range(1, count + 1, 16))
-        ]  # fmt: skip
+        ]
         started = time.process_time()
         found = evaluate(model, batches, ground_truth=truth, category_ids=range(1, CLASSES + 1), progress=False)
         with tempfile.TemporaryDirectory() as folder:
@@ -149,7 +156,7 @@ def rows_of_val(table: Table, folder: Path) -> None:
         make_weights(scratch / "bccd.yaml", scratch / "weights.pt")
         flags = ["--weights", scratch / "weights.pt", "--data", scratch / "bccd.yaml", "--split", "test", "--img", SIDE]
         flags = [str(flag) for flag in (*flags, "--project", scratch / "runs", "--device", "cpu")]
-        until_table, total, cpu = (min(column) for column in zip(*(run_val(flags) for _ in range(3))))
+        until_table, total, cpu = (min(column) for column in zip(*(run_val(flags) for _ in range(3)), strict=True))
         table.add(
             f"val.py, BCCD test at {SIDE}, process start to table", f"{until_table:.2f} s", until_table, at_most=VAL
         )

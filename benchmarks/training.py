@@ -18,7 +18,7 @@ import torch
 from graftdet.models import build_model
 from graftdet.utils.device import cpu_flags, select_device
 from graftdet.utils.hyperparameters import load_hyperparameters
-from graftdet.utils.training.acceleration import prepare_for_training, mixed_precision
+from graftdet.utils.training.acceleration import mixed_precision, prepare_for_training
 from graftdet.utils.training.ema import ModelEMA
 from graftdet.utils.training.optim import Stepper, make_optimizer
 from graftdet.utils.training.schedule import Schedule
@@ -162,9 +162,16 @@ def end_to_end(recipe: str, options) -> tuple[float, str]:
     """
     with tempfile.TemporaryDirectory() as folder:
         values = {
-            "cfg": MODEL, "data": "bccd.yaml", "hyp": recipe, "img": options.img, "epochs": options.epochs,
-            "batch-size": options.batch_size, "device": options.device, "project": folder, "name": "run",
-        }  # fmt: skip
+            "cfg": MODEL,
+            "data": "bccd.yaml",
+            "hyp": recipe,
+            "img": options.img,
+            "epochs": options.epochs,
+            "batch-size": options.batch_size,
+            "device": options.device,
+            "project": folder,
+            "name": "run",
+        }
         flags = ["--noval", *(text for flag, value in values.items() for text in (f"--{flag}", value))]
         with Busy(options.device) as busy:
             done = subprocess.run(

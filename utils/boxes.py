@@ -1,7 +1,7 @@
 """Box formats and overlaps, for numpy arrays and torch tensors alike.
 
-`xyxy` is left, top, right, bottom; `cxcywh` is center x, center y, width, height. All boxes of a call have the same unit,
-whichever it is.
+`xyxy` is left, top, right, bottom; `cxcywh` is center x, center y, width, height. All boxes of a call have the same
+unit, whichever it is.
 """
 
 import math

@@ -71,7 +71,14 @@ def read_text(path: str | Path) -> str:
 
 
 class YamlError(UserError):
-    """Text that is not valid YAML, or no mapping: `problem`, its `reason`, `line` and `column` from 1 (None: not known)."""
+    """Text that is not valid YAML, or not a mapping.
+
+    Attributes:
+        problem: What is wrong, as in the message.
+        reason: The same without "not valid YAML: ".
+        line: Line from 1, if known.
+        column: Column from 1, if known.
+    """
 
     def __init__(
         self,
@@ -82,26 +89,35 @@ class YamlError(UserError):
         kind: str = "not valid YAML: ",
     ):
         self.problem, self.reason, self.line, self.column = kind + reason, reason, line, column
-        super().__init__(f"{where}{f', line {line}' if line else ''}: {self.problem}")
+        position = f":{line}:{column}" if line else ""
+        super().__init__(f"{where}{position}: {self.problem}")
 
 
 def parse_yaml(text: str, where: str) -> dict:
-    """Parse YAML text that holds a mapping; `where` names it in errors."""
+    """Parse YAML text that contains a mapping.
+
+    Args:
+        text: The YAML text.
+        where: Name of the file, for messages.
+
+    Raises:
+        YamlError: If the text is not valid YAML, or not a mapping.
+    """
     return compose_yaml(text, where)[0]
 
 
 def compose_yaml(text: str, where: str) -> tuple[dict, yaml.MappingNode, dict[tuple[int, int], yaml.Mark]]:
-    """Parse YAML text that holds a mapping, once, for values and positions.
+    """Parse YAML text that contains a mapping, for values and positions.
 
     Args:
-        text: the YAML text.
-        where: its name in errors.
+        text: The YAML text.
+        where: Name of the file, for messages.
 
     Returns:
-        The mapping; the node that it was made of; the mark of each alias in a list, by the list's id and the index.
+        The mapping, its node, and the marks of aliases in lists by (id of the list's node, index).
 
     Raises:
-        YamlError: the text is not valid YAML, or holds something other than a mapping.
+        YamlError: If the text is not valid YAML, or not a mapping.
     """
     try:
         loader = _Loader(text)
@@ -120,15 +136,15 @@ def compose_yaml(text: str, where: str) -> tuple[dict, yaml.MappingNode, dict[tu
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses repeated keys, and aliases that stand for themselves or, written out, for too much."""
+    """SafeLoader that rejects repeated keys, recursive aliases, and aliases that expand to too many values."""
 
-    MOST_BY_ALIASES = 100_000  # values
-    values = by_aliases = 0  # read so far, those that aliases stand for counted each time
+    MAX_ALIASED = 100_000  # values
+    values = by_aliases = 0  # values so far; targets of aliases count each time
 
     def __init__(self, stream):
         super().__init__(stream)
-        self.sizes = {}  # of each node that is whole, by its id
-        self.alias_marks = {}  # of aliases in lists, by the list's id and the index
+        self.sizes = {}  # number of values of each complete node, by its id
+        self.alias_marks = {}  # of aliases in lists, by (id of the list's node, index)
 
     def compose_node(self, parent, index):
         event = self.peek_event()
@@ -142,17 +158,15 @@ class _Loader(yaml.SafeLoader):
         size = self.sizes.get(id(node))
         self.by_aliases += size or 0
         self.values += size or 0
-        if size is None or self.by_aliases > self.MOST_BY_ALIASES:
-            wrong = (
-                "stands for itself" if size is None else f"makes more than {self.MOST_BY_ALIASES} values of the file"
-            )
-            raise yaml.composer.ComposerError(None, None, f"alias '{event.anchor}' {wrong}", event.start_mark)
+        if size is None or self.by_aliases > self.MAX_ALIASED:
+            reason = "refers to itself" if size is None else f"expands the file to more than {self.MAX_ALIASED} values"
+            raise yaml.composer.ComposerError(None, None, f"alias '{event.anchor}' {reason}", event.start_mark)
         return node
 
     def construct_object(self, node, deep=False):
         try:
             return super().construct_object(node, deep)
-        except (ValueError, LookupError, AttributeError):  # of PyYAML's own: a text that is not what its tag says
+        except (ValueError, LookupError, AttributeError):  # PyYAML: the text does not match its tag
             kind = node.tag.rpartition(":")[2]
             raise yaml.constructor.ConstructorError(
                 None, None, f"expected {kind}, got {node.value!r:.60}", node.start_mark
@@ -164,7 +178,9 @@ class _Loader(yaml.SafeLoader):
             key = getattr(key_node, "value", None)
             if isinstance(key, str) and key != "<<":
                 if key in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"key '{key}' given twice", key_node.start_mark)
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"key '{key}' is given twice", key_node.start_mark
+                    )
                 seen.add(key)
         return super().construct_mapping(node, deep)
 

@@ -125,7 +125,7 @@ def write_atomically(path: str | Path, data: bytes | str) -> None:
 
 @contextlib.contextmanager
 def write_errors(path: str | Path) -> Iterator[None]:
-    """Turn every `OSError` inside the block (disk full, no permission, file in the way) into a `UserError` naming `path`."""
+    """Turn any `OSError` inside the block (disk full, no permission, ...) into a `UserError` that names `path`."""
     try:
         yield
     except OSError as error:

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 SPIN_COUNTS = {"idle": 30_000, "shared": 1000}
-"""Iterations that torch's threads (GNU OpenMP) spin before they sleep: one or two milliseconds, or a thirtieth of it."""
+"""Iterations that idle threads of torch (GNU OpenMP) spin before they sleep: 1 to 2 ms, or a thirtieth of it."""
 BUSY = 0.15  # fraction of the cores used by other processes from which the machine counts as shared
 
 

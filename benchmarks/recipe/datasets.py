@@ -36,9 +36,15 @@ def draw_glyphs(out: Path, count: int, seed: int = 0) -> None:
             images.append({"id": image_id, "file_name": name, "width": SIDE, "height": SIDE})
             for label, box in zip(labels, boxes, strict=True):
                 annotations.append(
-                    {"id": len(annotations) + 1, "image_id": image_id, "category_id": label + 1, "bbox": box,
-                     "area": box[2] * box[3], "iscrowd": 0}
-                )  # fmt: skip
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": image_id,
+                        "category_id": label + 1,
+                        "bbox": box,
+                        "area": box[2] * box[3],
+                        "iscrowd": 0,
+                    }
+                )
         categories = [{"id": number, "name": glyph} for number, glyph in enumerate(GLYPHS, 1)]
         _write(out / f"{split}.json", {"images": images, "annotations": annotations, "categories": categories})
     _describe(out, {split: (out / "images" / split, out / f"{split}.json") for split in ("train", "val")})

@@ -122,14 +122,28 @@ def read_run_folder(folder: Path, group: str, **details: str) -> tuple[RunRecord
         Epoch(run, int(row["epoch"]), round(float(row["time"])), _rounded(row["val/AP50-95"])) for row in validated
     ]
     record = RunRecord(
-        run=run, dataset=_dataset_name(Path(options["data"])), model=_model_name(options),
-        recipe=Path(options["hyp"]).name, settings=_settings(options), seed=options["seed"], epochs=options["epochs"],
-        epochs_run=int(rows[-1]["epoch"]), img=options["img"], batch_size=options["batch_size"],
-        best_epoch=int(best["epoch"]), val_ap=_rounded(best["val/AP50-95"]), val_ap50=_rounded(best["val/AP50"]),
-        final_val_ap=curve[-1].val_ap, eval_split="", eval_ap=None, eval_ap50=None,
-        minutes=round(float(rows[-1]["time"]) / 60, 1), commit=_short_commit(config),
-        machine=details.get("machine", ""), note=details.get("note", ""),
-    )  # fmt: skip
+        run=run,
+        dataset=_dataset_name(Path(options["data"])),
+        model=_model_name(options),
+        recipe=Path(options["hyp"]).name,
+        settings=_settings(options),
+        seed=options["seed"],
+        epochs=options["epochs"],
+        epochs_run=int(rows[-1]["epoch"]),
+        img=options["img"],
+        batch_size=options["batch_size"],
+        best_epoch=int(best["epoch"]),
+        val_ap=_rounded(best["val/AP50-95"]),
+        val_ap50=_rounded(best["val/AP50"]),
+        final_val_ap=curve[-1].val_ap,
+        eval_split="",
+        eval_ap=None,
+        eval_ap50=None,
+        minutes=round(float(rows[-1]["time"]) / 60, 1),
+        commit=_short_commit(config),
+        machine=details.get("machine", ""),
+        note=details.get("note", ""),
+    )
     return record, curve
 
 

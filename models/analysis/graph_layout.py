@@ -79,7 +79,8 @@ def arrange(sources: list[tuple[int, ...]], strides: list[int]) -> Layout:
 
 def _route(sources, cells, taken) -> dict[tuple[int, int], Route]:
     last = len(sources) - 1
-    routes, used = {}, defaultdict(list)
+    routes: dict[tuple[int, int], Route] = {}
+    used: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
     colors: dict[int, str] = {}
     entries: dict[int, int] = defaultdict(int)
     for row, read in enumerate(sources):

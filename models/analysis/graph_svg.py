@@ -20,9 +20,11 @@ MAX_TITLE, MAX_NAME = 30, 12  # characters of a box's first line, and of a row's
 PLAIN_CONVOLUTIONS = ("conv", "cbh", "focus", "nn.conv2d", "convbnact")
 FONT = "font-family='Helvetica, Arial, sans-serif'"
 COLORS = {  # (fill, edge) by the role of a row
-    "head": ("#fde0dd", "#c2453c"), "join": ("#fff3c4", "#b8860b"),
-    "resize": ("#e8e8e8", "#777777"), "conv": ("#dcebfa", "#3b76b5"),
-}  # fmt: skip
+    "head": ("#fde0dd", "#c2453c"),
+    "join": ("#fff3c4", "#b8860b"),
+    "resize": ("#e8e8e8", "#777777"),
+    "conv": ("#dcebfa", "#3b76b5"),
+}
 FAMILIES = (
     ("#dff2df", "#3d8b47"),
     ("#ece2f6", "#7c55a8"),
@@ -49,7 +51,8 @@ class Box:
         fill, edge = self.color
         parts = [
             f"<g><title>{escape(self.title)}</title>",
-            f"<rect x='{self.x:g}' y='{self.y:g}' width='{self.w:g}' height='{self.h:g}' rx='6' fill='{fill}' stroke='{edge}'/>",
+            f"<rect x='{self.x:g}' y='{self.y:g}' width='{self.w:g}' height='{self.h:g}' rx='6' "
+            f"fill='{fill}' stroke='{edge}'/>",
         ]
         for i, text in enumerate(self.lines):
             y = self.y + (17, 35)[i] if len(self.lines) > 1 else self.y + self.h / 2 + 5
@@ -59,7 +62,8 @@ class Box:
                 f" textLength='{size:g}' lengthAdjust='spacingAndGlyphs'" if _text_width(text, bool(i)) > size else ""
             )
             parts.append(
-                f"<text x='{self.x + self.w / 2:g}' y='{y:g}' text-anchor='middle' {style}{squeeze}>{escape(text)}</text>"
+                f"<text x='{self.x + self.w / 2:g}' y='{y:g}' text-anchor='middle' {style}{squeeze}>"
+                f"{escape(text)}</text>"
             )
         return "".join([*parts, "</g>"])
 
@@ -85,7 +89,8 @@ def draw_model(model: DetectionModel, size: tuple[int, int] = (640, 640)) -> str
     boxes = [_row_box(row, layout, left, colors[row.index]) for row in rows]
     boxes[-1] = _head_box(model, rows[-1], layout, left)
     lines = [
-        f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' viewBox='0 0 {width} {height}' {FONT}>",
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' "
+        f"viewBox='0 0 {width} {height}' {FONT}>",
         "<defs><marker id='tip' viewBox='0 0 8 8' refX='7.5' refY='4' markerWidth='7' markerHeight='7' orient='auto'>"
         "<path d='M0 0.6 L8 4 L0 7.4 z' fill='context-stroke'/></marker></defs>",
         f"<rect width='{width}' height='{height}' fill='#ffffff'/>",
@@ -106,8 +111,8 @@ def _stride(row: RowSummary, size, rows) -> int:
 def _heading(model, rows, size) -> tuple[str, str]:
     """File name, and cost of the model."""
     t = totals(rows)
-    about = f"{len(rows)} rows, {t['params']:,} parameters, {t['macs'] / 1e9:.2f} GMACs at {size[1]}x{size[0]}, {model.nc} classes"
-    return _shorten(Path(model.spec.label).name, 60), about
+    cost = f"{t['params']:,} parameters, {t['macs'] / 1e9:.2f} GMACs at {size[1]}x{size[0]}"
+    return _shorten(Path(model.spec.label).name, 60), f"{len(rows)} rows, {cost}, {model.nc} classes"
 
 
 def _titles(heading, layout: Layout, size, left, height) -> list[str]:
@@ -122,7 +127,8 @@ def _titles(heading, layout: Layout, size, left, height) -> list[str]:
             parts.append(f"<rect x='{x}' y='58' width='{COLUMN_WIDTH}' height='{height - 68}' fill='#f7f7f7'/>")
         cells = f"{-(-size[1] // stride)}x{-(-size[0] // stride)}"
         parts.append(
-            f"<text x='{x + COLUMN_WIDTH / 2:g}' y='77' text-anchor='middle' font-size='12.5' fill='#444444'>stride {stride}: {cells}</text>"
+            f"<text x='{x + COLUMN_WIDTH / 2:g}' y='77' text-anchor='middle' font-size='12.5' fill='#444444'>"
+            f"stride {stride}: {cells}</text>"
         )
     return parts
 
@@ -232,7 +238,7 @@ def _arrow(source: int, target: int, boxes: list[Box], layout: Layout, left) -> 
 def _path(points, color) -> str:
     """A polyline with rounded corners and an arrowhead."""
     text = f"M{points[0][0]:g} {points[0][1]:g}"
-    for before, here, after in zip(points, points[1:], points[2:]):
+    for before, here, after in zip(points, points[1:], points[2:], strict=False):
         radius = min(6, math.dist(before, here) / 2, math.dist(here, after) / 2)
         ends = []
         for other in (before, after):

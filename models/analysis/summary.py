@@ -78,7 +78,7 @@ def summarize(model: DetectionModel, size: tuple[int, int] = (640, 640)) -> list
                     sum(p.numel() for p in parameters),
                     sum(p.numel() for p in parameters if not p.requires_grad),
                     macs,
-                )  # fmt: skip
+                )
             )
     return rows
 

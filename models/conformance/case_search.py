@@ -14,13 +14,23 @@ from torch import nn
 
 WIDTHS = (32, 3, 64, 48)  # input widths, in the order in which they are tried
 MAX_ATTEMPTS = 60  # combinations of guesses per input width, output width and stride
-GUESSES = {  # values of arguments without default, by plain name
-    "k": 3, "ks": 3, "kernel": 3, "kernels": 3, "kernelsize": 3, "ksize": 3, "s": 1, "stride": 1, "strides": 1, "p": 1, "pad": 1,
-    "padding": 1, "d": 1, "dilation": 1, "g": 1, "groups": 1, "n": 1, "num": 1, "r": 4, "ratio": 2, "reduction": 4, "heads": 4,
-    "numheads": 4, "nheads": 4, "e": 0.5, "expansion": 2, "expand": 2, "expandratio": 2, "scale": 2, "scalefactor": 2, "gain": 2,
-    "drop": 0.1, "dropout": 0.1, "dropprob": 0.1, "se": True, "usese": True, "act": True, "shortcut": True, "size": 7,
-    "dwkernelsize": 3, "alpha": 1.0, "depth": 1, "index": 0, "groupsize": 8, "numgroups": 8,
-}  # fmt: skip
+GUESSES = {  # plain name of an argument without default -> value
+    name: value
+    for value, names in (
+        (3, "k ks kernel kernels kernelsize ksize dwkernelsize"),
+        (1, "s stride strides p pad padding d dilation g groups n num depth"),
+        (4, "r reduction heads numheads nheads"),
+        (2, "ratio expansion expand expandratio scale scalefactor gain"),
+        (0.5, "e"),
+        (0.1, "drop dropout dropprob"),
+        (True, "se usese act shortcut"),
+        (7, "size"),
+        (1.0, "alpha"),
+        (0, "index"),
+        (8, "groupsize numgroups"),
+    )
+    for name in names.split()
+}
 
 RowArguments = tuple[list, dict]
 """Positional and keyword arguments of a row."""

@@ -19,9 +19,16 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _NONDETERMINISTIC = (  # operations for which torch.use_deterministic_algorithms raises on CUDA
-    "_adaptive_avg_pool2d_backward", "adaptive_max_pool2d_backward", "fractional_max_pool2d_backward", "grid_sampler_2d_backward",
-    "max_unpool2d", "reflection_pad2d_backward", "replication_pad2d_backward", "histc", "kthvalue",
-)  # fmt: skip
+    "_adaptive_avg_pool2d_backward",
+    "adaptive_max_pool2d_backward",
+    "fractional_max_pool2d_backward",
+    "grid_sampler_2d_backward",
+    "max_unpool2d",
+    "reflection_pad2d_backward",
+    "replication_pad2d_backward",
+    "histc",
+    "kthvalue",
+)
 _INPUTS = {  # kind of input maps -> made from random ones
     "random maps": lambda m: m,
     "maps of zeros": torch.zeros_like,

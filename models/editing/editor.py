@@ -135,7 +135,7 @@ def select_rows(spec: ModelSpec, rows: str | None) -> set[int]:
         else:
             near = did_you_mean(part, [*SECTIONS, *names])
             raise UserError(
-                f"--rows {part}: expected backbone, head, 0 to {len(spec.rows) - 1}, a range, or the name of a row{near}"
+                f"--rows {part}: expected backbone, head, 0 to {len(spec.rows) - 1}, a range, or a row's name{near}"
             )
     return chosen
 
@@ -162,7 +162,8 @@ def find_index(spec: ModelSpec, after: int | str) -> int:
     if not -1 <= index < len(spec.rows) - 1:
         last = len(spec.rows) - 2
         raise UserError(
-            f"--after {after}: {spec.label} expected the index or name of a row before the head, 0 to {last}, or -1 for the start"
+            f"--after {after}: expected the index (0 to {last}) or name of a row of {spec.label} before the head, "
+            "or -1 for the start"
         )
     return index
 
@@ -262,7 +263,7 @@ def _expand_alias(text: str, location: RowLocation, texts: list[str], where: str
 
 
 def _check_result(old: ModelSpec, text: str, sources: list, modules: list[str], new: int | None = None) -> None:
-    """Raise `UserError` if a row (except the `new` one) is not as expected: then aliases share more than was handled."""
+    """Raise `UserError` if a row (except the `new` one) is not as expected: aliases share more than was handled."""
     rows = [row for row in ModelSpec.from_text(text, old.label).rows if row.index != new]
     for before, row, expected, module in zip(old.rows, rows, sources, modules, strict=True):
         same = (row.args, row.kwargs, row.number, row.name) == (before.args, before.kwargs, before.number, before.name)

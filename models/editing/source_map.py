@@ -93,9 +93,8 @@ def locate_rows(text: str, where: str) -> list[RowLocation]:
         root = _compose(text, iter(events), {})
         tokens = list(YAML(typ="safe", pure=True).scan(text))
     except (YAMLError, StopIteration, RecursionError, ValueError) as error:
-        raise UserError(
-            f"{where}: its rows cannot be located in the text ({str(error).splitlines()[0] if str(error) else 'malformed YAML'})"
-        ) from None
+        reason = str(error).splitlines()[0] if str(error) else "malformed YAML"
+        raise UserError(f"{where}: its rows cannot be located in the text ({reason})") from None
     sections = {key.value: value for key, value in zip(root.children[::2], root.children[1::2], strict=True)}
     dashes = [t.start_mark.index for t in tokens if isinstance(t, BlockEntryToken)]
     commas = [t.start_mark.index for t in tokens if isinstance(t, FlowEntryToken)]
@@ -114,7 +113,7 @@ def locate_rows(text: str, where: str) -> list[RowLocation]:
                     section,
                     dashes[dash] if dash >= 0 and not section.flow else -1,
                     commas[comma] if section.flow and comma < len(commas) and commas[comma] < limit else None,
-                )  # fmt: skip
+                )
             )
     if any(len(row.node.target.children) < 4 or row.module.target.value is None for row in locations):
         raise UserError(f"{where}: expected rows that are lists [from, number, module, args]")

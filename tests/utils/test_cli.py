@@ -1,4 +1,4 @@
-"""How scripts end when they are told to."""
+"""How scripts start and end."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ def main():
         print("ready", flush=True)
         time.sleep(60)
     finally:
-        print("tidied up", flush=True)
+        print("cleaned up", flush=True)
 
 cli.run(main)
 """
@@ -28,9 +28,9 @@ cli.run(main)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends processes without asking")
 @pytest.mark.parametrize(
-    ("number", "said", "status"), [(signal.SIGTERM, "terminated", 143), (signal.SIGINT, "interrupted", 130)]
+    ("number", "message", "status"), [(signal.SIGTERM, "terminated", 143), (signal.SIGINT, "interrupted", 130)]
 )
-def test_a_script_that_is_told_to_end_tidies_up_first(number, said, status):
+def test_a_script_cleans_up_after_a_signal(number, message, status):
     start = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n" + CODE
     process = subprocess.Popen(
         [sys.executable, "-c", start], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
@@ -38,20 +38,20 @@ def test_a_script_that_is_told_to_end_tidies_up_first(number, said, status):
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert (out, err, process.returncode) == ("tidied up\n", f"{said}\n", status)
+    assert (out, err, process.returncode) == ("cleaned up\n", f"{message}\n", status)
 
 
-def test_a_name_outside_the_encoding_of_the_output_ends_no_run():
+def test_characters_outside_the_encoding_of_the_output_raise_no_error():
     code = "import sys; from graftdet.utils import cli; cli.run(lambda: (print('\u732b cat'), print('\u732b', file=sys.stderr)))"
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (0, "? cat\n", "\\u732b\n")
 
 
-def test_streams_that_have_no_encoding_are_left_alone(monkeypatch):
+def test_streams_without_an_encoding_are_not_changed(monkeypatch):
     class Window:
         def write(self, text):
-            """A development tool's own."""
+            """As in some development tools."""
 
     monkeypatch.setattr(sys, "stdout", Window())
     monkeypatch.setattr(sys, "stderr", None)
@@ -68,7 +68,7 @@ def test_flags_of_a_command_are_suggested(capsys):
     assert capsys.readouterr().err == "data: error: unknown argument '--jsn'; did you mean '--json'?\n"
 
 
-def test_the_handler_is_gone_afterwards():
+def test_the_signal_handler_is_removed():
     before = signal.getsignal(signal.SIGTERM)
     cli.run(lambda: None)
     assert signal.getsignal(signal.SIGTERM) is before

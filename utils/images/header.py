@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What an image file declares. `width` and `height` are as stored, before the EXIF `orientation` (1..8) is applied."""
+    """What an image file declares; `width` and `height` are as stored, before the EXIF `orientation` (1..8)."""
 
     width: int
     height: int

@@ -1,7 +1,7 @@
 """Pairs of boxes whose IoU is above a threshold, for many pairs at once. NumPy only.
 
-Most pairs are far apart. They are excluded by comparing 16-bit integers, of which a processor compares many at once; the
-IoU is computed for the remaining pairs.
+Most pairs are far apart. They are excluded by comparing 16-bit integers, of which a processor compares many at once;
+the IoU is computed for the remaining pairs.
 """
 
 import numpy as np
@@ -125,7 +125,7 @@ class _Near:
         self._lengths = (highest - lowest).astype(np.uint16)
 
     def span(self, boxes: np.ndarray, cells: int) -> np.ndarray:
-        """Return (n, 2): the range of cells, of `cells` along the axis, that may contain centers of overlapping boxes."""
+        """Return (n, 2): the range of cells, of `cells` on the axis, that may contain centers of overlapping boxes."""
         first = self._from[boxes].astype(np.int32)
         return np.stack((first * cells >> 16, ((first + self._lengths[boxes]) * cells >> 16) + 1), axis=1)
 

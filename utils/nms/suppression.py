@@ -34,8 +34,8 @@ def select_detections(
     """Select the detections of one image. Boxes with coordinates that are not finite are skipped.
 
     Args:
-        boxes: (N, 4) xyxy in any unit, a NumPy array, or a tensor on any device and of any float type (which is filtered
-            there; the rest runs in NumPy).
+        boxes: (N, 4) xyxy in any unit, a NumPy array, or a tensor on any device and of any float type (filtered there;
+            the rest runs in NumPy).
         scores: (N, nc), of the same kind.
         conf: Candidates have scores above it; the best `MAX_CANDIDATES` are used.
         iou: A candidate that overlaps a better one by an IoU above it is suppressed, if both are of the same class.
@@ -108,7 +108,7 @@ def blend(rows: np.ndarray, groups: np.ndarray, iou: float, max_det: int) -> np.
     """Average overlapping rows instead of dropping them (Bazarevsky et al., BlazeFace, 2019, section 3.4).
 
     The best remaining row and all rows of its group that overlap it by more than `iou` are replaced by one: the box is
-    the mean of theirs weighted by score, score and class are those of the best. So only the boxes differ from `standard`.
+    the mean of theirs weighted by score, score and class are those of the best. Only the boxes differ from `standard`.
     """
     overlaps = Overlaps(rows[:, :4], groups, iou)
     blended: list[np.ndarray] = []

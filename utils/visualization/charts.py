@@ -71,7 +71,7 @@ class Chart:
         finite = np.isfinite(points).all(1)
         edges = np.flatnonzero(np.diff(np.concatenate(([0], finite.astype(int), [0]))))
         inside = self.image[self.top : self.bottom + 1, self.left : self.right + 1]  # a view: clips everything outside
-        for start, end in zip(edges[::2], edges[1::2]):
+        for start, end in zip(edges[::2], edges[1::2], strict=True):
             run = points[start:end].clip(-1e4, 1e4) - (self.left, self.top)
             fixed = np.round(run * 2**SUBPIXEL).astype(np.int32)
             if len(run) == 1:
@@ -101,8 +101,8 @@ class Chart:
         inside[:] = np.round(inside * (1 - opacity[..., None]) + np.array(color) * opacity[..., None])
 
     def bars(self, values: Sequence[float], colors: Sequence[Color]) -> None:
-        """Draw horizontal bars at y = 0, 1, 2, ..., with their values at the end."""
-        for row, (value, color) in enumerate(zip(values, colors)):
+        """Draw horizontal bars at y = 0, 1, 2, ..., with their values at the end; more colors than values are allowed."""
+        for row, (value, color) in enumerate(zip(values, colors, strict=False)):
             (x0, y0), (x1, y1) = self.to_pixels([0, value], [row - 0.4, row + 0.4])
             top, bottom = sorted((round(y0), round(y1)))
             cv2.rectangle(self.image, (round(x0), top), (max(round(x1), round(x0)), bottom), color, -1)

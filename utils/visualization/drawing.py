@@ -48,9 +48,9 @@ def draw_boxes(
     order = [i for i in range(len(boxes) - 1, -1, -1) if np.isfinite(boxes[i]).all()]
     corners = np.round(boxes[order].clip(-2 * thickness, [width + 2 * thickness, height + 2 * thickness] * 2))
     corners = corners.astype(int).tolist()
-    for i, (x1, y1, x2, y2) in zip(order, corners):
+    for i, (x1, y1, x2, y2) in zip(order, corners, strict=True):
         cv2.rectangle(canvas, (x1, y1), (x2, y2), class_color(labels[i]), thickness)
-    for i, (x1, y1, _, _) in zip(order, corners):
+    for i, (x1, y1, _, _) in zip(order, corners, strict=True):
         text = class_name(names, labels[i])
         if scores is not None:
             text = f"{text} {float(np.asarray(scores)[i]):.2f}"
@@ -138,7 +138,7 @@ def _palette() -> list[Color]:
 
 
 def contrast(background: Color) -> Color:
-    """Return black or white, whichever is more readable on `background`, by relative luminance (WCAG 2, approximated)."""
+    """Return black or white, the more readable on `background` by relative luminance (WCAG 2, approximated)."""
     blue, green, red = (channel / 255 for channel in background)
     luminance = 0.0722 * blue**2.2 + 0.7152 * green**2.2 + 0.2126 * red**2.2
     return (0, 0, 0) if luminance > 0.22 else (255, 255, 255)
@@ -152,7 +152,7 @@ def class_name(names: Names | None, label: int) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text that this OpenCV can draw; for OpenCV 4 without accents, and with ? for other non-ASCII characters."""
+    """Return text that this OpenCV can draw; OpenCV 4: without accents, and ? for other non-ASCII characters."""
     text = " ".join(str(text).split())
     if DRAWS_UNICODE:
         return "".join(c if c.isprintable() else "?" for c in text.encode("utf-8", "replace").decode())

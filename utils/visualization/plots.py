@@ -111,9 +111,13 @@ def plot_labels(boxes_cxcywh: Any, labels: Any, names: Names, path: str | Path) 
         bars.append(int(counts.sum() - sum(bars)))
     height = max(440, 16 * len(bars) + 100)
     histogram = Chart(
-        f"{len(labels)} boxes of {nc} classes", (0, max(max(bars, default=0), 1) * 1.15), (len(bars) - 0.4, -0.6),
-        x_label="boxes", size=(640, height), tick_names_y=bar_names,
-    )  # fmt: skip
+        f"{len(labels)} boxes of {nc} classes",
+        (0, max(max(bars, default=0), 1) * 1.15),
+        (len(bars) - 0.4, -0.6),
+        x_label="boxes",
+        size=(640, height),
+        tick_names_y=bar_names,
+    )
     histogram.bars(bars, [class_color(k) for k in shown] + [MEDIUM])
     side = max(440, min(height // 2, 620))
     centers = Chart("box centers", (0, 1), (1, 0), "x / image width", "y / image height", (side, side))
@@ -143,7 +147,7 @@ def plot_results(csv_path: str | Path, path: str | Path | None = None) -> Path:
     columns.sort(key=lambda name: (name == "train/images_per_s", name == "lr", name.startswith("val/")))
     epochs = [_number(row.get("epoch")) for row in rows]
     charts = []
-    for index, name in enumerate(columns):
+    for name in columns:
         values = np.array([_number(row.get(name)) for row in rows])
         known = values[np.isfinite(values)]
         title, best = name, None
@@ -181,9 +185,11 @@ def plot_curves(curves: Curves, names: Names, folder: str | Path) -> list[Path]:
     confidence = curves.confidence[curves.best]
     written = []
     for which, file, label in (
-        ("precision", "P_curve.png", "precision"), ("recall", "R_curve.png", "recall"), ("f1", "F1_curve.png", "F1"),
+        ("precision", "P_curve.png", "precision"),
+        ("recall", "R_curve.png", "recall"),
+        ("f1", "F1_curve.png", "F1"),
         ("at_recall", "PR_curve.png", "precision"),
-    ):  # fmt: skip
+    ):
         x, x_label = (curves.recalls, "recall") if which == "at_recall" else (curves.confidence, "confidence")
         mean, values = curves.mean(which), getattr(curves, which)
         if which == "at_recall":
@@ -198,11 +204,13 @@ def plot_curves(curves: Curves, names: Names, folder: str | Path) -> list[Path]:
         legend = [("all classes", DARK)] if len(present) != 1 else []
         colors = [SERIES[i] if len(present) <= len(SERIES) else class_color(k) for i, k in enumerate(present)]
         if few:
-            legend += [(f"{per_class[k]:.2f} {class_name(names, k)}", color) for k, color in zip(present, colors)]
+            legend += [
+                (f"{per_class[k]:.2f} {class_name(names, k)}", color) for k, color in zip(present, colors, strict=True)
+            ]
         else:
             legend.append((f"{len(present)} classes", (200, 180, 160)))
         chart = Chart(title, (0, 1), (0, 1), x_label, label, size=(820, 520), legend=legend)
-        for k, color in zip(present, colors):
+        for k, color in zip(present, colors, strict=True):
             chart.line(x, values[k], color if few else (215, 200, 185), 1 + few)
         if len(present) != 1:
             chart.line(x, mean, DARK, 3)
@@ -235,8 +243,13 @@ def plot_confusion(confusion: Confusion, names: Names, path: str | Path, normali
     top, side = 44, size * cell
     image = np.full((top + side + margin, max(margin + side + 24, 540), 3), 255, np.uint8)
     title = "confusion matrix, normalized by column" if normalize else "confusion matrix, number of boxes"
-    put_text(image, shorten(f"{title} (confidence {confusion.conf:g}, IoU {confusion.iou:g})",
-             image.shape[1] - 24, 0.5), (12, 26), 0.5, DARK)  # fmt: skip
+    put_text(
+        image,
+        shorten(f"{title} (confidence {confusion.conf:g}, IoU {confusion.iou:g})", image.shape[1] - 24, 0.5),
+        (12, 26),
+        0.5,
+        DARK,
+    )
     shaded = fractions if normalize else matrix / max(matrix.max(), 1)
     colors = np.repeat(np.repeat(shade(shaded), cell, 0), cell, 1)
     image[top : top + side, margin : margin + side] = colors
@@ -270,9 +283,11 @@ def _write_cells(image, values, shaded, corner, cell) -> None:
 def _joined(images, axis: int) -> np.ndarray:
     """Images one below the other (axis 0) or side by side (axis 1), padded with white."""
     longest = max(image.shape[1 - axis] for image in images)
-    fill = [((0, longest - p.shape[0]) if axis else (0, 0), (0, 0) if axis else (0, longest - p.shape[1]), (0, 0))
-            for p in images]  # fmt: skip
-    return np.concatenate([np.pad(p, f, constant_values=255) for p, f in zip(images, fill)], axis)
+    fill = [
+        ((0, longest - p.shape[0]) if axis else (0, 0), (0, 0) if axis else (0, longest - p.shape[1]), (0, 0))
+        for p in images
+    ]
+    return np.concatenate([np.pad(p, f, constant_values=255) for p, f in zip(images, fill, strict=True)], axis)
 
 
 def write(path: str | Path, image: np.ndarray) -> Path:
