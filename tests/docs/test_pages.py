@@ -1,0 +1,54 @@
+"""The documentation: generated pages are current, links lead somewhere, commands parse."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from docs import generate
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^```[a-z]*\n(.*?)^```", re.S | re.M)
+
+
+@pytest.mark.parametrize("name", generate.PAGES)
+def test_generated_pages_are_current(name):
+    assert (ROOT / "docs" / name).read_text(encoding="utf-8") == generate.render(name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    for target in LINK.findall(page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", found.read_text(encoding="utf-8"), re.M)
+            anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert anchor in anchors, target
+
+
+def commands():
+    """(page, command) of every command of a script in a code block."""
+    for page in PAGES:
+        for block in FENCE.findall(page.read_text(encoding="utf-8")):
+            for line in block.replace("\\\n", " ").splitlines():
+                line = line.split("  #")[0].strip()
+                if re.match(r"(\w+=\S+ )*python (train|val|detect|export)\.py |python -m (models|data) ", line):
+                    yield pytest.param(line, id=f"{page.name}: {line[:60]}")
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_parse(line):
+    words = shlex.split(line.split(">")[0])
+    words = words[words.index("python") + 1 :]
+    if words[0] == "-m":
+        parser = {"models": generate.models_parser, "data": generate.data_parser}[words[1]]()
+        parser.parse_args(words[2:])
+    else:
+        generate.SCRIPTS[words[0].removesuffix(".py")].make_parser().parse_args(words[1:])
