@@ -26,22 +26,32 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m models") -> N
         prog: Name of the program in help and error messages.
     """
     arguments = sys.argv[1:] if argv is None else argv
+    args = make_parser(prog, loaded=arguments[:1]).parse_args(arguments)
+    from graftdet.models.graph.plugins import load_plugins
+
+    load_plugins(args.plugins)
+    args.run(args)
+
+
+def make_parser(prog: str = "python -m models", loaded: Sequence[str] = tuple(COMMANDS)) -> ArgumentParser:
+    """Return the command line parser; the function of the chosen command is in `args.run`.
+
+    Args:
+        prog: Name of the program in help and error messages.
+        loaded: Commands whose modules are imported and whose options are added.
+    """
     parser = ArgumentParser(prog=prog, description="Inspect, check and edit model YAMLs, without training.")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=ArgumentParser)
     for command, (module, text) in COMMANDS.items():
         sub = subparsers.add_parser(command, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        if command in arguments[:1]:  # the others are not loaded
+        if command in loaded:
             from graftdet.utils.cli_options import add_plugins_flag
 
             command_module = import_module(f"graftdet.models.{module}")
             command_module.add_arguments(sub)
             add_plugins_flag(sub)
             sub.set_defaults(run=command_module.run)
-    args = parser.parse_args(arguments)
-    from graftdet.models.graph.plugins import load_plugins
-
-    load_plugins(args.plugins)
-    args.run(args)
+    return parser
 
 
 if __name__ == "__main__":
