@@ -39,7 +39,9 @@ def commands():
         for block in FENCE.findall(page.read_text(encoding="utf-8")):
             for line in block.replace("\\\n", " ").splitlines():
                 line = line.split("  #")[0].strip()
-                if re.match(r"(\w+=\S+ )*python (train|val|detect|export)\.py |python -m (models|data) ", line):
+                if not re.search(r"[\[|]", line) and re.match(
+                    r"(\w+=\S+ )*python (train|val|detect|export)\.py |python -m (models|data) ", line
+                ):
                     yield pytest.param(line, id=f"{page.name}: {line[:60]}")
 
 
