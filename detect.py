@@ -14,7 +14,7 @@ from graftdet.models.backends.loading import load_models, newest_weights
 from graftdet.models.inference.detection_writer import DetectionWriter, OutputSettings
 from graftdet.models.inference.predictor import Predictor, PredictSettings
 from graftdet.utils import cli
-from graftdet.utils.cli_options import add_model_flags, add_run_flags, add_selection_flags, image_size
+from graftdet.utils.cli.options import add_model_flags, add_run_flags, add_selection_flags, image_size
 from graftdet.utils.pipeline import Pipeline
 
 logger = logging.getLogger("graftdet.detect")
@@ -113,7 +113,7 @@ def in_batches(frames: Iterable[Any], batch_size: int) -> Iterator[list[Any]]:
 
 def make_parser() -> cli.ArgumentParser:
     """The flags of detect.py."""
-    parser = cli.ArgumentParser(description=__doc__)
+    parser = cli.ArgumentParser(description=__doc__, script="detect")
     add = parser.add_argument
     add_model_flags(parser, backend="auto")
     sources = "images, videos, folders, glob patterns, .txt lists, stream addresses, camera indices"

@@ -17,7 +17,7 @@ from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.weights.transfer import build_from_weights
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils import cli
-from graftdet.utils.cli_options import add_plugins_flag, image_size
+from graftdet.utils.cli.options import add_plugins_flag, image_size
 from graftdet.utils.errors import UserError
 
 logger = logging.getLogger("graftdet.export")
@@ -168,7 +168,7 @@ def output_path(out: str | Path | None, weights: Path, suffix: str, num_formats:
 
 def make_parser() -> cli.ArgumentParser:
     """The flags of export.py, named as the arguments of `export_model`."""
-    parser = cli.ArgumentParser(description=__doc__)
+    parser = cli.ArgumentParser(description=__doc__, script="export")
     add = parser.add_argument
     add("--weights", help="a .pt file, own or published (default: best.pt of the newest training run)")
     add("--include", nargs="+", default=["onnx"], metavar="FORMAT", help=f"formats: {', '.join(BACKENDS)}")

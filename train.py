@@ -24,14 +24,14 @@ from graftdet.models import load_plugins
 from graftdet.models.distillation.distiller import load_teacher, set_up_distillation
 from graftdet.models.weights.initial_model import make_model, restore_model
 from graftdet.utils import cli
-from graftdet.utils.cli_options import add_run_flags, fraction, image_size
+from graftdet.utils.cli.options import add_run_flags, fraction, image_size
 from graftdet.utils.device import default_workers
 from graftdet.utils.distributed import Ranks, distribute, process_group
 from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.evaluator import Evaluation, evaluate
 from graftdet.utils.files import new_run_folder
 from graftdet.utils.hyperparameters import Hyperparameters, has_geometric_augmentation, load_hyperparameters
-from graftdet.utils.keyword_flags import arguments_from_keywords
+from graftdet.utils.cli.keyword_flags import arguments_from_keywords
 from graftdet.utils.progress import Progress
 from graftdet.utils.training.acceleration import compile_model, mixed_precision, prepare_for_training
 from graftdet.utils.training.autoanchor import fit_head_anchors
@@ -267,7 +267,7 @@ def make_loaders(
 
 def make_parser() -> cli.ArgumentParser:
     """Return the parser of the command line."""
-    parser = cli.ArgumentParser(description="Train a detector.")
+    parser = cli.ArgumentParser(description="Train a detector.", script="train")
     flag = parser.add_argument
     flag("--cfg", type=path_or_name, default="", help="model YAML (default: that of --weights, else yolov5n.yaml)")
     flag("--weights", type=path_or_name, default="", help="initial weights (default: none, train from scratch)")

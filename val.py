@@ -27,14 +27,14 @@ from graftdet.models.backends.loading import load_models, newest_weights
 from graftdet.models.inference.predictor import Predictor
 from graftdet.models.inference.tta import AugmentedModel
 from graftdet.utils import cli
-from graftdet.utils.cli_options import add_model_flags, add_run_flags, add_selection_flags, image_size
+from graftdet.utils.cli.options import add_model_flags, add_run_flags, add_selection_flags, image_size
 from graftdet.utils.device import default_workers
 from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.coco_results import CocoResults
 from graftdet.utils.evaluation.evaluator import Evaluation, evaluate
 from graftdet.utils.evaluation.report import format_evaluation
 from graftdet.utils.files import new_run_folder, write_atomically
-from graftdet.utils.keyword_flags import arguments_from_keywords
+from graftdet.utils.cli.keyword_flags import arguments_from_keywords
 from graftdet.utils.text import valid_utf8
 from graftdet.utils.visualization import plots
 
@@ -217,7 +217,7 @@ def without_nan(value: Any) -> Any:
 
 def make_parser() -> cli.ArgumentParser:
     """Return the parser of the command line."""
-    parser = cli.ArgumentParser(description=__doc__)
+    parser = cli.ArgumentParser(description=__doc__, script="val")
     flag = parser.add_argument
     add_model_flags(parser, backend="torch")
     flag("--data", default="shapes.yaml", help="data YAML: a path or a name in configs/data")

@@ -14,7 +14,7 @@ from graftdet.models.analysis.trainings import train_all
 from graftdet.models.graph.detection_model import DetectionModel, build_model
 from graftdet.models.graph.row_alignment import align
 from graftdet.utils.cli import at_least
-from graftdet.utils.cli_options import add_model_yaml_flags, image_size
+from graftdet.utils.cli.options import add_model_yaml_flags, image_size
 from graftdet.utils.errors import UserError
 from graftdet.utils.tables import text_table
 

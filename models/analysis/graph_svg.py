@@ -10,7 +10,7 @@ from unicodedata import east_asian_width
 from graftdet.models.analysis.graph_layout import COLUMN_WIDTH, GAP, Layout, arrange
 from graftdet.models.analysis.summary import RowSummary, summarize, totals
 from graftdet.models.graph.detection_model import DetectionModel, build_model
-from graftdet.utils.cli_options import add_model_yaml_flags, image_size
+from graftdet.utils.cli.options import add_model_yaml_flags, image_size
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import write_atomically
 

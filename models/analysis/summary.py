@@ -8,7 +8,7 @@ from graftdet.models.graph.detection_model import DetectionModel, build_model, f
 from graftdet.models.graph.shape_inference import evaluating
 from graftdet.models.spec.row import IMAGE
 from graftdet.utils.cli import at_least
-from graftdet.utils.cli_options import add_model_yaml_flags, image_size
+from graftdet.utils.cli.options import add_model_yaml_flags, image_size
 from graftdet.utils.errors import UserError
 from graftdet.utils.tables import text_table
 from torch.func import functional_call

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from graftdet.utils import cli
 
-ROOT = Path(cli.__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 CODE = """
 import time
 from utils import cli

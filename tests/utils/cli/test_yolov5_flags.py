@@ -3,7 +3,7 @@
 import pytest
 
 from graftdet import detect, export, train, val
-from graftdet.utils.yolov5_flags import FLAGS, flags_markdown, successor
+from graftdet.utils.cli.yolov5_flags import FLAGS, flags_markdown, successor
 
 PARSERS = {"train": train, "val": val, "detect": detect, "export": export}
 CASES = [(script, flag) for script, flags in FLAGS.items() for flag in flags]
@@ -29,6 +29,21 @@ def test_each_flag_is_listed_once():
     for flags in FLAGS.values():
         names = [name for flag in flags for name in flag.flag.split(", ")]
         assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("script", "line", "expected"),
+    [
+        ("train", "--evolve 300", "train.py: error: unknown argument '--evolve'; use --search: "),
+        ("export", "--int8", "unknown argument '--int8'; not supported: no quantized formats"),
+        ("detect", "--source x --clases 0", "unknown argument '--clases'; did you mean '--classes'?"),
+    ],
+)
+def test_unknown_flags_are_answered(script, line, expected, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", [f"{script}.py"])
+    with pytest.raises(SystemExit):
+        PARSERS[script].make_parser().parse_args(line.split())
+    assert expected in capsys.readouterr().err
 
 
 def test_successors():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from graftdet.utils import cli
 from graftdet.utils.errors import UserError
-from graftdet.utils.keyword_flags import arguments_from_keywords
+from graftdet.utils.cli.keyword_flags import arguments_from_keywords
 
 
 def make_parser():

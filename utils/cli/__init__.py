@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
+from graftdet.utils.cli.yolov5_flags import successor
 from graftdet.utils.errors import UserError, did_you_mean
 
 _DISK_ERRORS = {  # may happen at any write, also at printing into a full disk
@@ -30,7 +31,7 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Adds the default to the help text, unless there is none or the text states it."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default in (None, "", False) or action.default == [] or "default:" in (action.help or ""):
+        if action.default in (None, "", []) or action.default is False or "default:" in (action.help or ""):
             return action.help
         if isinstance(action.default, list):
             return f"{action.help} (default: {' '.join(map(str, action.default))})"
@@ -40,9 +41,12 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 class ArgumentParser(argparse.ArgumentParser):
     """argparse without abbreviated flags; errors are one line and suggest the nearest known flag."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, script: str = "", **kwargs):
         kwargs.setdefault("formatter_class", _HelpFormatter)
         super().__init__(*args, allow_abbrev=False, **kwargs)
+        self.script = (
+            script  # train, val, detect or export: flags of YOLOv5's script are answered with their successors
+        )
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -50,7 +54,9 @@ class ArgumentParser(argparse.ArgumentParser):
         """Parse the command line; an unknown argument is an error with a suggestion."""
         known, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            hint = did_you_mean(unknown[0].split("=")[0], self._flags(known)) if unknown[0].startswith("-") else ""
+            flag = unknown[0].split("=")[0]
+            published = successor(self.script, flag)
+            hint = f"; {published}" if published else did_you_mean(flag, self._flags(known)) if flag[0] == "-" else ""
             self.error(f"unknown argument '{unknown[0]}'{hint}")
         return known
 
