@@ -58,7 +58,7 @@ def summarize(model: DetectionModel, size: tuple[int, int] = (640, 640)) -> list
     with torch.no_grad(), evaluating(model):
         outputs = []
         image = torch.zeros(1, model.channels, *size, device="meta")
-        for row, layer, recipe in zip(model.spec.rows, model.model, model.recipes, strict=True):
+        for row, layer, call in zip(model.spec.rows, model.model, model.block_calls, strict=True):
             inputs = [image if s == IMAGE else outputs[s] for s in row.sources]
             if layer is model.head:
                 inputs = flat_maps(inputs)
@@ -73,7 +73,7 @@ def summarize(model: DetectionModel, size: tuple[int, int] = (640, 640)) -> list
                     row.sources,
                     row.number,
                     row.module,
-                    _describe(recipe),
+                    _describe(call),
                     tuple(tuple(m.shape[1:]) for m in maps),
                     sum(p.numel() for p in parameters),
                     sum(p.numel() for p in parameters if not p.requires_grad),
@@ -124,9 +124,9 @@ def _on_cpu(inputs):
     return torch.zeros(inputs.shape)
 
 
-def _describe(recipe) -> str:
+def _describe(call) -> str:
     """The constructor arguments, without spaces inside values."""
-    shown = [str(a) for a in recipe.args] + [f"{k}={v}" for k, v in recipe.kwargs.items()]
+    shown = [str(a) for a in call.args] + [f"{k}={v}" for k, v in call.kwargs.items()]
     return ", ".join(shown).replace(" ", "").replace(",", ", ")
 
 

@@ -1,14 +1,16 @@
 """The modules that rows of a model YAML may name. One family per file; every file in this folder is loaded.
 
-A block is an `nn.Module` class: `(B, c_in, H, W) -> (B, c_out, H', W')`. One that joins rows takes a list of maps; a whole
-backbone returns one. Its constructor's signature says how a row's args become arguments (`graftdet.models.graph.arguments`),
-its registration what is special about it (`graftdet.models.blocks.registration.BlockOptions`):
+A block is an `nn.Module` class: `(B, c_in, H, W) -> (B, c_out, H', W')`. One that joins rows takes a list of maps; a
+whole backbone returns one. A row's args are bound to its constructor by its signature
+(`graftdet.models.graph.arguments`); what is special about it is declared with its registration
+(`graftdet.models.blocks.registration.BlockOptions`):
 
-    @BLOCKS.register("SE", arguments={"r": POSITIVE_INT})
+    @BLOCKS.register(arguments={"r": POSITIVE_INT})
     class SE(nn.Module):
+        ...
 
-Its docstring is its entry in `graftdet blocks`: a summary line, shapes, `Args:` with every constructor argument,
-`Source:` with paper and section and what differs from it, and `Example:` with a row.
+The docstring is the block's entry in `graftdet blocks`: a summary line, shapes, `Args:` with every argument,
+`Source:` with paper, section and what differs from it, `Example:` with a row.
 """
 
 import pkgutil

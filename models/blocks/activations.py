@@ -1,6 +1,6 @@
 """Activations by name: a table of torch.nn classes and number arguments, never evaluated.
 
-The default of a model (SiLU, or what its YAML's `activation:` says) holds while that model is built and nowhere else.
+The default of a model (SiLU, or `activation:` of its YAML) applies while that model is built and nowhere else.
 """
 
 import copy
@@ -16,20 +16,45 @@ from torch import nn
 TABLE = {
     cls.__name__: cls
     for cls in (
-        nn.CELU, nn.ELU, nn.GELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.Identity,
-        nn.LeakyReLU, nn.LogSigmoid, nn.Mish, nn.PReLU, nn.ReLU, nn.ReLU6, nn.RReLU, nn.SELU, nn.SiLU, nn.Sigmoid,
-        nn.Softplus, nn.Softshrink, nn.Softsign, nn.Tanh, nn.Tanhshrink, nn.Threshold,
+        nn.CELU,
+        nn.ELU,
+        nn.GELU,
+        nn.Hardshrink,
+        nn.Hardsigmoid,
+        nn.Hardswish,
+        nn.Hardtanh,
+        nn.Identity,
+        nn.LeakyReLU,
+        nn.LogSigmoid,
+        nn.Mish,
+        nn.PReLU,
+        nn.ReLU,
+        nn.ReLU6,
+        nn.RReLU,
+        nn.SELU,
+        nn.SiLU,
+        nn.Sigmoid,
+        nn.Softplus,
+        nn.Softshrink,
+        nn.Softsign,
+        nn.Tanh,
+        nn.Tanhshrink,
+        nn.Threshold,
     )
-}  # fmt: skip
+}
 _CALL = re.compile(r"^(?:torch\.)?(?:nn\.)?(\w+)\s*(?:\(\s*(.*?)\s*\))?$")
 _ARGUMENT = re.compile(r"^(?:(\w+)\s*=\s*)?([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|True|False|'\w+'|\"\w+\")$")
 _default: ContextVar[nn.Module | None] = ContextVar("default_activation", default=None)
 
 
 def parse_activation(text: str) -> nn.Module:
-    """Build the activation that `text` names, e.g. `nn.LeakyReLU(0.1)`, `ReLU`, `nn.ReLU(inplace=True)`.
+    """Build an activation from its name.
 
-    Raises `UserError` for an unknown name or an argument that is not a number, True, False or a quoted word.
+    Args:
+        text: such as `nn.LeakyReLU(0.1)`, `ReLU` or `nn.ReLU(inplace=True)`; case does not matter.
+
+    Raises:
+        UserError: an unknown name, or an argument that is not a number, True, False or a quoted string.
     """
     match = _CALL.match(text.strip())
     by_lower = {name.lower(): name for name in TABLE}
@@ -73,7 +98,7 @@ def parse_default(text: str) -> nn.Module:
     return module
 
 
-def is_activation(value) -> bool:
+def is_activation(value: object) -> bool:
     """Whether `value` is text that names an activation."""
     try:
         return isinstance(value, str) and parse_activation(value) is not None
@@ -81,8 +106,15 @@ def is_activation(value) -> bool:
         return False
 
 
-def activation(act=True) -> nn.Module:
-    """Return a new activation: True is the model's default, False or None is none, a string is looked up."""
+def activation(act: bool | str | nn.Module | type[nn.Module] | None = True) -> nn.Module:
+    """Return a new activation module.
+
+    Args:
+        act: True for the model's default, False or None for none (an identity), a name, a module or its class.
+
+    Raises:
+        UserError: anything else, or an unknown name.
+    """
     if act is True:
         default = _default.get()
         return nn.SiLU(inplace=True) if default is None else copy.deepcopy(default)
@@ -99,7 +131,7 @@ def activation(act=True) -> nn.Module:
 
 @contextmanager
 def default_activation(text: str | None) -> Iterator[None]:
-    """Within the block, `activation(True)` gives what `text` names (None: SiLU). Raises `UserError` as `parse_default`."""
+    """Within the context, `activation(True)` returns what `text` names (None: SiLU), see `parse_default`."""
     token = _default.set(None if text is None else parse_default(text))
     try:
         yield

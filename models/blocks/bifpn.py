@@ -1,16 +1,14 @@
-"""Joins with a learned weight a map (Tan et al., EfficientDet: Scalable and Efficient Object Detection, 2020, section 3.3,
-"fast normalized fusion") in the forms that YOLOv5's YAMLs have.
-"""
+"""Joins with one learned weight per map (Tan et al., EfficientDet, 2020, section 3.3), in the forms of YOLOv5."""
 
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.ops import along_channels
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 class _WeightedMaps(nn.Module):
-    """Weights of `count` maps, at first all one: relu(w) / (sum of relu(w) + 0.0001)."""
+    """Base of joins with `count` weights, initially one: relu(w) / (sum of relu(w) + 0.0001)."""
 
     count: int
 
@@ -18,8 +16,8 @@ class _WeightedMaps(nn.Module):
         super().__init__()
         self.w = nn.Parameter(torch.ones(self.count))
 
-    def weighted(self, maps):
-        """The list of maps, each times its weight."""
+    def weighted(self, maps: list[Tensor]) -> list[Tensor]:
+        """The maps, each times its weight."""
         if not isinstance(maps, (list, tuple)) or len(maps) != self.count:
             raise ValueError(f"joins {self.count} maps: its 'from' is a list of {self.count} rows")
         w = F.relu(self.w)
@@ -50,7 +48,7 @@ class BiFPN_Concat2(_WeightedMaps):
         super().__init__()
         self.d = along_channels(dimension)
 
-    def forward(self, maps):
+    def forward(self, maps: list[Tensor]) -> Tensor:
         return torch.cat(self.weighted(maps), self.d)
 
 
@@ -98,7 +96,7 @@ class BiFPN_Add2(_WeightedMaps):
         super().__init__()
         self.conv = nn.Conv2d(c1, c2, 1)
 
-    def forward(self, maps):
+    def forward(self, maps: list[Tensor]) -> Tensor:
         if isinstance(maps, (list, tuple)) and any(x.shape[1:] != maps[0].shape[1:] for x in maps):
             shapes = ", ".join(str(tuple(x.shape[1:])) for x in maps)  # broadcasting would hide a wrong row
             raise ValueError(f"maps differ: {shapes}")

@@ -1,8 +1,8 @@
 """BlazeFace (Bazarevsky et al., BlazeFace: Sub-millisecond Neural Face Detection on Mobile GPUs, 2019)."""
 
 from graftdet.models.blocks import BLOCKS
-from graftdet.models.blocks.backbone import STRIDES, Backbone, conv_bn, scaled
-from torch import nn
+from graftdet.models.blocks.backbone import STRIDES, Backbone, conv_bn, width_scaler
+from torch import Tensor, nn
 from torch.nn import functional
 
 
@@ -48,7 +48,7 @@ class BlazeBlock(nn.Module):
             raise ValueError(f"the shortcut cannot narrow {c1} channels to {wide} without project=True")
         self.activation = nn.ReLU(inplace=True)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.conv(x)
         x = self.shortcut(x)
         if self.new:
@@ -77,7 +77,7 @@ class BlazeFace(Backbone):
 
     def __init__(self, c1, width=1.0, out=STRIDES):
         super().__init__()
-        c24, c48, c96 = map(scaled(width), (24, 48, 96))
+        c24, c48, c96 = map(width_scaler(width), (24, 48, 96))
         layers = [
             ("conv1", conv_bn(c1, c24, 5, 2, act=nn.ReLU(inplace=True)), 2),
             ("blocks.0", BlazeBlock(c24, c24), 2),

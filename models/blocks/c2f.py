@@ -3,13 +3,14 @@
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE
-from graftdet.models.blocks.conv import Conv, odd_kernels
+from graftdet.models.blocks.constructor_checks import check_odd_kernels
+from graftdet.models.blocks.conv import Conv
 from graftdet.models.blocks.csp import C3, Bottleneck
-from torch import nn
+from torch import Tensor, nn
 
 
-class _Squares(Bottleneck):
-    """The bottleneck with kernels of one size in both convolutions."""
+class _SameKernelBottleneck(Bottleneck):
+    """A bottleneck with the same kernel size in both convolutions."""
 
     def __init__(self, c1, c2, shortcut=True, g=1, e=1.0, k=3):
         super().__init__(c1, c2, shortcut, g, e)
@@ -43,11 +44,11 @@ class C2(nn.Module):
         hidden = int(c2 * e)
         self.cv1 = Conv(c1, 2 * hidden, 1, 1)
         self.cv2 = Conv(2 * hidden, c2, 1)
-        self.m = nn.Sequential(*(_Squares(hidden, hidden, shortcut, g) for _ in range(n)))
+        self.m = nn.Sequential(*(_SameKernelBottleneck(hidden, hidden, shortcut, g) for _ in range(n)))
 
-    def forward(self, x):
-        inner, kept = self.cv1(x).chunk(2, 1)
-        return self.cv2(torch.cat((self.m(inner), kept), 1))
+    def forward(self, x: Tensor) -> Tensor:
+        inner, passed = self.cv1(x).chunk(2, 1)
+        return self.cv2(torch.cat((self.m(inner), passed), 1))
 
 
 @BLOCKS.register(arguments={"e": POSITIVE})
@@ -79,10 +80,10 @@ class C2f(nn.Module):
         self.cv2 = Conv((2 + n) * hidden, c2, 1)
         self.m = nn.ModuleList(self.inner(hidden, shortcut, g) for _ in range(n))
 
-    def inner(self, hidden, shortcut, g) -> nn.Module:
-        return _Squares(hidden, hidden, shortcut, g)
+    def inner(self, hidden: int, shortcut: bool, g: int) -> nn.Module:
+        return _SameKernelBottleneck(hidden, hidden, shortcut, g)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         maps = list(self.cv1(x).chunk(2, 1))
         for m in self.m:
             maps.append(m(maps[-1]))
@@ -112,12 +113,12 @@ class C3k(C3):
     """
 
     def __init__(self, c1, c2, n=1, shortcut=True, g=1, e=0.5, k=3):
-        odd_kernels(k)
+        check_odd_kernels(k)
         self._kernel = k
         super().__init__(c1, c2, n, shortcut, g, e)
 
-    def inner(self, hidden, n, shortcut, g):
-        return nn.Sequential(*(_Squares(hidden, hidden, shortcut, g, k=self._kernel) for _ in range(n)))
+    def inner(self, hidden: int, n: int, shortcut: bool, g: int) -> nn.Module:
+        return nn.Sequential(*(_SameKernelBottleneck(hidden, hidden, shortcut, g, k=self._kernel) for _ in range(n)))
 
 
 @BLOCKS.register(defaults_by_scale={"mlx": {"c3k": True}}, arguments={"e": POSITIVE})
@@ -147,5 +148,9 @@ class C3k2(C2f):
         self._c3k = c3k
         super().__init__(c1, c2, n, shortcut, g, e)
 
-    def inner(self, hidden, shortcut, g):
-        return C3k(hidden, hidden, 2, shortcut, g) if self._c3k else _Squares(hidden, hidden, shortcut, g, e=0.5)
+    def inner(self, hidden: int, shortcut: bool, g: int) -> nn.Module:
+        return (
+            C3k(hidden, hidden, 2, shortcut, g)
+            if self._c3k
+            else _SameKernelBottleneck(hidden, hidden, shortcut, g, e=0.5)
+        )

@@ -6,13 +6,14 @@ A row gives the width (`[-1, 1, CBAM, [1024]]`, scaled by the width multiple, as
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE, POSITIVE_INT
-from graftdet.models.blocks.conv import FusePairs, reduced
-from torch import nn
+from graftdet.models.blocks.constructor_checks import reduced_width
+from graftdet.models.blocks.conv import FusePairs
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 def _same_width(c1, c2, other: str):
-    """Raise `ValueError` where a row asks for another width than the one that comes in, or means `other`, an argument."""
+    """Raise `ValueError` if a row gives another output width than the input width, or means the argument `other`."""
     if c2 not in (None, c1):
         raise ValueError(
             f"keeps the width: {c1} channels in, {c2} asked for; other arguments are named, as {{{other}}}"
@@ -40,23 +41,23 @@ class SE(nn.Module):
     def __init__(self, c1, c2=None, r=16):
         super().__init__()
         _same_width(c1, c2, "r: 16")
-        self.l1 = nn.Linear(c1, reduced(c1, r), bias=False)
+        self.l1 = nn.Linear(c1, reduced_width(c1, r), bias=False)
         self.l2 = nn.Linear(self.l1.out_features, c1, bias=False)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         weights = torch.sigmoid(self.l2(F.relu(self.l1(x.mean((2, 3))))))
         return x * weights[:, :, None, None]
 
 
 class _ChannelAttention(nn.Module):
-    """CBAM section 3, equation 2: means and maxima of the places through one shared perceptron, added, sigmoid."""
+    """CBAM section 3, equation 2: spatial means and maxima through one shared perceptron, added, sigmoid."""
 
     def __init__(self, c, ratio):
         super().__init__()
-        self.f1 = nn.Conv2d(c, reduced(c, ratio), 1, bias=False)
+        self.f1 = nn.Conv2d(c, reduced_width(c, ratio), 1, bias=False)
         self.f2 = nn.Conv2d(self.f1.out_channels, c, 1, bias=False)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         mean, largest = (
             self.f2(F.relu(self.f1(y))) for y in (x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True))
         )
@@ -64,7 +65,7 @@ class _ChannelAttention(nn.Module):
 
 
 class _SpatialAttention(nn.Module):
-    """CBAM section 3, equation 3: mean and maximum of the channels through one k x k convolution, sigmoid."""
+    """CBAM section 3, equation 3: mean and maximum over the channels through one k x k convolution, sigmoid."""
 
     def __init__(self, k):
         super().__init__()
@@ -72,7 +73,7 @@ class _SpatialAttention(nn.Module):
             raise ValueError(f"the kernel must be odd, got {k}")
         self.conv = nn.Conv2d(2, 1, k, padding=k // 2, bias=False)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return torch.sigmoid(
             self.conv(torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), 1))
         )  # (B, 1, H, W)
@@ -104,7 +105,7 @@ class CBAM(nn.Module):
         self.channel_attention = _ChannelAttention(c1, ratio)
         self.spatial_attention = _SpatialAttention(kernel_size)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = x * self.channel_attention(x)
         return x * self.spatial_attention(x)
 
@@ -135,7 +136,7 @@ class ECA(nn.Module):
             raise ValueError(f"k_size must be odd, got {k_size}")
         self.conv = nn.Conv1d(1, 1, k_size, padding=k_size // 2, bias=False)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         weights = torch.sigmoid(self.conv(x.mean((2, 3)).unsqueeze(1)))  # (B, 1, c1)
         return x * weights.transpose(1, 2).unsqueeze(-1)
 
@@ -172,7 +173,7 @@ class CoordAtt(FusePairs, nn.Module):
         self.conv_h = nn.Conv2d(hidden, inp, 1)
         self.conv_w = nn.Conv2d(hidden, inp, 1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         h = x.shape[2]
         rows, columns = x.mean(3, keepdim=True), x.mean(2, keepdim=True).transpose(2, 3)  # (B, c, H, 1), (B, c, W, 1)
         y = self.act(self.bn1(self.conv1(torch.cat((rows, columns), 2))))
@@ -203,9 +204,9 @@ class SimAM(nn.Module):
         _same_width(c1, c2, "e_lambda: 0.001")
         self.e_lambda = e_lambda
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = x.float()
-        others = (torch.ones_like(y[:1, :1]).sum() - 1).clamp(min=1)  # places but one; at least one for a 1x1 map
+        others = (torch.ones_like(y[:1, :1]).sum() - 1).clamp(min=1)  # number of positions minus one, at least one
         distance = (y - y.mean((2, 3), keepdim=True)).square()
         variance = distance.sum((2, 3), keepdim=True) / others
         return x * torch.sigmoid(distance / (4 * (variance + self.e_lambda)) + 0.5).to(x.dtype)

@@ -1,18 +1,28 @@
-"""Convolution with batch norm and activation, the unit that most other blocks are built of."""
+"""Convolution with batch norm and activation, the unit of most other blocks."""
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
 from graftdet.models.blocks.argument_ranges import NON_NEGATIVE, POSITIVE
-from graftdet.utils.errors import UserError
-from torch import nn
+from graftdet.models.blocks.constructor_checks import check_kernel_list
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
-def same_padding(k, p=None, d=1):
-    """The padding that keeps the size at stride 1 for an odd kernel `k` (int or pair) with dilation `d`."""
+def same_padding(
+    k: int | Sequence[int], p: int | Sequence[int] | None = None, d: int | Sequence[int] = 1
+) -> int | Sequence[int]:
+    """Return the padding `p` or, if that is None, the padding that keeps the size at stride 1.
+
+    Args:
+        k: odd kernel size, a number or a pair.
+        p: padding, a number or a pair.
+        d: dilation, a number or a pair.
+    """
     if p is not None:
         return p
     if isinstance(k, int):
@@ -21,57 +31,20 @@ def same_padding(k, p=None, d=1):
     return [(dilation * (size - 1) + 1) // 2 for size, dilation in zip(k, d, strict=True)]
 
 
-def one_kernel(k) -> None:
-    """Raise `ValueError` where a block that has square kernels alone is given a pair."""
-    if isinstance(k, bool) or not isinstance(k, int):
-        raise ValueError(f"k must be one number, got {k!r}")
-
-
-def odd_kernels(*sizes) -> None:
-    """Raise `UserError` unless each size is an odd whole number: others do not keep the map's size."""
-    for size in sizes:
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
-            raise UserError(f"keeps the size with odd kernels alone; expected whole numbers such as 5, got {size!r}")
-
-
-def several_kernels(k) -> None:
-    """Raise `UserError` unless `k` is a list of odd kernels."""
-    if not isinstance(k, (list, tuple)) or not k:
-        raise UserError(f"takes a list of kernels, such as [5, 9, 13], got {k!r}")
-    odd_kernels(*k)
-
-
-LEAVE_OUT = "; the width is filled in, leave it out"
-
-
-def reduced(c, ratio) -> int:
-    """The width between, of attention that squeezes `c` channels by `ratio`. Raises `ValueError` where none is left."""
-    if ratio < 1:
-        raise ValueError(f"a reduction must be at least 1, got {ratio}")
-    if ratio > c:
-        raise ValueError(f"a reduction of {ratio} leaves no channels of {c}")
-    return int(c // ratio)
-
-
-def refuse_width(c, ratio) -> None:
-    """Raise `ValueError` where a word that takes no output width is given one in the place of its reduction."""
-    if ratio >= max(c, 17):  # 16 of 16 and the like are written
-        raise ValueError(
-            f"a reduction of {ratio} leaves {'one channel' if ratio == c else 'no channels'} of {c}{LEAVE_OUT}"
-        )
-
-
-def _fuse_pair(module: nn.Module, conv: str, bn: str) -> None:
-    """Replace the convolution by one that includes the batch norm, which becomes an identity."""
+def fuse_pair(module: nn.Module, conv: str, bn: str) -> None:
+    """Merge the batch norm named `bn` of a module into its convolution `conv`, in place; `bn` becomes an identity."""
     if isinstance(getattr(module, bn), nn.BatchNorm2d):
-        layer, norm = getattr(module, conv), getattr(module, bn)
-        setattr(module, conv, layer.absorb_norm(norm) if _absorbs(layer) else fuse_conv_bn_eval(layer, norm))
+        layer, batch_norm = getattr(module, conv), getattr(module, bn)
+        merged = (
+            layer.merge_batch_norm(batch_norm) if _merges_batch_norm(layer) else fuse_conv_bn_eval(layer, batch_norm)
+        )
+        setattr(module, conv, merged)
         setattr(module, bn, nn.Identity())
 
 
-def _absorbs(layer: nn.Module) -> bool:
-    """Whether a layer that is no nn.Conv2d itself knows how to take in the batch norm behind it."""
-    return hasattr(layer, "absorb_norm")
+def _merges_batch_norm(layer: nn.Module) -> bool:
+    """Whether a layer other than nn.Conv2d can merge the batch norm behind it."""
+    return hasattr(layer, "merge_batch_norm")
 
 
 class FusePairs:
@@ -80,17 +53,18 @@ class FusePairs:
     fuse_pairs: tuple[tuple[str, str], ...] = ()
 
     def fuse(self) -> None:
+        """Merge the pairs, in place; the block must be in eval mode from then on."""
         for conv, bn in self.fuse_pairs:
-            _fuse_pair(self, conv, bn)
+            fuse_pair(self, conv, bn)
 
 
 def fuse_sequential(module: nn.Sequential) -> None:
     """Merge each convolution of a Sequential with the batch norm that follows it directly."""
     names = list(module._modules)
-    for conv, bn in zip(names, names[1:], strict=False):
+    for conv, bn in pairwise(names):
         layer = module._modules[conv]
-        if (type(layer) is nn.Conv2d or _absorbs(layer)) and type(module._modules[bn]) is nn.BatchNorm2d:
-            _fuse_pair(module, conv, bn)
+        if (type(layer) is nn.Conv2d or _merges_batch_norm(layer)) and type(module._modules[bn]) is nn.BatchNorm2d:
+            fuse_pair(module, conv, bn)
 
 
 @BLOCKS.register(arguments={"p": NON_NEGATIVE})
@@ -124,7 +98,7 @@ class Conv(FusePairs, nn.Module):
         self.bn = nn.BatchNorm2d(c2)
         self.act = activation(act)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.act(self.bn(self.conv(x)))
 
 
@@ -204,7 +178,7 @@ class Focus(nn.Module):
         super().__init__()
         self.conv = Conv(4 * c1, c2, k, s, p, g, act=act)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         quarters = [x[..., row::2, column::2] for column in (0, 1) for row in (0, 1)]
         return self.conv(torch.cat(quarters, 1))
 
@@ -238,7 +212,7 @@ class CrossConv(nn.Module):
         self.cv2 = Conv(hidden, c2, (k, 1), (s, 1), g=g)
         self.add = shortcut and c1 == c2 and s == 1
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.cv2(self.cv1(x))
         return x + y if self.add else y
 
@@ -266,14 +240,14 @@ class MixConv2d(nn.Module):
 
     def __init__(self, c1, c2, k=(1, 3), s=1, equal_ch=True):
         super().__init__()
-        several_kernels(k)
+        check_kernel_list(k)
         if equal_ch:
-            # channel j goes to kernel floor(j (len(k) - tiny) / (c2 - 1)): the shares of published weights
-            share = [int(j * (len(k) - 1e-6) / max(c2 - 1, 1)) for j in range(c2)]
-            widths = [share.count(i) for i in range(len(k))]
+            # channel j goes to kernel floor(j (len(k) - tiny) / (c2 - 1)): as in published weights
+            part = [int(j * (len(k) - 1e-6) / max(c2 - 1, 1)) for j in range(c2)]
+            widths = [part.count(i) for i in range(len(k))]
         else:
-            share = [1 / size**2 for size in k]
-            widths = [round(c2 * s_ / sum(share)) for s_ in share]
+            inverse_area = [1 / size**2 for size in k]
+            widths = [round(c2 * inverse / sum(inverse_area)) for inverse in inverse_area]
             widths[widths.index(max(widths))] += c2 - sum(widths)
         self.m = nn.ModuleList(
             nn.Conv2d(c1, w, size, s, size // 2, groups=math.gcd(c1, w), bias=False)
@@ -282,5 +256,5 @@ class MixConv2d(nn.Module):
         self.bn = nn.BatchNorm2d(c2)
         self.act = activation(True)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.act(self.bn(torch.cat([m(x) for m in self.m], 1)))

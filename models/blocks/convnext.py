@@ -3,9 +3,9 @@
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE
-from graftdet.models.blocks.conv import LEAVE_OUT
+from graftdet.models.blocks.constructor_checks import OMIT_WIDTH_HINT
 from graftdet.models.blocks.csp import C3
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -29,7 +29,7 @@ class ConvNextBlock(nn.Module):
     def __init__(self, dim, layer_scale_init_value=1e-6):
         super().__init__()
         if layer_scale_init_value > 1:
-            raise ValueError(f"layer_scale_init_value must be at most 1, got {layer_scale_init_value}{LEAVE_OUT}")
+            raise ValueError(f"layer_scale_init_value must be at most 1, got {layer_scale_init_value}{OMIT_WIDTH_HINT}")
         self.dwconv = nn.Conv2d(dim, dim, 7, padding=3, groups=dim)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.pwconv1 = nn.Linear(dim, 4 * dim)
@@ -37,7 +37,7 @@ class ConvNextBlock(nn.Module):
         scale = torch.full((dim,), float(layer_scale_init_value))
         self.gamma = nn.Parameter(scale) if layer_scale_init_value > 0 else None
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.dwconv(x).permute(0, 2, 3, 1)  # (B, H, W, dim)
         y = self.pwconv2(F.gelu(self.pwconv1(self.norm(y))))
         y = y if self.gamma is None else self.gamma * y
@@ -65,5 +65,5 @@ class CNeB(C3):
         [-1, 1, CNeB, [64]]
     """
 
-    def inner(self, hidden, n, shortcut, g):
+    def inner(self, hidden: int, n: int, shortcut: bool, g: int) -> nn.Module:
         return nn.Sequential(*(ConvNextBlock(hidden) for _ in range(n)))

@@ -8,7 +8,7 @@ from graftdet.models.blocks.conv import Conv, CrossConv
 from graftdet.models.blocks.ghost_blocks import GhostBottleneck
 from graftdet.models.blocks.pool import SPP
 from graftdet.models.blocks.transformer import TransformerBlock
-from torch import nn
+from torch import Tensor, nn
 
 
 @BLOCKS.register(arguments={"e": POSITIVE})
@@ -39,12 +39,12 @@ class Bottleneck(nn.Module):
         self.cv2 = Conv(hidden, c2, 3, 1, g=g)
         self.add = shortcut and c1 == c2
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.cv2(self.cv1(x))
         return x + y if self.add else y
 
 
-# YOLOv5-Lite has a LeakyReLU here, and its PicoDet files say so nowhere: what tells them apart is ES_Bottleneck
+# YOLOv5-Lite uses LeakyReLU here, which its PicoDet files do not state; ES_Bottleneck rows identify these files
 @BLOCKS.register(defaults_with_module={"ES_Bottleneck": {"act": "nn.LeakyReLU(0.1)"}}, arguments={"e": POSITIVE})
 class BottleneckCSP(nn.Module):
     """CSP block with batch norm and activation behind the concatenation.
@@ -79,7 +79,7 @@ class BottleneckCSP(nn.Module):
         self.act = activation(act)
         self.m = nn.Sequential(*(Bottleneck(hidden, hidden, shortcut, g, e=1.0) for _ in range(n)))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         joined = torch.cat((self.cv3(self.m(self.cv1(x))), self.cv2(x)), 1)
         return self.cv4(self.act(self.bn(joined)))
 
@@ -113,10 +113,10 @@ class C3(nn.Module):
         self.cv3 = Conv(2 * hidden, c2, 1)
         self.m = self.inner(hidden, n, shortcut, g)
 
-    def inner(self, hidden, n, shortcut, g) -> nn.Module:
+    def inner(self, hidden: int, n: int, shortcut: bool, g: int) -> nn.Module:
         return nn.Sequential(*(Bottleneck(hidden, hidden, shortcut, g, e=1.0) for _ in range(n)))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
 
 
@@ -141,7 +141,7 @@ class C3x(C3):
         [-1, 1, C3x, [64]]
     """
 
-    def inner(self, hidden, n, shortcut, g):
+    def inner(self, hidden: int, n: int, shortcut: bool, g: int) -> nn.Module:
         return nn.Sequential(*(CrossConv(hidden, hidden, 3, 1, g, 1.0, shortcut) for _ in range(n)))
 
 
@@ -166,7 +166,7 @@ class C3TR(C3):
         [-1, 1, C3TR, [64]]
     """
 
-    def inner(self, hidden, n, shortcut, g):
+    def inner(self, hidden: int, n: int, shortcut: bool, g: int) -> nn.Module:
         return TransformerBlock(hidden, hidden, 4, n)
 
 
@@ -197,8 +197,8 @@ class C3SPP(C3):
         hidden = int(c2 * e)
         self.m = SPP(hidden, hidden, k)
 
-    def inner(self, hidden, n, shortcut, g):
-        return nn.Identity()  # the kernels are known only to the constructor
+    def inner(self, hidden: int, n: int, shortcut: bool, g: int) -> nn.Module:
+        return nn.Identity()  # replaced by the constructor, which knows the kernels
 
 
 @BLOCKS.register(arguments={"e": POSITIVE})
@@ -222,5 +222,5 @@ class C3Ghost(C3):
         [-1, 1, C3Ghost, [64]]
     """
 
-    def inner(self, hidden, n, shortcut, g):
+    def inner(self, hidden: int, n: int, shortcut: bool, g: int) -> nn.Module:
         return nn.Sequential(*(GhostBottleneck(hidden, hidden) for _ in range(n)))

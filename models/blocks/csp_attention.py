@@ -6,32 +6,32 @@ from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.channel_attention import CBAM, ECA, SE, CoordAtt
 from graftdet.models.blocks.csp import C3, Bottleneck
-from torch import nn
+from torch import Tensor, nn
 
 
-class _Attending(Bottleneck):
-    """The bottleneck with attention behind its second convolution, before the shortcut."""
+class _AttentionBottleneck(Bottleneck):
+    """A bottleneck with attention behind its second convolution, before the shortcut."""
 
     def __init__(self, c1, c2, attention, shortcut=True, g=1):
         super().__init__(c1, c2, shortcut, g, e=1.0)
         self.attention = attention(c2)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.attention(self.cv2(self.cv1(x)))
         return x + y if self.add else y
 
 
-class _AttendingC3(C3):
-    """C3 whose bottlenecks end in `attention`: (B, c1, H, W) -> (B, c2, H, W). Where it stands is that of Hu et al."""
+class _AttentionC3(C3):
+    """C3 with `attention` in each bottleneck, at the position of Hu et al.: (B, c1, H, W) -> (B, c2, H, W)."""
 
-    attention: Callable[[int], nn.Module]  # of the width
+    attention: Callable[[int], nn.Module]  # of a width
 
-    def inner(self, hidden, n, shortcut, g):
-        return nn.Sequential(*(_Attending(hidden, hidden, self.attention, shortcut, g) for _ in range(n)))
+    def inner(self, hidden: int, n: int, shortcut: bool, g: int) -> nn.Module:
+        return nn.Sequential(*(_AttentionBottleneck(hidden, hidden, self.attention, shortcut, g) for _ in range(n)))
 
 
 @BLOCKS.register(arguments={"e": POSITIVE})
-class C3SE(_AttendingC3):
+class C3SE(_AttentionC3):
     """C3 block with squeeze and excitation (SE) in each bottleneck, before the shortcut.
 
     (B, c1, H, W) -> (B, c2, H, W). The reduction is 16, or the width where that is less.
@@ -52,12 +52,12 @@ class C3SE(_AttendingC3):
     """
 
     @staticmethod
-    def attention(c):
+    def attention(c: int) -> nn.Module:
         return SE(c, r=min(16, c))
 
 
 @BLOCKS.register(arguments={"e": POSITIVE})
-class C3CBAM(_AttendingC3):
+class C3CBAM(_AttentionC3):
     """C3 block with CBAM in each bottleneck, before the shortcut.
 
     (B, c1, H, W) -> (B, c2, H, W). The reduction is 16, or the width where that is less.
@@ -78,12 +78,12 @@ class C3CBAM(_AttendingC3):
     """
 
     @staticmethod
-    def attention(c):
+    def attention(c: int) -> nn.Module:
         return CBAM(c, ratio=min(16, c))
 
 
 @BLOCKS.register(arguments={"e": POSITIVE})
-class C3ECA(_AttendingC3):
+class C3ECA(_AttentionC3):
     """C3 block with ECA in each bottleneck, before the shortcut.
 
     (B, c1, H, W) -> (B, c2, H, W).
@@ -107,7 +107,7 @@ class C3ECA(_AttendingC3):
 
 
 @BLOCKS.register(arguments={"e": POSITIVE})
-class C3CA(_AttendingC3):
+class C3CA(_AttentionC3):
     """C3 block with coordinate attention (CoordAtt) in each bottleneck, before the shortcut.
 
     (B, c1, H, W) -> (B, c2, H, W).

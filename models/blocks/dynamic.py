@@ -1,7 +1,7 @@
-"""Convolutions whose kernel depends on the picture, and Ghost blocks of them.
+"""Convolutions whose kernel depends on the image, and Ghost blocks of them.
 
-Yang et al., CondConv: Conditionally Parameterized Convolutions, 2019: each picture mixes its own kernel from those of
-several experts. Han et al., ParameterNet, 2024, put such convolutions into GhostNet.
+Yang et al., CondConv: Conditionally Parameterized Convolutions, 2019, mix one kernel per image from those of several
+experts. Han et al., ParameterNet, 2024, use such convolutions in GhostNet.
 """
 
 import math
@@ -10,17 +10,20 @@ import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
 from graftdet.models.blocks.argument_ranges import NON_NEGATIVE, POSITIVE, POSITIVE_INT
-from graftdet.models.blocks.conv import FusePairs, one_kernel, same_padding
+from graftdet.models.blocks.constructor_checks import check_square_kernel
+from graftdet.models.blocks.conv import FusePairs, same_padding
 from graftdet.models.blocks.csp import C3
-from graftdet.models.blocks.ghostnet import RELU, SqueezeExcite, check_ratio, join_ghosts
-from torch import nn
+from graftdet.models.blocks.ghostnet import RELU, SqueezeExcite, check_ratio, concat_ghost_features
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 class CondConv2d(nn.Module):
-    """`num_experts` kernels, mixed a picture by weights from outside: x (B, c1, H, W), routing (B, experts) -> (B, c2, ...).
+    """Convolution with kernels mixed per image: x (B, c1, H, W), routing (B, experts) -> (B, c2, H', W').
 
-    Args are those of nn.Conv2d. `weight` is (experts, c2 * c1/g * k * k), `bias` (experts, c2).
+    Args:
+        c1, c2, k, s, p, d, g, bias: as in nn.Conv2d. `weight` is (experts, c2 * c1/g * k * k), `bias` (experts, c2).
+        num_experts: number of kernels.
     """
 
     def __init__(self, c1, c2, k, s, p, d, g, bias, num_experts):
@@ -35,30 +38,32 @@ class CondConv2d(nn.Module):
             nn.init.kaiming_uniform_(kernel.view(self.shape), a=math.sqrt(5))
         self.plain = k == 1 and s == 1 and p == 0 and g == 1
 
-    def forward(self, x, routing):
+    def forward(self, x: Tensor, routing: Tensor) -> Tensor:
         b, c1, h, w = x.shape
         c2 = self.shape[0]
-        if self.plain:  # one matrix a picture
+        if self.plain:  # one matrix per image
             kernels = (routing @ self.weight).view(b, c2, c1)
             y = (kernels @ x.flatten(2)).view(b, c2, h, w)
         elif _exporting():
             y = self._sum_of_experts(x, routing)
-        else:  # the pictures of the batch as groups of one convolution
+        else:  # the images of the batch as groups of one convolution
             kernels = (routing @ self.weight).view(b * c2, *self.shape[1:])
             y = F.conv2d(x.reshape(1, b * c1, h, w), kernels, None, self.s, self.p, self.d, b * self.g)
             y = y.view(b, c2, *y.shape[2:])
         return y if self.bias is None else y + (routing @ self.bias)[:, :, None, None]
 
     def _sum_of_experts(self, x, routing):
-        """The same numbers without the batch size in any shape, at as many convolutions as there are experts."""
+        """The same result with one convolution per expert: no shape depends on the batch size."""
         kernels = self.weight.view(-1, *self.shape)
         maps = [F.conv2d(x, kernel, None, self.s, self.p, self.d, self.g) for kernel in kernels]
         return sum(routing[:, i, None, None, None] * y for i, y in enumerate(maps))
 
 
 def _exporting() -> bool:
-    """True while a graph is written down, in which the batch size must stay free."""
-    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # the first came with torch 2.7
+    """Whether a graph is being exported, in which the batch size must stay dynamic."""
+    exporting = getattr(
+        torch.compiler, "is_exporting", torch.compiler.is_compiling
+    )  # is_exporting exists since torch 2.7
     return torch.jit.is_tracing() or exporting()
 
 
@@ -89,17 +94,17 @@ class DynamicConv(nn.Module):
 
     def __init__(self, c1, c2, k=1, s=1, p=None, d=1, g=1, bias=False, num_experts=4):
         super().__init__()
-        one_kernel(k)
+        check_square_kernel(k)
         self.routing = nn.Linear(c1, num_experts)
         self.cond_conv = CondConv2d(c1, c2, k, s, same_padding(k, p, d), d, g, bias, num_experts)
         self.register_parameter("shift", None)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.cond_conv(x, torch.sigmoid(self.routing(x.mean((2, 3)))))
         return y if self.shift is None else y + self.shift[:, None, None]
 
-    def absorb_norm(self, bn: nn.BatchNorm2d) -> "DynamicConv":
-        """Take in the batch norm behind it, in place: its scale into every expert, the rest as a constant `shift`."""
+    def merge_batch_norm(self, bn: nn.BatchNorm2d) -> "DynamicConv":
+        """Merge the batch norm behind the layer, in place: its scale into every expert, the rest into `shift`."""
         with torch.no_grad():
             scale = bn.weight / torch.sqrt(bn.running_var + bn.eps)
             experts = self.cond_conv
@@ -111,7 +116,7 @@ class DynamicConv(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Leave out the whole path for a share `p` of the pictures in training (Huang et al., Stochastic Depth, 2016)."""
+    """Drop the path with probability `p` per image in training (Huang et al., Stochastic Depth, 2016)."""
 
     def __init__(self, p=0.0):
         super().__init__()
@@ -119,11 +124,11 @@ class DropPath(nn.Module):
             raise ValueError(f"drop_path must be at least 0 and below 1, got {p!r}")
         self.p = p
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.p:
             return x
-        keep = x.new_empty(len(x), 1, 1, 1).bernoulli_(1 - self.p)
-        return x * keep / (1 - self.p)
+        mask = x.new_empty(len(x), 1, 1, 1).bernoulli_(1 - self.p)
+        return x * mask / (1 - self.p)
 
 
 @BLOCKS.register(arguments={"num_experts": POSITIVE_INT})
@@ -160,7 +165,7 @@ class DynamicConvBnAct(FusePairs, nn.Module):
         self.add = skip and s == 1 and c1 == c2
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.act1(self.bn1(self.conv(x)))
         return x + self.drop_path(y) if self.add else y
 
@@ -191,7 +196,7 @@ class DynamicGhostModule(nn.Module):
 
     def __init__(self, c1, c2, k=1, ratio=2, dw_k=3, s=1, act=RELU, num_experts=4):
         super().__init__()
-        check_ratio(ratio, least=2)
+        check_ratio(ratio, minimum=2)
         first = math.ceil(c2 / ratio)
         cheap = first * (ratio - 1)
         self.c2 = c2
@@ -202,9 +207,9 @@ class DynamicGhostModule(nn.Module):
             DynamicConv(first, cheap, dw_k, g=first, num_experts=num_experts), nn.BatchNorm2d(cheap), activation(act)
         )
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.primary_conv(x)
-        return join_ghosts(y, self.cheap_operation(y), self.c2)
+        return concat_ghost_features(y, self.cheap_operation(y), self.c2)
 
 
 @BLOCKS.register(arguments={"num_experts": POSITIVE_INT})
@@ -247,13 +252,17 @@ class DynamicGhostBottleneck(FusePairs, nn.Module):
         self.ghost2 = DynamicGhostModule(hidden, c2, act=None, num_experts=num_experts)
         self.shortcut = nn.Sequential()
         if s > 1 or c1 != c2:
-            self.shortcut.extend((
-                DynamicConv(c1, c1, k, s, g=c1, num_experts=num_experts), nn.BatchNorm2d(c1),
-                DynamicConv(c1, c2, num_experts=num_experts), nn.BatchNorm2d(c2),
-            ))  # fmt: skip
+            self.shortcut.extend(
+                (
+                    DynamicConv(c1, c1, k, s, g=c1, num_experts=num_experts),
+                    nn.BatchNorm2d(c1),
+                    DynamicConv(c1, c2, num_experts=num_experts),
+                    nn.BatchNorm2d(c2),
+                )
+            )
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.ghost1(x)
         if self.conv_dw is not None:
             y = self.bn_dw(self.conv_dw(y))
@@ -283,5 +292,5 @@ class C3_GhostModule(C3):
         [-1, 1, C3_GhostModule, [64]]
     """
 
-    def inner(self, hidden, n, shortcut, g):
+    def inner(self, hidden: int, n: int, shortcut: bool, g: int) -> nn.Module:
         return nn.Sequential(*(DynamicGhostModule(hidden, hidden) for _ in range(n)))

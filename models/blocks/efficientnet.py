@@ -4,24 +4,24 @@ import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.backbone import conv_bn
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 class _SqueezeExcite(nn.Module):
-    """Squeeze and excite (Hu et al., 2018) with `hidden` channels between, SiLU, sigmoid: (B, c, H, W) -> the same."""
+    """Squeeze and excitation with `hidden` channels inside, SiLU, sigmoid: (B, c, H, W) -> the same."""
 
     def __init__(self, c, hidden):
         super().__init__()
         self.fc1 = nn.Conv2d(c, hidden, 1)
         self.fc2 = nn.Conv2d(hidden, c, 1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return x * torch.sigmoid(self.fc2(F.silu(self.fc1(x.mean((2, 3), keepdim=True)))))
 
 
 class _Inverted(nn.Module):
-    """Layers in `block`, the input added where the stride is 1 and the widths agree."""
+    """Base of inverted residuals: the layers of `block`, and the input added where the shape stays."""
 
     def __init__(self, c1, c2, s, expansion, se_ratio):
         super().__init__()
@@ -31,11 +31,11 @@ class _Inverted(nn.Module):
             raise ValueError(f"expansion must be at least 1 and se_ratio 0 to 1, got {expansion} and {se_ratio}")
         self.add = s == 1 and c1 == c2
 
-    def excite(self, c1, hidden, se_ratio) -> list[nn.Module]:
-        """Squeeze and excite of the expanded width; what is between is a share of the width that comes in."""
+    def squeeze_excite(self, c1: int, hidden: int, se_ratio: float) -> list[nn.Module]:
+        """Squeeze and excitation of the expanded width; the width inside is a fraction of c1."""
         return [_SqueezeExcite(hidden, max(int(c1 * se_ratio), 1))] if se_ratio else []
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return x + self.block(x) if self.add else self.block(x)
 
 
@@ -68,7 +68,7 @@ class FusedMBConv(_Inverted):
             raise ValueError(f"se_ratio is for an expansion above 1, got {se_ratio} and {expansion}; write 0")
         layers = [conv_bn(c1, c2 if hidden == c1 else hidden, k, s, act=nn.SiLU(inplace=True))]
         if hidden != c1:
-            layers += [*self.excite(c1, hidden, se_ratio), conv_bn(hidden, c2)]
+            layers += [*self.squeeze_excite(c1, hidden, se_ratio), conv_bn(hidden, c2)]
         self.block = nn.Sequential(*layers)
 
 
@@ -99,4 +99,4 @@ class MBConv(_Inverted):
         hidden = int(c1 * expansion)
         layers = [] if hidden == c1 else [conv_bn(c1, hidden, act=nn.SiLU(inplace=True))]
         layers.append(conv_bn(hidden, hidden, k, s, g=hidden, act=nn.SiLU(inplace=True)))
-        self.block = nn.Sequential(*layers, *self.excite(c1, hidden, se_ratio), conv_bn(hidden, c2))
+        self.block = nn.Sequential(*layers, *self.squeeze_excite(c1, hidden, se_ratio), conv_bn(hidden, c2))

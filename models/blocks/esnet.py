@@ -1,15 +1,15 @@
-"""PicoDet's own backbone and neck (Yu et al., PP-PicoDet: A Better Real-Time Object Detector on Mobile Devices, 2021)."""
+"""The backbone and neck blocks of PicoDet (Yu et al., PP-PicoDet, 2021)."""
 
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
 from graftdet.models.blocks.argument_ranges import POSITIVE
-from graftdet.models.blocks.backbone import check_width, conv_bn, make_divisible
+from graftdet.models.blocks.backbone import check_width_factor, conv_bn, make_divisible
 from graftdet.models.blocks.conv import Conv
 from graftdet.models.blocks.ops import channel_shuffle
 from graftdet.models.blocks.picodet import ES_SEModule
 from graftdet.utils.errors import UserError
-from torch import nn
+from torch import Tensor, nn
 
 SWISH = "nn.Hardswish()"
 
@@ -58,14 +58,14 @@ class ESBlock(nn.Module):
             self.side = nn.Sequential(_cba(c1, c1, 3, s, g=c1), _cba(c1, half, act=act))
             self.mix = nn.Sequential(_cba(c2, c2, 3, g=c2, act=act), _cba(c2, c2, act=act))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if self.s == 2:
             y = self.conv_linear(self.se(self.conv_dw(self.conv_pw(x))))
             return self.mix(torch.cat((self.side(x), y), 1))
-        kept, y = x.chunk(2, 1)
+        passed, y = x.chunk(2, 1)
         y = self.conv_pw(y)
         y = self.conv_linear(self.se(torch.cat((y, self.conv_dw(y)), 1)))
-        return channel_shuffle(torch.cat((kept, y), 1), 2)
+        return channel_shuffle(torch.cat((passed, y), 1), 2)
 
 
 @BLOCKS.register()
@@ -95,10 +95,10 @@ class ESNet(nn.Module):
 
     def __init__(self, c1, scale=1.0, ratios=None, act=SWISH):
         super().__init__()
-        check_width(scale, "scale")
+        check_width_factor(scale, "scale")
         ratios = (self.RATIOS_S if scale <= 0.75 else self.RATIOS_ML) if ratios is None else ratios
         if not isinstance(ratios, (list, tuple)) or len(ratios) != sum(self.DEPTHS):
-            raise UserError(f"ratios: expected a list of {sum(self.DEPTHS)} numbers, one a block, got {ratios!r}")
+            raise UserError(f"ratios: expected a list of {sum(self.DEPTHS)} numbers, one per block, got {ratios!r}")
         self.stem = nn.Sequential(*_cba(c1, 24, 3, 2, act=act), nn.MaxPool2d(3, 2, 1))
         ratio, c, self.stages = iter(ratios), 24, nn.ModuleList()
         for depth, width in zip(self.DEPTHS, (128, 256, 512), strict=True):
@@ -108,7 +108,7 @@ class ESNet(nn.Module):
                 c = c2
             self.stages.append(stage)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> list[Tensor]:
         x, maps = self.stem(x), []
         for stage in self.stages:
             x = stage(x)
@@ -141,7 +141,7 @@ class DPConv(nn.Module):
         self.dw = Conv(c1, c1, k, s, g=c1, act=act)
         self.pw = Conv(c1, c2, act=act)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.pw(self.dw(x))
 
 
@@ -176,5 +176,5 @@ class CSPDP(nn.Module):
             *(nn.Sequential(Conv(hidden, hidden, act=act), DPConv(hidden, hidden, k, act=act)) for _ in range(n))
         )
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))

@@ -4,8 +4,8 @@ import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE, POSITIVE_INT
 from graftdet.models.blocks.backbone import conv_bn
-from graftdet.models.blocks.conv import LEAVE_OUT
-from torch import nn
+from graftdet.models.blocks.constructor_checks import OMIT_WIDTH_HINT
+from torch import Tensor, nn
 
 
 @BLOCKS.register(arguments={"n_div": POSITIVE_INT})
@@ -29,13 +29,15 @@ class PConv(nn.Module):
         super().__init__()
         if not 1 <= n_div <= dim:
             raise ValueError(f"n_div must be 1 to {dim}, got {n_div}")
-        self.touched = dim // n_div
-        if self.touched < 4 < n_div:
-            raise ValueError(f"n_div {n_div} leaves {self.touched} of {dim} channels to the convolution{LEAVE_OUT}")
-        self.partial_conv3 = nn.Conv2d(self.touched, self.touched, 3, 1, 1, bias=False)
+        self.num_convolved = dim // n_div
+        if self.num_convolved < 4 < n_div:
+            raise ValueError(
+                f"n_div {n_div} leaves {self.num_convolved} of {dim} channels to the convolution{OMIT_WIDTH_HINT}"
+            )
+        self.partial_conv3 = nn.Conv2d(self.num_convolved, self.num_convolved, 3, 1, 1, bias=False)
 
-    def forward(self, x):
-        return torch.cat((self.partial_conv3(x[:, : self.touched]), x[:, self.touched :]), 1)
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat((self.partial_conv3(x[:, : self.num_convolved]), x[:, self.num_convolved :]), 1)
 
 
 @BLOCKS.register(arguments={"n_div": POSITIVE_INT, "mlp_ratio": POSITIVE})
@@ -65,5 +67,5 @@ class FasterNetBlock(nn.Module):
             *conv_bn(dim, hidden, act=nn.ReLU(inplace=True)), nn.Conv2d(hidden, dim, 1, bias=False)
         )
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return x + self.mlp(self.spatial_mixing(x))

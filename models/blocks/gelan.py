@@ -3,16 +3,17 @@
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE_INT
-from graftdet.models.blocks.conv import Conv, odd_kernels
+from graftdet.models.blocks.constructor_checks import check_odd_kernels
+from graftdet.models.blocks.conv import Conv
 from graftdet.models.blocks.csp import C3, Bottleneck
-from graftdet.models.blocks.pool import pooled_thrice
+from graftdet.models.blocks.pool import pool_three_times
 from graftdet.models.blocks.repvgg import TwoKernels
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 class _RepBottleneck(Bottleneck):
-    """Bottleneck whose first convolution is a 3x3 and a 1x1 side by side."""
+    """Bottleneck whose first convolution is a 3x3 and a 1x1 branch, added."""
 
     def __init__(self, c, shortcut):
         super().__init__(c, c, shortcut, e=1.0)
@@ -22,7 +23,7 @@ class _RepBottleneck(Bottleneck):
 class _RepCSP(C3):
     """C3 of such bottlenecks."""
 
-    def inner(self, hidden, n, shortcut, g):
+    def inner(self, hidden: int, n: int, shortcut: bool, g: int) -> nn.Module:
         return nn.Sequential(*(_RepBottleneck(hidden, shortcut) for _ in range(n)))
 
 
@@ -54,10 +55,10 @@ class ELAN1(nn.Module):
         self.cv3 = self.inner(c4, c4)
         self.cv4 = Conv(c3 + 2 * c4, c2, 1, 1)
 
-    def inner(self, c1, c2) -> nn.Module:
+    def inner(self, c1: int, c2: int) -> nn.Module:
         return Conv(c1, c2, 3, 1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         maps = list(self.cv1(x).chunk(2, 1))
         maps.append(self.cv2(maps[-1]))
         maps.append(self.cv3(maps[-1]))
@@ -92,7 +93,7 @@ class RepNCSPELAN4(ELAN1):
         self._number = n
         super().__init__(c1, c2, c3, c4)
 
-    def inner(self, c1, c2):
+    def inner(self, c1: int, c2: int) -> nn.Module:
         return nn.Sequential(_RepCSP(c1, c2, self._number), Conv(c2, c2, 3, 1))
 
 
@@ -117,7 +118,7 @@ class AConv(nn.Module):
         super().__init__()
         self.cv1 = Conv(c1, c2, 3, 2)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.cv1(F.avg_pool2d(x, 2, 1))
 
 
@@ -145,7 +146,7 @@ class ADown(nn.Module):
         self.cv1 = Conv(c1 // 2, c2 // 2, 3, 2)
         self.cv2 = Conv(c1 // 2, c2 // 2, 1, 1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         first, second = F.avg_pool2d(x, 2, 1).chunk(2, 1)
         return torch.cat((self.cv1(first), self.cv2(F.max_pool2d(second, 3, 2, 1))), 1)
 
@@ -171,10 +172,10 @@ class SPPELAN(nn.Module):
 
     def __init__(self, c1, c2, c3, k=5):
         super().__init__()
-        odd_kernels(k)
+        check_odd_kernels(k)
         self.cv1 = Conv(c1, c3, 1, 1)
         self.cv5 = Conv(4 * c3, c2, 1, 1)
         self.m = nn.MaxPool2d(k, 1, k // 2)
 
-    def forward(self, x):
-        return self.cv5(pooled_thrice(self.cv1(x), self.m))
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cv5(pool_three_times(self.cv1(x), self.m))

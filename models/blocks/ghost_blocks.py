@@ -1,4 +1,4 @@
-"""Ghost blocks (Han et al., GhostNet, 2020) in other published forms: those of YOLOv5 and of a public TensorFlow port."""
+"""Ghost blocks (Han et al., GhostNet, 2020) in the forms of YOLOv5 and of a public TensorFlow port."""
 
 import math
 
@@ -6,9 +6,10 @@ import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE, POSITIVE_INT
 from graftdet.models.blocks.backbone import conv_bn
-from graftdet.models.blocks.conv import Conv, DWConv, reduced, refuse_width
-from graftdet.models.blocks.ghostnet import check_ratio, join_ghosts
-from torch import nn
+from graftdet.models.blocks.constructor_checks import check_reduction, reduced_width
+from graftdet.models.blocks.conv import Conv, DWConv
+from graftdet.models.blocks.ghostnet import check_ratio, concat_ghost_features
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -31,17 +32,17 @@ class SEModule(nn.Module):
 
     def __init__(self, c1, ratio=2):
         super().__init__()
-        refuse_width(c1, ratio)
-        self.conv1 = nn.Conv2d(c1, reduced(c1, min(ratio, c1)), 1, bias=False)
+        check_reduction(c1, ratio)
+        self.conv1 = nn.Conv2d(c1, reduced_width(c1, min(ratio, c1)), 1, bias=False)
         self.conv2 = nn.Conv2d(self.conv1.out_channels, c1, 1, bias=False)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         weight = self.conv2(F.relu(self.conv1(x.mean((2, 3), keepdim=True))))
         return x * (0.2 * weight + 0.5).clamp(0, 1)
 
 
-class _BareGhost(nn.Module):
-    """A Ghost module without norms and activations: the cheap channels come from the plain convolution's output."""
+class _PlainGhostModule(nn.Module):
+    """A Ghost module without batch norm and activation."""
 
     def __init__(self, c1, c2, ratio):
         super().__init__()
@@ -52,9 +53,9 @@ class _BareGhost(nn.Module):
         cheap = first * (ratio - 1)
         self.depthconv = nn.Conv2d(first, cheap, 3, padding=1, groups=first, bias=False) if cheap else None
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.conv(x)
-        return y if self.depthconv is None else join_ghosts(y, self.depthconv(y), self.c2)
+        return y if self.depthconv is None else concat_ghost_features(y, self.depthconv(y), self.c2)
 
 
 @BLOCKS.register(arguments={"hidden": POSITIVE_INT, "ratio": POSITIVE})
@@ -82,13 +83,13 @@ class GBNeck(nn.Module):
 
     def __init__(self, c1, c2, hidden, k=3, s=1, se=False, ratio=2):
         super().__init__()
-        self.ghost1 = nn.Sequential(_BareGhost(c1, hidden, ratio), nn.BatchNorm2d(hidden), nn.ReLU(inplace=True))
+        self.ghost1 = nn.Sequential(_PlainGhostModule(c1, hidden, ratio), nn.BatchNorm2d(hidden), nn.ReLU(inplace=True))
         self.strided = conv_bn(hidden, hidden, k, s, g=hidden, act=nn.ReLU(inplace=True)) if s > 1 else nn.Identity()
         self.se = SEModule(hidden, ratio) if se else nn.Identity()
-        self.ghost2 = nn.Sequential(_BareGhost(hidden, c2, ratio), nn.BatchNorm2d(c2))
+        self.ghost2 = nn.Sequential(_PlainGhostModule(hidden, c2, ratio), nn.BatchNorm2d(c2))
         self.shortcut = nn.Sequential(*conv_bn(c1, c1, k, s, g=c1), *conv_bn(c1, c2))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.ghost2(self.se(self.strided(self.ghost1(x)))) + self.shortcut(x)
 
 
@@ -119,7 +120,7 @@ class GhostConv(nn.Module):
         self.cv1 = Conv(c1, hidden, k, s, None, g, act=act)
         self.cv2 = Conv(hidden, hidden, 5, 1, None, hidden, act=act)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.cv1(x)
         return torch.cat((y, self.cv2(y)), 1)
 
@@ -160,5 +161,5 @@ class GhostBottleneck(nn.Module):
             nn.Sequential(DWConv(c1, c1, k, s, act=False), Conv(c1, c2, 1, 1, act=False)) if strided else nn.Identity()
         )
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.conv(x) + self.shortcut(x)

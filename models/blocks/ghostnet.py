@@ -9,10 +9,11 @@ import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
 from graftdet.models.blocks.argument_ranges import POSITIVE, POSITIVE_INT
-from graftdet.models.blocks.backbone import are_among, check_width, conv_bn, make_divisible
-from graftdet.models.blocks.conv import LEAVE_OUT, FusePairs, same_padding
+from graftdet.models.blocks.backbone import are_distinct_choices, check_width_factor, conv_bn, make_divisible
+from graftdet.models.blocks.constructor_checks import OMIT_WIDTH_HINT
+from graftdet.models.blocks.conv import FusePairs, same_padding
 from graftdet.utils.errors import UserError
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 RELU = "nn.ReLU(inplace=True)"
@@ -41,13 +42,15 @@ class SqueezeExcite(nn.Module):
     def __init__(self, c1, ratio=0.25, divisor=4, bias=True):
         super().__init__()
         if not 0 < ratio <= 1:
-            raise ValueError(f"the ratio must be above 0 and at most 1, got {ratio}{LEAVE_OUT if ratio > 1 else ''}")
+            raise ValueError(
+                f"the ratio must be above 0 and at most 1, got {ratio}{OMIT_WIDTH_HINT if ratio > 1 else ''}"
+            )
         hidden = make_divisible(c1 * ratio, divisor)
         self.conv_reduce = nn.Conv2d(c1, hidden, 1, bias=bias)
         self.act1 = nn.ReLU(inplace=True)
         self.conv_expand = nn.Conv2d(hidden, c1, 1, bias=bias)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         weight = self.conv_expand(self.act1(self.conv_reduce(x.mean((2, 3), keepdim=True))))  # (B, c, 1, 1)
         return x * F.hardsigmoid(weight)
 
@@ -80,14 +83,14 @@ class ConvBnAct(FusePairs, nn.Module):
         self.bn1 = nn.BatchNorm2d(c2)
         self.act1 = activation(act)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.act1(self.bn1(self.conv(x)))
 
 
-def check_ratio(ratio, least: int = 1) -> None:
-    """Raise `ValueError` unless a Ghost module's ratio is a whole number of at least `least`."""
-    if isinstance(ratio, bool) or not isinstance(ratio, int) or ratio < least:
-        raise ValueError(f"the ratio must be a whole number of at least {least}, got {ratio!r}")
+def check_ratio(ratio: object, minimum: int = 1) -> None:
+    """Raise `ValueError` unless the ratio of a Ghost module is a whole number of at least `minimum`."""
+    if isinstance(ratio, bool) or not isinstance(ratio, int) or ratio < minimum:
+        raise ValueError(f"the ratio must be a whole number of at least {minimum}, got {ratio!r}")
 
 
 @BLOCKS.register(arguments={"ratio": POSITIVE, "dw_k": POSITIVE_INT})
@@ -121,15 +124,15 @@ class GhostModule(nn.Module):
         self.primary_conv = conv_bn(c1, first, k, s, act=activation(act))
         self.cheap_operation = conv_bn(first, cheap, dw_k, g=first, act=activation(act)) if cheap else None
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.primary_conv(x)
         if self.cheap_operation is None:
             return y
-        return join_ghosts(y, self.cheap_operation(y), self.c2)
+        return concat_ghost_features(y, self.cheap_operation(y), self.c2)
 
 
-def join_ghosts(primary, cheap, width: int):
-    """Both parts of a Ghost module side by side, cut to `width` channels: (B, width, H, W)."""
+def concat_ghost_features(primary: Tensor, cheap: Tensor, width: int) -> Tensor:
+    """Both parts of a Ghost module concatenated and cut to `width` channels: (B, width, H, W)."""
     joined = torch.cat((primary, cheap), 1)
     return joined if joined.shape[1] == width else joined[:, :width]
 
@@ -174,7 +177,7 @@ class GhostNetBottleneck(FusePairs, nn.Module):
         if s > 1 or c1 != c2:
             self.shortcut.extend((*conv_bn(c1, c1, k, s, g=c1), *conv_bn(c1, c2)))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.ghost1(x)
         if self.conv_dw is not None:
             y = self.bn_dw(self.conv_dw(y))
@@ -219,9 +222,9 @@ class GhostNet(FusePairs, nn.Module):
 
     def __init__(self, c1, width=1.0, stages=(4, 6, 9), act=RELU):
         super().__init__()
-        check_width(width)
+        check_width_factor(width)
         last = len(self.STAGES)
-        if not are_among(stages, range(last + 1)):
+        if not are_distinct_choices(stages, range(last + 1)):
             raise UserError(f"stages: expected a list of different numbers from 0 to {last}, got {stages!r}")
         self.stages = list(stages)
         c = make_divisible(16 * width, 4)
@@ -239,7 +242,7 @@ class GhostNet(FusePairs, nn.Module):
         if max(stages) == last:
             self.blocks.append(nn.Sequential(ConvBnAct(c, make_divisible(self.LAST * width, 4), 1, act=act)))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> list[Tensor]:
         x = self.act1(self.bn1(self.conv_stem(x)))
         maps = []
         for stage in self.blocks:

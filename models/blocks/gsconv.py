@@ -1,10 +1,10 @@
-"""Blocks of the slim neck (Li et al., Slim-neck by GSConv: A Better Design Paradigm of Detector Architectures, 2022)."""
+"""Blocks of the slim neck (Li et al., Slim-neck by GSConv, 2022)."""
 
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.conv import Conv
-from torch import nn
+from torch import Tensor, nn
 
 
 @BLOCKS.register()
@@ -36,7 +36,7 @@ class GSConv(nn.Module):
         self.cv1 = Conv(c1, hidden, k, s, None, g, act=act)
         self.cv2 = Conv(hidden, hidden, 5, 1, None, hidden, act=act)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.cv1(x)
         y = torch.cat((y, self.cv2(y)), 1)
         return torch.cat((y[:, 0::2], y[:, 1::2]), 1)
@@ -51,7 +51,7 @@ class GSBottleneck(nn.Module):
         self.conv_lighting = nn.Sequential(GSConv(c1, hidden, 1, 1), GSConv(hidden, c2, 3, 1, act=False))
         self.shortcut = Conv(c1, c2, 1, 1, act=False)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.conv_lighting(x) + self.shortcut(x)
 
 
@@ -84,5 +84,5 @@ class VoVGSCSP(nn.Module):
         self.gsb = nn.Sequential(*(GSBottleneck(hidden, hidden, e=1.0) for _ in range(n)))
         self.cv3 = Conv(2 * hidden, c2, 1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.cv3(torch.cat((self.cv2(x), self.gsb(self.cv1(x))), 1))

@@ -1,12 +1,12 @@
-"""Inception v1 (Szegedy et al., Going Deeper with Convolutions, 2015), with the batch norm of v2 (Ioffe and Szegedy, 2015)."""
+"""Inception v1 (Szegedy et al., Going Deeper with Convolutions, 2015), with batch norm."""
 
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import NON_NEGATIVE, POSITIVE_INT
-from graftdet.models.blocks.backbone import STRIDES, Backbone, scaled
+from graftdet.models.blocks.backbone import STRIDES, Backbone, width_scaler
 from graftdet.models.blocks.conv import FusePairs
 from graftdet.utils.errors import UserError
-from torch import nn
+from torch import Tensor, nn
 
 
 @BLOCKS.register(arguments={"p": NON_NEGATIVE})
@@ -37,7 +37,7 @@ class BasicConv2d(FusePairs, nn.Module):
         self.bn = nn.BatchNorm2d(c2, eps=1e-3)
         self.act = nn.ReLU(inplace=True)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.act(self.bn(self.conv(x)))
 
 
@@ -94,7 +94,7 @@ class Inception(nn.Module):
         self.branch3 = nn.Sequential(BasicConv2d(c1, n5x5_reduce), *wide)
         self.branch4 = nn.Sequential(nn.MaxPool2d(3, 1, 1), BasicConv2d(c1, pool_proj))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return torch.cat((self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)), 1)
 
 
@@ -119,18 +119,22 @@ class InceptionV1(Backbone):
     """
 
     MODULES = (  # name, stride, widths
-        ("3a", 8, (64, 96, 128, 16, 32, 32)), ("3b", 8, (128, 128, 192, 32, 96, 64)),
-        ("4a", 16, (192, 96, 208, 16, 48, 64)), ("4b", 16, (160, 112, 224, 24, 64, 64)),
-        ("4c", 16, (128, 128, 256, 24, 64, 64)), ("4d", 16, (112, 144, 288, 32, 64, 64)),
-        ("4e", 16, (256, 160, 320, 32, 128, 128)), ("5a", 32, (256, 160, 320, 32, 128, 128)),
+        ("3a", 8, (64, 96, 128, 16, 32, 32)),
+        ("3b", 8, (128, 128, 192, 32, 96, 64)),
+        ("4a", 16, (192, 96, 208, 16, 48, 64)),
+        ("4b", 16, (160, 112, 224, 24, 64, 64)),
+        ("4c", 16, (128, 128, 256, 24, 64, 64)),
+        ("4d", 16, (112, 144, 288, 32, 64, 64)),
+        ("4e", 16, (256, 160, 320, 32, 128, 128)),
+        ("5a", 32, (256, 160, 320, 32, 128, 128)),
         ("5b", 32, (384, 192, 384, 48, 128, 128)),
-    )  # fmt: skip
+    )
     POOLS = {"4a": ("maxpool3", 3), "5a": ("maxpool4", 2)}  # before a module: name and kernel
 
     def __init__(self, c1, width=1.0, out=STRIDES):
         super().__init__()
 
-        w = scaled(width)
+        w = width_scaler(width)
         layers = [
             ("conv1", BasicConv2d(c1, w(64), 7, 2, 3), 2),
             ("maxpool1", nn.MaxPool2d(3, 2, ceil_mode=True), 4),

@@ -3,9 +3,9 @@
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
-from graftdet.models.blocks.conv import one_kernel
+from graftdet.models.blocks.constructor_checks import check_square_kernel
 from graftdet.utils.errors import UserError
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
@@ -36,7 +36,7 @@ class InceptionConv(nn.Module):
 
     def __init__(self, c1, c2, k=3, s=1, dilations=((1, 1), (1, 2), (2, 1), (2, 2)), g=1, act=True):
         super().__init__()
-        one_kernel(k)
+        check_square_kernel(k)
         if k % 2 == 0:
             raise ValueError(f"the kernel must be odd, got {k}")
         self.channels: dict[tuple[int, int], list[int]] = {}  # pair -> its output channels
@@ -46,19 +46,19 @@ class InceptionConv(nn.Module):
             nn.Conv2d(c1, len(own), k, s, [d * (k // 2) for d in pair], pair, groups=g, bias=False)
             for pair, own in self.channels.items()
         )
-        together = [channel for own in self.channels.values() for channel in own]
-        self.sorted = together == sorted(together)
-        place = torch.tensor(together).argsort()  # output channel -> its place in the joined convolutions
-        self.register_buffer("place", place, persistent=False)
+        concatenated = [channel for own in self.channels.values() for channel in own]
+        self.in_order = concatenated == sorted(concatenated)
+        order = torch.tensor(concatenated).argsort()  # output channel -> its index in the concatenated convolutions
+        self.register_buffer("channel_order", order, persistent=False)
         self.bn = nn.BatchNorm2d(c2)
         self.act = activation(act)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = torch.cat([conv(x) for conv in self.conv_list], 1)
-        return self.act(self.bn(y if self.sorted else y.index_select(1, self.place)))
+        return self.act(self.bn(y if self.in_order else y.index_select(1, self.channel_order)))
 
     def fuse(self) -> None:
-        """Merge each convolution with the part of the batch norm that follows it."""
+        """Merge into each convolution its channels of the batch norm, in place."""
         if not isinstance(self.bn, nn.BatchNorm2d):
             return
         for i, own in enumerate(self.channels.values()):
@@ -70,7 +70,7 @@ class InceptionConv(nn.Module):
 
 
 def _pair_per_channel(dilations, channels: int) -> list[tuple[int, int]]:
-    """The pair of each output channel; raises `UserError` for what is no list of pairs of whole numbers from 1 on."""
+    """The pair of each output channel. Raises `UserError` unless `dilations` is a list of pairs of whole numbers."""
 
     def is_pair(p):
         return isinstance(p, (list, tuple)) and len(p) == 2 and all(type(d) is int and d > 0 for d in p)
@@ -79,6 +79,6 @@ def _pair_per_channel(dilations, channels: int) -> list[tuple[int, int]]:
         raise UserError(f"dilations: expected a list of pairs such as [[1, 1], [1, 2]], got {dilations!r}")
     if len(dilations) > channels:
         raise UserError(
-            f"dilations: {len(dilations)} pairs for {channels} output channels, expected at most one a channel"
+            f"dilations: {len(dilations)} pairs for {channels} output channels, expected at most one per channel"
         )
     return [tuple(dilations[i * len(dilations) // channels]) for i in range(channels)]

@@ -3,9 +3,9 @@
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import NON_NEGATIVE
-from graftdet.models.blocks.backbone import check_width
+from graftdet.models.blocks.backbone import check_width_factor
 from graftdet.models.blocks.inception import BasicConv2d
-from torch import nn
+from torch import Tensor, nn
 
 
 @BLOCKS.register("InceptionResNetReduction", "Mixed_7a", arguments={"p": NON_NEGATIVE})
@@ -29,7 +29,7 @@ class InceptionResNetReduction(nn.Module):
 
     def __init__(self, c1=1088, width=1.0, p=1):
         super().__init__()
-        check_width(width)
+        check_width_factor(width)
 
         def w(channels):
             return max(round(channels * width), 1)
@@ -41,5 +41,5 @@ class InceptionResNetReduction(nn.Module):
         )
         self.branch3 = nn.MaxPool2d(3, 2, p)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return torch.cat((self.branch0(x), self.branch1(x), self.branch2(x), self.branch3(x)), 1)

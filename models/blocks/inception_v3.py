@@ -1,24 +1,24 @@
 """Inception v2 and v3 (Szegedy et al., Rethinking the Inception Architecture for Computer Vision, 2016).
 
 Weights are named as in torchvision. `p` is the padding of the convolutions and pools that stride: 1 halves every size
-(rounded up), which a detector's neck needs; 0 is the published form, made for pictures of 299x299. Neither changes a
+(rounded up), as the neck of a detector needs; 0 is the published form, made for images of 299x299. Neither changes a
 weight. `width` multiplies the widths.
 """
 
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import NON_NEGATIVE, POSITIVE_INT
-from graftdet.models.blocks.backbone import STRIDES, Backbone, scaled
+from graftdet.models.blocks.backbone import STRIDES, Backbone, width_scaler
 from graftdet.models.blocks.inception import BasicConv2d
-from torch import nn
+from torch import Tensor, nn
 
 
 class _Paths(nn.Module):
-    """Paths side by side over one input, their outputs joined; `paths` names the layers of each in order."""
+    """Base of modules with concatenated paths over one input. `paths` names the layers of each path."""
 
     paths: tuple[tuple[str, ...], ...] = ()
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         outputs = []
         for path in self.paths:
             y = x
@@ -48,13 +48,15 @@ class InceptionA(_Paths):
     """
 
     paths = (
-        ("branch1x1",), ("branch5x5_1", "branch5x5_2"), ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3"),
+        ("branch1x1",),
+        ("branch5x5_1", "branch5x5_2"),
+        ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3"),
         ("pool", "branch_pool"),
-    )  # fmt: skip
+    )
 
     def __init__(self, c1, pool_features=32, width=1.0):
         super().__init__()
-        w = scaled(width)
+        w = width_scaler(width)
         self.branch1x1 = BasicConv2d(c1, w(64))
         self.branch5x5_1 = BasicConv2d(c1, w(48))
         self.branch5x5_2 = BasicConv2d(w(48), w(64), 5, p=2)
@@ -87,7 +89,7 @@ class InceptionB(_Paths):
 
     def __init__(self, c1, width=1.0, p=1):
         super().__init__()
-        w = scaled(width)
+        w = width_scaler(width)
         self.branch3x3 = BasicConv2d(c1, w(384), 3, 2, p)
         self.branch3x3dbl_1 = BasicConv2d(c1, w(64))
         self.branch3x3dbl_2 = BasicConv2d(w(64), w(96), 3, p=1)
@@ -114,14 +116,15 @@ class InceptionC(_Paths):
     """
 
     paths = (
-        ("branch1x1",), ("branch7x7_1", "branch7x7_2", "branch7x7_3"),
+        ("branch1x1",),
+        ("branch7x7_1", "branch7x7_2", "branch7x7_3"),
         ("branch7x7dbl_1", "branch7x7dbl_2", "branch7x7dbl_3", "branch7x7dbl_4", "branch7x7dbl_5"),
         ("pool", "branch_pool"),
-    )  # fmt: skip
+    )
 
     def __init__(self, c1, channels_7x7=128, width=1.0):
         super().__init__()
-        w = scaled(width)
+        w = width_scaler(width)
         c, c2 = w(channels_7x7), w(192)
         row, column = {"k": (1, 7), "p": (0, 3)}, {"k": (7, 1), "p": (3, 0)}
         self.branch1x1 = BasicConv2d(c1, c2)
@@ -156,12 +159,14 @@ class InceptionD(_Paths):
     """
 
     paths = (
-        ("branch3x3_1", "branch3x3_2"), ("branch7x7x3_1", "branch7x7x3_2", "branch7x7x3_3", "branch7x7x3_4"), ("pool",),
-    )  # fmt: skip
+        ("branch3x3_1", "branch3x3_2"),
+        ("branch7x7x3_1", "branch7x7x3_2", "branch7x7x3_3", "branch7x7x3_4"),
+        ("pool",),
+    )
 
     def __init__(self, c1, width=1.0, p=1):
         super().__init__()
-        w = scaled(width)
+        w = width_scaler(width)
         c = w(192)
         self.branch3x3_1 = BasicConv2d(c1, c)
         self.branch3x3_2 = BasicConv2d(c, w(320), 3, 2, p)
@@ -191,7 +196,7 @@ class InceptionE(nn.Module):
 
     def __init__(self, c1, width=1.0):
         super().__init__()
-        w = scaled(width)
+        w = width_scaler(width)
         c = w(384)
         self.branch1x1 = BasicConv2d(c1, w(320))
         self.branch3x3_1 = BasicConv2d(c1, c)
@@ -204,15 +209,17 @@ class InceptionE(nn.Module):
         self.pool = nn.AvgPool2d(3, 1, 1)
         self.branch_pool = BasicConv2d(c1, w(192))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         once = self.branch3x3_1(x)
         twice = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
         parts = (
             self.branch1x1(x),
-            self.branch3x3_2a(once), self.branch3x3_2b(once),
-            self.branch3x3dbl_3a(twice), self.branch3x3dbl_3b(twice),
+            self.branch3x3_2a(once),
+            self.branch3x3_2b(once),
+            self.branch3x3dbl_3a(twice),
+            self.branch3x3dbl_3b(twice),
             self.branch_pool(self.pool(x)),
-        )  # fmt: skip
+        )
         return torch.cat(parts, 1)
 
 
@@ -240,7 +247,7 @@ class InceptionV3(Backbone):
 
     def __init__(self, c1, width=1.0, out=STRIDES, p=1):
         super().__init__()
-        w = scaled(width)
+        w = width_scaler(width)
         layers = [
             ("Conv2d_1a_3x3", BasicConv2d(c1, w(32), 3, 2, p), 2),
             ("Conv2d_2a_3x3", BasicConv2d(w(32), w(32), 3, 1, p), 2),

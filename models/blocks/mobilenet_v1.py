@@ -2,9 +2,9 @@
 
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
-from graftdet.models.blocks.backbone import STRIDES, Backbone, scaled
+from graftdet.models.blocks.backbone import STRIDES, Backbone, width_scaler
 from graftdet.models.blocks.conv import FusePairs, same_padding
-from torch import nn
+from torch import Tensor, nn
 
 
 @BLOCKS.register("DepthwiseSeparableConv", "DepthSeperabelConv2d")
@@ -38,7 +38,7 @@ class DepthwiseSeparableConv(FusePairs, nn.Module):
         self.bn2 = nn.BatchNorm2d(c2)
         self.act2 = activation(act)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.act1(self.bn1(self.conv_dw(x)))
         return self.act2(self.bn2(self.conv_pw(x)))
 
@@ -67,7 +67,7 @@ class MobileNetV1(Backbone):
 
     def __init__(self, c1, width=1.0, out=STRIDES):
         super().__init__()
-        w = scaled(width)
+        w = width_scaler(width)
         c = w(32)
         layers = [
             ("conv_stem", nn.Conv2d(c1, c, 3, 2, 1, bias=False), 2),

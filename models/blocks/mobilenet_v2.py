@@ -2,8 +2,8 @@
 
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE
-from graftdet.models.blocks.backbone import STRIDES, Backbone, conv_bn, make_divisible, scaled
-from torch import nn
+from graftdet.models.blocks.backbone import STRIDES, Backbone, conv_bn, make_divisible, width_scaler
+from torch import Tensor, nn
 
 
 @BLOCKS.register("LinearBottleneck", "LinearBottleNeck", "InvertedResidual", arguments={"t": POSITIVE})
@@ -36,7 +36,7 @@ class LinearBottleneck(nn.Module):
         self.conv = nn.Sequential(*layers, nn.Conv2d(hidden, c2, 1, bias=False), nn.BatchNorm2d(c2))
         self.add = s == 1 and c1 == c2
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.conv(x)
         return x + y if self.add else y
 
@@ -65,7 +65,7 @@ class MobileNetV2(Backbone):
 
     def __init__(self, c1, width=1.0, out=STRIDES, last=False):
         super().__init__()
-        w = scaled(width)
+        w = width_scaler(width)
         c = w(32)
         blocks = [(conv_bn(c1, c, 3, 2, act=nn.ReLU6(inplace=True)), 2)]
         stride = 2

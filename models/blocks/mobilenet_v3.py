@@ -2,10 +2,10 @@
 
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE_INT
-from graftdet.models.blocks.backbone import STRIDES, Backbone, conv_bn, make_divisible, scaled
-from graftdet.models.blocks.conv import reduced, refuse_width
+from graftdet.models.blocks.backbone import STRIDES, Backbone, conv_bn, make_divisible, width_scaler
+from graftdet.models.blocks.constructor_checks import check_reduction, reduced_width
 from graftdet.utils.errors import UserError, did_you_mean
-from torch import nn
+from torch import Tensor, nn
 
 _NORM = {"eps": 1e-3, "momentum": 0.01}  # as published
 
@@ -66,14 +66,14 @@ class SqueezeExcitation(nn.Module):
     def __init__(self, c1, r=4, hidden=None):
         super().__init__()
         if hidden is None:
-            refuse_width(c1, r)
-            hidden = reduced(c1, min(r, c1))
+            check_reduction(c1, r)
+            hidden = reduced_width(c1, min(r, c1))
         self.fc1 = nn.Conv2d(c1, hidden, 1)
         self.fc2 = nn.Conv2d(hidden, c1, 1)
         self.activation = nn.ReLU(inplace=True)
         self.scale_activation = nn.Hardsigmoid()
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = x.mean((2, 3), keepdim=True)  # (B, c1, 1, 1)
         return x * self.scale_activation(self.fc2(self.activation(self.fc1(y))))
 
@@ -114,7 +114,7 @@ class MobileNetV3Block(nn.Module):
         self.block = nn.Sequential(*layers)
         self.add = s == 1 and c1 == c2
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.block(x)
         return x + y if self.add else y
 
@@ -142,23 +142,42 @@ class MobileNetV3(Backbone):
 
     ROWS = {  # kernel, hidden, width, SE, h-swish, stride
         "large": (
-            (3, 16, 16, 0, 0, 1), (3, 64, 24, 0, 0, 2), (3, 72, 24, 0, 0, 1), (5, 72, 40, 1, 0, 2), (5, 120, 40, 1, 0, 1),
-            (5, 120, 40, 1, 0, 1), (3, 240, 80, 0, 1, 2), (3, 200, 80, 0, 1, 1), (3, 184, 80, 0, 1, 1),
-            (3, 184, 80, 0, 1, 1), (3, 480, 112, 1, 1, 1), (3, 672, 112, 1, 1, 1), (5, 672, 160, 1, 1, 2),
-            (5, 960, 160, 1, 1, 1), (5, 960, 160, 1, 1, 1),
+            (3, 16, 16, 0, 0, 1),
+            (3, 64, 24, 0, 0, 2),
+            (3, 72, 24, 0, 0, 1),
+            (5, 72, 40, 1, 0, 2),
+            (5, 120, 40, 1, 0, 1),
+            (5, 120, 40, 1, 0, 1),
+            (3, 240, 80, 0, 1, 2),
+            (3, 200, 80, 0, 1, 1),
+            (3, 184, 80, 0, 1, 1),
+            (3, 184, 80, 0, 1, 1),
+            (3, 480, 112, 1, 1, 1),
+            (3, 672, 112, 1, 1, 1),
+            (5, 672, 160, 1, 1, 2),
+            (5, 960, 160, 1, 1, 1),
+            (5, 960, 160, 1, 1, 1),
         ),
         "small": (
-            (3, 16, 16, 1, 0, 2), (3, 72, 24, 0, 0, 2), (3, 88, 24, 0, 0, 1), (5, 96, 40, 1, 1, 2), (5, 240, 40, 1, 1, 1),
-            (5, 240, 40, 1, 1, 1), (5, 120, 48, 1, 1, 1), (5, 144, 48, 1, 1, 1), (5, 288, 96, 1, 1, 2),
-            (5, 576, 96, 1, 1, 1), (5, 576, 96, 1, 1, 1),
+            (3, 16, 16, 1, 0, 2),
+            (3, 72, 24, 0, 0, 2),
+            (3, 88, 24, 0, 0, 1),
+            (5, 96, 40, 1, 1, 2),
+            (5, 240, 40, 1, 1, 1),
+            (5, 240, 40, 1, 1, 1),
+            (5, 120, 48, 1, 1, 1),
+            (5, 144, 48, 1, 1, 1),
+            (5, 288, 96, 1, 1, 2),
+            (5, 576, 96, 1, 1, 1),
+            (5, 576, 96, 1, 1, 1),
         ),
-    }  # fmt: skip
+    }
 
     def __init__(self, c1, variant="large", width=1.0, out=STRIDES, last=False):
         super().__init__()
         if variant not in self.ROWS:
             raise UserError(f"variant: expected large or small, got {variant!r}{did_you_mean(str(variant), self.ROWS)}")
-        w = scaled(width)
+        w = width_scaler(width)
         c = w(16)
         blocks = [(conv_bn(c1, c, 3, 2, act=nn.Hardswish(inplace=True), **_NORM), 2)]
         stride = 2

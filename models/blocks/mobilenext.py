@@ -4,8 +4,8 @@ import math
 
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE
-from graftdet.models.blocks.backbone import STRIDES, Backbone, conv_bn, make_divisible, scaled
-from torch import nn
+from graftdet.models.blocks.backbone import STRIDES, Backbone, conv_bn, make_divisible, width_scaler
+from torch import Tensor, nn
 
 
 def _depthwise(c, s, act):
@@ -58,7 +58,7 @@ class SandGlass(nn.Module):
         self.conv = nn.Sequential(*layers)
         self.add = t != 2 and c1 == c2 and s == 1 and not keep_3x3
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.conv(x)
         return x + y if self.add else y
 
@@ -84,13 +84,19 @@ class MobileNeXt(Backbone):
     """
 
     STAGES = (  # t, width, blocks, stride of the first
-        (2, 96, 1, 2), (6, 144, 1, 1), (6, 192, 3, 2), (6, 288, 3, 2), (6, 384, 4, 1), (6, 576, 4, 2), (6, 960, 3, 1),
+        (2, 96, 1, 2),
+        (6, 144, 1, 1),
+        (6, 192, 3, 2),
+        (6, 288, 3, 2),
+        (6, 384, 4, 1),
+        (6, 576, 4, 2),
+        (6, 960, 3, 1),
         (6, 1280, 1, 1),
-    )  # fmt: skip
+    )
 
     def __init__(self, c1, width=1.0, out=STRIDES):
         super().__init__()
-        w = scaled(width)
+        w = width_scaler(width)
         c = w(32)
         blocks = [(conv_bn(c1, c, 3, 2, act=nn.ReLU6(inplace=True)), 2)]
         stride = 2
@@ -98,7 +104,7 @@ class MobileNeXt(Backbone):
             c2 = 1280 if wide == 1280 and width < 1 else w(wide)
             stride *= first
             for i in range(number):
-                # a lone block that keeps the size has both of its 3x3 convolutions
+                # a stage of one block without stride has both 3x3 convolutions
                 block = SandGlass(c, c2, first if i == 0 else 1, t, keep_3x3=number == 1 and first == 1)
                 blocks.append((block, stride))
                 c = c2

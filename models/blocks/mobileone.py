@@ -3,8 +3,8 @@
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import NON_NEGATIVE, POSITIVE_INT
-from graftdet.models.blocks.conv import one_kernel
-from torch import nn
+from graftdet.models.blocks.constructor_checks import check_square_kernel
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
@@ -42,15 +42,13 @@ class MobileOneBlock(nn.Module):
         [-1, 1, MobileOneBlock, [64, 3, 2]]
     """
 
-    def __init__(
-        self, c1, c2, k=3, s=1, p=None, d=1, g=1, inference_mode=False, use_se=False, num_conv_branches=1
-    ):  # fmt: skip
+    def __init__(self, c1, c2, k=3, s=1, p=None, d=1, g=1, inference_mode=False, use_se=False, num_conv_branches=1):
         super().__init__()
         if inference_mode:
-            raise ValueError("inference_mode is what fuse() makes of a trained block; leave it False")
+            raise ValueError("inference_mode is the state after fuse(); it must be False here")
         if num_conv_branches < 1:
             raise ValueError(f"num_conv_branches must be at least 1, got {num_conv_branches}")
-        one_kernel(k)
+        check_square_kernel(k)
         p = d * (k - 1) // 2 if p is None else p
         if k % 2 == 0 or 2 * p != d * (k - 1):
             raise ValueError(f"needs an odd kernel and a padding of {d * (k - 1) // 2} for it, got {k} and {p}")
@@ -62,7 +60,7 @@ class MobileOneBlock(nn.Module):
         self.rbr_scale = _conv_bn(c1, c2, 1, s, 0, 1, g) if k > 1 else None
         self.reparam_conv = None
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if self.reparam_conv is not None:
             return F.relu(self.se(self.reparam_conv(x)))
         y = sum(branch(x) for branch in self.rbr_conv)
@@ -78,14 +76,14 @@ class MobileOneBlock(nn.Module):
         c1, c2, k, *_, g = self.shape
         like = self.rbr_conv[0].conv.weight
         fused = nn.Conv2d(*self.shape, device=like.device, dtype=like.dtype)
-        centre = k // 2
+        center = k // 2
         kernels = [(branch.conv.weight, branch.bn) for branch in self.rbr_conv]
         if self.rbr_scale is not None:
-            kernels.append((F.pad(self.rbr_scale.conv.weight, [centre] * 4), self.rbr_scale.bn))
+            kernels.append((F.pad(self.rbr_scale.conv.weight, [center] * 4), self.rbr_scale.bn))
         if self.rbr_skip is not None:
             identity = torch.zeros_like(like)
             channels = torch.arange(c2, device=like.device)
-            identity[channels, channels % (c1 // g), centre, centre] = 1
+            identity[channels, channels % (c1 // g), center, center] = 1
             kernels.append((identity, self.rbr_skip))
         parts = [
             fuse_conv_bn_weights(kernel, None, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias)
@@ -98,12 +96,12 @@ class MobileOneBlock(nn.Module):
 
 
 class _SqueezeExcite(nn.Module):
-    """Squeeze and excite (Hu et al., 2018), a sixteenth wide between: (B, c, H, W) -> the same. ReLU, sigmoid."""
+    """Squeeze and excitation with c / 16 channels inside, ReLU, sigmoid: (B, c, H, W) -> the same."""
 
     def __init__(self, c):
         super().__init__()
         self.reduce = nn.Conv2d(c, max(c // 16, 1), 1)
         self.expand = nn.Conv2d(self.reduce.out_channels, c, 1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return x * torch.sigmoid(self.expand(F.relu(self.reduce(x.mean((2, 3), keepdim=True)))))

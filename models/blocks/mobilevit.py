@@ -1,4 +1,4 @@
-"""MobileViT (Mehta and Rastegari, MobileViT: Light-weight, General-purpose, and Mobile-friendly Vision Transformer, 2021).
+"""MobileViT (Mehta and Rastegari, MobileViT: Light-weight, Mobile-friendly Vision Transformer, 2021).
 
 Weights are named as in timm.
 """
@@ -6,14 +6,14 @@ Weights are named as in timm.
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE, POSITIVE_INT
-from graftdet.models.blocks.backbone import STRIDES, Backbone, make_divisible, scaled
+from graftdet.models.blocks.backbone import STRIDES, Backbone, make_divisible, width_scaler
 from graftdet.models.blocks.conv import FusePairs
 from graftdet.utils.errors import UserError
-from torch import nn
+from torch import Tensor, nn
 
 
 class ConvNormAct(FusePairs, nn.Module):
-    """Convolution without bias, batch norm and SiLU (`act`): (B, c1, H, W) -> (B, c2, H/s, W/s)."""
+    """Convolution without bias, batch norm and, if `act`, SiLU: (B, c1, H, W) -> (B, c2, H/s, W/s)."""
 
     fuse_pairs = (("conv", "bn"),)
 
@@ -23,7 +23,7 @@ class ConvNormAct(FusePairs, nn.Module):
         self.bn = nn.BatchNorm2d(c2)
         self.act = nn.SiLU(inplace=True) if act else nn.Identity()
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.act(self.bn(self.conv(x)))
 
 
@@ -38,7 +38,7 @@ class _Inverted(nn.Module):
         self.conv3_1x1 = ConvNormAct(hidden, c2, act=False)
         self.add = s == 1 and c1 == c2
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.conv3_1x1(self.conv2_kxk(self.conv1_1x1(x)))
         return x + y if self.add else y
 
@@ -55,7 +55,7 @@ class _Attention(nn.Module):
         self.qkv = nn.Linear(c, 3 * c)
         self.proj = nn.Linear(c, c)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         q, k, v = (
             self.qkv(x).unflatten(2, (3, self.heads, -1)).transpose(1, 3).unbind(2)
         )  # (B, heads, N, c / heads) each
@@ -72,7 +72,7 @@ class _Mlp(nn.Module):
         self.act = nn.SiLU(inplace=True)
         self.fc2 = nn.Linear(hidden, c)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.fc2(self.act(self.fc1(x)))
 
 
@@ -86,7 +86,7 @@ class _Transformer(nn.Module):
         self.norm2 = nn.LayerNorm(c)
         self.mlp = _Mlp(c, round(c * ratio))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))
 
@@ -125,7 +125,7 @@ class MobileViTBlock(nn.Module):
         self.conv_proj = ConvNormAct(dim, c2)
         self.conv_fusion = ConvNormAct(c1 + c2, c2, 3)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.conv_1x1(self.conv_kxk(x))
         height, width = y.shape[2:]
         y = self._padded(y)
@@ -138,7 +138,7 @@ class MobileViTBlock(nn.Module):
         return self.conv_fusion(torch.cat((x, y), 1))
 
     def _padded(self, y):
-        """Repeat the last row and column where the size is odd; written so that one exported graph holds for all sizes."""
+        """Repeat the last row and column where the size is odd, in a way that exports for all sizes."""
         y = torch.cat((y, y[:, :, y.shape[2] - y.shape[2] % self.patch :]), 2)
         return torch.cat((y, y[:, :, :, y.shape[3] - y.shape[3] % self.patch :]), 3)
 
@@ -176,7 +176,7 @@ class MobileViT(Backbone):
         if variant not in self.VARIANTS:
             raise UserError(f"variant: expected one of {', '.join(self.VARIANTS)}, got {variant!r}")
         widths, dims, t = self.VARIANTS[variant]
-        stem, *stages, final = map(scaled(width), widths)
+        stem, *stages, final = map(width_scaler(width), widths)
         layers = [
             ("stem", ConvNormAct(c1, stem, 3, 2), 2),
             ("stages.0.0", _Inverted(stem, stages[0], 1, t), 2),

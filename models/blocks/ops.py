@@ -1,20 +1,20 @@
-"""Blocks without weights: joining maps, moving places into channels and back."""
+"""Blocks without weights: joining maps, moving pixels into channels and back."""
 
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE_INT
 from graftdet.utils.errors import UserError
-from torch import nn
+from torch import Tensor, nn
 
 
-def channel_shuffle(x, groups: int):
-    """Deal the channels of `groups` groups out in turn (Zhang et al., ShuffleNet, 2017): (B, c, H, W) -> the same."""
+def channel_shuffle(x: Tensor, groups: int) -> Tensor:
+    """Interleave the channels of `groups` groups (Zhang et al., ShuffleNet, 2017): (B, c, H, W) -> the same."""
     b, c, h, w = x.shape
     return x.reshape(b, groups, c // groups, h, w).transpose(1, 2).reshape(b, c, h, w)
 
 
-def along_channels(dimension) -> int:
-    """The dimension along which maps are joined; raises `UserError` for any but that of the channels."""
+def along_channels(dimension: object) -> int:
+    """Return the dimension along which maps are concatenated. Raises `UserError` for any but the channels."""
     if dimension not in (1, -3) or isinstance(dimension, bool):
         raise UserError(f"joins maps along their channels: expected [1], got {dimension!r}")
     return dimension
@@ -40,7 +40,7 @@ class Concat(nn.Module):
         super().__init__()
         self.d = along_channels(dimension)
 
-    def forward(self, maps):
+    def forward(self, maps: list[Tensor]) -> Tensor:
         return torch.cat(maps, self.d)
 
 
@@ -65,7 +65,7 @@ class Contract(nn.Module):
         super().__init__()
         self.gain = gain
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
         s = self.gain
         x = x.view(b, c, h // s, s, w // s, s).permute(0, 3, 5, 1, 2, 4)
@@ -94,7 +94,7 @@ class SpaceToDepth(nn.Module):
         if dimension != 1:
             raise ValueError(f"dimension must be 1, the channels, got {dimension}")
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return torch.cat([x[..., row::2, column::2] for column in (0, 1) for row in (0, 1)], 1)
 
 
@@ -119,7 +119,7 @@ class Expand(nn.Module):
         super().__init__()
         self.gain = gain
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
         s = self.gain
         x = x.view(b, s, s, c // s**2, h, w).permute(0, 3, 4, 1, 5, 2)
@@ -146,7 +146,7 @@ class ADD(nn.Module):
         super().__init__()
         self.alpha = alpha
 
-    def forward(self, maps):
+    def forward(self, maps: list[Tensor]) -> Tensor:
         if not isinstance(maps, (list, tuple)) or len(maps) != 2:
             raise ValueError("adds two maps: its 'from' is a list of two rows")
         first, second = maps
@@ -197,7 +197,7 @@ class Index(nn.Module):
             raise ValueError(f"index must be a whole number, got {index!r}")
         self.index = index
 
-    def forward(self, maps):
+    def forward(self, maps: list[Tensor]) -> Tensor:
         if not isinstance(maps, (list, tuple)):
             raise ValueError("Index reads a row that gives a list of maps; this one gives a single map")
         if not -len(maps) <= self.index < len(maps):

@@ -1,16 +1,17 @@
-"""Blocks of PicoDet (Yu et al., PP-PicoDet: A Better Real-Time Object Detector on Mobile Devices, 2021) and PP-LCNet
-(Cui et al., PP-LCNet: A Lightweight CPU Convolutional Neural Network, 2021) in the forms published with YOLOv5-Lite.
+"""Blocks of PicoDet and PP-LCNet in the forms published with YOLOv5-Lite.
 
-PicoDet's own backbone is in `esnet.py`.
+Yu et al., PP-PicoDet: A Better Real-Time Object Detector on Mobile Devices, 2021; Cui et al., PP-LCNet: A Lightweight
+CPU Convolutional Neural Network, 2021. The backbone of the PicoDet paper is in `esnet`.
 """
 
 import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE_INT
 from graftdet.models.blocks.backbone import conv_bn
-from graftdet.models.blocks.conv import Conv, FusePairs, reduced, refuse_width
+from graftdet.models.blocks.constructor_checks import check_reduction, reduced_width
+from graftdet.models.blocks.conv import Conv, FusePairs
 from graftdet.models.blocks.ops import channel_shuffle
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -42,7 +43,7 @@ class CBH(FusePairs, nn.Module):
         self.bn = nn.BatchNorm2d(c2)
         self.hardswish = nn.Hardswish()
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.hardswish(self.bn(self.conv(x)))
 
 
@@ -74,7 +75,7 @@ class DWConvblock(FusePairs, nn.Module):
         self.conv2 = nn.Conv2d(c1, c2, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(c2)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)))
         return F.relu(self.bn2(self.conv2(x)))
 
@@ -99,15 +100,16 @@ class ES_SEModule(nn.Module):
 
     def __init__(self, c1, reduction=4):
         super().__init__()
-        refuse_width(c1, reduction)
-        hidden = reduced(c1, reduction)
+        check_reduction(c1, reduction)
+        hidden = reduced_width(c1, reduction)
         self.conv1 = nn.Conv2d(c1, hidden, 1)
         self.conv2 = nn.Conv2d(hidden, c1, 1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return x * self.gate(self.conv2(F.relu(self.conv1(x.mean((2, 3), keepdim=True)))))
 
-    def gate(self, x):
+    def gate(self, x: Tensor) -> Tensor:
+        """Map the weights of the channels to the range of the gate."""
         return F.hardsigmoid(x)
 
 
@@ -128,12 +130,13 @@ class LC_SEModule(ES_SEModule):
         [-1, 1, LC_SEModule, [4]]
     """
 
-    def gate(self, x):
+    def gate(self, x: Tensor) -> Tensor:
+        """Map the weights of the channels to the range of the gate."""
         return F.silu(x)
 
 
 class _Ghost(nn.Module):
-    """The article's GhostConv: half of the channels by a 1x1 Conv, the others from them by a depthwise k x k one."""
+    """Half of the channels by a 1x1 Conv, the others from them by a depthwise k x k Conv."""
 
     def __init__(self, c1, c2, k=3):
         super().__init__()
@@ -141,7 +144,7 @@ class _Ghost(nn.Module):
         self.cv1 = Conv(c1, hidden, 1)
         self.cv2 = Conv(hidden, hidden, k, g=hidden)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.cv1(x)
         return torch.cat((y, self.cv2(y)), 1)
 
@@ -180,18 +183,20 @@ class ES_Bottleneck(nn.Module):
             self.branch1 = nn.Sequential(*conv_bn(c1, c1, 3, s, g=c1), *conv_bn(c1, half, act=swish()))
         self.branch2 = nn.Sequential(
             *conv_bn(c1 if s == 2 else half, half, act=swish()),
-            *conv_bn(half, half, 3, s, g=half), ES_SEModule(half), *conv_bn(half, half, act=swish()),
-        )  # fmt: skip
+            *conv_bn(half, half, 3, s, g=half),
+            ES_SEModule(half),
+            *conv_bn(half, half, act=swish()),
+        )
         self.branch3 = nn.Sequential(_Ghost(half, half), ES_SEModule(half), *conv_bn(half, half, act=swish()))
         self.branch4 = nn.Sequential(*conv_bn(c2, c2, 3, g=c2), *conv_bn(c2, c2, act=swish()))
         for unused in (self.branch3,) if s == 2 else (self.branch2, self.branch4):
             unused.requires_grad_(False)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if self.s == 2:
             return self.branch4(torch.cat((self.branch1(x), self.branch2(x)), 1))
-        kept, changed = x.chunk(2, 1)
-        return channel_shuffle(torch.cat((kept, self.branch3(changed)), 1), 2)
+        passed, changed = x.chunk(2, 1)
+        return channel_shuffle(torch.cat((passed, self.branch3(changed)), 1), 2)
 
 
 @BLOCKS.register()
@@ -220,7 +225,7 @@ class LC_Block(nn.Module):
         self.se = LC_SEModule(c1) if se else nn.Identity()
         self.pw_conv = CBH(c1, c2, 1, 1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.pw_conv(self.se(self.dw_conv(x)))
 
 
@@ -250,7 +255,7 @@ class DepthSepConv(nn.Module):
         self.se = ES_SEModule(inp) if use_se else nn.Identity()
         self.pw_conv = CBH(inp, oup, 1, 1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.pw_conv(self.se(self.dw_conv(x)))
 
 
@@ -279,5 +284,5 @@ class Dense(nn.Module):
         self.hardswish = nn.Hardswish()
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.dropout(self.hardswish(self.dense_conv(x)))

@@ -4,8 +4,9 @@ import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
 from graftdet.models.blocks.argument_ranges import POSITIVE
-from graftdet.models.blocks.conv import Conv, odd_kernels, one_kernel, several_kernels
-from torch import nn
+from graftdet.models.blocks.constructor_checks import check_kernel_list, check_odd_kernels, check_square_kernel
+from graftdet.models.blocks.conv import Conv
+from torch import Tensor, nn
 
 
 @BLOCKS.register()
@@ -28,13 +29,13 @@ class SPP(nn.Module):
 
     def __init__(self, c1, c2, k=(5, 9, 13)):
         super().__init__()
-        several_kernels(k)
+        check_kernel_list(k)
         hidden = c1 // 2
         self.cv1 = Conv(c1, hidden, 1, 1)
         self.cv2 = Conv(hidden * (len(k) + 1), c2, 1, 1)
         self.m = nn.ModuleList(nn.MaxPool2d(size, 1, size // 2) for size in k)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.cv1(x)
         return self.cv2(torch.cat([x, *(m(x) for m in self.m)], 1))
 
@@ -56,7 +57,7 @@ class MP(nn.MaxPool2d):
     """
 
     def __init__(self, k=2):
-        one_kernel(k)
+        check_square_kernel(k)
         super().__init__(k, k)
 
 
@@ -78,12 +79,12 @@ class SP(nn.MaxPool2d):
     """
 
     def __init__(self, k=3, s=1):
-        odd_kernels(k)
+        check_odd_kernels(k)
         super().__init__(k, s, k // 2)
 
 
-def pooled_thrice(x, pool):
-    """(B, c, H, W) -> (B, 4c, H, W): `x`, and `pool` once, twice and three times over it."""
+def pool_three_times(x: Tensor, pool: nn.Module) -> Tensor:
+    """Concatenate `x` with the outputs of `pool` applied once, twice and three times: (B, c, H, W) -> (B, 4c, H, W)."""
     maps = [x]
     for _ in range(3):
         maps.append(pool(maps[-1]))
@@ -110,14 +111,14 @@ class SPPF(nn.Module):
 
     def __init__(self, c1, c2, k=5):
         super().__init__()
-        odd_kernels(k)
+        check_odd_kernels(k)
         hidden = c1 // 2
         self.cv1 = Conv(c1, hidden, 1, 1)
         self.cv2 = Conv(hidden * 4, c2, 1, 1)
         self.m = nn.MaxPool2d(k, 1, k // 2)
 
-    def forward(self, x):
-        return self.cv2(pooled_thrice(self.cv1(x), self.m))
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cv2(pool_three_times(self.cv1(x), self.m))
 
 
 @BLOCKS.register()
@@ -167,7 +168,7 @@ class SPPCSPC(nn.Module):
 
     def __init__(self, c1, c2, n=1, shortcut=False, g=1, e=0.5, k=(5, 9, 13)):
         super().__init__()
-        several_kernels(k)
+        check_kernel_list(k)
         hidden = int(2 * c2 * e)
         self.cv1 = Conv(c1, hidden, 1, 1)
         self.cv2 = Conv(c1, hidden, 1, 1)
@@ -178,7 +179,7 @@ class SPPCSPC(nn.Module):
         self.cv6 = Conv(hidden, hidden, 3, 1)
         self.cv7 = Conv(2 * hidden, c2, 1, 1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.cv4(self.cv3(self.cv1(x)))
         y = self.cv6(self.cv5(torch.cat([y, *(m(y) for m in self.m)], 1)))
         return self.cv7(torch.cat((y, self.cv2(x)), 1))

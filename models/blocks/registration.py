@@ -11,12 +11,12 @@ Rule = Literal["infer", "stack", "plain"]
 
 @dataclass(frozen=True)
 class BlockOptions:
-    """Options of `@BLOCKS.register`. Everything that is special about a block is declared here, none of it in the parser.
+    """Options of `@BLOCKS.register`: what is special about a block, which the parser does not know.
 
     Args:
-        rule: how a row's args become constructor arguments. "infer": the input width is filled in, and the row's number
-            is the argument n where there is one. "stack": n is an ordinary argument; the row's number stacks whole blocks.
-            "plain": nothing is filled in.
+        rule: how a row's args are bound. "infer": the input width is filled in, and the row's number is the argument n
+            where there is one. "stack": n is an ordinary argument; the row's number stacks whole blocks. "plain":
+            nothing is filled in.
         width_in: the argument that takes the input width, where its name does not say so.
         width_out: the argument that, where it is given, is the output width instead of c2.
         takes_lists: the block reads a row that gives a list of maps (a whole backbone).

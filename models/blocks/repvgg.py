@@ -5,7 +5,7 @@ from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
 from graftdet.models.blocks.argument_ranges import NON_NEGATIVE
 from graftdet.models.blocks.conv import Conv
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
@@ -44,12 +44,13 @@ class RepVGGBlock(nn.Module):
 
     @staticmethod
     def conv_bn(c1, c2, k, s, p, g) -> nn.Sequential:
+        """Convolution without bias and batch norm, as the weights are named."""
         layers = nn.Sequential()
         layers.add_module("conv", nn.Conv2d(c1, c2, k, s, p, groups=g, bias=False))
         layers.add_module("bn", nn.BatchNorm2d(c2))
         return layers
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if self.rbr_reparam is not None:
             return self.nonlinearity(self.rbr_reparam(x))
         y = self.rbr_dense(x) + self.rbr_1x1(x)
@@ -60,8 +61,8 @@ class RepVGGBlock(nn.Module):
         """Replace the branches by the one convolution `rbr_reparam` that gives their sum in eval mode."""
         if self.rbr_reparam is not None:
             return
-        (conv, norm), (small, small_norm) = self.rbr_dense, self.rbr_1x1
-        kernels = [(conv.weight, norm), (F.pad(small.weight, [1, 1, 1, 1]), small_norm)]
+        (conv, bn), (small, small_bn) = self.rbr_dense, self.rbr_1x1
+        kernels = [(conv.weight, bn), (F.pad(small.weight, [1, 1, 1, 1]), small_bn)]
         if self.rbr_identity is not None:
             kernels.append((self._identity_kernel(conv), self.rbr_identity))
         parts = [
@@ -69,17 +70,23 @@ class RepVGGBlock(nn.Module):
             for kernel, bn in kernels
         ]
         fused = nn.Conv2d(
-            conv.in_channels, conv.out_channels, 3, conv.stride, 1, groups=conv.groups,
-            device=conv.weight.device, dtype=conv.weight.dtype,
-        )  # fmt: skip
+            conv.in_channels,
+            conv.out_channels,
+            3,
+            conv.stride,
+            1,
+            groups=conv.groups,
+            device=conv.weight.device,
+            dtype=conv.weight.dtype,
+        )
         fused.weight.copy_(sum(weight for weight, _ in parts))
         fused.bias.copy_(sum(bias for _, bias in parts))
         self.rbr_reparam = fused.requires_grad_(conv.weight.requires_grad)
         self.rbr_dense = self.rbr_1x1 = self.rbr_identity = None
 
     @staticmethod
-    def _identity_kernel(conv: nn.Conv2d) -> torch.Tensor:
-        """The 3x3 kernel (c, c/groups, 3, 3) that gives back its input."""
+    def _identity_kernel(conv: nn.Conv2d) -> Tensor:
+        """The 3x3 kernel (c, c/groups, 3, 3) that returns its input."""
         kernel = torch.zeros_like(conv.weight)
         channels = torch.arange(conv.out_channels, device=kernel.device)
         kernel[channels, channels % kernel.shape[1], 1, 1] = 1
@@ -118,7 +125,7 @@ class RepConv(RepVGGBlock):
 
 
 class TwoKernels(nn.Module):
-    """A k x k convolution and a smaller one, each with batch norm; their sum, activation: (B, c1, H, W) -> (B, c2, H, W).
+    """Sum of a k x k and a smaller convolution, each with batch norm; activation: (B, c1, H, W) -> (B, c2, H, W).
 
     `fuse()` makes it one convolution (section 3.3, without the identity).
     """
@@ -129,13 +136,13 @@ class TwoKernels(nn.Module):
         self.conv2 = Conv(c1, c2, small, g=g, act=False)
         self.act = activation()
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.conv1(x)
         return self.act(y if self.conv2 is None else y + self.conv2(x))
 
     @torch.no_grad()
     def fuse(self) -> None:
-        """Put the smaller convolution into the middle of the larger one."""
+        """Add the smaller kernel to the center of the larger one, in place."""
         if self.conv2 is None:
             return
         self.conv1.fuse()

@@ -4,7 +4,7 @@ import torch
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE_INT
 from graftdet.models.blocks.conv import FusePairs
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -19,7 +19,7 @@ class _ConvBn(FusePairs, nn.Module):
         self.bn = nn.BatchNorm2d(c2, eps=1e-5, momentum=0.01)
         self.relu = relu
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.bn(self.conv(x))
         return F.relu(x) if self.relu else x
 
@@ -53,17 +53,19 @@ class BasicRFB(nn.Module):
         self.scale = scale
         self.branch0 = nn.Sequential(
             _ConvBn(in_planes, 2 * c, s=stride), _ConvBn(2 * c, 2 * c, 3, d=visual, relu=False)
-        )  # fmt: skip
+        )
         self.branch1 = nn.Sequential(
             _ConvBn(in_planes, c), _ConvBn(c, 2 * c, 3, stride), _ConvBn(2 * c, 2 * c, 3, d=visual + 1, relu=False)
         )
         self.branch2 = nn.Sequential(
-            _ConvBn(in_planes, c), _ConvBn(c, wider, 3), _ConvBn(wider, 2 * c, 3, stride),
+            _ConvBn(in_planes, c),
+            _ConvBn(c, wider, 3),
+            _ConvBn(wider, 2 * c, 3, stride),
             _ConvBn(2 * c, 2 * c, 3, d=2 * visual + 1, relu=False),
-        )  # fmt: skip
+        )
         self.ConvLinear = _ConvBn(6 * c, out_planes, relu=False)
         self.shortcut = _ConvBn(in_planes, out_planes, s=stride, relu=False)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         joined = torch.cat((self.branch0(x), self.branch1(x), self.branch2(x)), 1)
         return F.relu(self.ConvLinear(joined) * self.scale + self.shortcut(x))

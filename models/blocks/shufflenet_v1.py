@@ -2,10 +2,10 @@
 
 import torch
 from graftdet.models.blocks import BLOCKS
-from graftdet.models.blocks.backbone import STRIDES, Backbone, check_width, conv_bn
+from graftdet.models.blocks.backbone import STRIDES, Backbone, check_width_factor, conv_bn
 from graftdet.models.blocks.ops import channel_shuffle
 from graftdet.utils.errors import UserError
-from torch import nn
+from torch import Tensor, nn
 
 
 @BLOCKS.register()
@@ -28,7 +28,7 @@ class ChannelShuffle(nn.Module):
         super().__init__()
         self.groups = groups
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if x.shape[1] % self.groups:
             raise ValueError(f"{x.shape[1]} channels do not divide into {self.groups} groups")
         return channel_shuffle(x, self.groups)
@@ -57,7 +57,7 @@ class PointwiseConv(nn.Module):
         super().__init__()
         self.pointwise = conv_bn(c1, c2, 1, s, g=g)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.pointwise(x)
 
 
@@ -84,7 +84,7 @@ class DepthwiseConv(nn.Module):
         super().__init__()
         self.depthwise = conv_bn(c1, c2, k, s, g=c1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.depthwise(x)
 
 
@@ -116,7 +116,9 @@ class ShuffleNetUnit(nn.Module):
         self.add = s == 1 and c1 == c2
         new = c2 if self.add else c2 - c1
         if new < 1:
-            raise ValueError(f"puts its input beside new channels, so that {c2} channels out must be more than {c1} in")
+            raise ValueError(
+                f"concatenates its input with new channels: the output width {c2} must exceed the input width {c1}"
+            )
         if hidden % g or new % g:
             raise ValueError(f"{g} groups do not divide {hidden} channels between and {new} new channels")
         self.bottleneck = PointwiseConv(c1, hidden, 1 if stage == 2 and not self.add else g)
@@ -126,7 +128,7 @@ class ShuffleNetUnit(nn.Module):
         self.shortcut = nn.Identity() if self.add else nn.AvgPool2d(3, s, 1)
         self.relu = nn.ReLU(inplace=True)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.shuffle(self.relu(self.bottleneck(x)))
         y = self.expand(self.depthwise(y))
         x = self.shortcut(x)
@@ -160,7 +162,7 @@ class ShuffleNetV1(Backbone):
         super().__init__()
         if groups not in self.WIDTHS:
             raise UserError(f"groups: expected one of {list(self.WIDTHS)}, got {groups!r}")
-        check_width(width)
+        check_width_factor(width)
         unit = 4 * groups
         c = max(round(24 * width / groups), 1) * groups
         base = max(round(self.WIDTHS[groups] * width / unit), 1) * unit

@@ -2,9 +2,9 @@
 
 import torch
 from graftdet.models.blocks import BLOCKS
-from graftdet.models.blocks.backbone import STRIDES, Backbone, check_width, conv_bn, make_divisible
+from graftdet.models.blocks.backbone import STRIDES, Backbone, check_width_factor, conv_bn, make_divisible
 from graftdet.models.blocks.ops import channel_shuffle
-from torch import nn
+from torch import Tensor, nn
 
 
 @BLOCKS.register("ShuffleNetV2Unit", "ShuffleUnit")
@@ -31,7 +31,7 @@ class ShuffleNetV2Unit(nn.Module):
         if s not in (1, 2):
             raise ValueError(f"stride must be 1 or 2, got {s}")
         if c2 % 2:
-            raise ValueError(f"the width is shared by two branches and must be even, got {c2}")
+            raise ValueError(f"the width is split into two branches and must be even, got {c2}")
         half = c2 // 2
         self.split = s == 1 and c1 == c2
         self.branch1 = (
@@ -45,7 +45,7 @@ class ShuffleNetV2Unit(nn.Module):
             *conv_bn(half, half, act=nn.ReLU(inplace=True)),
         )
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x1, x2 = x.chunk(2, 1) if self.split else (x, x)
         return channel_shuffle(torch.cat((self.branch1(x1), self.branch2(x2)), 1), 2)
 
@@ -74,7 +74,7 @@ class ShuffleNetV2(Backbone):
 
     def __init__(self, c1, width=1.0, out=STRIDES, last=False):
         super().__init__()
-        check_width(width)
+        check_width_factor(width)
         widths = self.WIDTHS.get(width) or tuple(make_divisible(116 * width, 4) * scale for scale in (1, 2, 4))
         layers = [
             ("conv1", conv_bn(c1, 24, 3, 2, act=nn.ReLU(inplace=True)), 2),

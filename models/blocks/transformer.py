@@ -1,7 +1,7 @@
-"""Attention over the places of a map (Vaswani et al., Attention Is All You Need, 2017)."""
+"""Attention over the positions of a map (Vaswani et al., Attention Is All You Need, 2017)."""
 
 from graftdet.models.blocks.conv import Conv
-from torch import nn
+from torch import Tensor, nn
 
 
 class TransformerLayer(nn.Module):
@@ -18,15 +18,15 @@ class TransformerLayer(nn.Module):
         self.fc1 = nn.Linear(c, c, bias=False)
         self.fc2 = nn.Linear(c, c, bias=False)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.ma(self.q(x), self.k(x), self.v(x), need_weights=False)[0] + x
         return self.fc2(self.fc1(x)) + x
 
 
 class TransformerBlock(nn.Module):
-    """Places of a map as a sequence through `num_layers` layers: (B, c1, H, W) -> (B, c2, H, W).
+    """Positions of a map as a sequence through `num_layers` layers: (B, c1, H, W) -> (B, c2, H, W).
 
-    A learned linear map of the input stands in for a position embedding (Dosovitskiy et al., 2021, have a table).
+    A learned linear map of the input stands in for a position embedding (a table in Dosovitskiy et al., 2021).
     """
 
     def __init__(self, c1, c2, num_heads, num_layers):
@@ -35,9 +35,9 @@ class TransformerBlock(nn.Module):
         self.linear = nn.Linear(c2, c2)
         self.tr = nn.Sequential(*(TransformerLayer(c2, num_heads) for _ in range(num_layers)))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if self.conv is not None:
             x = self.conv(x)
         b, c, h, w = x.shape
-        places = x.flatten(2).permute(2, 0, 1)  # (H*W, B, c)
-        return self.tr(places + self.linear(places)).permute(1, 2, 0).reshape(b, c, h, w)
+        sequence = x.flatten(2).permute(2, 0, 1)  # (H*W, B, c)
+        return self.tr(sequence + self.linear(sequence)).permute(1, 2, 0).reshape(b, c, h, w)

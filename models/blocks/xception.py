@@ -2,9 +2,9 @@
 
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import NON_NEGATIVE, POSITIVE_INT
-from graftdet.models.blocks.backbone import STRIDES, Backbone, scaled
-from graftdet.models.blocks.conv import FusePairs, _fuse_pair, same_padding
-from torch import nn
+from graftdet.models.blocks.backbone import STRIDES, Backbone, width_scaler
+from graftdet.models.blocks.conv import FusePairs, fuse_pair, same_padding
+from torch import Tensor, nn
 
 
 @BLOCKS.register("SeparableConv", "SeparableConv2d", "SeperableConv2d", arguments={"p": NON_NEGATIVE})
@@ -33,7 +33,7 @@ class SeparableConv(nn.Module):
         self.conv1 = nn.Conv2d(c1, c1, k, s, same_padding(k, p, d), d, groups=c1, bias=False)
         self.pointwise = nn.Conv2d(c1, c2, 1, bias=False)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.pointwise(self.conv1(x))
 
 
@@ -77,7 +77,7 @@ class XceptionModule(FusePairs, nn.Module):
             layers.append(nn.MaxPool2d(3, s, 1))
         self.rep = nn.Sequential(*(layers if relu_first else layers[1:]))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.rep(x) + self.skipbn(self.skip(x))
 
     def fuse(self) -> None:
@@ -92,7 +92,7 @@ def _fuse_separable(parent: nn.Module, conv: str, bn: str) -> None:
     if isinstance(parent._modules[bn], nn.BatchNorm2d):
         pair = nn.Module()
         pair.conv, pair.bn = parent._modules[conv].pointwise, parent._modules[bn]
-        _fuse_pair(pair, "conv", "bn")
+        fuse_pair(pair, "conv", "bn")
         parent._modules[conv].pointwise, parent._modules[bn] = pair.conv, pair.bn
 
 
@@ -120,7 +120,7 @@ class Xception(Backbone):
     def __init__(self, c1, width=1.0, out=STRIDES, p=1):
         super().__init__()
 
-        w = scaled(width)
+        w = width_scaler(width)
         layers = [
             ("conv1", nn.Conv2d(c1, w(32), 3, 2, p, bias=False), 2),
             ("bn1", nn.BatchNorm2d(w(32)), 2),

@@ -1,5 +1,4 @@
-"""Blocks of YOLOv10 (Wang et al., YOLOv10: Real-Time End-to-End Object Detection, 2024, section 3.2), and what YOLO11 made
-of its attention."""
+"""Blocks of YOLOv10 (Wang et al., YOLOv10, 2024, section 3.2) and the attention block of YOLO11."""
 
 import torch
 from graftdet.models.blocks import BLOCKS
@@ -7,9 +6,9 @@ from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.c2f import C2f
 from graftdet.models.blocks.conv import Conv
 from graftdet.models.blocks.repvgg import TwoKernels
-from torch import nn
+from torch import Tensor, nn
 
-_HEAD = 64  # channels an attention head has at least
+_HEAD_WIDTH = 64  # minimum channels per attention head
 
 
 @BLOCKS.register()
@@ -36,7 +35,7 @@ class SCDown(nn.Module):
         self.cv1 = Conv(c1, c2, 1, 1)
         self.cv2 = Conv(c2, c2, k, s, g=c2, act=False)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.cv2(self.cv1(x))
 
 
@@ -72,7 +71,7 @@ class CIB(nn.Module):
         )
         self.add = shortcut and c1 == c2
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return x + self.cv1(x) if self.add else self.cv1(x)
 
 
@@ -102,17 +101,19 @@ class C2fCIB(C2f):
         self._large = lk
         super().__init__(c1, c2, n, shortcut, g, e)
 
-    def inner(self, hidden, shortcut, g):
+    def inner(self, hidden: int, shortcut: bool, g: int) -> nn.Module:
         return CIB(hidden, hidden, shortcut, e=1.0, lk=self._large)
 
 
 class _Attention(nn.Module):
-    """Self-attention over the places of a map, (B, c, H, W), by convolutions with batch norm; queries and keys have half
-    the width of values, and a depthwise convolution of the values tells the place."""
+    """Self-attention over the positions of a map: (B, c, H, W) -> the same.
+
+    Queries and keys have half the width of the values. A depthwise 3x3 convolution of the values encodes the position.
+    """
 
     def __init__(self, c):
         super().__init__()
-        self.heads = next(h for h in range(max(c // _HEAD, 1), 0, -1) if c % h == 0)
+        self.heads = next(h for h in range(max(c // _HEAD_WIDTH, 1), 0, -1) if c % h == 0)
         self.width = c // self.heads
         self.key_width = self.width // 2
         if self.key_width < 1:
@@ -121,7 +122,7 @@ class _Attention(nn.Module):
         self.proj = Conv(c, c, 1, act=False)
         self.pe = Conv(c, c, 3, g=c, act=False)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
         parts = self.qkv(x).view(b, self.heads, -1, h * w)
         q, k, v = parts.split((self.key_width, self.key_width, self.width), 2)  # (B, heads, channels, H*W)
@@ -138,7 +139,7 @@ class _AttentionBlock(nn.Module):
         self.attn = _Attention(c)
         self.ffn = nn.Sequential(Conv(c, 2 * c, 1), Conv(2 * c, c, 1, act=False))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(x)
         return x + self.ffn(x)
 
@@ -169,9 +170,9 @@ class C2PSA(nn.Module):
         self.cv2 = Conv(2 * hidden, c2, 1)
         self.m = nn.Sequential(*(_AttentionBlock(hidden) for _ in range(n)))
 
-    def forward(self, x):
-        kept, attended = self.cv1(x).chunk(2, 1)
-        return self.cv2(torch.cat((kept, self.m(attended)), 1))
+    def forward(self, x: Tensor) -> Tensor:
+        passed, attended = self.cv1(x).chunk(2, 1)
+        return self.cv2(torch.cat((passed, self.m(attended)), 1))
 
 
 @BLOCKS.register(arguments={"e": POSITIVE})

@@ -5,25 +5,27 @@ from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.c2f import C3k
 from graftdet.models.blocks.conv import Conv
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-_HEAD = 32  # channels of an attention head
+_HEAD_WIDTH = 32  # channels of an attention head
 
 
 class _AreaAttention(nn.Module):
-    """Self-attention within each of `area` strips of a map that hold as many places, one row after the other; a depthwise
-    7x7 convolution of the values tells the place: (B, c, H, W) -> the same. Where the places do not share out, the last
-    strip is the shorter one."""
+    """Self-attention within each of `area` strips of a map: (B, c, H, W) -> the same.
+
+    The strips have the same number of positions, row by row; the last one is shorter where they do not divide evenly.
+    A depthwise 7x7 convolution of the values encodes the position.
+    """
 
     def __init__(self, c, area):
         super().__init__()
-        self.area, self.heads = area, next(h for h in range(max(c // _HEAD, 1), 0, -1) if c % h == 0)
+        self.area, self.heads = area, next(h for h in range(max(c // _HEAD_WIDTH, 1), 0, -1) if c % h == 0)
         self.qkv = Conv(c, 3 * c, 1, act=False)
         self.proj = Conv(c, c, 1, act=False)
         self.pe = Conv(c, c, 7, g=c, act=False)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
         width, rest = c // self.heads, -(h * w) % self.area
         parts = F.pad(self.qkv(x).flatten(2), (0, rest))
@@ -32,8 +34,8 @@ class _AreaAttention(nn.Module):
         )  # (B, heads, area, width, N)
         weights = q.transpose(-2, -1) @ k * width**-0.5
         if self.area > 1:
-            filler = torch.arange(self.area * weights.shape[-1], device=x.device).view(self.area, 1, -1) >= h * w
-            weights = weights.masked_fill(filler, torch.finfo(weights.dtype).min)  # a strip may hold nothing else
+            padded = torch.arange(self.area * weights.shape[-1], device=x.device).view(self.area, 1, -1) >= h * w
+            weights = weights.masked_fill(padded, torch.finfo(weights.dtype).min)  # a strip may hold padding only
         y = v @ weights.softmax(-1).transpose(-2, -1)
         y, v = (strips.transpose(2, 3).reshape(b, c, -1)[..., : h * w].view(b, c, h, w) for strips in (y, v))
         return self.proj(y + self.pe(v))
@@ -48,7 +50,7 @@ class _AreaBlock(nn.Module):
         self.attn = _AreaAttention(c, area)
         self.mlp = nn.Sequential(Conv(c, hidden, 1), Conv(hidden, c, 1, act=False))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(x)
         return x + self.mlp(x)
 
@@ -98,7 +100,7 @@ class A2C2f(nn.Module):
             for _ in range(n)
         )
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         maps = [self.cv1(x)]
         for m in self.m:
             maps.append(m(maps[-1]))

@@ -7,10 +7,10 @@ from graftdet.models.blocks.backbone import conv_bn
 from graftdet.models.blocks.conv import FusePairs, same_padding
 from graftdet.models.blocks.csp import C3
 from graftdet.models.blocks.ops import channel_shuffle
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-NORM = {"eps": 1e-3, "momentum": 0.01}  # of EfficientNet's batch norms; inside a model all have the recipe's
+_BATCH_NORM = {"eps": 1e-3, "momentum": 0.01}  # as in EfficientNet; a DetectionModel sets its own values
 
 
 @BLOCKS.register("conv_bn_relu_maxpool", "CBRM")
@@ -35,7 +35,7 @@ class conv_bn_relu_maxpool(nn.Module):
         self.conv = conv_bn(c1, c2, 3, 2, act=nn.ReLU(inplace=True))
         self.maxpool = nn.MaxPool2d(3, 2, 1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.maxpool(self.conv(x))
 
 
@@ -71,10 +71,11 @@ class Shuffle_Block(nn.Module):
             self.branch1.extend((*conv_bn(c1, c1, 3, s, g=c1), *conv_bn(c1, half, act=nn.ReLU(inplace=True))))
         self.branch2 = nn.Sequential(
             *conv_bn(c1 if s == 2 else half, half, act=nn.ReLU(inplace=True)),
-            *conv_bn(half, half, 3, s, g=half), *conv_bn(half, half, act=nn.ReLU(inplace=True)),
-        )  # fmt: skip
+            *conv_bn(half, half, 3, s, g=half),
+            *conv_bn(half, half, act=nn.ReLU(inplace=True)),
+        )
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         first, second = x.chunk(2, 1) if self.s == 1 else (x, x)
         return channel_shuffle(torch.cat((self.branch1(first), self.branch2(second)), 1), 2)
 
@@ -101,9 +102,9 @@ class stem(nn.Module):
 
     def __init__(self, c1, c2, k=3, s=2, g=1):
         super().__init__()
-        self.conv = conv_bn(c1, c2, k, s, g=g, act=nn.ReLU(inplace=True), **NORM)
+        self.conv = conv_bn(c1, c2, k, s, g=g, act=nn.ReLU(inplace=True), **_BATCH_NORM)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.conv(x)
 
 
@@ -131,14 +132,16 @@ class MBConvBlock(FusePairs, nn.Module):
     def __init__(self, c1, c2, k=3, s=1):
         super().__init__()
         if c1 != c2:
-            raise ValueError(f"keeps the width, but is asked to go from {c1} to {c2}; change it in a Conv row before")
+            raise ValueError(
+                f"keeps the width, but the row asks for {c1} to {c2}; change the width in a Conv row before"
+            )
         self._depthwise_conv = nn.Conv2d(c1, c2, k, s, same_padding(k), groups=c2, bias=False)
-        self._bn1 = nn.BatchNorm2d(c2, **NORM)
+        self._bn1 = nn.BatchNorm2d(c2, **_BATCH_NORM)
         self._project_conv = nn.Conv2d(c2, c2, 1, bias=False)
-        self._bn2 = nn.BatchNorm2d(c2, **NORM)
+        self._bn2 = nn.BatchNorm2d(c2, **_BATCH_NORM)
         self.add = s == 1
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self._bn1(self._depthwise_conv(x)))
         y = self._bn2(self._project_conv(y))
         return x + y if self.add else y
@@ -166,15 +169,15 @@ class SEBlock(nn.Module):
         self.down = nn.Conv2d(c1, hidden, 1)
         self.up = nn.Conv2d(hidden, c1, 1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return x * torch.sigmoid(self.up(F.relu(self.down(x.mean((2, 3), keepdim=True)))))
 
 
 class GlobalContext(nn.Module):
-    """Every place scaled and shifted by what attention over all places says: (B, c, H, W) -> the same.
+    """Global context: each position scaled and shifted by attention over all positions: (B, c, H, W) -> the same.
 
     Cao et al., GCNet: Non-local Networks Meet Squeeze-Excitation Networks and Beyond, 2019, section 4.2, with both of
-    its fusions: first times a sigmoid, then plus.
+    its fusions: multiplied by a sigmoid, then added.
     """
 
     def __init__(self, c, ratio=0.25):
@@ -190,7 +193,7 @@ class GlobalContext(nn.Module):
             nn.Conv2d(c, hidden, 1), nn.LayerNorm([hidden, 1, 1]), nn.ReLU(inplace=True), nn.Conv2d(hidden, c, 1)
         )
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         attention = self.conv_mask(x).flatten(2).softmax(-1)  # (B, 1, H*W)
         context = (x.flatten(2) @ attention.transpose(1, 2)).unsqueeze(-1)  # (B, c, 1, 1)
         return x * torch.sigmoid(self.channel_mul_conv(context)) + self.channel_add_conv(context)
@@ -221,7 +224,7 @@ class C3_GC(C3):
         super().__init__(c1, c2, n, shortcut, g, e)
         self.gc = GlobalContext(c1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(self.gc(x))), 1))
 
 
@@ -250,5 +253,5 @@ class LC3(C3):
         super().__init__(c1, c2, n, shortcut, g, e)
         self.cv3 = type(self.cv3)(int(c2 * e), c2, 1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.cv3(self.m(self.cv1(x)) + self.cv2(x))

@@ -3,8 +3,9 @@
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE_INT
 from graftdet.models.blocks.backbone import conv_bn
-from graftdet.models.blocks.conv import FusePairs, reduced, refuse_width
-from torch import nn
+from graftdet.models.blocks.constructor_checks import check_reduction, reduced_width
+from graftdet.models.blocks.conv import FusePairs
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -21,7 +22,7 @@ class Hswish(nn.Module):
         [-1, 1, Hswish, []]
     """
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return F.hardsigmoid(x)
 
 
@@ -44,11 +45,11 @@ class SELayer(nn.Module):
 
     def __init__(self, c1, reduction=4):
         super().__init__()
-        refuse_width(c1, reduction)
-        hidden = reduced(c1, reduction)
+        check_reduction(c1, reduction)
+        hidden = reduced_width(c1, reduction)
         self.fc = nn.Sequential(nn.Linear(c1, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, c1), Hswish())
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return x * self.fc(x.mean((2, 3)))[:, :, None, None]
 
 
@@ -94,7 +95,7 @@ class mobilev3_bneck(nn.Module):
         self.conv = nn.Sequential(*middle, *conv_bn(hidden, c2))
         self.add = s == 1 and c1 == c2
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return x + self.conv(x) if self.add else self.conv(x)
 
 
@@ -149,5 +150,5 @@ class conv_bn_hswish(FusePairs, nn.Module):
         self.bn = nn.BatchNorm2d(c2)
         self.act = nn.Hardswish()
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.act(self.bn(self.conv(x)))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from graftdet.models.blocks.registration import BlockOptions
 from graftdet.models.conformance.block_case import BlockCase
 from graftdet.models.conformance.numerics import run_eval
-from graftdet.models.graph.arguments import ways_to_join
+from graftdet.models.graph.arguments import input_width_choices
 from graftdet.models.graph.signatures import REQUIRED, STRIDE, WIDTH_OUT, plain_name, read_signature
 from graftdet.utils.errors import UserError, first_line
 from torch import nn
@@ -85,7 +85,7 @@ def _first_that_runs(
     """The first of `rows` with which the block runs, and the first error of the others."""
     problem = None
     for args, kwargs in rows:
-        for argument in ways_to_join(width) if isinstance(width, list) else [None]:
+        for argument in input_width_choices(width) if isinstance(width, list) else [None]:
             try:
                 case = BlockCase(name, block, options, args, kwargs, width, None if argument == width else argument)
                 run_eval(case.build(), case.maps())

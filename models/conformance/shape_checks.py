@@ -91,12 +91,12 @@ def eval_and_train(case: BlockCase) -> str:
 def width_as_declared(case: BlockCase) -> str:
     """The output has as many channels as the row declares, for several widths, also if the row repeats the block."""
     usual = [t.shape[1] for t in run_eval(case.build(), case.maps())]
-    if case.recipe.width is None:
+    if case.call.width is None:
         return f"has no width argument, returns {', '.join(map(str, usual))} channels for {case.width_in}"
     if len(usual) > 1:
         return f"returns several maps, with {', '.join(map(str, usual))} channels"
     name = next(key for key in case.signature.named if key == case.signature.width_out)
-    for width in (case.recipe.width, 8, 24, 40, 64):
+    for width in (case.call.width, 8, 24, 40, 64):
         for number in (1, 2) if not isinstance(case.width_in, list) else (1,):
             _require_width(case, name, width, number, usual[0])
     return ""
@@ -105,16 +105,16 @@ def width_as_declared(case: BlockCase) -> str:
 def _require_width(case: BlockCase, name: str, width: int, number: int, usual: int) -> None:
     """Check one width of the argument `name` in a row of `number` blocks; skip widths that the block refuses."""
     try:
-        recipe = case.recipe_for(*case.with_argument(name, width), number)
-        blocks = [case.block(*recipe.args, **recipe.kwargs)]
-        blocks += [case.block(*recipe.repeat_args, **recipe.repeat_kwargs) for _ in range(recipe.repeats - 1)]
+        call = case.call_for(*case.with_argument(name, width), number)
+        blocks = [case.block(*call.args, **call.kwargs)]
+        blocks += [case.block(*call.repeat_args, **call.repeat_kwargs) for _ in range(call.repeats - 1)]
         outputs = run_eval(nn.Sequential(*blocks), case.maps())
     except Exception as error:
-        if width == case.recipe.width:
+        if width == case.call.width:
             raise CheckFailed(f"number {number}: {first_line(error)}") from error
         return
     returned = outputs[0].shape[1]
-    if [t.shape[1] for t in outputs] != [recipe.width]:
-        ignored = returned == usual != recipe.width and case.width_in == usual
+    if [t.shape[1] for t in outputs] != [call.width]:
+        ignored = returned == usual != call.width and case.width_in == usual
         hint = f" (the input width; '{name}' has no effect)" if ignored else ", number 2" if number > 1 else ""
-        raise CheckFailed(f"declares {recipe.width} channels, returns {returned}{hint}")
+        raise CheckFailed(f"declares {call.width} channels, returns {returned}{hint}")

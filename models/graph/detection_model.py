@@ -66,7 +66,7 @@ class DetectionModel(nn.Module):
         if problem:
             raise ProblemError(problem)
         with default_activation(spec.activation):
-            layers, self.shapes, self.recipes = _build_layers(spec, self.channels)
+            layers, self.shapes, self.block_calls = _build_layers(spec, self.channels)
         self.model = nn.Sequential(*layers)
         last_read = {row.index: row.index for row in spec.rows} | {
             s: row.index for row in spec.rows for s in row.sources
@@ -77,7 +77,7 @@ class DetectionModel(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.block_eps = module.eps  # with which weights of the block alone are published
-                module.eps, module.momentum = 1e-3, 0.03  # the published recipe
+                module.eps, module.momentum = 1e-3, 0.03  # the published call
 
     @property
     def head(self) -> Head:
@@ -174,7 +174,7 @@ def fuse_modules(layer: nn.Module) -> None:
 
 
 def _build_layers(spec: ModelSpec, channels: int):
-    layers, shapes, recipes = [], [], []
+    layers, shapes, block_calls = [], [], []
     for row in spec.rows:
         try:
             block, options, is_head = find_block(row.module)
@@ -182,13 +182,13 @@ def _build_layers(spec: ModelSpec, channels: int):
             options = options_for_model(options, spec)
             takes_lists = not is_head and options.takes_lists
             inputs = gather_shapes(row, shapes, (channels, PROBE_SIZE, PROBE_SIZE), takes_lists, is_head)
-            layer, recipe, shape = (build_head if is_head else build_row)(spec, row, block, options, inputs)
+            layer, call, shape = (build_head if is_head else build_row)(spec, row, block, options, inputs)
         except UserError as error:
             raise ProblemError(row_problem(spec, row, error)) from None
         layers.append(layer)
         shapes.append(shape)
-        recipes.append(recipe)
-    return layers, shapes, recipes
+        block_calls.append(call)
+    return layers, shapes, block_calls
 
 
 def activation_problem(spec: ModelSpec) -> Problem | None:

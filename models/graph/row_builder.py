@@ -4,7 +4,7 @@ import contextlib
 from dataclasses import replace
 
 from graftdet.models.blocks.registration import PLAIN, BlockOptions
-from graftdet.models.graph.arguments import Recipe, make_head_recipe, make_recipe, scale_depth, ways_to_join
+from graftdet.models.graph.arguments import BlockCall, input_width_choices, make_block_call, make_head_call, scale_depth
 from graftdet.models.graph.errors import MapListError, RowError
 from graftdet.models.graph.row_checks import check_convolutions, check_weights, divisor_hint, run_error
 from graftdet.models.graph.shape_inference import output_shapes
@@ -63,7 +63,7 @@ def gather_shapes(
 
 def build_row(
     spec: ModelSpec, row: Row, block: type, options: BlockOptions, inputs: Shape | list[Shape]
-) -> tuple[nn.Module, Recipe, Shape | list[Shape]]:
+) -> tuple[nn.Module, BlockCall, Shape | list[Shape]]:
     """Build and probe one row.
 
     Args:
@@ -95,11 +95,11 @@ def build_row(
 
 def _build_and_probe(spec: ModelSpec, row: Row, block, options: BlockOptions, inputs):
     problems = []
-    for widths in ways_to_join([s[0] for s in inputs]) if isinstance(inputs, list) else [inputs[0]]:
+    for widths in input_width_choices([s[0] for s in inputs]) if isinstance(inputs, list) else [inputs[0]]:
         layer = None
         try:
-            layer, recipe = _make_layer(spec, row, block, options, inputs, widths)
-            return layer, recipe, _probe(spec, row, layer, recipe, inputs)
+            layer, call = _make_layer(spec, row, block, options, inputs, widths)
+            return layer, call, _probe(spec, row, layer, call, inputs)
         except UserError as error:
             problems.append((layer is None, len(problems), error))
     raise min(problems)[2]  # the first one of a block that could be built: why it cannot run says more
@@ -111,25 +111,25 @@ def _make_layer(spec: ModelSpec, row: Row, block, options: BlockOptions, inputs,
         product = f"its number {row.number} x the depth multiple {spec.depth_multiple:g} is {number}"
         raise RowError(f"{product}, expected at most {MAX_REPEATS}")
     kwargs = {key: spec.resolve(value) for key, value in row.kwargs.items()}
-    recipe = make_recipe(block, options, spec.resolve(row.args), kwargs, widths, number, spec.scale_width)
-    layer = _construct(recipe, block, inputs)
+    call = make_block_call(block, options, spec.resolve(row.args), kwargs, widths, number, spec.scale_width)
+    layer = _construct(call, block, inputs)
     check_weights(layer, widths)
-    check_convolutions(layer, recipe.repeats)
-    return layer, recipe
+    check_convolutions(layer, call.repeats)
+    return layer, call
 
 
-def _probe(spec: ModelSpec, row: Row, layer: nn.Module, recipe: Recipe, inputs):
+def _probe(spec: ModelSpec, row: Row, layer: nn.Module, call: BlockCall, inputs):
     try:
         shape = output_shapes(layer, inputs)
     except UserError:
         raise
     except Exception as error:  # whatever a block raises on these inputs is the author's mistake in this row
-        if isinstance(inputs, list) and recipe.repeats > 1 and _runs(layer[0], inputs):
+        if isinstance(inputs, list) and call.repeats > 1 and _runs(layer[0], inputs):
             raise RowError(f"joins maps; its number must be 1, got {row.number}") from error
         joins = not row.joined and _runs(layer, inputs if isinstance(inputs, list) else [inputs])
         raise run_error(spec, row, layer, inputs, error, joins) from error
-    if recipe.width is not None and not isinstance(shape, list) and shape[0] != recipe.width:
-        raise RowError(f"declares {recipe.width} channels out, but gives {shape[0]}")
+    if call.width is not None and not isinstance(shape, list) and shape[0] != call.width:
+        raise RowError(f"declares {call.width} channels out, but gives {shape[0]}")
     return shape
 
 
@@ -140,38 +140,38 @@ def _runs(layer: nn.Module, inputs) -> bool:
         return False
 
 
-def _follow_width(recipe: Recipe, last: nn.Module, inputs):
+def _follow_width(call: BlockCall, last: nn.Module, inputs):
     """Let the next block of a stack take the width that the last one really gives for `inputs`; returns that shape."""
     shape = inputs
     with contextlib.suppress(Exception):  # what is wrong with a block is reported when the row is probed
         shape = output_shapes(last, inputs)
     if isinstance(shape, tuple):
-        recipe.repeat_kwargs[recipe.width_in] = shape[0]
+        call.repeat_kwargs[call.width_in] = shape[0]
     elif shape is not inputs:
-        raise RowError(f"gives {len(shape)} maps; its number must be 1, got {recipe.repeats}")
+        raise RowError(f"gives {len(shape)} maps; its number must be 1, got {call.repeats}")
     return shape
 
 
-def _construct(recipe: Recipe, block: type, inputs=None) -> nn.Module:
+def _construct(call: BlockCall, block: type, inputs=None) -> nn.Module:
     """The row's block, or a stack of them, whose widths follow the real ones where no output width is declared."""
-    follows = recipe.width is None and recipe.width_in in recipe.repeat_kwargs
+    follows = call.width is None and call.width_in in call.repeat_kwargs
     try:
-        blocks = [block(*recipe.args, **recipe.kwargs)]
-        for _ in range(recipe.repeats - 1):
+        blocks = [block(*call.args, **call.kwargs)]
+        for _ in range(call.repeats - 1):
             if follows:
-                inputs = _follow_width(recipe, blocks[-1], inputs)
-            blocks.append(block(*recipe.repeat_args, **recipe.repeat_kwargs))
+                inputs = _follow_width(call, blocks[-1], inputs)
+            blocks.append(block(*call.repeat_args, **call.repeat_kwargs))
     except UserError:
         raise
     except Exception as error:  # torch's own checks of widths, groups and types
-        given = ", ".join(f"{k}={v}" for k, v in recipe.kwargs.items()) or ", ".join(map(str, recipe.args))
-        raise RowError(f"cannot be built with {given}: {first_line(error)}", divisor_hint(recipe)) from error
+        given = ", ".join(f"{k}={v}" for k, v in call.kwargs.items()) or ", ".join(map(str, call.args))
+        raise RowError(f"cannot be built with {given}: {first_line(error)}", divisor_hint(call)) from error
     return blocks[0] if len(blocks) == 1 else nn.Sequential(*blocks)
 
 
 def build_head(
     spec: ModelSpec, row: Row, head: type, options: HeadOptions, inputs: list[Shape]
-) -> tuple[nn.Module, Recipe, list[Shape]]:
+) -> tuple[nn.Module, BlockCall, list[Shape]]:
     """Build the head; as `build_row`, with its inputs instead of an output shape."""
     row = replace(row, kwargs=_current_names(row, options))
     kwargs = {key: spec.resolve(value) for key, value in row.kwargs.items()}
@@ -182,11 +182,11 @@ def build_head(
             raise RowError("has no anchors in its args, but the file has some", "write [nc, anchors]")
         head = HEADS[options.without_anchors]
     _refuse_anchors(head, row)
-    recipe = make_head_recipe(head, spec.resolve(row.args), kwargs, [shape[0] for shape in inputs])
-    layer = _construct(recipe, head)
+    call = make_head_call(head, spec.resolve(row.args), kwargs, [shape[0] for shape in inputs])
+    layer = _construct(call, head)
     if layer.nc != spec.nc:
         raise RowError(f"is written for {layer.nc} classes, but nc is {spec.nc}", "write nc in its args")
-    return layer, recipe, inputs
+    return layer, call, inputs
 
 
 def renamed_arguments(row: Row, options: BlockOptions | HeadOptions) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import inspect
 import math
 
-from graftdet.models.graph.arguments import Recipe
+from graftdet.models.graph.arguments import BlockCall
 from graftdet.models.graph.errors import RowError, RunError, SizeMismatchError, WidthMismatchError
 from graftdet.models.graph.shape_inference import PROBE_SIZE
 from graftdet.models.spec.model_spec import ModelSpec
@@ -63,12 +63,12 @@ def check_convolutions(layer: nn.Module, repeats: int) -> None:
             raise RowError(f"the output padding{inner} must be {limit}, got {max(more)}")
 
 
-def divisor_hint(recipe: Recipe) -> str:
+def divisor_hint(call: BlockCall) -> str:
     """For widths that are not divisible by a number of groups: the numbers near it that divide them; otherwise empty."""
-    groups = next((recipe.kwargs[key] for key in ("groups", "g", "num_groups", "group") if key in recipe.kwargs), None)
+    groups = next((call.kwargs[key] for key in ("groups", "g", "num_groups", "group") if key in call.kwargs), None)
     if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
         return ""
-    widths = [recipe.kwargs.get(recipe.width_in), recipe.width]
+    widths = [call.kwargs.get(call.width_in), call.width]
     common = math.gcd(*(w for w in widths if isinstance(w, int)))
     if common % groups == 0:
         return ""

@@ -1,6 +1,6 @@
 """Arguments that a block accepts and that are probably not meant."""
 
-from graftdet.models.graph.arguments import Recipe
+from graftdet.models.graph.arguments import BlockCall
 from graftdet.models.graph.modules import Module
 from graftdet.models.graph.signatures import plain_name, read_signature
 from graftdet.models.spec.model_spec import ModelSpec
@@ -10,14 +10,14 @@ from torch import nn
 _REDUCTIONS = ("reduction", "reductionratio", "r", "squeeze", "squeezefactor")
 
 
-def argument_warnings(spec: ModelSpec, row: Row, module: Module, recipe: Recipe, inputs) -> list[tuple[str, str]]:
+def argument_warnings(spec: ModelSpec, row: Row, module: Module, call: BlockCall, inputs) -> list[tuple[str, str]]:
     """Find arguments of a row that are probably not meant.
 
     Args:
         spec: the model.
         row: the row.
         module: its class.
-        recipe: the arguments that it was built with.
+        call: the arguments that it was built with.
         inputs: shape (c, h, w) that it reads, or a list of them.
 
     Returns:
@@ -26,7 +26,7 @@ def argument_warnings(spec: ModelSpec, row: Row, module: Module, recipe: Recipe,
     width_in = inputs[0] if isinstance(inputs, tuple) else None
     found = _norm_width(spec, row, module, width_in)
     for name, parameter in read_signature(module.block, module.options).named.items():
-        value, default = recipe.kwargs.get(name, parameter.default), parameter.default
+        value, default = call.kwargs.get(name, parameter.default), parameter.default
         if isinstance(default, bool) and isinstance(value, (int, float)) and value not in (0, 1):
             found.append((f"argument '{name}' is {value}", "expected true or false"))
         elif isinstance(value, bool) and isinstance(default, int) and not isinstance(default, bool):

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import replace
 
-from graftdet.models.graph.arguments import nearest_argument
+from graftdet.models.graph.argument_checks import nearest_argument
 from graftdet.models.graph.modules import Module
 from graftdet.models.graph.signatures import SHORT_NAMES, plain_name, read_signature
 from graftdet.models.spec.model_spec import ModelSpec

@@ -269,9 +269,9 @@ def _build(spec: ModelSpec, row: Row, module: Module, inputs):
         try:
             with torch.device(device), default_activation(spec.activation):
                 build = build_head if module.is_head else build_row
-                _, recipe, shape = build(spec, row, module.block, module.options, inputs)
+                _, call, shape = build(spec, row, module.block, module.options, inputs)
         except UserError as error:
             if device == "meta" and needs_values(error):
                 continue
             return error
-        return shape, [] if module.is_head else argument_warnings(spec, row, module, recipe, inputs)
+        return shape, [] if module.is_head else argument_warnings(spec, row, module, call, inputs)

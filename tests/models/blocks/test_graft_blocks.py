@@ -208,7 +208,7 @@ def test_the_last_activations_of_each_form():
         ("MBConv", [8, 8, 3, 4], "stride must be 1 or 2"),
         ("PConv", [8, 9], "n_div must be 1 to 8"),
         ("MobileOneBlock", [8, 8, 3, 1, 0], "a padding of 1 for it, got 3 and 0"),
-        ("MobileOneBlock", [8, 8, 3, 1, 1, 1, 1, True], "what fuse"),
+        ("MobileOneBlock", [8, 8, 3, 1, 1, 1, 1, True], "state after fuse"),
         ("BasicRFB", [4, 8], "at least 8 channels in"),
     ],
     ids=str,

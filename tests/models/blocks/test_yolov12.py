@@ -57,7 +57,7 @@ def test_what_a_row_names_holds_for_all_sizes():
         "[512, True, 4]", "[512, {mlp_ratio: 3.0}]"
     )
     model = build_model(ModelSpec.from_text(text + "scale: l\n", "yolo12.yaml"))
-    rows = {row.index: recipe.kwargs for row, recipe in zip(model.spec.rows, model.recipes, strict=True)}
+    rows = {row.index: call.kwargs for row, call in zip(model.spec.rows, model.block_calls, strict=True)}
     assert rows[2]["c3k"] is False and rows[4]["c3k"] is True and "c3k" not in {**rows[6]}
     assert rows[6]["mlp_ratio"] == 3.0 and rows[6]["residual"] is True and rows[8]["mlp_ratio"] == 1.2
     assert check_model(ModelSpec.from_text(text + "scale: l\n", "yolo12.yaml")) == []

@@ -117,7 +117,7 @@ def test_the_reason_why_a_block_cannot_be_run():
 def test_guesses_and_given_arguments():
     block, options, _ = find_block("Conv")
     guessed = cases_of("Conv")
-    assert [(case.recipe.width, case.recipe.kwargs["s"]) for case in guessed] == [(32, 1), (64, 2)]
+    assert [(case.call.width, case.call.kwargs["s"]) for case in guessed] == [(32, 1), (64, 2)]
     (given,) = find_cases("Conv", block, options, [24, 5], {"s": 2}, [16])
     assert str(given) == "Conv(c1=16, c2=24, k=5, s=2)" and given.with_argument("c2", 8) == ([8, 5], {"s": 2})
     with pytest.raises(UserError, match=r"cannot be built and run .* give --args for \(c1, c2"):

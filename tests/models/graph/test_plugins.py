@@ -60,7 +60,7 @@ ROWS = [  # module, args, number, arguments that the constructor gets, output sh
 def test_arguments_by_any_name(module, args, number, expected, shape):
     load_plugins([NAMES])
     model = model_of(module, args, number)
-    assert model.recipes[2].kwargs == expected and model.recipes[2].args == [] and model.shapes[2] == shape
+    assert model.block_calls[2].kwargs == expected and model.block_calls[2].args == [] and model.shapes[2] == shape
     boxes, scores = model.eval()(torch.rand(2, 3, 64, 64))
     assert boxes.shape[0] == scores.shape[0] == 2
     loss = sum(raw.square().mean() for raw in model.train()(torch.rand(2, 3, 64, 64)))
@@ -70,7 +70,7 @@ def test_arguments_by_any_name(module, args, number, expected, shape):
 def test_positional_rest_and_joins():
     load_plugins([NAMES])
     star = model_of("Star", [64, 1, 2, 3])
-    assert star.recipes[2].args == [16, 32, 1, 2, 3] and len(star.model[2].convs) == 3
+    assert star.block_calls[2].args == [16, 32, 1, 2, 3] and len(star.model[2].convs) == 3
     assert model_of("Sum", [], source=[-1, 0]).shapes[2] == (16, 320, 320)
     for args, message in [
         ([64, 3, 1, None, 1, 1, True, 9], "takes at most 7 arguments"),
@@ -95,7 +95,7 @@ def test_positional_rest_and_joins():
 def test_a_join_gets_the_width_that_its_author_means(module, args, given, width):
     load_plugins([JOINS])
     model = model_of(module, args, source=[-1, 0])
-    assert model.recipes[2].kwargs == given and model.shapes[2] == (width, 320, 320)
+    assert model.block_calls[2].kwargs == given and model.shapes[2] == (width, 320, 320)
 
 
 def test_a_join_that_cannot_be_says_why():

@@ -59,7 +59,7 @@ def test_each_block_of_a_stack_takes_the_width_of_the_one_before(module, args, n
     load_plugins([PLUGIN])
     model = model_of(4, module, args)
     assert model.shapes[1] == (64 + 4 * new, 320 // stride**4, 320 // stride**4)
-    assert model.recipes[1].kwargs["c1"] == 64
+    assert model.block_calls[1].kwargs["c1"] == 64
 
 
 @pytest.mark.parametrize("module", ["MobileNetV2", "ESNet", "GhostNet"])

@@ -1,0 +1,46 @@
+"""Checks of arguments that several constructors share: kernel sizes, and the reduction of attention modules."""
+
+from graftdet.utils.errors import UserError
+
+OMIT_WIDTH_HINT = "; the width is filled in, omit it"
+
+
+def check_square_kernel(k: object) -> None:
+    """Raise `ValueError` unless `k` is a single number."""
+    if isinstance(k, bool) or not isinstance(k, int):
+        raise ValueError(f"k must be one number, got {k!r}")
+
+
+def check_odd_kernels(*sizes: object) -> None:
+    """Raise `UserError` unless each kernel size is an odd whole number: others change the size of the map."""
+    for size in sizes:
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
+            raise UserError(f"keeps the size with odd kernels alone; expected whole numbers such as 5, got {size!r}")
+
+
+def check_kernel_list(k: object) -> None:
+    """Raise `UserError` unless `k` is a list of odd kernels."""
+    if not isinstance(k, (list, tuple)) or not k:
+        raise UserError(f"takes a list of kernels, such as [5, 9, 13], got {k!r}")
+    check_odd_kernels(*k)
+
+
+def reduced_width(c: int, ratio: float) -> int:
+    """The width inside an attention module that reduces `c` channels by `ratio`.
+
+    Raises:
+        ValueError: no channel is left, or the ratio is below 1.
+    """
+    if ratio < 1:
+        raise ValueError(f"a reduction must be at least 1, got {ratio}")
+    if ratio > c:
+        raise ValueError(f"a reduction of {ratio} leaves no channels of {c}")
+    return int(c // ratio)
+
+
+def check_reduction(c: int, ratio: float) -> None:
+    """Raise `ValueError` if a block without output width seems to be given one in the position of its reduction."""
+    if ratio >= max(c, 17):  # small widths with a reduction of the same size do occur
+        raise ValueError(
+            f"a reduction of {ratio} leaves {'one channel' if ratio == c else 'no channels'} of {c}{OMIT_WIDTH_HINT}"
+        )
