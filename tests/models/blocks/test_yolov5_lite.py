@@ -90,7 +90,7 @@ def test_add():
     assert torch.allclose(BLOCKS["ADD"](0.25)([first, second]), first + 0.25 * second)
     assert torch.equal(BLOCKS["ADD"]()([first, second]), first + second)
     rows = [[-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Conv", [16, 3, 2]], [[-1, 0], 1, "ADD", [1]]]
-    with pytest.raises(UserError, match=r"row 2 .*ADD.*row 1 gives 160x160 and row 0 gives 320x320"):
+    with pytest.raises(UserError, match=r"row 2 .*ADD.*row 1 is 160x160 and row 0 is 320x320"):
         model_of(*rows)
     with pytest.raises(UserError, match="row 1 .*ADD.*list of two rows"):
         model_of(rows[0], [-1, 1, "ADD", [1]])
@@ -104,7 +104,7 @@ def test_shuffle_block_deals_channels_in_turn():
 
 
 def test_blocks_that_keep_the_width_say_so():
-    with pytest.raises(UserError, match=r"row 0 .*MBConvBlock.*keeps the width, but is asked to go from 3 to 24"):
+    with pytest.raises(UserError, match=r"row 0 .*MBConvBlock.*keeps the width, but the row asks for 3 to 24"):
         model_of([-1, 1, "MBConvBlock", [24, 3, 1]])
     with pytest.raises(UserError, match=r"row 0 .*SELayer.*reduction of 4 leaves no channels of 3"):
         model_of([-1, 1, "SELayer", [4]])
