@@ -18,8 +18,8 @@ from graftdet.utils.startup import import_before_torch
 if __name__ == "__main__":
     import_before_torch("graftdet.data.dataset_config")
 
-from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.dataset import DetectionDataset
+from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.formats.dataset_split import Split
 from graftdet.data.loader import val_loader
 from graftdet.models import load_plugins
@@ -36,7 +36,7 @@ from graftdet.utils.evaluation.report import format_evaluation
 from graftdet.utils.files import new_run_folder, write_atomically
 from graftdet.utils.cli.keyword_flags import arguments_from_keywords
 from graftdet.utils.text import valid_utf8
-from graftdet.utils.visualization import plots
+from graftdet.utils.visualization import evaluation_plots
 
 logger = logging.getLogger("graftdet.val")
 IMAGES_PER_WORKER = 500  # fewer images are loaded by a thread before a process has started
@@ -142,8 +142,8 @@ def save_results(evaluation: Evaluation, names: Sequence[str], folder: Path) -> 
     evaluation.results.write(folder / "predictions.json")
     metrics = {**evaluation.metrics, "per_class": evaluation.per_class, "speed": evaluation.speed}
     write_json(folder / "metrics.json", metrics)
-    plots.plot_curves(evaluation.curves, names, folder)
-    plots.plot_confusion(evaluation.confusion, names, folder / "confusion_matrix.png")
+    evaluation_plots.plot_curves(evaluation.curves, names, folder)
+    evaluation_plots.plot_confusion(evaluation.confusion, names, folder / "confusion_matrix.png")
     logger.info(f"{len(evaluation.results)} predictions; saved to {folder}")
     return ValidationResult(
         folder=folder,

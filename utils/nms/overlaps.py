@@ -13,7 +13,7 @@ DENSE = 4  # if more than one pair in so many remains, computing all pairs is fa
 
 
 class Overlaps:
-    """Tells which boxes of the same group overlap by an IoU above `iou`. Boxes without area overlap nothing.
+    """Finds boxes of the same group that overlap by an IoU above `iou`. Boxes without area overlap nothing.
 
     Args:
         boxes_xyxy: (n, 4) finite floats in any unit.
@@ -55,7 +55,7 @@ class Overlaps:
 
 
 class Covered:
-    """Tells which boxes overlap one of a growing set of selected boxes.
+    """Finds boxes that overlap one of a growing set of selected boxes.
 
     The image is divided into cells, separately for each group. A table has, for each cell, the selected boxes of the
     group that a box in this cell may overlap; the IoU is computed for these pairs only.
@@ -106,7 +106,7 @@ class Covered:
 
 
 class _Near:
-    """Tells which boxes may overlap enough, by their centers along one axis.
+    """Finds boxes that may overlap enough, by their centers along one axis.
 
     If the IoU of two boxes is at least t, their wider side w and narrower side v have v >= t w, and their intersection
     is at least t w long. So their centers are at most (w + v) / 2 - t w apart. For a box with side s that is at most

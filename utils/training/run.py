@@ -18,7 +18,7 @@ from graftdet.utils.training.color_jitter import images_on_device
 from graftdet.utils.training.results import ResultsTable, epoch_line, results_row, save_config
 from graftdet.utils.training.run_state import RunState, fitness
 from graftdet.utils.training.trainer import EpochResult
-from graftdet.utils.visualization import plots
+from graftdet.utils.visualization import evaluation_plots, plots
 from torch import nn
 
 logger = logging.getLogger(__name__)
@@ -125,8 +125,8 @@ class Run:
         evaluation = validate(model)
         logger.info(format_evaluation(evaluation, self.names))
         plots.plot_results(self.folder / "results.csv", self.folder / "results.png")
-        plots.plot_curves(evaluation.curves, self.names, self.folder)
-        plots.plot_confusion(evaluation.confusion, self.names, self.folder / "confusion_matrix.png")
+        evaluation_plots.plot_curves(evaluation.curves, self.names, self.folder)
+        evaluation_plots.plot_confusion(evaluation.confusion, self.names, self.folder / "confusion_matrix.png")
         for path in (self.best, self.last):
             content = load_checkpoint(path)
             final = {key: content[key] for key in (*self.info, "ema", "epoch", "best")}

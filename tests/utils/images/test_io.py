@@ -21,8 +21,8 @@ from graftdet.utils.images.io import (
 HEIGHT, WIDTH = 40, 64
 
 
-def picture():
-    """A smooth picture with a bright top left corner, so that a turn can be seen after JPEG."""
+def smooth_image():
+    """A smooth image with a bright top left corner, so that rotations are visible after JPEG."""
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     image[...] = np.linspace(0, 80, WIDTH, dtype=np.uint8)[None, :, None]
     image[:20, :20] = (30, 120, 250)
@@ -30,7 +30,7 @@ def picture():
 
 
 def encode(suffix, image=None, *options):
-    return cv2.imencode(suffix, picture() if image is None else image, list(options))[1].tobytes()
+    return cv2.imencode(suffix, smooth_image() if image is None else image, list(options))[1].tobytes()
 
 
 def exif(orientation, order="<"):
@@ -59,7 +59,7 @@ def with_exif(kind, orientation, order="<"):
 
 
 def tiff(orientation=1):
-    data = picture()[..., ::-1].tobytes()
+    data = smooth_image()[..., ::-1].tobytes()
     tags = [(256, 3, 1, WIDTH), (257, 3, 1, HEIGHT), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 8)]
     tags += [(274, 3, 1, orientation), (277, 3, 1, 3), (278, 3, 1, HEIGHT), (279, 4, 1, len(data))]
     directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + b"\0" * 4
@@ -75,20 +75,20 @@ def save(folder, name, data):
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp", ".tiff"])
 def test_round_trip_through_a_path_with_spaces_and_letters(tmp_path, suffix):
     path = tmp_path / "größe 测试" / f"a b{suffix}"
-    write_image(path, picture())
-    assert np.abs(read_image(path).astype(int) - picture()).mean() < 4
+    write_image(path, smooth_image())
+    assert np.abs(read_image(path).astype(int) - smooth_image()).mean() < 4
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]  # no temporary file is left
     header = image_header(path)
     assert (header.width, header.height, header.orientation, header.bits) == (WIDTH, HEIGHT, 1, 8)
 
 
-def test_write_refuses_unknown_kinds(tmp_path):
+def test_unknown_formats_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"x\.foo.*\.jpg or \.png"):
-        write_image(tmp_path / "x.foo", picture())
+        write_image(tmp_path / "x.foo", smooth_image())
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no mode mask")
-def test_writing_leaves_the_mode_mask_alone(tmp_path, monkeypatch):
+def test_writing_does_not_change_the_mode_mask(tmp_path, monkeypatch):
     before = os.umask(0o027)
     try:
         monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("another thread may write in the meantime"))
@@ -99,25 +99,25 @@ def test_writing_leaves_the_mode_mask_alone(tmp_path, monkeypatch):
         os.umask(before)
 
 
-def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path):
+def test_a_file_that_cannot_be_written_leaves_no_temporary_file(tmp_path):
     (tmp_path / "a.png").mkdir()
     with pytest.raises(UserError, match="cannot be written"):
         write_image(tmp_path / "a.png", np.zeros((2, 2, 3), np.uint8))
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
-def test_grey_alpha_and_16_bits_become_bgr8(tmp_path):
-    grey = picture()[..., 1]
-    assert np.array_equal(read_image(save(tmp_path, "g.png", encode(".png", grey))), np.dstack([grey] * 3))
-    alpha = np.dstack([picture(), np.zeros((HEIGHT, WIDTH), np.uint8)])
-    assert np.array_equal(read_image(save(tmp_path, "a.png", encode(".png", alpha))), picture())
+def test_gray_alpha_and_16_bits_become_bgr8(tmp_path):
+    gray = smooth_image()[..., 1]
+    assert np.array_equal(read_image(save(tmp_path, "g.png", encode(".png", gray))), np.dstack([gray] * 3))
+    alpha = np.dstack([smooth_image(), np.zeros((HEIGHT, WIDTH), np.uint8)])
+    assert np.array_equal(read_image(save(tmp_path, "a.png", encode(".png", alpha))), smooth_image())
     for suffix in (".png", ".tiff"):
-        deep = picture().astype(np.uint16) * 257
+        deep = smooth_image().astype(np.uint16) * 257
         path = save(tmp_path, "d" + suffix, encode(suffix, deep))
-        assert np.abs(read_image(path).astype(int) - picture()).max() <= 1
+        assert np.abs(read_image(path).astype(int) - smooth_image()).max() <= 1
         assert image_header(path).bits == 16
-    floats = save(tmp_path, "f.tiff", encode(".tiff", grey.astype(np.float32) / 255))
-    assert np.abs(read_image(floats)[..., 0].astype(int) - grey).max() <= 1
+    floats = save(tmp_path, "f.tiff", encode(".tiff", gray.astype(np.float32) / 255))
+    assert np.abs(read_image(floats)[..., 0].astype(int) - gray).max() <= 1
 
 
 def test_cmyk_jpeg_reads_and_its_header_has_four_channels(tmp_path):
@@ -148,7 +148,7 @@ def test_exif_orientation(tmp_path, kind, orientation):
     header = image_header(path)
     assert (header.width, header.height, header.orientation, header.format) == (WIDTH, HEIGHT, orientation, kind)
     stored = read_image(path, apply_exif=False)
-    assert np.abs(stored.astype(int) - picture()).mean() < 5
+    assert np.abs(stored.astype(int) - smooth_image()).mean() < 5
     upright = read_image(path)
     assert upright.shape[1::-1] == header.upright_size
     assert np.array_equal(upright, apply_orientation(stored, orientation))
@@ -158,9 +158,9 @@ def test_exif_orientation(tmp_path, kind, orientation):
     "orientation, corner",
     [(1, (0, 0)), (2, (0, 1)), (3, (1, 1)), (4, (1, 0)), (5, (0, 0)), (6, (0, 1)), (7, (1, 1)), (8, (1, 0))],
 )
-def test_turn_moves_the_corner(orientation, corner):
+def test_orientation_moves_the_corner(orientation, corner):
     """EXIF 2.32, tag 0x0112: where the stored row 0, column 0 is seen."""
-    turned = apply_orientation(picture(), orientation)
+    turned = apply_orientation(smooth_image(), orientation)
     shape = (HEIGHT, WIDTH) if orientation < 5 else (WIDTH, HEIGHT)
     assert turned.shape[:2] == shape
     assert turned[corner[0] * (shape[0] - 1), corner[1] * (shape[1] - 1), 2] == 250
@@ -219,20 +219,20 @@ def test_is_truncated(tmp_path, name, expected):
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp"])
-def test_whole_pictures_are_not_truncated_even_with_bytes_after_the_end(tmp_path, suffix):
+def test_complete_images_are_not_truncated_even_with_bytes_after_the_end(tmp_path, suffix):
     path = save(tmp_path, "a" + suffix, encode(suffix) + b"trailing bytes of a camera")
     assert not is_truncated(path)
     assert read_image(path).shape == (HEIGHT, WIDTH, 3)
 
 
 @pytest.mark.parametrize("name", ["jpeg", "png", "webp", "tiff", "bmp", "gif"])
-def test_a_torn_header_gives_none_and_never_raises(name):
+def test_a_malformed_header_gives_none_and_never_raises(name):
     data = {"jpeg": with_exif("jpeg", 6), "png": with_exif("png", 6), "webp": with_exif("webp", 6), "tiff": tiff()}
     whole = data.get(name) or encode(f".{name}")
     rng = np.random.default_rng(0)
     for cut in range(2, min(len(whole), 300), 3):
         header = parse_header(io.BytesIO(whole[:cut]))
         assert header is None or isinstance(header, ImageHeader)
-        spoilt = bytearray(whole[:2000])
-        spoilt[2 + int(rng.integers(60))] = int(rng.integers(256))
-        parse_header(io.BytesIO(bytes(spoilt)))
+        damaged = bytearray(whole[:2000])
+        damaged[2 + int(rng.integers(60))] = int(rng.integers(256))
+        parse_header(io.BytesIO(bytes(damaged)))

@@ -44,20 +44,20 @@ def test_known_numbers():
 
 
 @pytest.mark.parametrize("size", [320, 200, 1000])
-def test_content_lies_where_the_boxes_do(size):
-    """The centre of mass of a white rectangle is the centre of its box, to a tenth of a pixel, at any scale."""
+def test_content_is_where_the_boxes_are(size):
+    """The center of mass of a white rectangle is the center of its box, to a tenth of a pixel, at any scale."""
     box = np.array([[60, 40, 140, 120]], np.float32)
     image, gain, pad = letterbox(marked(300, 400, box[0].astype(int)), size, color=0)
     weights = image[..., 0].astype(np.float64)
     ys, xs = (np.arange(side) + 0.5 for side in weights.shape)  # pixel i covers i..i+1
-    centre = [(weights.sum(0) * xs).sum() / weights.sum(), (weights.sum(1) * ys).sum() / weights.sum()]
+    center = [(weights.sum(0) * xs).sum() / weights.sum(), (weights.sum(1) * ys).sum() / weights.sum()]
     expected = box[0, :2] + 40
-    assert np.abs(np.array(centre) - (expected * gain + pad)).max() < 0.1
+    assert np.abs(np.array(center) - (expected * gain + pad)).max() < 0.1
 
 
 @pytest.mark.parametrize("shape, size", [((427, 640), 320), ((333, 500), 224), ((97, 61), 64), ((612, 405), 416)])
 def test_rounded_sides_do_not_shift_boxes(shape, size):
-    """Two pixels short of the lower right corner of the content lies two such pixels short of the picture's own."""
+    """Two pixels short of the lower right corner of the content lies two such pixels short of the image's own."""
     image, gain, pad = letterbox(np.full((*shape, 3), 255, np.uint8), size, color=0)
     ys, xs = np.nonzero(image[..., 0] > 127)
     content = np.array([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]], np.float32)
@@ -66,7 +66,7 @@ def test_rounded_sides_do_not_shift_boxes(shape, size):
     assert np.allclose(back, np.array(shape[::-1]) - 2 / scale, atol=1e-4)
 
 
-def test_unletterbox_clips_keeps_columns_and_leaves_its_input():
+def test_unletterbox_clips_and_changes_neither_other_columns_nor_its_input():
     rows = np.array([[-50, 0, 700, 300, 0.9, 3]], np.float32)
     before = rows.copy()
     back = unletterbox(rows, 0.5, (0.0, 40.0), (480, 640))
@@ -83,7 +83,7 @@ def test_resize_shrinks_without_aliasing():
     assert resize(np.zeros((1, 500, 3), np.uint8), 0.1).shape == (1, 50, 3)
 
 
-def test_pad_to_centres():
+def test_pad_to_centers():
     image, pad = pad_to(np.ones((2, 3, 3), np.uint8), (6, 8), color=9)
     assert pad == (2.0, 2.0)
     assert image[2:4, 2:5].sum() == 18 and (image == 9).sum() == 6 * 8 * 3 - 18

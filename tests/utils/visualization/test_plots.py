@@ -7,7 +7,8 @@ from graftdet.utils.evaluation.metrics import ConfusionMatrix, precision_recall_
 from graftdet.utils.images.io import read_image
 from graftdet.utils.visualization import drawing as draw
 from graftdet.utils.visualization.charts import Chart, number, shade, ticks
-from graftdet.utils.visualization.plots import plot_batch, plot_confusion, plot_curves, plot_labels, plot_results
+from graftdet.utils.visualization.evaluation_plots import plot_confusion, plot_curves
+from graftdet.utils.visualization.plots import plot_batch, plot_labels, plot_results
 
 LONG = "a class with a very long name that goes on and on and on"
 
