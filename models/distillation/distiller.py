@@ -1,4 +1,4 @@
-"""Distillation: a student is trained with a teacher, a trained model with the same input (`train.py --teacher big.pt`)."""
+"""Distillation: a student learns from a trained model with the same input (`train.py --teacher big.pt`)."""
 
 import logging
 from dataclasses import dataclass

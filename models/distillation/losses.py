@@ -12,8 +12,8 @@ EPS = 1e-6
 def map_loss(student: list[torch.Tensor], teacher: list[torch.Tensor]) -> torch.Tensor:
     """1 minus the Pearson correlation of matching channels (Cao et al., PKD, 2022, section 3.2).
 
-    Each channel is standardized to mean 0 and variance 1 over images and cells, so that neither its scale nor its offset
-    counts; half the mean squared difference of two such channels is 1 minus their correlation.
+    Each channel is standardized to mean 0 and variance 1 over images and cells, so that neither its scale nor its
+    offset counts; half the mean squared difference of two such channels is 1 minus their correlation.
 
     Args:
         student: (B, c, H, W) maps, one per level.

@@ -38,7 +38,7 @@ def argument_warnings(spec: ModelSpec, row: Row, module: Module, call: BlockCall
 
 
 def _norm_width(spec: ModelSpec, row: Row, module: Module, width_in: int | None) -> list[tuple[str, str]]:
-    """Published rows of batch norms may repeat the width, which is filled in: it should be the one that the row reads."""
+    """Published rows of batch norms may repeat the width, which is filled in: it should be that of the input."""
     position = {nn.BatchNorm2d: 0, nn.GroupNorm: 1}.get(module.block)
     if position is None or len(row.args) <= position or width_in is None:
         return []

@@ -68,7 +68,7 @@ def has_same_size_arguments(row: Row, attempt: Row, module: Module) -> bool:
 
 
 def given_arguments(row: Row, module: Module) -> tuple[dict, dict[str, inspect.Parameter]]:
-    """The arguments of a row by name, misspelled ones by the nearest one, and the parameters that it may give, in order."""
+    """The arguments of a row by name (misspelled: the nearest one), and the parameters that it may give, in order."""
     signature = read_signature(module.block, module.options)
     parameters = {name: p for name, p in signature.named.items() if name not in (signature.width_in, "n")}
     given = dict(zip(parameters, row.args, strict=False))

@@ -135,9 +135,8 @@ def run(args: argparse.Namespace) -> None:
             elif args.format == "github":
                 print(problem.github())
         if args.format == "text" and not any(problem.severity == "error" for problem in problems):
-            print(
-                f"{cfg}: {'can be built' if problems else 'ok'}, {_totals(DetectionModel(ModelSpec.read(cfg).with_classes(args.nc)))}"
-            )
+            model = DetectionModel(ModelSpec.read(cfg).with_classes(args.nc))
+            print(f"{cfg}: {'can be built' if problems else 'ok'}, {_totals(model)}")
     if args.format == "json":
         print(json.dumps([asdict(problem) for problem in found], indent=2, ensure_ascii=False))
     if found:
@@ -146,7 +145,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _totals(model: DetectionModel) -> str:
     t = totals(summarize(model))
+    strides = ", ".join(f"{stride:g}" for stride in model.head.strides)
     return (
-        f"{len(model.spec.rows)} rows, {t['params']:,} parameters, {t['macs'] / 1e9:.2f} GMACs = {t['flops'] / 1e9:.2f} "
-        f"GFLOPs at 640x640, strides {', '.join(f'{s:g}' for s in model.head.strides)}"
+        f"{len(model.spec.rows)} rows, {t['params']:,} parameters, {t['macs'] / 1e9:.2f} GMACs = "
+        f"{t['flops'] / 1e9:.2f} GFLOPs at 640x640, strides {strides}"
     )

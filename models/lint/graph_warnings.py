@@ -55,7 +55,8 @@ def _unused_rows(spec: ModelSpec, wrong: set[int]) -> list[Problem]:
         ]
         message = "is read by no row"
         if through:
-            message += f", and neither {'is row' if len(through) == 1 else 'are rows'} {', '.join(map(str, through))} but by it"
+            are = "is row" if len(through) == 1 else "are rows"
+            message += f", and neither {are} {', '.join(map(str, through))} but by it"
         hint = "remove it, or read it"
         if reader:
             hint = f"does row {reader[0].index} ({reader[0].module}), which reads {reader[1]}, mean {row.index}?"

@@ -223,8 +223,10 @@ class Propagation:
         return self._cache[key] if key in self._cache else self._cache[with_sources]
 
     def _assume(self, row: Row, inputs, likely=()):
-        """An output that a row may have that cannot be built: one of the `likely` ones, or its width as written or as it
-        reads, at the same size, half or twice."""
+        """A likely output of a row that cannot be built.
+
+        It is one of the `likely` ones, or its width as written or as it reads, at the same size, half or twice.
+        """
         first = inputs[0] if isinstance(inputs, list) else inputs
         if not isinstance(first, tuple):
             return first
@@ -247,7 +249,7 @@ class Propagation:
 def propagate(
     spec: ModelSpec, cache: dict | None = None, parsed: Mapping[int, str] | None = None, limit: float = math.inf
 ) -> Propagation:
-    """The pass whose assumptions about broken rows lead to the fewest problems after them; arguments as `Propagation`."""
+    """The pass whose assumptions about broken rows lead to the fewest later problems; arguments as `Propagation`."""
     cache = {} if cache is None else cache
     best = Propagation(spec, {}, cache, parsed, limit)
     passes = 1

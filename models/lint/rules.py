@@ -230,7 +230,8 @@ _RULES = (
     Rule(
         "renamed-argument", "warning", "graph.errors",
         "An argument is given by an older name, which will be removed.",
-        "[[7, 10], 1, AnchorFreeDetect, {nc: nc, bins: 8}]", "[[7, 10], 1, AnchorFreeDetect, {nc: nc, reg_max: 8}]", _LAST,
+        "[[7, 10], 1, AnchorFreeDetect, {nc: nc, bins: 8}]",
+        "[[7, 10], 1, AnchorFreeDetect, {nc: nc, reg_max: 8}]", _LAST,
     ),
     Rule(
         "suspicious-argument", "warning", "lint.argument_warnings",
@@ -261,7 +262,8 @@ def explain(rule_id: str) -> str:
     rule = RULES[rule_id]
     example, fix = (text.replace("\n", "\n    ") or "(no row)" for text in (rule.bad, rule.good))
     origin = f"graftdet.models.{rule.origin}"
-    return f"{rule.id} ({rule.severity})\n{rule.summary}\n\n  wrong:\n    {example}\n  right:\n    {fix}\n\nfound by {origin}"
+    header = f"{rule.id} ({rule.severity})\n{rule.summary}"
+    return f"{header}\n\n  wrong:\n    {example}\n  right:\n    {fix}\n\nfound by {origin}"
 
 
 def rules_markdown() -> str:

@@ -19,7 +19,7 @@ def binary_cross_entropy(logits: torch.Tensor, quality: torch.Tensor) -> torch.T
 
 @CLASS_LOSSES.register("varifocal")
 def varifocal(logits: torch.Tensor, quality: torch.Tensor, alpha: float = 0.75, gamma: float = 2.0) -> torch.Tensor:
-    """Positives weighted by their quality, negatives by alpha p^gamma (Zhang et al., VarifocalNet, 2021, equation 2)."""
+    """Positives weighted by their quality, negatives by alpha p^gamma (Zhang et al., VarifocalNet, 2021, eq. 2)."""
     logits, quality = logits.float(), quality.float()
     weight = torch.where(quality > 0, quality, alpha * logits.sigmoid() ** gamma)
     return F.binary_cross_entropy_with_logits(logits, quality, reduction="none") * weight

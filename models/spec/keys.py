@@ -30,8 +30,9 @@ def resolve_keys(values: dict, reporter: Reporter) -> tuple[dict, dict[str, list
         reporter: takes unknown keys and missing sections.
 
     Returns:
-        The values under the keys that are meant, and those of unknown keys; the rows of each section, none where a section cannot be read, as
-        indices would mean other rows then; and the written key of each one that was misspelled.
+        The values under the keys that are meant, and those of unknown keys; the rows of each section, none where a
+        section cannot be read, as indices would mean other rows then; and the written key of each one that was
+        misspelled.
     """
     resolved, spelled = dict(values), {}
     complete = True

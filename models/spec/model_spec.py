@@ -130,7 +130,7 @@ class ModelSpec:
         self, rule: str, message: str, hint: str = "", row: Row | None = None, part: str | None = None,
         path: tuple[str | int, ...] = (), severity: str = "error",
     ) -> Problem:  # fmt: skip
-        """A problem of this file: about an element `part` ("from", "module", ...) of a row, or at `path` in the YAML."""
+        """A problem of this file: about element `part` ("from", "module", ...) of a row, or at `path` in the YAML."""
         if row is None:
             return Problem(rule, severity, None, *self.positions.find(path), message, hint, self.file, size=self.size)
         position = self.positions.find(row.path_of(part))

@@ -1,4 +1,4 @@
-"""Problems of a model YAML: values with file, position, row, rule and fix, and the one place that makes text of them."""
+"""Problems of a model YAML: values with file, position, row, rule and fix, and the text made from them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Problem:
     size: str | None = None
 
     def __str__(self) -> str:
-        """`x.yaml:31:12: error[unknown-module] row 19 (head row 10): 'Cnv' is not a known module; did you mean 'Conv'?`"""
+        """`x.yaml:31:12: error[unknown-module] row 19 (head row 10): 'Cnv' is not a known module; did you mean ...`"""
         row = f" {self.row_text}" if self.row_text else ""
         return f"{self.position_text}: {self.severity}[{self.rule}]{row}: {self.text}"
 
@@ -61,7 +61,8 @@ class Problem:
             return ""
         name = f" '{self.name}'" if self.name else ""
         size = f", size {self.size}" if self.size else ""
-        return f"row {self.row} ({self.section} row {self.section_row}){name}{' ' if self.module else ''}{self.module or ''}{size}"
+        module = f" {self.module}" if self.module else ""
+        return f"row {self.row} ({self.section} row {self.section_row}){name}{module}{size}"
 
     def github(self) -> str:
         """The problem as a workflow command of GitHub Actions, which shows it beside the line."""

@@ -60,7 +60,7 @@ _FORMAT = "expected [from, number, module, args] or with a name as fifth"
 
 
 def split_rows(written_rows: list) -> Iterator[tuple[int, Any, Fault | None]]:
-    """Index in the list, row, and what is wrong with it; of two rows written in one list, first the one, then the other."""
+    """Index in the list, row, and what is wrong with it; two rows written in one list are two, in order."""
     for number, written in enumerate(written_rows):
         pair = None
         if isinstance(written, list) and 8 <= len(written) <= 10:

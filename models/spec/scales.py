@@ -1,8 +1,8 @@
 """`scales: {n: [0.33, 0.25, 1024], ...}`: one file for models of several sizes, as newer published YAMLs have it.
 
 A size is depth_multiple, width_multiple and, optionally, the largest width before the multiple. The key `scale` chooses
-one; otherwise a letter after a digit of the file's name does (`yolov8s.yaml`, `yolov8s-p2.yaml`), otherwise the first is
-used.
+one; otherwise a letter after a digit of the file's name does (`yolov8s.yaml`, `yolov8s-p2.yaml`), otherwise the first
+is used.
 """
 
 import json
@@ -25,7 +25,7 @@ _EXPECTED = "expected [depth, width, largest width]"
 
 
 class Size(NamedTuple):
-    """A model size: its multiples, its name (None without a table of sizes), and whether the file or its name chose it."""
+    """A model size: its multiples, its name (None without a table), and whether the file or its name selected it."""
 
     depth_multiple: float | None = None
     width_multiple: float | None = None

@@ -36,8 +36,8 @@ class Fault(NamedTuple):
 def parse_document(text: str, file: str, report: Report = raise_problem) -> Document:
     """Parse the text of a model YAML.
 
-    Each line that is not valid YAML is reported; where `report` returns, the line is repaired provisionally, so that the
-    rows after it are read too.
+    Each line that is not valid YAML is reported; where `report` returns, the line is repaired provisionally, so that
+    the rows after it are read too.
 
     Args:
         text: the YAML text.
@@ -101,7 +101,7 @@ def _close(written: str, missing: int) -> str:
 
 
 def _last_row(text: str) -> tuple[int, RowIndex] | None:
-    """The line of the last row, and which row it is, that begins before the parser stops; None where it stops elsewhere."""
+    """The last row that begins before the parser stops, and its line; None where it stops elsewhere."""
     section, path, row, line = None, [], None, 0
     counts = dict.fromkeys(SECTIONS, 0)
     try:

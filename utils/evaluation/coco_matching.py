@@ -82,9 +82,9 @@ def match(targets: Boxes, detections: Boxes, num_categories: int) -> Matches:
     """Match detections with the ground-truth boxes of their image and category.
 
     Best first, each detection is assigned to the unassigned box that it overlaps most, if the IoU reaches
-    the threshold. Boxes to be ignored (crowd regions, areas outside the range) are assigned only if there is no other; crowd regions
-    may be assigned several times. Of equal scores the detection given first comes first; of equal overlaps the last box
-    is assigned.
+    the threshold. Boxes to be ignored (crowd regions, areas outside the range) are assigned only if there is no other;
+    crowd regions may be assigned several times. Of equal scores the detection given first comes first; of equal
+    overlaps the last box is assigned.
     """
     target_groups, groups = (boxes.image * num_categories + boxes.category for boxes in (targets, detections))
     order = np.argsort(target_groups, kind="stable")

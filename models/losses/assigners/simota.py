@@ -20,8 +20,8 @@ class SimOTAAssigner:
     loss + `box_weight` x GIoU loss.
 
     Candidates lie in the box or within `radius` strides of its center. Box g gets k_g points, the sum of its `topk`
-    greatest IoUs rounded down, at least 1; a point selected by several boxes goes to that of the lowest cost. Quality is
-    the IoU.
+    greatest IoUs rounded down, at least 1; a point selected by several boxes goes to that of the lowest cost. Quality
+    is the IoU.
 
     Args:
         radius: largest distance in x and y from the center of a box, in strides.
@@ -64,8 +64,8 @@ class SimOTAAssigner:
 def _class_cost(scores, image, point, labels, ious, alpha: float = 0.75, gamma: float = 2.0):
     """The varifocal loss of each pair's (P,) classes if the point were trained on the box.
 
-    All classes are negatives but the box's own, whose quality is the IoU (see `classification.varifocal`; here of scores
-    (B, N, nc), not of logits).
+    All classes are negatives but the box's own, whose quality is the IoU (see `classification.varifocal`; here of
+    scores (B, N, nc), not of logits).
     """
     scores = scores.float().clamp(1e-6, 1 - 1e-6)
     negative = scores**gamma * torch.log1p(-scores) * -alpha  # (B, N, nc)

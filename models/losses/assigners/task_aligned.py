@@ -18,9 +18,9 @@ class TaskAlignedAssigner:
     the greatest IoU. A positive's quality is its t, scaled so that the maximum per box is the greatest IoU among its
     points.
 
-    With `topk` 1 the assignment is one-to-one (Wang et al., YOLOv10, 2024, section 3.1: one metric for both, whose alpha
-    0.5 and beta 6 are the defaults here; TOOD has 1 and 6, and 13 points per box). Beyond the papers, boxes smaller than
-    a cell count as large as one, and where no prediction overlaps yet the nearest points are selected.
+    With `topk` 1 the assignment is one-to-one (Wang et al., YOLOv10, 2024, section 3.1: one metric for both, whose
+    alpha 0.5 and beta 6 are the defaults here; TOOD has 1 and 6, and 13 points per box). Beyond the papers, boxes
+    smaller than a cell count as large as one, and where no prediction overlaps yet the nearest points are selected.
 
     Args:
         topk: largest number of points per box.

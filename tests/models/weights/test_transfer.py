@@ -61,7 +61,9 @@ def test_all_old_tensors_are_transferred_after_inserting_a_row(after, row, with_
         index, rest = re.fullmatch(r"model\.(\d+)\.(.*)", name).groups()
         if int(index) != after + 1:
             assert torch.equal(tensor, weights.state[f"model.{shift[int(index)]}.{rest}"])
-    transferred = f"{len(report.loaded)} of {len(grafted.state_dict())} tensors, {report.fraction:.1%} of the parameters"
+    transferred = (
+        f"{len(report.loaded)} of {len(grafted.state_dict())} tensors, {report.fraction:.1%} of the parameters"
+    )
     assert f"{transferred} transferred" in str(report)
     assert f"rows {after + 2}-25 are rows {after + 1}-24 of the file" in str(report)
 
