@@ -229,7 +229,7 @@ def to_number(value: object, kind: type[_T], where: str) -> _T:
         if str(value).lower() in _BOOLEANS:
             return kind(_BOOLEANS[str(value).lower()])
     elif kind is str:
-        return kind(value)
+        return kind(str(value))
     elif isinstance(value, (str, SupportsFloat)) and not isinstance(value, bool):
         try:
             number = float(value)  # type: ignore[arg-type]

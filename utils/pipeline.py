@@ -30,7 +30,7 @@ class Pipeline:
     def __init__(
         self,
         items: Iterable,
-        steps: list[Callable],
+        steps: list[Callable[[Any], Any]],
         capacity: int = 8,
         live: Callable[[object], bool] = lambda item: False,
         stop: Callable[[], None] = lambda: None,

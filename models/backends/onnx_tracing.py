@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 
-def trace_to_onnx(module: nn.Module, inputs: tuple[torch.Tensor, ...], **options: Any) -> bytes:
+def trace_to_onnx(module: nn.Module, inputs: tuple[Any, ...], **options: Any) -> bytes:
     """Export a module by tracing it.
 
     The tracing exporter is selected explicitly: it gives the same numbers as the newer one, writes opset 17 itself,

@@ -59,7 +59,7 @@ def half_precision(case: BlockCase) -> str:
         name = str(dtype).removeprefix("torch.")
         with failing_at(name):
             try:
-                outputs = run_eval(case.build().to(dtype), map_each(maps, lambda m, d=dtype: m.to(d)))
+                outputs = run_eval(case.build().to(dtype), map_each(maps, lambda m, d=dtype: m.to(d)))  # type: ignore[misc]
             except NotImplementedError:  # an operation that torch has for CUDA only
                 if dtype is not torch.float16:
                     raise
@@ -119,7 +119,7 @@ def _gradients(block: nn.Module, maps: Maps, seed: int = 0, train_norms: bool = 
         (t * torch.linspace(-1, 1, t.numel()).view_as(t)).sum() + t.square().mean()
         for t in run_block(block, maps, seed)
     )
-    if loss.requires_grad:
+    if isinstance(loss, torch.Tensor) and loss.requires_grad:
         loss.backward()
     inputs = {f"input {i}": m.grad for i, m in enumerate(maps if isinstance(maps, list) else [maps])}
     return {name: p.grad for name, p in block.named_parameters() if p.requires_grad} | inputs

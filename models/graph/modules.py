@@ -1,13 +1,12 @@
 """The class behind a module name of a row: a registered block or head, a layer of torch.nn, a class of a plugin."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.registration import BlockOptions
 from graftdet.models.graph.errors import UnknownModuleError
 from graftdet.models.graph.plugins import find_in_packages, refuse_ambiguous
 from graftdet.models.heads import HEADS
-from graftdet.models.heads.base import HeadOptions
 from graftdet.utils.errors import nearest
 from torch import nn
 
@@ -18,7 +17,7 @@ class Module(NamedTuple):
     """The class behind a module name, the options of its registration, and whether it is a head."""
 
     block: type
-    options: BlockOptions | HeadOptions
+    options: Any  # `BlockOptions`, of a head `HeadOptions`
     is_head: bool
 
 

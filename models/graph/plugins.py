@@ -170,7 +170,7 @@ def _register(module: ModuleType, short: str, file: str, known: set[str]) -> lis
     registered = {id(BLOCKS[name] if name in BLOCKS else HEADS[name]) for name in names}
     for class_name, entry in _public_classes(module, module.__name__):
         if entry.__hash__ is None:  # a dataclass: torch stores modules in sets
-            entry.__hash__ = object.__hash__
+            entry.__hash__ = object.__hash__  # type: ignore[assignment, method-assign]
         if id(entry) in registered or entry in BLOCKS.values():
             continue
         name = class_name

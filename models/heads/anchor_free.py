@@ -139,7 +139,7 @@ class OneToOneDetect(AnchorFreeHead):
         return ("one_to_many",) if self.one_to_one is None else ("one_to_one", "one_to_many")
 
     @property
-    def needs_nms(self) -> bool:
+    def needs_nms(self) -> bool:  # type: ignore[override]
         """False for the one-to-one branch."""
         return self.branch != "one_to_one"
 

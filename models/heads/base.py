@@ -39,6 +39,7 @@ class Head(nn.Module, ABC):
             models that differ in their number of classes. None where boxes and classes have layers of their own.
     """
 
+    anchors: torch.Tensor | None
     needs_nms: bool = True
     placeholder_anchors: bool = False
     num_anchors: int = 1

@@ -1,5 +1,7 @@
 """Rows of a model YAML as written -> `Row`s with resolved sources."""
 
+from typing import Any
+
 from graftdet.models.spec.problems import Reporter
 from graftdet.models.spec.row import IMAGE, MAX_REPEATS, PARTS, UNREADABLE, Row, show_row
 from graftdet.models.spec.row_repair import repair_row, split_rows
@@ -63,7 +65,7 @@ class _RowParser:
         sources = tuple(self.index - 1 if source is None else source for source in sources)
         location = self.index, self.section, self.position
         values = sources, joined, number, module, args, kwargs, name
-        return Row(*location, *values, written, self.path, self.in_order, broken)
+        return Row(*location, *values, written, self.path, self.in_order, broken)  # type: ignore[arg-type]
 
     def _number(self, number) -> int:
         if isinstance(number, float) and number.is_integer():
@@ -88,7 +90,8 @@ class _RowParser:
             return name
         return None
 
-    def _args(self, args) -> tuple[tuple, dict]:
+    def _args(self, args: Any) -> tuple[tuple, dict]:
+        kwargs: Any
         args = [] if args is None else args
         if isinstance(args, dict):
             args, kwargs = [], args
@@ -105,7 +108,7 @@ class _RowParser:
             kwargs = {key: value for key, value in kwargs.items() if isinstance(key, str)}
         return tuple(args), kwargs
 
-    def _sources(self, source) -> tuple[tuple[int | None, ...], bool]:
+    def _sources(self, source: Any) -> tuple[tuple[int | None, ...], bool]:
         """Sources as row indices, None for those that name no row, and whether they were a list."""
         joined = isinstance(source, list)
         if joined and len(source) == 1 and isinstance(source[0], list):
@@ -114,7 +117,8 @@ class _RowParser:
         if joined and not source:
             self.error("row-source", "'from' is empty", "expected -1, an index of a row or a list of them", "from")
             source, joined = -1, False
-        return tuple(map(self._source, source if joined else [source])), joined
+        written: Any = source if joined else [source]
+        return tuple(map(self._source, written)), joined
 
     def _source(self, source) -> int | None:
         """The index that a source (an index, a negative offset or the name of a row) means; None where it is wrong."""

@@ -1,7 +1,7 @@
 """Text that is not valid YAML: which line is wrong, which row it holds, and how the line is most likely meant."""
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 from graftdet.models.spec.keys import KEYS, SECTIONS
@@ -18,7 +18,7 @@ _ROW = re.compile(r"(\s*)(-?\s*)\[")
 class RowIndex(NamedTuple):
     """A row: its index over both sections, its section, and its index there."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # also a method of tuples
     section: str
     position: int
 
@@ -58,7 +58,7 @@ def parse_document(text: str, file: str, report: Report = raise_problem) -> Docu
                 raise ProblemError(problem) from None
             index, section, position = fault.row or (None, None, None)
             position_in_file = (index, fault.number + 1, fault.column)
-            about = {"file": file, "section": section, "section_row": position}
+            about: dict[str, Any] = {"file": file, "section": section, "section_row": position}
             problem = Problem("yaml-syntax", "error", *position_in_file, f"not valid YAML: {fault.reason}", **about)
             if fault.repaired is None:
                 raise ProblemError(problem) from None

@@ -43,10 +43,8 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def __init__(self, *args, script: str = "", **kwargs):
         kwargs.setdefault("formatter_class", _HelpFormatter)
-        super().__init__(*args, allow_abbrev=False, **kwargs)
-        self.script = (
-            script  # train, val, detect or export: flags of YOLOv5's script are answered with their successors
-        )
+        super().__init__(*args, **{**kwargs, "allow_abbrev": False})
+        self.script = script  # train, val, detect or export: flags of YOLOv5's are answered with their successors
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
