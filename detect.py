@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             lambda work: (work[0], steps.infer(work[1])),
             lambda work: [
                 (frame, detections, writer.annotate(detections))
-                for frame, detections in zip(work[0], steps.postprocess(work[1]), strict=True)  # type: ignore[index]
+                for frame, detections in zip(work[0], steps.postprocess(work[1]), strict=True)
             ],
         ],
         capacity=3 + 5 // options.batch_size,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TOPS = ("graftdet", "models", "utils", "data", "train.py", "val.py", "detect.py", "export.py")
-MINIMUM = 0.6
+MINIMUM = 0.9
 
 
 def public_functions():

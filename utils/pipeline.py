@@ -32,7 +32,7 @@ class Pipeline:
         items: Iterable,
         steps: list[Callable[[Any], Any]],
         capacity: int = 8,
-        live: Callable[[object], bool] = lambda item: False,
+        live: Callable[[Any], bool] = lambda item: False,
         stop: Callable[[], None] = lambda: None,
     ):
         self._live, self._stop = live, stop

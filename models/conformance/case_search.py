@@ -3,6 +3,7 @@
 import inspect
 import itertools
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from graftdet.models.blocks.registration import BlockOptions
 from graftdet.models.conformance.block_case import BlockCase
@@ -58,7 +59,7 @@ def find_cases(
     Raises:
         UserError: If the block cannot be built and run with any of them.
     """
-    widths = [width_in if len(width_in) > 1 else width_in[0]] if width_in else [*WIDTHS, [32, 32]]
+    widths: list[Any] = [width_in if len(width_in) > 1 else width_in[0]] if width_in else [*WIDTHS, [32, 32]]
     problem = None
     for width in widths:
         found: list[BlockCase] = []
@@ -108,7 +109,9 @@ def _likely_rows(
         name for name in names if plain_name(name) in ("p", "pad", "padding") and signature.named[name].default == 0
     ]
     for out, stride in ((c, 1), (2 * c, 2), (2 * c, 1), (c, 2)):
-        known = {name: stride for name in strides} | {name: out for name in names if name == signature.width_out}
+        known: dict[str, Any] = {name: stride for name in strides} | {
+            name: out for name in names if name == signature.width_out
+        }
         unknown = [name for name in required if name not in known]
         if any(GUESSES.get(plain_name(name)) == GUESSES["kernel"] for name in unknown):
             known |= dict.fromkeys(pads, GUESSES["kernel"] // 2)  # otherwise the map becomes smaller
@@ -121,10 +124,12 @@ def _likely_rows(
 
 def _guesses(name: str, parameter: inspect.Parameter, c: int) -> list:
     plain = plain_name(name)
+    first: list[Any]
     if plain in GUESSES:
         first = [GUESSES[plain]]
     elif plain in WIDTH_OUT:
         first = [c]
     else:
-        first = {bool: [True], "bool": [True], float: [1.0], "float": [1.0]}.get(parameter.annotation, [2 * c, c])
+        by_type: dict[Any, list[Any]] = {bool: [True], "bool": [True], float: [1.0], "float": [1.0]}
+        first = by_type.get(parameter.annotation, [2 * c, c])
     return [*first, *(v for v in (3, 1, 2, 0.5, True, [c, c], None) if v not in first)]

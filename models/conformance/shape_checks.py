@@ -78,7 +78,7 @@ def eval_and_train(case: BlockCase) -> str:
     first = run_eval(block, maps, seed=0)
     require_equal(run_eval(block, maps, seed=1), first, "eval mode, second run")
     for index in range(2):
-        alone = run_eval(block, map_each(maps, lambda m, i=index: m[i : i + 1]))
+        alone = run_eval(block, map_each(maps, lambda m, i=index: m[i : i + 1]))  # type: ignore[misc]
         require_equal(alone, [t[index : index + 1] for t in first], "eval mode, one image without the other", 1e-4)
     if any(not torch.equal(tensor, state[name]) for name, tensor in block.state_dict().items()):
         raise CheckFailed("eval mode changes weights or buffers")

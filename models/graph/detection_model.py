@@ -76,13 +76,13 @@ class DetectionModel(nn.Module):
         self.head.set_strides(level_strides(self))
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.block_eps = module.eps  # with which weights of the block alone are published
+                module.block_eps = module.eps  # type: ignore[assignment]  # with which weights of the block alone are published
                 module.eps, module.momentum = 1e-3, 0.03  # the published call
 
     @property
     def head(self) -> Head:
         """The last row."""
-        return self.model[-1]
+        return self.model[-1]  # type: ignore[return-value]
 
     @property
     def needs_nms(self) -> bool:
@@ -168,7 +168,7 @@ def fuse_modules(layer: nn.Module) -> None:
     """Fuse each part of `layer`: by its own `fuse()`, else a Sequential's convolutions with the batch norms after them."""
     for module in list(layer.modules()):
         if callable(getattr(module, "fuse", None)):
-            module.fuse()
+            module.fuse()  # type: ignore[operator]
         elif isinstance(module, nn.Sequential):
             fuse_sequential(module)
 
@@ -182,7 +182,8 @@ def _build_layers(spec: ModelSpec, channels: int):
             options = options_for_model(options, spec)
             takes_lists = not is_head and options.takes_lists
             inputs = gather_shapes(row, shapes, (channels, PROBE_SIZE, PROBE_SIZE), takes_lists, is_head)
-            layer, call, shape = (build_head if is_head else build_row)(spec, row, block, options, inputs)
+            build: Any = build_head if is_head else build_row
+            layer, call, shape = build(spec, row, block, options, inputs)
         except UserError as error:
             raise ProblemError(row_problem(spec, row, error)) from None
         layers.append(layer)

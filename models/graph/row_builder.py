@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import replace
+from typing import Any
 
 from graftdet.models.blocks.registration import PLAIN, BlockOptions
 from graftdet.models.graph.arguments import BlockCall, input_width_choices, make_block_call, make_head_call, scale_depth
@@ -20,8 +21,8 @@ Shape = tuple[int, int, int]
 """Channels, height, width of a map."""
 
 
-def options_for_model(options: BlockOptions | HeadOptions, spec: ModelSpec) -> BlockOptions | HeadOptions:
-    """A block's options with the defaults that apply in this model; those of a head are returned as they are."""
+def options_for_model(options: BlockOptions | HeadOptions, spec: ModelSpec) -> Any:
+    """A block's `BlockOptions` with the defaults that apply in this model; a head's options as they are."""
     if not isinstance(options, BlockOptions):
         return options
     return options.for_model({row.module for row in spec.rows}, spec.size)
@@ -124,7 +125,7 @@ def _probe(spec: ModelSpec, row: Row, layer: nn.Module, call: BlockCall, inputs)
     except UserError:
         raise
     except Exception as error:  # whatever a block raises on these inputs is the author's mistake in this row
-        if isinstance(inputs, list) and call.repeats > 1 and _runs(layer[0], inputs):
+        if isinstance(inputs, list) and call.repeats > 1 and _runs(layer[0], inputs):  # type: ignore[index]
             raise RowError(f"joins maps; its number must be 1, got {row.number}") from error
         joins = not row.joined and _runs(layer, inputs if isinstance(inputs, list) else [inputs])
         raise run_error(spec, row, layer, inputs, error, joins) from error

@@ -45,7 +45,7 @@ def check_convolutions(layer: nn.Module, repeats: int) -> None:
     Raises:
         RowError: a padding, dilation or output padding is out of range, or a transposed convolution is stacked.
     """
-    if repeats > 1 and isinstance(layer[0], _Transposed) and layer[0].stride != layer[1].stride:
+    if repeats > 1 and isinstance(layer[0], _Transposed) and layer[0].stride != layer[1].stride:  # type: ignore[index]
         raise RowError(f"is a transposed convolution with a stride: its number must be 1, got {repeats}")
     for name, conv in layer.named_modules():
         if not isinstance(conv, _Convolution):

@@ -123,7 +123,7 @@ class Propagation:
                 return self._assume(row, inputs)
         outcome = self._try(row, module, inputs)
         if is_head:
-            self.levels = inputs
+            self.levels = inputs  # type: ignore[assignment]
             for old, new in renamed_arguments(row, module.options).items():
                 self.warnings.append(renamed_argument_problem(self.spec, row, old, new))
             if isinstance(outcome, UserError):
@@ -173,7 +173,7 @@ class Propagation:
             else:
                 self._report(row, SizeMismatchError(error.message, self._source_hint(row, inputs)))
                 lineages = [self.ancestors[s] if s != IMAGE else set() for s in row.sources]
-                self._disputed |= set.union(*lineages) - set.intersection(*lineages)
+                self._disputed |= set.union(*lineages) - set.intersection(*lineages)  # type: ignore[arg-type]
             width = sum(s[0] for s in inputs) if row.module == "Concat" else inputs[0][0]
             return self._choose(row.index, [(width, *size) for size in dict.fromkeys(s[1:] for s in inputs)])
         wrong = {problem.row for problem in self.problems} | set(self.parsed)
