@@ -51,8 +51,8 @@ def scene():
 
 
 @pytest.fixture(scope="session")
-def randomised():
-    """`randomised(module)` is the module in eval mode, with random batch norm parameters from seed 0."""
+def randomized():
+    """`randomized(module)` is the module in eval mode, with random batch norm parameters from seed 0."""
     import torch
     from torch import nn
 
@@ -70,14 +70,14 @@ def randomised():
 
 
 @pytest.fixture(scope="session")
-def block_of(randomised):
-    """`block_of(name, *args)` is the block of that name, from seed 0, `randomised`."""
+def block_of(randomized):
+    """`block_of(name, *args)` is the block of that name, from seed 0, `randomized`."""
     import torch
     from graftdet.models import BLOCKS
 
     def build(name, *args):
         torch.manual_seed(0)
-        return randomised(BLOCKS[name](*args))
+        return randomized(BLOCKS[name](*args))
 
     return build
 

@@ -1,4 +1,4 @@
-"""Every word is in a YAML that learns: over 20 steps on one small batch its loss falls.
+"""Every block is in a model YAML that trains: over 20 steps on one small batch its loss falls.
 
 A new family adds its YAMLs to `LEARNS`, with arguments of row 0 instead of the file's where the whole network is too
 heavy for a test.
@@ -14,18 +14,52 @@ from graftdet.utils.config import CONFIGS
 from graftdet.utils.hyperparameters import Hyperparameters
 
 LEARNS = {  # YAML -> None, or arguments of its first row
-    "mobilenet_v1": [0.5], "mobilenet_v2": None, "mobilenet_v3_small": None, "mobilenet_v3_large": None,
-    "mobilenet-blocks": None, "mobilenext": [0.5], "sandglass-blocks": None, "shufflenet_v1": None,
-    "shufflenet_v2": None, "shufflenet-blocks": None, "inception_v1": [0.25], "inception_v3": [0.125],
-    "inception-blocks": None, "inception_resnet": None, "xception": [0.125], "xception-blocks": None, "edo": None,
-    "blazeface": None, "blaze-blocks": None, "mobilevit_xs": None, "mobilevit-blocks": None,
-    "ghostnet": [0.5, [4, 6, 9]], "ghost-blocks": None, "dynamic-ghost": None, "yolov5n-C3_GhostModule": None,
-    "picodet-esnet-s": None, "PicoDet-s": None, "v5Lite-e": None,
-    "v5Lite-c": None, "v5Lite-g": None, "lite-mobilev3": None, "lite-mbconv": None,
-    "attention-blocks": None, "slim-neck": None, "bifpn-blocks": None, "efficientnetv2-blocks": None,
-    "graft-blocks": None, "yolov5-blocks": None, "yolov5n-free": None, "yolov5n-nms-free": None, "picodet": None,
-    "graft-n": None, "graft-p": None, "gelan-blocks": None, "yolov7-blocks": None,
-}  # fmt: skip
+    "mobilenet_v1": [0.5],
+    "mobilenet_v2": None,
+    "mobilenet_v3_small": None,
+    "mobilenet_v3_large": None,
+    "mobilenet-blocks": None,
+    "mobilenext": [0.5],
+    "sandglass-blocks": None,
+    "shufflenet_v1": None,
+    "shufflenet_v2": None,
+    "shufflenet-blocks": None,
+    "inception_v1": [0.25],
+    "inception_v3": [0.125],
+    "inception-blocks": None,
+    "inception_resnet": None,
+    "xception": [0.125],
+    "xception-blocks": None,
+    "edo": None,
+    "blazeface": None,
+    "blaze-blocks": None,
+    "mobilevit_xs": None,
+    "mobilevit-blocks": None,
+    "ghostnet": [0.5, [4, 6, 9]],
+    "ghost-blocks": None,
+    "dynamic-ghost": None,
+    "yolov5n-C3_GhostModule": None,
+    "picodet-esnet-s": None,
+    "PicoDet-s": None,
+    "v5Lite-e": None,
+    "v5Lite-c": None,
+    "v5Lite-g": None,
+    "lite-mobilev3": None,
+    "lite-mbconv": None,
+    "attention-blocks": None,
+    "slim-neck": None,
+    "bifpn-blocks": None,
+    "efficientnetv2-blocks": None,
+    "graft-blocks": None,
+    "yolov5-blocks": None,
+    "yolov5n-free": None,
+    "yolov5n-nms-free": None,
+    "picodet": None,
+    "graft-n": None,
+    "graft-p": None,
+    "gelan-blocks": None,
+    "yolov7-blocks": None,
+}
 TARGETS = [[0, 1, 0.5, 0.5, 0.4, 0.3], [0, 2, 0.3, 0.6, 0.2, 0.2], [1, 0, 0.4, 0.4, 0.5, 0.6]]
 SIZE, STEPS = 64, 20
 
@@ -43,9 +77,9 @@ def test_every_word_is_in_a_yaml_that_learns():
         values = yaml.safe_load((Path(CONFIGS) / "models" / f"{name}.yaml").read_text(encoding="utf-8"))
         used |= {BLOCKS[row[2]] for row in values["backbone"] + values["head"] if row[2] in BLOCKS}
     own = {
-        word: cls for word, cls in BLOCKS.items() if cls.__module__.startswith("graftdet.models.blocks.")
+        block_name: cls for block_name, cls in BLOCKS.items() if cls.__module__.startswith("graftdet.models.blocks.")
     }  # no plugins
-    assert not {word for word, cls in own.items() if cls not in used}
+    assert not {block_name for block_name, cls in own.items() if cls not in used}
 
 
 @pytest.mark.parametrize("name", LEARNS)

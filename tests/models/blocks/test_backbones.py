@@ -17,7 +17,7 @@ def linear(*widths):
     return sum(a * b + b for a, b in zip(widths, widths[1:], strict=False))
 
 
-# word, arguments after the input width, widths of the classifier, parameters, M multiply-adds, widths of the maps.
+# module, arguments after the input width, widths of the classifier, parameters, M multiply-adds, widths of the maps.
 # Published counts are those of timm and torchvision with 1000 classes.
 PUBLISHED = [
     ("MobileNetV1", [1.0], (1024, 1000), 4_231_976, 589, [256, 512, 1024]),
@@ -35,7 +35,7 @@ PUBLISHED = [
     ("MobileViT", ["xs", 1.0, ALL, True], (384, 1000), 2_317_848, None, [64, 80, 384]),
     ("MobileViT", ["s", 1.0, ALL, True], (640, 1000), 5_578_632, None, [96, 128, 640]),
 ]
-# The same without a published count of ours to the digit: what the paper states stands beside it.
+# The same where the paper states a rounded count, which is given as well.
 OWN = [
     ("MobileNeXt", [1.0], (1280, 1000), 3_535_416, 3.4e6, [192, 384, 1280]),
     ("ShuffleNetV1", [1.0, 3], (960, 1000), 1_865_728, None, [240, 480, 960]),
@@ -43,19 +43,35 @@ OWN = [
     ("BlazeFace", [1.0], (), 84_024, None, [96, 96, 96]),
 ]
 WITHOUT_LAST = [
-    ("MobileNetV2", [], [32, 96, 320]), ("MobileNetV3", ["small"], [24, 48, 96]), ("MobileNetV3", [], [40, 112, 160]),
-    ("ShuffleNetV2", [], [116, 232, 464]), ("MobileViT", [], [64, 80, 96]),
-]  # fmt: skip
+    ("MobileNetV2", [], [32, 96, 320]),
+    ("MobileNetV3", ["small"], [24, 48, 96]),
+    ("MobileNetV3", [], [40, 112, 160]),
+    ("ShuffleNetV2", [], [116, 232, 464]),
+    ("MobileViT", [], [64, 80, 96]),
+]
 # narrow forms that keep each test quick
 NARROW = {
-    "MobileNetV1": [0.25], "MobileNetV2": [0.25], "MobileNetV3": ["small", 0.5], "MobileNeXt": [0.25],
-    "ShuffleNetV1": [0.5, 3], "ShuffleNetV2": [0.5], "InceptionV1": [0.25], "InceptionV3": [0.125], "Xception": [0.125],
-    "BlazeFace": [0.5], "MobileViT": ["xxs"],
-}  # fmt: skip
+    "MobileNetV1": [0.25],
+    "MobileNetV2": [0.25],
+    "MobileNetV3": ["small", 0.5],
+    "MobileNeXt": [0.25],
+    "ShuffleNetV1": [0.5, 3],
+    "ShuffleNetV2": [0.5],
+    "InceptionV1": [0.25],
+    "InceptionV3": [0.125],
+    "Xception": [0.125],
+    "BlazeFace": [0.5],
+    "MobileViT": ["xxs"],
+}
 
 
-def detector(word, args):
-    row = {"nc": 1, "anchors": 3, "backbone": [[-1, 1, word, args]], "head": [[[0], 1, "Detect", ["nc", "anchors"]]]}
+def detector(block_name, args):
+    row = {
+        "nc": 1,
+        "anchors": 3,
+        "backbone": [[-1, 1, block_name, args]],
+        "head": [[[0], 1, "Detect", ["nc", "anchors"]]],
+    }
     return build_model(row)
 
 
@@ -64,10 +80,10 @@ def parameters(module):
 
 
 @pytest.mark.parametrize(
-    ("word", "args", "classifier", "count", "macs", "widths"), PUBLISHED, ids=lambda v: str(v)[:24]
+    ("block_name", "args", "classifier", "count", "macs", "widths"), PUBLISHED, ids=lambda v: str(v)[:24]
 )
-def test_published_counts(word, args, classifier, count, macs, widths):
-    model = detector(word, args)
+def test_published_counts(block_name, args, classifier, count, macs, widths):
+    model = detector(block_name, args)
     assert parameters(model.model[0]) + linear(*classifier) == count
     row = summarize(model, (224, 224))[0]
     assert list(row.shapes) == [(c, 224 // s, 224 // s) for c, s in zip(widths, ALL, strict=True)]
@@ -75,30 +91,32 @@ def test_published_counts(word, args, classifier, count, macs, widths):
         assert row.macs / 1e6 + linear(*classifier) / 1e6 == pytest.approx(macs, rel=0.01)
 
 
-@pytest.mark.parametrize(("word", "args", "classifier", "count", "stated", "widths"), OWN, ids=lambda v: str(v)[:24])
-def test_counts_beside_the_paper(word, args, classifier, count, stated, widths):
-    model = detector(word, args)
+@pytest.mark.parametrize(
+    ("block_name", "args", "classifier", "count", "stated", "widths"), OWN, ids=lambda v: str(v)[:24]
+)
+def test_counts_against_the_paper(block_name, args, classifier, count, stated, widths):
+    model = detector(block_name, args)
     assert parameters(model.model[0]) + linear(*classifier) == count
     assert stated is None or count == pytest.approx(stated, rel=0.05)
     assert [shape[0] for shape in summarize(model, (128, 128))[0].shapes] == widths
 
 
-@pytest.mark.parametrize(("word", "args", "widths"), WITHOUT_LAST, ids=lambda v: str(v)[:24])
-def test_widths_without_the_last_convolution(word, args, widths):
+@pytest.mark.parametrize(("block_name", "args", "widths"), WITHOUT_LAST, ids=lambda v: str(v)[:24])
+def test_widths_without_the_last_convolution(block_name, args, widths):
     with torch.device("meta"):
-        maps = BLOCKS[word](3, *args).eval()(torch.zeros(1, 3, 64, 64))
+        maps = BLOCKS[block_name](3, *args).eval()(torch.zeros(1, 3, 64, 64))
     assert [m.shape[1] for m in maps] == widths
 
 
-@pytest.mark.parametrize("word", NARROW)
-def test_any_backbone(word, randomised):
+@pytest.mark.parametrize("block_name", NARROW)
+def test_any_backbone(block_name, randomized):
     """One batch and odd sizes, deepcopy, state dict, fused equality, bfloat16, gradients, the same twice."""
     torch.manual_seed(0)
-    backbone = randomised(BLOCKS[word](3, *NARROW[word]))
+    backbone = randomized(BLOCKS[block_name](3, *NARROW[block_name]))
     x = torch.randn(1, 3, 75, 101)
     with torch.no_grad():
         maps = backbone(x)
-        if word != "InceptionV1":  # whose pools have no padding: odd sizes are rounded down
+        if block_name != "InceptionV1":  # whose pools have no padding: odd sizes are rounded down
             assert [tuple(m.shape[2:]) for m in maps] == [(-(-75 // s), -(-101 // s)) for s in ALL]
         twin = copy.deepcopy(backbone)
         twin.load_state_dict(backbone.state_dict())
@@ -113,10 +131,10 @@ def test_any_backbone(word, randomised):
     assert all(torch.equal(a, b) and a.isfinite().all() for a, b in zip(*gradients, strict=True))
 
 
-@pytest.mark.parametrize("word", NARROW)
-def test_fused_models_have_no_batch_norm_and_agree(word, randomised):
+@pytest.mark.parametrize("block_name", NARROW)
+def test_fused_models_have_no_batch_norm_and_agree(block_name, randomized):
     torch.manual_seed(0)
-    model = randomised(detector(word, NARROW[word]))
+    model = randomized(detector(block_name, NARROW[block_name]))
     x = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         before = model.model[0](x)
@@ -126,22 +144,22 @@ def test_fused_models_have_no_batch_norm_and_agree(word, randomised):
         assert (a - b).abs().max() <= 1e-4 * max(1.0, float(a.abs().max()))
 
 
-@pytest.mark.parametrize("word", NARROW)
-def test_strides_can_be_chosen(word):
-    backbone = BLOCKS[word](3, *NARROW[word], out=[16, 8])
+@pytest.mark.parametrize("block_name", NARROW)
+def test_strides_can_be_chosen(block_name):
+    backbone = BLOCKS[block_name](3, *NARROW[block_name], out=[16, 8])
     with torch.no_grad():
         maps = backbone.eval()(torch.zeros(1, 3, 64, 64))
     assert [m.shape[2] for m in maps] == [4, 8]
-    assert parameters(backbone) < parameters(BLOCKS[word](3, *NARROW[word]))  # nothing unused is built
+    assert parameters(backbone) < parameters(BLOCKS[block_name](3, *NARROW[block_name]))  # nothing unused is built
 
 
 @pytest.mark.parametrize("out", [[8, 7], [], 8, [8, 8], ["8"]])
-def test_wrong_strides_are_told(out):
+def test_wrong_strides_are_reported(out):
     with pytest.raises(UserError, match=r"out: expected a list of different strides, some of \[2, 4, 8, 16, 32\]"):
         BLOCKS["MobileNetV2"](3, 0.25, out)
 
 
-def test_width_multiple_leaves_a_backbone_alone():
+def test_width_multiple_does_not_apply_to_a_backbone():
     spec = {
         "nc": 1,
         "anchors": 3,
@@ -154,18 +172,45 @@ def test_width_multiple_leaves_a_backbone_alone():
 def test_names_of_published_weights():
     """A few names of each published layout; a whole list would only repeat the code."""
     names = {
-        ("MobileNetV1", ()): ["conv_stem.weight", "bn1.weight", "blocks.0.0.conv_dw.weight", "blocks.3.5.bn2.running_var"],
+        ("MobileNetV1", ()): [
+            "conv_stem.weight",
+            "bn1.weight",
+            "blocks.0.0.conv_dw.weight",
+            "blocks.3.5.bn2.running_var",
+        ],
         ("MobileNetV2", ()): ["features.0.0.weight", "features.1.conv.1.weight", "features.17.conv.3.running_mean"],
-        ("MobileNetV3", ()): ["features.4.block.2.fc1.bias", "features.1.block.0.1.weight", "features.15.block.3.0.weight"],
+        ("MobileNetV3", ()): [
+            "features.4.block.2.fc1.bias",
+            "features.1.block.0.1.weight",
+            "features.15.block.3.0.weight",
+        ],
         ("MobileNeXt", ()): ["features.0.0.weight", "features.1.conv.8.weight", "features.20.conv.0.weight"],
         ("ShuffleNetV2", ()): ["conv1.0.weight", "stage2.0.branch1.3.running_var", "stage4.3.branch2.6.bias"],
-        ("InceptionV1", ()): ["conv1.conv.weight", "inception3a.branch2.0.conv.weight", "inception5b.branch4.1.bn.bias"],
-        ("InceptionV3", ()): ["Conv2d_1a_3x3.conv.weight", "Mixed_6b.branch7x7dbl_5.bn.weight", "Mixed_7c.branch3x3_2a.conv.weight"],
-        ("Xception", ()): ["conv1.weight", "block1.rep.0.conv1.weight", "block12.skipbn.bias", "block4.rep.7.pointwise.weight"],
-        ("MobileViT", ("xs",)): ["stem.conv.weight", "stages.1.2.conv2_kxk.bn.weight", "stages.3.1.transformer.3.attn.qkv.bias",
-                                 "stages.2.1.norm.weight", "stages.4.1.conv_fusion.conv.weight"],
-    }  # fmt: skip
-    for (word, args), wanted in names.items():
+        ("InceptionV1", ()): [
+            "conv1.conv.weight",
+            "inception3a.branch2.0.conv.weight",
+            "inception5b.branch4.1.bn.bias",
+        ],
+        ("InceptionV3", ()): [
+            "Conv2d_1a_3x3.conv.weight",
+            "Mixed_6b.branch7x7dbl_5.bn.weight",
+            "Mixed_7c.branch3x3_2a.conv.weight",
+        ],
+        ("Xception", ()): [
+            "conv1.weight",
+            "block1.rep.0.conv1.weight",
+            "block12.skipbn.bias",
+            "block4.rep.7.pointwise.weight",
+        ],
+        ("MobileViT", ("xs",)): [
+            "stem.conv.weight",
+            "stages.1.2.conv2_kxk.bn.weight",
+            "stages.3.1.transformer.3.attn.qkv.bias",
+            "stages.2.1.norm.weight",
+            "stages.4.1.conv_fusion.conv.weight",
+        ],
+    }
+    for (block_name, args), wanted in names.items():
         with torch.device("meta"):
-            have = BLOCKS[word](3, *args).state_dict()
-        assert not set(wanted) - set(have), word
+            have = BLOCKS[block_name](3, *args).state_dict()
+        assert not set(wanted) - set(have), block_name

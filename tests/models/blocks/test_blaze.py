@@ -1,4 +1,4 @@
-"""BlazeBlock single and double, the layers of BlazeFace, and blending in place of suppression."""
+"""BlazeBlock single and double, the layers of BlazeFace, and blending instead of suppression."""
 
 import numpy as np
 import pytest
@@ -25,8 +25,11 @@ def convolutions(module):
 def test_single_and_double_blocks():
     assert convolutions(make(24, 48, s=2).conv) == [(5, 24, 24, True, 2), (1, 24, 48, False, 1)]
     assert convolutions(make(48, 24, 96, 2).conv) == [
-        (5, 48, 48, True, 2), (1, 48, 24, False, 1), (5, 24, 24, True, 1), (1, 24, 96, False, 1),
-    ]  # fmt: skip
+        (5, 48, 48, True, 2),
+        (1, 48, 24, False, 1),
+        (5, 24, 24, True, 1),
+        (1, 24, 96, False, 1),
+    ]
     assert [i for i, m in enumerate(make(48, 24, 96).conv) if isinstance(m, nn.ReLU)] == [4]  # between the pairs
 
 
@@ -67,9 +70,9 @@ def test_layers_of_the_extractor():
 def crowd(n=120, nc=3, seed=0):
     rng = np.random.default_rng(seed)
     which = rng.integers(0, 6, n)
-    centre = rng.uniform(20, 80, (6, 2))[which] + rng.normal(0, 3, (n, 2))
+    center = rng.uniform(20, 80, (6, 2))[which] + rng.normal(0, 3, (n, 2))
     half = rng.uniform(5, 20, (6, 2))[which] * rng.uniform(0.8, 1.2, (n, 2))
-    return np.concatenate((centre - half, centre + half), 1).astype(np.float32), rng.uniform(0, 1, (n, nc)).astype(
+    return np.concatenate((center - half, center + half), 1).astype(np.float32), rng.uniform(0, 1, (n, nc)).astype(
         np.float32
     )
 
@@ -98,9 +101,9 @@ def test_blending_against_a_slow_one(seed, agnostic):
     boxes, scores = crowd(seed=seed)
     got = select_detections(boxes, scores, 0.3, 0.4, agnostic=agnostic, method="blend")
     np.testing.assert_allclose(got, blended(boxes, scores, 0.3, 0.4, agnostic), rtol=1e-5, atol=1e-4)
-    kept = select_detections(boxes, scores, 0.3, 0.4, agnostic=agnostic)
-    np.testing.assert_array_equal(got[:, 4:], kept[:, 4:])  # the same detections, other boxes
-    assert not np.allclose(got[:, :4], kept[:, :4])
+    passed = select_detections(boxes, scores, 0.3, 0.4, agnostic=agnostic)
+    np.testing.assert_array_equal(got[:, 4:], passed[:, 4:])  # the same detections, other boxes
+    assert not np.allclose(got[:, :4], passed[:, :4])
 
 
 def test_blending_two_boxes():

@@ -1,4 +1,4 @@
-"""Dynamic convolutions: against one convolution a picture, exported at any batch size, fused, with dropped paths."""
+"""Dynamic convolutions: against one convolution per image, exported at any batch size, fused, with dropped paths."""
 
 import numpy as np
 import pytest
@@ -11,19 +11,23 @@ from torch import nn
 from torch.nn import functional as F
 
 CASES = {
-    "plain 1x1": (6, 8, 1), "3x3": (6, 8, 3), "strided": (6, 8, 3, 2), "depthwise": (6, 6, 5, 2, None, 1, 6),
-    "grouped, biased": (6, 4, 3, 1, None, 2, 2, True), "biased 1x1": (6, 4, 1, 1, None, 1, 1, True),
-}  # fmt: skip
+    "plain 1x1": (6, 8, 1),
+    "3x3": (6, 8, 3),
+    "strided": (6, 8, 3, 2),
+    "depthwise": (6, 6, 5, 2, None, 1, 6),
+    "grouped, biased": (6, 4, 3, 1, None, 2, 2, True),
+    "biased 1x1": (6, 4, 1, 1, None, 1, 1, True),
+}
 
 
 def one_picture_at_a_time(block, x):
-    """The definition: a kernel mixed for each picture."""
+    """The definition: a kernel mixed for each image."""
     experts, maps = block.cond_conv, []
-    for picture in x:
-        weights = torch.sigmoid(block.routing(picture.mean((1, 2))))  # (experts,)
+    for image in x:
+        weights = torch.sigmoid(block.routing(image.mean((1, 2))))  # (experts,)
         kernel = (weights[:, None] * experts.weight).sum(0).view(experts.shape)
         bias = None if experts.bias is None else (weights[:, None] * experts.bias).sum(0)
-        maps.append(F.conv2d(picture[None], kernel, bias, experts.s, experts.p, experts.d, experts.g))
+        maps.append(F.conv2d(image[None], kernel, bias, experts.s, experts.p, experts.d, experts.g))
     return torch.cat(maps)
 
 
@@ -49,7 +53,7 @@ def test_every_expert_learns():
     assert block.primary_conv[0].cond_conv.weight.grad.abs().sum(1).min() > 0
 
 
-def randomise(model):
+def randomize(model):
     generator = torch.Generator().manual_seed(3)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -74,8 +78,8 @@ def test_onnx_takes_batches_of_different_pictures(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["yolov5n-C3_GhostModule", "dynamic-ghost"])
-def test_fusing_keeps_the_outputs_and_leaves_no_norm(name):
-    model = randomise(build_model(f"{name}.yaml", nc=2))
+def test_fusing_changes_no_output_and_removes_every_batch_norm(name):
+    model = randomize(build_model(f"{name}.yaml", nc=2))
     x = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         before = model.raw_outputs(x)

@@ -20,7 +20,7 @@ def model_of(*rows, **keys):
 
 
 def scrambled(module):
-    """`module` in eval mode with batch norms that are no identities."""
+    """`module` in eval mode with random batch norms."""
     generator = torch.Generator().manual_seed(1)
     for bn in module.modules():
         if isinstance(bn, nn.BatchNorm2d):
@@ -49,19 +49,19 @@ def test_stages_choose_maps_and_what_is_built():
 
 
 @pytest.mark.parametrize("arguments", [[1.0, [4, 10]], [1.0, []], [1.0, [4, 4]], [1.0, 9], [0], ["wide"]])
-def test_wrong_stages_and_widths_are_told(arguments):
+def test_wrong_stages_and_widths_are_reported(arguments):
     with pytest.raises(UserError, match=r"row 0 .*GhostNet.*((stages|width): expected|'width' must be a number)"):
         model_of([-1, 1, "GhostNet", arguments])
 
 
-def test_width_multiple_leaves_the_backbone_alone():
+def test_width_multiple_does_not_apply_to_the_backbone():
     rows = [[-1, 1, "GhostNet", [1.0, [4, 6, 9]]], [0, 1, "Index", [1]], [-1, 1, "GhostModule", [64]]]
     model = model_of(*rows, width_multiple=0.25)
     assert [shape[0] for shape in model.shapes[0]] == [40, 112, 960]
     assert model.shapes[1][0] == 112 and model.shapes[2][0] == 16
 
 
-def test_index_picks_a_map_and_says_what_is_wrong():
+def test_index_picks_a_map_and_reports_what_is_wrong():
     maps = [torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 1, 1)]
     assert BLOCKS["Index"](1)(maps) is maps[1]
     with pytest.raises(UserError, match=r"row 1 .*Index.*index 3 of 3 maps"):
@@ -109,7 +109,7 @@ def test_squeeze_excite_gate_and_rounding():
 
 
 def test_article_forms():
-    """SE without biases as an option; GBNeck norms once behind each Ghost module and always has a convolved shortcut."""
+    """SE optionally without biases; GBNeck has one batch norm per Ghost module and a convolution as shortcut."""
     block = BLOCKS["GhostNetBottleneck"](16, 16, 32, 3, 1, 0.25, se_bias=False)
     assert block.se.conv_reduce.bias is None and block.se.conv_expand.bias is None
     excite = BLOCKS["SEModule"](8, 2)
@@ -131,7 +131,7 @@ def published_state():
     state = BLOCKS["GhostNet"](3).state_dict()
     state |= {
         name: torch.rand(t.shape) + 1e-3 for name, t in state.items() if t.ndim == 1
-    }  # norms, some of little variance
+    }  # batch norms, some of little variance
     state |= {"conv_head.weight": torch.zeros(1280, 960, 1, 1), "classifier.weight": torch.zeros(1000, 1280)}
     return state
 
@@ -143,9 +143,9 @@ def test_published_weights_load_by_name_into_their_row(prefix):
     state = published_state()
     report = load_into_row(model, "net", WeightsFile("x.pth", "state dict", {prefix + k: v for k, v in state.items()}))
     own = model.model[0].state_dict()
-    norms = {name.removesuffix("running_var") + "weight" for name in own if name.endswith("running_var")}
-    assert all(torch.equal(own[name], state[name]) for name in own.keys() - norms)
-    alone = BLOCKS["GhostNet"](3, 1.0, [4, 6, 8]).eval()  # its norms have another eps
+    batch_norms = {name.removesuffix("running_var") + "weight" for name in own if name.endswith("running_var")}
+    assert all(torch.equal(own[name], state[name]) for name in own.keys() - batch_norms)
+    alone = BLOCKS["GhostNet"](3, 1.0, [4, 6, 8]).eval()  # its batch norms have another eps
     alone.load_state_dict({name: state[name] for name in own})
     for a, b in zip(model.model[0].eval()(x := torch.rand(1, 3, 64, 64)), alone(x), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * b.abs().max().item())
@@ -154,7 +154,7 @@ def test_published_weights_load_by_name_into_their_row(prefix):
     assert all(torch.equal(v, before[k]) for k, v in model.model[1:].state_dict().items())
 
 
-def test_weights_of_another_width_are_told():
+def test_weights_of_another_width_are_reported():
     model = model_of([-1, 1, "GhostNet", [0.5, [4]]], [0, 1, "Index", [0]])
     with pytest.raises(UserError, match="row 7: the model has no such row"):
         load_into_row(model, 7, WeightsFile("x.pth", "state dict", published_state()))

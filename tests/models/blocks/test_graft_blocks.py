@@ -1,4 +1,4 @@
-"""Words that are grafted into YOLOv5 most: counts that are published, slow references, joins with learned weights."""
+"""Modules that are grafted into YOLOv5 most: counts that are published, slow references, joins with learned weights."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ def count(block) -> int:
 
 
 @pytest.mark.parametrize(
-    ("word", "args", "parameters"),
+    ("block_name", "args", "parameters"),
     [
         ("C2f", [32, 32, 1, True], 7_360),  # rows of the published yolov8n
         ("C2f", [64, 64, 2, True], 49_664),
@@ -33,20 +33,26 @@ def count(block) -> int:
     ],
     ids=str,
 )
-def test_counts(word, args, parameters):
+def test_counts(block_name, args, parameters):
     with torch.device("meta"):
-        assert count(BLOCKS[word](*args)) == parameters
+        assert count(BLOCKS[block_name](*args)) == parameters
 
 
 def test_efficientnet_v2_small_has_its_published_count():
     """21,458,488 parameters with a last convolution of 1280 channels and 1000 classes."""
-    rows = [("FusedMBConv", 24, 2, 1, 1, 0), ("FusedMBConv", 48, 4, 2, 4, 0), ("FusedMBConv", 64, 4, 2, 4, 0),
-            ("MBConv", 128, 6, 2, 4, 0.25), ("MBConv", 160, 9, 1, 6, 0.25), ("MBConv", 256, 15, 2, 6, 0.25)]  # fmt: skip
+    rows = [
+        ("FusedMBConv", 24, 2, 1, 1, 0),
+        ("FusedMBConv", 48, 4, 2, 4, 0),
+        ("FusedMBConv", 64, 4, 2, 4, 0),
+        ("MBConv", 128, 6, 2, 4, 0.25),
+        ("MBConv", 160, 9, 1, 6, 0.25),
+        ("MBConv", 256, 15, 2, 6, 0.25),
+    ]
     with torch.device("meta"):
         c, blocks = 24, [nn.Conv2d(3, 24, 3, bias=False), nn.BatchNorm2d(24)]
-        for word, c2, number, s, expansion, se in rows:
+        for block_name, c2, number, s, expansion, se in rows:
             for i in range(number):
-                blocks.append(BLOCKS[word](c, c2, 3, 1 if i else s, expansion, se))
+                blocks.append(BLOCKS[block_name](c, c2, 3, 1 if i else s, expansion, se))
                 c = c2
         blocks += [nn.Conv2d(c, 1280, 1, bias=False), nn.BatchNorm2d(1280), nn.Linear(1280, 1000)]
     assert sum(map(count, blocks)) == 21_458_488
@@ -73,7 +79,7 @@ def test_attention_against_slow_references():
         gate = torch.stack([(means[:, i : i + 3] * w).sum(1) for i in range(8)], 1).sigmoid()
         assert torch.allclose(eca(x), x * gate[:, :, None, None], atol=1e-6)
 
-        variance = x.var((2, 3), keepdim=True)  # divides by places - 1
+        variance = x.var((2, 3), keepdim=True)  # divides by the number of positions minus one
         energy = (x - x.mean((2, 3), keepdim=True)) ** 2 / (4 * (variance + 1e-4)) + 0.5
         assert torch.allclose(BLOCKS["SimAM"](8)(x), x * energy.sigmoid(), atol=1e-6)
 
@@ -87,7 +93,7 @@ def test_attention_against_slow_references():
 
 
 def test_coordinate_attention_knows_rows_and_columns():
-    """What one row holds changes its weights in every column, and a place's neighbour row only through batch norm."""
+    """The content of a row changes its weights in every column; a neighboring row changes only through batch norm."""
     block = BLOCKS["CoordAtt"](8).eval()
     x = torch.randn(1, 8, 4, 6)
     with torch.no_grad():
@@ -98,23 +104,23 @@ def test_coordinate_attention_knows_rows_and_columns():
     assert torch.allclose(y, a * b.transpose(2, 3), atol=1e-5)
 
 
-@pytest.mark.parametrize("word", ["SE", "CBAM", "ECA", "CoordAtt", "SimAM"])
-def test_attention_keeps_the_width(word):
+@pytest.mark.parametrize("block_name", ["SE", "CBAM", "ECA", "CoordAtt", "SimAM"])
+def test_attention_keeps_the_width(block_name):
     with pytest.raises(ValueError, match="keeps the width: 32 channels in, 64 asked for"):
-        BLOCKS[word](32, 64)
-    assert BLOCKS[word](32, 32)(torch.randn(2, 32, 3, 3)).shape == (2, 32, 3, 3)
+        BLOCKS[block_name](32, 64)
+    assert BLOCKS[block_name](32, 32)(torch.randn(2, 32, 3, 3)).shape == (2, 32, 3, 3)
 
 
-@pytest.mark.parametrize("word", ["C3SE", "C3CBAM", "C3CA", "C3ECA"])
+@pytest.mark.parametrize("block_name", ["C3SE", "C3CBAM", "C3CA", "C3ECA"])
 @pytest.mark.parametrize("width", [8, 24])
-def test_attention_inside_narrow_rows(word, width):
+def test_attention_inside_narrow_rows(block_name, width):
     """Between, one channel is left where a sixteenth of the width is less."""
-    block = BLOCKS[word](width, width)
+    block = BLOCKS[block_name](width, width)
     assert block(torch.randn(2, width, 4, 4)).shape == (2, width, 4, 4)
 
 
 def test_attention_inside_wide_rows_keeps_its_reduction():
-    excite, cbam = (BLOCKS[word](64, 64).m[0].attention for word in ("C3SE", "C3CBAM"))
+    excite, cbam = (BLOCKS[block_name](64, 64).m[0].attention for block_name in ("C3SE", "C3CBAM"))
     assert excite.l1.out_features == cbam.channel_attention.f1.out_channels == 2
 
 
@@ -137,7 +143,7 @@ def test_gsconv_deals_the_halves_out():
 
 
 def test_space_to_depth():
-    """The order of the quarters is Focus's; `SPD` is the same word."""
+    """The order of the quarters is that of Focus; `SPD` is the same class."""
     x = torch.arange(2 * 3 * 4 * 6).reshape(2, 3, 4, 6).float()
     y = BLOCKS["space_to_depth"](1)(x)
     assert y.shape == (2, 12, 2, 3)
@@ -148,22 +154,22 @@ def test_space_to_depth():
         BLOCKS["SPD"](2)
 
 
-@pytest.mark.parametrize(("word", "count_"), [("BiFPN_Concat2", 2), ("BiFPN_Concat3", 3)])
-def test_weighted_concat(word, count_):
-    block = BLOCKS[word](1)
+@pytest.mark.parametrize(("block_name", "count_"), [("BiFPN_Concat2", 2), ("BiFPN_Concat3", 3)])
+def test_weighted_concat(block_name, count_):
+    block = BLOCKS[block_name](1)
     with torch.no_grad():
         block.w.copy_(torch.tensor([2.0, -1.0, 6.0][:count_]))
     maps = [torch.randn(2, 3 + i, 4, 4) for i in range(count_)]
     total = 8.0001 if count_ == 3 else 2.0001
-    shares = [2 / total, 0, 6 / total][:count_]
-    assert torch.allclose(block(maps), torch.cat([s * x for s, x in zip(shares, maps, strict=True)], 1), atol=1e-6)
+    fractions = [2 / total, 0, 6 / total][:count_]
+    assert torch.allclose(block(maps), torch.cat([s * x for s, x in zip(fractions, maps, strict=True)], 1), atol=1e-6)
     with pytest.raises(ValueError, match=f"joins {count_} maps"):
         block(maps[:1])
 
 
-@pytest.mark.parametrize(("word", "count_"), [("BiFPN_Add2", 2), ("BiFPN_Add3", 3)])
-def test_weighted_add(word, count_):
-    block = BLOCKS[word](4, 6)
+@pytest.mark.parametrize(("block_name", "count_"), [("BiFPN_Add2", 2), ("BiFPN_Add3", 3)])
+def test_weighted_add(block_name, count_):
+    block = BLOCKS[block_name](4, 6)
     maps = [torch.randn(2, 4, 5, 5) for _ in range(count_)]
     expected = block.conv(F.silu(sum(maps) / (count_ + 1e-4)))
     assert torch.allclose(block(maps), expected, atol=1e-6)
@@ -175,21 +181,29 @@ def test_rows_as_they_are_published():
     """Widths of attention rows are scaled, those of BiFPN_Add are not; a width of None keeps."""
     model = build_model(
         {
-            "nc": 2, "anchors": 3, "width_multiple": 0.5,
+            "nc": 2,
+            "anchors": 3,
+            "width_multiple": 0.5,
             "backbone": [
-                [-1, 1, "conv_bn_hswish", [32, 2]], [-1, 1, "CBRM", [64]], [-1, 2, "SE", [64]], [-1, 1, "CA", []],
-                [-1, 1, "ShuffleNetV2_InvertedResidual", [128, 2]], [-1, 3, "C2f", [128, True]], [-1, 1, "SPPCSPC", [128]],
-                [[-1, -2], 1, "BiFPN_Add2", [64, 40]], [[-1, -2], 1, "BiFPN_Concat2", [1]],
+                [-1, 1, "conv_bn_hswish", [32, 2]],
+                [-1, 1, "CBRM", [64]],
+                [-1, 2, "SE", [64]],
+                [-1, 1, "CA", []],
+                [-1, 1, "ShuffleNetV2_InvertedResidual", [128, 2]],
+                [-1, 3, "C2f", [128, True]],
+                [-1, 1, "SPPCSPC", [128]],
+                [[-1, -2], 1, "BiFPN_Add2", [64, 40]],
+                [[-1, -2], 1, "BiFPN_Concat2", [1]],
             ],
             "head": [[[8], 1, "Detect", ["nc", "anchors"]]],
         }
-    )  # fmt: skip
+    )
     assert [shape[0] for shape in model.shapes[:-1]] == [16, 32, 32, 32, 64, 64, 64, 40, 104]
     assert len(model.model[5].m) == 3
 
 
 def test_the_last_activations_of_each_form():
-    """MobileNetV3_InvertedResidual has the paper's hard swish, mobilev3_bneck the published word Hswish."""
+    """MobileNetV3_InvertedResidual has the paper's hard swish, mobilev3_bneck the published module Hswish."""
     kinds = {
         w: {type(m) for m in BLOCKS[w](8, 8, 16, 3, 1, False, True).conv}
         for w in ("MobileNetV3_InvertedResidual", "mobilev3_bneck")
@@ -199,7 +213,7 @@ def test_the_last_activations_of_each_form():
 
 
 @pytest.mark.parametrize(
-    ("word", "args", "message"),
+    ("block_name", "args", "message"),
     [
         ("SE", [8], "a reduction of 16 leaves no channels of 8"),
         ("CBAM", [16, 16, 4, 6], "kernel must be odd"),
@@ -213,6 +227,6 @@ def test_the_last_activations_of_each_form():
     ],
     ids=str,
 )
-def test_wrong_arguments_are_told(word, args, message):
+def test_wrong_arguments_are_reported(block_name, args, message):
     with pytest.raises(ValueError, match=message):
-        BLOCKS[word](*args)
+        BLOCKS[block_name](*args)

@@ -1,4 +1,4 @@
-"""Inception: the order of paths, what stands for 5x5, factorised kernels, reductions."""
+"""Inception: the order of paths, kernels of the 5x5 path, factorized kernels, reductions."""
 
 import pytest
 import torch
@@ -6,9 +6,9 @@ from graftdet.models import BLOCKS
 from torch import nn
 
 
-def make(word, *args):
+def make(block_name, *args):
     torch.manual_seed(0)
-    return BLOCKS[word](*args).eval()
+    return BLOCKS[block_name](*args).eval()
 
 
 def kernels(module):
@@ -25,7 +25,7 @@ def test_v1_module_joins_four_paths_in_order():
 
 
 @pytest.mark.parametrize(("five", "expected"), [("3x3+3x3", [1, 3, 3]), ("5x5", [1, 5]), ("3x3", [1, 3])])
-def test_what_stands_for_5x5(five, expected):
+def test_kernels_of_the_5x5_path(five, expected):
     assert kernels(make("Inception", 8, 4, 6, 8, 2, 3, 5, five).branch3) == [(k, k) for k in expected]
 
 
@@ -36,8 +36,8 @@ def seen(block, size=21):
         if isinstance(m, nn.Conv2d):
             nn.init.constant_(m.weight, 0.1)
     nn.Sequential(*block)(x)[0, :, size // 2, size // 2].sum().backward()
-    places = x.grad[0].abs().sum(0).nonzero()
-    return tuple((places.max(0).values - places.min(0).values + 1).tolist())
+    positions = x.grad[0].abs().sum(0).nonzero()
+    return tuple((positions.max(0).values - positions.min(0).values + 1).tolist())
 
 
 def test_factorised_paths_see_what_they_stand_for():
@@ -63,7 +63,7 @@ def test_expanded_module_splits_its_last_convolutions():
 
 
 @pytest.mark.parametrize(
-    ("word", "args", "width"),
+    ("block_name", "args", "width"),
     [
         ("InceptionB", (288,), 768),
         ("InceptionD", (768,), 1280),
@@ -71,9 +71,9 @@ def test_expanded_module_splits_its_last_convolutions():
         ("Mixed_7a", (), 2080),
     ],
 )
-def test_reductions(word, args, width):
+def test_reductions(block_name, args, width):
     with torch.device("meta"), torch.no_grad():
-        block, plain = BLOCKS[word](*args).eval(), BLOCKS[word](*args, p=0).eval()
+        block, plain = BLOCKS[block_name](*args).eval(), BLOCKS[block_name](*args, p=0).eval()
         c1 = args[0] if args else 1088
         assert block(torch.zeros(1, c1, 16, 16)).shape == (1, width, 8, 8)
         assert plain(torch.zeros(1, c1, 17, 17)).shape == (1, width, 8, 8)
@@ -91,17 +91,17 @@ def test_article_reduction_joins_four_paths_in_order():
 
 def test_modules_of_v3_give_their_published_widths():
     with torch.device("meta"), torch.no_grad():
-        for word, args, c1, c2 in [
+        for block_name, args, c1, c2 in [
             ("InceptionA", (32,), 192, 256),
             ("InceptionA", (64,), 256, 288),
             ("InceptionC", (160,), 768, 768),
             ("InceptionE", (), 1280, 2048),
         ]:
-            assert BLOCKS[word](c1, *args).eval()(torch.zeros(1, c1, 8, 8)).shape == (1, c2, 8, 8)
+            assert BLOCKS[block_name](c1, *args).eval()(torch.zeros(1, c1, 8, 8)).shape == (1, c2, 8, 8)
 
 
 def test_v3_without_padding_has_the_published_sizes():
-    """299x299: 35, 17 and 8 places a side."""
+    """299x299: 35, 17 and 8 positions per side."""
     with torch.device("meta"), torch.no_grad():
         maps = BLOCKS["InceptionV3"](3, p=0).eval()(torch.zeros(1, 3, 299, 299))
     assert [tuple(m.shape[1:]) for m in maps] == [(288, 35, 35), (768, 17, 17), (2048, 8, 8)]

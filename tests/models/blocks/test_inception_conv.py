@@ -7,11 +7,11 @@ from torch.nn import functional
 
 
 def channels_of(block):
-    """Output channel -> (dilations, kernel) as the block was told."""
+    """Output channel -> (dilations, kernel) as the block was built."""
     found = {}
     for (pair, own), conv in zip(block.channels.items(), block.conv_list, strict=True):
-        for place, channel in enumerate(own):
-            found[channel] = (pair, conv.weight[place : place + 1])
+        for index, channel in enumerate(own):
+            found[channel] = (pair, conv.weight[index : index + 1])
     return [found[channel] for channel in sorted(found)]
 
 

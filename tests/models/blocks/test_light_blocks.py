@@ -1,4 +1,4 @@
-"""What every light block must survive: one row of arguments a word, the same checks for all."""
+"""Checks that every light block must pass, with one row of arguments per module."""
 
 import copy
 
@@ -8,10 +8,30 @@ import torch
 from graftdet.models import BLOCKS, build_model
 from torch import nn
 
-FILES = ("blaze", "edo", "inception", "inception_resnet", "inception_v3", "mobilenet_v1", "mobilenet_v2", "mobilenet_v3",
-         "mobilevit", "sandglass", "shufflenet_v1", "shufflenet_v2", "xception",
-         "channel_attention", "slim", "efficientnet", "rfb", "convnext", "fasternet", "mobileone")  # fmt: skip
-# word, constructor arguments (input width first), expected output width
+FILES = (
+    "blaze",
+    "inception_conv",
+    "inception",
+    "inception_resnet",
+    "inception_v3",
+    "mobilenet_v1",
+    "mobilenet_v2",
+    "mobilenet_v3",
+    "mobilevit",
+    "mobilenext",
+    "shufflenet_v1",
+    "shufflenet_v2",
+    "xception",
+    "channel_attention",
+    "csp_attention",
+    "gsconv",
+    "efficientnet",
+    "rfb",
+    "convnext",
+    "fasternet",
+    "mobileone",
+)
+# module, constructor arguments (input width first), expected output width
 CASES = [
     ("DepthwiseSeparableConv", [8, 16, 3, 2], 16),
     ("LinearBottleneck", [8, 12, 2, 6], 12),
@@ -83,36 +103,47 @@ CASES = [
     ("MobileNetV3_InvertedResidual", [8, 12, 24, 5, 2, 1, 1], 12),
     ("conv_bn_hswish", [8, 12, 2], 12),
 ]
-CASE = pytest.mark.parametrize(("word", "args", "width"), CASES, ids=lambda v: str(v))
+CASE = pytest.mark.parametrize(("block_name", "args", "width"), CASES, ids=lambda v: str(v))
 ALIASES = {
-    "DepthSeperabelConv2d": "DepthwiseSeparableConv", "LinearBottleNeck": "LinearBottleneck",
-    "InvertedResidual": "LinearBottleneck", "Hsigmoid": "HardSigmoid", "Squeeze_excite": "SqueezeExcitation",
-    "SGBlock": "SandGlass", "PointwiseConv2d": "PointwiseConv", "DepthwiseConv2d": "DepthwiseConv",
-    "ShuffleUnit": "ShuffleNetV2Unit", "GoogLeNet": "InceptionV1", "Mixed_7a": "InceptionResNetReduction",
-    "SeperableConv2d": "SeparableConv", "SeparableConv2d": "SeparableConv", "DilatedInceptionConv": "InceptionConv",
-}  # fmt: skip
+    "DepthSeperabelConv2d": "DepthwiseSeparableConv",
+    "LinearBottleNeck": "LinearBottleneck",
+    "InvertedResidual": "LinearBottleneck",
+    "Hsigmoid": "HardSigmoid",
+    "Squeeze_excite": "SqueezeExcitation",
+    "SGBlock": "SandGlass",
+    "PointwiseConv2d": "PointwiseConv",
+    "DepthwiseConv2d": "DepthwiseConv",
+    "ShuffleUnit": "ShuffleNetV2Unit",
+    "GoogLeNet": "InceptionV1",
+    "Mixed_7a": "InceptionResNetReduction",
+    "SeperableConv2d": "SeparableConv",
+    "SeparableConv2d": "SeparableConv",
+    "DilatedInceptionConv": "InceptionConv",
+}
 
 
-def own_words():
-    return {word: cls for word, cls in BLOCKS.items() if cls.__module__.rpartition(".")[2] in FILES}
+def own_blocks():
+    return {block_name: cls for block_name, cls in BLOCKS.items() if cls.__module__.rpartition(".")[2] in FILES}
 
 
-def test_every_word_is_tested():
-    """Each class of these files stands in CASES, or in test_backbones.py when it is a whole backbone."""
+def test_every_block_is_tested():
+    """Each class of these files is in CASES, or in test_backbones.py if it is a whole backbone."""
     from graftdet.models.blocks.backbone import Backbone
 
-    blocks = {cls for cls in own_words().values() if not issubclass(cls, Backbone)}
-    assert blocks <= {BLOCKS[word] for word, _, _ in CASES}
+    blocks = {cls for cls in own_blocks().values() if not issubclass(cls, Backbone)}
+    assert blocks <= {BLOCKS[block_name] for block_name, _, _ in CASES}
 
 
-def test_the_articles_names():
-    assert {alias: BLOCKS[alias] for alias in ALIASES} == {alias: BLOCKS[word] for alias, word in ALIASES.items()}
+def test_aliases():
+    assert {alias: BLOCKS[alias] for alias in ALIASES} == {
+        alias: BLOCKS[block_name] for alias, block_name in ALIASES.items()
+    }
 
 
 @CASE
-def test_sizes(word, args, width, block_of):
-    """One picture, odd sizes, a single place; what strides halves and rounds up."""
-    block = block_of(word, *args)
+def test_sizes(block_name, args, width, block_of):
+    """One image, odd sizes, a single position; a strided block halves and rounds up."""
+    block = block_of(block_name, *args)
     with torch.no_grad():
         for h, w in ((16, 16), (9, 13), (1, 1)):
             y = block(torch.randn(1, 8, h, w))
@@ -121,8 +152,8 @@ def test_sizes(word, args, width, block_of):
 
 
 @CASE
-def test_copies_and_types(word, args, width, block_of):
-    block = block_of(word, *args)
+def test_copies_and_types(block_name, args, width, block_of):
+    block = block_of(block_name, *args)
     x = torch.randn(2, 8, 9, 12)
     with torch.no_grad():
         y = block(x.clone())
@@ -135,11 +166,11 @@ def test_copies_and_types(word, args, width, block_of):
 
 
 @CASE
-def test_gradients(word, args, width, block_of):
+def test_gradients(block_name, args, width, block_of):
     """Every weight gets one, finite, the same each time; the input is left as it was."""
-    block = block_of(word, *args).train()
+    block = block_of(block_name, *args).train()
     x = torch.randn(2, 8, 9, 12, requires_grad=True)
-    kept = x.detach().clone()
+    passed = x.detach().clone()
     results = []
     torch.use_deterministic_algorithms(True)
     try:
@@ -150,13 +181,13 @@ def test_gradients(word, args, width, block_of):
             results.append([x.grad, *(p.grad.clone() for p in block.parameters())])
     finally:
         torch.use_deterministic_algorithms(False)
-    assert torch.equal(x, kept)
+    assert torch.equal(x, passed)
     for a, b in zip(*results, strict=True):
         assert a.isfinite().all() and torch.equal(a, b)
 
 
 @CASE
-def test_fused_blocks_agree(word, args, width, block_of):
+def test_fused_blocks_agree(block_name, args, width, block_of):
     model = build_model(
         {
             "nc": 1,
@@ -165,7 +196,7 @@ def test_fused_blocks_agree(word, args, width, block_of):
             "head": [[[0], 1, "Detect", ["nc", "anchors"]]],
         }
     )
-    model.model[0] = block_of(word, *args)
+    model.model[0] = block_of(block_name, *args)
     x = torch.randn(2, 8, 9, 12)
     with torch.no_grad():
         before = model.model[0](x.clone())
@@ -176,9 +207,9 @@ def test_fused_blocks_agree(word, args, width, block_of):
 
 
 @CASE
-def test_exported_blocks_take_any_batch_and_size(word, args, width, tmp_path, block_of):
+def test_exported_blocks_take_any_batch_and_size(block_name, args, width, tmp_path, block_of):
     onnxruntime = pytest.importorskip("onnxruntime")
-    block = block_of(word, *args)
+    block = block_of(block_name, *args)
     path = str(tmp_path / "block.onnx")
     axes = {"x": {0: "b", 2: "h", 3: "w"}}
     torch.onnx.export(
@@ -195,9 +226,13 @@ def test_exported_blocks_take_any_batch_and_size(word, args, width, tmp_path, bl
 
 def test_repeats_stride_and_widen_once():
     rows = [
-        [-1, 1, "Conv", [8, 3, 2]], [-1, 3, "SandGlass", [16, 2]], [-1, 3, "BlazeBlock", [8, 24, 2]],
-        [-1, 2, "Inception", [4, 6, 8, 2, 3, 5]], [-1, 2, "ShuffleNetV2Unit", [32, 2]], [-1, 3, "LinearBottleneck", [16, 2]],
-    ]  # fmt: skip
+        [-1, 1, "Conv", [8, 3, 2]],
+        [-1, 3, "SandGlass", [16, 2]],
+        [-1, 3, "BlazeBlock", [8, 24, 2]],
+        [-1, 2, "Inception", [4, 6, 8, 2, 3, 5]],
+        [-1, 2, "ShuffleNetV2Unit", [32, 2]],
+        [-1, 3, "LinearBottleneck", [16, 2]],
+    ]
     model = build_model({"nc": 1, "anchors": 3, "backbone": rows, "head": [[[5], 1, "Detect", ["nc", "anchors"]]]})
     assert [shape[0] for shape in model.shapes[:-1]] == [8, 16, 24, 20, 32, 16]
     assert model.stride.tolist() == [32]
@@ -219,12 +254,12 @@ def test_both_widths_of_a_double_block_are_scaled():
 
 
 @pytest.mark.parametrize(
-    ("word", "args", "message"),
+    ("block_name", "args", "message"),
     [
         ("LinearBottleneck", [8, 8, 3], "stride must be 1 or 2"),
         ("SandGlass", [8, 8, 4], "stride must be 1 or 2"),
         ("ShuffleNetUnit", [8, 30, 3, 2, 3], "3 groups do not divide 7"),
-        ("ShuffleNetUnit", [24, 16, 3, 2, 2], "16 channels out must be more than 24 in"),
+        ("ShuffleNetUnit", [24, 16, 3, 2, 2], "the output width 16 must exceed the input width 24"),
         ("ShuffleNetV2Unit", [8, 9, 2], "must be even"),
         ("Inception", [8, 4, 6, 8, 2, 3, 5, "7x7"], "five: expected one of"),
         ("InceptionConv", [8, 4, 2], "the kernel must be odd"),
@@ -240,6 +275,6 @@ def test_both_widths_of_a_double_block_are_scaled():
     ],
     ids=lambda v: str(v)[:20],
 )
-def test_wrong_arguments_are_told(word, args, message):
+def test_wrong_arguments_are_reported(block_name, args, message):
     with pytest.raises(ValueError, match=message):
-        BLOCKS[word](*args)
+        BLOCKS[block_name](*args)

@@ -12,9 +12,9 @@ def norm(x, bn):
     return (x - bn.running_mean.view(1, -1, 1, 1)) * scale.view(1, -1, 1, 1) + bn.bias.view(1, -1, 1, 1)
 
 
-def make(word, *args):
+def make(block_name, *args):
     torch.manual_seed(0)
-    block = BLOCKS[word](*args).eval()
+    block = BLOCKS[block_name](*args).eval()
     for m in block.modules():
         if isinstance(m, torch.nn.BatchNorm2d):
             m.running_mean.normal_(0, 0.1)

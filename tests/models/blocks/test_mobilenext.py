@@ -9,7 +9,7 @@ DW, PW, RELU = "dw", "pw", "relu6"
 
 
 def layers(block):
-    """Kinds of the layers with their widths and strides, batch norms left out."""
+    """Kinds of the layers with their widths and strides, without batch norms."""
     kinds = []
     for m in block.conv:
         if isinstance(m, nn.Conv2d):
@@ -63,7 +63,7 @@ def test_narrow_width(c1, c2, hidden):
 
 
 def test_rows_of_the_network():
-    """Table 2: widths a block, and the strides of the whole."""
+    """Table 2: widths per block, and the strides of the whole."""
     with torch.device("meta"):
         net = BLOCKS["MobileNeXt"](3)
         blocks = list(net.features)[1:]
@@ -74,7 +74,14 @@ def test_rows_of_the_network():
             sizes.append((x.shape[1], x.shape[2]))
     assert len(blocks) == 20
     assert sizes == [
-        (32, 112), (96, 56), (144, 56), *[(192, 28)] * 3, *[(288, 14)] * 3, *[(384, 14)] * 4, *[(576, 7)] * 4,
-        *[(960, 7)] * 3, (1280, 7),
-    ]  # fmt: skip
+        (32, 112),
+        (96, 56),
+        (144, 56),
+        *[(192, 28)] * 3,
+        *[(288, 14)] * 3,
+        *[(384, 14)] * 4,
+        *[(576, 7)] * 4,
+        *[(960, 7)] * 3,
+        (1280, 7),
+    ]
     assert [i for i, block in enumerate(blocks) if block.add] == [3, 4, 6, 7, 9, 10, 11, 13, 14, 15, 17, 18]

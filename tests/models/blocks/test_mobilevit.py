@@ -1,4 +1,4 @@
-"""MobileViT: attention against torch's own, which places see each other, odd sizes."""
+"""MobileViT: attention against torch's own, which positions attend to each other, odd sizes."""
 
 import math
 

@@ -51,17 +51,17 @@ def test_what_is_frozen_is_exactly_what_no_gradient_reaches(arguments, unused):
 def test_stride_one_keeps_half_of_the_channels():
     block = BLOCKS["ES_Bottleneck"](16, 16, 1).eval()
     x = torch.randn(1, 16, 5, 5)
-    assert torch.equal(block(x)[:, 0::2], x[:, :8])  # shuffled: kept and changed channels in turn
+    assert torch.equal(block(x)[:, 0::2], x[:, :8])  # shuffled: passed and changed channels in turn
     native = BLOCKS["ESBlock"](16, 16, 1, 0.5).eval()
     assert torch.equal(native(x)[:, 0::2], x[:, :8])
 
 
-@pytest.mark.parametrize("word", ["ES_Bottleneck", "ESBlock"])
-def test_wrong_widths_and_strides_are_told(word):
-    with pytest.raises(UserError, match=rf"row 1 .*{word}.*as wide out as in"):
-        model_of([-1, 1, "CBH", [16, 3, 2]], [-1, 1, word, [32, 1]])
-    with pytest.raises(UserError, match=rf"row 0 .*{word}.*stride must be 1 or 2"):
-        model_of([-1, 1, word, [32, 3]])
+@pytest.mark.parametrize("block_name", ["ES_Bottleneck", "ESBlock"])
+def test_wrong_widths_and_strides_are_reported(block_name):
+    with pytest.raises(UserError, match=rf"row 1 .*{block_name}.*as wide out as in"):
+        model_of([-1, 1, "CBH", [16, 3, 2]], [-1, 1, block_name, [32, 1]])
+    with pytest.raises(UserError, match=rf"row 0 .*{block_name}.*stride must be 1 or 2"):
+        model_of([-1, 1, block_name, [32, 3]])
 
 
 def test_a_stack_strides_once():
@@ -71,7 +71,7 @@ def test_a_stack_strides_once():
 
 
 def test_joint_activation_of_bottleneck_csp():
-    """YOLOv5-Lite's PicoDet files need a LeakyReLU that they do not write; YOLOv5's have SiLU; a row may say."""
+    """PicoDet files of YOLOv5-Lite need a LeakyReLU that they do not name; YOLOv5 has SiLU; a row may name it."""
     rows = [[-1, 1, "CBH", [16, 3, 2]], [-1, 1, "BottleneckCSP", [16]]]
     assert isinstance(model_of(*rows).model[1].act, nn.SiLU)
     lite = model_of(*rows, [-1, 1, "ES_Bottleneck", [16, 1]]).model[1].act
@@ -95,7 +95,7 @@ def test_esnet(scale, widths):
 @pytest.mark.parametrize(
     "arguments, message", [([1.0, [0.5]], "ratios: expected a list of 13"), ([-1], "scale: expected")]
 )
-def test_esnet_says_what_is_wrong(arguments, message):
+def test_esnet_reports_what_is_wrong(arguments, message):
     with pytest.raises(UserError, match=message):
         model_of([-1, 1, "ESNet", arguments])
 
@@ -112,7 +112,7 @@ def test_native_layout(size):
 
 
 @pytest.mark.parametrize("name", ["PicoDet-s", "picodet-esnet-s"])
-def test_fusing_keeps_the_outputs(name):
+def test_fusing_changes_no_output(name):
     model = build_model(f"{name}.yaml", nc=2).eval()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):

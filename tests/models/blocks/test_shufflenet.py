@@ -33,7 +33,7 @@ def test_shuffling_mixes_what_grouped_convolutions_keep_apart():
 
 
 @torch.no_grad()
-def test_v1_unit_adds_or_puts_beside():
+def test_v1_unit_adds_or_concatenates():
     torch.manual_seed(0)
     x = torch.rand(1, 12, 6, 6)
     unit = BLOCKS["ShuffleNetUnit"](12, 12, 3, 1, 3).eval()
@@ -55,7 +55,7 @@ def test_the_first_convolution_of_stage_2_is_not_grouped(c1, stage, s, groups):
 
 
 @pytest.mark.parametrize(("groups", "stated"), [(1, 143), (2, 140), (3, 137), (4, 133), (8, 137)])
-def test_v1_multiply_adds_beside_the_paper(groups, stated):
+def test_v1_multiply_adds_against_the_paper(groups, stated):
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         maps = BLOCKS["ShuffleNetV1"](3, 1.0, groups).eval()(torch.zeros(1, 3, 224, 224))
     widths = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}

@@ -26,23 +26,23 @@ def test_module(reps, s, relu_first, grow_first):
     torch.manual_seed(0)
     c2 = 8 if s == 1 else 12
     block, x = BLOCKS["XceptionModule"](8, c2, reps, s, relu_first, grow_first).eval(), torch.randn(1, 8, 9, 9)
-    kept = x.clone()
+    passed = x.clone()
     y = x
     separable = [m for m in block.rep if isinstance(m, BLOCKS["SeparableConv"])]
-    norms = [m for m in block.rep if isinstance(m, nn.BatchNorm2d)]
-    for i, (conv, bn) in enumerate(zip(separable, norms, strict=True)):
+    batch_norms = [m for m in block.rep if isinstance(m, nn.BatchNorm2d)]
+    for i, (conv, bn) in enumerate(zip(separable, batch_norms, strict=True)):
         y = bn(conv(y.relu() if i or relu_first else y))
     if s == 2:
         y = functional.max_pool2d(y, 3, 2, 1)
     shortcut = x if s == 1 else block.skipbn(block.skip(x))
     assert torch.allclose(block(x), y + shortcut, atol=1e-5)
-    assert torch.equal(x, kept)  # the first ReLU leaves the input alone
+    assert torch.equal(x, passed)  # the first ReLU does not change the input
     assert len(separable) == reps
     assert [m.pointwise.out_channels for m in separable] == ([c2] * reps if grow_first else [8] * (reps - 1) + [c2])
 
 
 def test_published_sizes():
-    """299x299 without padding: 37 (block 2), 19 and 10 places a side."""
+    """299x299 without padding: 37 (block 2), 19 and 10 positions per side."""
     with torch.device("meta"), torch.no_grad():
         maps = BLOCKS["Xception"](3, p=0).eval()(torch.zeros(1, 3, 299, 299))
     assert [tuple(m.shape[1:]) for m in maps] == [(256, 37, 37), (728, 19, 19), (2048, 10, 10)]

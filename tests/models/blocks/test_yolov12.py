@@ -1,4 +1,4 @@
-"""Area attention of YOLOv12: published counts, a slow reference, maps that do not share out, export."""
+"""Area attention of YOLOv12: published counts, a slow reference, maps that do not divide evenly, export."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ head:
     ],
 )
 def test_published_counts(size, count):
-    """Totals at 80 classes less those of the published head; from m and from l on blocks have more than the file says."""
+    """Totals at 80 classes without the published head; from m and l on, blocks have more than the file states."""
     model = build_model(ModelSpec.from_text(ROWS + f"scale: {size}\n", "yolo12.yaml"))
     assert sum(p.numel() for layer in model.model[:-1] for p in layer.parameters()) == count
 
@@ -66,7 +66,7 @@ def test_what_a_row_names_holds_for_all_sizes():
 @pytest.mark.parametrize(("h", "w"), [(8, 6), (7, 5), (3, 1), (1, 1)])
 @pytest.mark.parametrize("area", [1, 4])
 def test_attention_against_a_slow_reference(h, w, area, block_of):
-    """Each place looks at those of its strip alone, head by head."""
+    """Each position attends to its strip only, head by head."""
     attention = block_of("A2C2f", 128, 128, 1, True, area).m[0][0].attn
     x = torch.randn(2, 64, h, w, requires_grad=True)
     y = attention(x)
@@ -76,11 +76,11 @@ def test_attention_against_a_slow_reference(h, w, area, block_of):
     for b in range(2):
         for head in range(2):
             q, k, v = qkv[b, head].split(32)
-            for place in range(h * w):
-                strip = slice(place // length * length, place // length * length + length)
-                share = ((q[:, place] @ k[:, strip]) / 32**0.5).softmax(-1)
-                seen[b, head * 32 : head * 32 + 32, place] = v[:, strip] @ share
-                values[b, head * 32 : head * 32 + 32, place] = v[:, place]
+            for position in range(h * w):
+                strip = slice(position // length * length, position // length * length + length)
+                weights = ((q[:, position] @ k[:, strip]) / 32**0.5).softmax(-1)
+                seen[b, head * 32 : head * 32 + 32, position] = v[:, strip] @ weights
+                values[b, head * 32 : head * 32 + 32, position] = v[:, position]
     want = attention.proj(seen.view(2, 64, h, w) + attention.pe(values.view(2, 64, h, w)))
     torch.testing.assert_close(y, want, atol=2e-5, rtol=1e-4)
     y.square().sum().backward()

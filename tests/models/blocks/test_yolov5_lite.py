@@ -1,4 +1,4 @@
-"""Words of YOLOv5-Lite: RepVGG as one convolution, adding, shuffling, and what every block must stand."""
+"""Modules of YOLOv5-Lite: RepVGG as one convolution, adding, shuffling, and checks of every block."""
 
 import copy
 
@@ -10,31 +10,55 @@ from torch import nn
 from torch.nn import functional as F
 
 HEAD = [[[-1], 1, "Detect", ["nc", "anchors"]]]
-STANDS = {  # word -> arguments after the input width of 16
-    "CBH": [24, 3, 2], "DWConvblock": [32, 5, 2], "ES_SEModule": [4], "LC_SEModule": [4], "ES_Bottleneck": [32, 2],
-    "LC_Block": [32, 2, 5, True], "Dense": [32, 1, 0.2], "conv_bn_relu_maxpool": [24], "Shuffle_Block": [32, 2],
-    "stem": [24], "MBConvBlock": [16, 5, 1], "SEBlock": [4], "SELayer": [4], "mobilev3_bneck": [24, 72, 5, 2, True, True],
-    "C3_GC": [32], "LC3": [32], "RepVGGBlock": [16], "ESBlock": [32, 2, 0.5], "DPConv": [24], "CSPDP": [24],
-    "GhostModule": [31, 1, 2, 5], "GhostNetBottleneck": [24, 48, 3, 2, 0.25], "GBNeck": [24, 48, 3, 2, True],
-    "SEModule": [2], "SqueezeExcite": [], "ConvBnAct": [24], "DynamicConv": [24, 3, 2], "DynamicConvBnAct": [24],
-    "DynamicGhostModule": [31], "DynamicGhostBottleneck": [24, 3, 2, 0.25, 0.2], "C3_GhostModule": [24],
-}  # fmt: skip
+ARGUMENTS = {  # module -> arguments after the input width of 16
+    "CBH": [24, 3, 2],
+    "DWConvblock": [32, 5, 2],
+    "ES_SEModule": [4],
+    "LC_SEModule": [4],
+    "ES_Bottleneck": [32, 2],
+    "LC_Block": [32, 2, 5, True],
+    "Dense": [32, 1, 0.2],
+    "conv_bn_relu_maxpool": [24],
+    "Shuffle_Block": [32, 2],
+    "stem": [24],
+    "MBConvBlock": [16, 5, 1],
+    "SEBlock": [4],
+    "SELayer": [4],
+    "mobilev3_bneck": [24, 72, 5, 2, True, True],
+    "C3_GC": [32],
+    "LC3": [32],
+    "RepVGGBlock": [16],
+    "ESBlock": [32, 2, 0.5],
+    "DPConv": [24],
+    "CSPDP": [24],
+    "GhostModule": [31, 1, 2, 5],
+    "GhostNetBottleneck": [24, 48, 3, 2, 0.25],
+    "GBNeck": [24, 48, 3, 2, True],
+    "SEModule": [2],
+    "SqueezeExcite": [],
+    "ConvBnAct": [24],
+    "DynamicConv": [24, 3, 2],
+    "DynamicConvBnAct": [24],
+    "DynamicGhostModule": [31],
+    "DynamicGhostBottleneck": [24, 3, 2, 0.25, 0.2],
+    "C3_GhostModule": [24],
+}
 
 
 def model_of(*rows, **keys):
     return build_model({"nc": 2, "anchors": 3, "backbone": list(rows), "head": HEAD, **keys})
 
 
-@pytest.mark.parametrize("word", STANDS)
-def test_every_block_stands(word):
-    """Maps of one place, odd sizes, float64, copies, finite gradients, a state dict there and back."""
+@pytest.mark.parametrize("block_name", ARGUMENTS)
+def test_every_block_runs(block_name):
+    """Maps of one position, odd sizes, float64, copies, finite gradients, a state dict there and back."""
     torch.manual_seed(0)
-    block = BLOCKS[word](16, *STANDS[word])
+    block = BLOCKS[block_name](16, *ARGUMENTS[block_name])
     assert block.eval()(torch.randn(1, 16, 1, 1)).isfinite().all()
     x = torch.randn(2, 16, 13, 7)
     want = block(x)
     assert torch.allclose(copy.deepcopy(block)(x), want)
-    other = BLOCKS[word](16, *STANDS[word])
+    other = BLOCKS[block_name](16, *ARGUMENTS[block_name])
     other.load_state_dict(block.state_dict())
     assert torch.equal(other.eval()(x), want)
     assert torch.allclose(copy.deepcopy(block).double()(x.double()).float(), want, atol=1e-4)
@@ -44,11 +68,11 @@ def test_every_block_stands(word):
     assert x.grad.isfinite().all() and all(g is not None and g.isfinite().all() for g in grads)
 
 
-@pytest.mark.parametrize("word", STANDS)
-def test_every_block_is_a_row_that_stacks(word):
-    model = model_of([-1, 1, "Conv", [16, 3, 2]], [-1, 2, word, STANDS[word]])
-    single = model_of([-1, 1, "Conv", [16, 3, 2]], [-1, 1, word, STANDS[word]])
-    if word not in ("conv_bn_relu_maxpool", "stem"):  # stems have no stride to keep at 1
+@pytest.mark.parametrize("block_name", ARGUMENTS)
+def test_every_block_is_a_row_that_stacks(block_name):
+    model = model_of([-1, 1, "Conv", [16, 3, 2]], [-1, 2, block_name, ARGUMENTS[block_name]])
+    single = model_of([-1, 1, "Conv", [16, 3, 2]], [-1, 1, block_name, ARGUMENTS[block_name]])
+    if block_name not in ("conv_bn_relu_maxpool", "stem"):  # stems always stride
         assert model.shapes[1] == single.shapes[1]
 
 
@@ -103,7 +127,7 @@ def test_shuffle_block_deals_channels_in_turn():
     assert torch.equal(y[:, 0::2], x[:, :4]) and torch.allclose(y[:, 1::2], block.branch2(x[:, 4:]))
 
 
-def test_blocks_that_keep_the_width_say_so():
+def test_blocks_that_keep_the_width_report_it():
     with pytest.raises(UserError, match=r"row 0 .*MBConvBlock.*keeps the width, but the row asks for 3 to 24"):
         model_of([-1, 1, "MBConvBlock", [24, 3, 1]])
     with pytest.raises(UserError, match=r"row 0 .*SELayer.*reduction of 4 leaves no channels of 3"):

@@ -1,4 +1,4 @@
-"""Words of YOLOv7: its published counts from rows as they are published, RepConv and IDetect as one convolution."""
+"""Modules of YOLOv7: its published counts from rows as they are published, RepConv and IDetect as one convolution."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def conv(source, width, k, s):
 
 
 def elan(width, out):
-    """Rows of the small ELAN block: two 1x1 convolutions beside each other, two 3x3 behind the second, all joined."""
+    """Rows of the small ELAN block: two 1x1 convolutions side by side, two 3x3 behind the second, all concatenated."""
     first = [conv(-1, width, 1, 1), conv(-2, width, 1, 1), conv(-1, width, 3, 1), conv(-1, width, 3, 1)]
     return [*first, "   [[-1, -2, -3, -4], 1, Concat, [1]],", conv(-1, out, 1, 1)]
 
@@ -68,7 +68,7 @@ def parameters(model):
 
 
 def test_published_counts(tiny):
-    """6,022,129 with Detect and four classes. IDetect has a number more a channel that it reads or gives, as the logs of
+    """6,022,129 with Detect and four classes. IDetect has one more number per input and output channel, as the logs of
     yolov7.yaml with 16 classes say (37,277,466 and 37,275,485 for widths of 256, 512 and 1024)."""
     assert parameters(build_model(ModelSpec.from_text(TINY.replace("IDetect", "Detect"), "x.yaml"), nc=4)) == 6_022_129
     assert parameters(tiny) == 6_022_129 + 3 * (80 - 4) * (128 + 256 + 512 + 3) + 128 + 256 + 512 + 3 * 255
@@ -96,21 +96,22 @@ def test_activation_behind_the_groups(args, kind):
 
 def row(text):
     """The layer of one row that reads 8 channels."""
-    rows = f"nc: 1\nanchors: 3\nbackbone:\n  - [-1, 1, Conv, [8]]\n  - [-1, 1, {text}]\nhead:\n  - [[1], 1, Detect, [nc, anchors]]\n"
+    rows = f"nc: 1\nanchors: 3\nbackbone:\n  - [-1, 1, Conv, [8]]\n  - [-1, 1, {text}]\n"
+    rows += "head:\n  - [[1], 1, Detect, [nc, anchors]]\n"
     return build_model(ModelSpec.from_text(rows, "x.yaml")).model[1]
 
 
 @pytest.mark.parametrize(
-    ("word", "message"),
+    ("block_name", "message"),
     [
         ("'3'", "argument 'd' must be a whole number of at least 1, got '3'; write 3"),
         ("nn.ReLUU()", "argument 'd' must be a whole"),
         ("d=2", "written {d: 2}"),
     ],
 )
-def test_mistakes_behind_the_groups(word, message):
+def test_mistakes_behind_the_groups(block_name, message):
     with pytest.raises(UserError, match=message):
-        row(f"Conv, [8, 3, 2, None, 1, {word}]")
+        row(f"Conv, [8, 3, 2, None, 1, {block_name}]")
 
 
 def test_pools_and_sums():

@@ -1,8 +1,12 @@
-"""Numbers that torch takes, or that a block would take for something else: each is reported when the row is built."""
+"""Wrong values in a row's args are reported when the row is built, whether or not torch would accept them."""
+
+import re
 
 import pytest
 import torch
 from graftdet.models import BLOCKS, build_model
+from graftdet.models.blocks.registration import BlockOptions
+from graftdet.models.graph.plugins import load_plugins
 from graftdet.utils.errors import UserError
 
 
@@ -109,7 +113,7 @@ def test_weighted_maps_are_joined_along_their_channels():
         model_of([-1, 1, "Conv", [64]], [[-1, 0], 1, "BiFPN_Concat2", [0]])
 
 
-def test_what_a_flag_may_be_besides():
+def test_values_that_a_flag_accepts():
     for value in (0, 1, None, True, 128):  # a width, which published files may have there, is warned of
         assert bool(model_of([-1, 1, "C3", [64, value]]).model[1].m[0].add) == bool(value)
 
@@ -125,9 +129,27 @@ def test_paddings_and_strides_as_torch_takes_them():
     assert model_of(*[[-1, 1, *row] for row in rows]).shapes[2] == (64, 320, 320)
 
 
-SCALED = ("MobileNetV1", "MobileNetV2", "MobileNetV3", "MobileNeXt", "MobileViT", "BlazeFace", "Xception", "InceptionV1",
-          "InceptionA", "InceptionB", "InceptionC", "InceptionD", "InceptionE", "InceptionV3", "InceptionResNetReduction",
-          "ShuffleNetV1", "ShuffleNetV2", "GhostNet", "ESNet")  # fmt: skip
+SCALED = (
+    "MobileNetV1",
+    "MobileNetV2",
+    "MobileNetV3",
+    "MobileNeXt",
+    "MobileViT",
+    "BlazeFace",
+    "Xception",
+    "InceptionV1",
+    "InceptionA",
+    "InceptionB",
+    "InceptionC",
+    "InceptionD",
+    "InceptionE",
+    "InceptionV3",
+    "InceptionResNetReduction",
+    "ShuffleNetV1",
+    "ShuffleNetV2",
+    "GhostNet",
+    "ESNet",
+)
 
 
 @pytest.mark.parametrize("module", SCALED)
@@ -139,3 +161,42 @@ def test_the_width_multiple_of_a_network_is_no_output_width(module, width):
         pytest.raises(UserError, match=f"{name}: expected a number above 0 and at most 8.* multiplies all widths"),
     ):
         BLOCKS[module](3, **{name: width})
+
+
+def test_ranges_and_defaults_are_declared_by_a_plugin(tmp_path):
+    path = tmp_path / "declared.py"
+    path.write_text(
+        "from torch import nn\n"
+        "from models import BLOCKS\n"
+        "from graftdet.models.blocks.argument_ranges import NON_NEGATIVE, POSITIVE, POSITIVE_INT\n\n"
+        "@BLOCKS.register('Declared', arguments={'depth': POSITIVE_INT, 'e': POSITIVE, 'offset': NON_NEGATIVE},\n"
+        "                 defaults_with_module={'SPPF': {'depth': 5}}, defaults_by_scale={'ml': {'flag': True}})\n"
+        "class Declared(nn.Identity):\n"
+        "    def __init__(self, c1, depth=1, e=0.5, offset=0, flag=False):\n"
+        "        super().__init__()\n"
+        "        self.depth, self.flag = depth, flag\n"
+    )
+    load_plugins([path])
+    for args, message in (
+        ([0], "argument 'depth' must be a whole number of at least 1, got 0"),
+        ([1, 0.0], "argument 'e' must be above 0, got 0.0"),
+        ([1, 1, -1], "argument 'offset' must be at least 0, got -1"),
+    ):
+        with pytest.raises(UserError, match=re.escape(message)):
+            model_of([-1, 1, "Declared", args])
+    assert model_of([-1, 1, "Declared", []]).model[1].depth == 1
+    assert model_of([-1, 1, "Declared", []], [-1, 1, "SPPF", [64]]).model[1].depth == 5
+    assert model_of([-1, 1, "Declared", [2]], [-1, 1, "SPPF", [64]]).model[1].depth == 2
+
+
+def test_defaults_by_scale():
+    options = BlockOptions(defaults_by_scale={"ml": {"flag": True}})
+    assert options.for_model([], "m").scale_defaults == {"flag": True}
+    assert options.for_model([], "n") is options and options.for_model([], None) is options
+
+
+def test_unknown_options_of_a_registration():
+    with pytest.raises(TypeError, match="width_uot"):
+        BLOCKS.register("Misspelled", width_uot="c2")
+    with pytest.raises(ValueError, match="rule must be one of infer, stack, plain, got 'stak'"):
+        BLOCKS.register("Misspelled", rule="stak")
