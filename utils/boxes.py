@@ -31,22 +31,6 @@ def cxcywh_to_xyxy(boxes_cxcywh):
     return _join(center - half, center + half)
 
 
-def box_iou(boxes_xyxy, others_xyxy):
-    """Intersection over union of all pairs: (n, 4) and (m, 4) xyxy -> (n, m) of the same array type.
-
-    It is 0 for two boxes without area.
-    """
-    boxes, others = _as_float(boxes_xyxy)[:, None], _as_float(others_xyxy)[None]
-    if is_tensor(boxes):
-        overlap = (boxes[..., 2:].minimum(others[..., 2:]) - boxes[..., :2].maximum(others[..., :2])).clamp(min=0)
-    else:
-        overlap = np.minimum(boxes[..., 2:], others[..., 2:]) - np.maximum(boxes[..., :2], others[..., :2])
-        overlap = overlap.clip(min=0)
-    intersection = overlap[..., 0] * overlap[..., 1]
-    union = box_area(boxes) + box_area(others) - intersection
-    return intersection / (union + (union <= 0))  # empty pairs: 0 / 1
-
-
 def box_area(boxes_xyxy):
     """(..., 4) xyxy -> (...) areas; an inverted box has area 0."""
     sides = (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).clip(0)

@@ -15,16 +15,11 @@ _CHUNK = 4096  # boxes at once: their arrays stay in the processor's cache
 _MAX_BOXES = 20_000  # more of them take time and do not change the anchors
 
 
-def worst_ratios(sizes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """Return the smaller of the two side ratios (n, k), in (0, 1], of box sizes (n, 2) and anchors (k, 2)."""
-    ratios = sizes[:, None] / anchors[None]  # (n, k, 2)
-    return np.minimum(ratios, 1 / ratios).min(2)
-
-
 def best_ratios(sizes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """Return `worst_ratios(...).max(1)`, (n,), up to rounding and much faster, in the type of `sizes`.
+    """Return how well box sizes (n, 2) fit the best of anchors (k, 2): (n,) in 0..1, in the type of `sizes`.
 
-    Ratios are differences of logarithms, and boxes lie along the last axis, one chunk at a time.
+    A box fits an anchor as well as the smaller of their two side ratios. Ratios are computed as differences of
+    logarithms, with boxes along the last axis, one chunk at a time.
     """
     with np.errstate(divide="ignore"):  # a side of 0 is infinitely far from every anchor
         logs = np.log(sizes).T.copy()  # (2, n)

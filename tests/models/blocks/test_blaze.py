@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from graftdet.models import BLOCKS
-from graftdet.utils.boxes import box_iou
+from graftdet.models.losses.iou import iou as iou_of_pairs
 from graftdet.utils.nms.suppression import select_detections
 from torch import nn
 
@@ -65,6 +65,11 @@ def test_layers_of_the_extractor():
         (m.kernel_size[0], m.weight.shape[1], m.out_channels) for m in net.modules() if isinstance(m, nn.Conv2d)
     ] == table
     assert sum(k * k * a * b for k, a, b in table) == 56_208
+
+
+def box_iou(boxes, others):
+    """IoU (n, m) of all pairs of boxes (n, 4) and (m, 4) xyxy."""
+    return iou_of_pairs(torch.as_tensor(boxes)[:, None], torch.as_tensor(others)[None]).numpy()
 
 
 def crowd(n=120, nc=3, seed=0):

@@ -12,9 +12,10 @@ from graftdet.models.backends import BACKENDS, ExportOptions
 from graftdet.models.backends.verify import opencv_difference
 from graftdet.models.heads import HEADS
 from graftdet.models.heads.anchor_free_base import AnchorFreeHead
+from graftdet.models.losses.iou import iou
 from graftdet.models.weights.transfer import load_into
 from graftdet.models.weights.weights_file import WeightsFile
-from graftdet.utils.boxes import box_iou, cxcywh_to_xyxy
+from graftdet.utils.boxes import cxcywh_to_xyxy
 from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters
@@ -78,7 +79,7 @@ def test_overfits_one_batch(name, build):
         best = scores[int(image)].flatten().argmax().item()
         assert best % 3 == label
         found = boxes[int(image), best // 3][None]
-        assert box_iou(found, cxcywh_to_xyxy(torch.tensor([box])) * 64).item() > 0.75
+        assert iou(found, cxcywh_to_xyxy(torch.tensor([box])) * 64).item() > 0.75
 
 
 def test_initial_scores_are_the_prior_and_boxes_are_some_strides_wide(name, build):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from graftdet.utils.boxes import box_iou
+import torch
+from graftdet.models.losses.iou import iou as iou_of_pairs
 from graftdet.utils.evaluation.metrics import CONFIDENCES, ConfusionMatrix, one_to_one, precision_recall_curves
 
 A, B, FAR = [0, 0, 10, 10], [20, 0, 30, 10], [80, 80, 90, 90]
@@ -89,6 +90,11 @@ def test_one_to_one_equals_one_after_the_other(seed, numbers):
     chain = np.stack((np.arange(400) // 2, (np.arange(400) + 1) // 2), 1)[::-1]  # each pair waits for the one before it
     assert sorted(one_to_one(*chain.T)) == one_after_the_other(chain.tolist())
     assert len(one_to_one(*np.zeros((2, 0), int))) == 0
+
+
+def box_iou(boxes, others):
+    """IoU (n, m) of all pairs of boxes (n, 4) and (m, 4) xyxy."""
+    return iou_of_pairs(torch.as_tensor(boxes)[:, None], torch.as_tensor(others)[None]).numpy()
 
 
 def slow_confusion(nc, detections, truth_boxes, truth_labels, crowd, conf=0.25, iou=0.45):

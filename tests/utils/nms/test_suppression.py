@@ -5,13 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from graftdet.utils.boxes import box_iou
+from graftdet.models.losses.iou import iou as iou_of_pairs
 from graftdet.utils.errors import UserError
 from graftdet.utils.nms import suppression as nms
 from graftdet.utils.nms.candidates import best_first
 from graftdet.utils.nms.suppression import METHODS, select_detections
 
 ROOT = Path(__file__).resolve().parents[3]
+
+
+def box_iou(boxes, others):
+    """IoU (n, m) of all pairs of boxes (n, 4) and (m, 4) xyxy."""
+    return iou_of_pairs(torch.as_tensor(boxes)[:, None], torch.as_tensor(others)[None]).numpy()
 
 
 def reference(boxes, scores, conf, iou, max_det, multi_label, agnostic, classes):
@@ -193,7 +198,7 @@ from graftdet.utils.nms import suppression
 from graftdet.utils.visualization import charts, drawing, plots
 found = suppression.select_detections(np.array([[0., 0, 8, 8]]), np.array([[0.5]]))
 drawing.draw_boxes(np.zeros((50, 50, 3), np.uint8), found[:, :4], found[:, 5], found[:, 4])
-boxes.box_iou(found[:, :4], found[:, :4])
+boxes.box_area(found[:, :4])
 print(len(found))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
