@@ -11,8 +11,11 @@ from graftdet.utils.errors import UserError
 
 from graftdet import detect, export, train, val
 
-LOSSES = {"AnchorFreeDetect": ["box", "cls", "dfl"], "PicoHead": ["box", "cls", "dfl"],
-          "OneToOneDetect": ["box", "cls", "dfl", "o2o_cls"]}  # fmt: skip
+LOSSES = {
+    "AnchorFreeDetect": ["box", "cls", "dfl"],
+    "PicoHead": ["box", "cls", "dfl"],
+    "OneToOneDetect": ["box", "cls", "dfl", "o2o_cls"],
+}
 
 
 @pytest.fixture(scope="module")

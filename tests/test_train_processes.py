@@ -35,8 +35,10 @@ def test_two_processes_are_one(workspace, tiny_yaml, train_arguments, run_train,
     arguments = ["--cfg", model, "--hyp", "yolov5.yaml", "--epochs", 2]
     started = subprocess.run(
         TORCHRUN + [str(ROOT / "train.py"), *train_arguments("--name", "two", "--exist-ok", *arguments)],
-        env=ENVIRONMENT, capture_output=True, text=True,
-    )  # fmt: skip
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
     assert started.returncode == 0, f"{started.stderr[:3000]} ... {started.stderr[-1000:]}"
     assert started.stdout.count("epoch 2/2") == 1 and not (workspace / "runs" / "two2").exists()
     both, alone = table(workspace / "runs" / "two"), table(run_train("one", *arguments))
@@ -88,11 +90,14 @@ def test_a_process_that_dies_ends_the_other_with_a_message(workspace, train_argu
     arguments = train_arguments("--name", "dying", "--epochs", 500, "--noval")
     main, other = (
         subprocess.Popen(
-            [sys.executable, str(ROOT / "train.py"), *arguments], env={**group, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            [sys.executable, str(ROOT / "train.py"), *arguments],
+            env={**group, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for rank in (0, 1)
-    )  # fmt: skip
+    )
     try:
         last = workspace / "runs" / "dying" / "weights" / "last.pt"
         while not last.exists() and main.poll() is None and other.poll() is None:

@@ -15,6 +15,7 @@ are seeded in each epoch, so their state is not saved.
 import argparse
 import dataclasses
 import errno
+import pickle
 import types
 import warnings
 from pathlib import Path, PurePath
@@ -68,11 +69,8 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
     except Exception as error:  # the content of the file decides which error its unpickler raises
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a seek before a truncated file's start
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-        reason = (
-            "holds Python objects, not plain data"
-            if "weights" in str(error).lower()
-            else "truncated, or not a weights file"
-        )
+        refused = isinstance(error, pickle.UnpicklingError)
+        reason = "holds Python objects, not plain data" if refused else "truncated, or not a weights file"
         raise ForeignCheckpoint(f"{path}: not a checkpoint of this project ({reason})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ForeignCheckpoint(f"{path}: not a checkpoint of this project (its format is not '{FORMAT}')")

@@ -72,7 +72,7 @@ def test_nothing_in_a_file_is_run(tmp_path, monkeypatch, how):
         torch.save(
             {"format": "graftdet", "version": 1, "x": Evil()}, path, _use_new_zipfile_serialization=how != "torch"
         )
-    with pytest.raises(ForeignCheckpoint) as error:
+    with pytest.raises(ForeignCheckpoint, match="holds Python objects, not plain data") as error:
         load_checkpoint(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
     assert not evidence.exists()

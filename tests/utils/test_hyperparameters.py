@@ -104,10 +104,15 @@ def test_errors(tmp_path, text, overrides, message):
 @pytest.mark.parametrize(
     ("optimizer", "batch", "nominal", "lr0"),
     [
-        ("SGD", 16, 0, 0.01), ("SGD", 32, 0, 0.02), ("SGD", 16, 64, 0.04), ("AdamW", 64, 0, 0.02), ("adamw", 4, 0, 0.005),
-        ("Muon", 16, 32, 0.01 * 2**0.5), ("SGD", 100, 64, 0.0625),
+        ("SGD", 16, 0, 0.01),
+        ("SGD", 32, 0, 0.02),
+        ("SGD", 16, 64, 0.04),
+        ("AdamW", 64, 0, 0.02),
+        ("adamw", 4, 0, 0.005),
+        ("Muon", 16, 32, 0.01 * 2**0.5),
+        ("SGD", 100, 64, 0.0625),
     ],
-)  # fmt: skip
+)
 def test_learning_rate_is_scaled_with_images_per_step(optimizer, batch, nominal, lr0):
     h = Hyperparameters(optimizer=optimizer, lr0=0.01, lr_batch=16, nominal_batch=nominal)
     run = h.for_run(10, 50, batch)

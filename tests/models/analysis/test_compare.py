@@ -93,8 +93,13 @@ def test_the_tables_of_both_commands(capsys, tmp_path):
     main(["compare", str(path), str(wide), "--img", "64", "--repeats", "2"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0].strip() for line in lines[1:7]] == [
-        "parameters", "GMACs at 64x64", "GFLOPs", "peak activations, MiB", "torch, median and quartiles (cpu)", "onnxruntime (cpu)",
-    ]  # fmt: skip
+        "parameters",
+        "GMACs at 64x64",
+        "GFLOPs",
+        "peak activations, MiB",
+        "torch, median and quartiles (cpu)",
+        "onnxruntime (cpu)",
+    ]
     first, second = build_model(path), build_model(wide)
     counts = [sum(p.numel() for p in m.parameters()) for m in (first, second)]
     assert f"{counts[0]:,}" in lines[1] and f"{counts[1]:,} ({100 * (counts[1] / counts[0] - 1):+.1f} %)" in lines[1]
@@ -127,8 +132,14 @@ def fake_training(monkeypatch, status=0):
 def test_trainings_add_mean_and_deviation(monkeypatch, tmp_path, capsys):
     commands = fake_training(monkeypatch)
     args = SimpleNamespace(
-        train="shapes.yaml", epochs=4, seeds=3, project=str(tmp_path / "c"), img=[64], plugins=["b.py"], train_args="--hyp 'my hyp.yaml'",
-    )  # fmt: skip
+        train="shapes.yaml",
+        epochs=4,
+        seeds=3,
+        project=str(tmp_path / "c"),
+        img=[64],
+        plugins=["b.py"],
+        train_args="--hyp 'my hyp.yaml'",
+    )
     lines = trainings.train_all(["a.yaml", "b.yaml"], args)
     assert lines[0] == ["AP50-95 of the best of 4 epochs, 3 seeds", "0.4200 +- 0.0200", "0.5200 +- 0.0200"]
     assert lines[1][1:] == ["0.6200 +- 0.0200", "0.7200 +- 0.0200"]

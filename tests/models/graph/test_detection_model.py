@@ -13,11 +13,23 @@ from torch import nn
 
 # parameter counts of the published architectures at 80 classes
 PUBLISHED = {
-    "yolov5n": 1872157, "yolov5s": 7235389, "yolov5m": 21190557, "yolov5l": 46563709, "yolov5n6": 3246940,
-    "yolov5s6": 12626620, "yolov5m6": 35731932, "yolov5s-ghost": 3897605, "yolov5s-transformer": 7235645,
-    "yolov5s-LeakyReLU": 7235389, "yolov3-tiny": 8852366, "yolov3": 61949149, "yolov3-spp": 62998749,
-    "yolov5-fpn": 41117565, "yolov5-panet": 46563709, "yolov5-p2": 47493372,
-}  # fmt: skip
+    "yolov5n": 1872157,
+    "yolov5s": 7235389,
+    "yolov5m": 21190557,
+    "yolov5l": 46563709,
+    "yolov5n6": 3246940,
+    "yolov5s6": 12626620,
+    "yolov5m6": 35731932,
+    "yolov5s-ghost": 3897605,
+    "yolov5s-transformer": 7235645,
+    "yolov5s-LeakyReLU": 7235389,
+    "yolov3-tiny": 8852366,
+    "yolov3": 61949149,
+    "yolov3-spp": 62998749,
+    "yolov5-fpn": 41117565,
+    "yolov5-panet": 46563709,
+    "yolov5-p2": 47493372,
+}
 ANCHORS = [[10, 13, 16, 30, 33, 23]]
 
 
@@ -112,10 +124,13 @@ def test_activation_belongs_to_one_model():
 @pytest.mark.parametrize(
     "text, expected",
     [
-        ("nn.Hardswish()", nn.Hardswish()), ("ReLU6", nn.ReLU6()), ("nn.ELU(alpha=0.5)", nn.ELU(0.5)),
-        ("torch.nn.LeakyReLU(1e-2, inplace=True)", nn.LeakyReLU(0.01, True)), ("nn.GELU('tanh')", nn.GELU("tanh")),
+        ("nn.Hardswish()", nn.Hardswish()),
+        ("ReLU6", nn.ReLU6()),
+        ("nn.ELU(alpha=0.5)", nn.ELU(0.5)),
+        ("torch.nn.LeakyReLU(1e-2, inplace=True)", nn.LeakyReLU(0.01, True)),
+        ("nn.GELU('tanh')", nn.GELU("tanh")),
     ],
-)  # fmt: skip
+)
 def test_activations_are_read_from_a_table(text, expected):
     model = model_of([-1, 1, "Conv", [16]], activation=text)
     assert repr(model.model[0].act) == repr(expected)

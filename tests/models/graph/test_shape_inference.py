@@ -21,15 +21,18 @@ def on_an_image(module, inputs):
         return tuple(module(maps if isinstance(inputs, list) else maps[0]).shape[1:])
 
 
-@pytest.mark.parametrize("name, args, inputs", [
-    ("Conv", (16, 24, 3, 2), SHAPES[0]),
-    ("C3", (16, 24, 2), SHAPES[0]),
-    ("C3TR", (16, 24, 1), SHAPES[0]),
-    ("SPPF", (16, 24), SHAPES[0]),
-    ("C3_GhostModule", (16, 24, 1), SHAPES[0]),  # needs an image
-    ("Concat", (), SHAPES[1]),
-    ("nn.PixelUnshuffle", (2,), SHAPES[0]),  # torch returns an empty batch as it is
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, args, inputs",
+    [
+        ("Conv", (16, 24, 3, 2), SHAPES[0]),
+        ("C3", (16, 24, 2), SHAPES[0]),
+        ("C3TR", (16, 24, 1), SHAPES[0]),
+        ("SPPF", (16, 24), SHAPES[0]),
+        ("C3_GhostModule", (16, 24, 1), SHAPES[0]),  # needs an image
+        ("Concat", (), SHAPES[1]),
+        ("nn.PixelUnshuffle", (2,), SHAPES[0]),  # torch returns an empty batch as it is
+    ],
+)
 def test_shapes_are_those_of_an_image(name, args, inputs):
     block = (getattr(nn, name[3:]) if name.startswith("nn.") else BLOCKS[name])(*args).train()
     assert probe.output_shapes(block, inputs) == on_an_image(block, inputs)

@@ -35,9 +35,10 @@ def test_each_mistake_is_one_problem_at_its_position(path):
     assert len(found) == len(expected), found
     for text in expected:
         start, *parts = text.split(" ... ")
-        assert any(
-            line.startswith(f"{path}{start}") and all(part in line for part in parts) for line in found
-        ), (text, found)  # fmt: skip
+        assert any(line.startswith(f"{path}{start}") and all(part in line for part in parts) for line in found), (
+            text,
+            found,
+        )
 
 
 def test_there_are_at_least_twenty_of_them():

@@ -36,7 +36,12 @@ CASES = [  # what is replaced, by what, the row or line of the problem, a part o
     (ROW2, "[-1, C3, [128]]", 2, "the number is missing"),
     (ROW2, "[-1, 3, C3, 128, True]", 2, "args belong in brackets"),
     ("[[-1, 6], 1, Concat, [1]]", "[[-1, 6], 1, Concat, 1]", 12, "write [1]"),
-    (ROW2, "[-1\uff0c 3, C3, [128]]", 2, "YAML reads '\uff0c' as part of a name in [-1\uff0c 3, C3, [128]]; write [-1, 3, C3, [128]]"),
+    (
+        ROW2,
+        "[-1\uff0c 3, C3, [128]]",
+        2,
+        "YAML reads '\uff0c' as part of a name in [-1\uff0c 3, C3, [128]]; write [-1, 3, C3, [128]]",
+    ),
     (ROW2, "[-1, 3, C3, \u3010128\u3011]", 2, "write [-1, 3, C3, [128]]"),
     (ROW2, "[-1, 3, C3, [128; True]]", 2, "write [-1, 3, C3, [128, True]]"),
     (ROW2, "[-1, 3, C3, (128, True)]", 2, "write [-1, 3, C3, [128, True]]"),
@@ -59,7 +64,7 @@ CASES = [  # what is replaced, by what, the row or line of the problem, a part o
     ("backbone:", "neck:", None, "did you mean 'backbone'?"),
     ("[10,13, 16,30, 33,23]", "[10,13, 16,30, 33]", None, "level 0 is"),
     ("[10,13, 16,30, 33,23]", "[10,13, 16,30]", None, "level 0 has 4 numbers, expected 6"),
-]  # fmt: skip
+]
 
 
 def check_one_problem(path, text, where, hint):
@@ -100,9 +105,10 @@ def test_sections_written_as_one_list_in_brackets(old, new, where, hint, tmp_pat
     firsts = {lines.index("backbone:") + 1, lines.index("head:") + 1}
     text = "\n".join(
         f"  {'[' if i in firsts else ' '}{line.strip()[2:]}{']' if not lines[i + 1 : i + 2] or not lines[i + 1] else ','}"
-        if line.startswith("  - [-") or line.startswith("  - [[") else line
+        if line.startswith("  - [-") or line.startswith("  - [[")
+        else line
         for i, line in enumerate(lines)
-    )  # fmt: skip
+    )
     path = tmp_path / "x.yaml"
     path.write_text(text, encoding="utf-8")
     assert check_model(path) == [] and old in text

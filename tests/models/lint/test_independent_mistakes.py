@@ -47,10 +47,13 @@ def test_both_are_reported_at_their_rows(pair, tmp_path):
     assert problems_of(tmp_path, *pair) == {MISTAKES[name][2:] for name in pair}
 
 
-@pytest.mark.parametrize("names", [
-    ("unknown module", "forgotten stride", "repeated head"),
-    ("unknown argument", "wrong source", "forgotten stride in the head"),
-    ("unknown key", "forgotten stride", "missing number"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("unknown module", "forgotten stride", "repeated head"),
+        ("unknown argument", "wrong source", "forgotten stride in the head"),
+        ("unknown key", "forgotten stride", "missing number"),
+    ],
+)
 def test_three_are_reported_at_their_rows(names, tmp_path):
     assert problems_of(tmp_path, *names) == {MISTAKES[name][2:] for name in names}

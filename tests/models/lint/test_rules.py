@@ -39,8 +39,10 @@ def _ids_in_code():
         for node in ast.walk(ast.parse(path.read_text())):
             values = []
             if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in (
-                "Problem", "problem", "error",
-            ):  # fmt: skip
+                "Problem",
+                "problem",
+                "error",
+            ):
                 values = node.args[:1]
             elif isinstance(node, ast.Assign):
                 targets = [n.id for t in node.targets for n in ast.walk(t) if isinstance(n, ast.Name)]

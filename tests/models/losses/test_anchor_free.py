@@ -13,8 +13,11 @@ from graftdet.models.losses.assigners.task_aligned import TaskAlignedAssigner
 
 NC, REG_MAX, STRIDES = 3, 8, (8, 16, 32)
 GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5}
-SETTINGS = {"tal": (TaskAlignedAssigner, "bce", "ciou", "quality"), "simota": (SimOTAAssigner, "varifocal", "giou", "score"),
-         "mixed": (SimOTAAssigner, "quality_focal", "siou", "quality")}  # fmt: skip
+SETTINGS = {
+    "tal": (TaskAlignedAssigner, "bce", "ciou", "quality"),
+    "simota": (SimOTAAssigner, "varifocal", "giou", "score"),
+    "mixed": (SimOTAAssigner, "quality_focal", "siou", "quality"),
+}
 
 
 def make(kind, nc=NC, strides=STRIDES):

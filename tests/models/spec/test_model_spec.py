@@ -98,13 +98,21 @@ def test_numbered_names_are_in_the_order_of_their_numbers(quote):
 
 def test_a_mapping_from_code_may_hold_tuples_and_arrays():
     given = {
-        "nc": np.int64(3), "width_multiple": np.float64(0.5), "anchors": np.array([[10, 13]]), "names": ("a", "b", "c"),
-        "backbone": ((-1, 1, "Conv", (16, 3, np.int32(2))),), "head": [[(0,), 1, "Detect", ("nc", "anchors")]],
-    }  # fmt: skip
+        "nc": np.int64(3),
+        "width_multiple": np.float64(0.5),
+        "anchors": np.array([[10, 13]]),
+        "names": ("a", "b", "c"),
+        "backbone": ((-1, 1, "Conv", (16, 3, np.int32(2))),),
+        "head": [[(0,), 1, "Detect", ("nc", "anchors")]],
+    }
     plain = {
-        "nc": 3, "width_multiple": 0.5, "anchors": [[10, 13]], "names": ["a", "b", "c"],
-        "backbone": [[-1, 1, "Conv", [16, 3, 2]]], "head": [[[0], 1, "Detect", ["nc", "anchors"]]],
-    }  # fmt: skip
+        "nc": 3,
+        "width_multiple": 0.5,
+        "anchors": [[10, 13]],
+        "names": ["a", "b", "c"],
+        "backbone": [[-1, 1, "Conv", [16, 3, 2]]],
+        "head": [[[0], 1, "Detect", ["nc", "anchors"]]],
+    }
     assert ModelSpec.read(given) == ModelSpec.read(plain)
 
 

@@ -77,10 +77,18 @@ def read(path, text):
 @pytest.mark.parametrize(
     ("name", "width"),
     [
-        ("mine.yaml", 0.25), ("mine8s.yaml", 0.5), ("yolov8s-p2.yaml", 0.5), ("yolov8s-640m.yaml", 0.5), ("yolov8s-100e.yaml", 0.5),
-        ("yolov8m (1).yaml", 0.75), ("yolov8m+dcn.yaml", 0.75), ("mine8k.yaml", 0.25), ("yolov8.yaml", 0.25), ("v8sm.yaml", 0.25),
+        ("mine.yaml", 0.25),
+        ("mine8s.yaml", 0.5),
+        ("yolov8s-p2.yaml", 0.5),
+        ("yolov8s-640m.yaml", 0.5),
+        ("yolov8s-100e.yaml", 0.5),
+        ("yolov8m (1).yaml", 0.75),
+        ("yolov8m+dcn.yaml", 0.75),
+        ("mine8k.yaml", 0.25),
+        ("yolov8.yaml", 0.25),
+        ("v8sm.yaml", 0.25),
     ],
-)  # fmt: skip
+)
 def test_size_in_a_name(tmp_path, name, width):
     """The first letter after a digit that is a size; without one the first size."""
     spec = read(tmp_path / name, GOOD)

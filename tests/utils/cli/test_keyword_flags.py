@@ -35,12 +35,21 @@ def test_values_and_defaults():
         img_size=64, name="-x y", project=Path("a b"), rect=True, sync_bn=False, set={"lr0": 0.1}, freeze=3, resume=True
     )
     assert given == {
-        "img": 64, "name": "-x y", "project": Path("a b"), "rect": True, "sync_bn": False, "set": ["lr0=0.1"],
-        "freeze": [3], "resume": "",
-    }  # fmt: skip
+        "img": 64,
+        "name": "-x y",
+        "project": Path("a b"),
+        "rect": True,
+        "sync_bn": False,
+        "set": ["lr0=0.1"],
+        "freeze": [3],
+        "resume": "",
+    }
     assert parse(set=["lr0=0.1", "lrf=1"], freeze=(0, 2), resume="exp") == {
-        **defaults, "set": ["lr0=0.1", "lrf=1"], "freeze": [0, 2], "resume": "exp",
-    }  # fmt: skip
+        **defaults,
+        "set": ["lr0=0.1", "lrf=1"],
+        "freeze": [0, 2],
+        "resume": "exp",
+    }
 
 
 @pytest.mark.parametrize(

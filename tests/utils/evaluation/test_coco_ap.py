@@ -26,11 +26,16 @@ def random_truth(seed=0, images=12, category_ids=(1, 7, 3, 90), crowds=True):
         for _ in range(rng.integers(0, 12)):
             w, h = rng.uniform(5, 200, 2).tolist()
             x, y = rng.uniform(0, 400, 2).tolist()
-            truth["annotations"].append({
-                "id": len(truth["annotations"]) + 1, "image_id": image["id"], "bbox": [x, y, w, h],
-                "area": w * h * float(rng.uniform(0.5, 1)), "iscrowd": int(crowds and rng.uniform() < 0.15),
-                "category_id": int(rng.choice(category_ids[:-1])),  # the last has none
-            })  # fmt: skip
+            truth["annotations"].append(
+                {
+                    "id": len(truth["annotations"]) + 1,
+                    "image_id": image["id"],
+                    "bbox": [x, y, w, h],
+                    "area": w * h * float(rng.uniform(0.5, 1)),
+                    "iscrowd": int(crowds and rng.uniform() < 0.15),
+                    "category_id": int(rng.choice(category_ids[:-1])),  # the last has none
+                }
+            )
     return truth
 
 
@@ -48,10 +53,14 @@ def perturbed(truth, seed=1, spurious=20):
         image = truth["images"][rng.integers(len(truth["images"]))]["id"]
         predictions.append((image, rng.choice(categories), rng.uniform(1, 200, 4)))
     return [
-        {"image_id": image, "category_id": int(category), "bbox": box.clip(0.5).round(3).tolist(),
-         "score": float(rng.uniform().__round__(2))}
+        {
+            "image_id": image,
+            "category_id": int(category),
+            "bbox": box.clip(0.5).round(3).tolist(),
+            "score": float(rng.uniform().__round__(2)),
+        }
         for image, category, box in predictions
-    ]  # fmt: skip
+    ]
 
 
 def by_pycocotools(truth, predictions):
@@ -99,10 +108,16 @@ def test_scores_equal_pycocotools_on_more_than_100_detections():
         for i in range(300)
     ]
     truth["annotations"] = [
-        {"id": i + 1, "image_id": truth["images"][0]["id"], "category_id": 4, "bbox": [i, i, 40, 41], "area": 1640,
-         "iscrowd": 0}
+        {
+            "id": i + 1,
+            "image_id": truth["images"][0]["id"],
+            "category_id": 4,
+            "bbox": [i, i, 40, 41],
+            "area": 1640,
+            "iscrowd": 0,
+        }
         for i in range(0, 300, 3)
-    ]  # fmt: skip
+    ]
     ours = coco_scores(truth, predictions)
     assert_same(ours, truth, predictions)
     assert ours["AR100"] > ours["AR10"] > ours["AR1"] > 0

@@ -29,20 +29,30 @@ def at_half(found, labels, true, true_labels, crowd):
     return match(truth, boxes(found, labels, score=scores), 2).at_iou_50().tolist()
 
 
-@pytest.mark.parametrize("found, labels, true, true_labels, crowd, expected", [
-    ([A], [0], [A], [0], [False], [1]),
-    ([A], [1], [A], [0], [False], [0]),  # another class
-    ([A, A], [0, 0], [A], [0], [False], [1, 0]),  # the second finds it taken
-    ([A, B, FAR], [0, 0, 0], [B, A], [0, 0], [False, False], [1, 1, 0]),
-    ([[0, 0, 10, 5]], [0], [A], [0], [False], [1]),  # IoU 0.5 is enough
-    ([[0, 0, 10, 4.9]], [0], [A], [0], [False], [0]),
-    ([[1, 0, 10, 10], A], [0, 0], [A, [2, 0, 10, 10]], [0, 0], [False, False], [1, 1]),  # takes a free one
-    ([A, A, FAR], [0, 0, 0], [[0, 0, 50, 50]], [0], [True], [-1, -1, 0]),  # crowds take any number
-    ([A], [1], [[0, 0, 50, 50]], [0], [True], [0]),  # of their class
-    ([A, [1, 1, 8, 8]], [0, 0], [A, [0, 0, 50, 50]], [0, 0], [False, True], [1, -1]),  # a ground-truth box before a crowd
-    ([], [], [A], [0], [False], []),
-    ([A], [0], [], [], [], [0]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "found, labels, true, true_labels, crowd, expected",
+    [
+        ([A], [0], [A], [0], [False], [1]),
+        ([A], [1], [A], [0], [False], [0]),  # another class
+        ([A, A], [0, 0], [A], [0], [False], [1, 0]),  # the second finds it taken
+        ([A, B, FAR], [0, 0, 0], [B, A], [0, 0], [False, False], [1, 1, 0]),
+        ([[0, 0, 10, 5]], [0], [A], [0], [False], [1]),  # IoU 0.5 is enough
+        ([[0, 0, 10, 4.9]], [0], [A], [0], [False], [0]),
+        ([[1, 0, 10, 10], A], [0, 0], [A, [2, 0, 10, 10]], [0, 0], [False, False], [1, 1]),  # takes a free one
+        ([A, A, FAR], [0, 0, 0], [[0, 0, 50, 50]], [0], [True], [-1, -1, 0]),  # crowds take any number
+        ([A], [1], [[0, 0, 50, 50]], [0], [True], [0]),  # of their class
+        (
+            [A, [1, 1, 8, 8]],
+            [0, 0],
+            [A, [0, 0, 50, 50]],
+            [0, 0],
+            [False, True],
+            [1, -1],
+        ),  # a ground-truth box before a crowd
+        ([], [], [A], [0], [False], []),
+        ([A], [0], [], [], [], [0]),
+    ],
+)
 def test_known_cases(found, labels, true, true_labels, crowd, expected):
     assert at_half(found, labels, true, true_labels, crowd) == expected
 

@@ -52,8 +52,9 @@ def test_scores_of_arrays_and_of_dicts_are_the_same():
     images = [{"id": given} for given in (1, 4, "a", "c", "without")]
     annotations = [
         {"image_id": found["image_id"], "category_id": found["category_id"], "bbox": [v + 1 for v in found["bbox"]]}
-        for found in results.to_dicts()[::3] if found["category_id"] != "new"
-    ]  # fmt: skip
+        for found in results.to_dicts()[::3]
+        if found["category_id"] != "new"
+    ]
     truth = {"images": images, "categories": [{"id": 8}, {"id": 3}], "annotations": annotations}
     scores = coco_scores(truth, results)
     assert scores == coco_scores(truth, results.to_dicts()) and 0.1 < scores["AP50"] < 1

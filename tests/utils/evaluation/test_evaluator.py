@@ -42,8 +42,13 @@ def batches(truth, as_array=False):
     ids = [image["id"] for image in truth["images"]]
     for numbers in ([0, 1], [2]):
         n = len(numbers)
-        yield {"images": images(numbers), "image_ids": [ids[i] for i in numbers], "gains": [GAIN] * n,
-               "pads": [PAD] * n, "shapes": [(96, 112)] * n}  # fmt: skip
+        yield {
+            "images": images(numbers),
+            "image_ids": [ids[i] for i in numbers],
+            "gains": [GAIN] * n,
+            "pads": [PAD] * n,
+            "shapes": [(96, 112)] * n,
+        }
 
 
 def oracle(truth, dtype=torch.float32, as_array=False, wrong=0.0):
@@ -82,8 +87,9 @@ def test_an_oracle_is_perfect(kind):
     assert found.images == 3 and found.instances == 3
     assert found.confusion.matrix.tolist() == [[2, 0, 0], [0, 1, 0], [0, 0, 0]]
     assert [(e["name"], e["id"], e["images"], e["instances"]) for e in found.per_class] == [
-        ("nine", 9, 2, 2), ("five", 5, 1, 1)
-    ]  # fmt: skip
+        ("nine", 9, 2, 2),
+        ("five", 5, 1, 1),
+    ]
     first = found.predictions[0]
     assert first["image_id"] == 11 and first["category_id"] == 9
     assert first["bbox"] == pytest.approx([10, 10, 40, 40], abs=0.01)

@@ -50,13 +50,15 @@ def test_recall_falls_and_envelope_falls_with_random_data():
 
 def test_confusion_matrix_known_case():
     confusion = ConfusionMatrix(2)
-    detections = np.array([
-        [*A, 0.9, 0],  # right
-        [*B, 0.8, 0],  # takes class 1 for class 0
-        [*FAR, 0.7, 1],  # nothing there
-        [*A, 0.6, 1],  # the ground-truth box has the right class already
-        [*B, 0.2, 1],  # below the confidence
-    ])  # fmt: skip
+    detections = np.array(
+        [
+            [*A, 0.9, 0],  # right
+            [*B, 0.8, 0],  # takes class 1 for class 0
+            [*FAR, 0.7, 1],  # nothing there
+            [*A, 0.6, 1],  # the ground-truth box has the right class already
+            [*B, 0.2, 1],  # below the confidence
+        ]
+    )
     truth = arrays([A, B, [50, 50, 60, 60]], [0, 1, 1])
     confusion.update(detections, *truth, [False, False, False])
     assert confusion.matrix.tolist() == [[1, 1, 0], [0, 0, 2], [0, 1, 0]]
@@ -111,10 +113,12 @@ def slow_confusion(nc, detections, truth_boxes, truth_labels, crowd, conf=0.25, 
     for i in {*range(len(labels))} - {pair[2] for pair in taken}:
         x1, y1, x2, y2 = detections[i, :4]
         inside = [
-            crowd[j] and truth_labels[j] == labels[i]
-            and max(min(x2, t[2]) - max(x1, t[0]), 0) * max(min(y2, t[3]) - max(y1, t[1]), 0) >= iou * (x2 - x1) * (y2 - y1)
+            crowd[j]
+            and truth_labels[j] == labels[i]
+            and max(min(x2, t[2]) - max(x1, t[0]), 0) * max(min(y2, t[3]) - max(y1, t[1]), 0)
+            >= iou * (x2 - x1) * (y2 - y1)
             for j, t in enumerate(truth_boxes)
-        ]  # fmt: skip
+        ]
         matrix[labels[i], nc] += not any(inside)
     for j in {*range(len(truth_labels))} - {pair[3] for pair in taken}:
         matrix[nc, truth_labels[j]] += not crowd[j]

@@ -47,15 +47,18 @@ def crowd(n, nc, seed=0, objects=6, size=100):
 @pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
 @pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize("agnostic", [False, True])
-@pytest.mark.parametrize("n, nc, conf, iou, max_det, classes", [
-    (0, 3, 0.1, 0.5, 300, None),
-    (1, 1, 0.0, 0.5, 300, None),
-    (120, 3, 0.25, 0.45, 300, None),
-    (120, 3, 0.001, 0.6, 7, None),
-    (400, 1, 0.1, 0.6, 300, None),
-    (100, 20, 0.3, 0.2, 300, [0, 5, 19]),
-    (100, 4, 0.3, 0.0, 300, []),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "n, nc, conf, iou, max_det, classes",
+    [
+        (0, 3, 0.1, 0.5, 300, None),
+        (1, 1, 0.0, 0.5, 300, None),
+        (120, 3, 0.25, 0.45, 300, None),
+        (120, 3, 0.001, 0.6, 7, None),
+        (400, 1, 0.1, 0.6, 300, None),
+        (100, 20, 0.3, 0.2, 300, [0, 5, 19]),
+        (100, 4, 0.3, 0.0, 300, []),
+    ],
+)
 def test_equals_the_slow_reference(kind, multi_label, agnostic, n, nc, conf, iou, max_det, classes):
     boxes, scores = crowd(n, nc, seed=n + nc)
     expected = reference(boxes, scores, conf, iou, max_det, multi_label, agnostic, classes)

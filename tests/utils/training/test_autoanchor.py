@@ -106,9 +106,11 @@ def test_sizes_at_training_size():
 def test_head_gets_its_anchors():
     given = {}
     head = SimpleNamespace(
-        anchors=torch.tensor(COCO / STRIDES[:, None, None]), strides=list(STRIDES), placeholder_anchors=False,
+        anchors=torch.tensor(COCO / STRIDES[:, None, None]),
+        strides=list(STRIDES),
+        placeholder_anchors=False,
         set_anchors=lambda pixels: given.update(pixels=pixels),
-    )  # fmt: skip
+    )
     boxes = [np.array([[0, 0, 2, 3], [10, 10, 14, 11]], np.float32), np.zeros((0, 4), np.float32)]
     check = fit_head_anchors(head, boxes, np.array([[100, 100], [50, 80]], np.float32), 100, 4.0)
     assert check.changed and given["pixels"].shape == (3, 3, 2) and "->" in str(check)

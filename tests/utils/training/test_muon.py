@@ -108,8 +108,11 @@ def test_is_resumed_from_its_state():
 def test_matrices_mix_channels():
     """Neither depth-wise weights nor those of outputs, which have a bias, are orthogonalised."""
     model = nn.Sequential(
-        nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, groups=8, bias=False), nn.Conv2d(8, 5, 1),
-    )  # fmt: skip
+        nn.Conv2d(3, 8, 3, bias=False),
+        nn.BatchNorm2d(8),
+        nn.Conv2d(8, 8, 3, groups=8, bias=False),
+        nn.Conv2d(8, 5, 1),
+    )
     groups = parameter_groups(model, matrices=True)
     assert groups["matrices"] == [model[0].weight]
     assert {id(p) for p in groups["weights"]} == {id(model[2].weight), id(model[3].weight)}

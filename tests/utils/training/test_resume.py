@@ -177,9 +177,22 @@ def test_a_run_stays_where_its_checkpoint_lies(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("epochs", "many"), ("epochs", [1]), ("epochs", None), ("epochs", True), ("epochs", 1.5), ("freeze", 3), ("freeze", ["x"]),
-     ("freeze", [[1]]), ("cos_lr", "yes"), ("optimizer", "Best"), ("device", {}), ("workers", b"1"), ("freeze", torch.zeros(2))],
-)  # fmt: skip
+    [
+        ("epochs", "many"),
+        ("epochs", [1]),
+        ("epochs", None),
+        ("epochs", True),
+        ("epochs", 1.5),
+        ("freeze", 3),
+        ("freeze", ["x"]),
+        ("freeze", [[1]]),
+        ("cos_lr", "yes"),
+        ("optimizer", "Best"),
+        ("device", {}),
+        ("workers", b"1"),
+        ("freeze", torch.zeros(2)),
+    ],
+)
 def test_options_of_a_checkpoint_are_checked(key, value, tmp_path):
     path = checkpoint(tmp_path / "last.pt", options={key: value})
     with pytest.raises(UserError, match=f"last.pt: .* is not a value of --{key.replace('_', '-')}"):

@@ -21,19 +21,33 @@ def colors_in(image):
     return set(map(tuple, image.reshape(-1, 3).tolist()))
 
 
-@pytest.mark.parametrize("low, high, limit, expected", [
-    (0, 1, 5, [0, 0.2, 0.4, 0.6, 0.8, 1]),
-    (1, 0, 5, [0, 0.2, 0.4, 0.6, 0.8, 1]),
-    (0, 2737, 6, [0, 500, 1000, 1500, 2000, 2500]),
-    (-0.03, 0.021, 5, [-0.02, 0, 0.02]),
-    (3, 3.0001, 2, [3, 3.00005, 3.0001]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "low, high, limit, expected",
+    [
+        (0, 1, 5, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (1, 0, 5, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (0, 2737, 6, [0, 500, 1000, 1500, 2000, 2500]),
+        (-0.03, 0.021, 5, [-0.02, 0, 0.02]),
+        (3, 3.0001, 2, [3, 3.00005, 3.0001]),
+    ],
+)
 def test_ticks(low, high, limit, expected):
     assert ticks(low, high, limit) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("value, text", [(0, "0"), (0.30000000000000004, "0.3"), (1500, "1500"), (2e6, "2e+06"),
-                                         (5e-5, "5e-05"), (100, "100"), (0.00125, "0.00125"), (-2.5, "-2.5")])  # fmt: skip
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (0, "0"),
+        (0.30000000000000004, "0.3"),
+        (1500, "1500"),
+        (2e6, "2e+06"),
+        (5e-5, "5e-05"),
+        (100, "100"),
+        (0.00125, "0.00125"),
+        (-2.5, "-2.5"),
+    ],
+)
 def test_number(value, text):
     assert number(value) == text
 

@@ -52,8 +52,17 @@ def start(tmp_path, monkeypatch):
     def call(ranges, *flags, **options):
         path = tmp_path / "ranges.yaml"
         path.write_text(yaml.safe_dump(ranges) if isinstance(ranges, dict) else ranges)
-        plain = {"hyp": "yolov5.yaml", "optimizer": None, "cos_lr": False, "set": [], "seed": 0, "epochs": 3,
-                 "project": tmp_path / "trials", "name": "find", "data": str(tmp_path / "data.yaml")}  # fmt: skip
+        plain = {
+            "hyp": "yolov5.yaml",
+            "optimizer": None,
+            "cos_lr": False,
+            "set": [],
+            "seed": 0,
+            "epochs": 3,
+            "project": tmp_path / "trials",
+            "name": "find",
+            "data": str(tmp_path / "data.yaml"),
+        }
         options = argparse.Namespace(search=str(path), **{**plain, **options})
         arguments = [
             "--search",
