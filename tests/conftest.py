@@ -109,7 +109,9 @@ def train_arguments(workspace):
         "--device",
         "cpu",
     ]
-    return lambda *more: [str(word) for word in (*start, "--project", workspace / "runs", "--workers", 0, *more)]
+    return lambda *more: [
+        str(argument) for argument in (*start, "--project", workspace / "runs", "--workers", 0, *more)
+    ]
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def run(weights, source, tmp_path, *more):
     return sorted((tmp_path / "runs").iterdir(), key=lambda p: p.stat().st_mtime_ns)[-1]
 
 
-def test_everything_about_a_folder(tiny_weights, images, tmp_path, capsys):
+def test_all_outputs_for_a_folder(tiny_weights, images, tmp_path, capsys):
     folder = run(
         tiny_weights, images, tmp_path, "--save-txt", "--save-conf", "--save-json", "--save-csv", "--save-crop"
     )
@@ -66,17 +66,17 @@ def test_everything_about_a_folder(tiny_weights, images, tmp_path, capsys):
         ("a b.png", 96, 64),
         ("ç.jpg", 60, 80),
     ]
-    found = records[0]["detections"]
-    assert found and found == sorted(found, key=lambda d: -d["score"])
+    detections = records[0]["detections"]
+    assert detections and detections == sorted(detections, key=lambda d: -d["score"])
     lines = [line.split() for line in (folder / "labels" / "a b.txt").read_text().splitlines()]
-    assert len(lines) == len(found)
-    for line, one in zip(lines, found):
+    assert len(lines) == len(detections)
+    for line, one in zip(lines, detections):
         x1, y1, x2, y2 = one["box"]
         expected = [(x1 + x2) / 2 / 96, (y1 + y2) / 2 / 64, (x2 - x1) / 96, (y2 - y1) / 64, one["score"]]
         assert int(line[0]) == one["label"]
         np.testing.assert_allclose([float(v) for v in line[1:]], expected, atol=1e-5)
     rows = list(csv.DictReader(open(folder / "detections.csv", newline="", encoding="utf-8")))
-    assert len(rows) == sum(len(r["detections"]) for r in records) and rows[0]["class"] == found[0]["name"]
+    assert len(rows) == sum(len(r["detections"]) for r in records) and rows[0]["class"] == detections[0]["name"]
     assert len(list((folder / "crops").rglob("*.jpg"))) == len(rows)
     assert (read_image(folder / "a b.png") != read_image(images / "a b.png")).any()
     assert f"2 images, {len(rows)} detections" in output.out and "a b.png: " in output.out
@@ -279,12 +279,12 @@ def test_a_frame_and_an_image_of_its_name_get_different_files(video_first, tiny_
     (tmp_path / "list.txt").write_text("\n".join(sources if video_first else sources[::-1]))
     folder = run(tiny_weights, tmp_path / "list.txt", tmp_path, "--save-txt", "--save-crop", "--save-json")
     records = json.loads((folder / "detections.json").read_text())
-    found = [len(record["detections"]) for record in records]
+    detections = [len(record["detections"]) for record in records]
     lines = [len(path.read_text().splitlines()) for path in (folder / "labels").iterdir()]
-    assert min(found) > 0 and sorted(lines) == sorted(found)
-    assert len(list((folder / "crops").rglob("*.jpg"))) == sum(found)
+    assert min(detections) > 0 and sorted(lines) == sorted(detections)
+    assert len(list((folder / "crops").rglob("*.jpg"))) == sum(detections)
     (image,) = folder.glob("*.png")
-    assert (folder / "labels" / f"{image.stem}.txt").read_text().count("\n") == found[video_first]
+    assert (folder / "labels" / f"{image.stem}.txt").read_text().count("\n") == detections[video_first]
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".pt"])

@@ -80,12 +80,12 @@ def test_export_model_takes_the_flags_as_keywords(weights, tmp_path):
             export.export_model(weights, **keywords)
 
 
-def test_arguments_and_flags_are_the_same():
+def test_arguments_of_export_model_are_the_flags():
     flags = {action.dest for action in export.make_parser()._actions} - {"help"}
     assert flags == set(inspect.signature(export.export_model).parameters)
 
 
-def test_into_a_folder(weights, tmp_path):
+def test_output_into_a_folder(weights, tmp_path):
     (tmp_path / "folder").mkdir()
     run("--weights", weights, "--out", tmp_path / "folder")
     assert (tmp_path / "folder" / "best.onnx").is_file()
@@ -93,7 +93,7 @@ def test_into_a_folder(weights, tmp_path):
     assert (tmp_path / "new" / "best.onnx").is_file()
 
 
-def test_a_file_that_differs_fails(weights, monkeypatch, capsys):
+def test_a_file_with_other_outputs_than_the_model_is_an_error(weights, monkeypatch, capsys):
     backend = export.BACKENDS["onnx"]
     wrong = load_checkpoint(weights)
     wrong["model"]["model.8.m.0.bias"] += 1

@@ -62,7 +62,7 @@ def count(workspace, tmp_path):
 
 
 @pytest.mark.parametrize("head", LOSSES)
-def test_all_four_scripts(head, trained, count, workspace, tmp_path, capsys):
+def test_all_four_scripts_run_with_each_head(head, trained, count, workspace, tmp_path, capsys):
     weights = trained(head)
     rows = list(csv.DictReader((weights.parents[1] / "results.csv").open()))
     columns = [key.strip() for key in rows[0]]
@@ -100,7 +100,7 @@ def detected(weights, workspace, tmp_path, *flags):
     return list(csv.DictReader((tmp_path / "exp" / "detections.csv").open()))
 
 
-def test_detect_suppresses_where_the_model_needs_it(trained, workspace, tmp_path):
+def test_detect_applies_nms_if_the_head_needs_it(trained, workspace, tmp_path):
     weights = trained("OneToOneDetect")
     all_boxes = detected(weights, workspace, tmp_path)
     assert len(detected(weights, workspace, tmp_path, "--agnostic")) == len(all_boxes)  # nothing is suppressed
@@ -133,13 +133,13 @@ def test_the_other_branch_is_validated_with_nms(trained, count, workspace, tmp_p
 @pytest.mark.parametrize("head", ["OneToOneDetect", "PicoHead"])
 def test_an_interrupted_run_is_resumed(head, trained, run_train_until, workspace):
     """Both branches, moments and averages are in the checkpoint: the result is that of an uninterrupted run."""
-    whole = trained(head).parent
+    finished_run = trained(head).parent
     weights = (
         run_train_until(1, f"{head} broken", "--cfg", workspace / f"{head}.yaml", "--epochs", 2, "--freeze", 1)
         / "weights"
     )
     train.main(["--resume", str(weights.parent)])
-    one, other = (load_checkpoint(folder / "last.pt")["ema"] for folder in (whole, weights))
+    one, other = (load_checkpoint(folder / "last.pt")["ema"] for folder in (finished_run, weights))
     assert list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 

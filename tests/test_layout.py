@@ -62,7 +62,7 @@ def package_of(parts):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_imports_go_down_only(path):
+def test_imports_follow_the_layers(path):
     parts = path.relative_to(ROOT).with_suffix("").parts
     top, layers = parts[0], LAYERS[parts[0]]
     own = layers.get(package_of(parts), 0)
@@ -79,7 +79,7 @@ def test_imports_go_down_only(path):
             assert other <= own, f"line {line}: {module} lies above {'.'.join(parts)}"
 
 
-def test_packages_form_no_circle():
+def test_packages_have_no_circular_imports():
     graph = {}
     for path in FILES:
         parts = path.relative_to(ROOT).with_suffix("").parts

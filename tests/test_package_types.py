@@ -27,8 +27,8 @@ def _functions_in(node, file, prefix):
 def arguments_of(node: ast.FunctionDef) -> list[ast.arg]:
     """The arguments of a function that can be annotated, less self and cls."""
     given = node.args
-    found = [*given.posonlyargs, *given.args, *given.kwonlyargs, *filter(None, (given.vararg, given.kwarg))]
-    return [argument for argument in found if argument.arg not in ("self", "cls")]
+    arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs, *filter(None, (given.vararg, given.kwarg))]
+    return [argument for argument in arguments if argument.arg not in ("self", "cls")]
 
 
 def is_block_constructor(file: Path, name: str) -> bool:

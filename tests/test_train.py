@@ -60,15 +60,15 @@ def assert_same(one, other):
 
 
 @pytest.fixture(scope="module")
-def whole(workspace, train_arguments):
-    """A run of 8 epochs that nothing interrupted, in a process of its own; gives its folder and what it printed."""
+def finished_run(workspace, train_arguments):
+    """An uninterrupted run of 8 epochs in a separate process: (folder, standard output)."""
     done = subprocess.run(**command(*train_arguments("--name", "whole", "--epochs", 8)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return workspace / "runs" / "whole", done.stdout
 
 
-def test_what_a_run_leaves(whole, workspace):
-    folder, output = whole
+def test_a_run_writes_table_images_and_config(finished_run, workspace):
+    folder, output = finished_run
     table = rows(folder)
     assert list(table[0]) == COLUMNS and [row["epoch"] for row in table] == list("12345678")
     assert all(float(row[key]) >= 0 for row in table for key in COLUMNS)
@@ -87,10 +87,10 @@ def test_what_a_run_leaves(whole, workspace):
     assert "epoch 8/8" in output and "triangle" in output and "best possible recall" in output
 
 
-def test_what_a_checkpoint_holds(whole):
+def test_the_best_checkpoint_contains_the_model_and_its_scores(finished_run):
     from graftdet.models import load_model
 
-    folder, _ = whole
+    folder, _ = finished_run
     best = torch.load(folder / "weights" / "best.pt", weights_only=True)
     assert (best["names"], best["nc"], best["finished"]) == (["circle", "square", "triangle"], 3, True)
     assert (
@@ -102,34 +102,34 @@ def test_what_a_checkpoint_holds(whole):
     scores = [0.1 * float(row["val/AP50"]) + 0.9 * float(row["val/AP50-95"]) for row in rows(folder)]
     assert best["best"] == pytest.approx(max(scores), abs=1e-5) and best["epoch"] == scores.index(max(scores)) + 1
     model = load_model(folder / "weights" / "best.pt")
-    boxes, found = model(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
-    assert boxes.shape[2] == 4 and found.shape[2] == 3 and model.names == best["names"]
+    boxes, scores_of_boxes = model(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    assert boxes.shape[2] == 4 and scores_of_boxes.shape[2] == 3 and model.names == best["names"]
 
 
-def test_same_seed_same_run_whatever_the_workers(whole, run_train):
-    assert_same(outcome(run_train("again", "--epochs", 8, "--workers", 2)), outcome(whole[0]))
+def test_runs_with_one_seed_are_equal_for_any_number_of_workers(finished_run, run_train):
+    assert_same(outcome(run_train("again", "--epochs", 8, "--workers", 2)), outcome(finished_run[0]))
 
 
-def test_same_seed_same_run_on_two_threads(run_train):
+def test_runs_with_one_seed_are_equal_on_two_threads(run_train):
     torch.set_num_threads(2)
     once = outcome(run_train("two threads", "--epochs", 2, "--img", 128))
-    keep = [torch.zeros(1000 + 7 * n) for n in range(100)]  # other addresses in memory
+    blocks_of_memory = [torch.zeros(1000 + 7 * n) for n in range(100)]  # other addresses in memory
     assert_same(outcome(run_train("two threads", "--epochs", 2, "--img", 128)), once)
-    assert len(keep) == 100
+    assert len(blocks_of_memory) == 100
 
 
-def test_interrupted_run_is_resumed_exactly(whole, run_train_until, resume):
+def test_interrupted_run_is_resumed_exactly(finished_run, run_train_until, resume):
     folder = run_train_until(3, "interrupted", "--epochs", 8)
     assert len(rows(folder)) == 3
     with open(folder / "results.csv", "a") as file:  # the run died after the row and before its checkpoint
         file.write("4,9,0,0,0,0,0,0,0,0,0\n")
     resume("--resume", folder)
-    assert_same(outcome(folder), outcome(whole[0]))
+    assert_same(outcome(folder), outcome(finished_run[0]))
     times = [float(row["time"]) for row in rows(folder)]
     assert times == sorted(times)
 
 
-def test_a_run_that_stopped_early_and_died_in_its_final_validation_trains_no_more(
+def test_a_run_killed_in_its_final_validation_is_not_trained_further_when_resumed(
     run_train_until, resume, monkeypatch, capsys
 ):
     monkeypatch.setattr("graftdet.utils.training.run.fitness", lambda metrics: 0.5)
@@ -139,7 +139,7 @@ def test_a_run_that_stopped_early_and_died_in_its_final_validation_trains_no_mor
     assert load_checkpoint(folder / "weights" / "last.pt")["finished"]
 
 
-def test_killed_run_with_workers_is_resumed_too(whole, workspace, train_arguments, resume):
+def test_killed_run_with_workers_is_resumed_too(finished_run, workspace, train_arguments, resume):
     folder = workspace / "runs" / "killed"
     last = folder / "weights" / "last.pt"
     settings = command(*train_arguments("--name", "killed", "--epochs", 8, "--workers", 2))
@@ -150,7 +150,7 @@ def test_killed_run_with_workers_is_resumed_too(whole, workspace, train_argument
     assert process.returncode != 0, "the run was over before it could be killed"
     assert 1 <= load_checkpoint(last)["epoch"] < 8
     resume("--resume", "--project", folder, "--workers", 2)
-    assert_same(outcome(folder), outcome(whole[0]))
+    assert_same(outcome(folder), outcome(finished_run[0]))
 
 
 @pytest.mark.parametrize("flag", [("--epochs", 100), ("--batch-size", 16), ("--seed", 0), ("--rect",)])

@@ -158,7 +158,7 @@ def assert_message(flags, message, capsys):
     assert end.value.code == 2 and message in error and len(error.strip().splitlines()) == 1, error
 
 
-def test_finished_run_says_so(trained, capsys, monkeypatch):
+def test_resuming_a_finished_run_reports_that_it_is_finished(trained, capsys, monkeypatch):
     assert_message(["--resume", trained.parent], "finished, with these weights after epoch 1", capsys)
 
 
@@ -184,7 +184,7 @@ def test_finished_run_says_so(trained, capsys, monkeypatch):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_errors_are_one_line(flags, message, workspace, train_arguments, capsys, monkeypatch):
+def test_errors_are_reported_in_one_line(flags, message, workspace, train_arguments, capsys, monkeypatch):
     start = [] if "--resume" in flags else train_arguments("--epochs", 1)
     assert_message(start + flags, message, capsys)
     assert "--name" in flags or not (workspace / "runs" / "exp").exists()

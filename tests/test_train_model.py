@@ -23,7 +23,7 @@ def trained(workspace, common):
     )
 
 
-def test_the_result_is_what_the_run_wrote(trained, workspace):
+def test_the_result_equals_the_files_of_the_run(trained, workspace):
     assert trained.folder == workspace / "runs" / "api" and trained.epochs == 2 and trained.best_epoch in (1, 2)
     assert trained.best_weights == trained.folder / "weights" / "best.pt" and trained.last_weights.is_file()
     best = load_checkpoint(trained.best_weights)
@@ -34,20 +34,20 @@ def test_the_result_is_what_the_run_wrote(trained, workspace):
     assert [entry["name"] for entry in trained.per_class] == best["names"]
 
 
-def test_it_trains_as_the_command_does(trained, run_train, workspace):
+def test_train_model_equals_the_command(trained, run_train, workspace):
     folder = run_train("command", "--epochs", 2, "--set", "mosaic=0.5")
     one, other = (load_checkpoint(path / "weights" / "last.pt")["ema"] for path in (trained.folder, folder))
     assert all((tensor == other[name]).all() for name, tensor in one.items())
 
 
-def test_validation_returns_what_it_wrote(trained, common):
+def test_validate_model_returns_what_it_writes(trained, common):
     flags = {**common, "project": common["project"] / "val"}
     result = graftdet.validate_model(weights=trained.best_weights, split="train", **flags)
     metrics = json.loads((result.folder / "metrics.json").read_text(encoding="utf-8"))
     assert result.metrics["AP50-95"] == metrics["AP50-95"] and result.images == 24
     assert len(json.loads((result.folder / "predictions.json").read_text(encoding="utf-8"))) == len(result.predictions)
     arguments = ["--weights", trained.best_weights, "--split", "train"]
-    arguments += [word for key, value in flags.items() for word in (f"--{key}", value)]
+    arguments += [argument for key, value in flags.items() for argument in (f"--{key}", value)]
     assert val.main([str(argument) for argument in arguments]).metrics == result.metrics
 
 

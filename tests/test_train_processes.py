@@ -29,7 +29,7 @@ def table(folder):
 
 
 @pytest.mark.parametrize("head", ["Detect, [nc, anchors]", "AnchorFreeDetect, {nc: nc, width: 16}"])
-def test_two_processes_are_one(workspace, tiny_yaml, train_arguments, run_train, head):
+def test_training_with_two_processes_equals_one_process(workspace, tiny_yaml, train_arguments, run_train, head):
     model = workspace / "two.yaml"
     model.write_text(tiny_yaml.replace("Detect, [nc, anchors]", head), encoding="utf-8")
     arguments = ["--cfg", model, "--hyp", "yolov5.yaml", "--epochs", 2]
@@ -66,11 +66,15 @@ def test_validation_in_parts_equals_validation_in_one_process(workspace, tiny_we
     about = {"ground_truth": split.ground_truth(), "category_ids": split.category_ids, "progress": False}
     dataset, box = DetectionDataset(split, 64, rect=True), []
     model = load_model(tiny_weights).model.double()  # a batch's last bits depend on its size: below what is compared
-    whole = evaluate(model, val_loader(dataset, 5), **about)
+    in_one_process = evaluate(model, val_loader(dataset, 5), **about)
     loaders = [val_loader(dataset, 5, rank=rank, world_size=3) for rank in range(3)]
     *none, parts = [evaluate(model, loader, ranks=Part(box, 3), **about) for loader in loaders]
-    assert none == [None, None] and len(whole.predictions) > 100
-    assert parts.predictions == whole.predictions and parts.metrics == whole.metrics and parts.images == 24
+    assert none == [None, None] and len(in_one_process.predictions) > 100
+    assert (
+        parts.predictions == in_one_process.predictions
+        and parts.metrics == in_one_process.metrics
+        and parts.images == 24
+    )
     last = [len(list(loader)) for loader in loaders]
     assert last == [5, 5, 5] and [len(list(val_loader(dataset, 23, rank=rank, world_size=2))) for rank in (0, 1)] == [
         2,

@@ -32,19 +32,21 @@ def table(folder):
         ]
 
 
-def test_distillation_and_its_resumption(distilled, distillation_arguments, run_train_until, tiny_weights, capsys):
+def test_distillation_reports_its_losses_and_can_be_resumed(
+    distilled, distillation_arguments, run_train_until, tiny_weights, capsys
+):
     from graftdet.models import load_model
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums over several differ in the last digit
-    whole = distilled("distilled")
+    finished_run = distilled("distilled")
     assert f"teacher: {tiny_weights}" in capsys.readouterr().out
-    rows = table(whole)
+    rows = table(finished_run)
     assert all(float(row[name]) > 0 for row in rows for name in LOSSES)
-    best = torch.load(whole / "weights" / "best.pt", weights_only=True)
+    best = torch.load(finished_run / "weights" / "best.pt", weights_only=True)
     assert "helpers" not in best and not any("adapter" in name for name in best["ema"])
     assert best["options"]["teacher"] == str(tiny_weights)
-    load_model(whole / "weights" / "best.pt")
+    load_model(finished_run / "weights" / "best.pt")
 
     folder = run_train_until(1, "distilled halfway", *distillation_arguments)
     assert sorted(load_checkpoint(folder / "weights" / "last.pt")["helpers"]) == [
@@ -61,7 +63,7 @@ def test_distillation_and_its_resumption(distilled, distillation_arguments, run_
         moved.rename(tiny_weights)
     train.main(resume)
     assert table(folder) == rows
-    ends = [load_checkpoint(one / "weights" / "last.pt")["ema"] for one in (whole, folder)]
+    ends = [load_checkpoint(one / "weights" / "last.pt")["ema"] for one in (finished_run, folder)]
     assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
     torch.set_num_threads(threads)
 

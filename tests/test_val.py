@@ -76,7 +76,7 @@ def run(weights, data, tmp_path, *more):
     return val.main([str(argument) for argument in argv])
 
 
-def test_what_is_written(tiny_weights, data, tmp_path, capsys):
+def test_files_that_validation_writes(tiny_weights, data, tmp_path, capsys):
     result = run(tiny_weights, data, tmp_path)
     predictions = json.loads((tmp_path / "exp" / "predictions.json").read_text())
     assert predictions and {p["image_id"] for p in predictions} <= {1000, 1007, 1014, 1021, 1028}
@@ -146,8 +146,8 @@ def test_models_trained_with_square_letterboxing_are_validated_with_it(
         run([path, path], data, tmp_path, "--name", "both")
         run([path, path], data, tmp_path, "--name", "both-square", "--square")
         export.main(["--weights", str(path), "--img", "96", "--dynamic", "--include", "onnx", "openvino"])
-        for word in ("w.onnx", "w.xml"):
-            assert load_model(path.with_name(word)).square_letterbox
+        for name in ("w.onnx", "w.xml"):
+            assert load_model(path.with_name(name)).square_letterbox
         both, square = ((tmp_path / name / "predictions.json").read_text() for name in ("both", "both-square"))
         assert both == square and load_model(path, backend="onnx").square_letterbox
 
@@ -187,7 +187,7 @@ def test_ensembles_and_augmentation_run(tiny_weights, exported, data, tmp_path):
     assert run([tiny_weights, tiny_weights], data, tmp_path, "--augment").images == 5
 
 
-def test_nothing_found_is_ap_0(tiny_weights, data, tmp_path):
+def test_no_detections_give_zero_ap(tiny_weights, data, tmp_path):
     content = load_checkpoint(tiny_weights)
     for name, value in content["model"].items():
         if name.startswith("model.8.m") and name.endswith("bias"):
@@ -305,7 +305,7 @@ class Runs:
         return print, ("executed",)
 
 
-def test_as_a_command(tmp_path):
+def test_val_runs_as_a_command(tmp_path):
     command = [sys.executable, str(ROOT / "val.py"), "--weights", "missing.pt"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 2

@@ -76,8 +76,8 @@ def test_a_file_in_the_way_of_the_project(name, flags, workspace, tiny_weights, 
         assert str(workspace / "file") in error_line(main, capfd)
 
 
-def test_a_file_in_the_way_is_told_where_the_system_calls_it_existing(tmp_path, monkeypatch):
-    """As Windows does for PROJECT/NAME when PROJECT is a file; a name that is taken would be looked for for ever."""
+def test_a_file_in_the_way_is_reported_on_systems_that_raise_file_exists(tmp_path, monkeypatch):
+    """Windows raises it for PROJECT/NAME if PROJECT is a file; the search for a free name would never end."""
     (tmp_path / "runs").write_text("")
 
     def refuse(self, *args, **kwargs):
@@ -89,7 +89,7 @@ def test_a_file_in_the_way_is_told_where_the_system_calls_it_existing(tmp_path, 
 
 
 @pytest.mark.parametrize("name", ["weights", "results.csv", "config.yaml", "labels.png", "weights/last.pt"])
-def test_things_in_the_way_inside_a_run(name, workspace, tmp_path, capfd):
+def test_files_and_folders_in_the_way_inside_a_run(name, workspace, tmp_path, capfd):
     taken = tmp_path / "exp" / name
     taken.parent.mkdir(parents=True)
     taken.write_text("") if name == "weights" else (taken / "folder").mkdir(parents=True)
@@ -97,7 +97,7 @@ def test_things_in_the_way_inside_a_run(name, workspace, tmp_path, capfd):
     assert f"{taken}: " in error_line(lambda: train.main(arguments), capfd)
 
 
-def test_checkpoints_and_tables_name_what_cannot_be_written(tmp_path):
+def test_errors_of_checkpoints_and_tables_name_the_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file.last.pt: cannot be written"):
         save_checkpoint(tmp_path / "file" / "last.pt", {})
@@ -118,7 +118,7 @@ def full_after(kilobytes):
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk(tmp_path):
+def test_a_full_disk_is_reported_with_the_file(tmp_path):
     frames = [np.random.default_rng(n).integers(0, 256, (64, 64, 3), np.uint8) for n in range(40)]
     release = full_after(16)
     try:

@@ -60,8 +60,8 @@ def test_folder_with_images_and_videos(folder):
     [("*.png", ["b.png"]), ("[ac].*", ["a.JPG", "c.bmp"]), ("**/*.png", ["b.png", "e.png"]), ("**", None)],
 )
 def test_patterns(folder, pattern, expected):
-    found = names(open_source(f"{folder}/{pattern}"))
-    assert found == expected if expected else len(found) == 7
+    files = names(open_source(f"{folder}/{pattern}"))
+    assert files == expected if expected else len(files) == 7
 
 
 def test_file_name_with_pattern_characters(tmp_path):

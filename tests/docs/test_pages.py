@@ -47,10 +47,10 @@ def commands():
 
 @pytest.mark.parametrize("line", commands())
 def test_commands_parse(line):
-    words = shlex.split(line.split(">")[0])
-    words = words[words.index("python") + 1 :]
-    if words[0] == "-m":
-        parser = {"models": generate.models_parser, "data": generate.data_parser}[words[1]]()
-        parser.parse_args(words[2:])
+    arguments = shlex.split(line.split(">")[0])
+    arguments = arguments[arguments.index("python") + 1 :]
+    if arguments[0] == "-m":
+        parser = {"models": generate.models_parser, "data": generate.data_parser}[arguments[1]]()
+        parser.parse_args(arguments[2:])
     else:
-        generate.SCRIPTS[words[0].removesuffix(".py")].make_parser().parse_args(words[1:])
+        generate.SCRIPTS[arguments[0].removesuffix(".py")].make_parser().parse_args(arguments[1:])

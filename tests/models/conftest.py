@@ -35,12 +35,15 @@ class Scene:
 
     def assigned(self, assigner):
         """{(image, point): (index of its box, quality)}, as plain numbers."""
-        found = assigner(self.scores, self.boxes, self.points, self.strides, self.truth)
+        matches = assigner(self.scores, self.boxes, self.points, self.strides, self.truth)
         rows = zip(
-            self.truth.image[found.box].tolist(), found.point.tolist(), found.box.tolist(), found.quality.tolist()
+            self.truth.image[matches.box].tolist(),
+            matches.point.tolist(),
+            matches.box.tolist(),
+            matches.quality.tolist(),
         )
         wanted = {(image, point): (box, quality) for image, point, box, quality in rows}
-        assert len(wanted) == len(found.box)  # no point twice
+        assert len(wanted) == len(matches.box)  # no point twice
         return wanted
 
 

@@ -10,7 +10,7 @@ from graftdet.models.analysis.summary import summarize, totals
     ("name", "size", "most_params", "most_gflops"),
     [("graft-n.yaml", 640, 1.9e6, 4.6), ("graft-p.yaml", 416, 1.0e6, 1.7)],
 )
-def test_cost(name, size, most_params, most_gflops):
+def test_parameters_and_flops_are_within_their_limits(name, size, most_params, most_gflops):
     """At 80 classes, unfused; FLOPs are twice the multiply-adds."""
     model = build_model(name, nc=80)
     cost = totals(summarize(model, (size, size)))

@@ -1,4 +1,4 @@
-"""Checkpoints: plain data there and back, whole or not at all, and nothing of a file is run."""
+"""Checkpoints: plain data is saved and loaded, files are written completely or not at all, and their code is never run."""
 
 import os
 import pickle
@@ -104,15 +104,15 @@ def test_wrong_files_are_reported_in_one_line(tmp_path, content, message):
     assert message in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_every_cut_of_a_file_is_reported(tmp_path):
-    whole = save_checkpoint(tmp_path / "whole.pt", {"model": {"w": torch.rand(20_000)}}).read_bytes()
+def test_truncated_files_of_any_length_are_reported(tmp_path):
+    complete = save_checkpoint(tmp_path / "whole.pt", {"model": {"w": torch.rand(20_000)}}).read_bytes()
     path = tmp_path / "truncated.pt"
-    for length in range(0, len(whole), 999):  # below 64 KiB torch may look for a workspace before the file's start
-        path.write_bytes(whole[:length])
+    for length in range(0, len(complete), 999):  # below 64 KiB torch may look for a workspace before the file's start
+        path.write_bytes(complete[:length])
         with pytest.raises(ForeignCheckpoint, match="truncated, or not a weights file"):
             load_checkpoint(path)
 
 
-def test_what_is_not_plain_is_refused():
+def test_other_objects_than_plain_data_are_refused():
     with pytest.raises(TypeError, match="plain data"):
         to_plain({"x": object()})

@@ -57,7 +57,7 @@ def test_files_of_the_user_are_suggested(tmp_path, monkeypatch):
         ("2024-13-45", "expected timestamp, got '2024-13-45'"),
     ],
 )
-def test_a_text_that_is_not_what_its_tag_says(value, message):
+def test_values_that_do_not_match_their_yaml_tag(value, message):
     with pytest.raises(UserError) as error:
         parse_yaml(f"a: 1\nb: [1, {value}]\n", "x.yaml")
     assert str(error.value) == f"x.yaml:2:8: not valid YAML: {message}"

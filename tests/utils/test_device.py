@@ -16,7 +16,7 @@ def test_processes_of_torchrun_share_the_cores(cores, processes, workers, monkey
 @pytest.mark.parametrize(
     "cores, processes, workers", [(2, "1", 1), (8, "1", 1), (16, "1", 2), (16, "2", 1), (128, "1", 8)]
 )
-def test_a_cpu_that_trains_keeps_most_of_its_cores(cores, processes, workers, monkeypatch):
+def test_training_on_the_cpu_leaves_most_cores_to_torch(cores, processes, workers, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
     assert default_workers("cpu") == workers

@@ -16,34 +16,34 @@ SETTINGS = [{}, {"affine": False}, {"track_running_stats": False}, BARE, {"momen
 
 
 def case(settings):
-    """(norm, images (5, 4, 3, 3), weights of the loss), the same in each process."""
+    """(batch_norm, images (5, 4, 3, 3), weights of the loss), the same in each process."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        norm = nn.BatchNorm2d(4, **settings)
-        for parameter in norm.parameters():
+        batch_norm = nn.BatchNorm2d(4, **settings)
+        for parameter in batch_norm.parameters():
             nn.init.normal_(parameter)
-        return norm, 3 * torch.randn(5, 4, 3, 3) + 1, torch.randn(5, 4, 3, 3)
+        return batch_norm, 3 * torch.randn(5, 4, 3, 3) + 1, torch.randn(5, 4, 3, 3)
 
 
-def passed(norm, x, weights):
+def forward_and_backward(batch_norm, x, weights):
     """Output, the gradient that reaches the images, and the statistics after two batches; then what eval mode gives."""
     x = x.clone().requires_grad_()
-    norm.train()(x)
-    out = norm(x)
+    batch_norm.train()(x)
+    out = batch_norm(x)
     (out * weights).sum().backward()
-    state = {name: value.clone() for name, value in norm.state_dict().items()}
-    return out.detach(), x.grad, state, norm.eval()(x).detach()
+    state = {name: value.clone() for name, value in batch_norm.state_dict().items()}
+    return out.detach(), x.grad, state, batch_norm.eval()(x).detach()
 
 
-def share(rank, port):
-    """The part of one of two processes, of which the second has fewer images."""
+def run_process(rank, port):
+    """Results of one of two processes, of which the second has fewer images."""
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     dist.init_process_group("gloo", rank=rank, world_size=2)
     part, results = slice(0, 3) if rank == 0 else slice(3, 5), []
     for settings in SETTINGS:
-        norm, x, weights = case(settings)
-        norm.__class__ = DistributedBatchNorm
-        results.append(passed(norm, x[part], weights[part]))
+        batch_norm, x, weights = case(settings)
+        batch_norm.__class__ = DistributedBatchNorm
+        results.append(forward_and_backward(batch_norm, x[part], weights[part]))
     dist.destroy_process_group()
     return results
 
@@ -54,18 +54,18 @@ def parts_of_processes():
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(share, (0, 1), (port, port)))
+        return list(pool.map(run_process, (0, 1), (port, port)))
 
 
 @pytest.mark.parametrize("number", range(len(SETTINGS)), ids=lambda number: str(SETTINGS[number]))
 def test_distributed_batch_norm_equals_batch_norm_of_the_joint_batch(number, parts_of_processes):
-    norm, x, weights = case(SETTINGS[number])
-    out, gradient, state, validated = passed(norm, x, weights)
+    batch_norm, x, weights = case(SETTINGS[number])
+    out, gradient, state, validated = forward_and_backward(batch_norm, x, weights)
     parts = [part[number] for part in parts_of_processes]
     assert torch.allclose(torch.cat([part[0] for part in parts]), out, atol=1e-5)
     assert torch.allclose(torch.cat([part[1] for part in parts]), gradient, atol=1e-5)
     for part in parts:
         assert part[2].keys() == state.keys()
         assert all(torch.allclose(part[2][name], state[name], atol=1e-5) for name in state)
-    if norm.track_running_stats:  # without, each process has its own images in eval mode, as torch's own norm does
+    if batch_norm.track_running_stats:  # without, each process has its own images in eval mode, as torch's batch norm
         assert torch.allclose(torch.cat([part[3] for part in parts]), validated, atol=1e-5)

@@ -60,12 +60,12 @@ def test_existing_files_are_not_overwritten(tmp_path):
     assert (out / "shapes.json").stat().st_mtime_ns == before
     draw_shapes(out, seed=3, count=12)  # drawn again for another count
     assert len(list((out / "images" / "train").iterdir())) == 12
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    (mine / "thesis.txt").write_text("mine")
+    other = tmp_path / "mine"
+    other.mkdir()
+    (other / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match="is not a shapes dataset"):
-        draw(mine)
-    assert contents(mine) == {"thesis.txt": b"mine"}
+        draw(other)
+    assert contents(other) == {"thesis.txt": b"mine"}
     with pytest.raises(UserError, match="at least 4"):
         draw_shapes(tmp_path / "few", count=3)
 
@@ -114,13 +114,13 @@ def test_dataset_of_another_seed_is_not_overwritten(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("DATASETS_DIR", raising=False)
     monkeypatch.chdir(tmp_path)
-    mine = draw(tmp_path / "datasets" / "shapes")  # of seed 3
+    drawn = draw(tmp_path / "datasets" / "shapes")  # of seed 3
     assert ensure_shapes() == tmp_path / "cache" / "graftdet" / "shapes"
-    assert contents(tmp_path / "datasets" / "shapes") == mine
+    assert contents(tmp_path / "datasets" / "shapes") == drawn
     old = {"dataset": "shapes", "version": 1, "seed": 0, "count": 8}  # of an older version
     (tmp_path / "datasets" / "shapes" / "shapes.json").write_text(json.dumps(old))
     (tmp_path / "cache").rename(tmp_path / "moved")
-    assert ensure_shapes() == tmp_path / "datasets" / "shapes" and contents(ensure_shapes()) != mine
+    assert ensure_shapes() == tmp_path / "datasets" / "shapes" and contents(ensure_shapes()) != drawn
 
 
 def test_marker_of_an_earlier_release_is_accepted(tmp_path):

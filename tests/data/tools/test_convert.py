@@ -211,6 +211,6 @@ def test_names_that_are_not_utf8_are_written_percent_encoded(to, tmp_path):
         for path in files:
             str(path).encode()
             assert path.suffix == ".png" or path.read_bytes().decode()
-        found = [sample.path.name for split in ("train", "val") for sample in split_of(one.yaml, split).samples]
-        assert set(found) >= {"caf%E9.png", "b.png"}
+        names = [sample.path.name for split in ("train", "val") for sample in split_of(one.yaml, split).samples]
+        assert set(names) >= {"caf%E9.png", "b.png"}
         assert all(len(sample.boxes) == 1 for split in ("train", "val") for sample in split_of(one.yaml, split).samples)

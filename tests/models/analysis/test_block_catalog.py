@@ -72,7 +72,7 @@ def test_all_names_are_described():
     assert describe_module("CA") == describe_module("CoordAtt") and "CA" in describe_module("CA").aliases
 
 
-def test_what_is_filled_in():
+def test_arguments_that_are_filled_in_are_marked():
     c3 = describe_module("C3")
     assert [argument.name for argument in c3.arguments if argument.filled_in] == ["c1", "n"]
     assert c3.signature == "C3(c2, shortcut=True, g=1, e=0.5)"

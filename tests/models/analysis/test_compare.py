@@ -32,7 +32,7 @@ def model_of(text, name="tiny.yaml"):
     return build_model(ModelSpec.from_text(text, name))
 
 
-def test_peak_of_activations_counted_by_hand():
+def test_peak_memory_of_activations_known_value():
     """32x32: the image is 3x1024 numbers; a Conv has its convolution's output, which SiLU overwrites in place."""
     model = model_of(TINY)
     image, first, second = 3 * 32 * 32, 8 * 16 * 16, 16 * 8 * 8
@@ -175,7 +175,7 @@ def test_models_with_different_input_channels(capsys):
 @pytest.mark.parametrize(
     "arguments", [["nothing.yaml"], ["yolov5n.yaml", "--img", "0"], ["yolov5n.yaml", "--device", "tpu"]]
 )
-def test_errors_are_one_line(arguments, capsys):
+def test_errors_are_reported_in_one_line(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.run(lambda: main(["compare", *arguments]))
     assert stop.value.code == 2 and capsys.readouterr().err.count("\n") == 1

@@ -57,7 +57,7 @@ def test_the_same_boxes_as_torch(name, weights, workspace):
                 assert np.abs(a.boxes - b.boxes).max() < 1 and np.abs(a.scores - b.scores).max() < 0.01
 
 
-def test_made_once_and_again_when_anything_changes(weights, tmp_path, capsys, monkeypatch):
+def test_the_export_is_cached_until_anything_changes(weights, tmp_path, capsys, monkeypatch):
     folder = weights.parent / "exported"
     load_model(weights, backend="auto")
     (first,) = exports(tmp_path)
@@ -80,7 +80,7 @@ def test_made_once_and_again_when_anything_changes(weights, tmp_path, capsys, mo
     assert (folder / second).stat().st_mtime_ns == written
 
 
-def test_the_code_that_builds_the_weights_counts(weights, tmp_path):
+def test_the_export_is_renewed_if_the_code_of_the_plugin_changes(weights, tmp_path):
     (tmp_path / "plugin").mkdir()
     (tmp_path / "plugin" / "blocks.py").write_text("A = 1")
     keys = {
@@ -93,7 +93,7 @@ def test_the_code_that_builds_the_weights_counts(weights, tmp_path):
     assert export_cache.cache_key(weights, ["yaml"]) == export_cache.cache_key(weights, ["yaml"]) not in keys
 
 
-def test_the_code_of_all_models_counts(weights, tmp_path, monkeypatch):
+def test_the_export_is_renewed_if_the_code_of_any_model_changes(weights, tmp_path, monkeypatch):
     """Not that of the backends alone: a changed block must not run in an older export."""
     assert (export_cache._MODELS / "blocks" / "conv.py").is_file()
     (tmp_path / "models" / "blocks").mkdir(parents=True)
@@ -105,7 +105,7 @@ def test_the_code_of_all_models_counts(weights, tmp_path, monkeypatch):
     assert export_cache.cache_key(weights) != before
 
 
-def test_the_code_of_a_package_without_init_counts(weights, tmp_path, monkeypatch):
+def test_the_export_is_renewed_if_the_code_of_a_namespace_package_changes(weights, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "blocks.py").write_text("A = 1")
     monkeypatch.syspath_prepend(tmp_path)

@@ -87,7 +87,7 @@ def test_the_same_numbers_as_torch(model, exported, dynamic):
     assert verify(model, loaded, path, options) < 1e-4
 
 
-def test_what_is_read_back(exported):
+def test_attributes_are_read_back(exported):
     fixed, free = (BACKEND.load(exported[dynamic][1]) for dynamic in (False, True))
     assert (fixed.fixed_size, fixed.fixed_batch, fixed.stride, fixed.nc) == ((64, 96), 1, 16, 3)
     assert (free.fixed_size, free.fixed_batch, free.train_size) == (None, None, 96)
@@ -128,7 +128,7 @@ def test_verify_finds_a_file_of_other_weights(model, exported, tiny_yaml):
     assert relative_difference(np.array([201.0, 0.5]), np.array([200.0, 0.4])) == pytest.approx(0.1)
 
 
-def test_the_model_stays_as_it_was(model):
+def test_exporting_does_not_change_the_model(model):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     ExportModule(model)
     after = model.state_dict()
@@ -181,8 +181,8 @@ def test_files_of_other_exporters(tmp_path):
 
 
 def test_files_that_cannot_be_run(exported, tmp_path):
-    whole = exported[False][1].read_bytes()
-    (tmp_path / "truncated.onnx").write_bytes(whole[: len(whole) // 2])
+    content = exported[False][1].read_bytes()
+    (tmp_path / "truncated.onnx").write_bytes(content[: len(content) // 2])
     (tmp_path / "text.onnx").write_text("no model")
     (tmp_path / "empty.onnx").write_bytes(b"")
     foreign(tmp_path / "transposed.onnx", [1, 84, 8400])

@@ -81,11 +81,11 @@ def test_the_minimal_program_gives_the_detections_of_detect(
     assert len(records) == len(SHAPES) + 1
     for record in records:
         expected = record["detections"]
-        found = example.detect(str(path), read_image(record["source"]), conf=0.3)
-        assert 3 < len(expected) == len(found), record["source"]
-        assert [name for name, _, _ in found] == [one["name"] for one in expected]
-        np.testing.assert_allclose([score for _, score, _ in found], [one["score"] for one in expected], atol=1e-3)
-        np.testing.assert_allclose([box for _, _, box in found], [one["box"] for one in expected], atol=1)
+        detections = example.detect(str(path), read_image(record["source"]), conf=0.3)
+        assert 3 < len(expected) == len(detections), record["source"]
+        assert [name for name, _, _ in detections] == [one["name"] for one in expected]
+        np.testing.assert_allclose([score for _, score, _ in detections], [one["score"] for one in expected], atol=1e-3)
+        np.testing.assert_allclose([box for _, _, box in detections], [one["box"] for one in expected], atol=1)
 
 
 def test_the_minimal_program_prints_detections(models, images, tmp_path):

@@ -42,9 +42,9 @@ def test_the_same_numbers_as_torch(model, exported, dynamic):
         first = loaded.predictions(images)
         loaded.predictions(1 - images)
         assert relative_difference(first, expected) < 1e-4  # and a later call does not write into what was given
-        found = loaded(images)
-        np.testing.assert_allclose(found[0], boxes, rtol=1e-3, atol=1e-2)
-        np.testing.assert_allclose(found[1], scores, atol=1e-4)
+        outputs = loaded(images)
+        np.testing.assert_allclose(outputs[0], boxes, rtol=1e-3, atol=1e-2)
+        np.testing.assert_allclose(outputs[1], scores, atol=1e-4)
         for row, (some_boxes, some_scores) in enumerate(loaded.candidates(images, 0.5)):
             likely = scores[row].max(1) > 0.5
             assert 0 < likely.sum() <= len(some_scores) < len(scores[row])
@@ -129,7 +129,7 @@ def test_files_that_cannot_be_run(exported, tmp_path):
         load_model(path, device="0")
 
 
-def test_an_input_of_a_size_that_it_does_not_take(exported):
+def test_an_input_of_another_size_is_an_error(exported):
     with pytest.raises(UserError, match="OpenVINO fails on an input of 1x3x128x128"):
         BACKEND.load(exported[False][1]).predictions(np.zeros((1, 3, 128, 128), np.float32))
 
@@ -243,7 +243,7 @@ def test_no_telemetry(entry_point, workspace, tiny_weights, tmp_path):
     assert not [path for path in home.rglob("*") if path.is_file()] and not (home / "intel").exists()
 
 
-def test_openvino_is_imported_in_one_place():
+def test_openvino_is_imported_in_one_module():
     """Any other import starts its telemetry."""
     importing = re.compile(
         r"^\s*(import|from) openvino\b|import_module\(.openvino|importorskip\(.openvino.\)", re.MULTILINE
@@ -256,7 +256,7 @@ def test_openvino_is_imported_in_one_place():
     assert files == [ROOT / "models" / "backends" / "openvino.py"]
 
 
-def test_telemetry_of_others_stays(monkeypatch):
+def test_telemetry_of_other_programs_is_not_changed(monkeypatch):
     other = object()
     monkeypatch.setitem(sys.modules, "openvino_telemetry", other)
     assert import_openvino() is openvino and sys.modules["openvino_telemetry"] is other

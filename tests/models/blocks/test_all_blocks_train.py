@@ -1,6 +1,6 @@
 """Every block is in a model YAML that trains: over 20 steps on one small batch its loss falls.
 
-A new family adds its YAMLs to `LEARNS`, with arguments of row 0 instead of the file's where the whole network is too
+A new family adds its YAMLs to `TRAINABLE`, with arguments of row 0 instead of the file's where the whole network is too
 heavy for a test.
 """
 
@@ -13,7 +13,7 @@ from graftdet.models import BLOCKS, build_model
 from graftdet.utils.config import CONFIGS
 from graftdet.utils.hyperparameters import Hyperparameters
 
-LEARNS = {  # YAML -> None, or arguments of its first row
+TRAINABLE = {  # YAML -> None, or arguments of its first row
     "mobilenet_v1": [0.5],
     "mobilenet_v2": None,
     "mobilenet_v3_small": None,
@@ -71,9 +71,9 @@ def model_of(name: str, first_args):
     return build_model(values, nc=3)
 
 
-def test_every_word_is_in_a_yaml_that_learns():
+def test_every_block_is_used_by_a_trainable_yaml():
     used = set()
-    for name in LEARNS:
+    for name in TRAINABLE:
         values = yaml.safe_load((Path(CONFIGS) / "models" / f"{name}.yaml").read_text(encoding="utf-8"))
         used |= {BLOCKS[row[2]] for row in values["backbone"] + values["head"] if row[2] in BLOCKS}
     own = {
@@ -82,11 +82,11 @@ def test_every_word_is_in_a_yaml_that_learns():
     assert not {block_name for block_name, cls in own.items() if cls not in used}
 
 
-@pytest.mark.parametrize("name", LEARNS)
-def test_loss_falls(name):
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_loss_decreases_and_every_parameter_has_a_gradient(name):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = model_of(name, LEARNS[name]).train()
+        model = model_of(name, TRAINABLE[name]).train()
         images = torch.rand(2, 3, SIZE, SIZE)
     criterion = model.criterion(Hyperparameters(), SIZE)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.002)

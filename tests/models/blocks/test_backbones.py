@@ -82,7 +82,7 @@ def parameters(module):
 @pytest.mark.parametrize(
     ("block_name", "args", "classifier", "count", "macs", "widths"), PUBLISHED, ids=lambda v: str(v)[:24]
 )
-def test_published_counts(block_name, args, classifier, count, macs, widths):
+def test_counts_equal_published_ones(block_name, args, classifier, count, macs, widths):
     model = detector(block_name, args)
     assert parameters(model.model[0]) + linear(*classifier) == count
     row = summarize(model, (224, 224))[0]
@@ -94,7 +94,7 @@ def test_published_counts(block_name, args, classifier, count, macs, widths):
 @pytest.mark.parametrize(
     ("block_name", "args", "classifier", "count", "stated", "widths"), OWN, ids=lambda v: str(v)[:24]
 )
-def test_counts_against_the_paper(block_name, args, classifier, count, stated, widths):
+def test_counts_are_close_to_the_paper(block_name, args, classifier, count, stated, widths):
     model = detector(block_name, args)
     assert parameters(model.model[0]) + linear(*classifier) == count
     assert stated is None or count == pytest.approx(stated, rel=0.05)
@@ -109,7 +109,7 @@ def test_widths_without_the_last_convolution(block_name, args, widths):
 
 
 @pytest.mark.parametrize("block_name", NARROW)
-def test_any_backbone(block_name, randomized):
+def test_shapes_copies_and_gradients_of_each_backbone(block_name, randomized):
     """One batch and odd sizes, deepcopy, state dict, fused equality, bfloat16, gradients, the same twice."""
     torch.manual_seed(0)
     backbone = randomized(BLOCKS[block_name](3, *NARROW[block_name]))
@@ -118,11 +118,11 @@ def test_any_backbone(block_name, randomized):
         maps = backbone(x)
         if block_name != "InceptionV1":  # whose pools have no padding: odd sizes are rounded down
             assert [tuple(m.shape[2:]) for m in maps] == [(-(-75 // s), -(-101 // s)) for s in ALL]
-        twin = copy.deepcopy(backbone)
-        twin.load_state_dict(backbone.state_dict())
-        assert all(torch.equal(a, b) for a, b in zip(maps, twin(x), strict=True))
+        copied = copy.deepcopy(backbone)
+        copied.load_state_dict(backbone.state_dict())
+        assert all(torch.equal(a, b) for a, b in zip(maps, copied(x), strict=True))
         assert backbone.to(torch.bfloat16)(x.to(torch.bfloat16))[0].dtype == torch.bfloat16
-    backbone = twin.train()
+    backbone = copied.train()
     gradients = []
     for _ in range(2):
         backbone.zero_grad()
@@ -132,7 +132,7 @@ def test_any_backbone(block_name, randomized):
 
 
 @pytest.mark.parametrize("block_name", NARROW)
-def test_fused_models_have_no_batch_norm_and_agree(block_name, randomized):
+def test_fusing_changes_no_output_and_removes_every_batch_norm(block_name, randomized):
     torch.manual_seed(0)
     model = randomized(detector(block_name, NARROW[block_name]))
     x = torch.rand(2, 3, 64, 64)
@@ -145,7 +145,7 @@ def test_fused_models_have_no_batch_norm_and_agree(block_name, randomized):
 
 
 @pytest.mark.parametrize("block_name", NARROW)
-def test_strides_can_be_chosen(block_name):
+def test_out_selects_strides_in_order(block_name):
     backbone = BLOCKS[block_name](3, *NARROW[block_name], out=[16, 8])
     with torch.no_grad():
         maps = backbone.eval()(torch.zeros(1, 3, 64, 64))
@@ -169,8 +169,8 @@ def test_width_multiple_does_not_apply_to_a_backbone():
     assert parameters(build_model({**spec, "width_multiple": 0.25}).model[0]) == parameters(build_model(spec).model[0])
 
 
-def test_names_of_published_weights():
-    """A few names of each published layout; a whole list would only repeat the code."""
+def test_parameter_names_equal_published_ones():
+    """A sample of the names of each published state dict."""
     names = {
         ("MobileNetV1", ()): [
             "conv_stem.weight",

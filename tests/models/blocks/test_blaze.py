@@ -22,7 +22,7 @@ def convolutions(module):
     ]
 
 
-def test_single_and_double_blocks():
+def test_convolutions_of_single_and_double_blocks():
     assert convolutions(make(24, 48, s=2).conv) == [(5, 24, 24, True, 2), (1, 24, 48, False, 1)]
     assert convolutions(make(48, 24, 96, 2).conv) == [
         (5, 48, 48, True, 2),
@@ -35,7 +35,7 @@ def test_single_and_double_blocks():
 
 @torch.no_grad()
 @pytest.mark.parametrize("size", [(8, 8), (7, 9)])
-def test_shortcut_pools_and_fills_with_zeros(size):
+def test_shortcut_is_pooled_and_padded_with_zero_channels(size):
     block, x = make(4, 6, s=2), torch.randn(1, 4, *size)
     pooled = nn.functional.max_pool2d(x, 2, 2, ceil_mode=True)
     filled = torch.cat((pooled, torch.zeros(1, 2, *pooled.shape[2:])), 1)
@@ -45,14 +45,14 @@ def test_shortcut_pools_and_fills_with_zeros(size):
 
 
 @torch.no_grad()
-def test_projected_shortcut():
+def test_projected_shortcut_has_pooling_and_a_convolution():
     block, x = make(8, 4, 6, 2, project=True), torch.randn(1, 8, 6, 6)
     pool, conv, bn, relu = block.shortcut
     assert torch.allclose(block(x), (block.conv(x) + relu(bn(conv(pool(x))))).relu())
     assert isinstance(block.conv[-1], nn.ReLU)
 
 
-def test_layers_of_the_extractor():
+def test_blazeface_has_the_published_layers():
     """Table 4: 128x128 becomes 96 channels of 8x8; its kernels have 56,208 weights."""
     net = BLOCKS["BlazeFace"](3, out=[8, 16]).eval()
     with torch.no_grad():
@@ -102,7 +102,7 @@ def blended(boxes, scores, conf, iou, agnostic):
 
 @pytest.mark.parametrize("agnostic", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_blending_against_a_slow_one(seed, agnostic):
+def test_blending_equals_a_slow_reference(seed, agnostic):
     boxes, scores = crowd(seed=seed)
     got = select_detections(boxes, scores, 0.3, 0.4, agnostic=agnostic, method="blend")
     np.testing.assert_allclose(got, blended(boxes, scores, 0.3, 0.4, agnostic), rtol=1e-5, atol=1e-4)
@@ -111,7 +111,7 @@ def test_blending_against_a_slow_one(seed, agnostic):
     assert not np.allclose(got[:, :4], passed[:, :4])
 
 
-def test_blending_two_boxes():
+def test_blending_averages_boxes_by_score():
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 14], [50, 50, 60, 60]], np.float32)
     scores = np.array([[0.6], [0.3], [0.5]], np.float32)
     got = select_detections(boxes, scores, 0.1, 0.5, method="blend")
@@ -120,7 +120,7 @@ def test_blending_two_boxes():
     )
 
 
-def test_blending_edges():
+def test_blending_edge_cases():
     empty = np.zeros((0, 4), np.float32)
     assert select_detections(empty, np.zeros((0, 2), np.float32), method="blend").shape == (0, 6)
     flat = np.array([[5, 5, 5, 5], [5, 5, 5, 5]], np.float32)  # no area: overlaps nothing

@@ -20,7 +20,7 @@ CASES = {
 }
 
 
-def one_picture_at_a_time(block, x):
+def one_image_at_a_time(block, x):
     """The definition: a kernel mixed for each image."""
     experts, maps = block.cond_conv, []
     for image in x:
@@ -32,13 +32,13 @@ def one_picture_at_a_time(block, x):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_mixes_a_kernel_for_each_picture(case):
+def test_each_image_gets_its_own_kernel(case):
     torch.manual_seed(0)
     block = BLOCKS["DynamicConv"](*CASES[case])
     if block.cond_conv.bias is not None:
         nn.init.normal_(block.cond_conv.bias)
     x = torch.randn(3, 6, 7, 9) * torch.tensor([0.1, 1.0, 5.0])[:, None, None, None]
-    want = one_picture_at_a_time(block, x)
+    want = one_image_at_a_time(block, x)
     assert torch.allclose(block(x), want, atol=1e-5)
     assert not torch.allclose(block(x)[0], block(x[:1] * 2)[0] / 2, atol=1e-5) or block.cond_conv.bias is not None
     routing = torch.sigmoid(block.routing(x.mean((2, 3))))
@@ -46,7 +46,7 @@ def test_mixes_a_kernel_for_each_picture(case):
     assert torch.allclose(block.cond_conv._sum_of_experts(x, routing) + bias, want, atol=1e-5)
 
 
-def test_every_expert_learns():
+def test_every_expert_has_a_gradient():
     block = BLOCKS["DynamicGhostModule"](6, 7)
     block(torch.randn(2, 6, 5, 5)).square().mean().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in block.parameters())
@@ -63,7 +63,7 @@ def randomize(model):
 
 
 @pytest.mark.parametrize("name", ["yolov5n-C3_GhostModule", "dynamic-ghost"])
-def test_onnx_takes_batches_of_different_pictures(name, tmp_path):
+def test_onnx_export_accepts_any_batch_size(name, tmp_path):
     model = build_model(f"{name}.yaml", nc=2).eval()
     path = onnx_backend.export(model, tmp_path / "dynamic.onnx", ExportOptions(size=(64, 64), dynamic=True))
     import onnxruntime
@@ -89,11 +89,11 @@ def test_fusing_changes_no_output_and_removes_every_batch_norm(name):
     assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
 
 
-def test_parameters_of_the_article():
+def test_published_parameter_count():
     assert sum(p.numel() for p in build_model("yolov5n-C3_GhostModule.yaml").parameters()) == 1_434_773
 
 
-def test_drop_path():
+def test_drop_path_drops_a_quarter_in_training_only():
     x = torch.ones(2000, 1, 1, 1)
     path = DropPath(0.25)
     torch.manual_seed(0)
@@ -105,7 +105,7 @@ def test_drop_path():
         DropPath(1.0)
 
 
-def test_skip_and_dropped_bottleneck():
+def test_the_shortcut_remains_if_the_path_is_dropped():
     x = torch.randn(2, 8, 5, 5)
     block = BLOCKS["DynamicConvBnAct"](8, 8, 3, skip=True).eval()
     assert torch.allclose(block(x), x + block.act1(block.bn1(block.conv(x))))
@@ -117,7 +117,7 @@ def test_skip_and_dropped_bottleneck():
     assert torch.allclose(y, dropped.shortcut(x), atol=1e-5)
 
 
-def test_shortcut_is_dynamic_where_the_shape_changes():
+def test_shortcut_has_dynamic_convolutions_if_the_shape_changes():
     block = BLOCKS["DynamicGhostBottleneck"]
     assert [type(m).__name__ for m in block(8, 12).shortcut] == ["DynamicConv", "BatchNorm2d"] * 2
     assert len(block(8, 8).shortcut) == 0 and len(block(8, 8, 3, 2).shortcut) == 4

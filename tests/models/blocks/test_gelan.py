@@ -29,14 +29,14 @@ from torch.nn import functional as F
     ],
     ids=str,
 )
-def test_counts(block_name, args, parameters):
+def test_parameter_counts_equal_published_ones(block_name, args, parameters):
     with torch.device("meta"):
         assert sum(p.numel() for p in BLOCKS[block_name](*args).parameters()) == parameters
 
 
 @pytest.mark.parametrize(("width", "heads"), [(8, 1), (128, 1), (256, 2), (320, 2), (400, 2), (392, 2)])
-def test_attention_against_a_slow_reference(width, heads, block_of):
-    """Half of the channels is attended; 64 channels or more a head, in whole numbers."""
+def test_attention_equals_a_slow_reference(width, heads, block_of):
+    """Attention works on half of the channels, with at least 64 channels per head if there are several."""
     attention = block_of("C2PSA", width, width).m[0].attn
     assert attention.heads == heads
     x = torch.randn(2, width // 2, 3, 5)
@@ -52,7 +52,7 @@ def test_attention_against_a_slow_reference(width, heads, block_of):
         assert torch.allclose(attention(x), expected, atol=1e-5)
 
 
-def test_half_of_the_channels_goes_round_the_attention(block_of):
+def test_half_of_the_channels_skips_the_attention(block_of):
     block, x = block_of("PSA", 16, 24), torch.randn(2, 16, 4, 4)
     with torch.no_grad():
         passed, attended = block.cv1(x).chunk(2, 1)
@@ -63,7 +63,7 @@ def test_half_of_the_channels_goes_round_the_attention(block_of):
         BLOCKS["PSA"](8, 2)
 
 
-def test_adown_against_a_slow_reference(block_of):
+def test_adown_equals_a_slow_reference(block_of):
     block, x = block_of("ADown", 4, 6), torch.randn(2, 4, 8, 6)
     mean = torch.stack([x[..., i : i + 7, j : j + 5] for i in (0, 1) for j in (0, 1)]).mean(0)
     largest = torch.stack(
@@ -85,7 +85,7 @@ def test_adown_against_a_slow_reference(block_of):
 @pytest.mark.parametrize(
     ("block_name", "args"), [("RepNCSPELAN4", [8, 12, 8, 6, 2]), ("C2fCIB", [8, 12, 2, True, True])]
 )
-def test_fuse(block_name, args, block_of):
+def test_fusing_changes_no_output_and_removes_every_batch_norm(block_name, args, block_of):
     block, x = block_of(block_name, *args), torch.randn(2, 8, 9, 11)
     with torch.no_grad():
         before, count = block(x), len(list(block.parameters()))
@@ -97,7 +97,7 @@ def test_fuse(block_name, args, block_of):
     assert not any(isinstance(m, nn.BatchNorm2d) for m in block.modules())
 
 
-def test_shortcuts_where_they_are_asked_for(block_of):
+def test_cib_has_a_shortcut_only_if_requested(block_of):
     x = torch.randn(2, 8, 4, 4)
     for add in (True, False):
         block = block_of("CIB", 8, 8, add)
@@ -116,7 +116,7 @@ def test_shortcuts_where_they_are_asked_for(block_of):
         ("SPPELAN", [64, 2_000_000_000], "argument 'c3' must be at most 1048576, got 2000000000"),
     ],
 )
-def test_wrong_widths_inside(block_name, args, message):
+def test_wrong_hidden_widths_are_reported(block_name, args, message):
     with pytest.raises(UserError, match=rf"row 0 .*{block_name}: .*{message}"):
         build_model({"nc": 2, "backbone": [[-1, 1, block_name, args]], "head": [[[-1], 1, "Detect", ["nc"]]]})
 
@@ -127,7 +127,7 @@ def test_the_activation_of_the_model_is_used_everywhere():
     assert not any(isinstance(m, nn.SiLU) for m in model.model[:-1].modules())
 
 
-def test_half_of_the_channels_goes_through_the_bottlenecks(block_of):
+def test_half_of_the_channels_skips_the_bottlenecks(block_of):
     block, x = block_of("C2", 8, 12, 2), torch.randn(2, 8, 4, 4)
     with torch.no_grad():
         inner, passed = block.cv1(x).chunk(2, 1)
@@ -136,7 +136,7 @@ def test_half_of_the_channels_goes_through_the_bottlenecks(block_of):
         assert torch.allclose(block(x), block.cv2(torch.cat((inner, passed), 1)), atol=1e-6)
 
 
-def test_rows_as_they_are_published():
+def test_published_rows_build_with_scaled_widths():
     """Widths inside GELAN are not scaled; its number of bottlenecks is an argument of the row."""
     model = build_model(
         {

@@ -1,4 +1,4 @@
-"""GhostNet: published counts, surplus channels, the article's forms, Index, published weights by name, fusing."""
+"""GhostNet: published counts, surplus channels, published variants, Index, published weights by name, fusing."""
 
 import copy
 
@@ -40,7 +40,7 @@ def test_whole_network_has_the_published_counts():
     assert list(row.shapes) == [(40, 28, 28), (112, 14, 14), (960, 7, 7)]
 
 
-def test_stages_choose_maps_and_what_is_built():
+def test_stages_select_maps_and_unused_layers_are_not_built():
     maps = BLOCKS["GhostNet"](3, 1.0, [8, 4])
     assert [m.shape[1] for m in maps.eval()(torch.zeros(1, 3, 64, 64))] == [160, 40]
     assert len(maps.blocks) == 9  # no last convolution
@@ -61,7 +61,7 @@ def test_width_multiple_does_not_apply_to_the_backbone():
     assert model.shapes[1][0] == 112 and model.shapes[2][0] == 16
 
 
-def test_index_picks_a_map_and_reports_what_is_wrong():
+def test_index_selects_a_map_and_wrong_indices_are_reported():
     maps = [torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 1, 1)]
     assert BLOCKS["Index"](1)(maps) is maps[1]
     with pytest.raises(UserError, match=r"row 1 .*Index.*index 3 of 3 maps"):
@@ -72,7 +72,7 @@ def test_index_picks_a_map_and_reports_what_is_wrong():
         model_of([-1, 1, "GhostNet", []], [0, 1, "Conv", [8]])
 
 
-def test_backbone_feeds_a_head_directly():
+def test_a_head_reads_the_maps_of_a_backbone():
     model = build_model(
         {"nc": 2, "anchors": 3, "backbone": [[-1, 1, "GhostNet", []]], "head": [[[0], 1, "Detect", ["nc", "anchors"]]]}
     )
@@ -80,14 +80,14 @@ def test_backbone_feeds_a_head_directly():
 
 
 @pytest.mark.parametrize("ratio", [2, 3, 5])
-def test_surplus_channels_are_cut_off(ratio):
+def test_surplus_ghost_channels_are_dropped(ratio):
     exact, cut = BLOCKS["GhostModule"](6, 15 * ratio, 1, ratio), BLOCKS["GhostModule"](6, 15 * ratio - 1, 1, ratio)
     cut.load_state_dict(exact.state_dict())
     x = torch.randn(2, 6, 5, 5)
     assert torch.equal(cut.eval()(x), exact.eval()(x)[:, :-1])
 
 
-def test_ghost_module_by_hand_and_at_ratio_one():
+def test_ghost_module_equals_a_reference_and_is_plain_at_ratio_one():
     block = scrambled(BLOCKS["GhostModule"](4, 6, 3, 3, 5, 2))
     x = torch.randn(2, 4, 9, 9)
     conv, bn = block.primary_conv[0], block.primary_conv[1]
@@ -99,7 +99,7 @@ def test_ghost_module_by_hand_and_at_ratio_one():
     assert plain.eval()(x).shape == (2, 6, 9, 9) and plain.cheap_operation is None
 
 
-def test_squeeze_excite_gate_and_rounding():
+def test_squeeze_excite_equals_a_reference_with_rounded_width():
     block = BLOCKS["SqueezeExcite"](72)
     assert block.conv_reduce.out_channels == 20  # 18 to the nearest multiple of 4
     x = torch.randn(2, 72, 3, 3)
@@ -108,7 +108,7 @@ def test_squeeze_excite_gate_and_rounding():
     assert torch.allclose(block(x), x * gate, atol=1e-6)
 
 
-def test_article_forms():
+def test_published_variants():
     """SE optionally without biases; GBNeck has one batch norm per Ghost module and a convolution as shortcut."""
     block = BLOCKS["GhostNetBottleneck"](16, 16, 32, 3, 1, 0.25, se_bias=False)
     assert block.se.conv_reduce.bias is None and block.se.conv_expand.bias is None
@@ -137,7 +137,7 @@ def published_state():
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone."])
-def test_published_weights_load_by_name_into_their_row(prefix):
+def test_published_weights_load_by_name_into_a_row(prefix):
     model = model_of([-1, 1, "GhostNet", [1.0, [4, 6, 8]], "net"], ["net", 1, "Index", [0]])
     before = copy.deepcopy(model.model[1:].state_dict())
     state = published_state()
@@ -154,7 +154,7 @@ def test_published_weights_load_by_name_into_their_row(prefix):
     assert all(torch.equal(v, before[k]) for k, v in model.model[1:].state_dict().items())
 
 
-def test_weights_of_another_width_are_reported():
+def test_weights_that_do_not_fit_are_reported():
     model = model_of([-1, 1, "GhostNet", [0.5, [4]]], [0, 1, "Index", [0]])
     with pytest.raises(UserError, match="row 7: the model has no such row"):
         load_into_row(model, 7, WeightsFile("x.pth", "state dict", published_state()))
@@ -165,7 +165,7 @@ def test_weights_of_another_width_are_reported():
 
 
 @pytest.mark.parametrize("name", ["ghostnet", "ghost-blocks"])
-def test_fusing_keeps_the_outputs(name):
+def test_fusing_changes_no_output(name):
     model = scrambled(build_model(f"{name}.yaml", nc=2))
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Modules that are grafted into YOLOv5 most: counts that are published, slow references, joins with learned weights."""
+"""Blocks that are often inserted into YOLOv5: published counts, slow references, weighted sums and concatenations."""
 
 import pytest
 import torch
@@ -33,12 +33,12 @@ def count(block) -> int:
     ],
     ids=str,
 )
-def test_counts(block_name, args, parameters):
+def test_parameter_counts(block_name, args, parameters):
     with torch.device("meta"):
         assert count(BLOCKS[block_name](*args)) == parameters
 
 
-def test_efficientnet_v2_small_has_its_published_count():
+def test_efficientnet_v2_small_has_the_published_parameter_count():
     """21,458,488 parameters with a last convolution of 1280 channels and 1000 classes."""
     rows = [
         ("FusedMBConv", 24, 2, 1, 1, 0),
@@ -58,7 +58,7 @@ def test_efficientnet_v2_small_has_its_published_count():
     assert sum(map(count, blocks)) == 21_458_488
 
 
-def test_convnext_tiny_has_its_published_count():
+def test_convnext_tiny_has_the_published_parameter_count():
     """28,589,128 parameters with stem, three reductions, the last norm and 1000 classes."""
     with torch.device("meta"):
         layers, c = [nn.Conv2d(3, 96, 4), nn.LayerNorm(96)], 96
@@ -70,7 +70,7 @@ def test_convnext_tiny_has_its_published_count():
     assert sum(map(count, layers)) == 28_589_128
 
 
-def test_attention_against_slow_references():
+def test_attention_equals_slow_references():
     x = torch.randn(2, 8, 5, 7)
     with torch.no_grad():
         eca = BLOCKS["ECA"](8)
@@ -92,7 +92,7 @@ def test_attention_against_slow_references():
         assert torch.allclose(cbam(x), y, atol=1e-5)
 
 
-def test_coordinate_attention_knows_rows_and_columns():
+def test_coordinate_attention_is_a_product_of_row_and_column_weights():
     """The content of a row changes its weights in every column; a neighboring row changes only through batch norm."""
     block = BLOCKS["CoordAtt"](8).eval()
     x = torch.randn(1, 8, 4, 6)
@@ -105,7 +105,7 @@ def test_coordinate_attention_knows_rows_and_columns():
 
 
 @pytest.mark.parametrize("block_name", ["SE", "CBAM", "ECA", "CoordAtt", "SimAM"])
-def test_attention_keeps_the_width(block_name):
+def test_attention_rejects_a_change_of_width(block_name):
     with pytest.raises(ValueError, match="keeps the width: 32 channels in, 64 asked for"):
         BLOCKS[block_name](32, 64)
     assert BLOCKS[block_name](32, 32)(torch.randn(2, 32, 3, 3)).shape == (2, 32, 3, 3)
@@ -113,13 +113,13 @@ def test_attention_keeps_the_width(block_name):
 
 @pytest.mark.parametrize("block_name", ["C3SE", "C3CBAM", "C3CA", "C3ECA"])
 @pytest.mark.parametrize("width", [8, 24])
-def test_attention_inside_narrow_rows(block_name, width):
+def test_attention_of_narrow_csp_blocks_has_at_least_one_hidden_channel(block_name, width):
     """Between, one channel is left where a sixteenth of the width is less."""
     block = BLOCKS[block_name](width, width)
     assert block(torch.randn(2, width, 4, 4)).shape == (2, width, 4, 4)
 
 
-def test_attention_inside_wide_rows_keeps_its_reduction():
+def test_attention_of_wide_csp_blocks_uses_its_reduction():
     excite, cbam = (BLOCKS[block_name](64, 64).m[0].attention for block_name in ("C3SE", "C3CBAM"))
     assert excite.l1.out_features == cbam.channel_attention.f1.out_channels == 2
 
@@ -131,7 +131,7 @@ def test_convnext_without_layer_scale():
     assert "gamma" in BLOCKS["ConvNextBlock"](8).state_dict()
 
 
-def test_gsconv_deals_the_halves_out():
+def test_gsconv_shuffles_channels():
     """As the published reshapes do: even channels of the joint map, then odd ones."""
     block = BLOCKS["GSConv"](4, 8).eval()
     x = torch.randn(3, 4, 5, 5)
@@ -142,7 +142,7 @@ def test_gsconv_deals_the_halves_out():
         assert torch.equal(block(x), torch.cat((pairs[0], pairs[1]), 1))
 
 
-def test_space_to_depth():
+def test_space_to_depth_orders_channels_like_focus():
     """The order of the quarters is that of Focus; `SPD` is the same class."""
     x = torch.arange(2 * 3 * 4 * 6).reshape(2, 3, 4, 6).float()
     y = BLOCKS["space_to_depth"](1)(x)
@@ -154,30 +154,30 @@ def test_space_to_depth():
         BLOCKS["SPD"](2)
 
 
-@pytest.mark.parametrize(("block_name", "count_"), [("BiFPN_Concat2", 2), ("BiFPN_Concat3", 3)])
-def test_weighted_concat(block_name, count_):
+@pytest.mark.parametrize(("block_name", "inputs"), [("BiFPN_Concat2", 2), ("BiFPN_Concat3", 3)])
+def test_weighted_concat_normalizes_positive_weights(block_name, inputs):
     block = BLOCKS[block_name](1)
     with torch.no_grad():
-        block.w.copy_(torch.tensor([2.0, -1.0, 6.0][:count_]))
-    maps = [torch.randn(2, 3 + i, 4, 4) for i in range(count_)]
-    total = 8.0001 if count_ == 3 else 2.0001
-    fractions = [2 / total, 0, 6 / total][:count_]
+        block.w.copy_(torch.tensor([2.0, -1.0, 6.0][:inputs]))
+    maps = [torch.randn(2, 3 + i, 4, 4) for i in range(inputs)]
+    total = 8.0001 if inputs == 3 else 2.0001
+    fractions = [2 / total, 0, 6 / total][:inputs]
     assert torch.allclose(block(maps), torch.cat([s * x for s, x in zip(fractions, maps, strict=True)], 1), atol=1e-6)
-    with pytest.raises(ValueError, match=f"joins {count_} maps"):
+    with pytest.raises(ValueError, match=f"joins {inputs} maps"):
         block(maps[:1])
 
 
-@pytest.mark.parametrize(("block_name", "count_"), [("BiFPN_Add2", 2), ("BiFPN_Add3", 3)])
-def test_weighted_add(block_name, count_):
+@pytest.mark.parametrize(("block_name", "inputs"), [("BiFPN_Add2", 2), ("BiFPN_Add3", 3)])
+def test_weighted_add_starts_with_equal_weights(block_name, inputs):
     block = BLOCKS[block_name](4, 6)
-    maps = [torch.randn(2, 4, 5, 5) for _ in range(count_)]
-    expected = block.conv(F.silu(sum(maps) / (count_ + 1e-4)))
+    maps = [torch.randn(2, 4, 5, 5) for _ in range(inputs)]
+    expected = block.conv(F.silu(sum(maps) / (inputs + 1e-4)))
     assert torch.allclose(block(maps), expected, atol=1e-6)
     with pytest.raises(ValueError, match="maps differ"):
         block([*maps[1:], torch.randn(2, 4, 1, 5)])
 
 
-def test_rows_as_they_are_published():
+def test_published_rows_build_with_scaled_widths():
     """Widths of attention rows are scaled, those of BiFPN_Add are not; a width of None keeps."""
     model = build_model(
         {
@@ -202,7 +202,7 @@ def test_rows_as_they_are_published():
     assert len(model.model[5].m) == 3
 
 
-def test_the_last_activations_of_each_form():
+def test_hard_swish_classes_of_mobilenet_v3_blocks():
     """MobileNetV3_InvertedResidual has the paper's hard swish, mobilev3_bneck the published module Hswish."""
     kinds = {
         w: {type(m) for m in BLOCKS[w](8, 8, 16, 3, 1, False, True).conv}

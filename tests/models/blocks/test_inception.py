@@ -16,7 +16,7 @@ def kernels(module):
 
 
 @torch.no_grad()
-def test_v1_module_joins_four_paths_in_order():
+def test_v1_module_concatenates_four_branches_in_order():
     block, x = make("Inception", 8, 4, 6, 8, 2, 3, 5), torch.randn(1, 8, 6, 6)
     parts = block(x).split([4, 8, 3, 5], 1)
     for part, path in zip(parts, (block.branch1, block.branch2, block.branch3, block.branch4), strict=True):
@@ -25,7 +25,7 @@ def test_v1_module_joins_four_paths_in_order():
 
 
 @pytest.mark.parametrize(("five", "expected"), [("3x3+3x3", [1, 3, 3]), ("5x5", [1, 5]), ("3x3", [1, 3])])
-def test_kernels_of_the_5x5_path(five, expected):
+def test_kernels_of_the_5x5_branch(five, expected):
     assert kernels(make("Inception", 8, 4, 6, 8, 2, 3, 5, five).branch3) == [(k, k) for k in expected]
 
 
@@ -40,7 +40,7 @@ def seen(block, size=21):
     return tuple((positions.max(0).values - positions.min(0).values + 1).tolist())
 
 
-def test_factorised_paths_see_what_they_stand_for():
+def test_factorized_branches_have_the_receptive_field_of_the_original_kernels():
     c = make("InceptionC", 8, 64, 0.125)
     once = [getattr(c, f"branch7x7_{i}") for i in (1, 2, 3)]
     twice = [getattr(c, f"branch7x7dbl_{i}") for i in (1, 2, 3, 4, 5)]
@@ -71,7 +71,7 @@ def test_expanded_module_splits_its_last_convolutions():
         ("Mixed_7a", (), 2080),
     ],
 )
-def test_reductions(block_name, args, width):
+def test_reductions_halve_the_size_with_and_without_padding(block_name, args, width):
     with torch.device("meta"), torch.no_grad():
         block, plain = BLOCKS[block_name](*args).eval(), BLOCKS[block_name](*args, p=0).eval()
         c1 = args[0] if args else 1088
@@ -82,14 +82,14 @@ def test_reductions(block_name, args, width):
 
 
 @torch.no_grad()
-def test_article_reduction_joins_four_paths_in_order():
+def test_inception_resnet_reduction_concatenates_four_branches_in_order():
     block, x = make("Mixed_7a", 8, 0.03125), torch.randn(1, 8, 6, 6)
     parts = block(x).split([12, 9, 10, 8], 1)
     for part, path in zip(parts, (block.branch0, block.branch1, block.branch2, block.branch3), strict=True):
         assert torch.equal(part, path(x))
 
 
-def test_modules_of_v3_give_their_published_widths():
+def test_v3_modules_have_the_published_widths():
     with torch.device("meta"), torch.no_grad():
         for block_name, args, c1, c2 in [
             ("InceptionA", (32,), 192, 256),

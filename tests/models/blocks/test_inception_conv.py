@@ -8,11 +8,11 @@ from torch.nn import functional
 
 def channels_of(block):
     """Output channel -> (dilations, kernel) as the block was built."""
-    found = {}
+    channels_by_index = {}
     for (pair, own), conv in zip(block.channels.items(), block.conv_list, strict=True):
         for index, channel in enumerate(own):
-            found[channel] = (pair, conv.weight[index : index + 1])
-    return [found[channel] for channel in sorted(found)]
+            channels_by_index[channel] = (pair, conv.weight[index : index + 1])
+    return [channels_by_index[channel] for channel in sorted(channels_by_index)]
 
 
 @torch.no_grad()
@@ -32,7 +32,7 @@ def test_each_channel_has_its_own_dilations(k, s):
     assert torch.allclose(block(x), torch.cat(expected, 1) / (1 + 1e-5) ** 0.5, atol=1e-5)
 
 
-def test_what_a_channel_sees():
+def test_receptive_field_follows_the_dilations_of_the_channel():
     block = BLOCKS["InceptionConv"](1, 2, 3, 1, [[1, 3], [2, 1]]).eval()
     x = torch.rand(1, 1, 15, 15, requires_grad=True)
     y = block(x)
@@ -45,7 +45,7 @@ def test_what_a_channel_sees():
 @pytest.mark.parametrize(
     ("channels", "expected"), [(4, [0, 1, 2, 3]), (8, [0, 0, 1, 1, 2, 2, 3, 3]), (6, [0, 0, 1, 2, 2, 3])]
 )
-def test_fewer_pairs_share_the_channels(channels, expected):
+def test_default_dilations_are_distributed_over_the_channels(channels, expected):
     pairs = [(1, 1), (1, 2), (2, 1), (2, 2)]
     block = BLOCKS["InceptionConv"](2, channels)
     assert [pairs.index(pair) for pair, _ in channels_of(block)] == expected
@@ -53,7 +53,7 @@ def test_fewer_pairs_share_the_channels(channels, expected):
 
 
 @torch.no_grad()
-def test_fused_channels_keep_their_places():
+def test_fusing_preserves_the_order_of_channels():
     torch.manual_seed(0)
     block = BLOCKS["InceptionConv"](3, 5, 3, 1, [[1, 1], [2, 2], [1, 1], [1, 1], [2, 2]]).eval()
     block.bn.weight.copy_(torch.arange(1.0, 6.0))

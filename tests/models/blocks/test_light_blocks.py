@@ -126,7 +126,7 @@ def own_blocks():
     return {block_name: cls for block_name, cls in BLOCKS.items() if cls.__module__.rpartition(".")[2] in FILES}
 
 
-def test_every_block_is_tested():
+def test_every_block_of_these_files_has_a_case():
     """Each class of these files is in CASES, or in test_backbones.py if it is a whole backbone."""
     from graftdet.models.blocks.backbone import Backbone
 
@@ -134,14 +134,14 @@ def test_every_block_is_tested():
     assert blocks <= {BLOCKS[block_name] for block_name, _, _ in CASES}
 
 
-def test_aliases():
+def test_published_names_are_aliases():
     assert {alias: BLOCKS[alias] for alias in ALIASES} == {
         alias: BLOCKS[block_name] for alias, block_name in ALIASES.items()
     }
 
 
 @CASE
-def test_sizes(block_name, args, width, block_of):
+def test_output_width_and_size(block_name, args, width, block_of):
     """One image, odd sizes, a single position; a strided block halves and rounds up."""
     block = block_of(block_name, *args)
     with torch.no_grad():
@@ -152,21 +152,21 @@ def test_sizes(block_name, args, width, block_of):
 
 
 @CASE
-def test_copies_and_types(block_name, args, width, block_of):
+def test_copies_agree_and_bfloat16_works(block_name, args, width, block_of):
     block = block_of(block_name, *args)
     x = torch.randn(2, 8, 9, 12)
     with torch.no_grad():
         y = block(x.clone())
-        twin = copy.deepcopy(block)
-        twin.load_state_dict(block.state_dict())
-        assert torch.equal(twin(x.clone()), y)
-        half = twin.to(torch.bfloat16)(x.to(torch.bfloat16))
+        copied = copy.deepcopy(block)
+        copied.load_state_dict(block.state_dict())
+        assert torch.equal(copied(x.clone()), y)
+        half = copied.to(torch.bfloat16)(x.to(torch.bfloat16))
         assert half.dtype == torch.bfloat16
         assert (half.float() - y).abs().max() <= 0.05 * max(1.0, float(y.abs().max()))
 
 
 @CASE
-def test_gradients(block_name, args, width, block_of):
+def test_gradients_are_finite_and_deterministic(block_name, args, width, block_of):
     """Every weight gets one, finite, the same each time; the input is left as it was."""
     block = block_of(block_name, *args).train()
     x = torch.randn(2, 8, 9, 12, requires_grad=True)
@@ -187,7 +187,7 @@ def test_gradients(block_name, args, width, block_of):
 
 
 @CASE
-def test_fused_blocks_agree(block_name, args, width, block_of):
+def test_fusing_changes_no_output_and_removes_every_batch_norm(block_name, args, width, block_of):
     model = build_model(
         {
             "nc": 1,
@@ -207,7 +207,7 @@ def test_fused_blocks_agree(block_name, args, width, block_of):
 
 
 @CASE
-def test_exported_blocks_take_any_batch_and_size(block_name, args, width, tmp_path, block_of):
+def test_onnx_export_accepts_any_batch_and_size(block_name, args, width, tmp_path, block_of):
     onnxruntime = pytest.importorskip("onnxruntime")
     block = block_of(block_name, *args)
     path = str(tmp_path / "block.onnx")
@@ -224,7 +224,7 @@ def test_exported_blocks_take_any_batch_and_size(block_name, args, width, tmp_pa
         np.testing.assert_allclose(got, want, atol=2e-5 * max(1.0, float(np.abs(want).max())))
 
 
-def test_repeats_stride_and_widen_once():
+def test_only_the_first_of_repeated_blocks_changes_stride_and_width():
     rows = [
         [-1, 1, "Conv", [8, 3, 2]],
         [-1, 3, "SandGlass", [16, 2]],
@@ -238,7 +238,7 @@ def test_repeats_stride_and_widen_once():
     assert model.stride.tolist() == [32]
 
 
-def test_both_widths_of_a_double_block_are_scaled():
+def test_width_multiple_scales_both_widths_of_a_double_blaze_block():
     row = [-1, 2, "BlazeBlock", {"c2": 24, "double_oup": 96, "s": 2}]
     model = build_model(
         {

@@ -23,7 +23,7 @@ def make(block_name, *args):
 
 
 @torch.no_grad()
-def test_depthwise_separable_convolution():
+def test_depthwise_separable_convolution_equals_a_reference():
     block, x = make("DepthwiseSeparableConv", 4, 6, 3, 2), torch.randn(2, 4, 7, 7)
     each = [functional.conv2d(x[:, i : i + 1], block.conv_dw.weight[i : i + 1], stride=2, padding=1) for i in range(4)]
     y = norm(torch.cat(each, 1), block.bn1).relu()
@@ -35,7 +35,7 @@ def test_depthwise_separable_convolution():
 @pytest.mark.parametrize(
     ("c2", "s", "t", "shortcut"), [(4, 1, 6, True), (4, 2, 6, False), (6, 1, 6, False), (4, 1, 1, True)]
 )
-def test_linear_bottleneck(c2, s, t, shortcut):
+def test_linear_bottleneck_equals_a_reference(c2, s, t, shortcut):
     block, x = make("LinearBottleneck", 4, c2, s, t), torch.randn(2, 4, 8, 8)
     *convs, project, last_norm = block.conv
     assert len(convs) == (1 if t == 1 else 2)
@@ -49,7 +49,7 @@ def test_linear_bottleneck(c2, s, t, shortcut):
 
 
 @torch.no_grad()
-def test_squeeze_and_excitation():
+def test_squeeze_and_excitation_equals_a_reference():
     block, x = make("SqueezeExcitation", 8, 4), torch.randn(2, 8, 5, 3)
     mean = x.mean((2, 3))
     gate = mean @ block.fc1.weight[:, :, 0, 0].T + block.fc1.bias
@@ -61,7 +61,7 @@ def test_squeeze_and_excitation():
 
 @torch.no_grad()
 @pytest.mark.parametrize(("hs", "act"), [(True, lambda y: y * ((y + 3).clamp(0, 6) / 6)), (False, torch.relu)])
-def test_v3_block_activates_before_it_weights_the_channels(hs, act):
+def test_v3_block_applies_the_activation_before_the_gate(hs, act):
     block, x = make("MobileNetV3Block", 4, 4, 16, 5, 1, True, hs), torch.randn(2, 4, 8, 8)
     expand, depthwise, gate, project = block.block
     y = act(norm(functional.conv2d(x, expand[0].weight), expand[1]))
@@ -71,13 +71,13 @@ def test_v3_block_activates_before_it_weights_the_channels(hs, act):
     assert gate.fc1.out_channels == 8  # a quarter of 16, rounded to multiples of 8
 
 
-def test_hard_activations():
+def test_hard_activations_at_sample_values():
     x = torch.tensor([-4.0, -3.0, -1.0, 0.0, 1.0, 3.0, 5.0])
     assert BLOCKS["HardSigmoid"]()(x).tolist() == pytest.approx([0, 0, 1 / 3, 0.5, 2 / 3, 1, 1])
     assert BLOCKS["HardSwish"]()(x).tolist() == pytest.approx([0, 0, -1 / 3, 0, 2 / 3, 3, 5])
 
 
-def test_width_multipliers_of_the_published_networks():
+def test_published_parameter_counts_of_other_widths():
     """Parameters of other published widths, with a classifier of 1000 classes (torchvision's and timm's counts)."""
     with torch.device("meta"):
         v2 = BLOCKS["MobileNetV2"](3, 0.5, last=True), BLOCKS["MobileNetV2"](3, 1.4, last=True)

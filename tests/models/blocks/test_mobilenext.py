@@ -42,7 +42,7 @@ def layers(block):
     ],
     ids=str,
 )
-def test_cases(args, expected, shortcut):
+def test_layers_and_shortcut(args, expected, shortcut):
     block = BLOCKS["SandGlass"](*args).eval()
     assert layers(block) == expected
     x = torch.randn(1, args[0], 6, 6)
@@ -55,14 +55,14 @@ def test_cases(args, expected, shortcut):
 @pytest.mark.parametrize(
     ("c1", "c2", "hidden"), [(960, 1280, 208), (144, 192, 32), (576, 576, 96), (384, 576, 96), (32, 96, 16)]
 )
-def test_narrow_width(c1, c2, hidden):
+def test_hidden_width(c1, c2, hidden):
     """c1 / 6, and where that is below c2 / 6 a sixth of c2 to the nearest multiple of 16."""
     with torch.device("meta"):
         block = BLOCKS["SandGlass"](c1, c2)
     assert hidden in {m.out_channels for m in block.conv if isinstance(m, nn.Conv2d)}
 
 
-def test_rows_of_the_network():
+def test_network_has_the_published_widths_and_strides():
     """Table 2: widths per block, and the strides of the whole."""
     with torch.device("meta"):
         net = BLOCKS["MobileNeXt"](3)

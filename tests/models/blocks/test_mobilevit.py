@@ -11,7 +11,7 @@ from torch.nn import functional
 
 
 @torch.no_grad()
-def test_attention():
+def test_attention_equals_the_one_of_torch():
     torch.manual_seed(0)
     attention, x = _Attention(12, 4), torch.randn(2, 7, 12)
     q, k, v = (part.view(2, 7, 4, 3).transpose(1, 2) for part in attention.qkv(x).chunk(3, 2))
@@ -40,7 +40,7 @@ class Second(nn.Module):
         return x[:, self.c :]
 
 
-def test_places_see_those_at_the_same_spot_of_all_patches():
+def test_pixels_attend_to_the_same_position_in_all_patches():
     torch.manual_seed(0)
     block = only_transformer(BLOCKS["MobileViTBlock"](8, 8, 8, 1).eval())
     x = torch.randn(1, 8, 4, 6, requires_grad=True)
@@ -52,7 +52,7 @@ def test_places_see_those_at_the_same_spot_of_all_patches():
 
 
 @torch.no_grad()
-def test_patches_against_loops():
+def test_patches_equal_a_reference_with_loops():
     """Each spot of the 2x2 patches is a sequence of its own, patches in reading order."""
     torch.manual_seed(0)
     block, x = only_transformer(BLOCKS["MobileViTBlock"](8, 8, 8, 2).eval()), torch.randn(2, 8, 4, 6)

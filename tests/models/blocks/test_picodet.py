@@ -1,4 +1,4 @@
-"""PicoDet: the article's blocks with their unused branches, ESNet and CSP-PAN."""
+"""PicoDet: published blocks with their unused branches, ESNet and CSP-PAN."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_published_parameter_counts(name):
     assert model.stride.tolist() == [4, 8, 16, 32]
 
 
-def test_unused_branches_are_frozen_and_shown():
+def test_unused_branches_are_frozen_and_reported():
     model = build_model("picodet-csp-pan.yaml")
     assert totals(summarize(model, (128, 128)))["unused"] == 1_949_072
     assert "(1,949,072 of them unused)" in summary_text(model, (128, 128))
@@ -38,7 +38,7 @@ def test_unused_branches_are_frozen_and_shown():
 
 
 @pytest.mark.parametrize("arguments, unused", [((16, 16, 1), ("branch2", "branch4")), ((16, 32, 2), ("branch3",))])
-def test_what_is_frozen_is_exactly_what_no_gradient_reaches(arguments, unused):
+def test_frozen_parameters_are_those_without_a_gradient(arguments, unused):
     block = BLOCKS["ES_Bottleneck"](*arguments)
     for parameter in block.parameters():
         parameter.requires_grad_(True)
@@ -48,7 +48,7 @@ def test_what_is_frozen_is_exactly_what_no_gradient_reaches(arguments, unused):
     assert unreached == frozen and {n.split(".")[0] for n in frozen} == set(unused)
 
 
-def test_stride_one_keeps_half_of_the_channels():
+def test_stride_one_passes_half_of_the_channels_through():
     block = BLOCKS["ES_Bottleneck"](16, 16, 1).eval()
     x = torch.randn(1, 16, 5, 5)
     assert torch.equal(block(x)[:, 0::2], x[:, :8])  # shuffled: passed and changed channels in turn
@@ -64,13 +64,13 @@ def test_wrong_widths_and_strides_are_reported(block_name):
         model_of([-1, 1, block_name, [32, 3]])
 
 
-def test_a_stack_strides_once():
+def test_only_the_first_of_repeated_blocks_has_stride_two():
     model = model_of([-1, 1, "CBH", [16, 3, 2]], [-1, 3, "ES_Bottleneck", [32, 2]], [-1, 3, "ESBlock", [64, 2, 0.5]])
     assert [b.s for b in model.model[1]] == [2, 1, 1] == [b.s for b in model.model[2]]
     assert model.model[2][1].conv_pw[0].out_channels == 16  # the ratio stays
 
 
-def test_joint_activation_of_bottleneck_csp():
+def test_activation_after_the_concatenation_of_bottleneck_csp():
     """PicoDet files of YOLOv5-Lite need a LeakyReLU that they do not name; YOLOv5 has SiLU; a row may name it."""
     rows = [[-1, 1, "CBH", [16, 3, 2]], [-1, 1, "BottleneckCSP", [16]]]
     assert isinstance(model_of(*rows).model[1].act, nn.SiLU)
@@ -81,7 +81,7 @@ def test_joint_activation_of_bottleneck_csp():
 
 
 @pytest.mark.parametrize("scale, widths", [(0.75, [96, 192, 384]), (1.0, [128, 256, 512]), (1.25, [160, 320, 640])])
-def test_esnet(scale, widths):
+def test_esnet_has_the_published_widths_and_ratios(scale, widths):
     net = BLOCKS["ESNet"](3, scale).eval()
     with torch.no_grad():
         maps = net(torch.zeros(1, 3, 64, 64))
@@ -101,7 +101,7 @@ def test_esnet_reports_what_is_wrong(arguments, message):
 
 
 @pytest.mark.parametrize("size", "sml")
-def test_native_layout(size):
+def test_esnet_models_have_four_levels_and_5x5_kernels(size):
     model = build_model(f"picodet-esnet-{size}.yaml")
     assert model.stride.tolist() == [8, 16, 32, 64]
     extra = model.spec.rows[21]

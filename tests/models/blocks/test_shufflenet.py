@@ -6,7 +6,7 @@ from graftdet.models import BLOCKS
 from torch.utils.flop_counter import FlopCounterMode
 
 
-def test_shuffle_deals_groups_in_turn():
+def test_shuffle_interleaves_the_groups():
     x = torch.arange(6.0).view(1, 6, 1, 1)
     assert BLOCKS["ChannelShuffle"](2)(x).flatten().tolist() == [0, 3, 1, 4, 2, 5]
     assert BLOCKS["ChannelShuffle"](3)(x).flatten().tolist() == [0, 2, 4, 1, 3, 5]
@@ -25,7 +25,7 @@ def reach(block, c1):
     return torch.stack(rows)
 
 
-def test_shuffling_mixes_what_grouped_convolutions_keep_apart():
+def test_shuffle_mixes_the_groups_of_grouped_convolutions():
     grouped = BLOCKS["PointwiseConv"](8, 8, 2)
     assert reach(torch.nn.Sequential(grouped, BLOCKS["PointwiseConv"](8, 8, 2)), 8).float().mean() == 0.5
     mixed = torch.nn.Sequential(grouped, BLOCKS["ChannelShuffle"](2), BLOCKS["PointwiseConv"](8, 8, 2))
@@ -55,7 +55,7 @@ def test_the_first_convolution_of_stage_2_is_not_grouped(c1, stage, s, groups):
 
 
 @pytest.mark.parametrize(("groups", "stated"), [(1, 143), (2, 140), (3, 137), (4, 133), (8, 137)])
-def test_v1_multiply_adds_against_the_paper(groups, stated):
+def test_v1_multiply_adds_are_close_to_the_paper(groups, stated):
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         maps = BLOCKS["ShuffleNetV1"](3, 1.0, groups).eval()(torch.zeros(1, 3, 224, 224))
     widths = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
@@ -64,7 +64,7 @@ def test_v1_multiply_adds_against_the_paper(groups, stated):
 
 
 @torch.no_grad()
-def test_v2_unit_passes_half_of_its_channels():
+def test_v2_unit_passes_half_of_its_channels_through():
     torch.manual_seed(0)
     unit, x = BLOCKS["ShuffleNetV2Unit"](8, 8, 1).eval(), torch.rand(1, 8, 4, 4)
     y = unit(x)
@@ -73,7 +73,7 @@ def test_v2_unit_passes_half_of_its_channels():
 
 
 @torch.no_grad()
-def test_v2_strided_unit_joins_two_branches():
+def test_v2_strided_unit_interleaves_two_branches():
     torch.manual_seed(0)
     unit, x = BLOCKS["ShuffleNetV2Unit"](8, 12, 2).eval(), torch.rand(1, 8, 5, 4)
     y = unit(x)

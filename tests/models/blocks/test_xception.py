@@ -8,7 +8,7 @@ from torch.nn import functional
 
 
 @torch.no_grad()
-def test_separable_convolution():
+def test_separable_convolution_equals_a_reference():
     torch.manual_seed(0)
     block, x = BLOCKS["SeparableConv"](4, 6, 3, 2), torch.randn(2, 4, 7, 7)
     each = torch.cat(
@@ -22,7 +22,7 @@ def test_separable_convolution():
 @pytest.mark.parametrize(
     ("reps", "s", "relu_first", "grow_first"), [(3, 1, True, True), (2, 2, False, True), (2, 2, True, False)]
 )
-def test_module(reps, s, relu_first, grow_first):
+def test_module_equals_a_reference_and_does_not_modify_its_input(reps, s, relu_first, grow_first):
     torch.manual_seed(0)
     c2 = 8 if s == 1 else 12
     block, x = BLOCKS["XceptionModule"](8, c2, reps, s, relu_first, grow_first).eval(), torch.randn(1, 8, 9, 9)

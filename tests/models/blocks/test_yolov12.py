@@ -52,7 +52,7 @@ def test_published_counts(size, count):
     assert sum(p.numel() for layer in model.model[:-1] for p in layer.parameters()) == count
 
 
-def test_what_a_row_names_holds_for_all_sizes():
+def test_keyword_arguments_of_a_row_override_those_of_the_size():
     text = ROWS.replace("C3k2, [256, False, 0.25]", "C3k2, [256, {c3k: False, e: 0.25}]").replace(
         "[512, True, 4]", "[512, {mlp_ratio: 3.0}]"
     )
@@ -65,7 +65,7 @@ def test_what_a_row_names_holds_for_all_sizes():
 
 @pytest.mark.parametrize(("h", "w"), [(8, 6), (7, 5), (3, 1), (1, 1)])
 @pytest.mark.parametrize("area", [1, 4])
-def test_attention_against_a_slow_reference(h, w, area, block_of):
+def test_attention_equals_a_slow_reference(h, w, area, block_of):
     """Each position attends to its strip only, head by head."""
     attention = block_of("A2C2f", 128, 128, 1, True, area).m[0][0].attn
     x = torch.randn(2, 64, h, w, requires_grad=True)
@@ -87,14 +87,14 @@ def test_attention_against_a_slow_reference(h, w, area, block_of):
     assert x.grad.isfinite().all()
 
 
-def test_residual(block_of):
+def test_residual_scale_and_wrong_widths(block_of):
     block, x = block_of("A2C2f", 64, 64, 2, True, 1, True), torch.randn(1, 64, 4, 4)
     with torch.no_grad():
-        whole = block(x)
+        scaled = block(x)
         block.gamma.zero_()
         assert torch.equal(block(x), x)
         block.gamma.fill_(0.01)
-        assert torch.equal(block(x), whole) and not torch.equal(whole, x)
+        assert torch.equal(block(x), scaled) and not torch.equal(scaled, x)
     with pytest.raises(ValueError, match="expected widths that agree, got 32 and 64"):
         block_of("A2C2f", 32, 64, 1, True, 1, True)
     assert block_of("A2C2f", 32, 64, 1, False, -1, True).gamma is None
@@ -102,7 +102,7 @@ def test_residual(block_of):
         block_of("A2C2f", 64, 64, 1, True, -1)
 
 
-def test_exported_for_any_size(block_of, tmp_path):
+def test_onnx_export_accepts_any_size(block_of, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     block, path = block_of("A2C2f", 32, 64, 1, True, 4), str(tmp_path / "block.onnx")
     axes = {"x": {0: "b", 2: "h", 3: "w"}}

@@ -50,7 +50,7 @@ def model_of(*rows, **keys):
 
 
 @pytest.mark.parametrize("block_name", ARGUMENTS)
-def test_every_block_runs(block_name):
+def test_small_maps_copies_float64_and_gradients(block_name):
     """Maps of one position, odd sizes, float64, copies, finite gradients, a state dict there and back."""
     torch.manual_seed(0)
     block = BLOCKS[block_name](16, *ARGUMENTS[block_name])
@@ -69,7 +69,7 @@ def test_every_block_runs(block_name):
 
 
 @pytest.mark.parametrize("block_name", ARGUMENTS)
-def test_every_block_is_a_row_that_stacks(block_name):
+def test_repeated_rows_have_the_shape_of_a_single_one(block_name):
     model = model_of([-1, 1, "Conv", [16, 3, 2]], [-1, 2, block_name, ARGUMENTS[block_name]])
     single = model_of([-1, 1, "Conv", [16, 3, 2]], [-1, 1, block_name, ARGUMENTS[block_name]])
     if block_name not in ("conv_bn_relu_maxpool", "stem"):  # stems always stride
@@ -94,12 +94,12 @@ def test_repvgg_becomes_exactly_one_convolution(arguments):
     assert torch.allclose(block(x), want, rtol=1e-12, atol=1e-12)
 
 
-def test_repvgg_takes_only_its_kernel():
+def test_repvgg_rejects_other_kernels_than_3x3():
     with pytest.raises(UserError, match="3x3 kernel with padding 1, got kernel 5"):
         model_of([-1, 1, "RepVGGBlock", [16, 5, 2]])
 
 
-def test_model_fuse_reaches_repvgg():
+def test_fusing_a_model_with_repvgg_changes_no_output():
     model = build_model("v5Lite-g.yaml", nc=2).eval()
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
@@ -109,7 +109,7 @@ def test_model_fuse_reaches_repvgg():
     assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
 
 
-def test_add():
+def test_add_weights_the_second_map_and_other_inputs_are_reported():
     first, second = torch.randn(1, 2, 3, 3), torch.randn(1, 2, 3, 3)
     assert torch.allclose(BLOCKS["ADD"](0.25)([first, second]), first + 0.25 * second)
     assert torch.equal(BLOCKS["ADD"]()([first, second]), first + second)
@@ -120,21 +120,21 @@ def test_add():
         model_of(rows[0], [-1, 1, "ADD", [1]])
 
 
-def test_shuffle_block_deals_channels_in_turn():
+def test_shuffle_block_interleaves_two_branches():
     block = BLOCKS["Shuffle_Block"](8, 8, 1).eval()
     x = torch.randn(1, 8, 4, 4)
     y = block(x)
     assert torch.equal(y[:, 0::2], x[:, :4]) and torch.allclose(y[:, 1::2], block.branch2(x[:, 4:]))
 
 
-def test_blocks_that_keep_the_width_report_it():
+def test_widths_that_do_not_fit_are_reported():
     with pytest.raises(UserError, match=r"row 0 .*MBConvBlock.*keeps the width, but the row asks for 3 to 24"):
         model_of([-1, 1, "MBConvBlock", [24, 3, 1]])
     with pytest.raises(UserError, match=r"row 0 .*SELayer.*reduction of 4 leaves no channels of 3"):
         model_of([-1, 1, "SELayer", [4]])
 
 
-def test_gates():
+def test_hard_swish_and_se_block_equal_references():
     x = torch.linspace(-5, 5, 64).view(1, 1, 8, 8)
     assert torch.allclose(BLOCKS["Hswish"]()(x), (F.relu6(x + 3) / 6))
     excite = BLOCKS["SEBlock"](4, 2)
@@ -143,7 +143,7 @@ def test_gates():
     assert torch.allclose(excite(x), x * gate)
 
 
-def test_global_context_by_hand():
+def test_global_context_equals_a_reference():
     block = BLOCKS["C3_GC"](8, 8).eval()
     gc, x = block.gc, torch.randn(2, 8, 3, 5)
     attention = torch.softmax(gc.conv_mask(x).reshape(2, -1), 1).reshape(2, 1, 3, 5)
@@ -154,7 +154,7 @@ def test_global_context_by_hand():
 
 
 @pytest.mark.parametrize("name, parameters", [("e", 787_085), ("s", 1_649_853), ("c", 4_591_901), ("g", 5_574_845)])
-def test_lite_yamls(name, parameters):
+def test_yolov5_lite_yamls_have_the_published_parameter_counts(name, parameters):
     model = build_model(f"v5Lite-{name}.yaml")
     assert sum(p.numel() for p in model.parameters()) == parameters
     assert model.stride.tolist() == [8, 16, 32]

@@ -67,9 +67,9 @@ def parameters(model):
     return sum(p.numel() for p in model.parameters())
 
 
-def test_published_counts(tiny):
+def test_parameter_counts_equal_published_ones(tiny):
     """6,022,129 with Detect and four classes. IDetect has one more number per input and output channel, as the logs of
-    yolov7.yaml with 16 classes say (37,277,466 and 37,275,485 for widths of 256, 512 and 1024)."""
+    yolov7.yaml with 16 classes show (37,277,466 and 37,275,485 for widths of 256, 512 and 1024)."""
     assert parameters(build_model(ModelSpec.from_text(TINY.replace("IDetect", "Detect"), "x.yaml"), nc=4)) == 6_022_129
     assert parameters(tiny) == 6_022_129 + 3 * (80 - 4) * (128 + 256 + 512 + 3) + 128 + 256 + 512 + 3 * 255
     ch, anchors = (256, 512, 1024), [[10, 13] * 3] * 3
@@ -89,7 +89,7 @@ def test_published_counts(tiny):
         ("None, 1, true", nn.SiLU),
     ],
 )
-def test_activation_behind_the_groups(args, kind):
+def test_activation_and_dilation_arguments_after_the_groups(args, kind):
     layer = row(f"Conv, [8, 3, 2, {args}]")
     assert type(layer.act) is kind and layer.conv.dilation == ((2, 2) if ", 2, nn" in args else (1, 1))
 
@@ -109,12 +109,12 @@ def row(text):
         ("d=2", "written {d: 2}"),
     ],
 )
-def test_mistakes_behind_the_groups(block_name, message):
+def test_wrong_arguments_after_the_groups_are_reported(block_name, message):
     with pytest.raises(UserError, match=message):
         row(f"Conv, [8, 3, 2, None, 1, {block_name}]")
 
 
-def test_pools_and_sums():
+def test_pools_and_shortcut_equal_references():
     x, y = torch.randn(2, 3, 7, 9), torch.randn(2, 3, 7, 9)
     assert torch.equal(BLOCKS["MP"]()(x), F.max_pool2d(x, 2)) and torch.equal(BLOCKS["MP"](3)(x), F.max_pool2d(x, 3))
     assert torch.equal(BLOCKS["SP"](5)(x), F.max_pool2d(x, 5, 1, 2)) and BLOCKS["SP"](3, 2)(x).shape == (2, 3, 4, 5)

@@ -138,7 +138,9 @@ def test_any_head_distills_any_other(teacher_file, tiny_yaml, head, teacher_head
 
 
 @pytest.mark.parametrize("head", [HEADS[0], HEADS[1]], ids=["Detect", "AnchorFreeDetect"])
-def test_distillation_has_an_effect_and_none_when_off(teacher_file, tiny_yaml, head):
+def test_distillation_brings_the_student_closer_to_the_teacher_and_has_no_effect_when_off(
+    teacher_file, tiny_yaml, head
+):
     """After 16 steps scores and maps are closer to the teacher's than after training on the labels alone."""
     ends, goal = {}, load_teacher(teacher_file(head), model_of(text(tiny_yaml, head)))
     for gains in ((0, 0), (20, 0), (0, 20)):
@@ -270,7 +272,7 @@ def test_other_anchors_are_compared_cell_by_cell(teacher_file, tiny_yaml):
     ],
     ids=["name", "count", "levels"],
 )
-def test_teachers_that_do_not_fit(teacher_file, tiny_yaml, change, message):
+def test_teachers_that_do_not_fit_are_reported(teacher_file, tiny_yaml, change, message):
     if "head" in change:
         yaml = tiny_yaml.replace("[[7, 4], 1, Detect", "[[7], 1, Detect").replace("  - [30,61, 62,45, 59,119]\n", "")
         path = teacher_file(yaml=yaml)
@@ -282,6 +284,6 @@ def test_teachers_that_do_not_fit(teacher_file, tiny_yaml, change, message):
     assert message in str(error.value) and "--teacher" in str(error.value) and str(path) in str(error.value)
 
 
-def test_a_missing_teacher(tiny_yaml):
+def test_a_missing_teacher_is_reported(tiny_yaml):
     with pytest.raises(UserError, match="--teacher none.pt: no such file"):
         load_teacher("none.pt", model_of(tiny_yaml))

@@ -7,7 +7,7 @@ from graftdet.models.graph.plugins import load_plugins
 from graftdet.utils.config import CONFIGS, read_text
 from graftdet.utils.errors import UserError
 
-BLOCKS_OF_MINE = """
+PLUGIN = """
 from torch import nn
 class Gated(nn.Module):
     def __init__(self, in_channels, out_channels, kernel_size=3, stride=1): ...
@@ -61,7 +61,7 @@ def test_without_anchors_in_the_file_their_number_is_written():
     assert swapped("Detect", "[nc, 3]", "AnchorFreeDetect", before="") == "[nc]"
 
 
-def test_block_style_and_aliases():
+def test_args_in_block_style_and_aliases_are_mapped():
     text = (
         ANCHORS
         + "nc: 2\nbackbone:\n- [-1, 1, Conv, [8, 3, 2]]\nhead:\n- - - 0\n  - 1\n  - Detect\n  - - nc\n    - anchors\n"
@@ -89,14 +89,14 @@ def test_block_style_and_aliases():
         ("PicoDet-s", "AnchorFreeDetect"),
     ],
 )
-def test_there_and_back_is_the_same_file(name, module):
+def test_swapping_a_head_and_back_gives_the_same_file(name, module):
     text = read_text(CONFIGS / "models" / f"{name}.yaml")
     new, _ = swap_module(text, "Detect", module, name)
     assert ModelSpec.from_text(new, name).rows[-1].args == ("nc",)
     assert swap_module(new, module, "Detect", name)[0] == text
 
 
-def test_the_command_prints_changed_args(command, capsys):
+def test_the_swap_command_prints_changed_args(command, capsys):
     assert command("swap", "yolov5n.yaml", "Detect", "AnchorFreeDetect") == 0
     output = capsys.readouterr()
     assert "1, AnchorFreeDetect, [nc]]" in output.out and "args of row 24 were [nc, anchors], now [nc]" in output.err
@@ -116,12 +116,17 @@ def test_the_command_prints_changed_args(command, capsys):
         ("C3", "[16, {e: 0.25}]", "Conv", "{c2: 16}"),
         ("C3k2", "[16, False, 0.25]", "C2f", "{c2: 16, e: 0.25}"),
         ("C3k2", "[16, True]", "C2f", "[16]"),
-        ("Conv", "[16, 3, 1]", "mine.Gated", "[16, 3, 1]"),
-        ("Conv", "{c2: 16, k: 3}", "mine.Gated", "{out_channels: 16, kernel_size: 3}"),
-        ("mine.Gated", "[16, 3]", "Conv", "[16, 3]"),
-        ("mine.Rotated", "[16, 0.1, 5]", "Conv", "[16, 5]"),
-        ("mine.Rotated", "[16, 0.1, 5]", "mine.Other", "[16, 0.1]"),  # the rate may correspond to fraction
-        ("mine.Rotated", "[16, 0.1, 5]", "mine.Flagged", "[16]"),  # but not to a flag
+        ("Conv", "[16, 3, 1]", "plugin_blocks.Gated", "[16, 3, 1]"),
+        ("Conv", "{c2: 16, k: 3}", "plugin_blocks.Gated", "{out_channels: 16, kernel_size: 3}"),
+        ("plugin_blocks.Gated", "[16, 3]", "Conv", "[16, 3]"),
+        ("plugin_blocks.Rotated", "[16, 0.1, 5]", "Conv", "[16, 5]"),
+        (
+            "plugin_blocks.Rotated",
+            "[16, 0.1, 5]",
+            "plugin_blocks.Other",
+            "[16, 0.1]",
+        ),  # the rate may correspond to fraction
+        ("plugin_blocks.Rotated", "[16, 0.1, 5]", "plugin_blocks.Flagged", "[16]"),  # but not to a flag
         ("SPPF", "[8, 5]", "SELayer", "[]"),
         ("Conv", "[16, 3]", "nn.Conv2d", "[16, 3]"),
         ("nn.Conv2d", "[16, 3]", "Conv", "[16, 3]"),
@@ -129,10 +134,10 @@ def test_the_command_prints_changed_args(command, capsys):
 )
 def test_args_are_mapped_to_the_new_block(old, args, new, expected, restore_registry, tmp_path, monkeypatch):
     """By synonyms: kernel_size is k, any output width is c2."""
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "__init__.py").write_text(BLOCKS_OF_MINE, encoding="utf-8")
+    (tmp_path / "plugin_blocks").mkdir()
+    (tmp_path / "plugin_blocks" / "__init__.py").write_text(PLUGIN, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    load_plugins(["mine"])
+    load_plugins(["plugin_blocks"])
     text = f"nc: 2\nbackbone: [[-1, 1, Conv, [8, 3, 2]], [-1, 1, {old}, {args}]]\nhead: [[[1], 1, AnchorFreeDetect, [nc]]]  # 2\n"
     assert swap_module(text, old, new, rows="1") == (text.replace(f"{old}, {args}", f"{new}, {expected}"), [1])
 

@@ -103,13 +103,13 @@ head: [
 """
 
 
-def test_comments_and_layout_of_a_flow_list():
+def test_comments_and_layout_of_a_flow_list_are_preserved():
     assert insert_row(FLOW, 1, "[-1, 1, SELayer, [4]]") == AFTER_1
     assert insert_row(FLOW.replace("\n", "\r\n"), 1, "[-1, 1, SELayer, [4]]") == AFTER_1.replace("\n", "\r\n")
 
 
 @pytest.mark.parametrize("after", range(-1, 5))
-def test_flow_lists_at_every_position(after):
+def test_a_row_is_inserted_at_every_position_of_a_flow_list(after):
     for text in (FLOW, FLOW.replace("  # 5 Detect\n  ]", "]"), FLOW.replace("[ 8 ]],\n  ]", "[ 8 ]]  # end\n  ]")):
         new = insert_row(text, after, IDENTITY)
         rows = ModelSpec.from_text(new, "x").rows
@@ -117,7 +117,7 @@ def test_flow_lists_at_every_position(after):
         assert len(re.findall("#", new)) in (len(re.findall("#", text)), len(re.findall("#", text)) + 1)
 
 
-def test_flow_list_on_one_line():
+def test_a_row_is_inserted_into_a_flow_list_on_one_line():
     text = "nc: 1\nanchors: 3\nbackbone: [[-1, 1, Conv, [8]], [-1, 1, Conv, [8]]]\nhead: [[[0, 1], 1, Detect, [nc, anchors]]]\n"
     new = insert_row(text, 0, IDENTITY)
     assert new.splitlines()[2] == f"backbone: [[-1, 1, Conv, [8]], {IDENTITY}, [-1, 1, Conv, [8]]]"
@@ -148,7 +148,7 @@ head:
 """
 
 
-def test_block_style():
+def test_a_row_is_inserted_into_block_style():
     new = insert_row(BLOCK, 0, IDENTITY)
     assert new == BLOCK.replace("    - 3\n", f"    - 3\n- {IDENTITY}\n").replace(
         "    - 1\n  - 1\n  - Detect", "    - 2\n  - 1\n  - Detect"
@@ -156,7 +156,7 @@ def test_block_style():
     assert insert_row(BLOCK, -1, IDENTITY).splitlines()[3] == f"- {IDENTITY}"
 
 
-def test_names_readers_and_errors():
+def test_insertion_by_name_for_all_readers_and_errors():
     text = FLOW.replace("[[4], 1, Detect", "[[neck, 4], 1, Detect").replace("anchors: [[1,2,  3,4]]", "anchors: 3")
     assert "[[neck, 5], 1, Detect" in insert_row(text, "neck", IDENTITY)
     assert "[[4, 5], 1, Detect" in insert_row(text, "neck", IDENTITY, readers="all")
@@ -168,7 +168,7 @@ def test_names_readers_and_errors():
             insert_row(text, 1, row)
 
 
-def test_swap_selected_rows():
+def test_swap_changes_only_selected_rows():
     text = read_text(CONFIGS / "models" / "yolov5n.yaml")
     new, rows = swap_module(text, "C3", "C3Ghost", rows="backbone,17-20,23")
     assert rows == [2, 4, 6, 8, 17, 20, 23] and new.count("C3Ghost,") == 7
@@ -186,7 +186,7 @@ def test_swap_selected_rows():
             swap_module(text, old, "C3x", rows=rows)
 
 
-def test_commands_write_models_that_can_be_built_only(tmp_path, capsys, command):
+def test_commands_write_only_models_that_can_be_built(tmp_path, capsys, command):
     path = tmp_path / "mein Modell ü.yaml"
     path.write_bytes("\ufeff".encode() + FLOW.encode())
     assert command("insert", path, "--after", 1, "[-1, 1, SELayer, [4]]", "-o", tmp_path / "new.yaml") == 0

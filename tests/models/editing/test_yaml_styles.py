@@ -163,8 +163,8 @@ def test_modules_are_swapped_in_the_selected_rows_only(style):
     text = STYLES[style]
     before = ModelSpec.from_text(text, style).rows
     for row in before:
-        new, found = swap_module(text, row.module, "Other", style, str(row.index))
-        assert found == [row.index]
+        new, indices = swap_module(text, row.module, "Other", style, str(row.index))
+        assert indices == [row.index]
         for now, old in zip(ModelSpec.from_text(new, style).rows, before, strict=True):
             assert facts(now)[1:] == facts(old)[1:] and now.sources == old.sources
             assert now.module == ("Other" if old.index == row.index else old.module)
@@ -207,7 +207,7 @@ def test_aliases_follow_their_target_or_are_expanded():
         insert_row(argument, 0, IDENTITY)
 
 
-def test_a_name_stays_a_name():
+def test_sources_given_by_name_are_not_renumbered():
     text = STYLES["merge"]
     assert "[[added, 1, -4]" in insert_row(text, "neck", IDENTITY.replace("]]", "], added]"), readers="all")
 
@@ -253,7 +253,7 @@ def test_invalid_rows(row, message):
         insert_row(STYLES["merge"], 4, row)
 
 
-def test_swap_knows_other_names_of_a_block_and_rejects_empty_rows():
+def test_swap_accepts_aliases_of_a_block_and_rejects_empty_rows():
     text = STYLES["merge"]
     assert swap_module(text.replace("Conv,", "CoordAtt,"), "CA", "SELayer")[1] == [0, 1, 2, 3, 4]
     with pytest.raises(UserError, match="--rows: is empty"):

@@ -108,7 +108,7 @@ def test_wrong_numbers_are_reported(module, args, message):
     assert f"] row 1 (backbone row 1) {module}: " in text and text.endswith(message)
 
 
-def test_weighted_maps_are_joined_along_their_channels():
+def test_another_dimension_of_a_weighted_concat_is_reported():
     with pytest.raises(UserError, match="row 2 .*BiFPN_Concat2: joins maps along their channels: expected .1., got 0"):
         model_of([-1, 1, "Conv", [64]], [[-1, 0], 1, "BiFPN_Concat2", [0]])
 
@@ -119,12 +119,12 @@ def test_values_that_a_flag_accepts():
 
 
 @pytest.mark.parametrize(("module", "padding"), [("Conv", []), ("BasicConv2d", None), ("nn.Conv2d", [])], ids=str)
-def test_what_is_no_padding_at_all(module, padding):
+def test_an_invalid_padding_is_reported(module, padding):
     with pytest.raises(UserError, match=rf"row 1 .*{module}: cannot run"):
         model_of([-1, 1, module, [64, 3, 1, padding]])
 
 
-def test_paddings_and_strides_as_torch_takes_them():
+def test_paddings_and_strides_may_be_lists():
     rows = [["Conv", [64, 3, [2]]], ["nn.ConvTranspose2d", [64, 3, 2, 1, [1, 1]]]]
     assert model_of(*[[-1, 1, *row] for row in rows]).shapes[2] == (64, 320, 320)
 
@@ -154,7 +154,7 @@ SCALED = (
 
 @pytest.mark.parametrize("module", SCALED)
 @pytest.mark.parametrize("width", [64, 0, -1, True, [0.5], None, float("nan")], ids=str)
-def test_the_width_multiple_of_a_network_is_no_output_width(module, width):
+def test_the_width_multiple_of_a_backbone_is_not_its_output_width(module, width):
     name = "scale" if module == "ESNet" else "width"
     with (
         torch.device("meta"),
@@ -189,13 +189,13 @@ def test_ranges_and_defaults_are_declared_by_a_plugin(tmp_path):
     assert model_of([-1, 1, "Declared", [2]], [-1, 1, "SPPF", [64]]).model[1].depth == 2
 
 
-def test_defaults_by_scale():
+def test_defaults_by_scale_apply_to_the_listed_scales_only():
     options = BlockOptions(defaults_by_scale={"ml": {"flag": True}})
     assert options.for_model([], "m").scale_defaults == {"flag": True}
     assert options.for_model([], "n") is options and options.for_model([], None) is options
 
 
-def test_unknown_options_of_a_registration():
+def test_unknown_options_of_a_registration_are_errors():
     with pytest.raises(TypeError, match="width_uot"):
         BLOCKS.register("Misspelled", width_uot="c2")
     with pytest.raises(ValueError, match="rule must be one of infer, stack, plain, got 'stak'"):

@@ -52,12 +52,12 @@ def test_strides_of_many_levels():
     assert build_model("yolov5n6.yaml").stride.tolist() == [8, 16, 32, 64]
 
 
-def test_stride_beyond_the_probe():
+def test_a_stride_that_does_not_fit_the_probe_size():
     rows = [[-1, 1, "Conv", [8, 3, 2]]] * 9
     assert model_of(*rows).stride.tolist() == [512]
 
 
-def test_strides_that_no_size_divides_are_whole_numbers():
+def test_strides_that_do_not_divide_the_probe_size_are_integers():
     model = model_of([-1, 1, "Conv", [8, 3, 3]], [-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [8, 3, 2]])
     assert model.stride.tolist() == [12] and model.size_multiple == 12
 
@@ -80,13 +80,13 @@ def test_width_is_scaled_whatever_its_value():
     assert model.shapes[0][0] == 16
 
 
-def test_repeats_stride_and_widen_once():
+def test_only_the_first_of_repeated_blocks_changes_stride_and_width():
     model = model_of([-1, 3, "Conv", [32, 3, 2]])
     assert model.shapes[0] == (32, 320, 320)
     assert [m.conv.in_channels for m in model.model[0]] == [3, 32, 32]
 
 
-def test_number_goes_inside_c3_and_stacks_others():
+def test_number_is_an_argument_of_c3_and_stacks_other_blocks():
     model = model_of([-1, 4, "C3", [16]], [-1, 4, "Bottleneck", [16]], depth_multiple=0.5)
     assert len(model.model[0].m) == 2 and len(model.model[1]) == 2
 
@@ -112,7 +112,7 @@ def test_keyword_arguments_and_names():
     assert isinstance(model.model[1].act, nn.ReLU) and model.shapes[2][0] == 32
 
 
-def test_activation_belongs_to_one_model():
+def test_the_activation_key_applies_to_one_model_only():
     leaky = build_model("yolov5s-LeakyReLU.yaml")
     plain = build_model("yolov5n.yaml")
     assert leaky.model[0].act.negative_slope == 0.1 and isinstance(plain.model[0].act, nn.SiLU)
@@ -139,7 +139,7 @@ def test_activations_are_read_from_a_table(text, expected):
 @pytest.mark.parametrize(
     "text", ["nn.Relu7()", "exit()", "nn.ReLU(__import__('os'))", "nn.Sequential()", "", "nn.ReLU(1,2,3)"]
 )
-def test_activations_that_are_none(text):
+def test_invalid_activations_are_reported(text):
     with pytest.raises(UserError, match="activation"):
         model_of([-1, 1, "Conv", [16]], activation=text)
 
@@ -161,7 +161,7 @@ BAD_ROWS = [
 
 
 @pytest.mark.parametrize("row, message", BAD_ROWS)
-def test_mistakes_name_the_row(row, message):
+def test_errors_name_the_row(row, message):
     with pytest.raises(UserError) as caught:
         model_of([-1, 1, "Conv", [16]], [-1, 1, *row])
     assert message in str(caught.value)
@@ -235,12 +235,12 @@ def test_powers_of_ten_without_a_point_are_numbers():
         model_of([-1, 1, "Conv", [16, "3e0"]])
 
 
-def test_layers_that_find_their_width_themselves():
+def test_lazy_layers_get_their_width():
     model = model_of([-1, 1, "Conv", [16]], [-1, 1, "nn.LazyConv2d", [24, 3, 1, 1]], [-1, 1, "nn.LazyBatchNorm2d", []])
     assert model.shapes[2][0] == 24 and model.train()(torch.rand(2, 3, 32, 32))
 
 
-def test_numbers_beyond_reason_are_reported_not_tried():
+def test_huge_numbers_are_reported_without_building_the_row():
     for spec, message in (
         (
             {"depth_multiple": 1e6},
@@ -303,12 +303,12 @@ def test_lists_and_text_where_one_map_or_a_number_is_expected(row, message):
     assert message in str(caught.value)
 
 
-def test_misspelt_anchors_in_args():
+def test_misspelled_anchors_in_args_are_reported():
     with pytest.raises(UserError, match="got 'anchor'; did you mean 'anchors'?"):
         model_of([-1, 1, "Conv", [16]], head=[[[-1], 1, "Detect", ["nc", "anchor"]]])
 
 
-def test_comments_in_other_encodings_do_not_hinder(tmp_path):
+def test_comments_in_other_encodings_are_accepted(tmp_path):
     text = (CONFIGS / "models" / "yolov5n.yaml").read_text(encoding="utf-8")
     (tmp_path / "gbk.yaml").write_bytes("# 模型\n".encode("gbk") + text.encode())
     assert build_model(tmp_path / "gbk.yaml").nc == 80

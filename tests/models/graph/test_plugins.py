@@ -57,7 +57,7 @@ ROWS = [  # module, args, number, arguments that the constructor gets, output sh
 
 
 @pytest.mark.parametrize("module, args, number, expected, shape", ROWS)
-def test_arguments_by_any_name(module, args, number, expected, shape):
+def test_arguments_are_recognized_by_their_usual_names(module, args, number, expected, shape):
     load_plugins([NAMES])
     model = model_of(module, args, number)
     assert model.block_calls[2].kwargs == expected and model.block_calls[2].args == [] and model.shapes[2] == shape
@@ -67,7 +67,7 @@ def test_arguments_by_any_name(module, args, number, expected, shape):
     loss.backward()
 
 
-def test_positional_rest_and_joins():
+def test_blocks_with_star_arguments_and_several_inputs():
     load_plugins([NAMES])
     star = model_of("Star", [64, 1, 2, 3])
     assert star.block_calls[2].args == [16, 32, 1, 2, 3] and len(star.model[2].convs) == 3
@@ -92,13 +92,13 @@ def test_positional_rest_and_joins():
         ("CountOfMaps", [2], {"n_inputs": 2}, 16),
     ],
 )
-def test_a_join_gets_the_width_that_its_author_means(module, args, given, width):
+def test_a_block_with_several_inputs_gets_its_widths_as_a_list_a_number_or_a_sum(module, args, given, width):
     load_plugins([JOINS])
     model = model_of(module, args, source=[-1, 0])
     assert model.block_calls[2].kwargs == given and model.shapes[2] == (width, 320, 320)
 
 
-def test_a_join_that_cannot_be_says_why():
+def test_a_block_that_cannot_join_its_inputs_is_reported():
     load_plugins([JOINS])
     for source, message in (
         ([-1, 0], "missing 1 required positional argument: 'y'; a block that joins takes one list of maps"),
@@ -108,7 +108,7 @@ def test_a_join_that_cannot_be_says_why():
             model_of("TwoArguments", [], source=source)
 
 
-def test_which_classes_are_modules():
+def test_only_public_block_classes_of_the_file_are_registered():
     names = load_plugins([NAMES])
     assert "C1C2" in names and not {"_Helper", "Conv", "helper_function", "dataclass"} & set(names)
     assert load_plugins([NAMES]) == names
@@ -130,8 +130,8 @@ class {0}(nn.Module):
 """
 
 
-def test_a_name_that_may_mean_two_blocks_is_refused(tmp_path, capsys):
-    """A class that the file itself uses is its helper; any other class of a known name may be the one that is meant."""
+def test_an_ambiguous_block_name_is_an_error(tmp_path, capsys):
+    """A class that the file itself uses is a helper; any other class with the name of a known block is ambiguous."""
     text = BLOCK.format("SELayer") + BLOCK.format("Conv") + BLOCK.format("Mine").replace("nn.Conv2d(", "Conv(")
     path = write(tmp_path / "mine.py", text.replace("super().__init__()", "super(SELayer, self).__init__()", 1))
     assert set(load_plugins([path])) == {"mine.SELayer", "mine.Conv", "Mine"}
@@ -155,7 +155,7 @@ def test_a_name_that_may_mean_two_blocks_is_refused(tmp_path, capsys):
     assert "row 0 (backbone row 0): 'SELayer' is a block of the project and a class of" in "".join(capsys.readouterr())
 
 
-def test_helpers_beside_the_file_and_names_that_exist(tmp_path):
+def test_plugins_may_import_helper_modules_and_reuse_block_names(tmp_path):
     write(tmp_path / "ein Ordner" / "side_helper_a.py", "WIDTH = 8\n")
     write(tmp_path / "ein Ordner" / "side_helper_b.py", BLOCK.format("Inner"))
     text = (
@@ -172,14 +172,14 @@ def test_helpers_beside_the_file_and_names_that_exist(tmp_path):
     )
 
 
-def test_all_and_own_registration(tmp_path):
+def test_dunder_all_and_explicit_registration_select_the_blocks(tmp_path):
     text = "from models import BLOCKS\n__all__ = ['One']\n" + BLOCK.format("One") + BLOCK.format("Two")
     text += "@BLOCKS.register('Third', width_out='c2', rule='plain')\nclass T(nn.Identity): pass\n"
     assert set(load_plugins([write(tmp_path / "b.py", text)])) == {"One", "Third"}
     assert model_of("Third", []).shapes[2] == (16, 320, 320)
 
 
-def test_packages_by_dotted_name(tmp_path, monkeypatch):
+def test_a_package_is_loaded_by_its_dotted_name(tmp_path, monkeypatch):
     write(tmp_path / "stranger_pkg" / "__init__.py", BLOCK.format("Top"))
     write(tmp_path / "stranger_pkg" / "parts" / "deep.py", BLOCK.format("Deep"))
     monkeypatch.chdir(tmp_path)
@@ -216,7 +216,7 @@ def test_packages_by_dotted_name(tmp_path, monkeypatch):
         (None, "no such file"),
     ],
 )
-def test_mistakes_name_the_file(tmp_path, text, message):
+def test_errors_name_the_file(tmp_path, text, message):
     path = tmp_path / "bad blocks.py"
     if text is not None:
         write(path, text)
@@ -227,7 +227,7 @@ def test_mistakes_name_the_file(tmp_path, text, message):
         load_plugins(["no_such_package_anywhere"])
 
 
-def test_the_line_of_a_mistake_in_a_file_below_the_working_folder(tmp_path, monkeypatch):
+def test_errors_name_the_line_of_a_file_in_the_working_directory(tmp_path, monkeypatch):
     write(tmp_path / "bad.py", "x = 1\nimport nothing_like_this\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="--plugins bad.py: line 2: ModuleNotFoundError"):
@@ -246,7 +246,7 @@ def test_an_unknown_module_of_a_checkpoint_is_reported_with_the_flag(tmp_path):
         build_from_weights(load_weights(path))
 
 
-def test_every_command_takes_plugins(tmp_path, capsys):
+def test_every_command_accepts_plugins(tmp_path, capsys):
     path = write(
         tmp_path / "m.yaml",
         (ROOT / "configs" / "models" / "yolov5n.yaml")
@@ -261,7 +261,7 @@ def test_every_command_takes_plugins(tmp_path, capsys):
     assert stop.value.code == 2 and capsys.readouterr().err.count("\n") == 1
 
 
-def test_without_the_flag_nothing_is_loaded(tmp_path):
+def test_without_the_flag_no_plugin_is_loaded(tmp_path):
     path = write(
         tmp_path / "m.yaml",
         "nc: 1\nanchors: 3\nbackbone: [[-1, 1, C1C2, [8]]]\nhead: [[[0], 1, Detect, [nc, anchors]]]\n",

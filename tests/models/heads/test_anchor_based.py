@@ -66,7 +66,7 @@ def test_biases_are_initialized_to_the_published_priors():
         assert (bias[:, 5:] - math.log(0.6 / (80 - 0.99999))).abs().max() <= bound
 
 
-def test_placeholder_anchors_and_replacing_them():
+def test_placeholder_anchors_can_be_replaced():
     head = Detect(2, 3, (4, 8))
     assert head.placeholder_anchors and head.anchors.shape == (2, 3, 2)
     head.set_strides([8, 16])

@@ -78,8 +78,8 @@ def test_overfits_one_batch(name, build):
     for image, label, *box in TARGETS.tolist():
         best = scores[int(image)].flatten().argmax().item()
         assert best % 3 == label
-        found = boxes[int(image), best // 3][None]
-        assert iou(found, cxcywh_to_xyxy(torch.tensor([box])) * 64).item() > 0.75
+        predicted = boxes[int(image), best // 3][None]
+        assert iou(predicted, cxcywh_to_xyxy(torch.tensor([box])) * 64).item() > 0.75
 
 
 def test_initial_scores_are_the_prior_and_boxes_are_some_strides_wide(name, build):
@@ -164,7 +164,7 @@ def test_every_parameter_has_a_gradient(name, build, targets):
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
-def test_gains_come_from_the_recipe(build):
+def test_gains_are_those_of_the_recipe(build):
     model = build("AnchorFreeDetect").train()
     with torch.no_grad():
         raw = model(make_images())
@@ -179,7 +179,7 @@ def test_gains_come_from_the_recipe(build):
     "choice",
     [{"af_iou_loss": "giou"}, {"af_iou_loss": "siou"}, {"af_cls_loss": "quality_focal"}, {"af_cls_loss": "varifocal"}],
 )
-def test_losses_are_chosen_by_the_recipe(build, name, choice):
+def test_losses_are_selected_by_the_recipe(build, name, choice):
     model = build(name).train()
     with torch.no_grad():
         raw = model(make_images())
@@ -213,7 +213,7 @@ def test_wrong_args_are_reported_with_their_row(build, name, args, message):
 
 @pytest.mark.parametrize("name", ANCHOR_FREE_HEADS)
 @pytest.mark.parametrize("args", ["[nc, anchors]", "{nc: nc, bins: anchors}"])
-def test_anchors_are_refused_although_they_are_an_integer_per_level(name, args, tiny_yaml):
+def test_anchors_are_not_accepted_for_an_integer_argument(name, args, tiny_yaml):
     text = re.sub(r"(?m)^anchors:(\n  - .*)+", "anchors: 3", tiny_yaml).replace(
         "Detect, [nc, anchors]", f"{name}, {args}"
     )
@@ -235,7 +235,7 @@ def test_weights_are_transferred_between_numbers_of_classes(build, name):
     assert all(torch.allclose(classes.sigmoid(), torch.tensor(0.01)) for _, classes in new.head.output_biases())
 
 
-def test_picodet_has_its_published_size():
+def test_picodet_has_the_published_size():
     """0.99 M parameters, 0.73 GFLOPs at 320 (Yu et al., 2021, table 3; batch norm is counted differently there)."""
     size = totals(summarize(build_model("picodet.yaml"), (320, 320)))
     assert size["params"] == pytest.approx(0.99e6, rel=0.01) and size["flops"] == pytest.approx(0.73e9, rel=0.03)

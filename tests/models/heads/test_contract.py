@@ -31,7 +31,7 @@ def model(request, tiny_yaml):
     return model.eval()
 
 
-def test_attributes(model):
+def test_attributes_have_valid_values(model):
     head = model.head
     assert isinstance(head, Head) and head.nc == 3 and head.strides == [8.0, 16.0]
     assert isinstance(head.needs_nms, bool) and head.num_anchors >= 1
@@ -58,7 +58,7 @@ def test_decoded_boxes_rows_and_exported_outputs_agree(model):
         torch.testing.assert_close(other, rows, atol=1e-3, rtol=1e-4)
 
 
-def test_criterion(model):
+def test_the_criterion_returns_finite_float32_scalars(model):
     criterion = model.criterion(Hyperparameters(), 64)
     assert isinstance(criterion, Criterion) and criterion.box_gain > 0
     losses = criterion(model.train()(IMAGES), TARGETS)
@@ -66,7 +66,7 @@ def test_criterion(model):
     assert all(loss.dtype == torch.float32 and loss.requires_grad for loss in losses.values())
 
 
-def test_anchors(model):
+def test_anchors_can_be_set_for_anchor_based_heads_only(model):
     head = model.head
     if head.anchors is None:
         with pytest.raises(TypeError, match="has no anchors"):
@@ -90,7 +90,7 @@ def test_output_biases_are_views_of_parameters(model):
     assert probabilities.min() > 0.99
 
 
-def test_branches(model):
+def test_each_branch_can_be_selected_and_gives_its_own_scores(model):
     head, outputs = model.head, {}
     for name in head.branch_names:
         model.use_branch(name)

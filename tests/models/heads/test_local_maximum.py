@@ -29,7 +29,7 @@ def slow(raw, box_channels, strides):
 
 @pytest.mark.parametrize("strides", [[8], [8, 16], [8, 16, 32], [32, 8, 16], [8, 8]])
 @pytest.mark.parametrize("spread", [1, 0.01])
-def test_equals_a_slow_version(strides, spread):
+def test_suppression_equals_a_slow_reference(strides, spread):
     torch.manual_seed(0)
     raw = [torch.randn(2, 4 + 3, 96 // s, 64 // s) * spread for s in strides]
     for fast, expected in zip(suppress_non_maxima(raw, 4, strides), slow(raw, 4, strides), strict=True):
@@ -52,7 +52,7 @@ def test_a_local_maximum_is_unchanged_and_its_window_suppressed():
     assert (fine[0, :4] == 0).all()
 
 
-def test_near_ties_lose_little_and_levels_suppress_each_other():
+def test_nearly_equal_cells_are_suppressed_little_and_levels_suppress_each_other():
     raw = [torch.full((1, 1, 8, 8), -9.0), torch.full((1, 1, 4, 4), -9.0)]
     raw[0][0, 0, 2, 2], raw[0][0, 0, 2, 3] = 1, 1 - 1e-5
     raw[1][0, 0, 1, 1] = 0.5
@@ -61,7 +61,7 @@ def test_near_ties_lose_little_and_levels_suppress_each_other():
     assert coarse[0, 0, 1, 1] == 0.5 - PENALTY
 
 
-def test_strides_that_are_no_multiples():
+def test_strides_that_are_not_multiples_of_each_other():
     raw = [torch.randn(1, 3, 9, 6), torch.randn(1, 3, 6, 4)]
     fine, coarse = suppress_non_maxima(raw, 1, [16, 24])
     assert fine.shape == raw[0].shape and coarse.shape == raw[1].shape
@@ -70,7 +70,7 @@ def test_strides_that_are_no_multiples():
     assert (fine, coarse)[best][0, 1].flatten()[cell] == raw[best][0, 1].max()
 
 
-def test_an_empty_batch_and_the_gradient():
+def test_an_empty_batch_is_accepted_and_gradients_pass_through():
     assert suppress_non_maxima([torch.zeros(0, 5, 4, 4)], 4, [8])[0].shape == (0, 5, 4, 4)
     raw = torch.randn(1, 5, 6, 6, requires_grad=True)
     suppress_non_maxima([raw], 4, [8])[0].sum().backward()

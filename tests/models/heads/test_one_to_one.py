@@ -34,7 +34,7 @@ def maps_for(head):
     return [torch.randn(2, branch[0].conv.in_channels, 8, 8) for branch in head.one_to_one]
 
 
-def test_branches_run_as_needed_and_one_to_one_trains_no_other_row(build):
+def test_only_needed_branches_run_and_one_to_one_sends_no_gradient_to_other_rows(build):
     model = build().train()
     raw = model(IMAGES)
     assert set(raw) == {"one_to_many", "one_to_one"}
@@ -59,13 +59,15 @@ def test_scores_in_eval_mode_are_the_mean_of_both_branches(build):
     model = build()
     head, maps = model.head, maps_for(model.head)
     with torch.no_grad():
-        found = {}
+        outputs = {}
         for head.branch in ("one_to_one", "one_to_many"):
-            found |= head.eval()(maps)
+            outputs |= head.eval()(maps)
         one_to_one_alone = [branch(x) for branch, x in zip(head.one_to_one, maps, strict=True)]
         trained = head.train()(maps)["one_to_one"]
     box = 4 * head.reg_max
-    for many, one, alone, y in zip(found["one_to_many"], found["one_to_one"], one_to_one_alone, trained, strict=True):
+    for many, one, alone, y in zip(
+        outputs["one_to_many"], outputs["one_to_one"], one_to_one_alone, trained, strict=True
+    ):
         assert torch.equal(one[:, :box], many[:, :box]) and y.shape == one.shape
         torch.testing.assert_close(one[:, box:], many[:, box:] / 2 + alone / 2)
 

@@ -35,7 +35,7 @@ def test_boxes_of_all_models_are_suppressed_together():
     assert len(detections) == 1 and detections.scores[0] == pytest.approx(0.75)
 
 
-def test_arrays_stay_arrays_and_tensors_win():
+def test_arrays_are_returned_as_arrays_unless_a_model_returns_tensors():
     batch = np.zeros((2, 3, 64, 64), np.uint8)
     boxes, scores = Ensemble([OneBox(), OneBox()])(batch)
     assert isinstance(boxes, np.ndarray) and boxes.shape == (2, 2, 4) and scores.shape == (2, 2, 2)

@@ -44,14 +44,14 @@ def make_image(height, width, red=None, blue=None):
 
 @pytest.mark.parametrize(("fixed", "augment"), [(None, False), (None, True), ((128, 128), False), ((96, 160), False)])
 @pytest.mark.parametrize("shape", [(128, 128), (300, 200), (60, 240), (64, 32)])
-def test_boxes_come_back_to_the_make_image(shape, fixed, augment):
+def test_boxes_are_returned_in_pixels_of_the_original_image(shape, fixed, augment):
     height, width = shape
     red = (width // 8, height // 4, width // 2, height // 2)
-    (found,) = FindsRed(fixed).predict(make_image(height, width, red), augment=augment)
-    assert found.class_names[:1] == ["red"] and found.path is None
+    (detections,) = FindsRed(fixed).predict(make_image(height, width, red), augment=augment)
+    assert detections.class_names[:1] == ["red"] and detections.path is None
     tolerance = 2.5 * max(height / 96, width / 96, 1)
-    np.testing.assert_allclose(found.boxes[0], red, atol=tolerance)
-    assert found.scores[0] == pytest.approx(0.8) and len(found) == 1
+    np.testing.assert_allclose(detections.boxes[0], red, atol=tolerance)
+    assert detections.scores[0] == pytest.approx(0.8) and len(detections) == 1
 
 
 def test_order_batches_and_kinds_of_input(tmp_path):
@@ -61,14 +61,14 @@ def test_order_batches_and_kinds_of_input(tmp_path):
     images = [make_image(*image.shape[:2], (box[0], 20, 60, 60)) for image, box in zip(images, boxes)]
     path = tmp_path / "bïld 1.png"
     write_image(path, images[0])
-    found = model.predict([path, str(path), *images[1:]], batch_size=2)
-    assert [one.path for one in found] == [path, path, None, None, None, None]
-    assert [round(float(one.boxes[0, 0])) for one in found] == [10, 10, 15, 20, 25, 30]
+    detections = model.predict([path, str(path), *images[1:]], batch_size=2)
+    assert [one.path for one in detections] == [path, path, None, None, None, None]
+    assert [round(float(one.boxes[0, 0])) for one in detections] == [10, 10, 15, 20, 25, 30]
     assert max(shape[0] for shape in model.batches) == 2
     assert {shape[2:] for shape in model.batches} == {(64, 128), (128, 128)}
 
 
-def test_options_reach_the_selection():
+def test_options_are_passed_to_the_selection_of_detections():
     model, image = FindsRed(), make_image(128, 128, (10, 10, 60, 60), (70, 70, 120, 120))
     assert model.predict(image)[0].class_names == ["blue", "red"]
     assert model.predict(image, classes=["red"])[0].class_names == ["red"]
@@ -81,10 +81,10 @@ def test_options_reach_the_selection():
 
 def test_detections_draw_and_export():
     image = make_image(128, 128, (10, 10, 60, 60))
-    (found,) = FindsRed().predict(image)
-    drawn = found.draw()
-    assert drawn.shape == image.shape and (drawn != image).any() and found.image is not drawn
-    assert found.to_dicts() == [
+    (detections,) = FindsRed().predict(image)
+    drawn = detections.draw()
+    assert drawn.shape == image.shape and (drawn != image).any() and detections.image is not drawn
+    assert detections.to_dicts() == [
         {"name": "red", "label": 1, "score": pytest.approx(0.8), "box": [10.0, 10.0, 60.0, 60.0]}
     ]
 

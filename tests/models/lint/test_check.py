@@ -31,17 +31,17 @@ def check_text(tmp_path):
 def test_each_mistake_is_one_problem_at_its_position(path):
     """The lines `#= ...` at the end of a fixture are the expected problems, less the file's name."""
     expected = [line[3:] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#= ")]
-    found = list(map(str, check_model(path)))
-    assert len(found) == len(expected), found
+    problems = list(map(str, check_model(path)))
+    assert len(problems) == len(expected), problems
     for text in expected:
         start, *parts = text.split(" ... ")
-        assert any(line.startswith(f"{path}{start}") and all(part in line for part in parts) for line in found), (
+        assert any(line.startswith(f"{path}{start}") and all(part in line for part in parts) for line in problems), (
             text,
-            found,
+            problems,
         )
 
 
-def test_there_are_at_least_twenty_of_them():
+def test_there_are_at_least_twenty_broken_files():
     assert len(BROKEN) >= 20
 
 
@@ -95,7 +95,7 @@ def test_problems_as_github_annotations(command, capsys, tmp_path):
     assert capsys.readouterr().out.startswith(line)
 
 
-def test_a_file_name_that_reads_like_a_message_hides_nothing(tmp_path):
+def test_a_file_name_that_contains_a_message_does_not_hide_problems(tmp_path):
     """Names such as `exp, row 3 of 9.yaml` are not taken for the row of a problem."""
     path = tmp_path / "exp, row 3 of 9, 'from' is not valid YAML.yaml"
     text = YOLO.replace("[-1, 1, Conv, [256, 3, 2]]  # 3", "[-1, 1, Convv, [256, 3, 2]]  # 3")

@@ -70,10 +70,10 @@ CASES = [  # what is replaced, by what, the row or line of the problem, a part o
 def check_one_problem(path, text, where, hint):
     """One problem and nothing else, in row `where`, or on line N where it is "line N"."""
     path.write_text(text, encoding="utf-8")
-    found = check_model(path)
-    assert len(found) == 1 and found[0].severity == "error", [str(problem) for problem in found]
-    assert where == (f"line {found[0].line}" if isinstance(where, str) else found[0].row)
-    assert found[0].file == str(path) and found[0].line and hint in str(found[0]), str(found[0])
+    problems = check_model(path)
+    assert len(problems) == 1 and problems[0].severity == "error", [str(problem) for problem in problems]
+    assert where == (f"line {problems[0].line}" if isinstance(where, str) else problems[0].row)
+    assert problems[0].file == str(path) and problems[0].line and hint in str(problems[0]), str(problems[0])
 
 
 @pytest.mark.parametrize("old, new, where, hint", CASES, ids=[f"{i}-{case[1][:30]}" for i, case in enumerate(CASES)])

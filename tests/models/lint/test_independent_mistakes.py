@@ -43,7 +43,7 @@ def problems_of(tmp_path, *names):
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=" and ".join)
-def test_both_are_reported_at_their_rows(pair, tmp_path):
+def test_two_mistakes_are_reported_at_their_rows(pair, tmp_path):
     assert problems_of(tmp_path, *pair) == {MISTAKES[name][2:] for name in pair}
 
 
@@ -55,5 +55,5 @@ def test_both_are_reported_at_their_rows(pair, tmp_path):
         ("unknown key", "forgotten stride", "missing number"),
     ],
 )
-def test_three_are_reported_at_their_rows(names, tmp_path):
+def test_three_mistakes_are_reported_at_their_rows(names, tmp_path):
     assert problems_of(tmp_path, *names) == {MISTAKES[name][2:] for name in names}

@@ -34,13 +34,13 @@ def test_a_transposed_convolution_with_a_stride_is_not_repeated(module, args):
     assert model_of(2, module, [64, 3, 1, 1]).shapes[1] == (64, 320, 320)
 
 
-def test_convolutions_inside_are_checked():
+def test_convolutions_inside_a_block_are_checked():
     load_plugins([PLUGIN])
     with pytest.raises(UserError, match=r"row 1 .*Dilated: the dilation of 'wide' must be at least 1, got 0"):
         model_of(1, "Dilated", [64, 0])
 
 
-def test_widths_that_disagree_inside_are_named(tmp_path):
+def test_widths_that_disagree_inside_a_block_are_reported(tmp_path):
     load_plugins([PLUGIN])
     with pytest.raises(
         UserError, match=r"row 1 .*Disagrees: cannot run on 64 channels .*to have 64 channels, but got 32"

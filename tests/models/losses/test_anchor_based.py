@@ -114,7 +114,7 @@ def test_any_number_of_levels(levels):
     assert balance[5:] == (0.02,) * max(levels - 5, 0)
 
 
-def test_one_class_has_no_class_loss_and_losses_fall():
+def test_one_class_has_no_class_loss_and_training_reduces_the_losses():
     torch.manual_seed(0)
     model = build_model("yolov5n.yaml", nc=1)
     images, targets = torch.rand(2, 3, 64, 64), torch.tensor([[0, 0, 0.5, 0.5, 0.4, 0.5], [1, 0, 0.3, 0.6, 0.3, 0.2]])

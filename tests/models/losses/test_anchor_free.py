@@ -43,10 +43,10 @@ def slow(criterion, kind, raw, targets):
     truth = unpack_targets(targets, raw[0].shape[2] * 8, raw[0].shape[3] * 8)
     distances = expected_distances(logits, REG_MAX) * strides[:, None]
     boxes = torch.cat((points - distances[..., :2], points + distances[..., 2:]), -1)
-    found = criterion.assign(classes.sigmoid(), boxes, points, strides, truth)
+    matches = criterion.assign(classes.sigmoid(), boxes, points, strides, truth)
     wanted, total = torch.zeros_like(classes), {"box": 0.0, "cls": 0.0, "dfl": 0.0}
     weights = class_weights = 0.0
-    for box, point, quality in zip(found.box.tolist(), found.point.tolist(), found.quality.tolist()):
+    for box, point, quality in zip(matches.box.tolist(), matches.point.tolist(), matches.quality.tolist()):
         image, stride = truth.image[box], strides[point]
         wanted[image, point, truth.labels[box]] = quality
         weight = classes[image, point].sigmoid().max().item() if weight_by == "score" else quality
@@ -65,7 +65,7 @@ def slow(criterion, kind, raw, targets):
 
 
 @pytest.mark.parametrize("kind", SETTINGS)
-def test_equals_loops(scene, kind):
+def test_losses_equal_a_reference_with_loops(scene, kind):
     raw, targets, criterion = raw_maps(3), targets_of(scene, (6, 0, 9)), make(kind)
     losses = criterion(raw, targets)
     for name, expected in slow(criterion, kind, raw, targets).items():
@@ -73,7 +73,7 @@ def test_equals_loops(scene, kind):
 
 
 @pytest.mark.parametrize("kind", SETTINGS)
-def test_order_of_targets_changes_nothing(scene, kind):
+def test_order_of_targets_does_not_matter(scene, kind):
     raw, targets = raw_maps(3), targets_of(scene, (6, 0, 9))
     shuffled = targets[torch.randperm(len(targets), generator=torch.Generator().manual_seed(2))]
     for name, loss in make(kind)(raw, targets).items():
@@ -116,7 +116,7 @@ def test_without_positives_every_map_has_a_gradient(kind, targets):
     ("nc", "strides", "size", "counts"),
     [(1, (8,), (32, 32), (3,)), (80, (8, 16, 32, 64), (128, 64), (5, 2)), (2, (8, 16), (32, 64), (400, 1600))],
 )
-def test_shapes_and_numbers(scene, kind, nc, strides, size, counts):
+def test_losses_are_finite_for_any_number_of_classes_levels_and_boxes(scene, kind, nc, strides, size, counts):
     """One class and many, one level and four, one image, two thousand boxes: finite losses and gradients."""
     raw = raw_maps(len(counts), size, nc, strides)
     losses = make(kind, nc, strides)(raw, targets_of(scene, counts, size, nc))
@@ -126,7 +126,7 @@ def test_shapes_and_numbers(scene, kind, nc, strides, size, counts):
 
 
 @pytest.mark.parametrize("kind", SETTINGS)
-def test_gradients_stop_where_the_papers_stop_them(scene, kind):
+def test_targets_and_weights_are_detached_as_in_the_papers(scene, kind):
     """Class targets are constant to the distances, weights of box losses are constant to the scores."""
     raw = raw_maps(2)
     losses = make(kind)(raw, targets_of(scene, (6, 3)))

@@ -50,7 +50,7 @@ def test_extreme_logits_stay_finite(name):
 
 
 @pytest.mark.parametrize("name", SLOW)
-def test_minimum_at_the_quality(name):
+def test_minimum_is_reached_at_the_quality(name):
     quality = torch.full((1,), 0.7)
     best = CLASS_LOSSES[name](torch.logit(quality), quality)
     for logit in (-3.0, 0.0, 0.6, 1.1, 4.0):

@@ -34,7 +34,7 @@ def test_loss_equals_the_formula():
     assert distribution_focal_loss(logits[:0], distances[:0], REG_MAX).shape == (0,)
 
 
-def test_minimum_where_two_neighboring_bins_split_the_distance():
+def test_minimum_is_reached_by_interpolation_of_two_neighboring_bins():
     wanted = torch.tensor([[0.25, 3.5, 6.0, 2.75]])
     logits = torch.full((1, 4 * REG_MAX), -30.0)
     for i, value in enumerate(wanted[0].tolist()):

@@ -23,8 +23,8 @@ head:
 
 def test_rows_and_their_elements():
     spec = ModelSpec.from_text(TEXT, "x.yaml")
-    found = [spec.positions.find(row.path) for row in spec.rows]
-    assert found == [(5, 5), (6, 5), (11, 4), (12, 4)]
+    positions = [spec.positions.find(row.path) for row in spec.rows]
+    assert positions == [(5, 5), (6, 5), (11, 4), (12, 4)]
     modules = [spec.positions.find(row.path_of("module")) for row in spec.rows]
     assert modules == [(5, 13), (8, 7), (11, 20), (12, 17)]
 
@@ -36,13 +36,13 @@ def test_keys():
 
 
 def test_a_key_that_is_misspelled_is_found_under_the_key_that_is_meant():
-    found = []
-    spec = ModelSpec.from_text(TEXT.replace("head:", "heads:"), "x.yaml", found.append)
-    assert [str(problem)[:30] for problem in found] == ["x.yaml:10:1: error[unknown-key]"[:30]]
+    problems = []
+    spec = ModelSpec.from_text(TEXT.replace("head:", "heads:"), "x.yaml", problems.append)
+    assert [str(problem)[:30] for problem in problems] == ["x.yaml:10:1: error[unknown-key]"[:30]]
     assert spec.problem("unknown-module", "?", row=spec.rows[2], part="module").line == 11
 
 
-def test_an_alias_is_where_it_is_written():
+def test_the_position_of_an_alias_is_where_it_is_written():
     text = TEXT.replace("- [-1, 1, Conv, [16, 3, 2], stem]", "- &row [-1, 1, Conv, [16, 3, 1]]\n  - *row")
     spec = ModelSpec.from_text(text.replace("[-1, stem]", "[-1, 0]"), "x.yaml")
     assert spec.positions.find(spec.rows[1].path) == (6, 5)

@@ -96,7 +96,7 @@ def test_size_in_a_name(tmp_path, name, width):
     assert spec.label.endswith(f" (size {spec.size}{', the first' if width == 0.25 else ''})")
 
 
-def test_the_key_wins(tmp_path):
+def test_the_scale_key_overrides_the_file_name(tmp_path):
     assert read(tmp_path / "yolov8s.yaml", GOOD + "scale: m\n").width_multiple == 0.75
 
 
@@ -114,7 +114,7 @@ def test_the_key_wins(tmp_path):
     ],
     ids=range(8),
 )
-def test_what_a_checkpoint_saves(tmp_path, text, size):
+def test_a_checkpoint_contains_the_size(tmp_path, text, size):
     assert read(tmp_path / "mine8s.yaml", text).size == size
 
 
@@ -125,7 +125,7 @@ def test_largest_width_applies_before_the_multiple():
     assert ModelSpec.from_text(GOOD.replace("[0.33, 0.25, 1024]", "[0.33, 0.25]"), "x.yaml").scale_width(4096) == 1024
 
 
-def test_name_of_a_size_that_is_not_there(folder):
+def test_an_unknown_size_in_a_name_is_reported(folder):
     with pytest.raises(UserError, match=r"yolov8.yaml: has no size 'x', expected one of n, s, m"):
         ModelSpec.read(folder / "yolov8x.yaml")
     for name in ("yolov9n.yaml", "yolo.yaml"):
@@ -185,13 +185,13 @@ def test_mistakes_in_the_table(old, new, message):
     ],
 )
 def test_a_broken_line_of_the_table(line, message):
-    text, found = GOOD.replace("n: [0.33, 0.25, 1024]", line), []
-    spec = ModelSpec.from_text(text, "x.yaml", found.append)
-    assert list(map(str, found)) == [f"x.yaml:3:1: error[yaml-syntax]: not valid YAML: {message}"]
+    text, problems = GOOD.replace("n: [0.33, 0.25, 1024]", line), []
+    spec = ModelSpec.from_text(text, "x.yaml", problems.append)
+    assert list(map(str, problems)) == [f"x.yaml:3:1: error[yaml-syntax]: not valid YAML: {message}"]
     assert (spec.depth_multiple, spec.width_multiple, spec.max_channels) == (0.33, 0.25, 1024)
 
 
-def test_no_table():
+def test_a_size_without_a_table_is_an_error():
     rows = GOOD[GOOD.index("backbone") :]
     with pytest.raises(UserError, match="scales: expected one size per line"):
         ModelSpec.read({"nc": 1, "scales": {(1, 2): [1, 1]}, "backbone": [[-1, 1, "Conv", [8]]], "head": []})
@@ -221,7 +221,7 @@ def test_anchors_for_a_model_that_takes_none():
 
 
 @pytest.mark.parametrize("anchors, row", [("anchors: 3\n", "[nc]"), ("", "[nc, anchors]"), ("", "[nc, []]")])
-def test_forgotten_anchors_stay_a_mistake(anchors, row):
+def test_forgotten_anchors_are_an_error(anchors, row):
     with pytest.raises(UserError, match=r"row 22 \(head row 12\) Detect, size n: has no anchors"):
         build_model(ModelSpec.from_text(anchors + GOOD.replace("[nc]", row), "x.yaml"))
 

@@ -78,7 +78,7 @@ def test_an_inserted_identity_gives_the_same_detections():
             assert torch.equal(one, other)
 
 
-def test_structure_wins_over_equal_row_numbers():
+def test_rows_are_matched_by_structure_before_row_number():
     """Rows 1, 2 and 3 have the same shapes: a row with other weights in front shifts them all."""
     weights = file_of(TINY)
     shifted = TINY.replace(

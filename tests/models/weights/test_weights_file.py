@@ -42,7 +42,7 @@ def test_the_model_is_rebuilt_from_a_checkpoint(tiny_weights):
     assert same(model.state_dict(), content["model"]) and model.names == content["names"] and not model.training
 
 
-def test_a_published_file_detects_as_its_weights_do(tiny_yaml, tmp_path, monkeypatch):
+def test_a_published_file_gives_the_outputs_of_its_weights(tiny_yaml, tmp_path, monkeypatch):
     """An object of a foreign class with our tensors in its tree: the names and the YAML are all that is needed."""
     fake = types.ModuleType("models.yolo")
     fake.DetectionModel = type("DetectionModel", (nn.Module,), {"__module__": "models.yolo"})
@@ -63,8 +63,8 @@ def test_a_published_file_detects_as_its_weights_do(tiny_yaml, tmp_path, monkeyp
     halved = tiny(tiny_yaml, nc=5).eval()
     halved.load_state_dict({k: v.half().float() if v.is_floating_point() else v for k, v in model.state_dict().items()})
     with torch.no_grad():
-        for found, expected in zip(loaded(images), halved(images), strict=True):
-            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        for actual, expected in zip(loaded(images), halved(images), strict=True):
+            torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 def holder(layer):
@@ -102,7 +102,7 @@ def test_everything_is_transferred_with_equal_classes(tiny_yaml, tiny_weights):
     assert report.fraction == 1 and not report.missing and not report.partial and "100.0%" in str(report)
 
 
-def test_what_does_not_fit_is_reported(tiny_yaml, tiny_weights, tmp_path):
+def test_tensors_that_do_not_fit_are_reported(tiny_yaml, tiny_weights, tmp_path):
     weights = load_weights(tiny_weights)
     wider = build_model(ModelSpec.from_text(tiny_yaml.replace("[24, 3, 2]", "[32, 3, 2]"), "wider.yaml"))
     report = load_into(wider, weights)

@@ -51,18 +51,18 @@ def save(path, content, **options):
 
 @pytest.mark.parametrize("protocol", [2, 4])
 @pytest.mark.parametrize("where", ["model", "ema"])
-def test_facts_of_a_published_file_come_out(foreign, tmp_path, where, protocol):
+def test_weights_names_and_yaml_of_a_published_file_are_read(foreign, tmp_path, where, protocol):
     model = make_model(foreign).half()
     expected = {name: value.float() for name, value in model.state_dict().items()}
     content = {"epoch": -1, "best_fitness": np.array([0.5]), "ema": None, "model": None, "date": None, where: model}
-    found = read_published(save(tmp_path / "yolo näme.pt", content, pickle_protocol=protocol))
-    assert list(found.state) == list(expected)
-    assert "model.1.grid" not in found.state
+    result = read_published(save(tmp_path / "yolo näme.pt", content, pickle_protocol=protocol))
+    assert list(result.state) == list(expected)
+    assert "model.1.grid" not in result.state
     for name, value in expected.items():
-        assert torch.equal(found.state[name], value), name
-        assert found.state[name].dtype in (torch.float32, torch.int64)
-    assert found.names == ["cat", "dog"] and found.nc == 2 and found.stride == [8.0]
-    assert found.yaml == {
+        assert torch.equal(result.state[name], value), name
+        assert result.state[name].dtype in (torch.float32, torch.int64)
+    assert result.names == ["cat", "dog"] and result.nc == 2 and result.stride == [8.0]
+    assert result.yaml == {
         "nc": 2,
         "ch": 3,
         "anchors": [[10, 13]],
@@ -80,8 +80,8 @@ def test_reading_needs_none_of_the_original_classes(foreign, tmp_path, monkeypat
 
 
 def test_a_model_inside_data_parallel(foreign, tmp_path):
-    found = read_published(save(tmp_path / "a.pt", {"model": nn.DataParallel(make_model(foreign))}))
-    assert "model.0.conv.weight" in found.state and found.nc == 2
+    result = read_published(save(tmp_path / "a.pt", {"model": nn.DataParallel(make_model(foreign))}))
+    assert "model.0.conv.weight" in result.state and result.nc == 2
 
 
 @pytest.mark.parametrize(
@@ -89,9 +89,9 @@ def test_a_model_inside_data_parallel(foreign, tmp_path):
 )
 def test_bare_state_dict(tmp_path, wrap):
     state = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)).state_dict()
-    found = read_published(save(tmp_path / "a.pt", wrap(state)))
-    assert found.yaml is None and list(found.state) == list(state)
-    assert all(torch.equal(found.state[name], state[name]) for name in state)
+    result = read_published(save(tmp_path / "a.pt", wrap(state)))
+    assert result.yaml is None and list(result.state) == list(state)
+    assert all(torch.equal(result.state[name], state[name]) for name in state)
 
 
 @pytest.mark.parametrize(
@@ -171,12 +171,12 @@ CRAFTED = {
 }
 
 
-def test_a_hand_written_pickle_of_an_object_is_read(tmp_path):
+def test_a_minimal_pickle_of_an_object_is_read(tmp_path):
     assert read_archive(write_pickle(tmp_path / "a.pt", CALLED)).state == {"shape": 1}
 
 
 @pytest.mark.parametrize("what", CRAFTED)
-def test_crafted_pickles_end_in_one_error(tmp_path, what):
+def test_crafted_pickles_raise_one_error(tmp_path, what):
     path = write_pickle(tmp_path / "bad.pt", CRAFTED[what])
     with pytest.raises(UserError, match="bad.pt"):
         read_archive(path)
@@ -188,12 +188,12 @@ def storage_pickle(key, number, size, stride, offset=0):
     def text(value):
         return b"X" + len(value).to_bytes(4, "little") + value.encode()
 
-    def whole(value):
+    def integer(value):
         return b"J" + value.to_bytes(4, "little", signed=True)
 
-    storage = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text(key) + text("cpu") + whole(number) + b"tQ"
-    shape = b"(" + whole(size) + b"t" + b"(" + whole(stride) + b"t"
-    return b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + storage + whole(offset) + shape + b"\x89}tR."
+    storage = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text(key) + text("cpu") + integer(number) + b"tQ"
+    shape = b"(" + integer(size) + b"t" + b"(" + integer(stride) + b"t"
+    return b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + storage + integer(offset) + shape + b"\x89}tR."
 
 
 def test_a_tensor_stays_within_its_data(tmp_path):
@@ -214,15 +214,15 @@ def test_a_tensor_stays_within_its_data(tmp_path):
             read_archive(bad)
 
 
-def test_endless_modules_are_refused(tmp_path):
+def test_recursive_modules_are_refused(tmp_path):
     memo = b"\x80\x02cmodels.yolo\nModel\n)\x81q\x01}X\x08\x00\x00\x00_modules}X\x01\x00\x00\x00ah\x01ssb."
     with pytest.raises(UserError, match="without end"):
         read_published(write_pickle(tmp_path / "a.pt", memo))
 
 
 def test_files_without_weights(foreign, tmp_path):
-    whole = save(tmp_path / "whole.pt", {"model": make_model(foreign)}).read_bytes()
-    (tmp_path / "truncated.pt").write_bytes(whole[: len(whole) // 2])
+    content = save(tmp_path / "whole.pt", {"model": make_model(foreign)}).read_bytes()
+    (tmp_path / "truncated.pt").write_bytes(content[: len(content) // 2])
     (tmp_path / "text.pt").write_text("not weights")
     (tmp_path / "empty.pt").write_bytes(b"")
     (tmp_path / "folder.pt").mkdir()
@@ -249,15 +249,15 @@ def test_files_without_weights(foreign, tmp_path):
             read_published(tmp_path / f"{name}.pt")
 
 
-def test_every_cut_and_many_flipped_bytes_end_in_one_error_or_in_data(foreign, tmp_path):
-    whole = save(tmp_path / "whole.pt", {"model": make_model(foreign)}).read_bytes()
+def test_truncated_and_damaged_files_raise_one_error_or_are_read(foreign, tmp_path):
+    content = save(tmp_path / "whole.pt", {"model": make_model(foreign)}).read_bytes()
     random = np.random.default_rng(0)
     path = tmp_path / "damaged.pt"
     for _ in range(150):
-        damaged = bytearray(whole)
-        for position in random.integers(0, len(whole), 3):
+        damaged = bytearray(content)
+        for position in random.integers(0, len(content), 3):
             damaged[position] ^= int(random.integers(1, 256))
-        path.write_bytes(damaged if random.random() < 0.7 else whole[: random.integers(len(whole))])
+        path.write_bytes(damaged if random.random() < 0.7 else content[: random.integers(len(content))])
         try:
             read_published(path)
         except UserError as error:

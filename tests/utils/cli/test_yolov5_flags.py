@@ -39,7 +39,7 @@ def test_each_flag_is_listed_once():
         ("detect", "--source x --clases 0", "unknown argument '--clases'; did you mean '--classes'?"),
     ],
 )
-def test_unknown_flags_are_answered(script, line, expected, capsys, monkeypatch):
+def test_unknown_flags_of_yolov5_are_reported_with_their_successor(script, line, expected, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", [f"{script}.py"])
     with pytest.raises(SystemExit):
         PARSERS[script].make_parser().parse_args(line.split())

@@ -23,14 +23,14 @@ def boxes(xywh, labels, images=None, **more):
     return Boxes(images, labels, xywh, xywh[:, 2] * xywh[:, 3], **{key: np.array(value) for key, value in more.items()})
 
 
-def at_half(found, labels, true, true_labels, crowd):
+def at_half(detections, labels, true, true_labels, crowd):
     scores = np.linspace(1, 0.1, len(labels))
     truth = boxes(true, true_labels, crowd=np.array(crowd, bool))
-    return match(truth, boxes(found, labels, score=scores), 2).at_iou_50().tolist()
+    return match(truth, boxes(detections, labels, score=scores), 2).at_iou_50().tolist()
 
 
 @pytest.mark.parametrize(
-    "found, labels, true, true_labels, crowd, expected",
+    "detections, labels, true, true_labels, crowd, expected",
     [
         ([A], [0], [A], [0], [False], [1]),
         ([A], [1], [A], [0], [False], [0]),  # another class
@@ -53,8 +53,8 @@ def at_half(found, labels, true, true_labels, crowd):
         ([A], [0], [], [], [], [0]),
     ],
 )
-def test_known_cases(found, labels, true, true_labels, crowd, expected):
-    assert at_half(found, labels, true, true_labels, crowd) == expected
+def test_known_cases(detections, labels, true, true_labels, crowd, expected):
+    assert at_half(detections, labels, true, true_labels, crowd) == expected
 
 
 def random_results(seed, images=15, classes=3):
@@ -69,21 +69,21 @@ def random_results(seed, images=15, classes=3):
     return truth, boxes(*some(900), score=rng.uniform(size=900).round(1))
 
 
-def one_after_the_other(truth, found, threshold, area):
+def match_in_loops(truth, detections, threshold, area):
     """The rule of COCO's evaluator, a detection at a time."""
-    result = np.full(len(found), FALSE_POSITIVE)
+    result = np.full(len(detections), FALSE_POSITIVE)
     ignored = truth.crowd | (truth.area < area[0]) | (truth.area > area[1])
     taken = np.zeros(len(truth), bool)
-    for i in np.argsort(-found.score, kind="stable"):
+    for i in np.argsort(-detections.score, kind="stable"):
         best, overlap_of_best = None, threshold
-        mine = np.flatnonzero((truth.image == found.image[i]) & (truth.category == found.category[i]))
-        for j in mine[np.argsort(ignored[mine], kind="stable")]:
+        candidates = np.flatnonzero((truth.image == detections.image[i]) & (truth.category == detections.category[i]))
+        for j in candidates[np.argsort(ignored[candidates], kind="stable")]:
             if best is not None and not ignored[best] and ignored[j]:
                 break
-            low = np.maximum(found.xywh[i, :2], truth.xywh[j, :2])
-            high = np.minimum(found.xywh[i, :2] + found.xywh[i, 2:], truth.xywh[j, :2] + truth.xywh[j, 2:])
+            low = np.maximum(detections.xywh[i, :2], truth.xywh[j, :2])
+            high = np.minimum(detections.xywh[i, :2] + detections.xywh[i, 2:], truth.xywh[j, :2] + truth.xywh[j, 2:])
             shared = (high - low).clip(0).prod()
-            overlap = shared / (found.area[i] if truth.crowd[j] else found.area[i] + truth.area[j] - shared)
+            overlap = shared / (detections.area[i] if truth.crowd[j] else detections.area[i] + truth.area[j] - shared)
             if overlap >= overlap_of_best and (truth.crowd[j] or not taken[j]):
                 best, overlap_of_best = j, overlap
         if best is not None:
@@ -92,27 +92,27 @@ def one_after_the_other(truth, found, threshold, area):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_all_at_once_equals_one_after_the_other(seed):
-    truth, found = random_results(seed)
-    matches = match(truth, found, 3)
-    table = np.zeros((len(found), len(IOU_THRESHOLDS), len(AREA_RANGES)), int)
+def test_vectorized_matching_equals_a_loop(seed):
+    truth, detections = random_results(seed)
+    matches = match(truth, detections, 3)
+    table = np.zeros((len(detections), len(IOU_THRESHOLDS), len(AREA_RANGES)), int)
     table[matches.order[matches.rows]] = matches.table
     for t in (0, 3, 8):
         for a, area in enumerate(AREA_RANGES):
-            assert (table[:, t, a] == one_after_the_other(truth, found, IOU_THRESHOLDS[t], area)).all(), (t, a)
+            assert (table[:, t, a] == match_in_loops(truth, detections, IOU_THRESHOLDS[t], area)).all(), (t, a)
     assert (matches.at_iou_50() == table[:, 0, 0]).all() and {-1, 0, 1} == {*matches.at_iou_50()}
 
 
-def test_pairs_a_few_at_a_time_are_the_same(monkeypatch):
+def test_processing_pairs_in_chunks_does_not_change_the_result(monkeypatch):
     starts, ends = np.array([3, 0, 5, 5, 2]), np.array([4, 6, 5, 6, 9])
     expected = [(i, j) for i in range(5) for j in range(starts[i], ends[i])]
-    truth, found = random_results(7)
-    whole = match(truth, found, 3)
+    truth, detections = random_results(7)
+    all_at_once = match(truth, detections, 3)
     for at_once in (1, 3, 1000):
         monkeypatch.setattr(matching, "PAIRS_PER_CHUNK", at_once)
         parts = [np.stack(part, 1) for part in iterate_pairs(starts, ends)]
         assert np.concatenate(parts).tolist() == [list(pair) for pair in expected]
         assert max(map(len, parts)) <= max(at_once, 7)
-        again = match(truth, found, 3)
-        assert (again.rows == whole.rows).all() and (again.table == whole.table).all()
+        again = match(truth, detections, 3)
+        assert (again.rows == all_at_once.rows).all() and (again.table == all_at_once.table).all()
     assert list(iterate_pairs(starts[:0], ends[:0])) == []

@@ -39,7 +39,7 @@ def test_known_values():
     "image_ids, category_ids",
     [([5, 2, 9], [1, 7]), (['a "b"\\', "細胞.jpg", ""], ["x", "y\n", 3]), ([], [1]), ([1], [])],
 )
-def test_what_is_written_is_the_list_of_dicts(image_ids, category_ids, tmp_path):
+def test_the_written_json_equals_the_list_of_dicts(image_ids, category_ids, tmp_path):
     results = random_results(image_ids, category_ids) if category_ids else CocoResults([])
     results.write(tmp_path / "neu é" / "p.json")
     text = (tmp_path / "neu é" / "p.json").read_text(encoding="utf-8")
@@ -47,13 +47,13 @@ def test_what_is_written_is_the_list_of_dicts(image_ids, category_ids, tmp_path)
     assert bool(results.to_dicts()) == bool(image_ids and category_ids)
 
 
-def test_scores_of_arrays_and_of_dicts_are_the_same():
+def test_ap_from_arrays_equals_ap_from_dicts():
     results = random_results(["c", "a", 4, 1], [3, 8, "new"])
     images = [{"id": given} for given in (1, 4, "a", "c", "without")]
     annotations = [
-        {"image_id": found["image_id"], "category_id": found["category_id"], "bbox": [v + 1 for v in found["bbox"]]}
-        for found in results.to_dicts()[::3]
-        if found["category_id"] != "new"
+        {"image_id": record["image_id"], "category_id": record["category_id"], "bbox": [v + 1 for v in record["bbox"]]}
+        for record in results.to_dicts()[::3]
+        if record["category_id"] != "new"
     ]
     truth = {"images": images, "categories": [{"id": 8}, {"id": 3}], "annotations": annotations}
     scores = coco_scores(truth, results)

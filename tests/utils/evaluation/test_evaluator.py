@@ -61,8 +61,8 @@ def oracle(truth, dtype=torch.float32, as_array=False, wrong=0.0):
         boxes, scores = torch.zeros(len(images), 5, 4), torch.zeros(len(images), 5, 2)
         for row, image in enumerate(images):
             number = round(float(image[0, 0, 0]) * 255) - 1
-            mine = [a for a in truth["annotations"] if a["image_id"] == ids[number]]
-            for slot, annotation in enumerate(mine):
+            own = [a for a in truth["annotations"] if a["image_id"] == ids[number]]
+            for slot, annotation in enumerate(own):
                 x, y, w, h = annotation["bbox"]
                 corners = torch.tensor([x, y, x + w, y + h]) * GAIN + torch.tensor(PAD * 2)
                 boxes[row, slot] = corners
@@ -79,22 +79,22 @@ def run(model, truth, **options):
 
 
 @pytest.mark.parametrize("kind", [{}, {"as_array": True}, {"dtype": torch.float16}, {"dtype": torch.bfloat16}])
-def test_an_oracle_is_perfect(kind):
+def test_perfect_predictions_have_perfect_metrics(kind):
     truth = small_set()
-    found = run(oracle(truth, **kind), truth)
+    evaluation = run(oracle(truth, **kind), truth)
     for key in ("AP50-95", "AP50", "AR100", "precision", "recall", "f1"):
-        assert found.metrics[key] == pytest.approx(1), key
-    assert found.images == 3 and found.instances == 3
-    assert found.confusion.matrix.tolist() == [[2, 0, 0], [0, 1, 0], [0, 0, 0]]
-    assert [(e["name"], e["id"], e["images"], e["instances"]) for e in found.per_class] == [
+        assert evaluation.metrics[key] == pytest.approx(1), key
+    assert evaluation.images == 3 and evaluation.instances == 3
+    assert evaluation.confusion.matrix.tolist() == [[2, 0, 0], [0, 1, 0], [0, 0, 0]]
+    assert [(e["name"], e["id"], e["images"], e["instances"]) for e in evaluation.per_class] == [
         ("nine", 9, 2, 2),
         ("five", 5, 1, 1),
     ]
-    first = found.predictions[0]
+    first = evaluation.predictions[0]
     assert first["image_id"] == 11 and first["category_id"] == 9
     assert first["bbox"] == pytest.approx([10, 10, 40, 40], abs=0.01)
-    json.dumps(found.predictions)
-    assert set(found.speed) == {"preprocess", "inference", "nms"}
+    json.dumps(evaluation.predictions)
+    assert set(evaluation.speed) == {"preprocess", "inference", "nms"}
 
 
 def test_arrays_from_the_loader_and_numpy_ids():
@@ -102,16 +102,18 @@ def test_arrays_from_the_loader_and_numpy_ids():
     loader = list(batches(truth, as_array=True))
     for batch in loader:
         batch["image_ids"] = [np.int64(i) for i in batch["image_ids"]]
-    found = evaluate(oracle(truth), loader, ground_truth=truth, category_ids=np.array(CATEGORY_IDS), progress=False)
-    assert found.metrics["AP50"] == pytest.approx(1)
-    json.dumps(found.predictions)
+    evaluation = evaluate(
+        oracle(truth), loader, ground_truth=truth, category_ids=np.array(CATEGORY_IDS), progress=False
+    )
+    assert evaluation.metrics["AP50"] == pytest.approx(1)
+    json.dumps(evaluation.predictions)
 
 
 def test_every_class_of_a_box_is_a_candidate():
     truth = small_set()
-    found = run(oracle(truth, wrong=0.1), truth)
-    assert len(found.predictions) == 8  # four boxes (the crowd's too), two classes
-    assert found.metrics["precision"] == pytest.approx(1) and found.metrics["confidence"] > 0.1
+    evaluation = run(oracle(truth, wrong=0.1), truth)
+    assert len(evaluation.predictions) == 8  # four boxes (the crowd's too), two classes
+    assert evaluation.metrics["precision"] == pytest.approx(1) and evaluation.metrics["confidence"] > 0.1
     assert len(run(oracle(truth, wrong=0.1), truth, conf=0.5).predictions) == 4
     assert len(run(oracle(truth), truth, max_det=1).predictions) == 2
 
@@ -120,29 +122,29 @@ def nothing(images):
     return torch.zeros(len(images), 0, 4), torch.zeros(len(images), 0, 2)
 
 
-def test_nothing_detected():
-    found = run(nothing, small_set())
-    assert found.predictions == []
-    assert [found.metrics[key] for key in ("AP50-95", "AP50", "precision", "recall")] == [0] * 4
-    assert found.confusion.matrix.tolist() == [[0, 0, 0], [0, 0, 0], [2, 1, 0]]
-    text = format_evaluation(found)
+def test_metrics_without_detections_are_zero():
+    evaluation = run(nothing, small_set())
+    assert evaluation.predictions == []
+    assert [evaluation.metrics[key] for key in ("AP50-95", "AP50", "precision", "recall")] == [0] * 4
+    assert evaluation.confusion.matrix.tolist() == [[0, 0, 0], [0, 0, 0], [2, 1, 0]]
+    text = format_evaluation(evaluation)
     assert "nine" in text and "speed per image: preprocess " in text
 
 
-def test_no_ground_truth():
+def test_metrics_without_ground_truth():
     truth = small_set()
     model = oracle(copy.deepcopy(truth))
     truth["annotations"] = []
-    found = run(model, truth)
-    assert len(found.predictions) == 4 and found.metrics["AP50-95"] == found.metrics["recall"] == 0
-    assert math.isnan(found.per_class[0]["AP50"])
-    assert len(format_table(found).splitlines()) == 2
+    evaluation = run(model, truth)
+    assert len(evaluation.predictions) == 4 and evaluation.metrics["AP50-95"] == evaluation.metrics["recall"] == 0
+    assert math.isnan(evaluation.per_class[0]["AP50"])
+    assert len(format_table(evaluation).splitlines()) == 2
 
 
-def test_empty_loader():
+def test_an_empty_loader_gives_zero_ap():
     truth = small_set()
-    found = evaluate(nothing, [], ground_truth=truth, category_ids=CATEGORY_IDS, progress=False)
-    assert found.metrics["AP50"] == 0 and found.images == 0
+    evaluation = evaluate(nothing, [], ground_truth=truth, category_ids=CATEGORY_IDS, progress=False)
+    assert evaluation.metrics["AP50"] == 0 and evaluation.images == 0
 
 
 def test_another_number_of_classes_is_an_error():
@@ -160,7 +162,7 @@ class Module(torch.nn.Module):
         return self.inner(images)
 
 
-def test_a_module_is_in_eval_mode_for_the_time_being():
+def test_a_module_is_in_eval_mode_during_the_evaluation():
     truth = small_set()
     model = Module(oracle(truth)).train()
     run(model, truth)
@@ -172,7 +174,7 @@ def test_a_module_is_in_eval_mode_for_the_time_being():
     assert model.seen[-1][2] == torch.bfloat16
 
 
-def test_table_has_a_row_a_class():
+def test_table_has_one_row_per_class():
     truth = small_set()
     lines = format_table(run(oracle(truth), truth)).splitlines()
     assert lines[0].split() == ["class", "images", "instances", "P", "R", "AP50", "AP50-95"]

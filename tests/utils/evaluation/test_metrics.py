@@ -28,22 +28,22 @@ def test_curves_known_case():
     assert curves.best == mean.argmax() and curves.confidence[curves.best] <= 0.3
 
 
-def test_curves_of_nothing():
+def test_curves_without_detections():
     curves = precision_recall_curves([], [], [], [3, 0])
     assert curves.mean("precision").max() == curves.mean("f1").max() == 0
     assert precision_recall_curves([], [], [], [0, 0]).mean("recall").shape == CONFIDENCES.shape
     assert precision_recall_curves([0], [0.5], [0], [0]).mean("recall").max() == 0
 
 
-def test_recall_falls_and_envelope_falls_with_random_data():
+def test_recall_decreases_with_confidence_and_precision_with_recall():
     rng = np.random.default_rng(0)
     matches, scores, labels = rng.integers(-1, 2, 500), rng.uniform(0, 1, 500), rng.integers(0, 4, 500)
     curves = precision_recall_curves(matches, scores, labels, [100, 80, 70, 90])
     assert (np.diff(curves.recall) <= 0).all()
     assert (np.diff(curves.at_recall) <= 0).all()
     for k in range(4):  # the plain definition at one confidence
-        chosen = (labels == k) & (scores >= 0.4)
-        hits, misses = (matches[chosen] == 1).sum(), (matches[chosen] == 0).sum()
+        selected = (labels == k) & (scores >= 0.4)
+        hits, misses = (matches[selected] == 1).sum(), (matches[selected] == 0).sum()
         assert curves.precision[k, at(0.4)] == pytest.approx(hits / (hits + misses))
         assert curves.recall[k, at(0.4)] == pytest.approx(hits / curves.instances[k])
 
@@ -64,7 +64,7 @@ def test_confusion_matrix_known_case():
     assert confusion.matrix.tolist() == [[1, 1, 0], [0, 0, 2], [0, 1, 0]]
 
 
-def test_confusion_matrix_most_overlap_first_and_crowds():
+def test_confusion_matrix_matches_largest_overlap_first_and_ignores_crowds():
     confusion = ConfusionMatrix(1)
     detections = np.array([[2, 0, 12, 10, 0.9, 0], [*A, 0.5, 0], [60, 60, 70, 70, 0.9, 0]])
     confusion.update(detections, *arrays([A, [50, 50, 90, 90]], [0, 0]), [False, True])
@@ -85,7 +85,7 @@ def one_after_the_other(pairs):
 
 
 @pytest.mark.parametrize("seed, numbers", [(0, 5), (1, 30), (2, 300)])
-def test_one_to_one_equals_one_after_the_other(seed, numbers):
+def test_vectorized_one_to_one_matching_equals_a_loop(seed, numbers):
     rng = np.random.default_rng(seed)
     pairs = rng.integers(0, numbers, (400, 2))
     assert sorted(one_to_one(*pairs.T)) == one_after_the_other(pairs.tolist())
@@ -125,7 +125,7 @@ def slow_confusion(nc, detections, truth_boxes, truth_labels, crowd, conf=0.25, 
     return matrix
 
 
-def test_confusion_of_many_images_at_once_is_that_of_each():
+def test_confusion_matrix_of_many_images_equals_a_loop_over_images():
     rng = np.random.default_rng(3)
     n, m, nc = 900, 400, 4
 
@@ -139,6 +139,6 @@ def test_confusion_of_many_images_at_once_is_that_of_each():
     together, expected = ConfusionMatrix(nc), np.zeros((nc + 1, nc + 1), int)
     together.update(detections, truth, labels, crowd, of, truth_of)
     for image in range(40):
-        mine = truth_of == image
-        expected += slow_confusion(nc, detections[of == image], truth[mine], labels[mine], crowd[mine])
+        in_image = truth_of == image
+        expected += slow_confusion(nc, detections[of == image], truth[in_image], labels[in_image], crowd[in_image])
     assert together.matrix.tolist() == expected.tolist()

@@ -228,11 +228,11 @@ def test_complete_images_are_not_truncated_even_with_bytes_after_the_end(tmp_pat
 @pytest.mark.parametrize("name", ["jpeg", "png", "webp", "tiff", "bmp", "gif"])
 def test_a_malformed_header_gives_none_and_never_raises(name):
     data = {"jpeg": with_exif("jpeg", 6), "png": with_exif("png", 6), "webp": with_exif("webp", 6), "tiff": tiff()}
-    whole = data.get(name) or encode(f".{name}")
+    complete = data.get(name) or encode(f".{name}")
     rng = np.random.default_rng(0)
-    for cut in range(2, min(len(whole), 300), 3):
-        header = parse_header(io.BytesIO(whole[:cut]))
+    for cut in range(2, min(len(complete), 300), 3):
+        header = parse_header(io.BytesIO(complete[:cut]))
         assert header is None or isinstance(header, ImageHeader)
-        damaged = bytearray(whole[:2000])
+        damaged = bytearray(complete[:2000])
         damaged[2 + int(rng.integers(60))] = int(rng.integers(256))
         parse_header(io.BytesIO(bytes(damaged)))

@@ -16,7 +16,7 @@ def marked(height, width, box):
 @pytest.mark.parametrize("size", [320, (320, 416), (64, 640)])
 @pytest.mark.parametrize("auto", [False, True])
 @pytest.mark.parametrize("scale_up", [False, True])
-def test_boxes_there_and_back(shape, size, auto, scale_up):
+def test_boxes_are_mapped_to_the_letterbox_and_back(shape, size, auto, scale_up):
     image, gain, pad = letterbox(np.zeros((*shape, 3), np.uint8), size, auto=auto, scale_up=scale_up)
     height, width = (size, size) if isinstance(size, int) else size
     if auto:

@@ -62,9 +62,9 @@ def crowd(n, nc, seed=0, objects=6, size=100):
 def test_equals_the_slow_reference(kind, multi_label, agnostic, n, nc, conf, iou, max_det, classes):
     boxes, scores = crowd(n, nc, seed=n + nc)
     expected = reference(boxes, scores, conf, iou, max_det, multi_label, agnostic, classes)
-    found = select_detections(kind(boxes), kind(scores), conf, iou, max_det, multi_label, agnostic, classes)
-    assert isinstance(found, np.ndarray) and found.dtype == np.float32
-    assert np.array_equal(found, expected)
+    detections = select_detections(kind(boxes), kind(scores), conf, iou, max_det, multi_label, agnostic, classes)
+    assert isinstance(detections, np.ndarray) and detections.dtype == np.float32
+    assert np.array_equal(detections, expected)
 
 
 @pytest.mark.parametrize("block", [1, 3, 64, 10_000])
@@ -79,10 +79,10 @@ def test_block_size_does_not_matter(block, monkeypatch):
 def test_the_number_of_candidates_is_limited(kind, monkeypatch):
     boxes, scores = crowd(200, 3)
     monkeypatch.setattr(nms, "MAX_CANDIDATES", 50)
-    found = select_detections(kind(boxes), kind(scores), 0.0, 1.0, 300, multi_label=True)
-    assert len(found) == 50
+    detections = select_detections(kind(boxes), kind(scores), 0.0, 1.0, 300, multi_label=True)
+    assert len(detections) == 50
     every = [(-scores[i, k], i, k) for i in range(200) for k in range(3)]
-    assert [tuple(row[4:]) for row in found] == [(-score, k) for score, _, k in sorted(every)[:50]]
+    assert [tuple(row[4:]) for row in detections] == [(-score, k) for score, _, k in sorted(every)[:50]]
 
 
 def greedy(rows, groups, iou, max_det):
@@ -98,7 +98,7 @@ def greedy(rows, groups, iou, max_det):
 @pytest.mark.parametrize("iou", [0.0, 0.05, 0.3, 0.5, 0.6, 0.9, 1.0])
 @pytest.mark.parametrize("nc", [1, 7, 300])
 @pytest.mark.parametrize("kind", ["spread", "crowd", "wild"])
-def test_many_boxes_against_the_greedy_reference(kind, nc, iou, monkeypatch):
+def test_many_boxes_equal_the_greedy_reference(kind, nc, iou, monkeypatch):
     """Sizes from a pixel to the image; wild: inverted and empty boxes, and some far away from all others."""
     monkeypatch.setattr(nms, "BLOCK", 16)  # many blocks
     monkeypatch.setattr(nms, "MAX_BLOCK", 64)
@@ -128,16 +128,16 @@ def test_best_first_is_a_stable_sort():
 @pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
 def test_boxes_outside_the_rectangle_are_skipped(kind):
     boxes = np.array([[0, 0, 9, 9], [0, 0, 11, 11], [60, 20, 70, 30], [59, 20, 70, 30], [20, 0, 30, 10]], np.float32)
-    found = select_detections(kind(boxes), kind(np.full((5, 1), 0.5, np.float32)), inside=(10, 10, 60, 50))
-    assert found[:, :4].tolist() == boxes[[1, 3]].tolist()
+    detections = select_detections(kind(boxes), kind(np.full((5, 1), 0.5, np.float32)), inside=(10, 10, 60, 50))
+    assert detections[:, :4].tolist() == boxes[[1, 3]].tolist()
 
 
 def test_known_case():
     boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60], [0, 0, 10, 10]], np.float32)
     scores = np.array([[0.6, 0.1], [0.9, 0.1], [0.2, 0.3], [0.1, 0.7]], np.float32)
-    found = select_detections(boxes, scores, conf=0.25, iou=0.45)
+    detections = select_detections(boxes, scores, conf=0.25, iou=0.45)
     assert (
-        found.tolist()
+        detections.tolist()
         == np.array([[1, 0, 11, 10, 0.9, 0], [0, 0, 10, 10, 0.7, 1], [50, 50, 60, 60, 0.3, 1]], np.float32).tolist()
     )
     assert select_detections(boxes, scores, agnostic=True)[:, 5].tolist() == [0, 1]
@@ -155,9 +155,9 @@ def test_thresholds_are_exclusive():
 def test_other_float_types_are_returned_as_float32(dtype):
     boxes = torch.tensor([[0, 0, 8, 8], [100, 100, 120, 132]]).to(dtype)
     scores = torch.tensor([[0.5], [0.25]]).to(dtype)
-    found = select_detections(boxes, scores, conf=0.1)
-    assert found.dtype == np.float32
-    assert found.tolist() == [[0, 0, 8, 8, 0.5, 0], [100, 100, 120, 132, 0.25, 0]]
+    detections = select_detections(boxes, scores, conf=0.1)
+    assert detections.dtype == np.float32
+    assert detections.tolist() == [[0, 0, 8, 8, 0.5, 0], [100, 100, 120, 132, 0.25, 0]]
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
@@ -182,9 +182,9 @@ def test_wrong_shapes_and_methods_are_refused():
 @pytest.mark.parametrize("method", list(METHODS))
 def test_every_method_fulfills_its_contract(method):
     boxes, scores = crowd(200, 3)
-    found = select_detections(boxes, scores, max_det=9, multi_label=True, method=method)
-    assert found.shape == (9, 6) and found.dtype == np.float32
-    assert (np.diff(found[:, 4]) <= 0).all()
+    detections = select_detections(boxes, scores, max_det=9, multi_label=True, method=method)
+    assert detections.shape == (9, 6) and detections.dtype == np.float32
+    assert (np.diff(detections[:, 4]) <= 0).all()
     assert select_detections(boxes[:0], scores[:0], method=method).shape == (0, 6)
     assert select_detections(boxes, scores, conf=1, method=method).shape == (0, 6)
 
@@ -199,10 +199,10 @@ from graftdet.utils.evaluation import metrics
 from graftdet.utils.images import io, letterbox
 from graftdet.utils.nms import suppression
 from graftdet.utils.visualization import charts, drawing, plots
-found = suppression.select_detections(np.array([[0., 0, 8, 8]]), np.array([[0.5]]))
-drawing.draw_boxes(np.zeros((50, 50, 3), np.uint8), found[:, :4], found[:, 5], found[:, 4])
-boxes.box_area(found[:, :4])
-print(len(found))
+detections = suppression.select_detections(np.array([[0., 0, 8, 8]]), np.array([[0.5]]))
+drawing.draw_boxes(np.zeros((50, 50, 3), np.uint8), detections[:, :4], detections[:, 5], detections[:, 4])
+boxes.box_area(detections[:, :4])
+print(len(detections))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -32,23 +32,25 @@ def test_layout_falls_back_for_blocks_that_need_channels_first():
 
 
 @pytest.mark.parametrize("activation", [nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid, nn.ReLU])
-def test_writing_beside_changes_nothing(activation):
+def test_activations_that_are_not_in_place_give_equal_results(activation):
     torch.manual_seed(0)
-    over = nn.Sequential(
+    in_place = nn.Sequential(
         nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), activation(inplace=True), nn.Conv2d(4, 2, 1)
     )
-    beside = copy.deepcopy(over)
-    disable_inplace_activations(beside)
-    assert beside[2].inplace == (activation is nn.ReLU)  # whose gradient asks for its result: nothing is copied
+    not_in_place = copy.deepcopy(in_place)
+    disable_inplace_activations(not_in_place)
+    assert not_in_place[2].inplace == (activation is nn.ReLU)  # whose gradient needs only its output
     images = torch.randn(2, 3, 9, 9)
-    results = [model(images) for model in (over, beside)]
+    results = [model(images) for model in (in_place, not_in_place)]
     assert torch.equal(*results)
     for result in results:
         result.square().sum().backward()
-    assert all(torch.equal(p.grad, q.grad) for p, q in zip(over.parameters(), beside.parameters(), strict=True))
+    assert all(
+        torch.equal(p.grad, q.grad) for p, q in zip(in_place.parameters(), not_in_place.parameters(), strict=True)
+    )
 
 
-def test_a_compiled_model_stays_itself(monkeypatch):
+def test_a_compiled_model_has_the_same_class_and_state(monkeypatch):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     names, copied = list(model.state_dict()), copy.deepcopy(model)
     assert compile_model(model, False, CPU) is model and model._compiled_call_impl is None

@@ -22,14 +22,14 @@ COCO = np.array([[10, 13, 16, 30, 33, 23], [30, 61, 62, 45, 59, 119], [116, 90, 
 STRIDES = np.array([8.0, 16, 32])
 
 
-def test_recall_by_hand():
+def test_recall_known_value():
     anchors = np.array([[[10.0, 10.0]]])
     sizes = np.array([[10, 10], [39, 10], [41, 10], [10, 2.6], [10, 2.4], [2.6, 39.0]])
     assert best_possible_recall(sizes, anchors, 4.0) == pytest.approx(4 / 6)
     assert best_possible_recall(sizes[:0], anchors) == 1
 
 
-def test_recall_against_a_loop():
+def test_recall_equals_a_loop():
     sizes = np.random.default_rng(0).uniform(3, 600, (200, 2))
     hits = 0
     for w, h in sizes:
@@ -53,8 +53,8 @@ def test_kmeans_finds_clusters():
     rng = np.random.default_rng(1)
     centers = np.array([[10, 40], [60, 20], [150, 200.0]])
     sizes = np.concatenate([center + rng.normal(size=(50, 2)) for center in centers])
-    found = kmeans(sizes, 3, np.random.default_rng(0))
-    assert np.abs(found[np.argsort(found[:, 0])] - centers).max() < 1
+    anchors_found = kmeans(sizes, 3, np.random.default_rng(0))
+    assert np.abs(anchors_found[np.argsort(anchors_found[:, 0])] - centers).max() < 1
 
 
 def test_new_anchors_fit_small_boxes_and_are_reproducible():
@@ -67,7 +67,7 @@ def test_new_anchors_fit_small_boxes_and_are_reproducible():
     assert np.array_equal(check.anchors, fit_anchors(sizes, COCO, STRIDES, 4.0).anchors)
 
 
-def test_anchors_that_fit_are_kept():
+def test_anchors_that_fit_are_not_changed():
     sizes = np.random.default_rng(3).uniform(20, 300, (300, 2))
     check = fit_anchors(sizes, COCO, STRIDES, 4.0)
     assert not check.changed and np.array_equal(check.anchors, COCO) and check.recall >= 0.98
@@ -103,7 +103,7 @@ def test_sizes_at_training_size():
     assert np.allclose(sizes_at(boxes, frames, 320), [[50, 25], [16, 32]])
 
 
-def test_head_gets_its_anchors():
+def test_anchors_of_the_head_are_replaced():
     given = {}
     head = SimpleNamespace(
         anchors=torch.tensor(COCO / STRIDES[:, None, None]),

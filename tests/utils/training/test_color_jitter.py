@@ -26,14 +26,14 @@ def test_equals_opencv(spread):
     gains = 1 + np.random.default_rng(1).uniform(-1, 1, (len(images), 3)) * spread
     expected = np.stack([hsv_jitter(image, gain) for image, gain in zip(images, gains, strict=True)])
     rgb = torch.from_numpy(np.ascontiguousarray(images[..., ::-1].transpose(0, 3, 1, 2)))
-    found = scale_hsv(rgb, torch.from_numpy(gains)).numpy()
-    assert found.dtype == np.uint8 and found.shape == expected.shape
-    apart = np.abs(found.astype(int) - expected)
-    assert apart.max() <= 2 and apart.mean() < 0.3
+    actual = scale_hsv(rgb, torch.from_numpy(gains)).numpy()
+    assert actual.dtype == np.uint8 and actual.shape == expected.shape
+    difference = np.abs(actual.astype(int) - expected)
+    assert difference.max() <= 2 and difference.mean() < 0.3
     assert np.abs(rgb.numpy().astype(int) - expected).mean() > 5  # it did something
 
 
-def test_grey_stays_grey():
+def test_gray_images_stay_gray():
     gray = torch.full((2, 3, 5, 5), 90, dtype=torch.uint8)
     assert (scale_hsv(gray, torch.tensor([[1.4, 0.3, 1.0], [0.6, 1.7, 1.0]])) == 90).all()
     assert (
@@ -44,7 +44,7 @@ def test_grey_stays_grey():
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("changes", [[], ["mosaic=0"], ["mixup=1"]])
-def test_the_loader_leaves_the_colours_to_the_device(workers, changes):
+def test_the_loader_does_not_jitter_if_the_device_does(workers, changes):
     split = open_split(load_data_config("shapes.yaml"), "val")
     recipe = load_hyperparameters("default.yaml", changes)
     batches = {}
@@ -61,7 +61,7 @@ def test_the_loader_leaves_the_colours_to_the_device(workers, changes):
     assert (at_once.int() - batches[True]["images"].int()).abs().float().mean() > 3
 
 
-def test_no_jitter_leaves_images_as_they_are():
+def test_zero_gains_do_not_change_images():
     split = open_split(load_data_config("shapes.yaml"), "val")
     recipe = load_hyperparameters("default.yaml", ["hsv_h=0", "hsv_s=0", "hsv_v=0"])
     dataset = DetectionDataset(split, 64, recipe, augment=True, defer_hsv=True)

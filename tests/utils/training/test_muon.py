@@ -12,7 +12,7 @@ from torch import nn
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (8, 72), (72, 8), (1, 40)])
-def test_singular_values_come_near_one(shape):
+def test_singular_values_are_close_to_one(shape):
     generator = torch.Generator().manual_seed(0)
     matrix = torch.randn(3, *shape, generator=generator) * 1e-3
     result = orthogonalize(matrix)
@@ -51,7 +51,7 @@ def slow_step(weight, gradient, momentum, lr, decay, beta):
     return weight * (1 - lr * decay) - lr * update, momentum
 
 
-def test_equals_the_slow_form_and_adamw_elsewhere():
+def test_matrices_equal_the_slow_reference_and_other_parameters_adamw():
     torch.manual_seed(0)
     layers = [nn.Conv2d(4, 6, 3, bias=False), nn.Conv2d(4, 6, 3, bias=False), nn.Conv2d(6, 3, 1)]
     others = copy.deepcopy(layers)

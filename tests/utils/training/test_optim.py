@@ -40,14 +40,14 @@ def test_only_weights_of_layers_decay():
 
 
 @pytest.mark.parametrize(("batch", "decay"), [(16, 5e-4), (64, 5e-4), (128, 1e-3), (48, 5e-4 * 48 / 64), (1, 5e-4)])
-def test_decay_grows_with_images_a_step(batch, decay):
+def test_decay_is_proportional_to_images_per_step(batch, decay):
     optimizer = make_optimizer(Odd(), "SGD", Hyperparameters(), batch)
     decays = {group["name"]: group["weight_decay"] for group in optimizer.param_groups}
     assert decays == {"biases": 0, "weights": pytest.approx(decay), "scales": 0}
     assert all(group["nesterov"] and group["momentum"] == 0.937 for group in optimizer.param_groups)
 
 
-def test_other_optimizers_and_errors():
+def test_optimizers_by_name_and_unknown_names():
     adam = make_optimizer(Odd(), "adamw", Hyperparameters(), 16)
     assert isinstance(adam, torch.optim.AdamW) and adam.param_groups[0]["betas"] == (0.937, 0.999)
     with pytest.raises(UserError, match="did you mean 'Adam'"):
@@ -127,7 +127,7 @@ def test_gradient_is_clipped():
     assert model.weight.item() == pytest.approx(before - 10, rel=1e-4)
 
 
-def test_waiting_gradients_survive_the_state():
+def test_accumulated_gradients_are_part_of_the_state():
     h = Hyperparameters(warmup_epochs=0, nominal_batch=3)
 
     def make():
@@ -143,8 +143,8 @@ def test_waiting_gradients_survive_the_state():
             stepper.begin(number)
             stepper.backward((model(images[number]) ** 2).sum())
 
-    whole, stepper = make()
-    run_train(whole, stepper, range(6))
+    uninterrupted, stepper = make()
+    run_train(uninterrupted, stepper, range(6))
     first, before = make()
     run_train(first, before, range(4))
     state = before.state_dict()
@@ -153,7 +153,7 @@ def test_waiting_gradients_survive_the_state():
     second.load_state_dict(first.state_dict())
     after.load_state_dict(state)
     run_train(second, after, range(4, 6))
-    assert torch.equal(second.weight, whole.weight) and torch.equal(second.bias, whole.bias)
+    assert torch.equal(second.weight, uninterrupted.weight) and torch.equal(second.bias, uninterrupted.bias)
 
 
 @pytest.mark.parametrize("name, first", [("SGD", 0.1), ("AdamW", 0.0)])
@@ -166,21 +166,21 @@ def test_only_sgd_warms_its_biases_from_above(name, first):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "parts_of_processes"),
+    ("schedule", "factors"),
     [
         ("linear", [1, 0.775, 0.55, 0.325, 0.1]),
         ("cosine", [1, 1 - 0.9 * (1 - 0.5**0.5) / 2, 0.55, 1 - 0.9 * (1 + 0.5**0.5) / 2, 0.1]),
         ("flat_cosine", [1, 1, 1, 0.55, 0.1]),
     ],
 )
-def test_the_rate_falls_along(schedule, parts_of_processes):
+def test_the_learning_rate_falls_along_the_schedule(schedule, factors):
     falling = Schedule(
         Hyperparameters(schedule=schedule, lr_update="batch", lrf=0.1), epochs=10, batches=4, batch_size=16
     )
-    assert [falling.factor(iteration) for iteration in (0, 10, 20, 30, 40)] == pytest.approx(parts_of_processes)
+    assert [falling.factor(iteration) for iteration in (0, 10, 20, 30, 40)] == pytest.approx(factors)
 
 
-def test_a_step_each_batch():
+def test_every_batch_is_a_step_without_accumulation():
     h = Hyperparameters(optimizer="AdamW", nominal_batch=0, warmup_epochs=1, weight_decay=0.02)
     optimizer = make_optimizer(nn.Conv2d(1, 1, 1), h.optimizer, h, 16)
     schedule = Schedule(h, 10, 20, 16)

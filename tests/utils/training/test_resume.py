@@ -57,7 +57,7 @@ def resolve(*arguments):
     return resolve_options(make_parser(), [str(argument) for argument in arguments], may_change=("device",))
 
 
-def test_options_of_a_run_come_back(tmp_path):
+def test_options_of_a_run_are_restored(tmp_path):
     path = checkpoint(tmp_path / "exp" / "weights" / "last.pt")
     options, loaded = resolve("--resume", tmp_path / "exp", "--device", "cuda:0")
     assert (options.epochs, options.workers, options.device, options.added_later) == (7, 3, "cuda:0", "x")
@@ -118,7 +118,7 @@ def test_files_and_code_never_come_from_a_checkpoint_alone(key, tmp_path):
     assert getattr(options, key) == FILES[key] and options.epochs == 9
 
 
-def test_all_that_is_missing_is_named_at_once(tmp_path):
+def test_all_missing_files_are_reported_together(tmp_path):
     path = checkpoint(tmp_path / "exp" / "weights" / "last.pt", options=FILES)
     with pytest.raises(
         UserError, match="--cfg m.yaml --data d.yaml --plugins 'a b.py' c.py --added-later y; give them again"
@@ -131,7 +131,7 @@ def test_all_that_is_missing_is_named_at_once(tmp_path):
     assert {key: getattr(options, key) for key in FILES} == FILES
 
 
-def test_the_config_of_the_run_confirms_them_wherever_its_folder_lies(tmp_path):
+def test_the_config_of_the_run_confirms_them_in_any_folder(tmp_path):
     checkpoint(tmp_path / "exp" / "weights" / "last.pt", options=FILES)
     confirm(tmp_path / "exp", **FILES)
     (tmp_path / "exp").rename(tmp_path / "moved")
@@ -152,8 +152,8 @@ def test_the_config_of_the_run_confirms_them_wherever_its_folder_lies(tmp_path):
             resolve("--resume", tmp_path / "moved")
 
 
-def test_a_run_stays_where_its_checkpoint_lies(tmp_path, monkeypatch):
-    """And starts no search, whatever its checkpoint says."""
+def test_a_resumed_run_writes_to_the_folder_of_its_checkpoint(tmp_path, monkeypatch):
+    """And starts no search, whatever its checkpoint contains."""
     elsewhere = {
         "project": "/etc",
         "name": "../up",
@@ -199,7 +199,7 @@ def test_options_of_a_checkpoint_are_checked(key, value, tmp_path):
         resolve("--resume", path)
 
 
-def test_options_of_a_checkpoint_that_are_fine(tmp_path):
+def test_valid_options_of_a_checkpoint_are_accepted(tmp_path):
     good = {"epochs": 9, "freeze": [0, 2], "cos_lr": True, "optimizer": "Adam", "workers": None, "unknown": "z"}
     options, _ = resolve("--resume", checkpoint(tmp_path / "last.pt", options=good))
     assert {key: getattr(options, key, "z") for key in good} == good and "unknown" not in options

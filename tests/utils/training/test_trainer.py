@@ -112,7 +112,7 @@ def test_losses_are_means_over_batches_and_the_step_sums_over_images():
     assert result.lr == pytest.approx(0.1) and result.images_per_s > 0
 
 
-def test_training_learns_and_is_reproducible():
+def test_training_reduces_the_loss_and_is_reproducible():
     first, second = make(), make()
     a, b = train(first, range(4)), train(second, range(4))
     assert a[-1].losses["box"] < a[0].losses["box"]
@@ -121,10 +121,10 @@ def test_training_learns_and_is_reproducible():
 
 
 @pytest.mark.parametrize("nominal", [2, 4, 24])
-def test_resumed_run_equals_one_that_never_stopped(tmp_path, nominal):
-    """Dropout draws random numbers, gradients wait across epochs, the average and the momentum go on."""
-    whole = make(nominal=nominal)
-    expected = train(whole, range(4))
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, nominal):
+    """Dropout draws random numbers, gradients accumulate across epochs, EMA and momentum are restored."""
+    uninterrupted = make(nominal=nominal)
+    expected = train(uninterrupted, range(4))
 
     stopped = make(nominal=nominal)
     stopped.stopping.update(1, 0.25)
@@ -140,7 +140,7 @@ def test_resumed_run_equals_one_that_never_stopped(tmp_path, nominal):
     assert resumed.class_ap.tolist() == [0.5, 0.25]
     rest = train(resumed, range(2, 4))
     assert [r.losses for r in rest] == [r.losses for r in expected[2:]]
-    for a, b in ((whole.model, resumed.model), (whole.ema.model, resumed.ema.model)):
+    for a, b in ((uninterrupted.model, resumed.model), (uninterrupted.ema.model, resumed.ema.model)):
         assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
 
 
@@ -170,7 +170,7 @@ def test_loss_that_is_not_finite_names_the_images():
     )
 
 
-def test_a_single_image_too_small_for_batch_norm():
+def test_a_batch_too_small_for_batch_norm_is_reported():
     model = nn.Sequential(nn.Conv2d(3, 1, 2), nn.BatchNorm2d(1))
     h = Hyperparameters()
     stepper = Stepper(model, make_optimizer(model, "SGD", h, 1), Schedule(h, 1, 1, 1), ModelEMA(model))
@@ -179,7 +179,7 @@ def test_a_single_image_too_small_for_batch_norm():
         train_one_epoch(model, None, [batch], stepper, epoch=0, batches_per_epoch=1, device=CPU)
 
 
-def test_no_image_at_all():
+def test_an_empty_loader_is_an_error():
     with pytest.raises(UserError, match="no image"):
         state = make()
         train_one_epoch(state.model, criterion, [], state.stepper, epoch=0, batches_per_epoch=1, device=CPU)
@@ -199,7 +199,7 @@ def test_bfloat16_trains_and_the_criterion_sees_its_outputs():
     assert set(seen) == {torch.bfloat16} and all(p.dtype == torch.float32 for p in state.model.parameters())
 
 
-def test_frozen_rows_stay_to_the_bit():
+def test_frozen_rows_do_not_change():
     state = make()
     assert freeze_rows(state.model, [2]) == [0, 1]
     optimizer = make_optimizer(state.model, "SGD", Hyperparameters(), 2)

@@ -12,7 +12,7 @@ def corners_to_area(a):
 
 
 def ious(a, b):
-    """IoU and generalised IoU."""
+    """IoU and generalized IoU."""
     width, height = (max(0.0, min(a[k + 2], b[k + 2]) - max(a[k], b[k])) for k in (0, 1))
     union = corners_to_area(a) + corners_to_area(b) - width * height
     area = (max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1]))
@@ -39,16 +39,16 @@ def slow(scene, radius=2.5, topk=10, box_weight=6.0):
         zip(truth.image.tolist(), truth.labels.tolist(), truth.boxes.tolist(), strict=True)
     ):
         center = ((wanted[0] + wanted[2]) / 2, (wanted[1] + wanted[3]) / 2)
-        found = []
+        candidates = []
         for point, (x, y) in enumerate(scene.points.tolist()):
             inside = wanted[0] < x < wanted[2] and wanted[1] < y < wanted[3]
             near = max(abs(x - center[0]), abs(y - center[1])) < radius * strides[point]
             if inside or near:
                 iou, giou = ious(scene.boxes[image, point].tolist(), wanted)
                 cost = varifocal(scene.scores[image, point].tolist(), label, iou) + box_weight * (1 - giou)
-                found.append((cost + 1e4 * (not (inside and near)), point, iou))
-        number = max(int(sum(sorted((iou for _, _, iou in found), reverse=True)[:topk])), 1)
-        for cost, point, iou in sorted(found)[:number]:
+                candidates.append((cost + 1e4 * (not (inside and near)), point, iou))
+        number = max(int(sum(sorted((iou for _, _, iou in candidates), reverse=True)[:topk])), 1)
+        for cost, point, iou in sorted(candidates)[:number]:
             claims.setdefault((image, point), []).append((cost, box, iou))
     return {key: min(claimed)[1:] for key, claimed in claims.items()}
 
@@ -57,7 +57,7 @@ def slow(scene, radius=2.5, topk=10, box_weight=6.0):
     ("counts", "nc", "size", "strides"),
     [((4, 0, 7), 3, (96, 128), (8, 16, 32)), ((25,), 1, (64, 64), (8,)), ((3, 5), 80, (64, 128), (8, 16, 32, 64))],
 )
-def test_equals_loops(scene, counts, nc, size, strides):
+def test_assignment_equals_a_reference_with_loops(scene, counts, nc, size, strides):
     for seed in range(3):
         drawn = scene(seed, counts, nc, size, strides)
         got, expected = drawn.assigned(SimOTAAssigner()), slow(drawn)
@@ -70,11 +70,11 @@ def test_better_predictions_get_more_points(scene):
     drawn = scene(3, (2,))
     before = len(drawn.assigned(SimOTAAssigner()))
     drawn.boxes = drawn.truth.boxes[:1].expand_as(drawn.boxes[0])[None].clone()  # all points predict the first box
-    found = [box for box, _ in drawn.assigned(SimOTAAssigner()).values()]
-    assert found.count(0) == 10 > before
+    assigned_boxes = [box for box, _ in drawn.assigned(SimOTAAssigner()).values()]
+    assert assigned_boxes.count(0) == 10 > before
 
 
-def test_nothing_to_assign(scene):
+def test_no_boxes_assign_nothing(scene):
     assert scene(0, (0, 0)).assigned(SimOTAAssigner()) == {}
     far = scene(0, (1,))
     far.truth = unpack_targets(far.targets + far.targets.new_tensor([0, 0, 9, 9, 0, 0]), 96, 128)

@@ -24,14 +24,14 @@ def slow(scene, topk, alpha=0.5, beta=6.0):
         for k in (0, 1):
             if high[k] - low[k] < cell:  # at least as large as a cell
                 low[k], high[k] = center[k] - cell * 0.505, center[k] + cell * 0.505
-        found = []
+        candidates = []
         for point, (x, y) in enumerate(points):
             if low[0] < x < high[0] and low[1] < y < high[1]:
                 both = iou(scene.boxes[image, point].tolist(), wanted)
                 t = scene.scores[image, point, label].item() ** alpha * both**beta
                 nearness = 1e-12 / (1 + (x - center[0]) ** 2 + (y - center[1]) ** 2)
-                found.append((t + nearness, point, both, t))
-        for _, point, both, t in sorted(found, reverse=True)[:topk]:
+                candidates.append((t + nearness, point, both, t))
+        for _, point, both, t in sorted(candidates, reverse=True)[:topk]:
             claims.setdefault((image, point), []).append((both, -box, t))
     assigned_boxes = {key: max(claimed) for key, claimed in claims.items()}
     assigned = {}
@@ -53,7 +53,7 @@ def assert_same(got, expected):
     [((4, 0, 7), 3, (96, 128), (8, 16, 32)), ((25,), 1, (64, 64), (8,)), ((3, 5), 80, (64, 128), (8, 16, 32, 64))],
 )
 @pytest.mark.parametrize("topk", [1, 10])
-def test_equals_loops(scene, counts, nc, size, strides, topk):
+def test_assignment_equals_a_reference_with_loops(scene, counts, nc, size, strides, topk):
     for seed in range(3):
         drawn = scene(seed, counts, nc, size, strides)
         expected = slow(drawn, topk)
@@ -72,7 +72,7 @@ def test_each_box_inside_has_points_and_one_at_most_with_topk_1(scene):
     assert len(set(one)) == len(one)
 
 
-def test_nothing_to_assign(scene):
+def test_no_boxes_assign_nothing(scene):
     drawn = scene(0, (0, 0))
     assert drawn.assigned(TaskAlignedAssigner()) == {}
     far = scene(0, (3,))
@@ -80,7 +80,7 @@ def test_nothing_to_assign(scene):
     assert far.assigned(TaskAlignedAssigner()) == {}
 
 
-def test_nearest_points_where_nothing_overlaps(scene):
+def test_nearest_points_are_assigned_if_no_prediction_overlaps(scene):
     drawn = scene(0, (1,))
     drawn.truth = unpack_targets(torch.tensor([[0.0, 0, 0.53, 0.51, 0.3, 0.3]]), 96, 128)
     drawn.boxes = torch.zeros_like(drawn.boxes)

@@ -29,7 +29,7 @@ parser.add_argument("--epochs", type=int)
 parser.add_argument("--slow", type=float, default=0)
 parser.add_argument("--exist-ok", action="store_true")
 options = parser.parse_args()
-values = dict(word.split("=") for word in options.set)
+values = dict(option.split("=") for option in options.set)
 if values.get("mosaic") == "1.0":
     sys.exit("error: of this trial's own")
 folder = pathlib.Path(options.project, options.name)
@@ -117,12 +117,12 @@ def test_finds_the_best_and_is_resumed_where_it_stopped(start, capsys):
     assert load_hyperparameters(folder / "best.yaml") == Hyperparameters(lr0=best["lr0"])
     assert (folder / "best.yaml").read_text().startswith(f"# trial {study.best_trial.number} of study 'find'")
     rows = [line.split() for line in message.splitlines() if line[:1].isdigit()]
-    found = [float(row[1]) for row in rows]
-    assert len(rows) == 5 and found == sorted(found, reverse=True) and rows[0][0] == str(study.best_trial.number)
+    scores = [float(row[1]) for row in rows]
+    assert len(rows) == 5 and scores == sorted(scores, reverse=True) and rows[0][0] == str(study.best_trial.number)
     assert [trial.intermediate_values.keys() for trial in study.trials[:1]] == [{1, 2, 3}]
 
 
-def test_what_is_drawn_follows_from_seed_and_number(start, tmp_path):
+def test_values_depend_on_seed_and_trial_number_only(start, tmp_path):
     url = f"sqlite:///{(tmp_path / 'one.db').as_posix()}"
     for options in (
         {"trials": 1},
@@ -135,7 +135,7 @@ def test_what_is_drawn_follows_from_seed_and_number(start, tmp_path):
     assert sampled[0] == sampled[1] and sampled[2][0] != sampled[0][0]
 
 
-def test_failures_are_told_and_not_fatal(start, capsys):
+def test_failed_trials_are_reported_and_the_search_continues(start, capsys):
     ranges = {**LR, "mosaic": [0.5, 1]}
     folder = start(ranges, trials=5)
     message = capsys.readouterr().out
@@ -150,12 +150,12 @@ def test_failures_are_told_and_not_fatal(start, capsys):
     assert message.count(" failed") == 2 * len(failed) and load_hyperparameters(folder / "best.yaml").mosaic == 0.5
 
 
-def test_a_search_of_which_nothing_works_ends(start):
+def test_a_search_ends_if_all_trials_fail(start):
     with pytest.raises(UserError, match="the first 3 trials failed"):
         start({"mosaic": [1, "1.0", 0.99], **LR}, "--slow", "x", trials=9)
 
 
-def test_hopeless_trials_are_stopped_early(start, monkeypatch, capsys):
+def test_unpromising_trials_are_stopped_early(start, monkeypatch, capsys):
     """After five good trials one that is worse at every epoch ends long before its ten slow epochs are over."""
     import optuna
 
@@ -169,7 +169,7 @@ def test_hopeless_trials_are_stopped_early(start, monkeypatch, capsys):
     assert "trial 5: stopped early" in capsys.readouterr().out
 
 
-def test_several_seeds_count_by_their_mean(start):
+def test_the_score_of_several_seeds_is_their_mean(start):
     folder = start(LR, trials=1, trial_seeds=3)
     study = study_in(folder)
     rows = [
@@ -265,12 +265,12 @@ def test_storages_that_cannot_be_opened(start, url):
 
 
 @pytest.mark.parametrize("given", [{"set": ["lr0=0.5"]}, {"optimizer": "SGD"}])
-def test_what_is_searched_is_given_by_no_flag(start, given):
+def test_a_searched_value_must_not_be_given_as_a_flag(start, given):
     with pytest.raises(UserError, match="which is also given as a flag"):
         start({**LR, "optimizer": ["SGD", "AdamW"]}, **given)
 
 
-def test_without_optuna_it_is_said_what_to_install(start, monkeypatch):
+def test_without_optuna_the_error_names_the_package(start, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UserError, match="pip install 'optuna"):
         start(LR)
