@@ -1,4 +1,4 @@
-"""YAML rows become a graph: the words, the parser, heads, losses and exported forms.
+"""YAML rows become a graph: blocks, parser, heads, losses and exported forms.
 
 Names load on first use, so that an exported file can be run without importing torch:
 `build_model`, `load_model`, `load_plugins`, `BLOCKS`, `HEADS`, `DetectionModel`, `ModelSpec`.

@@ -26,7 +26,7 @@ IMAGE_MODES = {
     "link": os.link,
     "symlink": lambda source, target: os.symlink(os.path.abspath(source), target),
 }
-"""Value of `--images` -> function that puts an image into the new folder."""
+"""Value of `--images` -> function that copies or links an image into the new folder."""
 
 
 @dataclass

@@ -17,7 +17,7 @@ class BlockOptions:
         rule: how a row's args are bound. "infer": the input width is filled in, and the row's number is the argument n
             where there is one. "stack": n is an ordinary argument; the row's number stacks whole blocks. "plain":
             nothing is filled in.
-        width_in: the argument that takes the input width, where its name does not say so.
+        width_in: the argument that takes the input width, if its name does not show it.
         width_out: the argument that, where it is given, is the output width instead of c2.
         takes_lists: the block reads a row that gives a list of maps (a whole backbone).
         arguments: argument name -> the range of its values, see `graftdet.models.blocks.argument_ranges`.

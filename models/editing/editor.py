@@ -58,7 +58,7 @@ def insert_row(text: str, after: int | str, row: str, where: str = "model", read
         wanted.append([*texts, location.module.target.value])
     edits = _rewrite(text, locations, wanted, spec)
     comments = find_index_comments(text, locations)
-    edits += [Edit(found.start(1), found.end(1), str(index + 1)) for index, found in comments.items() if index > after]
+    edits += [Edit(match.start(1), match.end(1), str(index + 1)) for index, match in comments.items() if index > after]
     comment = new_index_comment(comments.get(max(after, 0)), after + 1)
     edits += insertion_edits(text, locations, after, row.strip(), comment)
     text = apply_edits(text, edits)
@@ -85,20 +85,20 @@ def swap_module(text: str, old: str, new: str, where: str = "model", rows: str |
     spec = ModelSpec.from_text(text, where)
     selected = select_rows(spec, rows)
     locations = locate_rows(text, where)
-    found = {row.index for row in spec.rows if row.index in selected and row.module == old}
-    found = found or {row.index for row in spec.rows if row.index in selected and _is_same_block(row.module, old)}
-    if not found:
+    replaced = {row.index for row in spec.rows if row.index in selected and row.module == old}
+    replaced = replaced or {row.index for row in spec.rows if row.index in selected and _is_same_block(row.module, old)}
+    if not replaced:
         present = sorted({row.module for row in spec.rows if row.index in selected})
         hint = did_you_mean(old, present) or f"; expected one of {', '.join(present)}"
         raise UserError(f"{where}: no row{f' of {rows}' if rows else ''} has the module '{old}'{hint}")
-    modules = [new if row.index in found else row.module for row in spec.rows]
+    modules = [new if row.index in replaced else row.module for row in spec.rows]
     wanted = [
         [*(source.target.value for source in location.sources), module]
         for location, module in zip(locations, modules, strict=True)
     ]
     text = apply_edits(text, _rewrite(text, locations, wanted, spec))
     _check_result(spec, text, [row.sources for row in spec.rows], modules)
-    return map_arguments(text, {index: spec.rows[index].module for index in sorted(found)}, where), sorted(found)
+    return map_arguments(text, {index: spec.rows[index].module for index in sorted(replaced)}, where), sorted(replaced)
 
 
 def _is_same_block(module: str, other: str) -> bool:

@@ -8,7 +8,7 @@ from graftdet.models.editing.source_map import Node, RowLocation
 
 @dataclass(frozen=True)
 class Edit:
-    """Reneighbors the characters from `start` to `end` (exclusive) by `new`."""
+    """Replaces the characters from `start` to `end` (exclusive) by `new`."""
 
     start: int
     end: int
@@ -28,8 +28,8 @@ def find_index_comments(text: str, rows: list[RowLocation]) -> dict[int, re.Matc
     Returns:
         Match by row index (group 1 is the number); empty if fewer than half of the numbers are indices.
     """
-    found = {index: _INDEX_COMMENT.match(text, row.node.end) for index, row in enumerate(rows)}
-    numbered = {index: match for index, match in found.items() if match}
+    matches = {index: _INDEX_COMMENT.match(text, row.node.end) for index, row in enumerate(rows)}
+    numbered = {index: match for index, match in matches.items() if match}
     correct = {index: match for index, match in numbered.items() if int(match[1]) == index}
     return correct if len(correct) >= 2 and 2 * len(correct) >= len(numbered) else {}
 
@@ -93,8 +93,8 @@ def _insert(position: int, new: str) -> Edit:
 
 def _line_end(text: str, position: int) -> int | None:
     """Index of the end of the line if nothing but a comment follows on it, else None."""
-    found = re.compile(r"[ \t]*(#[^\r\n]*)?(?=\r?\n|$)").match(text, position)
-    return found.end() if found else None
+    match = re.compile(r"[ \t]*(#[^\r\n]*)?(?=\r?\n|$)").match(text, position)
+    return match.end() if match else None
 
 
 def _column(text: str, neighbor: RowLocation) -> int:

@@ -103,7 +103,7 @@ def _build_and_probe(spec: ModelSpec, row: Row, block, options: BlockOptions, in
             return layer, call, _probe(spec, row, layer, call, inputs)
         except UserError as error:
             problems.append((layer is None, len(problems), error))
-    raise min(problems)[2]  # the first one of a block that could be built: why it cannot run says more
+    raise min(problems)[2]  # the first one of a block that could be built: its error is more specific
 
 
 def _make_layer(spec: ModelSpec, row: Row, block, options: BlockOptions, inputs, widths):

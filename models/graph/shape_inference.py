@@ -77,8 +77,8 @@ def _run_on_one(module: nn.Module, inputs):
 
 
 def needs_values(error: Exception) -> bool:
-    """Whether a run on tensors without data failed for the lack of data (torch says "meta" or the device in all of these),
-    or says less there than with data: convolutions name no widths."""
+    """Whether a run on tensors without data failed for the lack of data (torch's messages then contain "meta" or the
+    device), or whether the message is less specific than with data: that of a convolution has no widths."""
     marks = ("meta", "device", "invalid channel dimensions")
     return isinstance(error, NotImplementedError) or any(mark in str(error).lower() for mark in marks)
 

@@ -148,9 +148,9 @@ class HeadRegistry(Registry):
     def __init__(self) -> None:
         super().__init__("head", HeadOptions)
 
-    def register(self, *words: str, **options: Any) -> Callable:
+    def register(self, *names: str, **options: Any) -> Callable:
         """Return a decorator that registers a head; `options` are those of `HeadOptions`."""
-        add = super().register(*words, **options)
+        add = super().register(*names, **options)
 
         def add_head(entry):
             check_head_class(entry)

@@ -61,7 +61,7 @@ def _as_number(value):
 
 
 def has_same_size_arguments(row: Row, attempt: Row, module: Module) -> bool:
-    """Whether an attempt has all arguments of the row that say what becomes of the size."""
+    """Whether an attempt has all arguments of the row that determine its output size."""
     (given, parameters), (tried, _) = given_arguments(row, module), given_arguments(attempt, module)
     names = [name for name in parameters if any(plain_name(name) in SHORT_NAMES[key] for key in "skpd")]
     return all(tried.get(name) == _as_number(given.get(name)) for name in names)

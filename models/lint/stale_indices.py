@@ -78,10 +78,10 @@ class _Search:
 
     def find_gap(self) -> str | None:
         """Where the indices would fit if there were a row that changes the size."""
-        places = [(section, i) for section, rows in self.sections.items() for i in range(len(rows))]
+        positions = [(section, i) for section, rows in self.sections.items() for i in range(len(rows))]
         for row, what in _RESIZING:
             fitting = []
-            for index, (section, i) in enumerate(places):
+            for index, (section, i) in enumerate(positions):
                 rows = self.sections[section]
                 if self._fits({**self.sections, section: [*rows[:i], row, *rows[i:]]}):
                     fitting.append(index)

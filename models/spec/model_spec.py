@@ -26,7 +26,7 @@ class ModelSpec:
         file: what it was read from, as the user named it; "model" where that was a mapping.
         text: the YAML text, which a checkpoint carries along; it names the size where the file has several.
         rows: all rows, those of the backbone first.
-        nc: number of classes; None where the file does not say.
+        nc: number of classes; None if the file does not give it.
         names: names of the classes.
         channels: channels of the image.
         depth_multiple, width_multiple: factors of the rows' numbers and output widths.

@@ -84,7 +84,7 @@ class ProblemError(UserError):
         self.problems: Sequence[Problem] = problems
 
     def describe(self) -> str:
-        """One line per problem; each says itself that it is an error."""
+        """One line per problem; each contains its severity."""
         return str(self)
 
 
@@ -108,7 +108,7 @@ class Reporter:
         self.file, self.report, self.positions = file, report, positions or Positions()
 
     def error(self, rule: str, message: str, hint: str = "", path: Path = (), **row: Any) -> None:
-        """Report an error at `path` in the YAML; `row` are the fields of `Problem` that say which row it is about."""
+        """Report an error at `path` in the YAML; `row` are the fields of `Problem` that identify its row."""
         position = self.positions.find(path)
         index = row.pop("row", None)
         self.report(Problem(rule, "error", index, *position, message, hint, self.file, **row))

@@ -1,6 +1,6 @@
 """The values inside a `.pt` file, read without executing anything in it.
 
-A `.pt` file is a zip archive: one pickle (`data.pkl`) that says how objects are built, and one record per tensor
+A `.pt` file is a zip archive: one pickle (`data.pkl`) that describes how objects are built, and one record per tensor
 storage. Published detectors pickle whole module objects, which `torch.load(weights_only=True)` rightly refuses. Here
 tensors, containers and numbers are read as such; objects of a few known families become a `RecordedObject`; any other
 name is refused (see `graftdet.models.weights.restricted_unpickler`).

@@ -80,7 +80,7 @@ def evaluate(
 
     Args:
         model: Maps images (B, 3, H, W) float 0..1 RGB on `device` to boxes (B, N, 4) xyxy in pixels of that input and
-            scores (B, N, nc), tensors or arrays. A torch module is put into eval mode meanwhile.
+            scores (B, N, nc), tensors or arrays. A torch module is set to eval mode meanwhile.
         loader: Batches as dicts with "images" (B, 3, H, W) uint8 RGB and lists "image_ids", "gains", "pads", "shapes"
             (see `letterbox`).
         ground_truth: COCO dict.
