@@ -14,6 +14,10 @@ from graftdet.utils.errors import UserError
 from torch import nn
 
 
+CERTAIN = -1
+"""The rank of a change that is likely even if the levels of the head do not differ after it."""
+
+
 class Change(NamedTuple):
     """A row as it may be meant: unlikely ones have a higher `rank`; `what` is wrong with it, and the `fix`."""
 
@@ -69,7 +73,7 @@ def _other_sizes(row: Row, module: Module, found: Propagation) -> Iterator[Chang
             without = replace(row, args=row.args[1:])
             fix = f"the input width is filled in: write {show_row(without.args)}"
             yield Change(without, 0, show_row(row.args), fix)
-        yield from _other_arguments(row, given, parameters)
+        yield from _other_arguments(row, given, parameters, _is_joined_with_half_size(row, found))
     if before[1:] != shape[1:]:
         odd = max(before[1], shape[1]) not in (2 * before[1], 2 * shape[1])
         removed = replace(row, module="nn.Identity", args=(), kwargs={}, number=1)
@@ -77,7 +81,17 @@ def _other_sizes(row: Row, module: Module, found: Propagation) -> Iterator[Chang
         yield Change(removed, rank, what, "without this row all would fit", "module")
 
 
-def _other_arguments(row: Row, given: dict, parameters: dict[str, inspect.Parameter]) -> Iterator[Change]:
+def _is_joined_with_half_size(row: Row, found: Propagation) -> bool:
+    """Whether the next row joins this one with a map of half its size, as after a row of stride 2 in a neck."""
+    after, (_, h, w) = found.spec.rows[row.index + 1], found.shapes[row.index]
+    others = [found.shapes[s] for s in after.sources if s not in (IMAGE, row.index)]
+    joined = after.joined and row.index in after.sources and after is not found.spec.rows[-1]
+    return joined and bool(others) and all(shape[1:] == (-(-h // 2), -(-w // 2)) for shape in others)
+
+
+def _other_arguments(
+    row: Row, given: dict, parameters: dict[str, inspect.Parameter], stride_forgotten: bool
+) -> Iterator[Change]:
     """The row with another padding, kernel size or stride."""
 
     def change(name, value, rank, what):
@@ -102,8 +116,10 @@ def _other_arguments(row: Row, given: dict, parameters: dict[str, inspect.Parame
         yield Change(swapped, 0, f"{name}={kernel}, {stride}={now}", f"{name}={now}, {stride}={kernel} would fit")
     for value in (2, 1):
         if value != now:
-            unlikely = value == 2 and isinstance(kernel, int) and kernel < 2 or now not in (1, 2, None)
-            yield change(stride, value, 2 + unlikely if now in (1, 2) else 1, f"{stride}={now}")
+            pointwise = value == 2 and isinstance(kernel, int) and kernel < 2
+            rank = 2 + pointwise if now in (1, 2) else 1
+            certain = stride_forgotten and value == 2 and now == 1 and not pointwise
+            yield change(stride, value, CERTAIN if certain else rank, f"{stride}={now}")
 
 
 def _with_argument(row: Row, given: dict, name: str, value) -> Row:

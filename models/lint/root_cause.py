@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from graftdet.models.lint.changes import Change, likely_changes
+from graftdet.models.lint.changes import CERTAIN, Change, likely_changes
 from graftdet.models.lint.graph_warnings import levels_differ
 from graftdet.models.lint.propagation import INPUT_RULES, Propagation, propagate
 from graftdet.models.spec.model_spec import ModelSpec, unused_rows
@@ -107,7 +107,9 @@ def _attempts(found: Propagation, failing: Problem, cache: dict, limit: int) -> 
             continue
         other = propagate(spec, cache, found.parsed, limit)
         remaining = len(other.problems)
-        if remaining > limit or other.consequences or (remaining <= independent and not levels_differ(other)):
+        if remaining > limit or other.consequences:
+            continue
+        if remaining <= independent and change.rank != CERTAIN and not levels_differ(other):
             continue
         limit = remaining
         likely = index == odd and change.row.module == found.spec.rows[index].module

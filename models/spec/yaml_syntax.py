@@ -12,6 +12,7 @@ from graftdet.utils.config import YamlError
 _MAX_REPAIRS = 50  # lines that are repaired one after the other
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"\\]|\\.)*\"")
 _KEYS = "|".join(sorted(KEYS, key=len, reverse=True))
+_CONFLICT = re.compile(r"(<{7}|\|{7}|={7}|>{7})(?!\S)")
 _ROW = re.compile(r"(\s*)(-?\s*)\[")
 
 
@@ -48,6 +49,7 @@ def parse_document(text: str, file: str, report: Report = raise_problem) -> Docu
         ProblemError: a line is wrong and its meaning is not known; this problem was not reported.
         YamlError: too many lines are wrong.
     """
+    text = _without_conflicts(text, file, report)
     for _ in range(_MAX_REPAIRS):
         try:
             return Document.parse(text, file)
@@ -67,6 +69,23 @@ def parse_document(text: str, file: str, report: Report = raise_problem) -> Docu
             lines[fault.number] = fault.repaired
             text = "\n".join(lines)
     return Document.parse(text, file)
+
+
+def _without_conflicts(text: str, file: str, report: Report) -> str:
+    """The text with the first version of each merge conflict, which is reported; other lines stay at their numbers."""
+    lines = text.split("\n")
+    inside = other = False  # a conflict, its second version
+    for number, line in enumerate(lines):
+        marker = _CONFLICT.match(line)
+        if marker and not inside:
+            message = f"not valid YAML: '{marker[0]}' marks a merge conflict; remove one of the two versions"
+            report(Problem("yaml-syntax", "error", None, number + 1, 1, message, file=file))
+        if marker:
+            inside = marker[0][0] == "<" or (inside and marker[0][0] != ">")
+            other = inside and marker[0][0] != "<"
+        if marker or other:
+            lines[number] = ""
+    return "\n".join(lines)
 
 
 def _broken_row(text: str, error: YamlError) -> Fault | None:
@@ -189,8 +208,6 @@ class _LineScan:
         return self._end_of_flow()
 
     def _line(self, number: int, line: str) -> Fault | None:
-        if re.match(r"<{7}|={7}|>{7}", line):
-            return Fault(number, None, f"'{line[:7]}' marks a merge conflict; remove one of the two versions", None)
         key = re.match(rf"(\s*)({_KEYS})\b(.*)", line)
         if self.left_open > 0 and not re.match(rf"\s*-\s|({_KEYS})\s*:", line):
             self.left_open += _opened(line)

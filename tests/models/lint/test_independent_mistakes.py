@@ -57,3 +57,42 @@ def test_two_mistakes_are_reported_at_their_rows(pair, tmp_path):
 )
 def test_three_mistakes_are_reported_at_their_rows(names, tmp_path):
     assert problems_of(tmp_path, *names) == {MISTAKES[name][2:] for name in names}
+
+
+NECK = """\
+nc: 3
+anchors: 3
+backbone:
+  - [-1, 1, Conv, [16, 6, 2, 2]]  # 0
+  - [-1, 1, Conv, [32, 3, 2]]  # 1
+  - [-1, 1, C3_GhostModul, [32]]  # 2
+  - [-1, 1, Conv, [64, 3, 2]]  # 3
+  - [-1, 1, Conv, [128, 3, 2]]  # 4
+head:
+  - [-1, 1, nn.Upsample, [None, 2, nearest]]  # 5
+  - [[-1, 3], 1, Concat, [1]]  # 6
+  - [-1, 1, Conv, [64, 3, 1]]  # 7
+  - [[-1, 4], 1, Concat, [1]]  # 8
+  - [-1, 1, C3, [128, False]]  # 9
+  - [[7, 9], 1, Detect, [nc, anchors]]  # 10
+"""
+
+
+@pytest.mark.parametrize("levels", ["[7, 9]", "[6, 9]"])
+def test_a_forgotten_stride_is_reported_at_its_row_and_not_at_the_join_after_it(levels, tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text(NECK.replace("[7, 9]", levels), encoding="utf-8")
+    found = check_model(path)
+    assert [(problem.rule, problem.row) for problem in found] == [("unknown-module", 2), ("row-misfit", 7)]
+    assert found[1].hint == "s=2 would fit"
+
+
+def test_a_merge_conflict_hides_no_other_mistake(tmp_path):
+    row = next(line for line in YOLO.splitlines(keepends=True) if "[-1, 3, C3, [128]]" in line)
+    conflict = f"<<<<<<< ours\n{row}=======\n{row}{row}>>>>>>> theirs\n"
+    path = tmp_path / "x.yaml"
+    path.write_text(YOLO.replace(row, conflict).replace("SPPF", "SPPFF"), encoding="utf-8")
+    found = [(problem.rule, problem.row, problem.line) for problem in check_model(path)]
+    line = YOLO[: YOLO.index(row)].count("\n") + 1
+    last = YOLO[: YOLO.index("SPPF")].count("\n") + 1 + conflict.count("\n") - 1
+    assert found == [("yaml-syntax", None, line), ("unknown-module", 9, last)]
