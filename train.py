@@ -37,7 +37,7 @@ from graftdet.utils.training.acceleration import compile_model, mixed_precision,
 from graftdet.utils.training.autoanchor import fit_head_anchors
 from graftdet.utils.training.ema import ModelEMA
 from graftdet.utils.training.optim import Stepper, make_optimizer
-from graftdet.utils.training.options import add_training_flags, check_flags, hyperparameter_overrides, path_or_name
+from graftdet.utils.training.flags import add_training_flags, check_flags, hyperparameter_overrides, path_or_name
 from graftdet.utils.training.resume import resolve_options
 from graftdet.utils.training.run import Run, TrainResult
 from graftdet.utils.training.run_state import EarlyStopping, RunState

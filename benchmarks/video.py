@@ -34,7 +34,7 @@ def main() -> int:
     table = Table(f"Video: {FRAMES} frames of {WIDTH}x{HEIGHT}, {CFG} at {SIDE}, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         video = make_video(Path(folder) / "shapes.mp4")
-        model = make_model(video)
+        model = build_detector(video)
         weights = Path(folder) / "model.pt"
         content = {"yaml": model.yaml_text, "names": model.names, "nc": model.nc, "model": model.state_dict()}
         save_checkpoint(weights, {**content, "options": {"img": SIDE}})
@@ -90,7 +90,7 @@ def make_video(path: Path) -> Path:
     return writer.path
 
 
-def make_model(video: Path) -> DetectionModel:
+def build_detector(video: Path) -> DetectionModel:
     """Return an untrained model whose head is set so that about `CANDIDATES` anchors per frame have detections."""
     frame = next(read_frames(open_capture(str(video))))
     image = torch.from_numpy(to_chw(letterbox(frame, SIDE, auto=True)[0]))[None] / 255

@@ -19,7 +19,7 @@ class AnnotatedSize(NamedTuple):
     problem: str | None = None  # OTHER_SIZE, OTHER_RESOLUTION, NOT_ROTATED or None
 
 
-def resolve_size(declared: tuple[int, int], header: ImageHeader) -> AnnotatedSize:
+def resolve_annotated_size(declared: tuple[int, int], header: ImageHeader) -> AnnotatedSize:
     """Decide which image size the boxes of an annotation refer to.
 
     - Declared size equal to the rotated image, or nothing declared: the rotated image.

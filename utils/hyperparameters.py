@@ -235,7 +235,7 @@ def current_keys(values: Mapping[str, object], location: str) -> dict[str, objec
     return with_current_keys(values)
 
 
-def check_value(location: str, key: str, value: object) -> Any:
+def check_hyperparameter(location: str, key: str, value: object) -> Any:
     """Convert `value` to the type of hyperparameter `key` and check its range.
 
     Raises:
@@ -284,7 +284,7 @@ def _cell(value: float | int | str) -> str:
 
 
 def _converted(location: str, values: dict) -> dict:
-    return {key: check_value(location, key, value) for key, value in values.items()}
+    return {key: check_hyperparameter(location, key, value) for key, value in values.items()}
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> str:

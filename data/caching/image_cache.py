@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from graftdet.data.caching.free_memory import free_memory
 from graftdet.data.caching.shared_memory import SharedFile
-from graftdet.data.exif import resolve_size
+from graftdet.data.exif import resolve_annotated_size
 from graftdet.utils.errors import UserError, did_you_mean
 from graftdet.utils.files import cache_folder, write_atomically
 from graftdet.utils.images.header import parse_header
@@ -92,7 +92,7 @@ class ImageStore:
             return bool(self.apply_exif[index])
         header = parse_header(io.BytesIO(data))
         height, width = self.declared_sizes[index].tolist()
-        return header is None or resolve_size((int(width), int(height)), header).apply_exif
+        return header is None or resolve_annotated_size((int(width), int(height)), header).apply_exif
 
     def _map_images(self, work: Callable[[int], Any], title: str) -> Iterator[tuple[int, Any]]:
         """Yield (index, `work(index)`) for every image in order, from several threads; None for unreadable images.

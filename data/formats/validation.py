@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
-from graftdet.data.exif import OTHER_RESOLUTION, OTHER_SIZE, AnnotatedSize, resolve_size
+from graftdet.data.exif import OTHER_RESOLUTION, OTHER_SIZE, AnnotatedSize, resolve_annotated_size
 from graftdet.data.formats.format import Format
 from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.formats.sample import Sample
@@ -156,8 +156,8 @@ def _resolve_sizes(table: SampleTable, headers: dict) -> tuple[dict[int, Annotat
 
 
 def _resolve_sample_size(sample: Sample, header: ImageHeader) -> AnnotatedSize:
-    """`resolve_size`, unless boxes contradict the declared resolution: outside of it, but inside the image."""
-    size = resolve_size((sample.width, sample.height), header)
+    """`resolve_annotated_size`, unless boxes contradict the declared resolution: outside of it, but inside the image."""
+    size = resolve_annotated_size((sample.width, sample.height), header)
     if size.problem == OTHER_RESOLUTION:
         width, height = header.upright_size
         pair = SampleTable.from_samples([sample, replace(sample, width=width, height=height)])

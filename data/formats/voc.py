@@ -16,7 +16,7 @@ from graftdet.data.paths import find_below, find_optional
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import IMAGE_SUFFIXES
 
-BAD_FILE = "annotation files that cannot be read"
+BAD_ANNOTATION_FILE = "annotation files that cannot be read"
 NO_FILE = "images without an annotation file"
 BAD_OBJECT = "objects without a name or box"
 
@@ -89,7 +89,7 @@ class Voc(Format):
 
         for entry, annotation in map_threads(read, self._entries):
             if isinstance(annotation, str):
-                self.problems.add(BAD_FILE, annotation)
+                self.problems.add(BAD_ANNOTATION_FILE, annotation)
                 continue
             if annotation is None:
                 self.problems.add(NO_FILE, entry.image or entry.image_id)

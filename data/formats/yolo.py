@@ -21,7 +21,7 @@ from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import IMAGE_SUFFIXES
 
 BAD_ROW = "malformed rows in label files"
-BAD_FILE = "label files that cannot be read"
+BAD_LABEL_FILE = "label files that cannot be read"
 NO_IMAGE_FILE = "label files without an image"
 BAD_CLASS = "rows with a class number that the dataset does not have"
 
@@ -133,7 +133,7 @@ def _read_labels(image_path: Path) -> tuple[list[tuple], list[tuple[str, str]]]:
     except FileNotFoundError:
         return [], []
     except (OSError, UnicodeDecodeError) as error:
-        return [], [(BAD_FILE, f"{path}: {getattr(error, 'strerror', None) or 'not a text file'}")]
+        return [], [(BAD_LABEL_FILE, f"{path}: {getattr(error, 'strerror', None) or 'not a text file'}")]
     rows, problems = [], []
     for line, content in enumerate(text.splitlines(), 1):
         values = content.split()

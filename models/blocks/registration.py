@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from graftdet.models.blocks.argument_ranges import ArgumentRange
 
-Rule = Literal["infer", "stack", "plain"]
+BindingRule = Literal["infer", "stack", "plain"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class BlockOptions:
         model_defaults, scale_defaults: the defaults that apply in one model, set by `for_model`.
     """
 
-    rule: Rule = "infer"
+    rule: BindingRule = "infer"
     width_in: str | None = None
     width_out: str | None = None
     takes_lists: bool = False
@@ -38,8 +38,8 @@ class BlockOptions:
     scale_defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        if self.rule not in get_args(Rule):
-            raise ValueError(f"rule must be one of {', '.join(get_args(Rule))}, got {self.rule!r}")
+        if self.rule not in get_args(BindingRule):
+            raise ValueError(f"rule must be one of {', '.join(get_args(BindingRule))}, got {self.rule!r}")
 
     def for_model(self, modules: Collection[str], scale: str | None) -> "BlockOptions":
         """The options with the defaults that apply in one model.

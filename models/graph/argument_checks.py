@@ -16,13 +16,13 @@ _CHOICES = {
 _EXPONENT = re.compile(r"[-+]?\d+[eE][-+]?\d+")
 
 
-def read_number(signature: Signature, name: str, value: Any) -> Any:
+def convert_number(signature: Signature, name: str, value: Any) -> Any:
     """The value of an argument, converted if it is a number that YAML reads as text: `1e-4`, without a point."""
     is_float = name in signature.named and isinstance(signature.named[name].default, float)
     return float(value) if is_float and isinstance(value, str) and _EXPONENT.fullmatch(value.strip()) else value
 
 
-def check_value(signature: Signature, name: str, value: Any) -> None:
+def check_argument(signature: Signature, name: str, value: Any) -> None:
     """Check the type of an argument against its default.
 
     Kernel sizes, strides, dilations and groups are whole numbers. A text is a mistake where the default is a number or

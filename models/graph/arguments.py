@@ -16,7 +16,7 @@ from typing import Any
 from graftdet.models.blocks.activations import is_activation
 from graftdet.models.blocks.argument_ranges import is_positive_int
 from graftdet.models.blocks.registration import PLAIN, BlockOptions
-from graftdet.models.graph.argument_checks import check_value, check_width, nearest_argument, read_number
+from graftdet.models.graph.argument_checks import check_argument, check_width, nearest_argument, convert_number
 from graftdet.models.graph.signatures import REQUIRED, STRIDE, Signature, plain_name, read_signature
 from graftdet.utils.errors import UserError
 
@@ -183,8 +183,8 @@ def _bind(signature: Signature, filled_in: dict, args: list, kwargs: dict) -> tu
             raise UserError(f"argument '{name}' is given twice")
         bound[name] = value
     for name in bound.keys() - filled_in.keys():
-        bound[name] = read_number(signature, name, bound[name])
-        check_value(signature, name, bound[name])
+        bound[name] = convert_number(signature, name, bound[name])
+        check_argument(signature, name, bound[name])
     missing = [name for name in signature.required if name not in bound]
     if missing:
         raise UserError(f"argument '{missing[0]}' is missing; it takes {listed}")

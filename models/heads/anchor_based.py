@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from graftdet.models.heads import HEADS
-from graftdet.models.heads.argument_checks import check_anchor_lists
+from graftdet.models.heads.row_arguments import check_anchor_lists
 from graftdet.models.heads.base import Head
 from graftdet.models.losses.anchor_based import AnchorBasedCriterion
 from graftdet.utils.boxes import cxcywh_to_xyxy

@@ -6,7 +6,7 @@ import torch
 from graftdet.models.blocks.conv import Conv, DWConv
 from graftdet.models.heads import HEADS
 from graftdet.models.heads.anchor_free_base import ARGUMENT_ALIASES, AnchorFreeHead
-from graftdet.models.heads.argument_checks import check_integer
+from graftdet.models.heads.row_arguments import check_integer
 from graftdet.models.heads.local_maximum import suppress_non_maxima
 from graftdet.models.losses.anchor_free import AnchorFreeCriterion, TwoBranchCriterion
 from graftdet.models.losses.assigners.task_aligned import TaskAlignedAssigner

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from graftdet.models.heads.argument_checks import check_num_classes
+from graftdet.models.heads.row_arguments import check_num_classes
 from graftdet.utils.boxes import xyxy_to_cxcywh
 from graftdet.utils.hyperparameters import Hyperparameters
 from graftdet.utils.registry import Registry

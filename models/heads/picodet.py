@@ -4,7 +4,7 @@ import torch
 from graftdet.models.blocks.esnet import DPConv
 from graftdet.models.heads import HEADS
 from graftdet.models.heads.anchor_free_base import ARGUMENT_ALIASES, AnchorFreeHead
-from graftdet.models.heads.argument_checks import check_integer
+from graftdet.models.heads.row_arguments import check_integer
 from graftdet.models.losses.anchor_free import AnchorFreeCriterion
 from graftdet.models.losses.assigners.simota import SimOTAAssigner
 from graftdet.utils.errors import UserError

@@ -13,8 +13,8 @@ from graftdet.models.inference.output_files import (
     OutputNames,
     image_path,
     write_crops,
-    write_csv,
-    write_json,
+    write_detections_csv,
+    write_detections_json,
     write_labels,
 )
 from graftdet.models.inference.preview_window import PreviewWindow
@@ -107,9 +107,9 @@ class DetectionWriter:
         """Close the video, and write the files that cover all images."""
         self._close_video()
         if self.folder and self.settings.save_json:
-            write_json(self.folder / "detections.json", self._records)
+            write_detections_json(self.folder / "detections.json", self._records)
         if self.folder and self.settings.save_csv:
-            write_csv(self.folder / "detections.csv", self._records)
+            write_detections_csv(self.folder / "detections.csv", self._records)
 
     def _make_folder(self) -> Path:
         folder = new_run_folder(self.settings.project, self.settings.name, self.settings.exist_ok)

@@ -126,13 +126,13 @@ def write_crops(
     return written
 
 
-def write_json(path: Path, records: list[dict]) -> None:
+def write_detections_json(path: Path, records: list[dict]) -> None:
     """Write one record per image or frame: source, frame, width, height, detections (name, label, score, box xyxy)."""
     _write_text(path, valid_utf8(json.dumps(records, ensure_ascii=False, indent=1)))
 
 
-def write_csv(path: Path, records: list[dict]) -> None:
-    """Write one line per detection of `records` (see `write_json`): `CSV_COLUMNS`, boxes in pixels."""
+def write_detections_csv(path: Path, records: list[dict]) -> None:
+    """Write one line per detection of `records` (see `write_detections_json`): `CSV_COLUMNS`, boxes in pixels."""
     with write_errors(path), open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(CSV_COLUMNS)

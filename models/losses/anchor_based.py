@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from graftdet.models.losses.assigners.anchor_ratio import AnchorRatioAssigner
 from graftdet.models.losses.criterion import Criterion
-from graftdet.utils.boxes import ciou
+from graftdet.models.losses.iou import ciou_cxcywh
 from graftdet.utils.distributed import average_over_processes
 from graftdet.utils.hyperparameters import Hyperparameters
 
@@ -109,7 +109,7 @@ class AnchorBasedCriterion(Criterion):
             predicted = y[indices]  # (K, 5 + nc)
             xy = predicted[:, 0:2].sigmoid() * 2 - 0.5
             wh = (predicted[:, 2:4].sigmoid() * 2) ** 2 * anchors
-            iou = ciou(torch.cat((xy, wh), 1), boxes)
+            iou = ciou_cxcywh(torch.cat((xy, wh), 1), boxes)
             box_loss = (1 - iou).mean()
             objectness[indices] = iou.detach().clamp(0).to(objectness.dtype)
             if self.nc > 1:

@@ -1,11 +1,12 @@
 """IoU of matching boxes and its generalized, complete and SCYLLA variants; the loss of each is 1 minus it.
 
-All functions take boxes (..., 4) xyxy in any one unit, predictions first, that broadcast; they compute in float32 and
-return (...), at most 1, which equal boxes reach.
+The functions of `IOU_FUNCTIONS` take boxes (..., 4) xyxy in any one unit, predictions first, that broadcast; they compute
+in float32 and return (...), at most 1, which equal boxes reach.
 """
 
+import math
+
 import torch
-from graftdet.utils.boxes import ciou as _ciou_cxcywh
 from graftdet.utils.boxes import xyxy_to_cxcywh
 from graftdet.utils.registry import Registry
 
@@ -43,8 +44,36 @@ def giou(boxes_xyxy: torch.Tensor, targets_xyxy: torch.Tensor) -> torch.Tensor:
 @IOU_FUNCTIONS.register("ciou")
 def ciou(boxes_xyxy: torch.Tensor, targets_xyxy: torch.Tensor) -> torch.Tensor:
     """IoU minus the distance of centers and the difference of aspect ratios (Zheng et al., Enhancing Geometric Factors,
-    2020, section 3; see `graftdet.utils.boxes.ciou`)."""
-    return _ciou_cxcywh(xyxy_to_cxcywh(boxes_xyxy.float()), xyxy_to_cxcywh(targets_xyxy.float()))
+    2020, section 3; see `ciou_cxcywh`)."""
+    return ciou_cxcywh(xyxy_to_cxcywh(boxes_xyxy.float()), xyxy_to_cxcywh(targets_xyxy.float()))
+
+
+def ciou_cxcywh(boxes_cxcywh: torch.Tensor, targets_cxcywh: torch.Tensor, eps: float = EPS) -> torch.Tensor:
+    """Complete IoU of matching rows: (..., 4) and (..., 4) cxcywh -> (...), at most 1.
+
+    IoU - (distance of the centers / diagonal of the enclosing box)^2 - alpha * v, where v compares the aspect ratios
+    and alpha has no gradient (Zheng et al. 2020, "Enhancing Geometric Factors in Model Learning and Inference for
+    Object Detection and Instance Segmentation", section 3). As in the published YOLOv5 recipe, `eps` is added to the
+    heights. The format is cxcywh because heads predict sizes; as differences of corners they would lose precision.
+    """
+    x1, y1, w1, h1 = boxes_cxcywh.unbind(-1)
+    x2, y2, w2, h2 = targets_cxcywh.unbind(-1)
+    left1, right1, left2, right2 = x1 - w1 / 2, x1 + w1 / 2, x2 - w2 / 2, x2 + w2 / 2
+    top1, bottom1, top2, bottom2 = y1 - h1 / 2, y1 + h1 / 2, y2 - h2 / 2, y2 + h2 / 2
+    h1, h2 = h1 + eps, h2 + eps
+
+    width = (right1.minimum(right2) - left1.maximum(left2)).clamp(min=0)
+    height = (bottom1.minimum(bottom2) - top1.maximum(top2)).clamp(min=0)
+    intersection = width * height
+    iou = intersection / (w1 * h1 + w2 * h2 - intersection + eps)
+
+    hull_width = right1.maximum(right2) - left1.minimum(left2)
+    hull_height = bottom1.maximum(bottom2) - top1.minimum(top2)
+    distance = ((x2 - x1) ** 2 + (y2 - y1) ** 2) / (hull_width**2 + hull_height**2 + eps)
+    v = (4 / math.pi**2) * (torch.atan(w2 / h2) - torch.atan(w1 / h1)) ** 2
+    with torch.no_grad():
+        alpha = v / (v - iou + (1 + eps))
+    return iou - distance - alpha * v
 
 
 @IOU_FUNCTIONS.register("siou")

@@ -13,7 +13,7 @@ from graftdet.data.exif import (
     OTHER_SIZE,
     AnnotatedSize,
     loaded_size,
-    resolve_size,
+    resolve_annotated_size,
     rotate_boxes,
     same_aspect,
 )
@@ -44,7 +44,7 @@ BACK = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}  # orientation that undo
     ],
 )
 def test_resolve_size(declared, orientation, expected):
-    assert resolve_size(declared, ImageHeader(640, 480, orientation)) == expected
+    assert resolve_annotated_size(declared, ImageHeader(640, 480, orientation)) == expected
 
 
 def test_same_aspect_and_loaded_size():

@@ -12,7 +12,7 @@ from graftdet.utils.visualization.plots import write
 MAX_LEGEND = 12  # classes; with more, the curves have no colors and names
 
 
-class Curves(Protocol):
+class PlottedCurves(Protocol):
     """Curves at IoU 0.5, such as `graftdet.utils.evaluation.metrics.Curves`."""
 
     confidence: np.ndarray  # (k,)
@@ -26,7 +26,7 @@ class Curves(Protocol):
         """The mean over all classes with ground-truth boxes of the curve `name`."""
 
 
-class Confusion(Protocol):
+class PlottedConfusion(Protocol):
     """A confusion matrix, such as `graftdet.utils.evaluation.metrics.ConfusionMatrix`."""
 
     matrix: np.ndarray  # (nc + 1, nc + 1): predicted class, ground-truth class; the last is background
@@ -34,7 +34,7 @@ class Confusion(Protocol):
     iou: float
 
 
-def plot_curves(curves: Curves, names: Names, folder: str | Path) -> list[Path]:
+def plot_curves(curves: PlottedCurves, names: Names, folder: str | Path) -> list[Path]:
     """Write the curves of precision, recall and F1 over confidence, and of precision over recall.
 
     Args:
@@ -81,7 +81,7 @@ def plot_curves(curves: Curves, names: Names, folder: str | Path) -> list[Path]:
     return written
 
 
-def plot_confusion(confusion: Confusion, names: Names, path: str | Path, normalize: bool = True) -> Path:
+def plot_confusion(confusion: PlottedConfusion, names: Names, path: str | Path, normalize: bool = True) -> Path:
     """Write a confusion matrix: one column per ground-truth class, one row per predicted class.
 
     The last row are false negatives (missed boxes), the last column false positives.

@@ -3,7 +3,7 @@ import pytest
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.formats.format import OTHER_CLASS
 from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE
-from graftdet.data.formats.voc import BAD_FILE, BAD_OBJECT, NO_FILE
+from graftdet.data.formats.voc import BAD_ANNOTATION_FILE, BAD_OBJECT, NO_FILE
 from graftdet.data.formats.voc_xml import VocObject, format_voc_xml, read_voc_xml
 from graftdet.utils.images.io import write_image
 
@@ -78,7 +78,15 @@ def test_every_defect_is_counted(tmp_path):
     yaml = "train: ImageSets/Main/train.txt\nnames: [dog]\n"
     path = make(tmp_path, xmls, ["a", "b", "truncated", "bare"], ["a", "truncated", "root", "b", "bare", "gone"], yaml)
     split = open_train(path)
-    expected = {BAD_FILE: 2, BAD_OBJECT: 2, OTHER_CLASS: 1, NO_FILE: 2, DEGENERATE: 1, NOT_FINITE: 1, MISSING: 1}
+    expected = {
+        BAD_ANNOTATION_FILE: 2,
+        BAD_OBJECT: 2,
+        OTHER_CLASS: 1,
+        NO_FILE: 2,
+        DEGENERATE: 1,
+        NOT_FINITE: 1,
+        MISSING: 1,
+    }
     assert dict(split.problems) == expected
     assert [sample.image_id for sample in split.samples] == ["a", "b", "bare"]
 

@@ -4,7 +4,7 @@ from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.formats.format import OTHER_CLASS
 from graftdet.data.formats.image_lists import LISTED_TWICE
 from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE, OUTSIDE
-from graftdet.data.formats.yolo import BAD_CLASS, BAD_FILE, BAD_ROW, NO_IMAGE_FILE, label_path
+from graftdet.data.formats.yolo import BAD_CLASS, BAD_LABEL_FILE, BAD_ROW, NO_IMAGE_FILE, label_path
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import write_image
 
@@ -72,7 +72,7 @@ def test_every_defect_drops_its_row_and_is_counted(tmp_path):
     path = make(tmp_path, {"a.png": "\n".join(rows), "b.png": None})
     (tmp_path / "labels/train/b.txt").write_bytes(b"\xff\xfe\x00binary")
     split = open_train(path)
-    expected = {BAD_CLASS: 2, BAD_ROW: 6, NOT_FINITE: 1, DEGENERATE: 2, OUTSIDE: 1, CLIPPED: 1, BAD_FILE: 1}
+    expected = {BAD_CLASS: 2, BAD_ROW: 6, NOT_FINITE: 1, DEGENERATE: 2, OUTSIDE: 1, CLIPPED: 1, BAD_LABEL_FILE: 1}
     assert dict(split.problems) == expected
     assert "row 2: class 2" in split.problems.examples[BAD_CLASS][0]
     assert np.allclose(split.samples[0].boxes, [[16, 8, 24, 12], [34, 8, 40, 12]]) and len(split.samples) == 2

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from graftdet.models.losses.iou import IOU_FUNCTIONS
+from graftdet.models.losses.iou import IOU_FUNCTIONS, ciou_cxcywh
 
 
 def slow_iou(a, b):
@@ -123,3 +123,25 @@ def test_half_precision_is_computed_in_float32():
     box = torch.tensor([0.0, 0.0, 1000.0, 1000.0]).half()  # whose area is beyond float16
     for name in SLOW:
         assert IOU_FUNCTIONS[name](box, box).item() == pytest.approx(1, abs=1e-5)
+
+
+def test_ciou_of_equal_boxes_is_one_and_gradient_is_finite():
+    boxes = torch.tensor([[5.0, 5, 4, 2], [0, 0, 0, 0], [1, 1, 1e-4, 3]], requires_grad=True)
+    targets = torch.tensor([[5.0, 5, 4, 2], [3, 3, 1, 1], [1, 1, 2, 2]])
+    values = ciou_cxcywh(boxes, targets)
+    assert values[0].item() == pytest.approx(1, abs=1e-5)
+    values.sum().backward()
+    assert torch.isfinite(boxes.grad).all()
+
+
+def test_ciou_alpha_carries_no_gradient():
+    """Concentric boxes of equal area and other shape: with alpha as a constant the gradient has a closed form."""
+    boxes = torch.tensor([[0.0, 0, 2, 2]], dtype=torch.float64, requires_grad=True)
+    targets = torch.tensor([[0.0, 0, 8, 8 / 3]], dtype=torch.float64)  # contains the box: IoU = w h / target area
+    ciou_cxcywh(boxes, targets).backward()
+    area, iou = 64 / 3, 4 / (64 / 3)
+    difference = math.atan(3) - math.atan(1)
+    v = 4 / math.pi**2 * difference**2
+    slope_v = 4 / math.pi**2 * 2 * difference * -(2 / (2**2 + 2**2))  # d atan(w/h) / dw = h / (w^2 + h^2)
+    expected = 2 / area - v / (1 - iou + v) * slope_v
+    assert boxes.grad[0, 2].item() == pytest.approx(expected, rel=1e-5)

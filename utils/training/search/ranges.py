@@ -6,7 +6,7 @@ from typing import Any
 
 from graftdet.utils.config import find_config, load_yaml, to_number
 from graftdet.utils.errors import UserError, did_you_mean
-from graftdet.utils.hyperparameters import check_value, current_keys, type_of
+from graftdet.utils.hyperparameters import check_hyperparameter, current_keys, type_of
 
 _BOUNDS = ("low", "high", "log", "step")
 
@@ -66,7 +66,7 @@ def _read_range(path: Path, key: str, value) -> Range:
     location = f"{path}: {key}"
     kind = type_of(f"{path}: ", key)
     if isinstance(value, list):
-        choices = tuple(dict.fromkeys(check_value(f"{path}: ", key, choice) for choice in value))
+        choices = tuple(dict.fromkeys(check_hyperparameter(f"{path}: ", key, choice) for choice in value))
         if len(choices) < 2:
             raise UserError(f"{location}: expected several values to choose from, got {value}")
         return Range(key, kind, choices)
@@ -81,7 +81,7 @@ def _read_range(path: Path, key: str, value) -> Range:
         )
     if missing := [entry for entry in ("low", "high") if entry not in value]:
         raise UserError(f"{location}: '{missing[0]}' is missing")
-    low, high = (check_value(f"{path}: ", key, value[entry]) for entry in ("low", "high"))
+    low, high = (check_hyperparameter(f"{path}: ", key, value[entry]) for entry in ("low", "high"))
     log = to_number(value.get("log", False), bool, f"{location}, log")
     step = to_number(value["step"], kind, f"{location}, step") if "step" in value else None
     if not low < high:

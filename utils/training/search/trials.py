@@ -23,7 +23,7 @@ from graftdet.utils.errors import UserError
 from graftdet.utils.files import write_errors
 from graftdet.utils.hyperparameters import load_hyperparameters
 from graftdet.utils.progress import duration
-from graftdet.utils.training.options import hyperparameter_overrides
+from graftdet.utils.training.flags import hyperparameter_overrides
 from graftdet.utils.training.results import read_column
 from graftdet.utils.training.search.ranges import Range, load_ranges
 from graftdet.utils.training.search.study import (
