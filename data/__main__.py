@@ -85,7 +85,8 @@ def _add_shapes(commands: argparse._SubParsersAction) -> None:
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="FOLDER", help="new folder, outside that of the source")
     image_help = "how images get into the folder: copy, link (hard links) or symlink"
-    parser.add_argument("--images", "--pictures", default="copy", metavar="MODE", help=image_help)
+    parser.add_argument("--images", default="copy", metavar="MODE", help=image_help)
+    parser.add_argument("--pictures", dest="images", default=argparse.SUPPRESS, help=argparse.SUPPRESS)  # old name
     parser.add_argument("--link", dest="images", action="store_const", const="link", help="same as --images link")
 
 

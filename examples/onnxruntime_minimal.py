@@ -39,5 +39,8 @@ def detect(path: str, image: np.ndarray, conf: float = 0.25, iou: float = 0.45) 
 
 
 if __name__ == "__main__":
-    for name, score, box in detect(sys.argv[1], cv2.imread(sys.argv[2])):
+    image = cv2.imread(sys.argv[2])
+    if image is None:
+        sys.exit(f"{sys.argv[2]}: no such file, or not an image")
+    for name, score, box in detect(sys.argv[1], image):
         print(f"{name} {score:.3f} {[round(side, 1) for side in box]}")

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from graftdet.utils.errors import UserError
+from graftdet.utils.errors import UserError, missing_weights
 from graftdet.utils.files import atomic_file
 
 FORMAT = "graftdet"
@@ -59,7 +59,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
     """
     path = Path(path)
     if not path.exists():
-        raise UserError(f"{path}: no such file")
+        raise missing_weights(path)
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected a checkpoint such as {path / 'weights' / 'best.pt'}")
     try:

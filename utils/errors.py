@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(ValueError):
@@ -44,3 +45,9 @@ def first_line(error: BaseException, limit: int = 240) -> str:
     line = lines[-1 if "TorchScript interpreter" in lines[0] else 0]
     line = _REQUESTS.sub("", _SOURCE.sub(" ", _ONNXRUNTIME.sub("", line))).strip()
     return line if len(line) <= limit else line[: limit - 4] + " ..."
+
+
+def missing_weights(path: str | Path) -> UserError:
+    """The error for a weights file that does not exist; for a bare name such as yolov5n.pt, that nothing is downloaded."""
+    hint = "; weights are never downloaded, expected the path of a file" if Path(path).parent == Path() else ""
+    return UserError(f"{path}: no such file{hint}")

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from graftdet.utils.errors import UserError
+from graftdet.utils.errors import UserError, missing_weights
 from graftdet.utils.files import cache_folder, write_atomically
 
 _MODELS = Path(__file__).parents[1]
@@ -48,7 +48,7 @@ def cache_key(weights: Path, plugins: Iterable[str] = ()) -> str:
         with open(weights, "rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     except FileNotFoundError:
-        raise UserError(f"{weights}: no such file") from None
+        raise missing_weights(weights) from None
     except OSError as error:
         raise UserError(f"{weights}: cannot be read ({error.strerror})") from None
     return digest.hexdigest()[:16]

@@ -116,3 +116,10 @@ def test_truncated_files_of_any_length_are_reported(tmp_path):
 def test_other_objects_than_plain_data_are_refused():
     with pytest.raises(TypeError, match="plain data"):
         to_plain({"x": object()})
+
+
+def test_missing_weights_of_a_bare_name_are_reported_as_never_downloaded(tmp_path):
+    with pytest.raises(UserError, match=r"^nowhere\.pt: no such file; weights are never downloaded"):
+        load_checkpoint("nowhere.pt")
+    with pytest.raises(UserError, match="no such file$"):
+        load_checkpoint(tmp_path / "nowhere.pt")
