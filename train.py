@@ -22,9 +22,10 @@ from graftdet.data.formats.dataset_split import Split
 from graftdet.data.loader import Loader, train_loader, val_loader
 from graftdet.models import load_plugins
 from graftdet.models.distillation.distiller import load_teacher, set_up_distillation
+from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.weights.initial_model import make_model, restore_model
 from graftdet.utils import cli
-from graftdet.utils.cli.options import add_run_flags, fraction, image_size
+from graftdet.utils.cli.options import add_run_flags, image_size
 from graftdet.utils.device import default_workers
 from graftdet.utils.distributed import Ranks, distribute, process_group
 from graftdet.utils.errors import UserError
@@ -37,7 +38,7 @@ from graftdet.utils.training.acceleration import compile_model, mixed_precision,
 from graftdet.utils.training.autoanchor import fit_head_anchors
 from graftdet.utils.training.ema import ModelEMA
 from graftdet.utils.training.optim import Stepper, make_optimizer
-from graftdet.utils.training.flags import add_training_flags, check_flags, hyperparameter_overrides, path_or_name
+from graftdet.utils.training.flags import add_recipe_flags, add_training_flags, check_flags, hyperparameter_overrides
 from graftdet.utils.training.resume import resolve_options
 from graftdet.utils.training.run import Run, TrainResult
 from graftdet.utils.training.run_state import EarlyStopping, RunState
@@ -103,10 +104,7 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     seed_everything(options.seed)
     load_plugins(options.plugins)
     check_flags(options.weights, options.teacher, options.into, options.min_transfer, options.set)
-    overrides = hyperparameter_overrides(options.optimizer, options.cos_lr, options.set)
-    hyperparameters = load_hyperparameters(checkpoint["hyperparameters"] if checkpoint else options.hyp, overrides)
-    for notice in hyperparameters.notices():
-        logger.warning(notice)
+    hyperparameters = read_hyperparameters(options, checkpoint)
     data = load_data_config(options.data)
     splits = {name: open_split(data, name, single_class=options.single_cls) for name in ("train", "val")}
     names = list(splits["train"].names)
@@ -144,7 +142,6 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
         boxes, sizes = train_set.boxes, train_set.image_sizes
         if fit := fit_head_anchors(model.head, boxes, sizes, options.img, hyperparameters.anchor_t):
             logger.info(fit)
-
     freeze_rows(model.model, options.freeze)
     layout = prepare_for_training(model.to(device), device, (model.channels, stride, stride))
     criterion = model.criterion(hyperparameters, options.img)
@@ -161,13 +158,7 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     if checkpoint:
         state.load_state_dict(checkpoint)
 
-    run = None
-    if ranks.is_main:
-        folder = options.folder or new_run_folder(options.project, options.name, options.exist_ok)
-        recorded = {key: value for key, value in vars(options).items() if key not in ("resume", "folder")}
-        info = {"yaml": model.yaml_text, "names": model.names, "nc": model.nc, "options": recorded}
-        run = Run(folder, {**info, "hyperparameters": hyperparameters}, state, options.epochs, options.save_period)
-        run.plot_labels(train_set.boxes, train_set.labels, train_set.image_sizes)
+    run = open_run(options, model, hyperparameters, state, train_set) if ranks.is_main else None
     for epoch in range(state.epoch, state.epoch if state.stopping.stop else options.epochs):
         seed_everything(options.seed, epoch + 1, ranks.rank)
         batches.set_epoch(epoch, sampling_weights(train_set.labels, state.class_ap) if options.image_weights else None)
@@ -196,6 +187,31 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
         return run.finish(validate)
     validate(ema.model)  # every process validates its part of the images
     return None
+
+
+def read_hyperparameters(options: Namespace, checkpoint: dict[str, Any] | None) -> Hyperparameters:
+    """Return the recipe of the checkpoint or of `--hyp`, with the values of the command line; its notices are logged."""
+    overrides = hyperparameter_overrides(options.optimizer, options.cos_lr, options.set)
+    hyperparameters = load_hyperparameters(checkpoint["hyperparameters"] if checkpoint else options.hyp, overrides)
+    for notice in hyperparameters.notices():
+        logger.warning(notice)
+    return hyperparameters
+
+
+def open_run(
+    options: Namespace,
+    model: DetectionModel,
+    hyperparameters: Hyperparameters,
+    state: RunState,
+    train_set: DetectionDataset,
+) -> Run:
+    """Open the folder of the run, a new one unless it is resumed, and plot the labels of the training set."""
+    folder = options.folder or new_run_folder(options.project, options.name, options.exist_ok)
+    recorded = {key: value for key, value in vars(options).items() if key not in ("resume", "folder")}
+    info = {"yaml": model.yaml_text, "names": model.names, "nc": model.nc, "options": recorded}
+    run = Run(folder, {**info, "hyperparameters": hyperparameters}, state, options.epochs, options.save_period)
+    run.plot_labels(train_set.boxes, train_set.labels, train_set.image_sizes)
+    return run
 
 
 def make_loaders(
@@ -268,26 +284,8 @@ def make_loaders(
 def make_parser() -> cli.ArgumentParser:
     """Return the parser of the command line."""
     parser = cli.ArgumentParser(description="Train a detector.", script="train")
+    add_recipe_flags(parser)
     flag = parser.add_argument
-    flag("--cfg", type=path_or_name, default="", help="model YAML (default: that of --weights, else yolov5n.yaml)")
-    flag("--weights", type=path_or_name, default="", help="initial weights (default: none, train from scratch)")
-    flag("--into", default="", metavar="ROW", help="row, by index or name, that --weights are for: those of a backbone")
-    flag(
-        "--min-transfer",
-        type=fraction,
-        default=0.0,
-        help="minimum fraction of the parameters, 0 to 1, that --weights must provide",
-    )
-    flag(
-        "--identity-init",
-        action=cli.Switch,
-        default=True,
-        help="initialize rows inserted into the model of --weights to pass their input through",
-    )
-    flag("--teacher", type=path_or_name, default="", help="weights of a larger model for distillation (.pt)")
-    flag("--data", type=path_or_name, default="shapes.yaml", help="dataset YAML")
-    flag("--hyp", type=path_or_name, default="default.yaml", help="hyperparameters YAML")
-    flag("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="hyperparameters to override")
     flag(
         "--img", "--imgsz", "--img-size", type=cli.at_least(32), default=640, help="longer side of the images [pixels]"
     )

@@ -64,6 +64,10 @@ class ImageStore:
         self.size = size
         self.declared_sizes = None if declared_sizes is None else np.asarray(declared_sizes)
         self.errors: dict[int, str] = {}
+        self._open_cache()
+
+    def _open_cache(self) -> None:
+        """Prepare an empty cache, in stores that have one."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -139,14 +143,7 @@ class RamImageStore(ImageStore):
 
     name = "ram"
 
-    def __init__(
-        self,
-        paths: Sequence[str],
-        apply_exif: Sequence[bool] | np.ndarray,
-        size: int,
-        declared_sizes: np.ndarray | None = None,
-    ):
-        super().__init__(paths, apply_exif, size, declared_sizes)
+    def _open_cache(self) -> None:
         self.entries = np.zeros((len(self), 5), dtype=np.int64)  # offset, h, w, original h, w; h = 0: not cached
         self.block = SharedFile()
 
@@ -179,14 +176,7 @@ class DiskImageStore(ImageStore):
 
     name = "disk"
 
-    def __init__(
-        self,
-        paths: Sequence[str],
-        apply_exif: Sequence[bool] | np.ndarray,
-        size: int,
-        declared_sizes: np.ndarray | None = None,
-    ):
-        super().__init__(paths, apply_exif, size, declared_sizes)
+    def _open_cache(self) -> None:
         self.folder = cache_folder() / "images"
         self.keys: list[str | None] = [None] * len(self)
 

@@ -1,12 +1,37 @@
-"""Flags of train.py: how to train, hyperparameters given as flags, flags that depend on others."""
+"""Flags of train.py: what and how to train, hyperparameters given as flags, flags that depend on others."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from graftdet.utils import cli
+from graftdet.utils.cli.options import fraction
 from graftdet.utils.errors import UserError
 from graftdet.utils.training.optim import OPTIMIZERS
+
+
+def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say what to train: model, initial weights, teacher, dataset, hyperparameters."""
+    flag = parser.add_argument
+    flag("--cfg", type=path_or_name, default="", help="model YAML (default: that of --weights, else yolov5n.yaml)")
+    flag("--weights", type=path_or_name, default="", help="initial weights (default: none, train from scratch)")
+    flag("--into", default="", metavar="ROW", help="row, by index or name, that --weights are for: those of a backbone")
+    flag(
+        "--min-transfer",
+        type=fraction,
+        default=0.0,
+        help="minimum fraction of the parameters, 0 to 1, that --weights must provide",
+    )
+    flag(
+        "--identity-init",
+        action=cli.Switch,
+        default=True,
+        help="initialize rows inserted into the model of --weights to pass their input through",
+    )
+    flag("--teacher", type=path_or_name, default="", help="weights of a larger model for distillation (.pt)")
+    flag("--data", type=path_or_name, default="shapes.yaml", help="dataset YAML")
+    flag("--hyp", type=path_or_name, default="default.yaml", help="hyperparameters YAML")
+    flag("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="hyperparameters to override")
 
 
 def add_training_flags(parser: argparse.ArgumentParser) -> None:

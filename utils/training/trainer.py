@@ -80,7 +80,7 @@ def train_one_epoch(
             on_batch(number, batch)
         stepper.begin(epoch * batches_per_epoch + number)
         images = images_on_device(batch, device).to(torch.float32, memory_format=layout).div_(255)  # (B, 3, H, W)
-        with torch.autocast(device.type, dtype=mixed, enabled=mixed is not None), _batch_norm_errors(images):
+        with torch.autocast(device.type, dtype=mixed, enabled=mixed is not None), _batch_norm_errors(model, images):
             raw = model(images)
         losses = criterion(raw, batch["targets"].to(device, non_blocking=True))
         meter.add(losses, batch["paths"], number)
@@ -100,13 +100,21 @@ def train_one_epoch(
 
 
 @contextlib.contextmanager
-def _batch_norm_errors(images: torch.Tensor) -> Iterator[None]:
-    """Explain batch norm's error about a single image (B, 3, H, W) whose last feature maps have one cell."""
+def _batch_norm_errors(model: nn.Module, images: torch.Tensor) -> Iterator[None]:
+    """Explain batch norm's error about a single image (B, 3, H, W) whose last feature maps have one cell.
+
+    It is the one that does not occur in eval mode, where batch norm uses its running statistics.
+    """
     try:
         yield
     except ValueError as error:
-        if len(images) > 1 or "more than 1 value per channel" not in str(error):
+        if len(images) > 1:
             raise
+        try:
+            with torch.no_grad():
+                model.eval()(images)
+        except ValueError:
+            raise error from None
         size = f"{images.shape[3]}x{images.shape[2]}"
         raise UserError(
             f"a batch of one image of {size} is too small for batch norm, which needs several values per channel; "
