@@ -152,8 +152,10 @@ def _find_files(text: str) -> list[str]:
         raise UserError(f"{text}: no such file or folder{did_you_mean(path.name, siblings)}")
     known = sorted(entry for entry in found if _suffix(entry) in IMAGE_SUFFIXES | VIDEO_SUFFIXES)
     if not known:
-        kinds = "none of a known kind (.jpg, .png, .mp4, ...)" if found else "none at all"
-        raise UserError(f"{what} no images or videos: {len(found)} files, {kinds}")
+        kinds = ", none of a known kind (.jpg, .png, .mp4, ...)" if found else ""
+        nested = path.is_dir() and any(entry.is_dir() for entry in path.iterdir())
+        hint = f"; subfolders are not searched, expected a pattern such as '{path}/**/*.jpg'" if nested else ""
+        raise UserError(f"{what} no images or videos: {len(found)} files{kinds}{hint}")
     return known
 
 

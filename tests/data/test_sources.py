@@ -140,6 +140,12 @@ def test_empty_folder(tmp_path):
         open_source(tmp_path)
 
 
+def test_folder_with_subfolders_only_suggests_a_pattern(tmp_path):
+    (tmp_path / "train").mkdir()
+    with pytest.raises(UserError, match=r"0 files; subfolders are not searched, expected a pattern such as .*\*\*"):
+        open_source(str(tmp_path))
+
+
 def test_broken_files_in_a_folder_are_skipped_with_a_warning(folder, capfd):
     (folder / "aa.jpg").write_text("I am text")
     (folder / "cc.mp4").write_bytes(b"neither a video")
