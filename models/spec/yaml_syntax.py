@@ -54,7 +54,7 @@ def parse_document(text: str, file: str, report: Report = raise_problem) -> Docu
         try:
             return Document.parse(text, file)
         except YamlError as error:
-            fault = _wrong_line(text) or _broken_row(text, error)
+            fault = _LineScan(text).run() or _broken_row(text, error)
             if fault is None:
                 problem = Problem("yaml-syntax", "error", None, error.line, error.column, error.problem, file=file)
                 raise ProblemError(problem) from None
@@ -182,13 +182,8 @@ def _surplus(line: str, position: int) -> int:
     return min(-_opened(line), 0) if position > 0 and re.match(r"\s*\[", line) else 0
 
 
-def _wrong_line(text: str) -> Fault | None:
-    """The first line that is not as lines of a model YAML are; None where there is none."""
-    return _LineScan(text).run()
-
-
 class _LineScan:
-    """Goes through the lines of a text that does not parse; keys, rows and sizes are recognized by how they begin."""
+    """Finds the first line that is not as lines of a model YAML are; keys, rows and sizes are recognized by how they begin."""
 
     def __init__(self, text: str):
         self.lines = text.split("\n")
@@ -202,8 +197,7 @@ class _LineScan:
     def run(self) -> Fault | None:
         for number, line in enumerate(self.lines):
             if line.strip() and not line.lstrip().startswith("#"):
-                fault = self._line(number, line)
-                if fault:
+                if fault := self._line(number, line):
                     return fault
         return self._end_of_flow()
 
@@ -217,8 +211,7 @@ class _LineScan:
         if key and not re.match(r"\s*-", line):
             wrong = _wrong_key(*key.groups())
             return Fault(number, None, *wrong) if wrong else self._begin_key(key[2])
-        wrong = _wrong_size(line) if self.in_scales else None
-        if wrong:
+        if self.in_scales and (wrong := _wrong_size(line)):
             return Fault(number, None, *wrong)
         if self.flow and line.strip().startswith("]"):
             self.flow.append((number, self.flow[-1][1], line))
