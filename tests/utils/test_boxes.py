@@ -20,6 +20,7 @@ def test_conversion_known_value_and_round_trip(kind):
     boxes = kind(random_boxes(50))
     assert np.allclose(cxcywh_to_xyxy(xyxy_to_cxcywh(boxes)), boxes)
     assert tuple(xyxy_to_cxcywh(boxes[:0]).shape) == (0, 4)
+    assert type(xyxy_to_cxcywh(boxes)) is type(cxcywh_to_xyxy(boxes)) is type(boxes)
 
 
 def test_inverted_box_has_no_area():
