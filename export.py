@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
+
 from graftdet.models import load_plugins
 from graftdet.models.backends import BACKENDS, ExportOptions
 from graftdet.models.backends.loading import newest_weights

@@ -15,6 +15,9 @@ if __name__ == "__main__":
     import_before_torch("graftdet.data.dataset_config")
 
 import numpy as np
+from torch import device as Device
+from torch import nn
+
 from graftdet.data.caching.image_cache import CACHES
 from graftdet.data.dataset import DetectionDataset
 from graftdet.data.dataset_config import load_data_config, open_split
@@ -25,6 +28,7 @@ from graftdet.models.distillation.distiller import load_teacher, set_up_distilla
 from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.weights.initial_model import make_model, restore_model
 from graftdet.utils import cli
+from graftdet.utils.cli.keyword_flags import arguments_from_keywords
 from graftdet.utils.cli.options import add_run_flags, image_size
 from graftdet.utils.device import default_workers
 from graftdet.utils.distributed import Ranks, distribute, process_group
@@ -32,13 +36,12 @@ from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.evaluator import Evaluation, evaluate
 from graftdet.utils.files import new_run_folder
 from graftdet.utils.hyperparameters import Hyperparameters, has_geometric_augmentation, load_hyperparameters
-from graftdet.utils.cli.keyword_flags import arguments_from_keywords
 from graftdet.utils.progress import Progress
 from graftdet.utils.training.acceleration import compile_model, mixed_precision, prepare_for_training
 from graftdet.utils.training.autoanchor import fit_head_anchors
 from graftdet.utils.training.ema import ModelEMA
-from graftdet.utils.training.optim import Stepper, make_optimizer
 from graftdet.utils.training.flags import add_recipe_flags, add_training_flags, check_flags, hyperparameter_overrides
+from graftdet.utils.training.optim import Stepper, make_optimizer
 from graftdet.utils.training.resume import resolve_options
 from graftdet.utils.training.run import Run, TrainResult
 from graftdet.utils.training.run_state import EarlyStopping, RunState
@@ -51,8 +54,6 @@ from graftdet.utils.training.trainer import (
     set_bn_momentum,
     train_one_epoch,
 )
-from torch import device as Device
-from torch import nn
 
 logger = logging.getLogger("graftdet.train")
 
@@ -190,7 +191,7 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
 
 
 def read_hyperparameters(options: Namespace, checkpoint: dict[str, Any] | None) -> Hyperparameters:
-    """Return the recipe of the checkpoint or of `--hyp`, with the values of the command line; its notices are logged."""
+    """Return the recipe of the checkpoint or of `--hyp`, with the values of the command line; log its notices."""
     overrides = hyperparameter_overrides(options.optimizer, options.cos_lr, options.set)
     hyperparameters = load_hyperparameters(checkpoint["hyperparameters"] if checkpoint else options.hyp, overrides)
     for notice in hyperparameters.notices():

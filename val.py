@@ -27,6 +27,7 @@ from graftdet.models.backends.loading import load_models, newest_weights
 from graftdet.models.inference.predictor import Predictor
 from graftdet.models.inference.tta import AugmentedModel
 from graftdet.utils import cli
+from graftdet.utils.cli.keyword_flags import arguments_from_keywords
 from graftdet.utils.cli.options import add_model_flags, add_run_flags, add_selection_flags, image_size
 from graftdet.utils.device import default_workers
 from graftdet.utils.errors import UserError
@@ -34,7 +35,6 @@ from graftdet.utils.evaluation.coco_results import CocoResults
 from graftdet.utils.evaluation.evaluator import Evaluation, evaluate
 from graftdet.utils.evaluation.report import format_evaluation
 from graftdet.utils.files import new_run_folder, write_atomically
-from graftdet.utils.cli.keyword_flags import arguments_from_keywords
 from graftdet.utils.text import valid_utf8
 from graftdet.utils.visualization import evaluation_plots
 
@@ -116,8 +116,8 @@ def validate(options: Namespace) -> ValidationResult:
         f"{', '.join(map(str, weights))} on {data.path}, {options.split}: {len(split.samples)} images at {size}"
     )
 
-    # Files exported for one size need squares; models trained with square letterboxing and no geometric augmentation are
-    # validated with it. All others take batches of the images' own aspect ratio.
+    # Files exported for one size need squares; models trained with square letterboxing and no geometric augmentation
+    # are validated with it. All others take batches of the images' own aspect ratio.
     rect = model.fixed_size is None and not (options.square or model.square_letterbox)
     dataset = DetectionDataset(split, size, rect=rect, stride=model.stride, label=options.split)
     workers = min(default_workers(), len(dataset) // IMAGES_PER_WORKER) if options.workers is None else options.workers
@@ -233,8 +233,8 @@ def make_parser() -> cli.ArgumentParser:
     flag(
         "--square",
         action="store_true",
-        help="square letterboxing instead of batches of the images' own aspect ratio (always for models trained without "
-        "geometric augmentation)",
+        help="square letterboxing instead of batches of the images' own aspect ratio (always for models trained "
+        "without geometric augmentation)",
     )
     flag("--branch", help="branch of a OneToOneDetect model to validate: one_to_many (with NMS) or one_to_one")
     flag("--single-cls", action="store_true", help="treat all classes of the dataset as one, for models of one class")

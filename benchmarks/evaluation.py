@@ -109,6 +109,7 @@ def timed(work: Callable[[], Any], clock: Callable[[], float] = time.perf_counte
 def rows_of_growth(table: Table) -> None:
     """Add rows with the time of all that follows the model (suppression, metrics, files) for growing data."""
     import torch
+
     from graftdet.utils.evaluation.evaluator import evaluate
 
     before = None
@@ -172,6 +173,7 @@ def rows_of_val(table: Table, folder: Path) -> None:
 def make_weights(data: Path, path: Path) -> None:
     """Write an untrained yolov5n whose objectness is shifted so that it has as many candidates as a trained model."""
     import torch
+
     from graftdet.data.dataset import DetectionDataset
     from graftdet.data.dataset_config import load_data_config, open_split
     from graftdet.data.loader import val_loader
@@ -214,9 +216,8 @@ def run_val(flags: list[str]) -> tuple[float, float, float]:
 
 def parts_of_val(started: float, flags: list[str]) -> dict[str, float]:
     """Return the seconds of each part of val.py; `started` is the time of the process start."""
-    from graftdet.utils.evaluation import evaluator as evaluate
-
     from graftdet import val
+    from graftdet.utils.evaluation import evaluator as evaluate
 
     seconds = {"imports": time.time() - started}
     spans: dict[str, float] = {}

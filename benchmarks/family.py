@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from graftdet.models import build_model
 from graftdet.models.analysis.summary import summarize, totals
 from graftdet.models.backends import ExportOptions

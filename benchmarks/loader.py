@@ -8,14 +8,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+
+from benchmarks.table import Table, data_folder
 from graftdet.data import dataset
 from graftdet.data import loader as loading
 from graftdet.data.augmentation import canvas, transforms
 from graftdet.data.caching import image_cache as cache
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.utils.hyperparameters import load_hyperparameters
-
-from benchmarks.table import Table, data_folder
 
 SIZE, BATCH, EPOCHS, LIMIT = 320, 16, 5, 250
 

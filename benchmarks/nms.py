@@ -6,9 +6,9 @@ import sys
 import time
 
 import numpy as np
-from graftdet.utils.nms.suppression import select_detections
 
 from benchmarks.table import Table
+from graftdet.utils.nms.suppression import select_detections
 
 COUNT, SIDE, CLASSES, ANCHORS = 30_000, 640, 80, 25_200
 CONF, IOU, MAX_DET = 0.001, 0.6, 300  # as in validation

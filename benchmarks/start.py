@@ -126,6 +126,7 @@ def _peak_memory() -> float:
 def growth(table: Table, yaml: Path) -> None:
     """Add rows with the loading time per image for growing datasets, all in memory."""
     import cv2
+
     from graftdet.data.dataset import DetectionDataset
     from graftdet.data.dataset_config import load_data_config, open_split
     from graftdet.data.formats.dataset_split import Split

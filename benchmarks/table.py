@@ -54,7 +54,7 @@ class Table:
             f"at least {at_least:g}" if at_least is not None else f"at most {at_most:g}" if at_most is not None else ""
         )
         good = value is None or not (
-            at_least is not None and value < at_least or at_most is not None and value > at_most
+            (at_least is not None and value < at_least) or (at_most is not None and value > at_most)
         )
         verdict = "" if not limit else "ok" if good else "SHORT"
         if not good:

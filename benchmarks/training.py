@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import torch
+
 from graftdet.models import build_model
 from graftdet.utils.device import cpu_flags, select_device
 from graftdet.utils.hyperparameters import load_hyperparameters

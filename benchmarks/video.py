@@ -16,12 +16,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+
+from benchmarks.table import ROOT, Table, time_alternately
 from graftdet.models import DetectionModel, build_model
 from graftdet.utils.checkpoint import save_checkpoint
 from graftdet.utils.images.letterbox import letterbox, to_chw
 from graftdet.utils.images.video import VideoWriter, open_capture, read_frames
-
-from benchmarks.table import ROOT, Table, time_alternately
 
 CFG, SIDE, FRAMES, WIDTH, HEIGHT = "yolov5n.yaml", 640, 250, 1920, 1080
 LIMIT = 0.62  # ratio to the reference

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+
 from graftdet.data.augmentation.canvas import Canvas
 from graftdet.data.augmentation.mosaic import draw_center, mosaic
 from graftdet.data.augmentation.transforms import clip_boxes, draw_hsv_gains, hsv_jitter, jitter, mixup

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from graftdet.data.formats.dataset_split import Split
-from graftdet.data.formats.sample_table import SampleTable
 from graftdet.data.formats.format import DataConfig, Format
 from graftdet.data.formats.problem_counts import ProblemCounts
+from graftdet.data.formats.sample_table import SampleTable
 from graftdet.data.formats.validation import validate_samples
 from graftdet.data.paths import find_below
 from graftdet.utils.config import check_class_names, find_config, load_yaml, to_number

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+
 from graftdet.utils.images.header import ImageHeader
 
 OTHER_SIZE = "images of another size than declared"

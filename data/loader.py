@@ -9,9 +9,10 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
+
 from graftdet.data.dataset import DetectionDataset, Item, UnreadableItem
 from graftdet.data.sampler import BatchSampler
-from torch.utils.data import DataLoader
 
 logger = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+
 from graftdet.data.dataset import DetectionDataset, ItemKey
 
 RECT_PADDING = 0.5  # strides added around images in rectangular validation batches, as published

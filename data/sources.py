@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+
 from graftdet.utils.errors import UserError, did_you_mean
 from graftdet.utils.images.io import IMAGE_SUFFIXES, VIDEO_SUFFIXES, UnreadableImage, read_image
 from graftdet.utils.images.video import LiveFrames, frame_count, frame_rate, open_capture, read_frames

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from graftdet.utils.cli import configure_logging
 
 configure_logging()  # tests that call a script's `main` read its log messages from standard output and error
@@ -48,6 +49,7 @@ def tiny_yaml():
 def tiny_weights(tmp_path_factory):
     """A checkpoint of that detector with random weights which detects something everywhere."""
     import torch
+
     from graftdet.models import ModelSpec, build_model
     from graftdet.utils.checkpoint import save_checkpoint
 

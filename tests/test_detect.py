@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+
 from graftdet import detect
 from graftdet.data import sources
 from graftdet.models.backends import BACKENDS, ExportOptions

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from graftdet import export
 from graftdet.models import load_model
 from graftdet.models.backends import ExportOptions

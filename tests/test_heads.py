@@ -4,12 +4,12 @@ import csv
 
 import pytest
 import torch
+
+from graftdet import detect, export, train, val
 from graftdet.models import load_model
 from graftdet.utils import cli
 from graftdet.utils.checkpoint import load_checkpoint
 from graftdet.utils.errors import UserError
-
-from graftdet import detect, export, train, val
 
 LOSSES = {
     "AnchorFreeDetect": ["box", "cls", "dfl"],

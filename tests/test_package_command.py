@@ -5,8 +5,9 @@ import sys
 import time
 from pathlib import Path
 
-import graftdet
 import pytest
+
+import graftdet
 from graftdet.__main__ import commands, main
 
 ROOT = Path(__file__).resolve().parents[1]

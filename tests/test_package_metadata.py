@@ -2,12 +2,14 @@
 
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 
-import graftdet
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+import graftdet
 
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -32,7 +34,7 @@ def test_constraints_pin_a_version_of_everything():
         name, _, version = line.partition("==")
         pins[canonicalize_name(name)] = version
     assert list(pins) == sorted(pins) and len(pins) == len(lines_of("constraints.txt"))
-    wanted = [*PROJECT["dependencies"], *PYPROJECT["build-system"]["requires"], *sum(EXTRAS.values(), [])]
+    wanted = [*PROJECT["dependencies"], *PYPROJECT["build-system"]["requires"], *chain(*EXTRAS.values())]
     for requirement in map(Requirement, wanted):
         name = canonicalize_name(requirement.name)
         if name != "graftdet":

@@ -10,16 +10,26 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+
+from graftdet import train
 from graftdet.utils import cli
 from graftdet.utils.checkpoint import load_checkpoint
 from graftdet.utils.hyperparameters import load_hyperparameters
 
-from graftdet import train
-
 ROOT = Path(train.__file__).parent
-COLUMNS = (
-    "epoch,time,lr,train/box,train/obj,train/cls,train/images_per_s,val/AP50-95,val/AP50,val/precision,val/recall"
-).split(",")
+COLUMNS = [
+    "epoch",
+    "time",
+    "lr",
+    "train/box",
+    "train/obj",
+    "train/cls",
+    "train/images_per_s",
+    "val/AP50-95",
+    "val/AP50",
+    "val/precision",
+    "val/recall",
+]
 
 
 @pytest.fixture(autouse=True)

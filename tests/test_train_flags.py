@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from graftdet import train
 from graftdet.data.dataset import DetectionDataset
 from graftdet.models.editing.editor import insert_row
 from graftdet.utils import cli
 from graftdet.utils.checkpoint import load_checkpoint
-
-from graftdet import train
 
 ROOT = Path(train.__file__).parent
 

@@ -3,12 +3,12 @@
 import csv
 import json
 
-import graftdet
 import pytest
+
+import graftdet
+from graftdet import train, val
 from graftdet.utils.checkpoint import load_checkpoint
 from graftdet.utils.errors import UserError
-
-from graftdet import train, val
 
 
 @pytest.fixture

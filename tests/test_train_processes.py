@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
-from graftdet.data.dataset_config import load_data_config, open_split
+
+from graftdet import train
 from graftdet.data.dataset import DetectionDataset
+from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.loader import val_loader
 from graftdet.models import load_model
 from graftdet.utils.evaluation.evaluator import evaluate
-
-from graftdet import train
 
 ROOT = Path(train.__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -34,7 +34,7 @@ def test_training_with_two_processes_equals_one_process(workspace, tiny_yaml, tr
     model.write_text(tiny_yaml.replace("Detect, [nc, anchors]", head), encoding="utf-8")
     arguments = ["--cfg", model, "--hyp", "yolov5.yaml", "--epochs", 2]
     started = subprocess.run(
-        TORCHRUN + [str(ROOT / "train.py"), *train_arguments("--name", "two", "--exist-ok", *arguments)],
+        [*TORCHRUN, str(ROOT / "train.py"), *train_arguments("--name", "two", "--exist-ok", *arguments)],
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
@@ -120,6 +120,6 @@ def test_torchrun_ends_when_a_process_dies(workspace, train_arguments, tmp_path)
     plugin.write_text("import os\nif os.environ.get('RANK') == '1':\n    os._exit(7)\n", encoding="utf-8")
     arguments = train_arguments("--name", "dies", "--epochs", 500, "--plugins", plugin)
     done = subprocess.run(
-        TORCHRUN + [str(ROOT / "train.py"), *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+        [*TORCHRUN, str(ROOT / "train.py"), *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=120
     )
     assert done.returncode != 0 and "exitcode  : 7" in done.stderr

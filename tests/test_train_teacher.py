@@ -4,10 +4,10 @@ import csv
 
 import pytest
 import torch
-from graftdet.utils.checkpoint import load_checkpoint
-from graftdet.utils.errors import UserError
 
 from graftdet import train
+from graftdet.utils.checkpoint import load_checkpoint
+from graftdet.utils.errors import UserError
 
 LOSSES = ["train/distill_features", "train/distill_scores", "train/distill_boxes"]
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+from graftdet import export, val
 from graftdet.models import ModelSpec, build_model, load_model
 from graftdet.models.backends import BACKENDS, ExportOptions
 from graftdet.models.weights.transfer import build_from_weights
@@ -16,8 +18,6 @@ from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils import cli
 from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint
 from graftdet.utils.images.io import write_image
-
-from graftdet import export, val
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ["circle", "square", "triangle"]

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+from graftdet import detect, train, val
 from graftdet.data.synthetic.drawn_dataset import draw_shapes
 from graftdet.utils import cli
 from graftdet.utils.checkpoint import save_checkpoint
@@ -16,8 +18,6 @@ from graftdet.utils.errors import UserError
 from graftdet.utils.files import new_run_folder, write_errors
 from graftdet.utils.images.video import VideoWriter
 from graftdet.utils.training.results import ResultsTable
-
-from graftdet import detect, train, val
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from graftdet.utils.errors import UserError, missing_weights
 from graftdet.utils.files import atomic_file
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, SupportsFloat, TypeVar
 
 import yaml
+
 from graftdet.utils.errors import UserError, nearest
 
 ROOT = Path(__file__).resolve().parents[1]

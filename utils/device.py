@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import torch
-from graftdet.utils.errors import UserError
 from torch import nn
+
+from graftdet.utils.errors import UserError
 
 
 def select_device(name: str | torch.device = "") -> torch.device:

@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
+
 from graftdet.utils.device import select_device
 from graftdet.utils.errors import UserError
-from torch import nn
 
 _LOST_CONNECTION = re.compile("gloo|nccl|connection|timed out|timeout", re.IGNORECASE)  # in messages of torch
 
@@ -177,7 +178,8 @@ class _AllReduceSum(torch.autograd.Function):
 
 class DistributedBatchNorm(nn.BatchNorm2d):
     """Batch norm with statistics over the images of all processes, for devices that torch's `SyncBatchNorm` does not
-    support. In eval mode it is an ordinary batch norm."""
+    support. In eval mode it is an ordinary batch norm.
+    """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalize x (B, C, H, W)."""

@@ -48,6 +48,6 @@ def first_line(error: BaseException, limit: int = 240) -> str:
 
 
 def missing_weights(path: str | Path) -> UserError:
-    """The error for a weights file that does not exist; for a bare name such as yolov5n.pt, that nothing is downloaded."""
+    """The error for a missing weights file; for a bare name such as yolov5n.pt, that nothing is downloaded."""
     hint = "; weights are never downloaded, expected the path of a file" if Path(path).parent == Path() else ""
     return UserError(f"{path}: no such file{hint}")

@@ -6,7 +6,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")  # how Python decodes such bytes; als
 
 
 def valid_utf8(text: str) -> str:
-    """Return `text` with each byte that is not UTF-8 percent-encoded: the name b'caf\\xe9.jpg' becomes 'caf%E9.jpg'.
+    r"""Return `text` with each byte that is not UTF-8 percent-encoded: the name b'caf\xe9.jpg' becomes 'caf%E9.jpg'.
 
     Used for everything that is written about files, and for names of output files.
     """

@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import yaml
+
 from graftdet.data.dataset_config import load_data_config
 from graftdet.utils import cli
 from graftdet.utils.errors import UserError, did_you_mean

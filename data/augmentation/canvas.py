@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+
 from graftdet.utils.images.letterbox import GRAY
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+
 from graftdet.data.augmentation.canvas import Canvas, PlacedImage
 from graftdet.data.augmentation.transforms import clip_boxes
 

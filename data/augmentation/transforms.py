@@ -9,6 +9,7 @@ import math
 
 import cv2
 import numpy as np
+
 from graftdet.data.augmentation.canvas import Canvas
 from graftdet.utils.hyperparameters import Hyperparameters
 from graftdet.utils.images.letterbox import GRAY, to_chw

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+
 from graftdet.data.caching.free_memory import free_memory
 from graftdet.data.caching.shared_memory import SharedFile
 from graftdet.data.exif import resolve_annotated_size

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from graftdet.data.formats.coco_json import read_columns
 from graftdet.data.formats.dataset_split import Split
 from graftdet.data.formats.format import FORMATS, OTHER_CLASS, DataConfig, Format, Writer, select_names

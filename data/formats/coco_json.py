@@ -13,6 +13,7 @@ from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
+
 from graftdet.data.formats.json_values import read_areas, read_boxes, read_id, read_ids, read_size
 from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.utils.errors import UserError

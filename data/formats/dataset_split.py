@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+
 from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.formats.sample import Sample
 from graftdet.data.formats.sample_table import SampleTable

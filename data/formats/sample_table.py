@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import overload
 
 import numpy as np
+
 from graftdet.data.formats.sample import Sample
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
+
 from graftdet.data.exif import OTHER_RESOLUTION, OTHER_SIZE, AnnotatedSize, resolve_annotated_size
 from graftdet.data.formats.format import Format
 from graftdet.data.formats.problem_counts import ProblemCounts
@@ -156,7 +157,7 @@ def _resolve_sizes(table: SampleTable, headers: dict) -> tuple[dict[int, Annotat
 
 
 def _resolve_sample_size(sample: Sample, header: ImageHeader) -> AnnotatedSize:
-    """`resolve_annotated_size`, unless boxes contradict the declared resolution: outside of it, but inside the image."""
+    """`resolve_annotated_size`, unless boxes contradict the declared resolution: outside it, inside the image."""
     size = resolve_annotated_size((sample.width, sample.height), header)
     if size.problem == OTHER_RESOLUTION:
         width, height = header.upright_size

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from graftdet.data.formats.format import FORMATS, OTHER_CLASS, DataConfig, Format, Writer, select_names
 from graftdet.data.formats.image_lists import LISTED_TWICE, read_lines
 from graftdet.data.formats.problem_counts import ProblemCounts

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from graftdet.data.formats.format import FORMATS, OTHER_CLASS, DataConfig, Format, Writer, select_names
 from graftdet.data.formats.image_lists import list_images, make_image_ids, walk_images
 from graftdet.data.formats.problem_counts import ProblemCounts

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+
 from graftdet.data.paths import datasets_dir
 from graftdet.data.synthetic.generator import Generator
 from graftdet.data.synthetic.shapes import ShapesGenerator

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+
 from graftdet.data.synthetic.generator import Generator, SyntheticImage
 from graftdet.utils.images.video import VideoWriter
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from graftdet.data.dataset_config import DataConfig, open_annotations
 from graftdet.data.formats.format import Format
 from graftdet.data.formats.problem_counts import ProblemCounts

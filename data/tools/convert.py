@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+
 from graftdet.data.dataset_config import DataConfig, open_annotations
 from graftdet.data.exif import rotate_boxes
 from graftdet.data.formats.dataset_split import Split

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+
 from graftdet.data.dataset_config import SPLIT_NAMES, DataConfig
 from graftdet.data.formats.dataset_split import Split
 from graftdet.data.formats.sample import Sample

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+
 from graftdet.models.analysis.profiling import Timing, peak_activation_bytes, time_calls
 from graftdet.models.analysis.summary import RowSummary, summarize, totals
 from graftdet.models.analysis.trainings import train_all

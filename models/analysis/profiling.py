@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from graftdet.models.graph.detection_model import DetectionModel, flat_maps
 from graftdet.models.graph.shape_inference import evaluating
 from graftdet.models.spec.row import IMAGE
 from graftdet.utils.errors import UserError
-from torch.utils._python_dispatch import TorchDispatchMode
 
 
 @dataclass(frozen=True)

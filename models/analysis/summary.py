@@ -4,6 +4,9 @@ import argparse
 from dataclasses import dataclass
 
 import torch
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
 from graftdet.models.graph.detection_model import DetectionModel, build_model, flat_maps
 from graftdet.models.graph.shape_inference import evaluating
 from graftdet.models.spec.row import IMAGE
@@ -11,8 +14,6 @@ from graftdet.utils.cli import at_least
 from graftdet.utils.cli.options import add_model_yaml_flags, image_size
 from graftdet.utils.errors import UserError
 from graftdet.utils.tables import text_table
-from torch.func import functional_call
-from torch.utils.flop_counter import FlopCounterMode
 
 
 @dataclass(frozen=True)

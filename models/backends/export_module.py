@@ -3,8 +3,9 @@
 import copy
 
 import torch
-from graftdet.models.graph.detection_model import DetectionModel
 from torch import nn
+
+from graftdet.models.graph.detection_model import DetectionModel
 
 
 class ExportModule(nn.Module):

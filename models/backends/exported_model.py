@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from graftdet.models.backends.metadata import parse_names, parse_size, parse_stride, parse_value
 from graftdet.models.inference.predictor import Predictor
 from graftdet.utils.errors import UserError

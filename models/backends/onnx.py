@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptions
 from graftdet.models.backends.exported_model import ExportedModel, thread_limit
 from graftdet.models.backends.metadata import make_metadata
@@ -38,6 +39,7 @@ def export(model: Any, path: str | Path, options: ExportOptions, as_matmul: bool
         UserError: invalid options, or the file cannot be written.
     """
     import torch
+
     from graftdet.models.backends.export_module import ExportModule
     from graftdet.models.backends.onnx_tracing import trace_to_onnx
 

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+
 from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptions
 from graftdet.models.backends.exported_model import ExportedModel, thread_limit
 from graftdet.models.backends.metadata import READ_KEYS

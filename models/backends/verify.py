@@ -5,6 +5,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+
 from graftdet.models.backends import ExportError, ExportOptions
 from graftdet.utils.images.io import silence_opencv
 
@@ -55,6 +56,7 @@ def verify(model: Any, exported: Any, path: str | Path, options: ExportOptions) 
         ExportError: the difference exceeds `TOLERANCE`, or the model's own output is not finite.
     """
     import torch
+
     from graftdet.models.backends.export_module import ExportModule
 
     reference = ExportModule(model)

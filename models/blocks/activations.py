@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
-from graftdet.utils.errors import UserError, did_you_mean, first_line
 from torch import nn
+
+from graftdet.utils.errors import UserError, did_you_mean, first_line
 
 TABLE = {
     cls.__name__: cls

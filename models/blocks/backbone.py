@@ -3,9 +3,10 @@
 from collections.abc import Callable, Collection
 from itertools import pairwise
 
+from torch import Tensor, nn
+
 from graftdet.models.blocks.conv import fuse_pair
 from graftdet.utils.errors import UserError
-from torch import Tensor, nn
 
 STRIDES = (8, 16, 32)
 

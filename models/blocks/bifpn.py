@@ -1,10 +1,11 @@
 """Joins with one learned weight per map (Tan et al., EfficientDet, 2020, section 3.3), in the forms of YOLOv5."""
 
 import torch
-from graftdet.models.blocks import BLOCKS
-from graftdet.models.blocks.ops import along_channels
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.ops import along_channels
 
 
 class _WeightedMaps(nn.Module):

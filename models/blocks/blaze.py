@@ -1,9 +1,10 @@
 """BlazeFace (Bazarevsky et al., BlazeFace: Sub-millisecond Neural Face Detection on Mobile GPUs, 2019)."""
 
-from graftdet.models.blocks import BLOCKS
-from graftdet.models.blocks.backbone import STRIDES, Backbone, conv_bn, width_scaler
 from torch import Tensor, nn
 from torch.nn import functional
+
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.backbone import STRIDES, Backbone, conv_bn, width_scaler
 
 
 @BLOCKS.register(width_out="double_oup")

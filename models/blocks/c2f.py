@@ -1,12 +1,13 @@
 """CSP blocks that split the channels of one input convolution: C2, C2f and the blocks of YOLO11 made from them."""
 
 import torch
+from torch import Tensor, nn
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.constructor_checks import check_odd_kernels
 from graftdet.models.blocks.conv import Conv
 from graftdet.models.blocks.csp import C3, Bottleneck
-from torch import Tensor, nn
 
 
 class _SameKernelBottleneck(Bottleneck):

@@ -4,12 +4,13 @@ A row gives the width (`[-1, 1, CBAM, [1024]]`, scaled by the width multiple, as
 """
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE, POSITIVE_INT
 from graftdet.models.blocks.constructor_checks import reduced_width
 from graftdet.models.blocks.conv import FusePairs
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 def _same_width(c1, c2, other: str):

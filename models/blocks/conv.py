@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
 from graftdet.models.blocks.argument_ranges import NON_NEGATIVE, POSITIVE
 from graftdet.models.blocks.constructor_checks import check_kernel_list
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def same_padding(

@@ -1,12 +1,13 @@
 """ConvNeXt (Liu et al., A ConvNet for the 2020s, 2022)."""
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.constructor_checks import OMIT_WIDTH_HINT
 from graftdet.models.blocks.csp import C3
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 @BLOCKS.register()

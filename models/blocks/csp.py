@@ -1,6 +1,8 @@
 """Cross stage partial blocks (Wang et al., CSPNet, 2020) in the forms published with YOLOv5."""
 
 import torch
+from torch import Tensor, nn
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
 from graftdet.models.blocks.argument_ranges import POSITIVE
@@ -8,7 +10,6 @@ from graftdet.models.blocks.conv import Conv, CrossConv
 from graftdet.models.blocks.ghost_blocks import GhostBottleneck
 from graftdet.models.blocks.pool import SPP
 from graftdet.models.blocks.transformer import TransformerBlock
-from torch import Tensor, nn
 
 
 @BLOCKS.register(arguments={"e": POSITIVE})

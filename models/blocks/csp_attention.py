@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
+from torch import Tensor, nn
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.channel_attention import CBAM, ECA, SE, CoordAtt
 from graftdet.models.blocks.csp import C3, Bottleneck
-from torch import Tensor, nn
 
 
 class _AttentionBottleneck(Bottleneck):

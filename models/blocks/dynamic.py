@@ -7,6 +7,9 @@ experts. Han et al., ParameterNet, 2024, use such convolutions in GhostNet.
 import math
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
 from graftdet.models.blocks.argument_ranges import NON_NEGATIVE, POSITIVE, POSITIVE_INT
@@ -14,8 +17,6 @@ from graftdet.models.blocks.constructor_checks import check_square_kernel
 from graftdet.models.blocks.conv import FusePairs, same_padding
 from graftdet.models.blocks.csp import C3
 from graftdet.models.blocks.ghostnet import RELU, SqueezeExcite, check_ratio, concat_ghost_features
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 class CondConv2d(nn.Module):

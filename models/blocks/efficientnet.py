@@ -1,11 +1,12 @@
 """Blocks of EfficientNet v2 (Tan and Le, EfficientNetV2: Smaller Models and Faster Training, 2021, figure 2)."""
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.backbone import conv_bn
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 class _SqueezeExcite(nn.Module):

@@ -1,6 +1,8 @@
 """The backbone and neck blocks of PicoDet (Yu et al., PP-PicoDet, 2021)."""
 
 import torch
+from torch import Tensor, nn
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
 from graftdet.models.blocks.argument_ranges import POSITIVE
@@ -9,7 +11,6 @@ from graftdet.models.blocks.conv import Conv
 from graftdet.models.blocks.ops import channel_shuffle
 from graftdet.models.blocks.picodet import ES_SEModule
 from graftdet.utils.errors import UserError
-from torch import Tensor, nn
 
 SWISH = "nn.Hardswish()"
 

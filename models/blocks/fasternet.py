@@ -1,11 +1,12 @@
 """FasterNet (Chen et al., Run, Don't Walk: Chasing Higher FLOPS for Faster Neural Networks, 2023)."""
 
 import torch
+from torch import Tensor, nn
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE, POSITIVE_INT
 from graftdet.models.blocks.backbone import conv_bn
 from graftdet.models.blocks.constructor_checks import OMIT_WIDTH_HINT
-from torch import Tensor, nn
 
 
 @BLOCKS.register(arguments={"n_div": POSITIVE_INT})

@@ -1,6 +1,9 @@
 """GELAN (Wang, Yeh and Liao, YOLOv9: Learning What You Want to Learn Using Programmable Gradient Information, 2024)."""
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE_INT
 from graftdet.models.blocks.constructor_checks import check_odd_kernels
@@ -8,8 +11,6 @@ from graftdet.models.blocks.conv import Conv
 from graftdet.models.blocks.csp import C3, Bottleneck
 from graftdet.models.blocks.pool import pool_three_times
 from graftdet.models.blocks.repvgg import TwoKernels
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 class _RepBottleneck(Bottleneck):

@@ -3,14 +3,15 @@
 import math
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE, POSITIVE_INT
 from graftdet.models.blocks.backbone import conv_bn
 from graftdet.models.blocks.constructor_checks import check_reduction, reduced_width
 from graftdet.models.blocks.conv import Conv, DWConv
 from graftdet.models.blocks.ghostnet import check_ratio, concat_ghost_features
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 @BLOCKS.register(arguments={"ratio": POSITIVE})

@@ -6,6 +6,9 @@ Weight names are those of the published ImageNet weights. The forms of YOLOv5 ar
 import math
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
 from graftdet.models.blocks.argument_ranges import POSITIVE, POSITIVE_INT
@@ -13,8 +16,6 @@ from graftdet.models.blocks.backbone import are_distinct_choices, check_width_fa
 from graftdet.models.blocks.constructor_checks import OMIT_WIDTH_HINT
 from graftdet.models.blocks.conv import FusePairs, same_padding
 from graftdet.utils.errors import UserError
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 RELU = "nn.ReLU(inplace=True)"
 

@@ -1,10 +1,11 @@
 """Blocks of the slim neck (Li et al., Slim-neck by GSConv, 2022)."""
 
 import torch
+from torch import Tensor, nn
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.conv import Conv
-from torch import Tensor, nn
 
 
 @BLOCKS.register()

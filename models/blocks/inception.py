@@ -1,12 +1,13 @@
 """Inception v1 (Szegedy et al., Going Deeper with Convolutions, 2015), with batch norm."""
 
 import torch
+from torch import Tensor, nn
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import NON_NEGATIVE, POSITIVE_INT
 from graftdet.models.blocks.backbone import STRIDES, Backbone, width_scaler
 from graftdet.models.blocks.conv import FusePairs
 from graftdet.utils.errors import UserError
-from torch import Tensor, nn
 
 
 @BLOCKS.register(arguments={"p": NON_NEGATIVE})

@@ -1,12 +1,13 @@
 """Inception convolution (Liu et al., Inception Convolution with Efficient Dilation Search, 2021)."""
 
 import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
 from graftdet.models.blocks.constructor_checks import check_square_kernel
 from graftdet.utils.errors import UserError
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 @BLOCKS.register("InceptionConv", "DilatedInceptionConv")

@@ -1,11 +1,12 @@
 """Inception-ResNet v2 (Szegedy et al., Inception-v4, Inception-ResNet and the Impact of Residual Connections, 2017)."""
 
 import torch
+from torch import Tensor, nn
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import NON_NEGATIVE
 from graftdet.models.blocks.backbone import check_width_factor
 from graftdet.models.blocks.inception import BasicConv2d
-from torch import Tensor, nn
 
 
 @BLOCKS.register("InceptionResNetReduction", "Mixed_7a", arguments={"p": NON_NEGATIVE})

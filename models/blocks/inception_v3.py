@@ -6,11 +6,12 @@ weight. `width` multiplies the widths.
 """
 
 import torch
+from torch import Tensor, nn
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import NON_NEGATIVE, POSITIVE_INT
 from graftdet.models.blocks.backbone import STRIDES, Backbone, width_scaler
 from graftdet.models.blocks.inception import BasicConv2d
-from torch import Tensor, nn
 
 
 class _Paths(nn.Module):

@@ -1,10 +1,11 @@
 """MobileNet v1 (Howard et al., MobileNets: Efficient CNNs for Mobile Vision Applications, 2017)."""
 
+from torch import Tensor, nn
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
 from graftdet.models.blocks.backbone import STRIDES, Backbone, width_scaler
 from graftdet.models.blocks.conv import FusePairs, same_padding
-from torch import Tensor, nn
 
 
 @BLOCKS.register("DepthwiseSeparableConv", "DepthSeperabelConv2d")

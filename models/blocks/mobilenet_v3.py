@@ -1,11 +1,12 @@
 """MobileNet v3 (Howard et al., Searching for MobileNetV3, 2019)."""
 
+from torch import Tensor, nn
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE_INT
 from graftdet.models.blocks.backbone import STRIDES, Backbone, conv_bn, make_divisible, width_scaler
 from graftdet.models.blocks.constructor_checks import check_reduction, reduced_width
 from graftdet.utils.errors import UserError, did_you_mean
-from torch import Tensor, nn
 
 _NORM = {"eps": 1e-3, "momentum": 0.01}  # as published
 

@@ -2,10 +2,11 @@
 
 import math
 
+from torch import Tensor, nn
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.backbone import STRIDES, Backbone, conv_bn, make_divisible, width_scaler
-from torch import Tensor, nn
 
 
 def _depthwise(c, s, act):

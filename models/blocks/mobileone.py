@@ -1,12 +1,13 @@
 """MobileOne (Vasu et al., MobileOne: An Improved One Millisecond Mobile Backbone, 2023)."""
 
 import torch
-from graftdet.models.blocks import BLOCKS
-from graftdet.models.blocks.argument_ranges import NON_NEGATIVE, POSITIVE_INT
-from graftdet.models.blocks.constructor_checks import check_square_kernel
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from graftdet.models.blocks import BLOCKS
+from graftdet.models.blocks.argument_ranges import NON_NEGATIVE, POSITIVE_INT
+from graftdet.models.blocks.constructor_checks import check_square_kernel
 
 
 def _conv_bn(c1, c2, k, s, p, d, g):

@@ -4,12 +4,13 @@ Weights are named as in timm.
 """
 
 import torch
+from torch import Tensor, nn
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE, POSITIVE_INT
 from graftdet.models.blocks.backbone import STRIDES, Backbone, make_divisible, width_scaler
 from graftdet.models.blocks.conv import FusePairs
 from graftdet.utils.errors import UserError
-from torch import Tensor, nn
 
 
 class ConvNormAct(FusePairs, nn.Module):

@@ -1,10 +1,11 @@
 """Blocks without weights: joining maps, moving pixels into channels and back."""
 
 import torch
+from torch import Tensor, nn
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE_INT
 from graftdet.utils.errors import UserError
-from torch import Tensor, nn
 
 
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:

@@ -5,14 +5,15 @@ CPU Convolutional Neural Network, 2021. The backbone of the PicoDet paper is in 
 """
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE_INT
 from graftdet.models.blocks.backbone import conv_bn
 from graftdet.models.blocks.constructor_checks import check_reduction, reduced_width
 from graftdet.models.blocks.conv import Conv, FusePairs
 from graftdet.models.blocks.ops import channel_shuffle
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 @BLOCKS.register()

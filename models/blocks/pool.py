@@ -1,12 +1,13 @@
 """Spatial pyramid pooling (He et al., 2014)."""
 
 import torch
+from torch import Tensor, nn
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
 from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.constructor_checks import check_kernel_list, check_odd_kernels, check_square_kernel
 from graftdet.models.blocks.conv import Conv
-from torch import Tensor, nn
 
 
 @BLOCKS.register()

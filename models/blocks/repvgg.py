@@ -1,13 +1,14 @@
 """RepVGG (Ding et al., RepVGG: Making VGG-style ConvNets Great Again, 2021)."""
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
 from graftdet.models.blocks.argument_ranges import NON_NEGATIVE
 from graftdet.models.blocks.conv import Conv
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 
 @BLOCKS.register(arguments={"p": NON_NEGATIVE})

@@ -1,11 +1,12 @@
 """Receptive field block (Liu et al., Receptive Field Block Net for Accurate and Fast Object Detection, 2018)."""
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE_INT
 from graftdet.models.blocks.conv import FusePairs
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 class _ConvBn(FusePairs, nn.Module):

@@ -1,11 +1,12 @@
 """ShuffleNet v1 (Zhang et al., ShuffleNet: An Extremely Efficient CNN for Mobile Devices, 2017)."""
 
 import torch
+from torch import Tensor, nn
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.backbone import STRIDES, Backbone, check_width_factor, conv_bn
 from graftdet.models.blocks.ops import channel_shuffle
 from graftdet.utils.errors import UserError
-from torch import Tensor, nn
 
 
 @BLOCKS.register()

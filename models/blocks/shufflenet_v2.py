@@ -1,10 +1,11 @@
 """ShuffleNet v2 (Ma et al., ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Design, 2018)."""
 
 import torch
+from torch import Tensor, nn
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.backbone import STRIDES, Backbone, check_width_factor, conv_bn, make_divisible
 from graftdet.models.blocks.ops import channel_shuffle
-from torch import Tensor, nn
 
 
 @BLOCKS.register("ShuffleNetV2Unit", "ShuffleUnit")

@@ -1,7 +1,8 @@
 """Attention over the positions of a map (Vaswani et al., Attention Is All You Need, 2017)."""
 
-from graftdet.models.blocks.conv import Conv
 from torch import Tensor, nn
+
+from graftdet.models.blocks.conv import Conv
 
 
 class TransformerLayer(nn.Module):

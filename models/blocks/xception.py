@@ -1,10 +1,11 @@
 """Xception (Chollet, Xception: Deep Learning with Depthwise Separable Convolutions, 2017)."""
 
+from torch import Tensor, nn
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import NON_NEGATIVE, POSITIVE_INT
 from graftdet.models.blocks.backbone import STRIDES, Backbone, width_scaler
 from graftdet.models.blocks.conv import FusePairs, fuse_pair, same_padding
-from torch import Tensor, nn
 
 
 @BLOCKS.register("SeparableConv", "SeparableConv2d", "SeperableConv2d", arguments={"p": NON_NEGATIVE})

@@ -1,12 +1,13 @@
 """Blocks of YOLOv10 (Wang et al., YOLOv10, 2024, section 3.2) and the attention block of YOLO11."""
 
 import torch
+from torch import Tensor, nn
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.c2f import C2f
 from graftdet.models.blocks.conv import Conv
 from graftdet.models.blocks.repvgg import TwoKernels
-from torch import Tensor, nn
 
 _HEAD_WIDTH = 64  # minimum channels per attention head
 

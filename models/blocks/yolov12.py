@@ -1,12 +1,13 @@
 """Blocks of YOLOv12 (Tian, Ye and Doermann, YOLOv12: Attention-Centric Real-Time Object Detectors, 2025, section 3)."""
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.c2f import C3k
 from graftdet.models.blocks.conv import Conv
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 _HEAD_WIDTH = 32  # channels of an attention head
 

@@ -1,14 +1,15 @@
 """Blocks of other light networks in the forms published with YOLOv5-Lite."""
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE, POSITIVE_INT
 from graftdet.models.blocks.backbone import conv_bn
 from graftdet.models.blocks.conv import FusePairs, same_padding
 from graftdet.models.blocks.csp import C3
 from graftdet.models.blocks.ops import channel_shuffle
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 _BATCH_NORM = {"eps": 1e-3, "momentum": 0.01}  # as in EfficientNet; a DetectionModel sets its own values
 

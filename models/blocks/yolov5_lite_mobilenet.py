@@ -1,12 +1,13 @@
 """Blocks of MobileNet v3 (Howard et al., Searching for MobileNetV3, 2019) in the forms published with YOLOv5-Lite."""
 
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE_INT
 from graftdet.models.blocks.backbone import conv_bn
 from graftdet.models.blocks.constructor_checks import check_reduction, reduced_width
 from graftdet.models.blocks.conv import FusePairs
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 @BLOCKS.register()

@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
+from torch import nn
+
 from graftdet.models.blocks.registration import BlockOptions
 from graftdet.models.conformance.numerics import Maps, seed_all
 from graftdet.models.graph.arguments import BlockCall, make_block_call
 from graftdet.models.graph.signatures import Signature, read_signature
 from graftdet.models.spec.scales import scale_width
-from torch import nn
 
 SIZE = 32  # height and width of the maps, pixels
 

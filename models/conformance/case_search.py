@@ -5,13 +5,14 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from torch import nn
+
 from graftdet.models.blocks.registration import BlockOptions
 from graftdet.models.conformance.block_case import BlockCase
 from graftdet.models.conformance.numerics import run_eval
 from graftdet.models.graph.arguments import input_width_choices
 from graftdet.models.graph.signatures import REQUIRED, STRIDE, WIDTH_OUT, plain_name, read_signature
 from graftdet.utils.errors import UserError, first_line
-from torch import nn
 
 WIDTHS = (32, 3, 64, 48)  # input widths, in the order in which they are tried
 MAX_ATTEMPTS = 60  # combinations of guesses per input width, output width and stride

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
+
 from graftdet.models.conformance.block_case import BlockCase
 from graftdet.models.conformance.export_checks import fuse, onnx_dynamic_batch, tracing
 from graftdet.models.conformance.numerics import CheckFailed

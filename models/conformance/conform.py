@@ -7,6 +7,7 @@ import argparse
 import sys
 
 import yaml
+
 from graftdet.models.conformance.case_search import find_cases
 from graftdet.models.conformance.checks import run_checks
 from graftdet.models.graph.modules import find_block

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
-from graftdet.utils.errors import first_line
 from torch import nn
+
+from graftdet.utils.errors import first_line
 
 Maps = torch.Tensor | list[torch.Tensor]
 """Input of a block: a map (B, C, H, W), or a list of maps for a block that joins rows."""

@@ -4,6 +4,8 @@ import copy
 import math
 
 import torch
+from torch import nn
+
 from graftdet.models.conformance.block_case import SIZE, BlockCase
 from graftdet.models.conformance.numerics import (
     CheckFailed,
@@ -15,7 +17,6 @@ from graftdet.models.conformance.numerics import (
     run_eval,
 )
 from graftdet.utils.errors import first_line
-from torch import nn
 
 
 def one_pixel(case: BlockCase) -> str:

@@ -4,6 +4,9 @@ import copy
 import io
 
 import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from graftdet.models.conformance.block_case import BlockCase
 from graftdet.models.conformance.numerics import (
     CheckFailed,
@@ -15,8 +18,6 @@ from graftdet.models.conformance.numerics import (
     run_block,
     run_eval,
 )
-from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 _NONDETERMINISTIC = (  # operations for which torch.use_deterministic_algorithms raises on CUDA
     "_adaptive_avg_pool2d_backward",

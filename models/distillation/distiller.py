@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+
 from graftdet.models.distillation.losses import box_loss, distribution_loss, map_loss, score_loss
 from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.heads.base import Head
@@ -16,7 +18,6 @@ from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils.device import fastest_layout
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters
-from torch import nn
 
 logger = logging.getLogger(__name__)
 

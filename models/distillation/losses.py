@@ -4,6 +4,7 @@ All are float32 scalars, 0 where both agree.
 """
 
 import torch
+
 from graftdet.models.losses.iou import giou
 
 EPS = 1e-6

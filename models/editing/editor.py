@@ -7,6 +7,9 @@ is a comment after a row that starts with the row's index: the number is updated
 import re
 from typing import Literal
 
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
 from graftdet.models.editing.argument_mapping import map_arguments
 from graftdet.models.editing.source_map import SECTIONS, Node, RowLocation, locate_rows
 from graftdet.models.editing.text_edits import (
@@ -19,8 +22,6 @@ from graftdet.models.editing.text_edits import (
 from graftdet.models.graph.modules import find_block
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.utils.errors import UserError, did_you_mean
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 Readers = Literal["next", "all"]
 """Which rows read a new row instead of the one before it: the next row if its `from` is -1, or all that read it."""

@@ -1,16 +1,17 @@
 """Positions of rows, sources and modules in the text of a model YAML, with aliases (`*a`) resolved."""
 
-from typing import Any
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
-from graftdet.utils.errors import UserError
 from ruamel.yaml import YAML
 from ruamel.yaml import events as ev
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.tokens import BlockEntryToken, FlowEntryToken
+
+from graftdet.utils.errors import UserError
 
 SECTIONS = ("backbone", "head")
 _PROPERTIES = re.compile(r"(?:[&!][^\s,\[\]{}]*\s+)*")  # an anchor or a tag before a value

@@ -16,7 +16,7 @@ from typing import Any
 from graftdet.models.blocks.activations import is_activation
 from graftdet.models.blocks.argument_ranges import is_positive_int
 from graftdet.models.blocks.registration import PLAIN, BlockOptions
-from graftdet.models.graph.argument_checks import check_argument, check_width, nearest_argument, convert_number
+from graftdet.models.graph.argument_checks import check_argument, check_width, convert_number, nearest_argument
 from graftdet.models.graph.signatures import REQUIRED, STRIDE, Signature, plain_name, read_signature
 from graftdet.utils.errors import UserError
 

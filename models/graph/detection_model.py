@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+
 from graftdet.models.blocks.activations import default_activation, parse_default
 from graftdet.models.blocks.conv import fuse_sequential
 from graftdet.models.graph.errors import HeadPositionError, renamed_argument_problem, row_problem
@@ -18,7 +20,6 @@ from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.problems import Problem, ProblemError
 from graftdet.models.spec.row import IMAGE, Row
 from graftdet.utils.errors import UserError, did_you_mean, first_line
-from torch import nn
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +166,7 @@ def flat_maps(maps: list) -> list[torch.Tensor]:
 
 
 def fuse_modules(layer: nn.Module) -> None:
-    """Fuse each part of `layer`: by its own `fuse()`, else a Sequential's convolutions with the batch norms after them."""
+    """Fuse each part of `layer`: by its own `fuse()`, else a Sequential's convolutions with their batch norms."""
     for module in list(layer.modules()):
         if callable(getattr(module, "fuse", None)):
             module.fuse()  # type: ignore[operator]

@@ -2,13 +2,14 @@
 
 from typing import Any, NamedTuple
 
+from torch import nn
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.registration import BlockOptions
 from graftdet.models.graph.errors import UnknownModuleError
 from graftdet.models.graph.plugins import find_in_packages, refuse_ambiguous
 from graftdet.models.heads import HEADS
 from graftdet.utils.errors import nearest
-from torch import nn
 
 _OWN_BLOCK = "load your own blocks with --plugins FILE.py"
 

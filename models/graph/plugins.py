@@ -14,11 +14,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+from torch import nn
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.graph.errors import UnknownModuleError
 from graftdet.models.heads import HEADS
 from graftdet.utils.errors import UserError
-from torch import nn
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ def load_plugins(plugins: Iterable[str | Path] | None = ()) -> list[str]:
     with `@BLOCKS.register()`; where the file has `__all__`, only the classes listed there. A class whose name exists
     already is the module `file.Name`: the plain name stays the project's where other code of the file uses the class as
     its helper; otherwise it is refused, since it may mean either (`refuse_ambiguous`). The classes of a package are
-    modules by dotted name (`my_package.MyBlock`, `my_package.parts.MyBlock`). Loading the same plugin again does nothing.
+    modules by dotted name (`my_package.MyBlock`, `my_package.parts.MyBlock`). Loading a plugin again does nothing.
 
     Args:
         plugins: .py files (or folders with an __init__.py, written with a /) or dotted names of packages that are

@@ -4,6 +4,8 @@ import contextlib
 from dataclasses import replace
 from typing import Any
 
+from torch import nn
+
 from graftdet.models.blocks.registration import PLAIN, BlockOptions
 from graftdet.models.graph.arguments import BlockCall, input_width_choices, make_block_call, make_head_call, scale_depth
 from graftdet.models.graph.errors import MapListError, RowError
@@ -15,7 +17,6 @@ from graftdet.models.heads.base import HeadOptions
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.row import IMAGE, MAX_REPEATS, Row
 from graftdet.utils.errors import UserError, first_line
-from torch import nn
 
 Shape = tuple[int, int, int]
 """Channels, height, width of a map."""

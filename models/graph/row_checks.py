@@ -3,15 +3,16 @@
 import inspect
 import math
 
+from torch import nn
+from torch.nn.modules.conv import _ConvNd as _Convolution
+from torch.nn.modules.conv import _ConvTransposeNd as _Transposed
+
 from graftdet.models.graph.arguments import BlockCall
 from graftdet.models.graph.errors import RowError, RunError, SizeMismatchError, WidthMismatchError
 from graftdet.models.graph.shape_inference import PROBE_SIZE
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.row import IMAGE, Row
 from graftdet.utils.errors import first_line
-from torch import nn
-from torch.nn.modules.conv import _ConvNd as _Convolution
-from torch.nn.modules.conv import _ConvTransposeNd as _Transposed
 
 _TRANSLATIONS = (  # part of a message of torch -> what it means for a row
     ("is invalid for input of size", "its width, or the size of its input, is not divisible as its arguments require"),
@@ -64,7 +65,7 @@ def check_convolutions(layer: nn.Module, repeats: int) -> None:
 
 
 def divisor_hint(call: BlockCall) -> str:
-    """For widths that are not divisible by a number of groups: the numbers near it that divide them; otherwise empty."""
+    """For widths not divisible by a number of groups: the numbers near it that divide them; otherwise empty."""
     groups = next((call.kwargs[key] for key in ("groups", "g", "num_groups", "group") if key in call.kwargs), None)
     if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
         return ""

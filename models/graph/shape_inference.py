@@ -6,10 +6,11 @@ import warnings
 from collections.abc import Iterator
 
 import torch
-from graftdet.utils.errors import UserError
 from torch import nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
+
+from graftdet.utils.errors import UserError
 
 PROBE_SIZE = 640
 
@@ -80,7 +81,7 @@ def needs_values(error: Exception) -> bool:
     """Whether a run on tensors without data failed for the lack of data (torch's messages then contain "meta" or the
     device), or whether the message is less specific than with data: that of a convolution has no widths.
 
-    The wording decides, as torch raises RuntimeError for these as for rows that do not fit. A run with data instead would
+    The wording decides: torch raises RuntimeError for these as for rows that do not fit. A run with data instead would
     tell them apart, but takes as much memory and time as the row asks for, which for a mistyped width is any amount.
     """
     marks = ("meta", "device", "invalid channel dimensions")

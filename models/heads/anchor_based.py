@@ -4,14 +4,15 @@ import math
 from typing import Any
 
 import torch
+from torch import nn
+
 from graftdet.models.heads import HEADS
-from graftdet.models.heads.row_arguments import check_anchor_lists
 from graftdet.models.heads.base import Head
+from graftdet.models.heads.row_arguments import check_anchor_lists
 from graftdet.models.losses.anchor_based import AnchorBasedCriterion
 from graftdet.utils.boxes import cxcywh_to_xyxy
 from graftdet.utils.errors import UserError, did_you_mean
 from graftdet.utils.hyperparameters import Hyperparameters
-from torch import nn
 
 
 @HEADS.register(without_anchors="AnchorFreeDetect")

@@ -3,16 +3,17 @@
 from typing import Any
 
 import torch
+from torch import nn
+
 from graftdet.models.blocks.conv import Conv, DWConv
 from graftdet.models.heads import HEADS
 from graftdet.models.heads.anchor_free_base import ARGUMENT_ALIASES, AnchorFreeHead
-from graftdet.models.heads.row_arguments import check_integer
 from graftdet.models.heads.local_maximum import suppress_non_maxima
+from graftdet.models.heads.row_arguments import check_integer
 from graftdet.models.losses.anchor_free import AnchorFreeCriterion, TwoBranchCriterion
 from graftdet.models.losses.assigners.task_aligned import TaskAlignedAssigner
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters
-from torch import nn
 
 
 class Branches(nn.Module):
@@ -155,7 +156,8 @@ class OneToOneDetect(AnchorFreeHead):
 
     def _with_classes(self, raw, second):
         """One-to-many output (B, 4 * reg_max + nc, H, W) with the class logits of the second branch (B, nc, H, W); in
-        eval mode with the mean of both."""
+        eval mode with the mean of both.
+        """
         distances, first = raw.split([4 * self.reg_max, self.nc], 1)
         return torch.cat((distances, second if self.training else (first + second) / 2), 1)
 

@@ -3,8 +3,9 @@
 from typing import Any
 
 import torch
-from graftdet.models.heads.row_arguments import check_integer
+
 from graftdet.models.heads.base import Head
+from graftdet.models.heads.row_arguments import check_integer
 from graftdet.models.losses.distribution_focal import expected_distances
 from graftdet.models.losses.points import distances_to_boxes, flatten_levels, level_points
 from graftdet.utils.boxes import xyxy_to_cxcywh

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
+
 from graftdet.models.heads.row_arguments import check_num_classes
 from graftdet.utils.boxes import xyxy_to_cxcywh
 from graftdet.utils.hyperparameters import Hyperparameters
 from graftdet.utils.registry import Registry
-from torch import nn
 
 
 class Head(nn.Module, ABC):

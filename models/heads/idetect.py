@@ -1,9 +1,10 @@
 """IDetect, the head of YOLOv7: Detect with learned offsets and factors."""
 
 import torch
+from torch import nn
+
 from graftdet.models.heads import HEADS
 from graftdet.models.heads.anchor_based import Detect
-from torch import nn
 
 
 class Implicit(nn.Module):

@@ -1,6 +1,8 @@
 """PicoHead, the head of PicoDet."""
 
 import torch
+from torch import nn
+
 from graftdet.models.blocks.esnet import DPConv
 from graftdet.models.heads import HEADS
 from graftdet.models.heads.anchor_free_base import ARGUMENT_ALIASES, AnchorFreeHead
@@ -9,7 +11,6 @@ from graftdet.models.losses.anchor_free import AnchorFreeCriterion
 from graftdet.models.losses.assigners.simota import SimOTAAssigner
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters
-from torch import nn
 
 
 @HEADS.register(argument_aliases=ARGUMENT_ALIASES)

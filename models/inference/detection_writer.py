@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from graftdet.models.inference.detections import Detections
 from graftdet.models.inference.output_files import (
     OutputNames,

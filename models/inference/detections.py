@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
 from graftdet.utils.visualization.drawing import draw_boxes
 
 

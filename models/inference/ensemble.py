@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 from graftdet.models.inference.predictor import Predictor
 from graftdet.utils.boxes import is_tensor
 from graftdet.utils.errors import UserError

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import read_image
 from graftdet.utils.images.letterbox import letterbox

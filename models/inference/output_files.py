@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
 from graftdet.utils.files import write_errors
 from graftdet.utils.images.io import write_image
 from graftdet.utils.text import valid_utf8

@@ -7,6 +7,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+
 from graftdet.models.inference.detections import Detections
 from graftdet.models.inference.image_input import LetterboxedImage, as_list, group_by_shape, letterbox_image
 from graftdet.models.inference.tta import AugmentedModel

@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+
 from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.inference.predictor import Predictor
 from graftdet.utils.device import fastest_layout
-from torch import nn
 
 
 class TorchModel(Predictor):

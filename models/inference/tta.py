@@ -41,7 +41,7 @@ class AugmentedModel:
         """Images (B, 3, H, W) in 0..1 -> boxes (B, sum of N, 4) xyxy pixels, scores (B, sum of N, nc), tensors."""
         import torch
 
-        height, width = images.shape[2:]
+        _height, width = images.shape[2:]
         all_boxes, all_scores = [], []
         for scale, flip in self.views:
             view, gains = self._make_view(images, scale, flip)

@@ -1,11 +1,12 @@
 """Arguments that a block accepts and that are probably not meant."""
 
+from torch import nn
+
 from graftdet.models.graph.arguments import BlockCall
 from graftdet.models.graph.modules import Module
 from graftdet.models.graph.signatures import plain_name, read_signature
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.row import Row
-from torch import nn
 
 _REDUCTIONS = ("reduction", "reductionratio", "r", "squeeze", "squeezefactor")
 

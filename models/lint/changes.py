@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
+from torch import nn
+
 from graftdet.models.graph.modules import Module, find_block
 from graftdet.models.graph.signatures import SHORT_NAMES, STRIDE, plain_name
 from graftdet.models.lint.assumptions import begins_with_input_width, given_arguments
 from graftdet.models.lint.propagation import Propagation
 from graftdet.models.spec.row import IMAGE, Row, show_row
 from graftdet.utils.errors import UserError
-from torch import nn
-
 
 CERTAIN = -1
 """The rank of a change that is likely even if the levels of the head do not differ after it."""

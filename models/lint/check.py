@@ -85,7 +85,8 @@ def _without_consequences(parsed: list[Problem]) -> list[Problem]:
 
 def _scopes(spec: ModelSpec, errors: list[Problem]) -> dict[int, str]:
     """Rows with a problem already, as `Propagation` takes them; a wrong number or name does not hide others, but rows
-    that read a name which two rows have may mean either."""
+    that read a name which two rows have may mean either.
+    """
     scopes = {}
     for problem in errors:
         if problem.row is None:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 import torch
+
 from graftdet.models.blocks.activations import default_activation
 from graftdet.models.graph.detection_model import check_head_position
 from graftdet.models.graph.errors import (

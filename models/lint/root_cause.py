@@ -120,9 +120,10 @@ def _first_odd_size(found: Propagation, index: int) -> int | None:
     """The first row leading to row `index` whose size is neither a divisor nor a multiple of the size it reads."""
     for row in (found.spec.rows[i] for i in sorted(found.ancestors[index])):
         before, shape = found.input_of(row), found.shapes[row.index]
-        if not row.joined and isinstance(shape, tuple) and isinstance(before, tuple):
-            if any(max(sizes) % max(min(sizes), 1) for sizes in zip(before[1:], shape[1:], strict=True)):
-                return row.index
+        if row.joined or not isinstance(shape, tuple) or not isinstance(before, tuple):
+            continue
+        if any(max(sizes) % max(min(sizes), 1) for sizes in zip(before[1:], shape[1:], strict=True)):
+            return row.index
     return None
 
 

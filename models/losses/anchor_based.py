@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+
 from graftdet.models.losses.assigners.anchor_ratio import AnchorRatioAssigner
 from graftdet.models.losses.criterion import Criterion
 from graftdet.models.losses.iou import ciou_cxcywh

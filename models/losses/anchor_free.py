@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+
 from graftdet.models.losses.assigners.assignment import Assigner
 from graftdet.models.losses.classification import CLASS_LOSSES
 from graftdet.models.losses.criterion import Criterion

@@ -5,6 +5,7 @@ All take logits and targets (..., nc), compute in float32 and return (..., nc), 
 
 import torch
 import torch.nn.functional as F
+
 from graftdet.utils.registry import Registry
 
 CLASS_LOSSES = Registry("class loss")
@@ -28,7 +29,8 @@ def varifocal(logits: torch.Tensor, quality: torch.Tensor, alpha: float = 0.75, 
 @CLASS_LOSSES.register("quality_focal")
 def quality_focal(logits: torch.Tensor, quality: torch.Tensor, beta: float = 2.0) -> torch.Tensor:
     """Cross entropy weighted by |quality - p|^beta (Li et al., Generalized Focal Loss, 2020, equation 5; Feng et al.,
-    TOOD, 2021, equation 5, has the same form)."""
+    TOOD, 2021, equation 5, has the same form).
+    """
     logits, quality = logits.float(), quality.float()
     weight = (quality - logits.sigmoid()).abs() ** beta
     return F.binary_cross_entropy_with_logits(logits, quality, reduction="none") * weight

@@ -1,12 +1,13 @@
 """IoU of matching boxes and its generalized, complete and SCYLLA variants; the loss of each is 1 minus it.
 
-The functions of `IOU_FUNCTIONS` take boxes (..., 4) xyxy in any one unit, predictions first, that broadcast; they compute
+The functions of `IOU_FUNCTIONS` take boxes (..., 4) xyxy in one unit, predictions first, that broadcast; they compute
 in float32 and return (...), at most 1, which equal boxes reach.
 """
 
 import math
 
 import torch
+
 from graftdet.utils.boxes import xyxy_to_cxcywh
 from graftdet.utils.registry import Registry
 
@@ -44,7 +45,8 @@ def giou(boxes_xyxy: torch.Tensor, targets_xyxy: torch.Tensor) -> torch.Tensor:
 @IOU_FUNCTIONS.register("ciou")
 def ciou(boxes_xyxy: torch.Tensor, targets_xyxy: torch.Tensor) -> torch.Tensor:
     """IoU minus the distance of centers and the difference of aspect ratios (Zheng et al., Enhancing Geometric Factors,
-    2020, section 3; see `ciou_cxcywh`)."""
+    2020, section 3; see `ciou_cxcywh`).
+    """
     return ciou_cxcywh(xyxy_to_cxcywh(boxes_xyxy.float()), xyxy_to_cxcywh(targets_xyxy.float()))
 
 
@@ -79,7 +81,8 @@ def ciou_cxcywh(boxes_cxcywh: torch.Tensor, targets_cxcywh: torch.Tensor, eps: f
 @IOU_FUNCTIONS.register("siou")
 def siou(boxes_xyxy: torch.Tensor, targets_xyxy: torch.Tensor) -> torch.Tensor:
     """IoU minus half of the distance and shape costs, the distance weighted by its angle (Gevorgyan, SIoU Loss, 2022,
-    equations 1 to 14, theta 4)."""
+    equations 1 to 14, theta 4).
+    """
     boxes, targets, intersection, union, hull = _parts(boxes_xyxy, targets_xyxy)
     offset = (targets[..., :2] + targets[..., 2:] - boxes[..., :2] - boxes[..., 2:]) / 2  # (..., 2) between centers
     length = (offset**2).sum(-1).add(EPS).sqrt()

@@ -48,6 +48,7 @@ def distances_to_boxes(points: torch.Tensor, distances: torch.Tensor) -> torch.T
 
 def boxes_to_distances(points: torch.Tensor, boxes_xyxy: torch.Tensor, reg_max: int) -> torch.Tensor:
     """Points (..., 2) and boxes (..., 4) xyxy, in strides -> ltrb distances (..., 4), clamped to those that `reg_max`
-    bins can represent."""
+    bins can represent.
+    """
     distances = torch.cat((points - boxes_xyxy[..., :2], boxes_xyxy[..., 2:] - points), -1)
     return distances.clamp(0, reg_max - 1 - 0.01)

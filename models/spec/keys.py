@@ -130,7 +130,8 @@ def read_class_names(values: dict, nc: int | None, reporter: Reporter) -> tuple[
 
 def read_anchors(values: dict, reporter: Reporter):
     """The anchors: a number per level, or one list of widths and heights in pixels per level; something of that form
-    where they are wrong."""
+    where they are wrong.
+    """
     anchors = values.get("anchors")
     if anchors is None or (isinstance(anchors, int) and not isinstance(anchors, bool) and 1 <= anchors <= 100):
         return anchors

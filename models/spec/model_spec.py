@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from graftdet.models.spec.keys import read_activation, read_anchors, read_class_names, read_number, resolve_keys
 from graftdet.models.spec.positions import Positions
 from graftdet.models.spec.problems import Problem, ProblemError, Report, Reporter, raise_problem

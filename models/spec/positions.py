@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import yaml
+
 from graftdet.utils.config import compose_yaml
 
 Path = tuple[str | int, ...]

@@ -40,7 +40,7 @@ class Problem:
     size: str | None = None
 
     def __str__(self) -> str:
-        """`x.yaml:31:12: error[unknown-module] row 19 (head row 10): 'Cnv' is not a known module; did you mean ...`"""
+        """`x.yaml:31:12: error[unknown-module] row 19 (head row 10): 'Cnv' is not a known module; ...`."""
         row = f" {self.row_text}" if self.row_text else ""
         return f"{self.position_text}: {self.severity}[{self.rule}]{row}: {self.text}"
 

@@ -6,6 +6,7 @@ from itertools import permutations
 from typing import Any
 
 import yaml
+
 from graftdet.models.spec.row import PARTS, UNREADABLE, show_row
 
 Fault = tuple[str, str]

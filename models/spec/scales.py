@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import yaml
+
 from graftdet.models.spec.positions import Document
 from graftdet.models.spec.problems import Reporter
 from graftdet.utils.config import find_config, read_text, to_number

@@ -4,6 +4,7 @@ import re
 from typing import Any, NamedTuple
 
 import yaml
+
 from graftdet.models.spec.keys import KEYS, SECTIONS
 from graftdet.models.spec.positions import Document
 from graftdet.models.spec.problems import Problem, ProblemError, Report, raise_problem
@@ -183,7 +184,7 @@ def _surplus(line: str, position: int) -> int:
 
 
 class _LineScan:
-    """Finds the first line that is not as lines of a model YAML are; keys, rows and sizes are recognized by how they begin."""
+    """Finds the first line that no model YAML has; keys, rows and sizes are recognized by how they begin."""
 
     def __init__(self, text: str):
         self.lines = text.split("\n")
@@ -196,9 +197,8 @@ class _LineScan:
 
     def run(self) -> Fault | None:
         for number, line in enumerate(self.lines):
-            if line.strip() and not line.lstrip().startswith("#"):
-                if fault := self._line(number, line):
-                    return fault
+            if line.strip() and not line.lstrip().startswith("#") and (fault := self._line(number, line)):
+                return fault
         return self._end_of_flow()
 
     def _line(self, number: int, line: str) -> Fault | None:

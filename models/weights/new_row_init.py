@@ -4,10 +4,11 @@ import copy
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
+
 from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.graph.shape_inference import evaluating
 from graftdet.models.spec.row import IMAGE
-from torch import nn
 
 SIDE, NUM_IMAGES = 128, 12  # of the noise images that the input maps are computed from
 MAX_CELLS = 24  # per side of those maps

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 import torch
+
 from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.graph.row_alignment import align
 from graftdet.models.spec.model_spec import ModelSpec

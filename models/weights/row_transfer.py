@@ -1,11 +1,12 @@
 """Weights of a single block or backbone into one row of a model."""
 
 import torch
+from torch import nn
+
 from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.weights.transfer import TransferReport
 from graftdet.models.weights.weights_file import WeightsFile
 from graftdet.utils.errors import UserError
-from torch import nn
 
 ROW_PREFIXES = ("", "backbone.", "model.", "module.backbone.")  # that published files put before a block's own names
 

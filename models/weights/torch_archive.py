@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from graftdet.models.weights.restricted_unpickler import (
     ForbiddenPickleError,
     GlobalName,

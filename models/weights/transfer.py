@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
+
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.graph.detection_model import DetectionModel, build_model
 from graftdet.models.heads import HEADS

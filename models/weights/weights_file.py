@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.weights.yolov5_checkpoint import read_published
 from graftdet.utils.checkpoint import ForeignCheckpoint, load_checkpoint

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
 from graftdet.models.weights.restricted_unpickler import RecordedObject
 from graftdet.models.weights.torch_archive import read_archive
 from graftdet.utils.errors import UserError

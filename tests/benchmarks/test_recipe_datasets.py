@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from graftdet.data.dataset_config import load_data_config, open_split
 
 from benchmarks.recipe import datasets
+from graftdet.data.dataset_config import load_data_config, open_split
 
 
 def test_drawn_images_differ_and_contain_their_boxes():

@@ -5,10 +5,10 @@ import re
 
 import pytest
 import yaml
-from graftdet.utils.errors import UserError
 
 from benchmarks.recipe import runs
 from benchmarks.recipe.results import RESULTS, ROOT, RunRecord, markdown, read_curves, read_runs, spread
+from graftdet.utils.errors import UserError
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from graftdet.data.dataset import DetectionDataset, Item, ItemKey, UnreadableItem
 from graftdet.data.formats.dataset_split import Split
 from graftdet.data.formats.sample import Sample

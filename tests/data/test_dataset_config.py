@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.utils.config import CONFIGS
 from graftdet.utils.errors import UserError

@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+
 from graftdet.data.dataset import DetectionDataset, ItemKey
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.exif import (

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from graftdet.data import loader as loader_module
 from graftdet.data.dataset import DetectionDataset, ItemKey
 from graftdet.data.formats.dataset_split import Split

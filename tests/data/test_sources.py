@@ -7,6 +7,7 @@ import threading
 import cv2
 import numpy as np
 import pytest
+
 from graftdet.data import sources
 from graftdet.data.sources import open_source
 from graftdet.utils.errors import UserError

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+
 from graftdet.data import sources
 from graftdet.data.sources import open_source
 from graftdet.utils.errors import UserError

@@ -8,6 +8,7 @@ class Scene:
 
     def __init__(self, seed, counts=(4, 0, 7), nc=3, size=(96, 128), strides=(8, 16, 32)):
         import torch
+
         from graftdet.models.losses.points import level_points
         from graftdet.models.losses.targets import unpack_targets
 
@@ -76,6 +77,7 @@ def randomized():
 def block_of(randomized):
     """`block_of(name, *args)` is the block of that name, from seed 0, `randomized`."""
     import torch
+
     from graftdet.models import BLOCKS
 
     def build(name, *args):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from graftdet.models import build_model
 from graftdet.models.analysis.summary import summarize, totals
 

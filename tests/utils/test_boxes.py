@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from graftdet.utils.boxes import box_area, cxcywh_to_xyxy, xyxy_to_cxcywh
 
 KINDS = [np.asarray, torch.as_tensor]

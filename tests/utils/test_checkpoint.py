@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+
 from graftdet.utils.checkpoint import ForeignCheckpoint, load_checkpoint, save_checkpoint, to_plain
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters

@@ -1,6 +1,7 @@
 """YAML files: found by name, suggestions for unknown names, errors with line and column."""
 
 import pytest
+
 from graftdet.utils.config import CONFIGS, find_config, parse_yaml
 from graftdet.utils.errors import UserError
 

@@ -1,10 +1,11 @@
 import os
 
 import pytest
+
 from graftdet.utils.device import default_workers
 
 
-@pytest.mark.parametrize("cores, processes, workers", [(16, None, 8), (16, "4", 4), (6, "1", 6), (2, "4", 1)])
+@pytest.mark.parametrize(("cores", "processes", "workers"), [(16, None, 8), (16, "4", 4), (6, "1", 6), (2, "4", 1)])
 def test_processes_of_torchrun_share_the_cores(cores, processes, workers, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
@@ -14,7 +15,7 @@ def test_processes_of_torchrun_share_the_cores(cores, processes, workers, monkey
 
 
 @pytest.mark.parametrize(
-    "cores, processes, workers", [(2, "1", 1), (8, "1", 1), (16, "1", 2), (16, "2", 1), (128, "1", 8)]
+    ("cores", "processes", "workers"), [(2, "1", 1), (8, "1", 1), (16, "1", 2), (16, "2", 1), (128, "1", 8)]
 )
 def test_training_on_the_cpu_leaves_most_cores_to_torch(cores, processes, workers, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)

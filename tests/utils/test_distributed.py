@@ -8,8 +8,9 @@ from multiprocessing import get_context
 import pytest
 import torch
 import torch.distributed as dist
-from graftdet.utils.distributed import DistributedBatchNorm
 from torch import nn
+
+from graftdet.utils.distributed import DistributedBatchNorm
 
 BARE = {"affine": False, "track_running_stats": False}
 SETTINGS = [{}, {"affine": False}, {"track_running_stats": False}, BARE, {"momentum": None}]

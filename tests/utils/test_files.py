@@ -5,6 +5,7 @@ import stat
 import sys
 
 import pytest
+
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import atomic_file, new_run_folder, newest_run_file, write_atomically
 

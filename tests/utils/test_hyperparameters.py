@@ -4,6 +4,7 @@ import dataclasses
 import logging
 
 import pytest
+
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import (
     ALIASES,

@@ -3,6 +3,7 @@
 import gc
 
 import pytest
+
 from graftdet.utils import cli, startup
 
 

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+
 from graftdet.utils.text import valid_utf8
 
 

@@ -5,6 +5,7 @@ from collections.abc import Hashable, Iterable
 from typing import Any
 
 import numpy as np
+
 from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.coco_matching import Boxes, match, precision_and_recall
 from graftdet.utils.evaluation.coco_results import CocoResults
@@ -67,7 +68,8 @@ class GroundTruth:
 
     def scores(self, predictions: list[dict[str, Any]] | CocoResults) -> tuple[dict[str, Any], np.ndarray]:
         """Return the scores of `coco_scores`, and the result of each prediction at IoU 0.5 (n,) int8: TRUE_POSITIVE,
-        FALSE_POSITIVE or IGNORED."""
+        FALSE_POSITIVE or IGNORED.
+        """
         detections, rows = self._detections(predictions)
         matches = match(self.boxes, detections, len(self.categories))
         hits = np.zeros(len(predictions), np.int8)

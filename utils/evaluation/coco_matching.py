@@ -5,10 +5,12 @@ best detections of all images and classes are matched in one step, then the seco
 boxes that overlap enough are considered.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+
 from graftdet.utils.boxes import MEDIUM_AREA, SMALL_AREA
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -116,7 +118,8 @@ def _overlapping_pairs(
     targets: Boxes, detections: Boxes, starts: np.ndarray, ends: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs with an IoU of at least 0.5: indices of detections and of targets, and the IoU, each (p,). For crowds it
-    is the fraction of the detection inside."""
+    is the fraction of the detection inside.
+    """
     chunks = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     for row, target in iterate_pairs(starts, ends):
         x, y, w, h = detections.xywh[row].T
@@ -144,7 +147,7 @@ def _assign(
     assigned = np.zeros((len(targets), len(IOU_THRESHOLDS), len(AREA_RANGES)), bool)
     table = np.full((len(rows), len(IOU_THRESHOLDS), len(AREA_RANGES)), FALSE_POSITIVE, np.int8)
     steps = np.flatnonzero(np.diff(rank[rows], prepend=-1, append=-1))
-    for start, end in zip(steps[:-1], steps[1:], strict=True):
+    for start, end in itertools.pairwise(steps):
         low, high = bounds[start], bounds[end]
         candidates, count = target[low:high], high - low
         free = (iou[low:high, None] >= IOU_THRESHOLDS)[:, :, None] & ~(

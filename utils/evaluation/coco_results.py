@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from graftdet.utils.files import write_atomically
 from graftdet.utils.text import valid_utf8
 

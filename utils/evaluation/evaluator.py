@@ -13,6 +13,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.coco_ap import GroundTruth, coco_scores
 from graftdet.utils.evaluation.coco_results import CocoResults

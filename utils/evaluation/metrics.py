@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
+
 from graftdet.utils.boxes import box_area
 from graftdet.utils.evaluation.coco_matching import IGNORED, RECALL_THRESHOLDS, TRUE_POSITIVE, iterate_pairs
 

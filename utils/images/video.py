@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import write_errors
 from graftdet.utils.images.io import silence_opencv

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Union
 
 import numpy as np
+
 from graftdet.utils.boxes import is_tensor
 
 if TYPE_CHECKING:

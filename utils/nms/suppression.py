@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+
 from graftdet.utils.nms.candidates import ArrayOrTensor, best_candidates
 from graftdet.utils.nms.overlaps import Covered, Overlaps
 from graftdet.utils.registry import Registry

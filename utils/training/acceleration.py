@@ -5,9 +5,10 @@ import os
 import shutil
 
 import torch
+from torch import nn
+
 from graftdet.utils.device import cpu_flags, fastest_layout
 from graftdet.utils.errors import UserError
-from torch import nn
 
 _SMOOTH_ACTIVATIONS = (nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid)
 
@@ -70,7 +71,8 @@ def mixed_precision(choice: str, device: torch.device) -> tuple[torch.dtype | No
 
 def disable_inplace_activations(model: nn.Module) -> None:
     """Let smooth activations allocate their output: their gradient needs the input, which autograd otherwise copies
-    (8 % of a training step on a CPU, and no memory is saved)."""
+    (8 % of a training step on a CPU, and no memory is saved).
+    """
     for module in model.modules():
         if isinstance(module, _SMOOTH_ACTIVATIONS):
             module.inplace = False

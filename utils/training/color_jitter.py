@@ -54,5 +54,5 @@ def scale_hsv(images: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
 
 
 def _integer_quotient(x: torch.Tensor, scale: float, divisor: torch.Tensor) -> torch.Tensor:
-    """scale * x / divisor as OpenCV rounds it: scale / divisor in units of 1/4096 first. 0 where `divisor` is 0."""
+    """Scale * x / divisor as OpenCV rounds it: scale / divisor in units of 1/4096 first. 0 where `divisor` is 0."""
     return (x * (scale * 4096 / divisor.clamp(min=1)).round_() + 2048).div_(4096).floor_()

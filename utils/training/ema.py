@@ -8,8 +8,9 @@ import copy
 import math
 
 import torch
-from graftdet.utils.distributed import unwrap
 from torch import nn
+
+from graftdet.utils.distributed import unwrap
 
 
 class ModelEMA:

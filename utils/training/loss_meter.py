@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+
 from graftdet.utils.errors import UserError
 
 MAX_PATHS = 16  # images of a batch that an error names

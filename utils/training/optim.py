@@ -3,13 +3,14 @@
 from typing import Any
 
 import torch
+from torch import nn
+
 from graftdet.utils.distributed import unwrap
 from graftdet.utils.errors import UserError, did_you_mean
 from graftdet.utils.hyperparameters import Hyperparameters, accumulation
 from graftdet.utils.training.ema import ModelEMA
 from graftdet.utils.training.muon import Muon
 from graftdet.utils.training.schedule import Schedule
-from torch import nn
 
 OPTIMIZERS = ("SGD", "Adam", "AdamW", "Muon")
 _CHANNEL_MIXING = (nn.modules.conv._ConvNd, nn.Linear)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+
 from graftdet.utils.files import write_errors
 from graftdet.utils.progress import duration
 

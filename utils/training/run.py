@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
+
 from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint, to_plain
 from graftdet.utils.device import peak_memory
 from graftdet.utils.environment import versions
@@ -19,7 +21,6 @@ from graftdet.utils.training.results import ResultsTable, epoch_line, results_ro
 from graftdet.utils.training.run_state import RunState, fitness
 from graftdet.utils.training.trainer import EpochResult
 from graftdet.utils.visualization import evaluation_plots, plots
-from torch import nn
 
 logger = logging.getLogger(__name__)
 

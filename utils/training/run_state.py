@@ -3,11 +3,12 @@
 from typing import Any
 
 import numpy as np
+from torch import nn
+
 from graftdet.utils.distributed import unwrap
 from graftdet.utils.errors import UserError
 from graftdet.utils.training.ema import ModelEMA
 from graftdet.utils.training.optim import Stepper
-from torch import nn
 
 
 class EarlyStopping:

@@ -3,6 +3,7 @@
 import math
 
 import torch
+
 from graftdet.utils.hyperparameters import Hyperparameters, accumulation
 
 

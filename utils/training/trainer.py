@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+
 from graftdet.utils.device import device_memory
 from graftdet.utils.distributed import average_losses
 from graftdet.utils.errors import UserError
@@ -16,7 +18,6 @@ from graftdet.utils.progress import Progress
 from graftdet.utils.training.color_jitter import images_on_device
 from graftdet.utils.training.loss_meter import LossMeter
 from graftdet.utils.training.optim import Stepper
-from torch import nn
 
 
 @dataclass
@@ -161,7 +162,7 @@ def freeze_rows(rows: nn.Sequential, which: list[int]) -> list[int]:
 
 
 def seed_everything(seed: int, epoch: int = 0, rank: int = 0) -> None:
-    """Seed all random generators for an epoch from (seed, epoch, rank), so that a resumed run has nothing to restore."""
+    """Seed all random generators for an epoch from (seed, epoch, rank), so that a resumed run restores nothing."""
     seeds = [int(value) for value in np.random.SeedSequence([seed, epoch, rank]).generate_state(3)]
     random.seed(seeds[0])
     np.random.seed(seeds[1])

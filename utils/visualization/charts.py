@@ -6,8 +6,9 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from graftdet.utils.visualization.drawing import Color, put_text, shorten, text_box
 from numpy.typing import ArrayLike
+
+from graftdet.utils.visualization.drawing import Color, put_text, shorten, text_box
 
 DARK, MEDIUM, LIGHT, WHITE = (40, 40, 40), (120, 120, 120), (228, 228, 228), (255, 255, 255)
 TEXT, TITLE = 0.42, 0.55  # font scales
@@ -101,7 +102,7 @@ class Chart:
         inside[:] = np.round(inside * (1 - opacity[..., None]) + np.array(color) * opacity[..., None])
 
     def bars(self, values: Sequence[float], colors: Sequence[Color]) -> None:
-        """Draw horizontal bars at y = 0, 1, 2, ..., with their values at the end; more colors than values are allowed."""
+        """Draw horizontal bars at y = 0, 1, 2, ..., values at the end; more colors than values are allowed."""
         for row, (value, color) in enumerate(zip(values, colors, strict=False)):
             (x0, y0), (x1, y1) = self.to_pixels([0, value], [row - 0.4, row + 0.4])
             top, bottom = sorted((round(y0), round(y1)))

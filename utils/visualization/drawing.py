@@ -199,7 +199,7 @@ def put_text(
         color: Of the text.
         weight: Stroke width in pixels.
     """
-    origin = (int(round(origin[0])), int(round(origin[1])))
+    origin = (round(origin[0]), round(origin[1]))
     cv2.putText(canvas, printable(text), origin, FONT, scale, color, weight, cv2.LINE_AA)
 
 

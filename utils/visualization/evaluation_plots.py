@@ -5,6 +5,7 @@ from typing import Protocol
 
 import cv2
 import numpy as np
+
 from graftdet.utils.visualization.charts import DARK, MEDIUM, SERIES, Chart, centered_text, shade, vertical_text
 from graftdet.utils.visualization.drawing import Names, class_color, class_name, put_text, shorten, text_box
 from graftdet.utils.visualization.plots import write

@@ -7,6 +7,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+
 from graftdet.utils.boxes import cxcywh_to_xyxy, is_tensor
 from graftdet.utils.images.io import write_image
 from graftdet.utils.visualization.charts import DARK, MEDIUM, SERIES, Chart

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+
 from graftdet.models.losses.targets import GroundTruthBoxes
 
 

@@ -1,6 +1,7 @@
 """Simplified optimal transport assignment: each box gets the cheapest points, as many as its IoUs suggest."""
 
 import torch
+
 from graftdet.models.losses.assigners.assignment import (
     Assignment,
     best_box_per_point,

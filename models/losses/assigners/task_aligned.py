@@ -1,6 +1,7 @@
 """Task-aligned assignment: the points whose score and box agree best with a ground-truth box are trained on it."""
 
 import torch
+
 from graftdet.models.losses.assigners.assignment import (
     Assignment,
     best_box_per_point,

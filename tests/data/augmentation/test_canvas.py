@@ -5,6 +5,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+
 from graftdet.data.augmentation.canvas import Canvas, PlacedImage
 from graftdet.data.augmentation.mosaic import draw_center, mosaic
 from graftdet.data.augmentation.transforms import flip_matrix, jitter, jitter_matrix, remaining_boxes, warp, warp_boxes

@@ -1,4 +1,5 @@
 import numpy as np
+
 from graftdet.data.augmentation.mosaic import draw_center, mosaic
 
 

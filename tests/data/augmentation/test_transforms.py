@@ -3,6 +3,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+
 from graftdet.data.augmentation.canvas import Canvas
 from graftdet.data.augmentation.transforms import (
     clip_boxes,

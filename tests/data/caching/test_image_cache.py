@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from graftdet.data.caching import free_memory as memory
 from graftdet.data.caching.free_memory import free_memory
 from graftdet.data.caching.image_cache import CACHES, DiskImageStore, open_image_store

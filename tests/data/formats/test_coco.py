@@ -3,6 +3,7 @@ import os
 
 import numpy as np
 import pytest
+
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.exif import NOT_ROTATED, OTHER_RESOLUTION, OTHER_SIZE
 from graftdet.data.formats import FORMATS

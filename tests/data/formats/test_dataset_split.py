@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from graftdet.data.formats.dataset_split import Split
 from graftdet.data.formats.format import Format, Writer
 from graftdet.data.formats.sample import Sample

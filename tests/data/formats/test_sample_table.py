@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.formats import coco_json
 from graftdet.data.formats.dataset_split import Split

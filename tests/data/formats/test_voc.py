@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.formats.format import OTHER_CLASS
 from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE

@@ -7,6 +7,7 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
+
 from graftdet.data.__main__ import main
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.synthetic import drawn_dataset

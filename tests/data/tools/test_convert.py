@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from graftdet.data.__main__ import main
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.tools.convert import convert, open_split_verified

@@ -5,6 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.tools.convert import convert
 from graftdet.data.tools.split import check_ratios, split_dataset, stratify

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from graftdet.models import BLOCKS, HEADS, build_model
 from graftdet.models.__main__ import main
 from graftdet.models.analysis.block_catalog import blocks_markdown

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
+
 from graftdet.models import build_model
 from graftdet.models.__main__ import main
 from graftdet.models.analysis import compare, trainings
@@ -14,7 +16,6 @@ from graftdet.models.editing.editor import insert_row
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.utils import cli
 from graftdet.utils.errors import UserError
-from torch import nn
 
 TINY = """
 nc: 1

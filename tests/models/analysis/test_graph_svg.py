@@ -3,6 +3,7 @@
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+
 from graftdet.models import build_model
 from graftdet.models.__main__ import main
 from graftdet.models.analysis.graph_layout import arrange
@@ -35,7 +36,7 @@ def test_boxes_columns_and_arrows(name):
     assert [text[0].split()[:2] for _, text in boxes] == [[str(row.index), row.module] for row in model.spec.rows]
     width, height = float(root.get("width")), float(root.get("height"))
     for i, ((x, y, w, h), _) in enumerate(boxes):
-        assert 0 <= x and x + w <= width and 0 <= y and y + h <= height
+        assert x >= 0 and x + w <= width and y >= 0 and y + h <= height
         for (x2, y2, w2, h2), _ in boxes[:i]:
             assert x + w <= x2 or x2 + w2 <= x or y + h <= y2 or y2 + h2 <= y, "boxes overlap"
     columns = {}

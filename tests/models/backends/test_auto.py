@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from graftdet.models import load_model
 from graftdet.models.backends import ExportError, auto, export_cache, onnx_tracing
 from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint

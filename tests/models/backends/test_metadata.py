@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from graftdet.models.backends import ExportOptions
 from graftdet.models.backends.exported_model import ExportedModel
 from graftdet.models.backends.metadata import make_metadata, parse_names, parse_size, parse_stride, parse_value

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+
 from graftdet.models import ModelSpec, build_model, load_model
 from graftdet.models.backends import BACKENDS, ExportOptions, backend_for
 from graftdet.models.backends.export_module import ExportModule
@@ -29,7 +30,7 @@ def expected_rows(model, images):
 
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_the_layout_consumers_expect(model, exported, dynamic):
-    options, path = exported[dynamic]
+    _options, path = exported[dynamic]
     graph = onnx.load(str(path))
     onnx.checker.check_model(graph, full_check=True)
     (images,), (output,) = graph.graph.input, graph.graph.output

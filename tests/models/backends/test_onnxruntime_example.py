@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from graftdet import detect
 from graftdet.models import ModelSpec, build_model
 from graftdet.models.backends import BACKENDS, ExportOptions
@@ -62,8 +63,20 @@ def models(tiny_weights, tiny_yaml):
 
 def detections_of_script(path, images, folder, conf):
     detect.main(
-        ["--weights", str(path), "--source", str(images), "--project", str(folder), "--save-json", "--no-save"]
-        + ["--conf", str(conf), "--device", "cpu"]
+        [
+            "--weights",
+            str(path),
+            "--source",
+            str(images),
+            "--project",
+            str(folder),
+            "--save-json",
+            "--no-save",
+            "--conf",
+            str(conf),
+            "--device",
+            "cpu",
+        ]
     )
     return json.loads((folder / "exp" / "detections.json").read_text())
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from graftdet.models import load_model
 from graftdet.models.backends import BACKENDS, ExportOptions, backend_for, exported_model
 from graftdet.models.backends.openvino import _core, import_openvino
@@ -87,7 +88,7 @@ def test_bfloat16_is_only_computed_when_asked_for(exported):
     if not half.half:
         pytest.skip("this CPU has no bfloat16")
     difference = relative_difference(half.predictions(images), full.predictions(images))
-    assert 0 < difference and half.backend == "OpenVINO in bfloat16"
+    assert difference > 0 and half.backend == "OpenVINO in bfloat16"
     assert np.abs(half.predictions(images)[..., 4:] - full.predictions(images)[..., 4:]).max() < 0.1
 
 

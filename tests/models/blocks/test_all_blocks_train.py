@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+
 from graftdet.models import BLOCKS, build_model
 from graftdet.utils.config import CONFIGS
 from graftdet.utils.hyperparameters import Hyperparameters

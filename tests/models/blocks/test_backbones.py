@@ -1,20 +1,22 @@
 """Whole backbones against the published counts: parameters, multiply-adds at 224x224, widths at strides 8, 16, 32."""
 
 import copy
+import itertools
 
 import pytest
 import torch
+from torch import nn
+
 from graftdet.models import BLOCKS, build_model
 from graftdet.models.analysis.summary import summarize
 from graftdet.utils.errors import UserError
-from torch import nn
 
 ALL = [8, 16, 32]
 
 
 def linear(*widths):
     """Parameters (and, but for the biases, multiply-adds) of linear layers."""
-    return sum(a * b + b for a, b in zip(widths, widths[1:], strict=False))
+    return sum(a * b + b for a, b in itertools.pairwise(widths))
 
 
 # module, arguments after the input width, widths of the classifier, parameters, M multiply-adds, widths of the maps.

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from graftdet.models import BLOCKS
 from graftdet.models.losses.iou import iou as iou_of_pairs
 from graftdet.utils.nms.suppression import select_detections
-from torch import nn
 
 
 def make(*args, **kwargs):

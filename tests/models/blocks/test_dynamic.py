@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
+
 from graftdet.models import BLOCKS, build_model
 from graftdet.models.backends import ExportOptions
 from graftdet.models.backends import onnx as onnx_backend
 from graftdet.models.blocks.dynamic import DropPath
-from torch import nn
-from torch.nn import functional as F
 
 CASES = {
     "plain 1x1": (6, 8, 1),

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from graftdet.models import BLOCKS, build_model
-from graftdet.utils.errors import UserError
 from torch import nn
 from torch.nn import functional as F
+
+from graftdet.models import BLOCKS, build_model
+from graftdet.utils.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_cib_has_a_shortcut_only_if_requested(block_of):
 
 
 @pytest.mark.parametrize(
-    "block_name, args, message",
+    ("block_name", "args", "message"),
     [
         ("RepNCSPELAN4", [64, 32, 16, -1], "n must be a whole number of at least 1, got -1"),
         ("RepNCSPELAN4", [64, 32, 1], "c4 is halved: expected at least 2, got 1"),

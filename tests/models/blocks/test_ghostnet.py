@@ -4,13 +4,14 @@ import copy
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
+
 from graftdet.models import BLOCKS, build_model
 from graftdet.models.analysis.summary import summarize
 from graftdet.models.weights.row_transfer import load_into_row
 from graftdet.models.weights.weights_file import WeightsFile
 from graftdet.utils.errors import UserError
-from torch import nn
-from torch.nn import functional as F
 
 HEAD = [[[-1], 1, "Detect", ["nc", "anchors"]]]
 

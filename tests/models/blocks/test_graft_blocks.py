@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from graftdet.models import BLOCKS, build_model
 from torch import nn
 from torch.nn import functional as F
+
+from graftdet.models import BLOCKS, build_model
 
 
 def count(block) -> int:

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from graftdet.models import BLOCKS
 from torch import nn
+
+from graftdet.models import BLOCKS
 
 
 def make(block_name, *args):

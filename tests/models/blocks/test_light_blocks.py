@@ -5,8 +5,9 @@ import copy
 import numpy as np
 import pytest
 import torch
-from graftdet.models import BLOCKS, build_model
 from torch import nn
+
+from graftdet.models import BLOCKS, build_model
 
 FILES = (
     "blaze",

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from graftdet.models import BLOCKS
 from torch.nn import functional
+
+from graftdet.models import BLOCKS
 
 
 def norm(x, bn):

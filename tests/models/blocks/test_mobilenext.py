@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from graftdet.models import BLOCKS
 from torch import nn
+
+from graftdet.models import BLOCKS
 
 DW, PW, RELU = "dw", "pw", "relu6"
 

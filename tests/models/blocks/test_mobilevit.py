@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
-from graftdet.models import BLOCKS
-from graftdet.models.blocks.mobilevit import _Attention
 from torch import nn
 from torch.nn import functional
+
+from graftdet.models import BLOCKS
+from graftdet.models.blocks.mobilevit import _Attention
 
 
 @torch.no_grad()

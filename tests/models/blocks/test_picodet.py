@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from torch import nn
+
 from graftdet.models import BLOCKS, build_model
 from graftdet.models.analysis.summary import summarize, summary_text, totals
 from graftdet.utils.errors import UserError
 from graftdet.utils.training.optim import parameter_groups
-from torch import nn
 
 PUBLISHED = {
     "picodet-csp-pan": 4_633_964,
@@ -37,7 +38,7 @@ def test_unused_branches_are_frozen_and_reported():
     assert trained == 4_633_964 - 1_949_072
 
 
-@pytest.mark.parametrize("arguments, unused", [((16, 16, 1), ("branch2", "branch4")), ((16, 32, 2), ("branch3",))])
+@pytest.mark.parametrize(("arguments", "unused"), [((16, 16, 1), ("branch2", "branch4")), ((16, 32, 2), ("branch3",))])
 def test_frozen_parameters_are_those_without_a_gradient(arguments, unused):
     block = BLOCKS["ES_Bottleneck"](*arguments)
     for parameter in block.parameters():
@@ -80,7 +81,7 @@ def test_activation_after_the_concatenation_of_bottleneck_csp():
     assert isinstance(model_of(*rows, [-1, 1, "ES_Bottleneck", [16, 1]]).model[1].act, nn.ReLU)
 
 
-@pytest.mark.parametrize("scale, widths", [(0.75, [96, 192, 384]), (1.0, [128, 256, 512]), (1.25, [160, 320, 640])])
+@pytest.mark.parametrize(("scale", "widths"), [(0.75, [96, 192, 384]), (1.0, [128, 256, 512]), (1.25, [160, 320, 640])])
 def test_esnet_has_the_published_widths_and_ratios(scale, widths):
     net = BLOCKS["ESNet"](3, scale).eval()
     with torch.no_grad():
@@ -93,7 +94,7 @@ def test_esnet_has_the_published_widths_and_ratios(scale, widths):
 
 
 @pytest.mark.parametrize(
-    "arguments, message", [([1.0, [0.5]], "ratios: expected a list of 13"), ([-1], "scale: expected")]
+    ("arguments", "message"), [([1.0, [0.5]], "ratios: expected a list of 13"), ([-1], "scale: expected")]
 )
 def test_esnet_reports_what_is_wrong(arguments, message):
     with pytest.raises(UserError, match=message):

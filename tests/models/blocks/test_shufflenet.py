@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from graftdet.models import BLOCKS
 from torch.utils.flop_counter import FlopCounterMode
+
+from graftdet.models import BLOCKS
 
 
 def test_shuffle_interleaves_the_groups():

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from graftdet.models import BLOCKS
 from torch import nn
 from torch.nn import functional
+
+from graftdet.models import BLOCKS
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from graftdet.models import build_model
 from graftdet.models.lint.check import check_model
 from graftdet.models.spec.model_spec import ModelSpec

@@ -4,10 +4,11 @@ import copy
 
 import pytest
 import torch
-from graftdet.models import BLOCKS, build_model
-from graftdet.utils.errors import UserError
 from torch import nn
 from torch.nn import functional as F
+
+from graftdet.models import BLOCKS, build_model
+from graftdet.utils.errors import UserError
 
 HEAD = [[[-1], 1, "Detect", ["nc", "anchors"]]]
 ARGUMENTS = {  # module -> arguments after the input width of 16
@@ -153,7 +154,7 @@ def test_global_context_equals_a_reference():
     assert torch.allclose(block(x), block.cv3(torch.cat((block.m(block.cv1(x)), block.cv2(want)), 1)), atol=1e-6)
 
 
-@pytest.mark.parametrize("name, parameters", [("e", 787_085), ("s", 1_649_853), ("c", 4_591_901), ("g", 5_574_845)])
+@pytest.mark.parametrize(("name", "parameters"), [("e", 787_085), ("s", 1_649_853), ("c", 4_591_901), ("g", 5_574_845)])
 def test_yolov5_lite_yamls_have_the_published_parameter_counts(name, parameters):
     model = build_model(f"v5Lite-{name}.yaml")
     assert sum(p.numel() for p in model.parameters()) == parameters

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
+
 from graftdet.models import BLOCKS, build_model
 from graftdet.models.heads import HEADS
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.utils.errors import UserError
 from graftdet.utils.training.optim import parameter_groups
-from torch import nn
-from torch.nn import functional as F
 
 
 def conv(source, width, k, s):
@@ -32,22 +33,45 @@ def up(width, skip):
 
 POOL = "   [-1, 1, MP, []],"
 TINY = "\n".join(
-    ["nc: 80", "depth_multiple: 1.0", "width_multiple: 1.0", "anchors:"]
-    + ["  - [10,13, 16,30, 33,23]  # P3/8", "  - [30,61, 62,45, 59,119]", "  - [116,90, 156,198, 373,326]"]
-    + ["backbone:", "  [[-1, 1, Conv, [32, 3, 2, None, 1, nn.LeakyReLU(0.1)]],  # 0-P1/2", conv(-1, 64, 3, 2)]
-    + [*elan(32, 64), POOL, *elan(64, 128), POOL, *elan(128, 256), POOL, *elan(256, 512), "  ]"]
-    + ["head:", "  [[-1, 1, Conv, [256, 1, 1, None, 1, nn.LeakyReLU(0.1)]],", conv(-2, 256, 1, 1)]
-    + [
+    [
+        "nc: 80",
+        "depth_multiple: 1.0",
+        "width_multiple: 1.0",
+        "anchors:",
+        "  - [10,13, 16,30, 33,23]  # P3/8",
+        "  - [30,61, 62,45, 59,119]",
+        "  - [116,90, 156,198, 373,326]",
+        "backbone:",
+        "  [[-1, 1, Conv, [32, 3, 2, None, 1, nn.LeakyReLU(0.1)]],  # 0-P1/2",
+        conv(-1, 64, 3, 2),
+        *elan(32, 64),
+        POOL,
+        *elan(64, 128),
+        POOL,
+        *elan(128, 256),
+        POOL,
+        *elan(256, 512),
+        "  ]",
+        "head:",
+        "  [[-1, 1, Conv, [256, 1, 1, None, 1, nn.LeakyReLU(0.1)]],",
+        conv(-2, 256, 1, 1),
         "   [-1, 1, SP, [5]],",
         "   [-2, 1, SP, [9]],",
         "   [-3, 1, SP, [13]],",
         "   [[-1, -2, -3, -4], 1, Concat, [1]],",
-    ]
-    + [conv(-1, 256, 1, 1), "   [[-1, -7], 1, Concat, [1]],", conv(-1, 256, 1, 1)]
-    + [*up(128, 21), *elan(64, 128), *up(64, 14), *elan(32, 64)]
-    + [conv(-1, 128, 3, 2), "   [[-1, 47], 1, Concat, [1]],", *elan(64, 128)]
-    + [conv(-1, 256, 3, 2), "   [[-1, 37], 1, Concat, [1]],", *elan(128, 256)]
-    + [
+        conv(-1, 256, 1, 1),
+        "   [[-1, -7], 1, Concat, [1]],",
+        conv(-1, 256, 1, 1),
+        *up(128, 21),
+        *elan(64, 128),
+        *up(64, 14),
+        *elan(32, 64),
+        conv(-1, 128, 3, 2),
+        "   [[-1, 47], 1, Concat, [1]],",
+        *elan(64, 128),
+        conv(-1, 256, 3, 2),
+        "   [[-1, 37], 1, Concat, [1]],",
+        *elan(128, 256),
         conv(57, 128, 3, 1),
         conv(65, 256, 3, 1),
         conv(73, 512, 3, 1),

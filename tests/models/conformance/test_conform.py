@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from graftdet.models import BLOCKS, load_plugins
 from graftdet.models.conformance.case_search import find_cases
 from graftdet.models.conformance.checks import CHECKS, run_checks

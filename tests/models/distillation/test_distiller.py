@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from graftdet.models import ModelSpec, build_model
 from graftdet.models.distillation.distiller import DistillationLoss, Student, load_teacher, set_up_distillation
 from graftdet.utils.checkpoint import save_checkpoint

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from graftdet.models.distillation.losses import box_loss, map_loss, score_loss, distribution_loss
+
+from graftdet.models.distillation.losses import box_loss, distribution_loss, map_loss, score_loss
 
 
 def test_maps_are_compared_by_the_correlation_of_channels():

@@ -1,6 +1,7 @@
 """swap: args that both modules know by name stay as written, anchors are added and removed."""
 
 import pytest
+
 from graftdet.models import ModelSpec, build_model
 from graftdet.models.editing.editor import swap_module
 from graftdet.models.graph.plugins import load_plugins

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+
 from graftdet.models import build_model
 from graftdet.models.editing.editor import insert_row, select_rows, swap_module
 from graftdet.models.spec.model_spec import ModelSpec
@@ -48,7 +49,7 @@ def test_an_identity_anywhere_does_not_change_the_graph(path):
 
 
 @pytest.mark.parametrize(
-    "name, after", [("yolov5n.yaml", 9), ("yolov5n.yaml", 4), ("yolov3-tiny.yaml", 13), ("v5Lite-e.yaml", 2)]
+    ("name", "after"), [("yolov5n.yaml", 9), ("yolov5n.yaml", 4), ("yolov3-tiny.yaml", 13), ("v5Lite-e.yaml", 2)]
 )
 def test_an_identity_does_not_change_the_outputs(name, after):
     torch.manual_seed(0)

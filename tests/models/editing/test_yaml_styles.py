@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+
 from graftdet.models.editing.editor import insert_row, swap_module
 from graftdet.models.editing.source_map import locate_rows
 from graftdet.models.spec.model_spec import ModelSpec
@@ -239,7 +240,7 @@ def test_bytes_permissions_and_links_of_files_are_preserved(tmp_path, capfdbinar
 
 
 @pytest.mark.parametrize(
-    "row, message",
+    ("row", "message"),
     [
         ("[[-1, 1, Conv, [8]], [-1, 1, Conv, [8]]]", "several rows as separate arguments"),
         ("[-1, 1, Conv, [8]] # new", "after its last bracket"),

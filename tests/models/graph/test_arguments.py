@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+
 from graftdet.models import BLOCKS, build_model
 from graftdet.models.blocks.registration import BlockOptions
 from graftdet.models.graph.plugins import load_plugins

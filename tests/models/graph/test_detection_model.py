@@ -4,12 +4,13 @@ import copy
 
 import pytest
 import torch
+from torch import nn
+
 from graftdet.models import ModelSpec, build_model
 from graftdet.models.graph.arguments import scale_depth
 from graftdet.models.spec.scales import scale_width
 from graftdet.utils.config import CONFIGS
 from graftdet.utils.errors import UserError
-from torch import nn
 
 # parameter counts of the published architectures at 80 classes
 PUBLISHED = {
@@ -62,13 +63,15 @@ def test_strides_that_do_not_divide_the_probe_size_are_integers():
     assert model.stride.tolist() == [12] and model.size_multiple == 12
 
 
-@pytest.mark.parametrize("width, multiple, expected", [(116, 1.0, 120), (64, 0.25, 16), (255, 1.0, 256), (8, 0.1, 8)])
+@pytest.mark.parametrize(
+    ("width", "multiple", "expected"), [(116, 1.0, 120), (64, 0.25, 16), (255, 1.0, 256), (8, 0.1, 8)]
+)
 def test_scale_width(width, multiple, expected):
     assert scale_width(width, multiple) == expected
 
 
 @pytest.mark.parametrize(
-    "number, multiple, expected", [(1, 3.0, 1), (3, 0.33, 1), (9, 0.33, 3), (6, 0.33, 2), (3, 1.33, 4)]
+    ("number", "multiple", "expected"), [(1, 3.0, 1), (3, 0.33, 1), (9, 0.33, 3), (6, 0.33, 2), (3, 1.33, 4)]
 )
 def test_scale_depth(number, multiple, expected):
     assert scale_depth(number, multiple) == expected
@@ -122,7 +125,7 @@ def test_the_activation_key_applies_to_one_model_only():
 
 
 @pytest.mark.parametrize(
-    "text, expected",
+    ("text", "expected"),
     [
         ("nn.Hardswish()", nn.Hardswish()),
         ("ReLU6", nn.ReLU6()),
@@ -160,7 +163,7 @@ BAD_ROWS = [
 ]
 
 
-@pytest.mark.parametrize("row, message", BAD_ROWS)
+@pytest.mark.parametrize(("row", "message"), BAD_ROWS)
 def test_errors_name_the_row(row, message):
     with pytest.raises(UserError) as caught:
         model_of([-1, 1, "Conv", [16]], [-1, 1, *row])
@@ -296,7 +299,7 @@ LIST_FROM = [
 ]
 
 
-@pytest.mark.parametrize("row, message", LIST_FROM)
+@pytest.mark.parametrize(("row", "message"), LIST_FROM)
 def test_lists_and_text_where_one_map_or_a_number_is_expected(row, message):
     with pytest.raises(UserError) as caught:
         model_of([-1, 1, "Conv", [16]], row)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from graftdet.models import BLOCKS, build_model, load_plugins
 from graftdet.models.__main__ import main
 from graftdet.models.graph.modules import find_block
@@ -56,7 +57,7 @@ ROWS = [  # module, args, number, arguments that the constructor gets, output sh
 ]
 
 
-@pytest.mark.parametrize("module, args, number, expected, shape", ROWS)
+@pytest.mark.parametrize(("module", "args", "number", "expected", "shape"), ROWS)
 def test_arguments_are_recognized_by_their_usual_names(module, args, number, expected, shape):
     load_plugins([NAMES])
     model = model_of(module, args, number)
@@ -83,7 +84,7 @@ def test_blocks_with_star_arguments_and_several_inputs():
 
 
 @pytest.mark.parametrize(
-    "module, args, given, width",
+    ("module", "args", "given", "width"),
     [
         ("WeightedAdd", [64], {"c1": 16, "c2": 32}, 32),
         ("ConcatConv", [64], {"in_channels": 32, "out_channels": 32}, 32),
@@ -202,7 +203,7 @@ def test_a_package_is_loaded_by_its_dotted_name(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text, message",
+    ("text", "message"),
     [
         ("import nothing_like_this", "ModuleNotFoundError: No module named 'nothing_like_this'"),
         ("x = 1\ndef f(:\n", "line 2: SyntaxError"),

@@ -5,11 +5,12 @@ import sys
 
 import pytest
 import torch
+from torch import nn
+
 from graftdet.models import BLOCKS, build_model
 from graftdet.models.graph import shape_inference as probe
 from graftdet.utils.config import ROOT
 from graftdet.utils.errors import UserError
-from torch import nn
 
 SHAPES = [(16, 20, 24), [(16, 20, 24), (8, 20, 24)]]
 
@@ -22,7 +23,7 @@ def on_an_image(module, inputs):
 
 
 @pytest.mark.parametrize(
-    "name, args, inputs",
+    ("name", "args", "inputs"),
     [
         ("Conv", (16, 24, 3, 2), SHAPES[0]),
         ("C3", (16, 24, 2), SHAPES[0]),

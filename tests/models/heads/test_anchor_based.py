@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from graftdet.models import build_model
 from graftdet.models.heads.anchor_based import Detect
 

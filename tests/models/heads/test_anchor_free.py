@@ -6,6 +6,8 @@ import re
 import cv2
 import pytest
 import torch
+from torch import nn
+
 from graftdet.models import ModelSpec, build_model, load_model
 from graftdet.models.analysis.summary import summarize, totals
 from graftdet.models.backends import BACKENDS, ExportOptions
@@ -19,7 +21,6 @@ from graftdet.utils.boxes import cxcywh_to_xyxy
 from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters
-from torch import nn
 
 ANCHOR_FREE_HEADS = [name for name, head in HEADS.items() if issubclass(head, AnchorFreeHead) and name == head.__name__]
 TARGETS = torch.tensor([[0, 1, 0.4, 0.4, 0.5, 0.4], [1, 0, 0.55, 0.5, 0.6, 0.5], [2, 2, 0.5, 0.6, 0.4, 0.6]])

@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+from torch import nn
+
 from graftdet.models import ModelSpec, build_model
 from graftdet.models.heads import HEADS
 from graftdet.models.heads.base import CONTRACT, Head
@@ -11,7 +13,6 @@ from graftdet.models.losses.criterion import Criterion
 from graftdet.utils.boxes import cxcywh_to_xyxy
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters
-from torch import nn
 
 IMAGES = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 TARGETS = torch.tensor([[0, 1, 0.4, 0.4, 0.5, 0.4], [1, 0, 0.55, 0.5, 0.6, 0.5]])

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+
 from graftdet.models.heads.local_maximum import FULL_GAP, PENALTY, WINDOW, suppress_non_maxima
 
 

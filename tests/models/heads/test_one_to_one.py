@@ -4,10 +4,11 @@ import copy
 
 import pytest
 import torch
+from torch import nn
+
 from graftdet.models import ModelSpec, build_model
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters
-from torch import nn
 
 IMAGES = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 TARGETS = torch.tensor([[0, 1, 0.4, 0.4, 0.5, 0.4], [1, 0, 0.55, 0.5, 0.6, 0.5], [2, 2, 0.5, 0.6, 0.4, 0.6]])

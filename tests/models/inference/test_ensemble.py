@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from graftdet.models.inference.ensemble import Ensemble
 from graftdet.models.inference.predictor import Predictor
 from graftdet.utils.errors import UserError

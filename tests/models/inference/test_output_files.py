@@ -1,6 +1,7 @@
 """Names and files that detection writes."""
 
 import numpy as np
+
 from graftdet.models.inference.output_files import OutputNames, safe_name, write_crops, write_labels
 from graftdet.utils.images.io import read_image
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from graftdet.models.inference.predictor import Predictor, class_indices
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import UnreadableImage, write_image

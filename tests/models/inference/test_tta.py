@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from graftdet.models.inference.tta import PADDING, AugmentedModel
 
 

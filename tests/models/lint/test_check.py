@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from graftdet.models.graph.modules import find_block
 from graftdet.models.lint.check import check_model
 from graftdet.models.spec.model_spec import ModelSpec
@@ -137,7 +138,7 @@ def test_an_unknown_module_that_downsamples_has_no_consequences(check_text):
 
 
 @pytest.mark.parametrize(
-    "old, first", [("  - [-1, 1, SPPF, [1024, 5]]  # 9\n", 10), ("  - [-1, 3, C3, [512, False]]  # 13\n", 14)]
+    ("old", "first"), [("  - [-1, 1, SPPF, [1024, 5]]  # 9\n", 10), ("  - [-1, 3, C3, [512, False]]  # 13\n", 14)]
 )
 def test_indices_that_were_not_renumbered_are_one_problem(old, first, check_text):
     assert old in YOLO
@@ -146,7 +147,7 @@ def test_indices_that_were_not_renumbered_are_one_problem(old, first, check_text
 
 
 @pytest.mark.parametrize(
-    "old, first", [("  - [-1, 1, SPPF, [1024, 5]]  # 9\n", 10), ("  - [-1, 1, Conv, [256, 1, 1]]  # 14\n", 14)]
+    ("old", "first"), [("  - [-1, 1, SPPF, [1024, 5]]  # 9\n", 10), ("  - [-1, 1, Conv, [256, 1, 1]]  # 14\n", 14)]
 )
 def test_all_indices_that_were_not_renumbered_after_a_new_row_are_one_warning(old, first, check_text):
     assert old in YOLO

@@ -1,6 +1,7 @@
 """`check` on a good YAML with one mistake made in it: one problem, at the row where it was made or that it is traced to."""
 
 import pytest
+
 from graftdet.models.lint.check import check_model
 from graftdet.utils.config import CONFIGS
 
@@ -76,14 +77,16 @@ def check_one_problem(path, text, where, hint):
     assert problems[0].file == str(path) and problems[0].line and hint in str(problems[0]), str(problems[0])
 
 
-@pytest.mark.parametrize("old, new, where, hint", CASES, ids=[f"{i}-{case[1][:30]}" for i, case in enumerate(CASES)])
+@pytest.mark.parametrize(
+    ("old", "new", "where", "hint"), CASES, ids=[f"{i}-{case[1][:30]}" for i, case in enumerate(CASES)]
+)
 def test_one_mistake_is_one_problem(old, new, where, hint, tmp_path):
     assert old in YOLO
     check_one_problem(tmp_path / "x.yaml", YOLO.replace(old, new, 1), where, hint)
 
 
 @pytest.mark.parametrize(
-    "old, new, where, hint",
+    ("old", "new", "where", "hint"),
     [
         ("   [-1, 6, C3, [256]],", "   [-1, 6, C3, [256]]],", 4, "one ']' too many"),
         (

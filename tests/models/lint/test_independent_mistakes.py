@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+
 from graftdet.models.lint.check import check_model
 from graftdet.utils.config import CONFIGS
 

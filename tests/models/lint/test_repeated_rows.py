@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from graftdet.models import build_model, load_plugins
 from graftdet.models.lint.check import check_model
 from graftdet.utils.errors import UserError

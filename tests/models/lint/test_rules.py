@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
+
 from graftdet.models.lint import rules
 from graftdet.models.lint.check import check_model
 from graftdet.models.lint.rules import EXAMPLE_MODEL, RULES, explain, rules_markdown

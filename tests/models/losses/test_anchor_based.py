@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+
 from graftdet.models import build_model
 from graftdet.models.losses.anchor_based import AnchorBasedCriterion
 from graftdet.models.losses.assigners.anchor_ratio import AnchorRatioAssigner

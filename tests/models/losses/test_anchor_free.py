@@ -2,14 +2,15 @@
 
 import pytest
 import torch
+
 from graftdet.models.losses.anchor_free import AnchorFreeCriterion
-from graftdet.models.losses.points import flatten_levels, level_points
+from graftdet.models.losses.assigners.simota import SimOTAAssigner
+from graftdet.models.losses.assigners.task_aligned import TaskAlignedAssigner
 from graftdet.models.losses.classification import CLASS_LOSSES
 from graftdet.models.losses.distribution_focal import distribution_focal_loss, expected_distances
 from graftdet.models.losses.iou import IOU_FUNCTIONS
-from graftdet.models.losses.assigners.simota import SimOTAAssigner
+from graftdet.models.losses.points import flatten_levels, level_points
 from graftdet.models.losses.targets import unpack_targets
-from graftdet.models.losses.assigners.task_aligned import TaskAlignedAssigner
 
 NC, REG_MAX, STRIDES = 3, 8, (8, 16, 32)
 GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5}

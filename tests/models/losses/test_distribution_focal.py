@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from graftdet.models.losses.distribution_focal import distribution_focal_loss, expected_distances
 from graftdet.models.losses.points import boxes_to_distances, distances_to_boxes
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from graftdet.models.losses.iou import IOU_FUNCTIONS, ciou_cxcywh
 
 

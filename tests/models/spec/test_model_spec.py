@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.row import IMAGE
 from graftdet.utils.errors import UserError
@@ -41,7 +42,7 @@ def test_names_in_args_resolve_and_nothing_is_evaluated():
 
 
 @pytest.mark.parametrize(
-    "old, new, message",
+    ("old", "new", "message"),
     [
         ("nc: 3", "nc: three", "x.yaml:2:1: error[invalid-value]: nc: expected a whole number, got 'three'"),
         ("nc: 3", "nc: 0", "nc: expected 1 to 1e6, got 0"),

@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.problems import Problem, ProblemError
 

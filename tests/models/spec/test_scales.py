@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+
 from graftdet.models import build_model
 from graftdet.models.editing.editor import swap_module
 from graftdet.models.spec.model_spec import ModelSpec
@@ -143,7 +144,7 @@ def test_an_unknown_size_in_a_name_is_reported(folder):
 
 
 @pytest.mark.parametrize(
-    "old, new, message",
+    ("old", "new", "message"),
     [
         ("nc: 80", "nc: 80\nwidth_multiple: 0.5", "x.yaml:2:1: error[invalid-scales]: width_multiple beside 'scales'"),
         (
@@ -176,7 +177,7 @@ def test_mistakes_in_the_table(old, new, message):
 
 
 @pytest.mark.parametrize(
-    "line, message",
+    ("line", "message"),
     [
         ("n [0.33, 0.25, 1024]", "a ':' is missing after 'n'"),
         ("n:[0.33, 0.25, 1024]", "a space is missing after 'n:'"),
@@ -220,7 +221,7 @@ def test_anchors_for_a_model_that_takes_none():
     assert ModelSpec.from_text(GOOD.replace("[nc]", "[nc, anchors]"), "x.yaml").with_anchors(4).anchors == 4
 
 
-@pytest.mark.parametrize("anchors, row", [("anchors: 3\n", "[nc]"), ("", "[nc, anchors]"), ("", "[nc, []]")])
+@pytest.mark.parametrize(("anchors", "row"), [("anchors: 3\n", "[nc]"), ("", "[nc, anchors]"), ("", "[nc, []]")])
 def test_forgotten_anchors_are_an_error(anchors, row):
     with pytest.raises(UserError, match=r"row 22 \(head row 12\) Detect, size n: has no anchors"):
         build_model(ModelSpec.from_text(anchors + GOOD.replace("[nc]", row), "x.yaml"))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from graftdet.models import build_model
 from graftdet.models.editing.editor import insert_row, swap_module
 from graftdet.models.spec.model_spec import ModelSpec

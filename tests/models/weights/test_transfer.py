@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 import yaml
+
 from graftdet.models import build_model
 from graftdet.models.editing.editor import insert_row, swap_module
 from graftdet.models.spec.model_spec import ModelSpec
@@ -42,7 +43,7 @@ def file_of(text, with_yaml=True, seed=1, **kwargs):
 
 @pytest.mark.parametrize("with_yaml", [True, False], ids=["with YAML", "bare state dict"])
 @pytest.mark.parametrize(
-    "after, row", [(4, "[-1, 1, SELayer, [4]]"), (9, "[-1, 1, C3, [1024]]"), (13, "[-1, 1, Conv, [512, 3, 1]]")]
+    ("after", "row"), [(4, "[-1, 1, SELayer, [4]]"), (9, "[-1, 1, C3, [1024]]"), (13, "[-1, 1, Conv, [512, 3, 1]]")]
 )
 def test_all_old_tensors_are_transferred_after_inserting_a_row(after, row, with_yaml):
     weights = file_of(N, with_yaml)

@@ -7,13 +7,14 @@ import types
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from graftdet.models import ModelSpec, build_model, load_model
 from graftdet.models.backends.loading import newest_weights
 from graftdet.models.weights.transfer import build_from_weights, load_into
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint
 from graftdet.utils.errors import UserError
-from torch import nn
 
 
 def tiny(tiny_yaml, nc=None):

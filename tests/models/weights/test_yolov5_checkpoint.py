@@ -10,10 +10,11 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from graftdet.models.weights.torch_archive import read_archive
 from graftdet.models.weights.yolov5_checkpoint import read_published
 from graftdet.utils.errors import UserError
-from torch import nn
 
 
 @pytest.fixture

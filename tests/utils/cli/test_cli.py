@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from graftdet.utils import cli
 
 ROOT = Path(__file__).resolve().parents[3]

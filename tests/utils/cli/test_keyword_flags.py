@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+
 from graftdet.utils import cli
-from graftdet.utils.errors import UserError
 from graftdet.utils.cli.keyword_flags import arguments_from_keywords
+from graftdet.utils.errors import UserError
 
 
 def make_parser():

@@ -1,6 +1,7 @@
 """Values of flags that several scripts share."""
 
 import pytest
+
 from graftdet.utils.cli.options import image_size
 from graftdet.utils.errors import UserError
 

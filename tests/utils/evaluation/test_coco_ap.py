@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.coco_ap import GroundTruth, coco_scores
 from graftdet.utils.evaluation.metrics import precision_recall_curves

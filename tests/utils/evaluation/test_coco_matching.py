@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+
 from graftdet.utils.evaluation import coco_matching as matching
 from graftdet.utils.evaluation.coco_matching import (
     AREA_RANGES,
-    TRUE_POSITIVE,
+    FALSE_POSITIVE,
     IGNORED,
     IOU_THRESHOLDS,
-    FALSE_POSITIVE,
+    TRUE_POSITIVE,
     Boxes,
     iterate_pairs,
     match,
@@ -30,7 +31,7 @@ def at_half(detections, labels, true, true_labels, crowd):
 
 
 @pytest.mark.parametrize(
-    "detections, labels, true, true_labels, crowd, expected",
+    ("detections", "labels", "true", "true_labels", "crowd", "expected"),
     [
         ([A], [0], [A], [0], [False], [1]),
         ([A], [1], [A], [0], [False], [0]),  # another class

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.coco_ap import coco_scores
 from graftdet.utils.evaluation.coco_results import CocoResults
@@ -36,7 +37,7 @@ def test_known_values():
 
 
 @pytest.mark.parametrize(
-    "image_ids, category_ids",
+    ("image_ids", "category_ids"),
     [([5, 2, 9], [1, 7]), (['a "b"\\', "細胞.jpg", ""], ["x", "y\n", 3]), ([], [1]), ([1], [])],
 )
 def test_the_written_json_equals_the_list_of_dicts(image_ids, category_ids, tmp_path):

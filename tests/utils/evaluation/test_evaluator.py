@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.evaluator import evaluate
 from graftdet.utils.evaluation.report import format_evaluation, format_table

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from graftdet.models.losses.iou import iou as iou_of_pairs
 from graftdet.utils.evaluation.metrics import CONFIDENCES, ConfusionMatrix, one_to_one, precision_recall_curves
 
@@ -84,7 +85,7 @@ def one_after_the_other(pairs):
     return taken
 
 
-@pytest.mark.parametrize("seed, numbers", [(0, 5), (1, 30), (2, 300)])
+@pytest.mark.parametrize(("seed", "numbers"), [(0, 5), (1, 30), (2, 300)])
 def test_vectorized_one_to_one_matching_equals_a_loop(seed, numbers):
     rng = np.random.default_rng(seed)
     pairs = rng.integers(0, numbers, (400, 2))

@@ -7,6 +7,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.header import ImageHeader, parse_header
 from graftdet.utils.images.io import (
@@ -155,7 +156,7 @@ def test_exif_orientation(tmp_path, kind, orientation):
 
 
 @pytest.mark.parametrize(
-    "orientation, corner",
+    ("orientation", "corner"),
     [(1, (0, 0)), (2, (0, 1)), (3, (1, 1)), (4, (1, 0)), (5, (0, 0)), (6, (0, 1)), (7, (1, 1)), (8, (1, 0))],
 )
 def test_orientation_moves_the_corner(orientation, corner):
@@ -210,9 +211,16 @@ def test_error_crosses_processes():
 
 
 @pytest.mark.parametrize(
-    "name, expected",
-    [("half.jpg", True), ("no_end.jpg", True), ("half.png", True), ("half.webp", True), ("half.bmp", True)]
-    + [("text.jpg", False), ("empty.jpg", False)],
+    ("name", "expected"),
+    [
+        ("half.jpg", True),
+        ("no_end.jpg", True),
+        ("half.png", True),
+        ("half.webp", True),
+        ("half.bmp", True),
+        ("text.jpg", False),
+        ("empty.jpg", False),
+    ],
 )
 def test_is_truncated(tmp_path, name, expected):
     assert is_truncated(save(tmp_path, name, BROKEN[name][0])) is expected

@@ -1,6 +1,7 @@
 import cv2
 import numpy as np
 import pytest
+
 from graftdet.utils.images.letterbox import letterbox, pad_to, resize, to_chw, unletterbox
 
 
@@ -55,7 +56,7 @@ def test_content_is_where_the_boxes_are(size):
     assert np.abs(np.array(center) - (expected * gain + pad)).max() < 0.1
 
 
-@pytest.mark.parametrize("shape, size", [((427, 640), 320), ((333, 500), 224), ((97, 61), 64), ((612, 405), 416)])
+@pytest.mark.parametrize(("shape", "size"), [((427, 640), 320), ((333, 500), 224), ((97, 61), 64), ((612, 405), 416)])
 def test_rounded_sides_do_not_shift_boxes(shape, size):
     """Two pixels short of the lower right corner of the content lies two such pixels short of the image's own."""
     image, gain, pad = letterbox(np.full((*shape, 3), 255, np.uint8), size, color=0)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from graftdet.models.losses.iou import iou as iou_of_pairs
 from graftdet.utils.errors import UserError
 from graftdet.utils.nms import suppression as nms
@@ -48,7 +49,7 @@ def crowd(n, nc, seed=0, objects=6, size=100):
 @pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize("agnostic", [False, True])
 @pytest.mark.parametrize(
-    "n, nc, conf, iou, max_det, classes",
+    ("n", "nc", "conf", "iou", "max_det", "classes"),
     [
         (0, 3, 0.1, 0.5, 300, None),
         (1, 1, 0.0, 0.5, 300, None),

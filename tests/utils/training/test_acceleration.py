@@ -4,10 +4,11 @@ import copy
 
 import pytest
 import torch
+from torch import nn
+
 from graftdet.utils.device import fastest_layout
 from graftdet.utils.errors import UserError
 from graftdet.utils.training.acceleration import compile_model, disable_inplace_activations, mixed_precision
-from torch import nn
 
 CPU = torch.device("cpu")
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+
 from graftdet.utils.training.autoanchor import (
     best_possible_recall,
     best_ratios,

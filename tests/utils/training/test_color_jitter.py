@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from graftdet.data.augmentation.transforms import hsv_jitter
 from graftdet.data.dataset import DetectionDataset
 from graftdet.data.dataset_config import load_data_config, open_split

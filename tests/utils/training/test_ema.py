@@ -4,8 +4,9 @@ import copy
 import math
 
 import torch
-from graftdet.utils.training.ema import ModelEMA
 from torch import nn
+
+from graftdet.utils.training.ema import ModelEMA
 
 
 def small():

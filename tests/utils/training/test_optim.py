@@ -4,12 +4,13 @@ import math
 
 import pytest
 import torch
+from torch import nn
+
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters, accumulation
 from graftdet.utils.training.ema import ModelEMA
 from graftdet.utils.training.optim import Stepper, make_optimizer, parameter_groups
 from graftdet.utils.training.schedule import Schedule
-from torch import nn
 
 
 class Odd(nn.Module):
@@ -156,7 +157,7 @@ def test_accumulated_gradients_are_part_of_the_state():
     assert torch.equal(second.weight, uninterrupted.weight) and torch.equal(second.bias, uninterrupted.bias)
 
 
-@pytest.mark.parametrize("name, first", [("SGD", 0.1), ("AdamW", 0.0)])
+@pytest.mark.parametrize(("name", "first"), [("SGD", 0.1), ("AdamW", 0.0)])
 def test_only_sgd_warms_its_biases_from_above(name, first):
     model, h = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1)), Hyperparameters()
     optimizer = make_optimizer(model, name, h, 16)

@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 import yaml
+
 from graftdet.utils import cli
 from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint
 from graftdet.utils.errors import UserError

@@ -6,6 +6,8 @@ import re
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from graftdet.utils import checkpoint
 from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint
 from graftdet.utils.device import select_device
@@ -25,7 +27,6 @@ from graftdet.utils.training.trainer import (
     set_frozen_layers_to_eval,
     train_one_epoch,
 )
-from torch import nn
 
 CPU = torch.device("cpu")
 

@@ -1,6 +1,7 @@
 import cv2
 import numpy as np
 import pytest
+
 from graftdet.utils.visualization import drawing as draw
 from graftdet.utils.visualization.drawing import (
     class_color,
@@ -97,7 +98,9 @@ def test_names_from_lists_dicts_and_none():
     assert class_name(None, 2) == "2"
 
 
-@pytest.mark.parametrize("text, ascii_text", [("été", "ete"), ("细胞 a", "?? a"), ("a\tb\n", "a b"), ("\u00df", "?")])
+@pytest.mark.parametrize(
+    ("text", "ascii_text"), [("été", "ete"), ("细胞 a", "?? a"), ("a\tb\n", "a b"), ("\u00df", "?")]
+)
 def test_old_opencv_gets_ascii(text, ascii_text, monkeypatch):
     monkeypatch.setattr(draw, "DRAWS_UNICODE", False)
     assert printable(text) == ascii_text

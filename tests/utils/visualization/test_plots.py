@@ -3,6 +3,7 @@ import csv
 import numpy as np
 import pytest
 import torch
+
 from graftdet.utils.evaluation.metrics import ConfusionMatrix, precision_recall_curves
 from graftdet.utils.images.io import read_image
 from graftdet.utils.visualization import drawing as draw
@@ -22,7 +23,7 @@ def colors_in(image):
 
 
 @pytest.mark.parametrize(
-    "low, high, limit, expected",
+    ("low", "high", "limit", "expected"),
     [
         (0, 1, 5, [0, 0.2, 0.4, 0.6, 0.8, 1]),
         (1, 0, 5, [0, 0.2, 0.4, 0.6, 0.8, 1]),
@@ -36,7 +37,7 @@ def test_ticks(low, high, limit, expected):
 
 
 @pytest.mark.parametrize(
-    "value, text",
+    ("value", "text"),
     [
         (0, "0"),
         (0.30000000000000004, "0.3"),
@@ -116,7 +117,7 @@ def test_plot_batch_draws_the_boxes_of_each_image(kind, dtype, tmp_path):
     plot_batch(kind(images), kind(np.zeros((0, 6), np.float32)), [], tmp_path / "empty.png")
 
 
-@pytest.mark.parametrize("nc, boxes", [(1, 0), (3, 500), (80, 2000), (150, 300)])
+@pytest.mark.parametrize(("nc", "boxes"), [(1, 0), (3, 500), (80, 2000), (150, 300)])
 def test_plot_labels(nc, boxes, tmp_path):
     rng = np.random.default_rng(0)
     path = plot_labels(rng.uniform(0, 1, (boxes, 4)), rng.integers(0, nc, boxes), names_of(nc), tmp_path / "l.png")
@@ -128,7 +129,7 @@ def test_plot_labels(nc, boxes, tmp_path):
 
 @pytest.mark.parametrize("epochs", [0, 1, 3, 60])
 def test_plot_results(epochs, tmp_path):
-    columns = "epoch,time,lr,train/box,train/obj,train/images_per_s,val/AP50-95,val/AP50".split(",")
+    columns = ["epoch", "time", "lr", "train/box", "train/obj", "train/images_per_s", "val/AP50-95", "val/AP50"]
     with open(tmp_path / "results.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
@@ -146,7 +147,7 @@ def curves_of(nc, n=400):
     return precision_recall_curves(matches, rng.uniform(0, 1, n), labels, [90] * (nc - 1) + [0] * (nc > 1) or [90])
 
 
-@pytest.mark.parametrize("nc, n", [(1, 50), (3, 100), (80, 3000), (2, 0)])
+@pytest.mark.parametrize(("nc", "n"), [(1, 50), (3, 100), (80, 3000), (2, 0)])
 def test_plot_curves(nc, n, tmp_path):
     paths = plot_curves(curves_of(nc, n), names_of(nc), tmp_path)
     assert [path.name for path in paths] == ["P_curve.png", "R_curve.png", "F1_curve.png", "PR_curve.png"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.files import write_errors
 from graftdet.utils.hyperparameters import ALIASES, Hyperparameters, with_current_keys
@@ -66,7 +67,8 @@ def _open_storage(storages: Any, url: str) -> Any:
 
 def _make_sampler(optuna: Any, seed: int) -> Any:
     """A sampler whose values depend on the seed, the trial's number and earlier trials only: a resumed search samples
-    what it would have sampled, and machines that start together sample different values."""
+    what it would have sampled, and machines that start together sample different values.
+    """
 
     class Sampler(optuna.samplers.TPESampler):
         def before_trial(self, study, trial):

@@ -6,6 +6,7 @@ storage. Each trial is a process that runs train.py.
 """
 
 import argparse
+import contextlib
 import logging
 import os
 import statistics
@@ -186,7 +187,7 @@ class _Trials:
         return statistics.mean(scores)
 
     def _train(self, trial: Any, number: int, overrides: list[str]) -> float:
-        """Return the best AP50-95 of a training run; report that of every epoch. Raises `TrialPruned`, `_TrialFailed`."""
+        """Return the best AP50-95 of a training run; report each epoch's. Raises `TrialPruned`, `_TrialFailed`."""
         name = f"trial{trial.number}" + (f"-seed{number}" if number else "")
         run, log = self.folder / name, self.folder / f"{name}.log"
         flags = ["--seed", self.seed + number, "--project", self.folder, "--name", name, "--exist-ok"]
@@ -213,10 +214,8 @@ class _Trials:
 
 
 def _wait(process: subprocess.Popen, seconds: float) -> None:
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        pass
 
 
 def _terminate(process: subprocess.Popen) -> None:

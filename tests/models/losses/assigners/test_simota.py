@@ -3,6 +3,7 @@
 import math
 
 import pytest
+
 from graftdet.models.losses.assigners.simota import SimOTAAssigner
 from graftdet.models.losses.targets import unpack_targets
 

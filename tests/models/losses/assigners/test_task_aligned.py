@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from graftdet.models.losses.targets import unpack_targets
+
 from graftdet.models.losses.assigners.task_aligned import TaskAlignedAssigner
+from graftdet.models.losses.targets import unpack_targets
 
 
 def iou(a, b):

@@ -2,11 +2,11 @@
 
 import pytest
 import yaml
+
+from graftdet import train
 from graftdet.utils.checkpoint import load_checkpoint
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import load_hyperparameters
-
-from graftdet import train
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import time
 
 import pytest
 import yaml
+
 from graftdet.utils.config import ROOT
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters, load_hyperparameters
