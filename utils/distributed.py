@@ -1,6 +1,7 @@
 """Several processes, one device each, as `torchrun` starts them. In a single process nothing here has an effect."""
 
 import contextlib
+import gc
 import io
 import logging
 import os
@@ -100,6 +101,7 @@ def process_group(device_name: str) -> Iterator[tuple[Ranks, torch.device]]:
             f"process {ranks.rank} of {world_size}: another process does not respond and has probably ended; "
             f"see its last message for the reason ({reason})"
         ) from None
+    gc.collect()  # a DistributedDataParallel that is kept alive by a cycle would end its threads after the group's
     dist.destroy_process_group()  # not after an error: it would wait for processes that have ended
 
 

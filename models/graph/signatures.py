@@ -16,139 +16,29 @@ REQUIRED = inspect.Parameter.empty
 
 # Names without case and underscores. The input and output width at any position:
 WIDTH_IN = frozenset(
-    [
-        "c1",
-        "cin",
-        "ci",
-        "chin",
-        "cinput",
-        "inch",
-        "inchs",
-        "inc",
-        "inp",
-        "inchannel",
-        "inchannels",
-        "inputchannel",
-        "inputchannels",
-        "inchan",
-        "inchans",
-        "channelin",
-        "channelsin",
-        "inplane",
-        "inplanes",
-        "planesin",
-        "indim",
-        "indims",
-        "dimin",
-        "inputdim",
-        "infeature",
-        "infeatures",
-        "infeat",
-        "infeats",
-        "infilter",
-        "infilters",
-        "inwidth",
-        "inputwidth",
-        "widthin",
-        "nin",
-        "ninput",
-        "numin",
-        "ninchannels",
-        "numinchannels",
-        "numinputchannels",
-        "inputc",
-        "inputch",
-        "innc",
-        "inchannelslist",
-        "inchannellist",
-        "inchslist",
-        "inplaneslist",
-        "channelslist",
-        "channellist",
-    ]
+    """
+    c1 cin ci chin cinput inch inchs inc inp inchannel inchannels inputchannel inputchannels inchan inchans
+    channelin channelsin inplane inplanes planesin indim indims dimin inputdim infeature infeatures infeat infeats
+    infilter infilters inwidth inputwidth widthin nin ninput numin ninchannels numinchannels numinputchannels inputc
+    inputch innc inchannelslist inchannellist inchslist inplaneslist channelslist channellist
+    """.split()
 )
 WIDTH_OUT = frozenset(
-    [
-        "c2",
-        "cout",
-        "co",
-        "chout",
-        "coutput",
-        "outch",
-        "outchs",
-        "outc",
-        "ouc",
-        "oup",
-        "outp",
-        "outchannel",
-        "outchannels",
-        "outputchannel",
-        "outputchannels",
-        "outchan",
-        "outchans",
-        "channelout",
-        "channelsout",
-        "outplane",
-        "outplanes",
-        "planesout",
-        "outdim",
-        "outdims",
-        "dimout",
-        "outputdim",
-        "outfeature",
-        "outfeatures",
-        "outfeat",
-        "outfeats",
-        "outfilter",
-        "outfilters",
-        "outwidth",
-        "outputwidth",
-        "widthout",
-        "nout",
-        "noutput",
-        "noutputs",
-        "numout",
-        "noutchannels",
-        "numoutchannels",
-        "numoutputchannels",
-        "outputc",
-        "outputch",
-        "outnc",
-    ]
+    """
+    c2 cout co chout coutput outch outchs outc ouc oup outp outchannel outchannels outputchannel outputchannels
+    outchan outchans channelout channelsout outplane outplanes planesout outdim outdims dimout outputdim outfeature
+    outfeatures outfeat outfeats outfilter outfilters outwidth outputwidth widthout nout noutput noutputs numout
+    noutchannels numoutchannels numoutputchannels outputc outputch outnc
+    """.split()
 )
 # The input width as the first argument, the output width as the second one after an input width:
 WIDTH_FIRST = frozenset(
-    [
-        "c",
-        "dim",
-        "dims",
-        "channel",
-        "channels",
-        "numchannels",
-        "nchannels",
-        "chan",
-        "chans",
-        "ch",
-        "nc",
-        "numfeatures",
-        "nfeatures",
-        "features",
-        "nfeat",
-        "nfeats",
-        "planes",
-        "width",
-        "filters",
-        "nfilters",
-        "numfilters",
-        "nf",
-        "embeddim",
-        "dmodel",
-        "inputs",
-    ]
+    """
+    c dim dims channel channels numchannels nchannels chan chans ch nc numfeatures nfeatures features nfeat nfeats
+    planes width filters nfilters numfilters nf embeddim dmodel inputs
+    """.split()
 )
-WIDTH_SECOND = frozenset(
-    ["planes", "filters", "channels", "features", "nfilters", "numfilters", "nf", "dim", "out", "outputs"]
-)
+WIDTH_SECOND = frozenset("planes filters channels features nfilters numfilters nf dim out outputs".split())
 STRIDE = ("s", "stride", "strides")
 SHORT_NAMES = {
     "s": ("s", "stride", "strides"),
@@ -161,89 +51,13 @@ SHORT_NAMES = {
 }
 # A first argument of an unknown name is taken as the input width, but none of these:
 NO_WIDTH = frozenset(
-    [
-        "k",
-        "ks",
-        "kernel",
-        "kernels",
-        "kernelsize",
-        "ksize",
-        "s",
-        "stride",
-        "strides",
-        "p",
-        "pad",
-        "padding",
-        "d",
-        "dilation",
-        "g",
-        "group",
-        "groups",
-        "n",
-        "num",
-        "number",
-        "r",
-        "ratio",
-        "reduction",
-        "scale",
-        "scales",
-        "scalefactor",
-        "upscalefactor",
-        "gain",
-        "alpha",
-        "beta",
-        "gamma",
-        "factor",
-        "size",
-        "sizes",
-        "outputsize",
-        "imgsize",
-        "dimension",
-        "axis",
-        "act",
-        "activation",
-        "actlayer",
-        "norm",
-        "normlayer",
-        "mode",
-        "shape",
-        "heads",
-        "numheads",
-        "nheads",
-        "head",
-        "eps",
-        "momentum",
-        "drop",
-        "dropout",
-        "droppath",
-        "block",
-        "blocks",
-        "layer",
-        "layers",
-        "depth",
-        "index",
-        "i",
-        "e",
-        "expand",
-        "expansion",
-        "expandratio",
-        "bias",
-        "inplace",
-        "anchors",
-        "name",
-        "h",
-        "w",
-        "height",
-        "resolution",
-        "module",
-        "modules",
-        "fn",
-        "func",
-        "rate",
-        "prob",
-        "ninputs",
-        "numinputs",
-    ]
+    """
+    k ks kernel kernels kernelsize ksize s stride strides p pad padding d dilation g group groups n num number r
+    ratio reduction scale scales scalefactor upscalefactor gain alpha beta gamma factor size sizes outputsize
+    imgsize dimension axis act activation actlayer norm normlayer mode shape heads numheads nheads head eps momentum
+    drop dropout droppath block blocks layer layers depth index i e expand expansion expandratio bias inplace
+    anchors name h w height resolution module modules fn func rate prob ninputs numinputs
+    """.split()
 )
 TORCH_WIDTH_IN = ("in_channels", "num_features", "num_channels", "in_features")
 
