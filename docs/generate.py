@@ -11,7 +11,7 @@ from graftdet.models import build_model
 from graftdet.models.__main__ import make_parser as models_parser
 from graftdet.models.analysis.block_catalog import blocks_markdown
 from graftdet.models.analysis.summary import summarize, totals
-from graftdet.models.lint.rules import rules_markdown
+from graftdet.models.lint.explanations import rules_markdown
 from graftdet.utils.cli.yolov5_flags import FLAGS, flags_markdown
 from graftdet.utils.config import CONFIGS
 from graftdet.utils.hyperparameters import hyperparameters_markdown

@@ -75,6 +75,12 @@ def wheel(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory) -> Path:
+    """The interpreter of a fresh environment in which the wheel is installed."""
+    return fresh_environment(tmp_path_factory.mktemp("environment"), wheel)
+
+
+@pytest.fixture(scope="module")
 def application(tmp_path_factory) -> Path:
     """A folder with packages `utils` and `models` of its own and a program that uses graftdet."""
     folder = tmp_path_factory.mktemp("application")
@@ -88,6 +94,18 @@ def application(tmp_path_factory) -> Path:
     )
     (folder / "data.yaml").write_text(f"path: {folder.as_posix()}/shapes\nformat: coco\n{splits}")
     return folder
+
+
+PLUGIN = """
+import utils
+from torch import nn
+
+assert utils.OWNER == "the application"
+
+
+class Plain(nn.Identity):
+    pass
+"""
 
 
 def files_of(top: Path) -> set[str]:
@@ -107,30 +125,23 @@ def test_the_wheel_carries_every_file_below_one_folder(wheel):
     assert {name.split("/")[0].split("-")[0] for name in names} == {"graftdet"}
 
 
-def test_the_wheel_works_beside_packages_of_the_same_names(wheel, application, tmp_path):
-    python = fresh_environment(tmp_path / "environment", wheel)
+def test_the_wheel_works_beside_packages_of_the_same_names(installed, application):
+    python = installed
     command = python.with_name("graftdet.exe" if os.name == "nt" else "graftdet")
     assert run(command, "--version", cwd=application) == f"graftdet {_version()}\n"
     run(command, "data", "shapes", "--out", "shapes", "--count", "8", "--seed", "1", cwd=application)
     assert run(python, "app.py", cwd=application, OMP_NUM_THREADS="1").endswith("images: 2 2\n")
     results = (application / "runs" / "train" / "results.csv").read_text().splitlines()
     assert len(results) == 2 and (application / "runs" / "val" / "metrics.json").is_file()
-    source = [
-        "--source",
-        "shapes/images/val",
-        "--img",
-        "64",
-        "--device",
-        "cpu",
-        "--project",
-        "runs",
-        "--name",
-        "detect",
-    ]
-    run(command, "detect", "--weights", "runs/train/weights/best.pt", *source, cwd=application)
+    flags = "--source shapes/images/val --img 64 --device cpu --project runs --name detect"
+    run(command, "detect", "--weights", "runs/train/weights/best.pt", *flags.split(), cwd=application)
     assert len(list((application / "runs" / "detect").glob("*.jpg"))) == 2
     location = run(python, "-c", "import graftdet.models.graph as package; print(package.__file__)", cwd=application)
-    assert Path(location.strip()).is_relative_to(tmp_path / "environment")
+    assert Path(location.strip()).is_relative_to(installed.parents[1])
+    (application / "plugin.py").write_text(PLUGIN)  # also in the training that another process runs
+    flags = "--train data.yaml --epochs 1 --seeds 1 --img 64 --plugins plugin.py --project trained"
+    table = run(command, "compare", "graft-p.yaml", *flags.split(), "--train-args=--device cpu", cwd=application)
+    assert "AP50-95 of the best of 1 epochs, 1 seeds" in table
 
 
 def test_the_error_of_a_bare_import_in_a_plugin_names_the_fix(tmp_path):

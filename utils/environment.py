@@ -1,13 +1,24 @@
-"""Versions of the software that a result was computed with."""
+"""The software that results are computed with: its versions, and how its training is started in another process."""
 
 import os
 import platform
 import subprocess
+import sys
 from importlib import metadata
 
 from graftdet.utils.config import ROOT
 
 _PACKAGES = ("torch", "numpy", "opencv-python", "onnx", "onnxruntime")
+
+
+def train_command() -> list[str]:
+    """Return the command that starts train.py in a process of its own, to be followed by its options.
+
+    In a checkout this is the script. In an installed package it is the module: the folder of a script comes first on
+    the import path, where the `utils` of the package would hide that of an application.
+    """
+    is_installed = (ROOT / "__init__.py").exists()
+    return [sys.executable, "-m", "graftdet.train"] if is_installed else [sys.executable, str(ROOT / "train.py")]
 
 
 def versions() -> dict[str, str]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from graftdet.utils.config import ROOT
+from graftdet.utils.environment import train_command
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import new_run_folder
 
@@ -50,7 +50,7 @@ def train_all(cfgs: list[str], args: argparse.Namespace) -> list[list[str]]:
 def _command(cfg: str, seed: int, project: Path, name: str, args: argparse.Namespace) -> list[str]:
     """The command line of one training."""
     flags = {"cfg": cfg, "data": args.train, "epochs": args.epochs, "seed": seed, "project": project, "name": name}
-    command = [sys.executable, str(ROOT / "train.py"), "--exist-ok", "--img", str(args.img[0])]
+    command = [*train_command(), "--exist-ok", "--img", str(args.img[0])]
     for flag, value in flags.items():
         command += [f"--{flag}", str(value)]
     return [*command, *(["--plugins", *args.plugins] if args.plugins else []), *shlex.split(args.train_args)]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from graftdet.models.analysis.summary import summarize, totals
 from graftdet.models.graph.detection_model import DetectionModel, activation_problem
+from graftdet.models.lint.explanations import explain
 from graftdet.models.lint.graph_warnings import graph_warnings
 from graftdet.models.lint.root_cause import find_causes
-from graftdet.models.lint.rules import explain
 from graftdet.models.lint.stale_indices import explain_stale_indices, explain_unused_rows
 from graftdet.models.spec.keys import KEYS
 from graftdet.models.spec.model_spec import ModelSpec
@@ -113,9 +113,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cfg", metavar="FILE.yaml", nargs="*", help="model YAMLs, paths or bare names")
     parser.add_argument("--nc", type=int, help="number of classes instead of the YAML's")
     parser.add_argument(
-        "--format", choices=("text", "json", "github"), default="text",
+        "--format",
+        choices=("text", "json", "github"),
+        default="text",
         help="output format: text for terminals and editors, json, github for annotations in GitHub Actions",
-    )  # fmt: skip
+    )
     parser.add_argument("--explain", metavar="RULE", help="describe a rule, such as unknown-module, with an example")
 
 

@@ -1,61 +1,8 @@
-"""The rules of `models check`: id, origin, description, example and fix, in one table."""
+"""The rules of `models check`: id, severity, origin, summary, example and fix, in one table."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from graftdet.utils.errors import UserError, did_you_mean
-
-EXAMPLE_MODEL = """\
-nc: 3
-anchors: 3
-backbone:
-  - [-1, 1, Conv, [16, 3, 2]]  # 0
-  - [-1, 1, Conv, [32, 3, 2]]  # 1
-  - [-1, 1, C3, [32]]  # 2
-  - [-1, 1, Conv, [48, 3, 2], p3]  # 3
-  - [-1, 1, Conv, [64, 3, 2]]  # 4
-head:
-  - [-1, 1, nn.Upsample, [None, 2, nearest]]  # 5
-  - [[-1, p3], 1, Concat, [1]]  # 6
-  - [-1, 1, C3, [64, False]]  # 7
-  - [-1, 1, Conv, [64, 3, 2]]  # 8
-  - [[-1, 4], 1, Concat, [1]]  # 9
-  - [-1, 1, C3, [128, False]]  # 10
-  - [[7, 10], 1, Detect, [nc, anchors]]  # 11
-"""
-"""A model without problems, in which the examples of the rules are made."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rule.
-
-    Attributes:
-        id: as in `error[id]`.
-        severity: "error" or "warning".
-        origin: the Python module below `graftdet.models` that finds it.
-        summary: what it means, in one sentence.
-        bad: text of a model YAML that violates it.
-        good: the same text with the fix.
-        replaces: what `bad` replaces in `EXAMPLE_MODEL`, where that is not `good`.
-    """
-
-    id: str
-    severity: str
-    origin: str
-    summary: str
-    bad: str
-    good: str
-    replaces: str | None = None
-
-    @property
-    def example(self) -> str:
-        """The text of a model that violates the rule."""
-        old = self.good if self.replaces is None else self.replaces
-        if EXAMPLE_MODEL.count(old) != 1:
-            raise ValueError(f"rule {self.id}: its example must replace something that is there once: {old!r}")
-        return EXAMPLE_MODEL.replace(old, self.bad)
-
+from graftdet.models.lint.rule import EXAMPLE_MODEL, Rule
 
 _HEAD = EXAMPLE_MODEL[EXAMPLE_MODEL.index("head:") :]
 _C3 = "[-1, 1, C3, [32]]"
@@ -86,202 +33,258 @@ head:
 
 _RULES = (
     Rule(
-        "yaml-syntax", "error", "spec.yaml_syntax",
+        "yaml-syntax",
+        "error",
+        "spec.yaml_syntax",
         "The text is not valid YAML: a bracket, quote, colon or dash is missing, or a line is indented wrongly.",
-        "[-1, 1, C3, [32]", _C3,
+        "[-1, 1, C3, [32]",
+        _C3,
     ),
     Rule(
-        "unknown-key", "error", "spec.keys",
+        "unknown-key",
+        "error",
+        "spec.keys",
         "A key of the file is not known.",
-        "ncs: 3", "nc: 3",
+        "ncs: 3",
+        "nc: 3",
     ),
     Rule(
-        "missing-section", "error", "spec.keys",
+        "missing-section",
+        "error",
+        "spec.keys",
         "`backbone` or `head` is missing, is no list of rows, or both are empty.",
-        "head: Detect", _HEAD.rstrip("\n"),
+        "head: Detect",
+        _HEAD.rstrip("\n"),
     ),
     Rule(
-        "invalid-value", "error", "spec.keys",
+        "invalid-value",
+        "error",
+        "spec.keys",
         "A number of the file (`nc`, `ch`, `depth_multiple`, `width_multiple`) is not a number, or out of range.",
-        "nc: three", "nc: 3",
+        "nc: three",
+        "nc: 3",
     ),
     Rule(
-        "class-names", "error", "spec.keys",
+        "class-names",
+        "error",
+        "spec.keys",
         "`names` is no list or numbered mapping of different names, or does not agree with `nc`.",
-        "nc: 3\nnames: [circle, square]", "nc: 3\nnames: [circle, square, triangle]", "nc: 3",
+        "nc: 3\nnames: [circle, square]",
+        "nc: 3\nnames: [circle, square, triangle]",
+        "nc: 3",
     ),
     Rule(
-        "missing-classes", "error", "lint.check",
+        "missing-classes",
+        "error",
+        "lint.check",
         "The file has neither `nc` nor `names`, so the number of classes is not known.",
-        "# neither nc nor names", "nc: 3",
+        "# neither nc nor names",
+        "nc: 3",
     ),
     Rule(
-        "invalid-anchors", "error", "spec.keys",
+        "invalid-anchors",
+        "error",
+        "spec.keys",
         "`anchors` is neither a number per level nor one list of widths and heights in pixels per level.",
-        "anchors: [[10, 13, 16], [30, 61, 62]]", "anchors: [[10, 13, 16, 30], [30, 61, 62, 45]]", "anchors: 3",
+        "anchors: [[10, 13, 16], [30, 61, 62]]",
+        "anchors: [[10, 13, 16, 30], [30, 61, 62, 45]]",
+        "anchors: 3",
     ),
     Rule(
-        "invalid-scales", "error", "spec.scales",
+        "invalid-scales",
+        "error",
+        "spec.scales",
         "The table `scales` of model sizes, or the key `scale` that chooses one of them, is wrong.",
-        "nc: 3\nscales: {n: [0.33]}", "nc: 3\nscales: {n: [0.33, 0.25, 1024]}", "nc: 3",
+        "nc: 3\nscales: {n: [0.33]}",
+        "nc: 3\nscales: {n: [0.33, 0.25, 1024]}",
+        "nc: 3",
     ),
     Rule(
-        "invalid-activation", "error", "graph.detection_model",
+        "invalid-activation",
+        "error",
+        "graph.detection_model",
         "`activation` names no activation of torch.nn, or one that cannot run on maps of any width.",
-        "nc: 3\nactivation: nn.Leaky(0.1)", "nc: 3\nactivation: nn.LeakyReLU(0.1)", "nc: 3",
+        "nc: 3\nactivation: nn.Leaky(0.1)",
+        "nc: 3\nactivation: nn.LeakyReLU(0.1)",
+        "nc: 3",
     ),
     Rule(
-        "row-format", "error", "spec.row_repair",
+        "row-format",
+        "error",
+        "spec.row_repair",
         "A row is not of the form [from, number, module, args] or [from, number, module, args, name].",
-        "[-1, C3, [32]]", _C3,
+        "[-1, C3, [32]]",
+        _C3,
     ),
     Rule(
-        "row-number", "error", "spec.row_parser",
+        "row-number",
+        "error",
+        "spec.row_parser",
         "The number of a row is not a whole number from 1 to 1000.",
-        "[-1, 0, C3, [32]]", _C3,
+        "[-1, 0, C3, [32]]",
+        _C3,
     ),
     Rule(
-        "row-name", "error", "spec.row_parser",
+        "row-name",
+        "error",
+        "spec.row_parser",
         "The name of a row is not text, or another row has it.",
-        "[-1, 1, Conv, [64, 3, 2], p3]  # 4", "[-1, 1, Conv, [64, 3, 2], p4]  # 4", "[-1, 1, Conv, [64, 3, 2]]  # 4",
+        "[-1, 1, Conv, [64, 3, 2], p3]  # 4",
+        "[-1, 1, Conv, [64, 3, 2], p4]  # 4",
+        "[-1, 1, Conv, [64, 3, 2]]  # 4",
     ),
     Rule(
-        "row-source", "error", "spec.row_parser",
+        "row-source",
+        "error",
+        "spec.row_parser",
         "`from` names no row before this one.",
-        "[[-1, p4], 1, Concat, [1]]", _P3,
+        "[[-1, p4], 1, Concat, [1]]",
+        _P3,
     ),
     Rule(
-        "unknown-module", "error", "graph.modules",
+        "unknown-module",
+        "error",
+        "graph.modules",
         "The module of a row is no block, head, layer of torch.nn or class of a plugin, or may be two of them.",
-        "[-1, 1, C33, [32]]", _C3,
+        "[-1, 1, C33, [32]]",
+        _C3,
     ),
     Rule(
-        "head-position", "error", "graph.detection_model",
+        "head-position",
+        "error",
+        "graph.detection_model",
         "A head is not the last row, or the last row is not a head.",
-        f"{_LAST}  # 11\n  - [7, 1, Conv, [64]]  # 12", _LAST + "  # 11",
+        f"{_LAST}  # 11\n  - [7, 1, Conv, [64]]  # 12",
+        _LAST + "  # 11",
     ),
     Rule(
-        "invalid-arguments", "error", "graph.arguments",
+        "invalid-arguments",
+        "error",
+        "graph.arguments",
         "A block cannot be built with the args of its row: one is unknown, missing, or of a wrong type or value.",
-        "[-1, 1, C3, [wide]]", _C3,
+        "[-1, 1, C3, [wide]]",
+        _C3,
     ),
     Rule(
-        "map-list", "error", "graph.row_builder",
+        "map-list",
+        "error",
+        "graph.row_builder",
         "A row reads a whole backbone, which gives a list of maps, and takes one map.",
         _WHOLE_BACKBONE.format(last=1, rows="[-1, 1, Conv, [64]]"),
         _WHOLE_BACKBONE.format(last=2, rows="[0, 1, Index, [2]]\n  - [-1, 1, Conv, [64]]"),
         EXAMPLE_MODEL,
     ),
     Rule(
-        "cannot-run", "error", "graph.row_checks",
+        "cannot-run",
+        "error",
+        "graph.row_checks",
         "A block was built, but cannot run on what it reads.",
-        "[-1, 1, Contract, [3]]", "[-1, 1, Contract, [2]]", _C3,
+        "[-1, 1, Contract, [3]]",
+        "[-1, 1, Contract, [2]]",
+        _C3,
     ),
     Rule(
-        "size-mismatch", "error", "graph.row_checks",
+        "size-mismatch",
+        "error",
+        "graph.row_checks",
         "The maps that a row joins differ in height and width.",
-        "[[-1, 2], 1, Concat, [1]]", "[[-1, 3], 1, Concat, [1]]", _P3,
+        "[[-1, 2], 1, Concat, [1]]",
+        "[[-1, 3], 1, Concat, [1]]",
+        _P3,
     ),
     Rule(
-        "width-mismatch", "error", "graph.row_checks",
+        "width-mismatch",
+        "error",
+        "graph.row_checks",
         "The maps that a row adds differ in their number of channels.",
-        "[[-1, p3], 1, ADD, []]", _P3,
+        "[[-1, p3], 1, ADD, []]",
+        _P3,
     ),
     Rule(
-        "source-misfit", "error", "lint.root_cause",
+        "source-misfit",
+        "error",
+        "lint.root_cause",
         "A row reads a row whose map does not fit further on; with the other source, all rows fit.",
-        "[4, 1, C3, [64, False]]", "[-1, 1, C3, [64, False]]",
+        "[4, 1, C3, [64, False]]",
+        "[-1, 1, C3, [64, False]]",
     ),
     Rule(
-        "row-misfit", "error", "lint.root_cause",
+        "row-misfit",
+        "error",
+        "lint.root_cause",
         "A row changes the size of its map so that a later row does not fit; with the fix, all rows fit.",
-        "[-1, 1, nn.MaxPool2d, [3, 1, 0]]", "[-1, 1, nn.MaxPool2d, [3, 1, 1]]", _C3,
+        "[-1, 1, nn.MaxPool2d, [3, 1, 0]]",
+        "[-1, 1, nn.MaxPool2d, [3, 1, 1]]",
+        _C3,
     ),
     Rule(
-        "stale-indices", "error", "lint.stale_indices",
+        "stale-indices",
+        "error",
+        "lint.stale_indices",
         "A row was inserted or removed by hand, and the indices of the rows after it were not renumbered.",
-        "", f"  - {_C3}  # 2\n",
+        "",
+        f"  - {_C3}  # 2\n",
     ),
     Rule(
-        "strides", "error", "graph.detection_model",
+        "strides",
+        "error",
+        "graph.detection_model",
         "The rows fit at 640x640 pixels, but not at larger sizes.",
-        _STRIDES.format(stride=3), _STRIDES.format(stride=4), EXAMPLE_MODEL,
+        _STRIDES.format(stride=3),
+        _STRIDES.format(stride=4),
+        EXAMPLE_MODEL,
     ),
     Rule(
-        "unused-row", "warning", "lint.graph_warnings",
+        "unused-row",
+        "warning",
+        "lint.graph_warnings",
         "No row reads this row, so it only costs time.",
-        "[[7, 9], 1, Detect, [nc, anchors]]", _LAST,
+        "[[7, 9], 1, Detect, [nc, anchors]]",
+        _LAST,
     ),
     Rule(
-        "duplicate-source", "warning", "lint.graph_warnings",
+        "duplicate-source",
+        "warning",
+        "lint.graph_warnings",
         "A row reads the same row more than once.",
-        "[[-1, 8], 1, Concat, [1]]", "[[-1, 4], 1, Concat, [1]]",
+        "[[-1, 8], 1, Concat, [1]]",
+        "[[-1, 4], 1, Concat, [1]]",
     ),
     Rule(
-        "level-strides", "warning", "lint.graph_warnings",
+        "level-strides",
+        "warning",
+        "lint.graph_warnings",
         "Two levels of the head have the same stride, or the levels are not in the order of their strides.",
-        "[[6, 7, 10], 1, Detect, [nc, anchors]]", _LAST,
+        "[[6, 7, 10], 1, Detect, [nc, anchors]]",
+        _LAST,
     ),
     Rule(
-        "anchor-sizes", "warning", "lint.graph_warnings",
+        "anchor-sizes",
+        "warning",
+        "lint.graph_warnings",
         "The anchors are not in the order of their sizes, or are probably not in pixels.",
-        "anchors: [[1.25, 1.6], [1.9, 3.8]]", "anchors: [[10, 13], [30, 61]]", "anchors: 3",
+        "anchors: [[1.25, 1.6], [1.9, 3.8]]",
+        "anchors: [[10, 13], [30, 61]]",
+        "anchors: 3",
     ),
     Rule(
-        "renamed-argument", "warning", "graph.errors",
+        "renamed-argument",
+        "warning",
+        "graph.errors",
         "An argument is given by an older name, which will be removed.",
         "[[7, 10], 1, AnchorFreeDetect, {nc: nc, bins: 8}]",
-        "[[7, 10], 1, AnchorFreeDetect, {nc: nc, reg_max: 8}]", _LAST,
+        "[[7, 10], 1, AnchorFreeDetect, {nc: nc, reg_max: 8}]",
+        _LAST,
     ),
     Rule(
-        "suspicious-argument", "warning", "lint.argument_warnings",
+        "suspicious-argument",
+        "warning",
+        "lint.argument_warnings",
         "A block accepts an argument that is probably not meant.",
-        "[-1, 1, C3, [64, 3]]", "[-1, 1, C3, [64, False]]",
+        "[-1, 1, C3, [64, 3]]",
+        "[-1, 1, C3, [64, False]]",
     ),
-)  # fmt: skip
+)
 
 RULES: Mapping[str, Rule] = {rule.id: rule for rule in _RULES}
 """Id -> rule."""
-
-
-def explain(rule_id: str) -> str:
-    """Describe a rule, as `models check --explain` prints it.
-
-    Args:
-        rule_id: id of the rule.
-
-    Returns:
-        Several lines of text: summary, example, fix.
-
-    Raises:
-        UserError: there is no such rule.
-    """
-    if rule_id not in RULES:
-        hint = did_you_mean(rule_id, RULES) or f"; expected one of {', '.join(RULES)}"
-        raise UserError(f"--explain {rule_id}: no such rule{hint}")
-    rule = RULES[rule_id]
-    example, fix = (text.replace("\n", "\n    ") or "(no row)" for text in (rule.bad, rule.good))
-    origin = f"graftdet.models.{rule.origin}"
-    header = f"{rule.id} ({rule.severity})\n{rule.summary}"
-    return f"{header}\n\n  wrong:\n    {example}\n  right:\n    {fix}\n\nfound by {origin}"
-
-
-def rules_markdown() -> str:
-    """The table of rules as a page of the documentation (Markdown)."""
-    lines = ["| rule | severity | meaning |", "|---|---|---|"]
-    lines += [f"| [`{rule.id}`](#{rule.id}) | {rule.severity} | {rule.summary} |" for rule in RULES.values()]
-    for rule in RULES.values():
-        lines += [
-            "",
-            f"## {rule.id}",
-            "",
-            rule.summary,
-            "",
-            "Wrong:",
-            "",
-            "```yaml",
-            rule.bad.strip() or "# (no row)",
-            "```",
-        ]
-        lines += ["", "Right:", "", "```yaml", rule.good.strip(), "```"]
-    return "\n".join(lines) + "\n"

@@ -128,9 +128,15 @@ class ModelSpec:
         return {row.name: row.index for row in self.rows if row.name}
 
     def problem(
-        self, rule: str, message: str, hint: str = "", row: Row | None = None, part: str | None = None,
-        path: tuple[str | int, ...] = (), severity: str = "error",
-    ) -> Problem:  # fmt: skip
+        self,
+        rule: str,
+        message: str,
+        hint: str = "",
+        row: Row | None = None,
+        part: str | None = None,
+        path: tuple[str | int, ...] = (),
+        severity: str = "error",
+    ) -> Problem:
         """A problem of this file: about element `part` ("from", "module", ...) of a row, or at `path` in the YAML."""
         if row is None:
             return Problem(rule, severity, None, *self.positions.find(path), message, hint, self.file, size=self.size)

@@ -7,7 +7,9 @@ import pytest
 
 from graftdet.models.lint import rules
 from graftdet.models.lint.check import check_model
-from graftdet.models.lint.rules import EXAMPLE_MODEL, RULES, explain, rules_markdown
+from graftdet.models.lint.explanations import explain, rules_markdown
+from graftdet.models.lint.rule import EXAMPLE_MODEL
+from graftdet.models.lint.rules import RULES
 from graftdet.utils.errors import UserError
 
 MODELS = Path(rules.__file__).parents[1]

@@ -11,7 +11,6 @@ import logging
 import os
 import statistics
 import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from graftdet.utils.cli import ArgumentParser, at_least
-from graftdet.utils.config import ROOT
+from graftdet.utils.environment import train_command
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import write_errors
 from graftdet.utils.hyperparameters import load_hyperparameters
@@ -82,9 +81,7 @@ def search_requested(options: argparse.Namespace) -> bool:
     return "search" in options
 
 
-def search(
-    options: argparse.Namespace, arguments: Sequence[str] | None = None, script: Path = ROOT / "train.py"
-) -> None:
+def search(options: argparse.Namespace, arguments: Sequence[str] | None = None, command: Sequence[str] = ()) -> None:
     """Run trials until `--trials` are finished, then report them, best first.
 
     PROJECT/NAME receives best.yaml, the best recipe so far, for `--hyp`, and a folder and a log per trial. An
@@ -93,7 +90,7 @@ def search(
     Args:
         options: The options of train.py.
         arguments: The command line that they were parsed from; None for that of this process.
-        script: The script to run for each trial.
+        command: What to run for each trial, before its flags; train.py by default.
 
     Raises:
         UserError: For invalid ranges, ranges of values that are also given as flags, a study that was started with
@@ -112,7 +109,7 @@ def search(
         folder.mkdir(parents=True, exist_ok=True)
     search_parser = ArgumentParser(add_help=False)
     add_search_flags(search_parser)
-    command = [sys.executable, str(script), *search_parser.parse_known_args(arguments)[1]]
+    command = [*(command or train_command()), *search_parser.parse_known_args(arguments)[1]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study = open_study(optuna, options.study, options.name, folder, epochs=options.epochs, seed=options.seed)

@@ -76,7 +76,7 @@ def start(tmp_path, monkeypatch):
             "9",
             *map(str, flags),
         ]
-        searching.search(options, arguments, tmp_path / "stand_in.py")
+        searching.search(options, arguments, [sys.executable, str(tmp_path / "stand_in.py")])
         return tmp_path / "trials" / options.name
 
     return call
@@ -218,7 +218,7 @@ def test_interrupted_trial_is_tried_again(start, tmp_path):
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started deaf to it\n"
         "options = argparse.Namespace(search=sys.argv[2], trials=2, hyp='yolov5.yaml', optimizer=None, cos_lr=False, set=[],\n"
         "    seed=0, epochs=3, project=Path(sys.argv[-1]), name='find', data='data.yaml')\n"
-        "cli.run(lambda: search(options, None, Path(sys.argv[-1]).parent / 'stand_in.py'))\n"
+        "cli.run(lambda: search(options, None, [sys.executable, str(Path(sys.argv[-1]).parent / 'stand_in.py')]))\n"
     )
     (tmp_path / "ranges.yaml").write_text(yaml.safe_dump(LR))
     arguments = ["--search", tmp_path / "ranges.yaml", "--epochs", 3, "--slow", 30, "--project", tmp_path / "trials"]
