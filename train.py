@@ -23,6 +23,7 @@ from graftdet.data.dataset import DetectionDataset
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.formats.dataset_split import Split
 from graftdet.data.loader import Loader, train_loader, val_loader
+from graftdet.data.synthetic_dataset import open_dataset
 from graftdet.models import load_plugins
 from graftdet.models.distillation.distiller import load_teacher, set_up_distillation
 from graftdet.models.graph.detection_model import DetectionModel
@@ -140,7 +141,7 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
         device=device,
     )
     if not checkpoint:
-        boxes, sizes = train_set.boxes, train_set.image_sizes
+        boxes, _, sizes = train_set.annotations()
         if fit := fit_head_anchors(model.head, boxes, sizes, options.img, hyperparameters.anchor_t):
             logger.info(fit)
     freeze_rows(model.model, options.freeze)
@@ -211,7 +212,7 @@ def open_run(
     recorded = {key: value for key, value in vars(options).items() if key not in ("resume", "folder")}
     info = {"yaml": model.yaml_text, "names": model.names, "nc": model.nc, "options": recorded}
     run = Run(folder, {**info, "hyperparameters": hyperparameters}, state, options.epochs, options.save_period)
-    run.plot_labels(train_set.boxes, train_set.labels, train_set.image_sizes)
+    run.plot_labels(*train_set.annotations())
     return run
 
 
@@ -255,7 +256,7 @@ def make_loaders(
     on_cuda = device.type == "cuda"
     part: dict[str, Any] = {"rank": ranks.rank, "world_size": ranks.world_size}
     common: dict[str, Any] = {"size": size, "stride": stride, "seed": seed, "cache": cache}
-    train_set = DetectionDataset(
+    train_set = open_dataset(
         splits["train"], recipe=hyperparameters, augment=True, rect=rect, label="train", defer_hsv=on_cuda, **common
     )
     batches = train_loader(
@@ -267,7 +268,7 @@ def make_loaders(
         pin_memory=on_cuda,
         **part,
     )
-    val_set = DetectionDataset(
+    val_set = open_dataset(
         splits["val"], rect=rect or has_geometric_augmentation(vars(hyperparameters)), label="val", **common
     )
     validate = functools.partial(

@@ -18,10 +18,10 @@ from graftdet.utils.startup import import_before_torch
 if __name__ == "__main__":
     import_before_torch("graftdet.data.dataset_config")
 
-from graftdet.data.dataset import DetectionDataset
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.formats.dataset_split import Split
 from graftdet.data.loader import val_loader
+from graftdet.data.synthetic_dataset import open_dataset
 from graftdet.models import load_plugins
 from graftdet.models.backends.loading import load_models, newest_weights
 from graftdet.models.inference.predictor import Predictor
@@ -119,7 +119,7 @@ def validate(options: Namespace) -> ValidationResult:
     # Files exported for one size need squares; models trained with square letterboxing and no geometric augmentation
     # are validated with it. All others take batches of the images' own aspect ratio.
     rect = model.fixed_size is None and not (options.square or model.square_letterbox)
-    dataset = DetectionDataset(split, size, rect=rect, stride=model.stride, label=options.split)
+    dataset = open_dataset(split, size, rect=rect, stride=model.stride, label=options.split)
     workers = min(default_workers(), len(dataset) // IMAGES_PER_WORKER) if options.workers is None else options.workers
     evaluation = evaluate(
         AugmentedModel(model) if options.augment else model,

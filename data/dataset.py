@@ -129,12 +129,20 @@ class DetectionDataset:
     @property
     def boxes(self) -> list[np.ndarray]:
         """Boxes (n, 4) float32 xyxy of each image, in pixels of its `image_sizes`, without crowds."""
-        return [self._boxes[start:end] for start, end in zip(self._offsets[:-1], self._offsets[1:], strict=True)]
+        return self._per_image(self._boxes)
 
     @property
     def labels(self) -> list[np.ndarray]:
         """Class indices (n,) of each image, without crowds."""
-        return [self._labels[start:end] for start, end in zip(self._offsets[:-1], self._offsets[1:], strict=True)]
+        return self._per_image(self._labels)
+
+    def annotations(self) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+        """Return (`boxes`, `labels`, `image_sizes`) for statistics."""
+        return self.boxes, self.labels, self.image_sizes
+
+    def _per_image(self, values: np.ndarray) -> list[np.ndarray]:
+        """The rows of each image of an array with one row per box."""
+        return [values[start:end] for start, end in zip(self._offsets[:-1], self._offsets[1:], strict=True)]
 
     @property
     def unreadable(self) -> dict[int, str]:
@@ -172,7 +180,7 @@ class DetectionDataset:
         return replace(item, replaced=unreadable) if item else unreadable
 
     def _plain_item(self, key: ItemKey, out: np.ndarray) -> Item:
-        image, boxes, labels, original = self._load(key.index)
+        image, boxes, labels, original = self._load(key)
         gain, shape = key.size / max(original), key.output_shape
         height, width = image.shape[:2]
         if key.size != self.size or height > shape[0] or width > shape[1]:
@@ -189,14 +197,14 @@ class DetectionDataset:
         height, width = self.image_sizes[key.index].tolist()
         original = (int(height), int(width))
         if key.mosaic and not self.rect and rng.random() < recipe.mosaic:
-            image, boxes, labels = self._mosaic(key.index, shape, key.size, rng)
+            image, boxes, labels = self._mosaic(key, rng)
             if rng.random() < recipe.mixup:
-                other = self._draw_readable(rng, lambda index: self._mosaic(index, shape, key.size, rng))
+                other = self._draw_readable(rng, lambda index: self._mosaic(key._replace(index=index), rng))
                 if other:
                     image = mixup(image, other[0], rng)
                     boxes, labels = np.concatenate((boxes, other[1])), np.concatenate((labels, other[2]))
         else:
-            image, boxes, labels, original = self._load(key.index)
+            image, boxes, labels, original = self._load(key)
             canvas = Canvas.from_image(image, boxes, labels)
             image, boxes, labels = jitter(canvas, rng, recipe, shape, key.size / self.size)
         gains = draw_hsv_gains(rng, recipe)
@@ -205,16 +213,15 @@ class DetectionDataset:
         item.hsv_gains = gains if self.defer_hsv else None
         return item
 
-    def _mosaic(
-        self, index: int, shape: tuple[int, int], size: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Mosaic of image `index` and three random ones, jittered onto `shape`: (image, boxes xyxy, labels)."""
+    def _mosaic(self, key: ItemKey, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mosaic of the image of `key` and three random ones of its epoch, jittered: (image, boxes xyxy, labels)."""
         center = draw_center(rng, self.size)
-        tiles = [self._load(index)[:3]]
-        tiles += [self._draw_readable(rng, lambda other: self._load(other)[:3]) for _ in range(3)]
+        tiles = [self._load(key)[:3]]
+        for _ in range(3):
+            tiles.append(self._draw_readable(rng, lambda other: self._load(key._replace(index=other))[:3]))
         order = rng.permutation(4)
         canvas = mosaic([tiles[quarter] for quarter in order], self.size, center)
-        return jitter(canvas, rng, self.recipe, shape, size / self.size)
+        return jitter(canvas, rng, self.recipe, key.output_shape, key.size / self.size)
 
     def _draw_readable(self, rng: np.random.Generator, make: Callable[[int], Result]) -> Result | None:
         """`make(index)` for a random index; drawn again if unreadable, which is the same in every process."""
@@ -225,8 +232,9 @@ class DetectionDataset:
                 continue
         return None
 
-    def _load(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:
+    def _load(self, key: ItemKey) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:
         """(image with longest side `self.size`, may be read-only, boxes xyxy on it, labels, (h, w) of source boxes)."""
+        index = key.index
         image, original = self.images.read(index)
         rows = slice(self._offsets[index], self._offsets[index + 1])
         size = loaded_size(self.image_sizes[index], original)

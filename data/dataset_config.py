@@ -2,13 +2,14 @@
 
 import logging
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from graftdet.data.formats.dataset_split import Split
-from graftdet.data.formats.format import DataConfig, Format
+from graftdet.data.formats.format import DATA_KEYS, SPLIT_NAMES, DataConfig, Format
 from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.formats.sample_table import SampleTable
 from graftdet.data.formats.validation import validate_samples
@@ -18,9 +19,7 @@ from graftdet.utils.errors import UserError, did_you_mean
 
 logger = logging.getLogger(__name__)
 
-SPLIT_NAMES = ("train", "val", "test")
 MAX_CLASSES = 100_000
-_KEYS = (*SPLIT_NAMES, "path", "format", "names", "nc", "download", "source")
 _IGNORED_KEYS = ("roboflow",)  # added by exporters, without meaning here
 _SPLIT_KEYS = ("images", "annotations")
 
@@ -43,26 +42,22 @@ def load_data_config(name_or_path: str | Path) -> DataConfig:
     """
     path = find_config(name_or_path, "data")
     raw = load_yaml(path)
-    for key in raw:
-        if key not in _KEYS + _IGNORED_KEYS:
-            raise UserError(f"{path}: unknown key '{key}'{did_you_mean(key, _KEYS)} (known: {', '.join(_KEYS)})")
+    format_name = _read_format(raw, path)
     names, name_ids, nc = _read_names(raw, path)
     values = {split: raw[split] for split in SPLIT_NAMES if raw.get(split) not in (None, "", [])}
     splits = {split: _check_split_value(value, path, split) for split, value in values.items()}
     from graftdet.data.formats import FORMATS
 
-    format_name = raw.get("format")
-    if format_name is not None and format_name not in FORMATS:
-        hint = did_you_mean(format_name, FORMATS)
-        raise UserError(f"{path}: unknown format '{format_name}'{hint} (known: {', '.join(FORMATS)})")
     missing_hint = _missing_hint(raw)
-    root = FORMATS[format_name or "coco"].find_root(_read_path(raw, "path", path), path, missing_hint)
+    format_class = FORMATS[format_name or "coco"]
+    settings = format_class.read_settings(raw, path, len(names) if names else nc)
+    root = format_class.find_root(_read_path(raw, "path", path), path, missing_hint)
     if not splits and format_name:
-        splits = dict(FORMATS[format_name].DEFAULT_SPLITS)
+        splits = dict(format_class.DEFAULT_SPLITS)
     if not splits:
         raise UserError(f"{path}: no split, expected one of train, val, test")
     format_name = format_name or _detect_format(path, root, splits, missing_hint)
-    return DataConfig(path, format_name, root, splits, names, name_ids, nc, names is not None, missing_hint)
+    return DataConfig(path, format_name, root, splits, names, name_ids, nc, names is not None, settings, missing_hint)
 
 
 def open_split(config: DataConfig, split: str, names: list[str] | None = None, single_class: bool = False) -> Split:
@@ -84,9 +79,12 @@ def open_split(config: DataConfig, split: str, names: list[str] | None = None, s
     """
     source = open_annotations(config, split, names)
     where = f"{config.path}: {split}"
-    samples = validate_samples(source, source.problems, where)
+    if source.drawing:
+        samples = SampleTable.from_samples(islice(source, source.drawing.sample_size))
+    else:
+        samples = validate_samples(source, source.problems, where)
     _report(source.problems, config, split)
-    opened = Split(split, samples, source.names, source.category_ids, source.problems)
+    opened = Split(split, samples, source.names, source.category_ids, source.problems, source.drawing)
     if samples.crowd.all():
         reason = "; ".join(source.problems.lines()) or ("all are crowds" if len(samples.boxes) else "no annotations")
         if split == "train":
@@ -138,7 +136,25 @@ def _report(problems: ProblemCounts, config: DataConfig, split: str) -> None:
 def _merge_classes(split: Split) -> Split:
     table = SampleTable.from_samples(split.samples)
     samples = replace(table, labels=np.zeros_like(table.labels))
-    return Split(split.name, samples, ["object"], split.category_ids[:1], split.problems)
+    drawing = split.drawing and split.drawing.map_labels([0] * len(split.names))
+    return replace(split, samples=samples, names=["object"], category_ids=split.category_ids[:1], drawing=drawing)
+
+
+def _read_format(raw: dict, path: Path) -> str | None:
+    """The value of `format:`, if any; all keys are checked against those of the format."""
+    from graftdet.data.formats import FORMATS
+
+    name = raw.get("format")
+    if name is not None and name not in FORMATS:
+        hint = did_you_mean(str(name), FORMATS)
+        raise UserError(f"{path}: unknown format '{name}'{hint} (known: {', '.join(FORMATS)})")
+    known = FORMATS[name].KEYS if name else DATA_KEYS
+    for key in raw:
+        if key not in (*known, *_IGNORED_KEYS):
+            others = [other for other in FORMATS if key in FORMATS[other].KEYS]
+            hint = f"; it requires format: {' or '.join(others)}" if others else did_you_mean(key, known)
+            raise UserError(f"{path}: unknown key '{key}'{hint} (known: {', '.join(known)})")
+    return name
 
 
 def _read_names(raw: dict, path: Path) -> tuple[list[str] | None, list[int] | None, int | None]:

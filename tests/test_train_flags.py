@@ -57,7 +57,7 @@ def test_square_letterboxing_in_validation_without_geometric_augmentation(run_tr
         seen[label] = how.get("rect", False)
         return DetectionDataset(split, label=label, **how)
 
-    monkeypatch.setattr(train, "DetectionDataset", watched)
+    monkeypatch.setattr(train, "open_dataset", watched)
     run_train("square", "--epochs", 1, *flags)
     assert seen == {"train": "--rect" in flags, "val": rect}
 

@@ -9,6 +9,7 @@ import numpy as np
 from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.formats.sample import Sample
 from graftdet.data.formats.sample_table import SampleTable
+from graftdet.data.synthetic.drawn_images import DrawnImages
 
 
 @dataclass
@@ -20,6 +21,7 @@ class Split:
     names: list[str]  # class index -> name
     category_ids: list[int]  # class index -> category id of the source
     problems: ProblemCounts = field(default_factory=ProblemCounts)
+    drawing: DrawnImages | None = None  # draws the images, which have no files; `samples` are the first of them
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -34,7 +36,9 @@ class Split:
         new_labels = np.argsort(order)  # old label -> new label
         table = SampleTable.from_samples(self.samples)
         samples = replace(table, labels=new_labels[table.labels])
-        return replace(self, samples=samples, names=list(names), category_ids=[self.category_ids[old] for old in order])
+        category_ids = [self.category_ids[old] for old in order]
+        drawing = self.drawing and self.drawing.map_labels(new_labels.tolist())
+        return replace(self, samples=samples, names=list(names), category_ids=category_ids, drawing=drawing)
 
     def ground_truth(self) -> dict:
         """Return the split as a COCO dict for the evaluator, with the image and category ids of the source.

@@ -10,12 +10,15 @@ from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.formats.sample import Sample
 from graftdet.data.formats.sample_table import SampleTable
 from graftdet.data.paths import find_root
+from graftdet.data.synthetic.drawn_images import DrawnImages
 from graftdet.utils.errors import UserError, did_you_mean
 from graftdet.utils.registry import Registry
 
 FORMATS = Registry("data format")
 """Value of `format:` in a data YAML -> subclass of `Format`."""
 
+SPLIT_NAMES = ("train", "val", "test")
+DATA_KEYS = (*SPLIT_NAMES, "path", "format", "names", "nc", "download", "source")
 OTHER_CLASS = "objects of classes that are not selected"
 
 
@@ -31,6 +34,7 @@ class DataConfig:
     name_ids: list[int] | None = None  # their numbers in the YAML (class numbers of YOLO labels)
     nc: int | None = None  # number of classes in the YAML, for sources whose classes have no names
     names_given: bool = False  # whether `names` are from the YAML, not from the source
+    settings: Any = None  # values of the keys that this format alone has (`Format.read_settings`)
     missing_hint: str = field(default="", repr=False)  # where to get the dataset
 
     def has(self, split: str) -> bool:
@@ -49,16 +53,20 @@ class Format(ABC):
         names: class index -> name.
         category_ids: class index -> category id of the source.
         problems: what was skipped, so far.
+        drawing: draws the images of the split, which has no files; None for files.
+        KEYS: keys of a data YAML in this format.
         DEFAULT_SPLITS: split -> value, for a data YAML that names no split.
         Writer: writes this format in `python -m data convert`; None if it cannot be written.
     """
 
+    KEYS: ClassVar[tuple[str, ...]] = DATA_KEYS
     DEFAULT_SPLITS: ClassVar[dict[str, Any]] = {}
     Writer: "type[Writer] | None" = None
 
     names: list[str]
     category_ids: list[int]
     problems: ProblemCounts
+    drawing: DrawnImages | None = None
 
     @abstractmethod
     def __init__(self, config: DataConfig, split: str, names: list[str] | None = None, strict: bool = True):
@@ -94,6 +102,23 @@ class Format(ABC):
             A rating from 0 (not in this format) to 3 (certain).
         """
         return 0
+
+    @classmethod
+    def read_settings(cls, values: dict[str, Any], path: Path, num_classes: int | None) -> Any:
+        """Read the keys that this format alone has.
+
+        Args:
+            values: the content of the data YAML, whose keys are in `KEYS`.
+            path: the YAML, for messages.
+            num_classes: `nc` or the number of names in the YAML; None if it has neither.
+
+        Returns:
+            `DataConfig.settings`.
+
+        Raises:
+            UserError: for an invalid value.
+        """
+        return None
 
     @classmethod
     def find_root(cls, value: str | None, yaml_path: Path, missing_hint: str) -> Path:

@@ -6,6 +6,14 @@ from typing import NamedTuple
 import numpy as np
 
 
+class Annotations(NamedTuple):
+    """The visible parts of the objects of an image."""
+
+    labels: list[int]  # class of each object
+    boxes: list[list[int]]  # xywh in pixels, around the visible pixels of each object
+    areas: list[int]  # visible pixels of each object
+
+
 class SyntheticImage(NamedTuple):
     """A drawn image and the visible parts of its objects."""
 
@@ -27,3 +35,7 @@ class Generator(ABC):
     @abstractmethod
     def draw(self, rng: np.random.Generator) -> SyntheticImage:
         """Draw one image."""
+
+    def annotate(self, rng: np.random.Generator) -> Annotations:
+        """Return the objects of the image that `draw` would draw."""
+        return Annotations(*self.draw(rng)[1:])
