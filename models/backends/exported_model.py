@@ -1,5 +1,6 @@
-"""What the exported formats have in common: predictions (B, N, 5 + nc) in YOLOv5's layout. NumPy only, no torch."""
+"""What the exported formats have in common: input, metadata, and the layout of the output. NumPy only, no torch."""
 
+import logging
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -8,11 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from graftdet.models.backends.metadata import parse_names, parse_size, parse_stride, parse_value
+from graftdet.models.backends.layout_recognition import UnknownLayout, choose_output, recognize
+from graftdet.models.backends.metadata import is_own, parse_names, parse_size, parse_stride, parse_value
+from graftdet.models.backends.output_layout import OutputLayout, stack_rows
 from graftdet.models.inference.predictor import Predictor
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.letterbox import GRAY
 
+logger = logging.getLogger(__name__)
+UNKNOWN_CLASSES = 80
+"""Number of placeholder names for end-to-end files without class names; more are added when they are detected."""
 _PADDING = np.float32(GRAY / 255)
 _SCALE = np.float32(1 / 255)
 
@@ -24,11 +30,14 @@ class ExportedModel(Predictor):
         path: the file.
         channels: channels of the input.
         fixed_batch: the only batch size that the file takes; None: any.
+        layout: how the output is read.
     """
 
     path: Path
     channels: int
     fixed_batch: int | None
+    layout: OutputLayout
+    _output_index = 0
 
     @abstractmethod
     def _run(self, images: np.ndarray) -> np.ndarray:
@@ -38,13 +47,13 @@ class ExportedModel(Predictor):
             images: (B, C, H, W) in 0..1, of the file's input type and of a batch and size that it takes.
 
         Returns:
-            Predictions (B, N, 5 + nc), an array that no later call changes.
+            The output number `_output_index`, an array that no later call changes.
         """
 
     def _describe(
         self,
         input_shape: Sequence[int | None],
-        output_shape: Sequence[int | None],
+        outputs: Sequence[tuple[str, Sequence[int | None]]],
         metadata: Mapping[str, str],
         dtype: type = np.float32,
     ) -> None:
@@ -52,40 +61,75 @@ class ExportedModel(Predictor):
 
         Args:
             input_shape: (batch, channels, height, width), None where any is taken.
-            output_shape: shape of the output, None where it varies.
+            outputs: name and shape of each output, None where a side varies.
             metadata: the file's metadata.
             dtype: NumPy type of the input.
 
         Raises:
-            UserError: the output has another layout.
+            UserError: the input is not an image, or the output has a layout that is not known.
         """
         self.fixed_batch, channels, height, width = input_shape
         self._dtype, self.channels = dtype, channels or 3
+        if not is_own(metadata) and self.channels not in (1, 3):
+            raise UserError(f"{self.path}: expected an input (batch, 3, height, width), found {list(input_shape)}")
         self.stride = parse_stride(metadata.get("stride"))
         self.fixed_size = (height, width) if height and width else None
-        self.needs_nms = parse_value(metadata.get("needs_nms")) is not False
         square = metadata.get("square_letterbox", metadata.get("squares"))  # the older key
         self.square_letterbox = parse_value(square) is True
         size = parse_size(metadata.get("size") or metadata.get("imgsz"))
         self.train_size = max(self.fixed_size or size or (640,))
+        names = parse_names(metadata.get("names"))
+        try:
+            self._output_index = choose_output(outputs)
+            self.layout = self._find_layout(outputs[self._output_index][1], names, metadata)
+        except UnknownLayout as error:
+            raise UserError(f"{self.path}: {error}") from None
+        self.needs_nms = parse_value(metadata.get("needs_nms")) is not False and self.layout.needs_nms
+        nc = self.layout.num_classes or len(names or ()) or UNKNOWN_CLASSES
+        numbers = [str(index) for index in range(nc)]
+        self.names = names if names and len(names) == nc else [f"class{number}" for number in numbers]
+        self.names_known = self.names is names and names != numbers
+        if not is_own(metadata):
+            if "stride" not in metadata and self.layout.stride:
+                self.stride = self.layout.stride
+            logger.info(f"{self.path}: read as {self.layout}")
+
+    def _find_layout(
+        self, shape: Sequence[int | None], names: list[str] | None, metadata: Mapping[str, str]
+    ) -> OutputLayout:
+        """The layout of the output: of own files by their metadata, of others by what they give for noise."""
         nc = parse_value(metadata.get("nc"))
-        if len(output_shape) == 3 and output_shape[2] is None and isinstance(nc, int) and nc > 0:
-            output_shape = (*output_shape[:2], 5 + nc)
-        num_classes = self._num_columns(output_shape, parse_value(metadata.get("names"))) - 5
-        names, numbers = parse_names(metadata.get("names"), num_classes), [str(index) for index in range(num_classes)]
-        self.names = names or [f"class{number}" for number in numbers]
-        self.names_known = names is not None and names != numbers
+        nc = nc if isinstance(nc, int) and nc > 0 else None
+        if is_own(metadata) and len(shape) == 3 and nc:
+            return OutputLayout(5 + nc)
+        images, output = self._probe(parse_size(metadata.get("size") or metadata.get("imgsz")))
+        if output.ndim == 2 and self.fixed_batch is None and output.shape[1] == 6:
+            self.fixed_batch = 1  # nothing says which image of a batch a row belongs to
+        return recognize(output, images.shape[2:], len(names) if names else nc, metadata)
+
+    def _probe(self, trained: tuple[int, int] | None) -> tuple[np.ndarray, np.ndarray]:
+        """Noise, and the output for it. A size that is not fixed is chosen; a file may not take every size."""
+        sizes = [self.fixed_size] if self.fixed_size else [size for size in ((256, 320), trained, (640, 640)) if size]
+        for size in sizes:
+            images = _noise((self.fixed_batch or 1, self.channels, *size)).astype(self._dtype)
+            try:
+                return images, self._run(images)
+            except UserError:
+                if size == sizes[-1]:
+                    raise
+        raise AssertionError("unreachable: the last size returns or raises")
 
     def __call__(self, images: Any) -> tuple[np.ndarray, np.ndarray]:
         """RGB (B, 3, H, W), uint8 0..255 or float 0..1 -> arrays of boxes (B, N, 4) xyxy and scores (B, N, nc)."""
-        return _decode(self.predictions(images))
+        return self._decode(self.predictions(images), images.shape[2:])
 
     def candidates(self, images: Any, conf: float) -> list[tuple[np.ndarray, np.ndarray]]:
-        """See `Predictor`; no score exceeds the objectness, so boxes of lower objectness are omitted."""
-        return [_decode(rows[rows[:, 4] > conf]) for rows in self.predictions(images)]
+        """See `Predictor`; boxes are omitted where a column, such as the objectness, limits their scores."""
+        size = images.shape[2:]
+        return [self._decode(rows[self.layout.upper_bound(rows) > conf], size) for rows in self.predictions(images)]
 
     def predictions(self, images: Any) -> np.ndarray:
-        """The output of the file.
+        """The output of the file, as rows.
 
         With a fixed batch size, incomplete batches are padded with zeros. Images smaller than a fixed size are padded
         at the right and bottom, which moves no box.
@@ -94,7 +138,8 @@ class ExportedModel(Predictor):
             images: RGB (B, 3, H, W), uint8 0..255 or float 0..1, array or tensor.
 
         Returns:
-            (B, N, 5 + nc) float32: cx, cy, w, h in pixels, objectness, class probabilities.
+            (B, N, columns) float32; of an own file (B, N, 5 + nc): cx, cy, w, h in pixels, objectness, class
+            probabilities.
         """
         images = images if isinstance(images, np.ndarray) else images.detach().cpu().numpy()
         if images.dtype == np.uint8:
@@ -109,9 +154,15 @@ class ExportedModel(Predictor):
             batch = chunk
             if len(chunk) < step:
                 batch = np.concatenate((chunk, np.zeros((step - len(chunk), *chunk.shape[1:]), self._dtype)))
-            results.append(self._run(batch)[: len(chunk)])
-        predictions = results[0] if len(results) == 1 else np.concatenate(results)
-        return predictions.astype(np.float32, copy=False)
+            results.append(self.layout.to_rows(self._run(batch), step)[: len(chunk)])
+        return stack_rows(results)
+
+    def _decode(self, rows: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Rows (..., columns), which are overwritten, -> boxes (..., 4) xyxy in pixels, scores (..., nc)."""
+        if self.layout.end_to_end and not self.names_known:
+            highest = int(self.layout.labels(rows).max(initial=0))
+            self.names += [f"class{number}" for number in range(self.nc, highest + 1)]
+        return self.layout.decode(rows, self.fixed_size or size, self.nc)
 
     def _pad_to_fixed_size(self, images: np.ndarray) -> np.ndarray:
         sides = images.shape[2:]
@@ -119,25 +170,6 @@ class ExportedModel(Predictor):
         if max(missing) <= 0 or min(missing) < 0:
             return images
         return np.pad(images, ((0, 0), (0, 0), (0, missing[0]), (0, missing[1])), constant_values=_PADDING)
-
-    def _num_columns(self, output_shape: Sequence[int | None], names: Any) -> int:
-        """5 + nc, from the declared output, else from a trial run.
-
-        A layout (batch, 5 + nc, N) is refused. A small image may have fewer predictions than columns: `names` of the
-        metadata then confirm the layout.
-        """
-        shape = list(output_shape)
-        if len(shape) != 3 or shape[2] is None:
-            height, width = self.fixed_size or (2 * self.stride, 2 * self.stride)
-            trial = np.zeros((self.fixed_batch or 1, self.channels, height, width), self._dtype)
-            shape = list(self._run(trial).shape)
-        confirmed = len(shape) == 3 and isinstance(names, (list, dict)) and shape[-1] == 5 + len(names)
-        transposed = len(shape) != 3 or (shape[1] is not None and shape[1] < min(shape[2], 300))
-        if (transposed and not confirmed) or shape[2] < 6:
-            raise UserError(
-                f"{self.path}: expected an output (batch, predictions, 5 + classes) in YOLOv5's layout, found {shape}"
-            )
-        return shape[2]
 
 
 def thread_limit() -> int:
@@ -153,9 +185,9 @@ def thread_limit() -> int:
     return cores if cores != os.cpu_count() else 0
 
 
-def _decode(predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions (..., 5 + nc), which are overwritten, -> boxes (..., 4) xyxy, scores (..., nc)."""
-    center, half = predictions[..., :2], predictions[..., 2:4] / 2
-    scores = predictions[..., 5:]
-    scores *= predictions[..., 4:5]  # in place: with many classes this is most of the memory
-    return np.concatenate((center - half, center + half), axis=-1), scores
+def _noise(shape: tuple[int, ...]) -> np.ndarray:
+    """Images (B, C, H, W) in 0..1 of noise in squares of 16 pixels, and of finer noise."""
+    random, (*_, height, width) = np.random.default_rng(0), shape
+    coarse = random.random((*shape[:2], -(-height // 16), -(-width // 16)), np.float32)
+    coarse = coarse.repeat(16, axis=2).repeat(16, axis=3)[..., :height, :width]
+    return 0.7 * coarse + 0.3 * random.random(shape, np.float32)

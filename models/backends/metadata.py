@@ -2,10 +2,11 @@
 
 import ast
 import json
+from collections.abc import Mapping
 from typing import Any
 
 VERSION = 1
-READ_KEYS = ("names", "nc", "stride", "size", "imgsz", "needs_nms", "square_letterbox", "squares")
+READ_KEYS = tuple("task names nc stride size imgsz needs_nms square_letterbox squares end2end made_by".split())
 
 
 def make_metadata(model: Any, options: Any) -> dict[str, str]:
@@ -44,12 +45,18 @@ def parse_value(text: str | None) -> Any:
     return None
 
 
-def parse_names(text: str | None, count: int) -> list[str] | None:
-    """Class names from a list or a dict by index; None where they are missing or not `count`."""
+def is_own(metadata: Mapping[str, str]) -> bool:
+    """Whether this project wrote the file."""
+    return metadata.get("made_by") == "graftdet"
+
+
+def parse_names(text: str | None) -> list[str] | None:
+    """Class names from a list or a dict by index; None where they are missing or malformed."""
     value = parse_value(text)
     if isinstance(value, dict):
         value = [value.get(index, value.get(str(index))) for index in range(len(value))]
-    return [str(name) for name in value] if isinstance(value, list) and len(value) == count else None
+    valid = isinstance(value, list) and value and all(isinstance(name, (str, int)) for name in value)
+    return [str(name) for name in value] if valid else None
 
 
 def parse_stride(text: str | None) -> int:

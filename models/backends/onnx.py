@@ -134,17 +134,18 @@ class OnnxModel(ExportedModel):
 
     def __init__(self, session: Any, path: str | Path):
         self.session, self.path = session, Path(path)
-        inputs, output = session.get_inputs(), session.get_outputs()[0]
+        inputs, outputs = session.get_inputs(), session.get_outputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in _NUMPY_TYPES:
             found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
             raise UserError(f"{path}: expected one image input (batch, 3, height, width), found {found}")
-        self._input, self._output = inputs[0].name, output.name
+        self._input, self._outputs = inputs[0].name, [output.name for output in outputs]
         metadata = session.get_modelmeta().custom_metadata_map
-        self._describe(_dimensions(inputs[0].shape), _dimensions(output.shape), metadata, _NUMPY_TYPES[inputs[0].type])
+        shapes = [(output.name, _dimensions(output.shape or ())) for output in outputs]
+        self._describe(_dimensions(inputs[0].shape), shapes, metadata, _NUMPY_TYPES[inputs[0].type])
 
     def _run(self, images: np.ndarray) -> np.ndarray:
         try:
-            return self.session.run([self._output], {self._input: images})[0]
+            return self.session.run([self._outputs[self._output_index]], {self._input: images})[0]
         except Exception as error:  # onnxruntime's exceptions have no common base
             shape = "x".join(map(str, images.shape))
             raise UserError(f"{self.path}: onnxruntime fails on an input of {shape} ({first_line(error)})") from None

@@ -166,7 +166,8 @@ class OpenVinoModel(ExportedModel):
             raise UserError(f"{path}: expected one image input (batch, 3, height, width), found {found or 'none'}")
         if not network.is_dynamic():
             self._requests["any"] = core.compile_model(network, "CPU", settings).create_infer_request()
-        self._describe(_dimensions(inputs[0]), _dimensions(outputs[0]), _metadata(network), _NUMPY_TYPES[dtype])
+        shapes = [(_name(output), _dimensions(output)) for output in outputs]
+        self._describe(_dimensions(inputs[0]), shapes, _metadata(network), _NUMPY_TYPES[dtype])
 
     def _run(self, images: np.ndarray) -> np.ndarray:
         try:
@@ -175,7 +176,7 @@ class OpenVinoModel(ExportedModel):
         except Exception as error:
             shape = "x".join(map(str, images.shape))
             raise UserError(f"{self.path}: OpenVINO fails on an input of {shape} ({_last_line(error)})") from None
-        return request.get_output_tensor(0).data.copy()  # the next call overwrites it
+        return request.get_output_tensor(self._output_index).data.copy()  # the next call overwrites it
 
     def _request(self, shape: tuple[int, ...]) -> Any:
         if shape in self._requests or "any" in self._requests:
@@ -187,6 +188,10 @@ class OpenVinoModel(ExportedModel):
             network.reshape(shape)
         self._requests[key] = self._core.compile_model(network, "CPU", self._settings).create_infer_request()
         return self._requests[key]
+
+
+def _name(port: Any) -> str:
+    return port.get_any_name() if port.get_names() else "unnamed"
 
 
 def _dimensions(port: Any) -> list[int | None]:

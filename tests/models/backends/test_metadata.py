@@ -14,10 +14,12 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "exported-files.md"
 
 
 class Described(ExportedModel):
-    """A file that is described and never run."""
+    """A file that is described and gives zeros."""
+
+    path = Path("described.onnx")
 
     def __init__(self, metadata):
-        self._describe((None, 3, None, None), (None, None, 8), metadata)
+        self._describe((None, 3, None, None), [("output0", (None, None, 8))], metadata)
 
     def _run(self, images):
         return np.zeros((len(images), 300, 8), np.float32)
@@ -56,6 +58,7 @@ def test_values_are_parsed_as_json_or_as_literals(text, value):
 
 
 def test_values_of_other_exporters():
-    assert parse_names("{0: 'cat', 1: 'dog'}", 2) == ["cat", "dog"] and parse_names("['a']", 2) is None
+    assert parse_names("{0: 'cat', 1: 'dog'}") == ["cat", "dog"]
+    assert all(parse_names(text) is None for text in ("[]", "{0: 'a', 2: 'b'}", "[[1]]", "x", None))
     assert parse_stride("64") == 64 and parse_stride("0") == 32 and parse_stride("x") == 32
     assert parse_size("(320, 640)") == (320, 640) and parse_size("[320]") is None and parse_size("[0, 1]") is None

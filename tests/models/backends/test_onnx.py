@@ -58,7 +58,7 @@ def test_published_shape_of_the_default_model(tmp_path):
 
 
 def test_a_small_image_may_have_fewer_rows_than_columns(tmp_path):
-    """84 rows of 85 columns are not a transposed layout where the file names 80 classes; without names they may be."""
+    """84 rows of 85 columns are not a transposed layout: the file names 80 classes, or the numbers show it."""
     model = build_model("graft-p.yaml", nc=80).eval()
     path = BACKEND.export(model, tmp_path / "p.onnx", ExportOptions((64, 64)))
     loaded = BACKEND.load(path)
@@ -66,8 +66,8 @@ def test_a_small_image_may_have_fewer_rows_than_columns(tmp_path):
     graph = onnx.load(str(path))
     del graph.metadata_props[:]
     onnx.save(graph, str(path))
-    with pytest.raises(UserError, match="expected an output"):
-        BACKEND.load(path)
+    bare = BACKEND.load(path)
+    assert bare.nc == 80 and not bare.layout.transposed and not bare.names_known
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
@@ -186,7 +186,6 @@ def test_files_that_cannot_be_run(exported, tmp_path):
     (tmp_path / "truncated.onnx").write_bytes(content[: len(content) // 2])
     (tmp_path / "text.onnx").write_text("no model")
     (tmp_path / "empty.onnx").write_bytes(b"")
-    foreign(tmp_path / "transposed.onnx", [1, 84, 8400])
     foreign(tmp_path / "classifier.onnx", [1, 1000])
     foreign(tmp_path / "two.onnx", [1, 252, 9], inputs=2)
     messages = {
@@ -194,8 +193,7 @@ def test_files_that_cannot_be_run(exported, tmp_path):
         "truncated": "not a valid ONNX file",
         "text": "not a valid ONNX file",
         "empty": "not a valid ONNX file",
-        "transposed": "YOLOv5's layout",
-        "classifier": "YOLOv5's layout",
+        "classifier": r"its output is \(1, 1000\)",
         "two": "one image input",
     }
     for name, message in messages.items():
