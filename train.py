@@ -3,10 +3,12 @@
 PROJECT/NAME receives weights/best.pt and weights/last.pt, results.csv, config.yaml, charts and the first batches.
 """
 
+import copy
+import dataclasses
 import functools
 import logging
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from graftdet.utils.startup import import_before_torch
@@ -16,44 +18,46 @@ if __name__ == "__main__":
 
 import numpy as np
 from torch import device as Device
-from torch import nn
+from torch import memory_format, nn
 
 from graftdet.data.caching.image_cache import CACHES
 from graftdet.data.dataset import DetectionDataset
 from graftdet.data.dataset_config import load_data_config, open_split
-from graftdet.data.formats.dataset_split import Split
-from graftdet.data.loader import Loader, train_loader, val_loader
-from graftdet.data.synthetic_dataset import open_dataset
+from graftdet.data.loader import Loader
+from graftdet.data.training_data import make_loaders
 from graftdet.models import load_plugins
 from graftdet.models.distillation.distiller import load_teacher, set_up_distillation
 from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.weights.initial_model import make_model, restore_model
+from graftdet.models.weights.transfer import TransferReport
 from graftdet.utils import cli
 from graftdet.utils.cli.keyword_flags import arguments_from_keywords
 from graftdet.utils.cli.options import add_run_flags, image_size
 from graftdet.utils.device import default_workers
 from graftdet.utils.distributed import Ranks, distribute, process_group
 from graftdet.utils.errors import UserError
-from graftdet.utils.evaluation.evaluator import Evaluation, evaluate
+from graftdet.utils.evaluation.evaluator import Evaluation
 from graftdet.utils.files import new_run_folder
-from graftdet.utils.hyperparameters import Hyperparameters, has_geometric_augmentation, load_hyperparameters
-from graftdet.utils.progress import Progress
+from graftdet.utils.hyperparameters import Hyperparameters, load_hyperparameters
 from graftdet.utils.training.acceleration import compile_model, mixed_precision, prepare_for_training
-from graftdet.utils.training.autoanchor import fit_head_anchors
+from graftdet.utils.training.autoanchor import MIN_RECALL, MIN_RECALL_OF_TRANSFERRED, fit_head_anchors
 from graftdet.utils.training.ema import ModelEMA
+from graftdet.utils.training.fine_tuning import PROBED_RATES, describe_probe
 from graftdet.utils.training.flags import add_recipe_flags, add_training_flags, check_flags, hyperparameter_overrides
 from graftdet.utils.training.optim import Stepper, make_optimizer
 from graftdet.utils.training.resume import resolve_options
 from graftdet.utils.training.run import Run, TrainResult
-from graftdet.utils.training.run_state import EarlyStopping, RunState
+from graftdet.utils.training.run_state import EarlyStopping, RunState, fitness
 from graftdet.utils.training.schedule import Schedule
 from graftdet.utils.training.search.trials import add_search_flags, search, search_requested
 from graftdet.utils.training.trainer import (
+    Trainer,
     freeze_rows,
+    row_depths,
     sampling_weights,
     seed_everything,
     set_bn_momentum,
-    train_one_epoch,
+    transferred_batch_norms,
 )
 
 logger = logging.getLogger("graftdet.train")
@@ -112,8 +116,9 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     names = list(splits["train"].names)
     if checkpoint:
         model = restore_model(checkpoint, options.resume, options.data, names)
+        transfer = TransferReport(loaded=checkpoint.get("transferred", []))
     else:
-        model = make_model(
+        model, transfer = make_model(
             options.cfg,
             options.weights,
             names,
@@ -142,43 +147,30 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     )
     if not checkpoint:
         boxes, _, sizes = train_set.annotations()
-        if fit := fit_head_anchors(model.head, boxes, sizes, options.img, hyperparameters.anchor_t):
+        recall = MIN_RECALL_OF_TRANSFERRED if f"model.{len(model.model) - 1}.anchors" in transfer.loaded else MIN_RECALL
+        if fit := fit_head_anchors(model.head, boxes, sizes, options.img, hyperparameters.anchor_t, recall):
             logger.info(fit)
     freeze_rows(model.model, options.freeze)
     layout = prepare_for_training(model.to(device), device, (model.channels, stride, stride))
-    criterion = model.criterion(hyperparameters, options.img)
-    trained, criterion = set_up_distillation(model, criterion, teacher, hyperparameters)
-    recipe = hyperparameters.for_run(options.epochs, len(batches), options.batch_size)
-    set_bn_momentum(model, recipe.bn_momentum)
-    optimizer = make_optimizer(trained, recipe.optimizer, recipe, options.batch_size)
-    schedule = Schedule(recipe, options.epochs, len(batches), options.batch_size)
-    ema = ModelEMA(model, recipe.ema_decay, recipe.ema_tau, fraction=recipe.ema_fraction)
-    mixed, scaler = mixed_precision(options.amp, device)
-    parallel = distribute(compile_model(trained, options.compile, device), ranks, device, options.sync_bn)
-    stepper = Stepper(parallel, optimizer, schedule, ema, recipe.clip_norm, scaler)
-    state = RunState(model, ema, stepper, EarlyStopping(options.patience), class_ap=np.zeros(model.nc))
+    make = functools.partial(
+        make_trainer, transfer=transfer, teacher=teacher, options=options, batches=batches, ranks=ranks, layout=layout
+    )
+    if hyperparameters.probe and not checkpoint and not options.noval:
+        hyperparameters = probe(model, hyperparameters, make, validate, options)
+    trainer = make(model, hyperparameters, options.epochs)
+    ema = trainer.stepper.ema
+    state = RunState(model, ema, trainer.stepper, EarlyStopping(options.patience), np.zeros(model.nc), transfer.loaded)
     if checkpoint:
         state.load_state_dict(checkpoint)
 
     run = open_run(options, model, hyperparameters, state, train_set) if ranks.is_main else None
+    if not checkpoint and transfer.class_matches and not options.noval:
+        evaluation = validate(ema.model)
+        if run:
+            run.record_initial(evaluation)
     for epoch in range(state.epoch, state.epoch if state.stopping.stop else options.epochs):
-        seed_everything(options.seed, epoch + 1, ranks.rank)
-        batches.set_epoch(epoch, sampling_weights(train_set.labels, state.class_ap) if options.image_weights else None)
-        with Progress(len(batches), f"epoch {epoch + 1}/{options.epochs}", quiet=not ranks.is_main) as progress:
-            result = train_one_epoch(
-                parallel,
-                criterion,
-                batches,
-                stepper,
-                epoch=epoch,
-                batches_per_epoch=len(batches),
-                device=device,
-                mixed=mixed,
-                layout=layout,
-                world_size=ranks.world_size,
-                progress=progress,
-                on_batch=run.plot_batch if run else None,
-            )
+        weights = sampling_weights(train_set.labels, state.class_ap) if options.image_weights else None
+        result = trainer.train_epoch(epoch, options.epochs, weights=weights, on_batch=run.plot_batch if run else None)
         evaluation = validate(ema.model) if not options.noval or epoch + 1 == options.epochs else None
         if run:
             run.finish_epoch(result, evaluation)
@@ -189,6 +181,57 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
         return run.finish(validate)
     validate(ema.model)  # every process validates its part of the images
     return None
+
+
+def make_trainer(
+    model: DetectionModel,
+    hyperparameters: Hyperparameters,
+    epochs: int,
+    *,
+    transfer: TransferReport,
+    teacher: DetectionModel | None,
+    options: Namespace,
+    batches: Loader,
+    ranks: Ranks,
+    layout: memory_format,
+) -> Trainer:
+    """Return what trains `model` for a number of epochs: criterion, optimizer, schedule, EMA, precision."""
+    device = next(model.parameters()).device
+    criterion = model.criterion(hyperparameters, options.img)
+    trained, criterion = set_up_distillation(model, criterion, teacher, hyperparameters)
+    recipe = hyperparameters.for_run(epochs, len(batches), options.batch_size)
+    set_bn_momentum(model, recipe.bn_momentum)
+    depths = row_depths(model, transfer.loaded)
+    optimizer = make_optimizer(trained, recipe.optimizer, recipe, options.batch_size, depths)
+    schedule = Schedule(recipe, epochs, len(batches), options.batch_size)
+    ema = ModelEMA(model, recipe.ema_decay, recipe.ema_tau, fraction=recipe.ema_fraction)
+    mixed, scaler = mixed_precision(options.amp, device)
+    parallel = distribute(compile_model(trained, options.compile, device), ranks, device, options.sync_bn)
+    stepper = Stepper(parallel, optimizer, schedule, ema, recipe.clip_norm, scaler)
+    frozen = transferred_batch_norms(model, transfer.loaded) if recipe.freeze_bn else []
+    return Trainer(parallel, criterion, batches, stepper, options.seed, ranks, device, mixed, layout, frozen)
+
+
+def probe(
+    model: DetectionModel,
+    hyperparameters: Hyperparameters,
+    make: Callable[[DetectionModel, Hyperparameters, int], Trainer],
+    validate: Callable[[nn.Module], Evaluation | None],
+    options: Namespace,
+) -> Hyperparameters:
+    """Train a copy of `model` with each rate of `PROBED_RATES` for a part of the run; return the best as a recipe."""
+    epochs = max(round(hyperparameters.probe * options.epochs), 1)
+    scores = []
+    for values in PROBED_RATES:
+        trainer = make(copy.deepcopy(model), dataclasses.replace(hyperparameters, **values), epochs)
+        for epoch in range(epochs):
+            trainer.train_epoch(epoch, epochs, title="probe")
+        evaluation = validate(trainer.stepper.ema.model)
+        scores.append(trainer.ranks.broadcast(fitness(evaluation.metrics) if evaluation else None))
+    seed_everything(options.seed)
+    best = max(range(len(scores)), key=scores.__getitem__)
+    logger.info(describe_probe(scores, best, epochs))
+    return dataclasses.replace(hyperparameters, **PROBED_RATES[best])
 
 
 def read_hyperparameters(options: Namespace, checkpoint: dict[str, Any] | None) -> Hyperparameters:
@@ -214,73 +257,6 @@ def open_run(
     run = Run(folder, {**info, "hyperparameters": hyperparameters}, state, options.epochs, options.save_period)
     run.plot_labels(*train_set.annotations())
     return run
-
-
-def make_loaders(
-    splits: Mapping[str, Split],
-    hyperparameters: Hyperparameters,
-    *,
-    size: int,
-    stride: int,
-    epochs: int,
-    batch_size: int,
-    workers: int,
-    seed: int,
-    cache: str,
-    rect: bool,
-    multi_scale: bool,
-    ranks: Ranks,
-    device: Device,
-) -> tuple[DetectionDataset, Loader, Callable[[nn.Module], Evaluation | None]]:
-    """Open the training and validation images.
-
-    Args:
-        splits: The splits "train" and "val".
-        hyperparameters: The training recipe, for augmentation.
-        size: Longer side of the images [pixels].
-        stride: Divisor of the sides of all batches.
-        epochs, batch_size: Length of the run; images per batch, over all processes.
-        workers: Processes that load images.
-        seed, cache: Seed of augmentation and order; where decoded images are cached.
-        rect: Train on batches of one aspect ratio instead of mosaics.
-        multi_scale: Change the size in each batch.
-        ranks, device: Rank and device of this process.
-
-    Returns:
-        The training set, its batches, and `validate(model)`, which evaluates a model on the validation split.
-    """
-    if batch_size % ranks.world_size:
-        raise UserError(
-            f"--batch-size {batch_size}: counts all {ranks.world_size} processes and must be divisible by their number"
-        )
-    on_cuda = device.type == "cuda"
-    part: dict[str, Any] = {"rank": ranks.rank, "world_size": ranks.world_size}
-    common: dict[str, Any] = {"size": size, "stride": stride, "seed": seed, "cache": cache}
-    train_set = open_dataset(
-        splits["train"], recipe=hyperparameters, augment=True, rect=rect, label="train", defer_hsv=on_cuda, **common
-    )
-    batches = train_loader(
-        train_set,
-        batch_size // ranks.world_size,
-        workers,
-        epochs=epochs,
-        multi_scale=multi_scale,
-        pin_memory=on_cuda,
-        **part,
-    )
-    val_set = open_dataset(
-        splits["val"], rect=rect or has_geometric_augmentation(vars(hyperparameters)), label="val", **common
-    )
-    validate = functools.partial(
-        evaluate,
-        loader=val_loader(val_set, 2 * batch_size, workers, **part),
-        ground_truth=splits["val"].ground_truth(),
-        category_ids=splits["val"].category_ids,
-        ranks=ranks,
-        device=device,
-        half=on_cuda,
-    )
-    return train_set, batches, validate
 
 
 def make_parser() -> cli.ArgumentParser:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from graftdet import train
+from graftdet.data import training_data
 from graftdet.data.dataset import DetectionDataset
 from graftdet.models.editing.editor import insert_row
 from graftdet.utils import cli
@@ -57,7 +58,7 @@ def test_square_letterboxing_in_validation_without_geometric_augmentation(run_tr
         seen[label] = how.get("rect", False)
         return DetectionDataset(split, label=label, **how)
 
-    monkeypatch.setattr(train, "open_dataset", watched)
+    monkeypatch.setattr(training_data, "open_dataset", watched)
     run_train("square", "--epochs", 1, *flags)
     assert seen == {"train": "--rect" in flags, "val": rect}
 

@@ -5,8 +5,8 @@ A checkpoint is a dict with
 - `format`, `version`;
 - the model and the recipe: `yaml` (the model's YAML as text), `names`, `nc`, `options`, `hyperparameters`, `versions`;
 - the state of the run (`graftdet.utils.training.run_state.RunState`): `model` (state dict), `ema`, `ema_updates`,
-  `optimizer`, `scheduler`, `epoch`, `elapsed` [s], `best`, `stopping`, `class_ap`, and `helpers` where modules are
-  trained beside the model.
+  `optimizer`, `scheduler`, `epoch`, `elapsed` [s], `best`, `stopping`, `class_ap`, `transferred` (names of tensors that
+  came from the initial weights), and `helpers` where modules are trained beside the model.
 
 Once a run is finished, only `ema`, `epoch` and `best` remain of its state, and `finished` is True. Random generators
 are seeded in each epoch, so their state is not saved.

@@ -72,6 +72,21 @@ class Hyperparameters:
     )
     lr_update: str = _choice("epoch", "batch", about="how often the decay updates the learning rate")
     lr0: float = _number(0.01, about="learning rate after the warm-up")
+    transferred_lr: float = _number(
+        1.0,
+        0,
+        1,
+        about="learning rate of parameters that come from --weights, as a fraction of lr0",
+    )
+    row_lr_decay: float = _number(
+        1.0,
+        1e-6,
+        1,
+        about="learning rate of transferred parameters of the first row, as a fraction of that of the last row",
+    )
+    probe: float = _number(
+        0.0, 0, 1, about="fraction of the run for which each of several learning rates is tried before it; 0: none"
+    )
     lr_batch: int = _number(
         0,
         about="images per step that lr0 is for; lr0 is scaled linearly for SGD, by the square root for the others; "
@@ -92,6 +107,9 @@ class Hyperparameters:
     )
     clip_norm: float = _number(10.0, about="maximum norm of the gradient; 0: no clipping")
     bn_momentum: float = _number(0.03, 0, 1, about="momentum of the running statistics of batch norm")
+    freeze_bn: int = _number(
+        0, 0, 1, about="1: batch norms that come from --weights use their running statistics, which do not change"
+    )
     ema_decay: float = _number(0.9999, 0, 1, about="decay of the exponential moving average (EMA) of the weights")
     ema_tau: float = _number(2000.0, 1e-6, about="time constant of the ramp-up of the EMA decay [steps]")
     ema_fraction: float = _number(

@@ -32,8 +32,6 @@ class Detect(Head):
         [[17, 20, 23], 1, Detect, [nc, anchors]]
     """
 
-    box_outputs = ("m.", 5)
-
     def __init__(self, nc=80, anchors=(), ch=()):
         super().__init__(nc)
         self.placeholder_anchors = isinstance(anchors, int)
@@ -93,6 +91,10 @@ class Detect(Head):
         """Per level the biases (A, 5) of x, y, w, h and objectness, and (A, nc) of the classes, as views."""
         biases = [conv.bias.view(self.num_anchors, -1) for conv in self.m]
         return [(bias[:, :5], bias[:, 5:]) for bias in biases]
+
+    def class_layers(self) -> dict[str, int]:
+        """The convolutions, whose outputs per anchor are x, y, w, h, objectness, classes."""
+        return {f"m.{level}": 5 for level in range(len(self.m))}
 
     def set_strides(self, strides: list[float]) -> None:
         """Set the strides, convert the anchors to their units and initialize the biases (Lin et al., 2017, 3.3)."""

@@ -50,6 +50,15 @@ class Branches(nn.Module):
         """Per level the biases (4 * reg_max,) of the distances and (nc,) of the classes."""
         return [(box[-1].bias, cls[-1].bias) for box, cls in zip(self.box, self.cls, strict=True)]
 
+    def class_layers(self) -> dict[str, int]:
+        """The last convolution of each class branch."""
+        return _class_layers("cls", self.cls)
+
+
+def _class_layers(prefix: str, branches: nn.ModuleList) -> dict[str, int]:
+    """`Head.class_layers` of class branches, one per level, without other outputs."""
+    return {f"{prefix}.{level}.{len(branch) - 1}": 0 for level, branch in enumerate(branches)}
+
 
 def _branch(c1, width, outputs, light):
     if light:
@@ -91,6 +100,10 @@ class AnchorFreeDetect(AnchorFreeHead):
     def output_biases(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Per level the biases (4 * reg_max,) of the distances and (nc,) of the classes."""
         return self.branches.output_biases()
+
+    def class_layers(self) -> dict[str, int]:
+        """The last convolution of each class branch."""
+        return {f"branches.{name}": others for name, others in self.branches.class_layers().items()}
 
     def criterion(self, hyperparameters: Hyperparameters, image_size: int = 640) -> AnchorFreeCriterion:
         """Task-aligned losses; gains are `af_box`, `af_cls` and `af_dfl`."""
@@ -189,6 +202,11 @@ class OneToOneDetect(AnchorFreeHead):
         first = self.one_to_many.output_biases()
         second = self.one_to_one or []
         return first + [(distances, cls[-1].bias) for (distances, _), cls in zip(first, second, strict=False)]
+
+    def class_layers(self) -> dict[str, int]:
+        """The last convolution of each class branch, of both branches."""
+        layers = {f"one_to_many.{name}": others for name, others in self.one_to_many.class_layers().items()}
+        return layers | _class_layers("one_to_one", self.one_to_one or nn.ModuleList())
 
     def fuse(self) -> None:
         """Drop the one-to-one branch where it does not run in eval mode."""

@@ -35,9 +35,6 @@ class Head(nn.Module, ABC):
         branch_names: branches that can give the boxes; empty where the head has no branches.
         branch: the one of them in use, or None.
         distillation_branch: the branch with many positives per object, whose outputs distillation compares, or None.
-        box_outputs: for heads whose convolutions predict boxes and classes together: the prefix of the names of their
-            weights, and the number of outputs per anchor that come before the classes. These are transferred between
-            models that differ in their number of classes. None where boxes and classes have layers of their own.
     """
 
     anchors: torch.Tensor | None
@@ -48,7 +45,6 @@ class Head(nn.Module, ABC):
     branch_names: tuple[str, ...] = ()
     branch: str | None = None
     distillation_branch: str | None = None
-    box_outputs: tuple[str, int] | None = None
 
     def __init__(self, nc: int):
         super().__init__()
@@ -95,6 +91,14 @@ class Head(nn.Module, ABC):
     def set_anchors(self, anchors_pixels: Any) -> None:
         """Replace the anchors by (levels, A, 2) widths and heights in pixels. Raises `TypeError` for a head without."""
         raise TypeError(f"{type(self).__name__} has no anchors")
+
+    def class_layers(self) -> dict[str, int]:
+        """Layers whose outputs depend on the classes: name within the head -> outputs per anchor before the classes.
+
+        The outputs of a layer are A anchors times (others + nc). When weights are transferred between models with
+        different classes, each class takes the outputs of the class of its name, and all others keep theirs.
+        """
+        return {}
 
     def decode_rows(self, raw: Any) -> torch.Tensor:
         """Turn raw outputs into the layout of exported files.

@@ -51,6 +51,10 @@ class IDetect(Detect):
         """Rows (B, N, 5 + nc); matrix products are available once the head is fused."""
         return super().export_outputs(maps, as_matmul and self.ia is None)
 
+    def class_layers(self) -> dict[str, int]:
+        """The convolutions and the factors of their outputs."""
+        return super().class_layers() | {f"im.{level}": 5 for level in range(len(self.m))}
+
     @torch.no_grad()
     def fuse(self) -> None:
         """Merge the offsets and factors into the convolutions, in place."""

@@ -37,7 +37,6 @@ class PicoHead(AnchorFreeHead):
         check_integer(k, "k, the kernel size,", 1)
         if k % 2 == 0:
             raise UserError(f"k, the kernel size, must be odd, got {k}")
-        self.box_outputs = ("outputs.", 4 * reg_max)
         self.convs = nn.ModuleList(nn.Sequential(*(DPConv(c, c, k) for _ in range(stacked))) for c in ch)
         self.outputs = nn.ModuleList(nn.Conv2d(c, 4 * reg_max + nc, 1) for c in ch)
 
@@ -48,6 +47,10 @@ class PicoHead(AnchorFreeHead):
     def output_biases(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Per level the biases (4 * reg_max,) of the distances and (nc,) of the classes, as views."""
         return [(last.bias[: 4 * self.reg_max], last.bias[4 * self.reg_max :]) for last in self.outputs]
+
+    def class_layers(self) -> dict[str, int]:
+        """The last convolutions, whose outputs are the distances, then the classes."""
+        return {f"outputs.{level}": 4 * self.reg_max for level in range(len(self.outputs))}
 
     def criterion(self, hyperparameters: Hyperparameters, image_size: int = 640) -> AnchorFreeCriterion:
         """Varifocal, GIoU and distribution focal losses with the weights 1, 2 and 0.25, assigned by SimOTA."""

@@ -7,7 +7,7 @@ from graftdet.models.graph.detection_model import DetectionModel, build_model
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.weights.new_row_init import NewRowInit, initialize_new_rows
 from graftdet.models.weights.row_transfer import load_into_row
-from graftdet.models.weights.transfer import load_into
+from graftdet.models.weights.transfer import TransferReport, load_into
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils.errors import UserError
 
@@ -23,7 +23,7 @@ def make_model(
     into: str = "",
     min_transfer: float = 0.0,
     identity_init: bool = True,
-) -> DetectionModel:
+) -> tuple[DetectionModel, TransferReport]:
     """Build the model and transfer weights into it.
 
     Args:
@@ -35,6 +35,9 @@ def make_model(
         min_transfer: Minimum fraction of the parameters that `weights` must provide, 0..1.
         identity_init: Initialize rows inserted into the model of `weights` to pass their input through.
 
+    Returns:
+        The model, and what was copied into it: nothing without weights, and nothing of those of a backbone.
+
     Raises:
         UserError: If the YAML or the weights are invalid or do not fit.
     """
@@ -42,14 +45,15 @@ def make_model(
     spec = file.read_spec() if file and not cfg else None
     spec = spec or ModelSpec.read(cfg or "yolov5n.yaml")
     model = _build(spec.with_anchors(anchors) if anchors else spec, names)
+    report = TransferReport()
     if file and into:  # of a backbone, with the names of its publisher
         logger.info(f"weights: {weights} into row {into}, {load_into_row(model, into, file)}")
     elif file:
-        report = load_into(model, file, min_transfer)
+        report = load_into(model, file, min_transfer, names)
         logger.info(f"weights: {weights}, {report}")
         if rows := report.inserted_rows:
             logger.info(initialize_new_rows(model, rows) if identity_init else NewRowInit(rows))
-    return model
+    return model, report
 
 
 def restore_model(checkpoint: dict[str, Any], path: str, data: str, names: list[str]) -> DetectionModel:

@@ -1,6 +1,6 @@
 """Weights into a model: all of them into the model they belong to, or what fits into another graph."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -10,6 +10,7 @@ from graftdet.models.graph.detection_model import DetectionModel, build_model
 from graftdet.models.heads import HEADS
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.problems import ProblemError
+from graftdet.models.weights.class_outputs import copy_class_layer, match_classes
 from graftdet.models.weights.row_matching import (
     describe_moves,
     describe_scales,
@@ -30,15 +31,16 @@ class TransferReport:
 
     Attributes:
         loaded: names of tensors that were copied whole.
-        partial: names of tensors of which the box outputs alone were copied.
+        partial: names of tensors of the head of which a part of the outputs was copied: those that do not depend on the
+            classes, and those of classes that the file has, too.
         missing: names of tensors that keep the model's own values.
         skipped: tensor name -> why it was not copied.
         fraction: part of the model's (or row's) parameters that came from the file, 0..1.
         row_matches: row of the model -> row of the file it continues.
         inserted_rows: new rows with parameters that stand between rows of the file
             (see `graftdet.models.weights.new_row_init`).
-        new_class_outputs: whether the head's class outputs keep their random values, because the number of classes
-            differs.
+        class_matches: class of the model -> class of the file whose outputs it continues.
+        new_classes: names of classes whose outputs keep their random values.
         scales: in which scales the two YAMLs differ, as text; '' where they agree.
     """
 
@@ -49,30 +51,42 @@ class TransferReport:
     fraction: float = 0.0
     row_matches: dict[int, int] = field(default_factory=dict)
     inserted_rows: list[int] = field(default_factory=list)
-    new_class_outputs: bool = False
+    class_matches: dict[int, int] = field(default_factory=dict)
+    new_classes: list[str] = field(default_factory=list)
     scales: str = ""
 
     def __str__(self):
         copied = len(self.loaded) + len(self.partial)
         text = f"{copied} of {copied + len(self.missing)} tensors, {self.fraction:.1%} of the parameters transferred"
-        if self.new_class_outputs:
-            text += "; the head's class outputs are newly initialized, the file has another number of classes"
+        if self.new_classes:
+            text += f"; {self._describe_classes()}"
         moves = describe_moves(self.row_matches)
         return text + self.scales + (f"; {moves}" if moves else "")
 
+    def _describe_classes(self) -> str:
+        """Which class outputs were copied."""
+        total = len(self.class_matches) + len(self.new_classes)
+        names = ", ".join(self.new_classes[:5]) + (", ..." if len(self.new_classes) > 5 else "")
+        new = f"newly initialized: {names}" if self.class_matches else "all are newly initialized"
+        return f"class outputs: {len(self.class_matches)} of {total} matched by name, {new}"
+
 
 @torch.no_grad()
-def load_into(model: DetectionModel, weights: WeightsFile, min_transfer: float = 0.0) -> TransferReport:
+def load_into(
+    model: DetectionModel, weights: WeightsFile, min_transfer: float = 0.0, names: Sequence[str] | None = None
+) -> TransferReport:
     """Copy what fits from `weights` into `model`, in place: by name and shape, in rows that correspond.
 
-    Where the rows of the two models differ, `graftdet.models.weights.row_matching` decides which correspond. Where only
-    the number of classes differs, the head's box and objectness outputs are copied and its class outputs stay as they
-    are. Inserted rows stay as they are; `graftdet.models.weights.new_row_init` initializes them.
+    Where the rows of the two models differ, `graftdet.models.weights.row_matching` decides which correspond. Where the
+    classes differ, each class takes the outputs of the class of its name
+    (`graftdet.models.weights.class_outputs`); those of all other classes stay as they are. Inserted rows stay as they
+    are; `graftdet.models.weights.new_row_init` initializes them.
 
     Args:
         model: the model to change.
         weights: the file to copy from.
         min_transfer: smallest acceptable fraction of the parameters, 0..1.
+        names: class names of the model; None: it has the same classes as the file if it has as many.
 
     Returns:
         What was copied and what was not.
@@ -82,13 +96,19 @@ def load_into(model: DetectionModel, weights: WeightsFile, min_transfer: float =
     """
     old = _spec_if_readable(weights)
     report = TransferReport(row_matches=match_rows(model, weights.state, old), scales=describe_scales(model.spec, old))
-    names = match_weights(model, weights.state, report.row_matches)
-    _copy_tensors(model, weights.state, names, report)
+    sources = match_weights(model, weights.state, report.row_matches)
     head = f"model.{len(model.model) - 1}."
-    report.new_class_outputs = bool(report.partial) or (
-        weights.nc not in (None, model.nc) and any(name.startswith(head) for name in report.skipped)
-    )
-    used = set(names.values())
+    layers = {head + name: others for name, others in model.head.class_layers().items()}
+    state = model.state_dict()
+    outputs = [name for name in sources if name.rpartition(".")[0] in layers]
+    if outputs:
+        same_shapes = all(state[name].shape == weights.state[sources[name]].shape for name in outputs)
+        report.class_matches = _match_classes(model, weights, names, same_shapes)
+    _copy_tensors(model, weights.state, sources, layers, report)
+    if any(name.rpartition(".")[0] in layers for name in (*report.partial, *report.skipped)):
+        names = names or model.names
+        report.new_classes = [name for index, name in enumerate(names) if index not in report.class_matches]
+    used = set(sources.values())
     report.skipped.update({name: "no such weight in the model" for name in weights.state if name not in used})
     _check_fraction(model, weights, report, min_transfer)
     if f"{head}anchors" in report.loaded:
@@ -98,26 +118,51 @@ def load_into(model: DetectionModel, weights: WeightsFile, min_transfer: float =
     return report
 
 
+def _match_classes(
+    model: DetectionModel, weights: WeightsFile, names: Sequence[str] | None, same_shapes: bool
+) -> dict[int, int]:
+    """Class of the model -> class of the file: by name, or by number where the names are unknown."""
+    if names is not None and weights.names:
+        return match_classes(names, weights.names)
+    return {index: index for index in range(model.nc)} if same_shapes and weights.nc in (None, model.nc) else {}
+
+
 def _copy_tensors(
-    model: DetectionModel, state: Mapping[str, torch.Tensor], names: Mapping[str, str], report: TransferReport
+    model: DetectionModel,
+    state: Mapping[str, torch.Tensor],
+    sources: Mapping[str, str],
+    class_layers: Mapping[str, int],
+    report: TransferReport,
 ) -> None:
-    """Copy the tensors of `names` (name in the model -> name in `state`) that fit, and record the result."""
+    """Copy the tensors of `sources` (name in the model -> name in `state`) that fit, and record the result.
+
+    `class_layers` are those of `Head.class_layers`, with their whole names.
+    """
     parameters = dict(model.named_parameters())
     copied = 0.0
     for name, target in model.state_dict().items():
-        source = state.get(names.get(name, ""))
+        source = state.get(sources.get(name, ""))
+        layer = name.rpartition(".")[0]
         if source is None:
             report.missing.append(name)
-        elif source.shape == target.shape:
+            continue
+        fraction = float(source.shape == target.shape)
+        if layer in class_layers:
+            others, matches = class_layers[layer], report.class_matches
+            fraction = copy_class_layer(source, target, model.head.num_anchors, others, model.nc, matches)
+        elif fraction:
             target.copy_(source)
+        if fraction == 1:
             report.loaded.append(name)
-            copied += target.numel() if name in parameters else 0
-        elif fraction := _copy_box_outputs(model, name, source, target):
+        elif fraction:
             report.partial.append(name)
-            copied += fraction * target.numel()
         else:
             report.missing.append(name)
-            report.skipped[name] = f"shape {tuple(source.shape)}, the model has {tuple(target.shape)}"
+            same = source.shape == target.shape
+            report.skipped[name] = (
+                "of other classes" if same else f"shape {tuple(source.shape)}, the model has {tuple(target.shape)}"
+            )
+        copied += fraction * target.numel() if name in parameters else 0
     report.fraction = copied / sum(p.numel() for p in parameters.values())
 
 
@@ -134,28 +179,6 @@ def _check_fraction(model: DetectionModel, weights: WeightsFile, report: Transfe
         raise UserError(
             f"{weights.path}: {report}; expected at least {min_transfer:.1%} of the parameters (--min-transfer)"
         )
-
-
-def _copy_box_outputs(model: DetectionModel, name: str, source: torch.Tensor, target: torch.Tensor) -> float:
-    """Copy the outputs of a head's convolution that do not depend on nc; their fraction (0: nothing fits).
-
-    A head whose convolutions output boxes and classes together declares so in `box_outputs`: the prefix of their names,
-    and how many outputs of each anchor come before its classes.
-    """
-    if model.head.box_outputs is None:
-        return 0.0
-    prefix, num_box_outputs = model.head.box_outputs
-    anchors = model.head.num_anchors
-    if not name.startswith(f"model.{len(model.model) - 1}.{prefix}"):
-        return 0.0
-    if source.shape[1:] != target.shape[1:] or source.shape[0] % anchors:
-        return 0.0
-    if source.shape[0] // anchors <= num_box_outputs:
-        return 0.0
-    old = source.reshape(anchors, -1, *source.shape[1:])
-    new = target.view(anchors, -1, *target.shape[1:])
-    new[:, :num_box_outputs] = old[:, :num_box_outputs]
-    return num_box_outputs / new.shape[1]
 
 
 def _spec_if_readable(weights: WeightsFile) -> ModelSpec | None:

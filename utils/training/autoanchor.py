@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 MIN_RECALL = 0.98
+MIN_RECALL_OF_TRANSFERRED = 0.9  # other anchors make the outputs of trained weights useless
 _CHUNK = 4096  # boxes at once: their arrays stay in the processor's cache
 _MAX_BOXES = 20_000  # more of them take time and do not change the anchors
 
@@ -151,8 +152,9 @@ def fit_anchors(
     anchor_t: float = 4.0,
     placeholders: bool = False,
     seed: int = 0,
+    min_recall: float = MIN_RECALL,
 ) -> AnchorFit:
-    """Compute new anchors if the best possible recall of the given ones is below 0.98.
+    """Compute new anchors if the best possible recall of the given ones is below `min_recall`.
 
     Args:
         sizes: Box sizes (n, 2); without boxes the anchors do not change.
@@ -161,10 +163,11 @@ def fit_anchors(
         anchor_t: Maximum ratio between the sides of a box and of its anchor.
         placeholders: The anchors have no values of their own yet and are replaced in any case.
         seed: Seed of k-means and mutation.
+        min_recall: Recall from which the given anchors are good enough.
     """
     before = 0.0 if placeholders else best_possible_recall(sizes, anchors, anchor_t)
     unchanged = AnchorFit(order_by_stride(anchors, strides), before, before, changed=False)
-    if not len(sizes) or (before >= MIN_RECALL and not placeholders):
+    if not len(sizes) or (before >= min_recall and not placeholders):
         return unchanged
     levels, per_level, _ = anchors.shape
     computed = order_by_stride(compute_anchors(sizes, levels, per_level, anchor_t, seed=seed), strides)
@@ -173,7 +176,12 @@ def fit_anchors(
 
 
 def fit_head_anchors(
-    head: Any, boxes: list[np.ndarray], sizes_hw: np.ndarray, size: int, anchor_t: float
+    head: Any,
+    boxes: list[np.ndarray],
+    sizes_hw: np.ndarray,
+    size: int,
+    anchor_t: float,
+    min_recall: float = MIN_RECALL,
 ) -> AnchorFit | None:
     """Give a head new anchors if its own do not fit the dataset.
 
@@ -183,6 +191,7 @@ def fit_head_anchors(
         sizes_hw: Height and width (images, 2) of each image.
         size: Longer side of the images in training.
         anchor_t: Maximum ratio between the sides of a box and of its anchor.
+        min_recall: Recall from which the head's own anchors are good enough.
 
     Returns:
         The anchors and their recall; None for a head without anchors.
@@ -193,7 +202,7 @@ def fit_head_anchors(
     sizes = sizes_at(stacked[:, 2:] - stacked[:, :2], np.repeat(sizes_hw, [len(rows) for rows in boxes], 0), size)
     strides = np.asarray(head.strides, dtype=np.float64)
     anchors = head.anchors.cpu().numpy().astype(np.float64) * strides[:, None, None]
-    fit = fit_anchors(sizes, anchors, strides, anchor_t, head.placeholder_anchors)
+    fit = fit_anchors(sizes, anchors, strides, anchor_t, head.placeholder_anchors, min_recall=min_recall)
     if fit.changed:
         head.set_anchors(fit.anchors)
     return fit

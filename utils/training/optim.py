@@ -1,5 +1,7 @@
 """Optimizers, parameter groups, and the step from losses to new weights."""
 
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -53,9 +55,13 @@ def _is_matrix(module: nn.Module, parameter: nn.Parameter) -> bool:
 
 
 def make_optimizer(
-    model: nn.Module, name: str, hyperparameters: Hyperparameters, batch_size: int
+    model: nn.Module,
+    name: str,
+    hyperparameters: Hyperparameters,
+    batch_size: int,
+    depths: Mapping[nn.Parameter, float] | None = None,
 ) -> torch.optim.Optimizer:
-    """Create an optimizer over the groups of `parameter_groups`.
+    """Create an optimizer over the groups of `parameter_groups`, divided by learning rate.
 
     Weight decay is scaled with the number of images per step: x batch_size * accumulation / nominal_batch.
 
@@ -64,6 +70,8 @@ def make_optimizer(
         name: SGD (with Nesterov momentum), Adam, AdamW or Muon, in any case.
         hyperparameters: The training recipe.
         batch_size: Images per batch, over all processes.
+        depths: Transferred parameters, which learn at `transferred_lr` times the rate of all others, and their
+            positions in the model: from 0, the first row, where `row_lr_decay` applies as well, to 1, the last row.
 
     Raises:
         UserError: If the name is unknown or no parameter is trainable.
@@ -74,15 +82,16 @@ def make_optimizer(
     h = hyperparameters
     images = batch_size * accumulation(batch_size, h.nominal_batch)  # per step
     decay = h.weight_decay * images / (h.nominal_batch or images)
+    factors = {id(p): h.transferred_lr * h.row_lr_decay ** (1 - depth) for p, depth in (depths or {}).items()}
     groups = [
         {
-            "params": parameters,
+            "params": part,
             "name": group,
             "weight_decay": decay if group in ("weights", "matrices") else 0.0,
-            "initial_lr": h.lr0,
+            "initial_lr": h.lr0 * factor,
         }
         for group, parameters in parameter_groups(model, matrices=name.lower() == "muon").items()
-        if parameters
+        for factor, part in _by_factor(parameters, factors)
     ]
     if not groups:
         raise UserError("nothing to train: every row of the model is frozen")
@@ -93,6 +102,14 @@ def make_optimizer(
         return Muon(groups, lr=h.lr0, betas=(h.momentum, 0.999))
     kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[by_lower[name.lower()]]
     return kind(groups, lr=h.lr0, betas=(h.momentum, 0.999))
+
+
+def _by_factor(parameters: list[nn.Parameter], factors: dict[int, float]) -> Iterator[tuple[float, list[nn.Parameter]]]:
+    """Divide parameters by the factor of their learning rate, by id; 1 for those that have none. Highest first."""
+    parts = defaultdict(list)
+    for parameter in parameters:
+        parts[factors.get(id(parameter), 1.0)].append(parameter)
+    yield from sorted(parts.items(), key=lambda item: -item[0])
 
 
 class Stepper:
@@ -144,9 +161,9 @@ class Stepper:
 
     @property
     def learning_rate(self) -> float:
-        """The current learning rate of the weights."""
-        groups = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
-        return groups.get("weights", next(iter(groups.values())))
+        """The current learning rate of the weights, the highest where they have several."""
+        rates = {group["name"]: group["lr"] for group in reversed(self.optimizer.param_groups)}
+        return rates.get("weights", self.optimizer.param_groups[0]["lr"])
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data: optimizer, scaler, number of accumulated batches and their gradients by parameter name."""

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from graftdet.utils.training.trainer import EpochResult
 
 
+METRICS = ("AP50-95", "AP50", "precision", "recall")
+
+
 class ResultsTable:
-    """`results.csv`: one row per epoch, counted from 1. The first row defines the columns.
+    """`results.csv`: one row per epoch, counted from 1 (0: the initial weights). The first row defines the columns.
 
     Args:
         path: The file.
@@ -62,19 +65,23 @@ def read_column(path: str | Path, column: str) -> list[tuple[int, float]]:
     return [(int(row["epoch"]), float(row[column])) for row in csv.DictReader(io.StringIO(complete)) if row.get(column)]
 
 
-def results_row(epoch: int, seconds: float, trained: "EpochResult", metrics: dict[str, float] | None) -> dict[str, Any]:
+def results_row(
+    epoch: int, seconds: float, trained: "EpochResult | None", metrics: dict[str, float] | None
+) -> dict[str, Any]:
     """Return a row of `results.csv`.
 
     Args:
-        epoch: The epoch, counted from 1.
+        epoch: The epoch, counted from 1; 0 for the initial weights.
         seconds: Time since the start of the run.
-        trained: Losses, speed and learning rate.
+        trained: Losses, speed and learning rate; None for the initial weights.
         metrics: Metrics of the validation; None without one.
     """
-    row = {"epoch": epoch, "time": seconds, "lr": trained.lr}
-    row |= {f"train/{name}": value for name, value in trained.losses.items()}
-    row["train/images_per_s"] = trained.images_per_s
-    return row | {f"val/{name}": (metrics or {}).get(name) for name in ("AP50-95", "AP50", "precision", "recall")}
+    row: dict[str, Any] = {"epoch": epoch, "time": seconds}
+    if trained:
+        row["lr"] = trained.lr
+        row |= {f"train/{name}": value for name, value in trained.losses.items()}
+        row["train/images_per_s"] = trained.images_per_s
+    return row | {f"val/{name}": (metrics or {}).get(name) for name in METRICS}
 
 
 def epoch_line(epoch: int, epochs: int, row: dict[str, Any], seconds_left: float) -> str:

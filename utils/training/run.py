@@ -17,7 +17,8 @@ from graftdet.utils.evaluation.evaluator import Evaluation
 from graftdet.utils.evaluation.report import format_evaluation
 from graftdet.utils.files import write_errors
 from graftdet.utils.training.color_jitter import images_on_device
-from graftdet.utils.training.results import ResultsTable, epoch_line, results_row, save_config
+from graftdet.utils.training.fine_tuning import describe_fall
+from graftdet.utils.training.results import METRICS, ResultsTable, epoch_line, read_column, results_row, save_config
 from graftdet.utils.training.run_state import RunState, fitness
 from graftdet.utils.training.trainer import EpochResult
 from graftdet.utils.visualization import evaluation_plots, plots
@@ -73,6 +74,8 @@ class Run:
                 with write_errors(old):
                     old.unlink(missing_ok=True)
             save_config(self.folder / "config.yaml", {key: value for key, value in self.info.items() if key != "yaml"})
+        self._fall_reported = False
+        self._initial: dict[str, float] | None = None  # metrics of the initial weights, until the first epoch
         logger.info(f"run: {self.folder}, epochs {state.epoch + 1} to {epochs}")
 
     def plot_labels(self, boxes: list[np.ndarray], labels: list[np.ndarray], sizes_hw: np.ndarray) -> None:
@@ -95,6 +98,14 @@ class Run:
             images = images_on_device(batch, "cpu")
             plots.plot_batch(images, batch["targets"], self.names, self.folder / f"train_batch{number}.jpg")
 
+    def record_initial(self, evaluation: Evaluation) -> None:
+        """Report and save the initial weights as epoch 0; they are the best until an epoch is better."""
+        self._initial = evaluation.metrics
+        values = ", ".join(f"{name} {evaluation.metrics[name]:.3f}" for name in METRICS)
+        logger.info(f"epoch 0/{self.epochs}: {values} (the initial weights)")
+        if evaluation.instances and self.state.stopping.update(0, fitness(evaluation.metrics)):
+            save_checkpoint(self.best, {**self.info, **self.state.state_dict()})
+
     def finish_epoch(self, trained: EpochResult, evaluation: Evaluation | None) -> None:
         """Count, report and save an epoch. The table is written first: resuming drops rows without a checkpoint."""
         state = self.state
@@ -105,15 +116,27 @@ class Run:
             is_best = state.stopping.update(state.epoch, fitness(evaluation.metrics) if evaluation.instances else None)
             state.class_ap = np.nan_to_num([entry["AP50-95"] for entry in evaluation.per_class])
         row = results_row(state.epoch, state.elapsed, trained, evaluation.metrics if evaluation else None)
+        if self._initial:  # with the columns of the first epoch
+            self.table.add(dict.fromkeys(row) | results_row(0, 0.0, None, self._initial))
+            self._initial = None
         self.table.add(row)
         seconds_left = state.elapsed / state.epoch * (self.epochs - state.epoch)
         logger.info(epoch_line(state.epoch, self.epochs, row, seconds_left))
+        if evaluation and state.transferred and not self._fall_reported:
+            self._report_fall()
         content = {**self.info, **state.state_dict()}
         if is_best:
             save_checkpoint(self.best, content)
         if self.save_period and state.epoch % self.save_period == 0:
             save_checkpoint(self.best.with_name(f"epoch{state.epoch}.pt"), content)
         save_checkpoint(self.last, content)
+
+    def _report_fall(self) -> None:
+        """Warn once if the AP has fallen far below that of an earlier epoch."""
+        history = read_column(self.table.path, "val/AP50-95")
+        if message := describe_fall(history, self.epochs, self.info["hyperparameters"]["transferred_lr"]):
+            logger.warning(message)
+            self._fall_reported = True
 
     def finish(self, validate: Callable[[nn.Module], Evaluation]) -> TrainResult:
         """Validate the best weights, report and plot the results, reduce the checkpoints to their EMA weights."""

@@ -47,12 +47,20 @@ class RunState:
         epoch: Number of completed epochs.
         elapsed: Time spent on them [s].
         class_ap: Last AP of each class (nc,).
+        transferred: Names of the model's tensors that came from the initial weights.
     """
 
     def __init__(
-        self, model: nn.Module, ema: ModelEMA, stepper: Stepper, stopping: EarlyStopping, class_ap: np.ndarray
+        self,
+        model: nn.Module,
+        ema: ModelEMA,
+        stepper: Stepper,
+        stopping: EarlyStopping,
+        class_ap: np.ndarray,
+        transferred: list[str] | None = None,
     ):
         self.model, self.ema, self.stepper, self.stopping, self.class_ap = model, ema, stepper, stopping, class_ap
+        self.transferred = transferred or []
         self.epoch, self.elapsed = 0, 0.0
 
     def state_dict(self) -> dict[str, Any]:
@@ -70,6 +78,7 @@ class RunState:
             "best": self.stopping.best,
             "stopping": self.stopping.state_dict(),
             "class_ap": self.class_ap.tolist(),
+            "transferred": self.transferred,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

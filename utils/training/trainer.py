@@ -3,7 +3,7 @@
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from graftdet.utils.device import device_memory
-from graftdet.utils.distributed import average_losses
+from graftdet.utils.distributed import Ranks, average_losses
 from graftdet.utils.errors import UserError
 from graftdet.utils.progress import Progress
 from graftdet.utils.training.color_jitter import images_on_device
@@ -49,6 +49,7 @@ def train_one_epoch(
     world_size: int = 1,
     progress: Progress | None = None,
     on_batch: Callable[[int, dict[str, Any]], None] | None = None,
+    frozen: Sequence[nn.Module] = (),
 ) -> EpochResult:
     """Train `model` on every batch once.
 
@@ -66,6 +67,7 @@ def train_one_epoch(
         world_size: Number of processes whose gradients are averaged.
         progress: Shows losses while the epoch runs.
         on_batch: Called with the number of each batch in the epoch and the batch, before it is trained on.
+        frozen: Batch norms that use their running statistics.
 
     Raises:
         UserError: If a loss is not finite (names the images), no image can be read, or a batch of a single image is too
@@ -73,6 +75,8 @@ def train_one_epoch(
     """
     model.train()
     set_frozen_layers_to_eval(model)
+    for batch_norm in frozen:
+        batch_norm.eval()
     meter = LossMeter(epoch)
     num_images = 0
     start = time.perf_counter()
@@ -98,6 +102,72 @@ def train_one_epoch(
     meter.flush()
     seconds = time.perf_counter() - start
     return EpochResult(average_losses(meter.means, device), num_images * world_size / seconds, stepper.learning_rate)
+
+
+@dataclass
+class Trainer:
+    """Trains a model epoch by epoch.
+
+    Attributes:
+        model: The model to train, perhaps in a DistributedDataParallel wrapper.
+        criterion: See `train_one_epoch`.
+        batches: Batches of `graftdet.data.loader`.
+        stepper: Optimizer, schedule and EMA.
+        seed: Seed of all random generators.
+        ranks: This process among all.
+        device: The device of the model.
+        mixed: Type of autocast (see `mixed_precision`), None for float32 everywhere.
+        layout: Memory format of the images.
+        frozen: Batch norms that use their running statistics.
+    """
+
+    model: nn.Module
+    criterion: Callable[[Any, torch.Tensor], dict[str, torch.Tensor]]
+    batches: Any
+    stepper: Stepper
+    seed: int
+    ranks: Ranks
+    device: torch.device
+    mixed: torch.dtype | None = None
+    layout: torch.memory_format = torch.contiguous_format
+    frozen: Sequence[nn.Module] = ()
+
+    def train_epoch(
+        self,
+        epoch: int,
+        epochs: int,
+        *,
+        weights: np.ndarray | None = None,
+        on_batch: Callable[[int, dict[str, Any]], None] | None = None,
+        title: str = "epoch",
+    ) -> EpochResult:
+        """Train one epoch, counted from 0, of `epochs`; its random numbers depend on the seed and the epoch alone.
+
+        Args:
+            epoch, epochs: The epoch, and how many there are.
+            weights: How often to sample each image (images,); None: once each.
+            on_batch: See `train_one_epoch`.
+            title: Title of the progress display.
+        """
+        seed_everything(self.seed, epoch + 1, self.ranks.rank)
+        self.batches.set_epoch(epoch, weights)
+        count = len(self.batches)
+        with Progress(count, f"{title} {epoch + 1}/{epochs}", quiet=not self.ranks.is_main) as progress:
+            return train_one_epoch(
+                self.model,
+                self.criterion,
+                self.batches,
+                self.stepper,
+                epoch=epoch,
+                batches_per_epoch=count,
+                device=self.device,
+                mixed=self.mixed,
+                layout=self.layout,
+                world_size=self.ranks.world_size,
+                progress=progress,
+                on_batch=on_batch,
+                frozen=self.frozen,
+            )
 
 
 @contextlib.contextmanager
@@ -129,6 +199,23 @@ def set_frozen_layers_to_eval(model: nn.Module) -> None:
         own = list(module.parameters(recurse=False))
         if own and not any(parameter.requires_grad for parameter in own):
             module.eval()
+
+
+def row_depths(model: nn.Module, names: Collection[str]) -> dict[nn.Parameter, float]:
+    """Return the parameters of `model` among the tensors `names`, with their rows from 0 (first) to 1 (last)."""
+    last = max(len(model.model) - 1, 1)
+    return {
+        parameter: int(name.split(".")[1]) / last for name, parameter in model.named_parameters() if name in set(names)
+    }
+
+
+def transferred_batch_norms(model: nn.Module, names: Collection[str]) -> list[nn.Module]:
+    """Return the batch norms of `model` whose running statistics are among the tensors `names`."""
+    return [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and f"{name}.running_mean" in names
+    ]
 
 
 def set_bn_momentum(model: nn.Module, momentum: float) -> None:

@@ -117,13 +117,16 @@ def test_distillation_maps_are_decoded_as_they_are(model):
     assert [y.shape for y in trained] == [y.shape for y in maps]
 
 
-def test_box_outputs_name_layers_of_boxes_and_classes(model):
+def test_class_layers_are_those_whose_shapes_depend_on_the_number_of_classes(model):
+    """And no others: built for one class more, exactly the tensors of these layers have other shapes."""
     head = model.head
-    if head.box_outputs is None:
-        return
-    prefix, count = head.box_outputs
-    shapes = [tensor.shape for name, tensor in head.state_dict().items() if name.startswith(prefix)]
-    assert len(shapes) >= 4 and all(shape[0] == head.num_anchors * (count + 3) for shape in shapes)
+    wider = build_model(model.spec, nc=head.nc + 1).head.state_dict()
+    changed = {name for name, tensor in head.state_dict().items() if tensor.shape != wider[name].shape}
+    layers = head.class_layers()
+    assert layers and {name.rpartition(".")[0] for name in changed} == set(layers)
+    for name in changed:
+        others = layers[name.rpartition(".")[0]]
+        assert head.num_anchors * (others + head.nc) in head.state_dict()[name].shape
 
 
 def test_a_class_that_is_no_head_is_refused_with_the_methods_that_a_head_defines():

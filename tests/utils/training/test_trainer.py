@@ -26,6 +26,7 @@ from graftdet.utils.training.trainer import (
     seed_everything,
     set_frozen_layers_to_eval,
     train_one_epoch,
+    transferred_batch_norms,
 )
 
 CPU = torch.device("cpu")
@@ -209,6 +210,19 @@ def test_frozen_rows_do_not_change():
     train(state, range(2))
     for name, value in state.model.state_dict().items():
         assert torch.equal(value, before[name]) == (name[0] in "01"), name
+
+
+def test_frozen_batch_norms_use_their_statistics_and_learn_their_scales():
+    state = make()
+    names = ["1.running_mean", "1.running_var", "0.weight"]
+    frozen = transferred_batch_norms(state.model, names)
+    assert frozen == [state.model[1]] and transferred_batch_norms(state.model, ["1.weight"]) == []
+    before = {name: value.clone() for name, value in state.model.state_dict().items()}
+    train(state, range(2), frozen=frozen)
+    after = state.model.state_dict()
+    assert all(torch.equal(after[f"1.{kind}"], before[f"1.{kind}"]) for kind in ("running_mean", "running_var"))
+    assert not torch.equal(after["1.weight"], before["1.weight"])
+    assert not state.model[1].training and state.model[2].training
 
 
 def test_freeze_lists_and_errors():
