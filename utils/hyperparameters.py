@@ -279,28 +279,6 @@ def type_of(location: str, key: str) -> type:
     return types[key]
 
 
-_SECTIONS = {"optimizer": "Optimizer and schedule", "box": "Losses", "iou_t": "Anchors", "hsv_h": "Augmentation"}
-"""First key of a section of the documentation -> its title."""
-
-
-def hyperparameters_markdown() -> str:
-    """All hyperparameters as Markdown tables: key, values in default.yaml and yolov5.yaml, meaning and range."""
-    default, yolov5 = (load_hyperparameters(name).as_dict() for name in ("default.yaml", "yolov5.yaml"))
-    lines = []
-    for item in dataclasses.fields(Hyperparameters):
-        if item.name in _SECTIONS:
-            lines += [*[""] * bool(lines), f"## {_SECTIONS[item.name]}", ""]
-            lines += ["| Key | default.yaml | yolov5.yaml | Meaning | Values |", "|---|---|---|---|---|"]
-        values = f"{_cell(default[item.name])} | {_cell(yolov5[item.name])}"
-        lines.append(f"| `{item.name}` | {values} | {item.metadata['about']} | {_range_text(item)} |")
-    lines += ["", "## Renamed keys", "", "Old names are still read, with a warning.", "", "| Old | New |", "|---|---|"]
-    return "\n".join(lines + [f"| `{old}` | `{new}` |" for old, new in ALIASES.items()]) + "\n"
-
-
-def _cell(value: float | int | str) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
-
-
 def _converted(location: str, values: dict) -> dict:
     return {key: check_hyperparameter(location, key, value) for key, value in values.items()}
 
@@ -311,11 +289,3 @@ def _one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
     if value.lower() not in by_lower:
         raise UserError(f"{name}: expected one of {', '.join(choices)}, got '{value}'{did_you_mean(value, choices)}")
     return by_lower[value.lower()]
-
-
-def _range_text(item: dataclasses.Field) -> str:
-    """The values that a field takes, as text."""
-    if "choices" in item.metadata:
-        return ", ".join(item.metadata["choices"])
-    low, high = item.metadata["low"], item.metadata["high"]
-    return f"{low:g} to {high:g}" if high < math.inf else f"{low:g} or more"

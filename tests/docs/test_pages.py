@@ -1,5 +1,6 @@
 """The documentation: generated pages are current, links lead somewhere, commands parse."""
 
+import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from docs import generate
+from graftdet.utils.hyperparameters import Hyperparameters
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
@@ -54,3 +56,11 @@ def test_commands_parse(line):
         parser.parse_args(arguments[2:])
     else:
         generate.SCRIPTS[arguments[0].removesuffix(".py")].make_parser().parse_args(arguments[1:])
+
+
+def test_the_generated_page_lists_every_key_once():
+    page = generate.render("hyperparameters.md")
+    for item in dataclasses.fields(Hyperparameters):
+        assert page.count(f"| `{item.name}` | ") == 1, item.name
+    assert "| `lr0` | 0.008 | 0.01 | learning rate after the warm-up | 0 or more |" in page
+    assert "| `warmup_share` | `warmup_fraction` |" in page
