@@ -57,7 +57,7 @@ class Branches(nn.Module):
 
 def _class_layers(prefix: str, branches: nn.ModuleList) -> dict[str, int]:
     """`Head.class_layers` of class branches, one per level, without other outputs."""
-    return {f"{prefix}.{level}.{len(branch) - 1}": 0 for level, branch in enumerate(branches)}
+    return {f"{prefix}.{level}.{len(list(branch.children())) - 1}": 0 for level, branch in enumerate(branches)}
 
 
 def _branch(c1, width, outputs, light):

@@ -203,10 +203,9 @@ def set_frozen_layers_to_eval(model: nn.Module) -> None:
 
 def row_depths(model: nn.Module, names: Collection[str]) -> dict[nn.Parameter, float]:
     """Return the parameters of `model` among the tensors `names`, with their rows from 0 (first) to 1 (last)."""
-    last = max(len(model.model) - 1, 1)
-    return {
-        parameter: int(name.split(".")[1]) / last for name, parameter in model.named_parameters() if name in set(names)
-    }
+    rows = {name: int(name.split(".")[1]) for name, _ in model.named_parameters()}
+    last = max(1, *rows.values())
+    return {p: rows[name] / last for name, p in model.named_parameters() if name in set(names)}
 
 
 def transferred_batch_norms(model: nn.Module, names: Collection[str]) -> list[nn.Module]:
