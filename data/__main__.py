@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from graftdet.data.dataset_config import load_data_config
+from graftdet.data.formats.format import SPLIT_NAMES
 from graftdet.data.synthetic.drawn_dataset import COUNT, SEED, draw_shapes, ensure_shapes
 from graftdet.data.synthetic.shapes import draw_video
 from graftdet.utils import cli
@@ -33,10 +34,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m data") -> Non
 def make_parser(prog: str = "python -m data") -> cli.ArgumentParser:
     """Return the parser of the program `prog`; the function of the chosen command is in `args.run_command`."""
     parser = cli.ArgumentParser(prog=prog, description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="check|convert|split|shapes")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="check|convert|split|draw|shapes")
     _add_check(commands)
     _add_convert(commands)
     _add_split(commands)
+    _add_draw(commands)
     _add_shapes(commands)
     return parser
 
@@ -69,6 +71,17 @@ def _add_split(commands: argparse._SubParsersAction) -> None:
     split.add_argument("--to", metavar="FORMAT", help=f"{_FORMAT_HELP} (default: format of the source)")
     _add_output(split)
     split.set_defaults(run_command=split_command)
+
+
+def _add_draw(commands: argparse._SubParsersAction) -> None:
+    text = "draw a sheet of images with their boxes and class names"
+    draw = commands.add_parser("draw", help=text, description=text)
+    draw.add_argument("data", help=_DATA_HELP)
+    draw.add_argument("--output", required=True, metavar="FILE.jpg", help="image to write")
+    draw.add_argument("--split", default="train", choices=SPLIT_NAMES, help="split to draw")
+    draw.add_argument("--count", type=int, default=16, help="number of images")
+    draw.add_argument("--seed", type=int, default=0, help="random seed; another seed selects other images")
+    draw.set_defaults(run_command=draw_command)
 
 
 def _add_shapes(commands: argparse._SubParsersAction) -> None:
@@ -112,6 +125,13 @@ def split_command(args: argparse.Namespace) -> None:
 
     written = split_dataset(load_data_config(args.data), args.ratios, args.out, args.seed, args.to, args.images)
     _print_written(written.messages, written.yaml)
+
+
+def draw_command(args: argparse.Namespace) -> None:
+    """`draw`: write a sheet of images."""
+    from graftdet.data.tools.sheet import draw_sheet
+
+    print(draw_sheet(load_data_config(args.data), args.output, args.split, args.count, args.seed))
 
 
 def shapes_command(args: argparse.Namespace) -> None:

@@ -69,5 +69,5 @@ class Contours(Format):
 
     @classmethod
     def find_root(cls, value: str | None, yaml_path: Path, missing_hint: str) -> Path:
-        """Return the folder of the YAML: the dataset has none."""
-        return yaml_path.absolute().parent
+        """Return the YAML itself: the dataset has no folder."""
+        return yaml_path.absolute()

@@ -62,7 +62,9 @@ def audit(config: DataConfig) -> dict:
     report: dict[str, Any] = {"data": str(config.path), "format": config.format, "root": str(config.root), "splits": {}}
     contents: dict[str, dict[str, str]] = {}
     for split in config.splits:
-        report["splits"][split], contents[split] = _audit_split(open_annotations(config, split), split)
+        source = open_annotations(config, split)
+        audit_split = _audit_drawn_split if source.drawing else _audit_split
+        report["splits"][split], contents[split] = audit_split(source, split)
     report["names"] = config.names
     report["leakage"] = {}
     for first, second in combinations(contents, 2):
@@ -132,6 +134,13 @@ def _audit_split(source: Format, split: str) -> tuple[dict, dict[str, str]]:
     for sample in validated:
         problems.add(DUPLICATE_BOX, sample.path, _count_duplicates(sample))
     return _summarize(validated, len(samples), source.names, problems), contents
+
+
+def _audit_drawn_split(source: Format, split: str) -> tuple[dict, dict[str, str]]:
+    """The report of a split whose images have no files: statistics of the objects in the images of the first epoch."""
+    count = source.drawing.count if source.drawing else 0
+    samples = SampleTable.from_samples(track(source, count, split))
+    return _summarize(samples, len(samples), source.names, source.problems), {}
 
 
 def _count_image_kind(header: ImageHeader, sample: Sample, problems: ProblemCounts) -> None:

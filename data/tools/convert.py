@@ -15,10 +15,12 @@ from graftdet.data.exif import rotate_boxes
 from graftdet.data.formats.dataset_split import Split
 from graftdet.data.formats.format import Writer
 from graftdet.data.formats.sample import Sample
+from graftdet.data.formats.sample_table import SampleTable
 from graftdet.data.formats.validation import validate_samples
+from graftdet.data.synthetic.drawn_images import DrawnImages
 from graftdet.utils.errors import UserError, did_you_mean
 from graftdet.utils.images.header import ImageHeader
-from graftdet.utils.images.io import image_header
+from graftdet.utils.images.io import image_header, write_image
 from graftdet.utils.progress import track
 from graftdet.utils.text import valid_utf8
 
@@ -57,14 +59,21 @@ def convert(config: DataConfig, to: str, out: str | Path, images: str = "copy") 
     splits = {split: open_split_verified(config, split) for split in config.splits}
     first = next(iter(splits.values()))
     samples = {name: split.samples for name, split in splits.items()}
-    written = write_dataset(config, samples, first.names, first.category_ids, to, out, images)
+    drawings = {name: split.drawing for name, split in splits.items() if split.drawing}
+    written = write_dataset(config, samples, first.names, first.category_ids, to, out, images, drawings)
     written.messages[:0] = [f"{name}: {line}" for name, split in splits.items() for line in split.problems.lines()]
     return written
 
 
 def open_split_verified(config: DataConfig, split: str) -> Split:
-    """Like `open_split`, but the header of every image is read, so that nothing relies on a declared size."""
+    """Like `open_split`, but the header of every image is read, so that nothing relies on a declared size.
+
+    Of a split whose images are drawn it returns all images of the first epoch.
+    """
     source = open_annotations(config, split)
+    if source.drawing:
+        samples = SampleTable.from_samples(track(source, source.drawing.count, f"{split}: objects"))
+        return Split(split, samples, source.names, source.category_ids, source.problems, source.drawing)
     samples = validate_samples(source, source.problems, f"{config.path}: {split}", every_header=True)
     return Split(split, samples, source.names, source.category_ids, source.problems)
 
@@ -108,6 +117,7 @@ def write_dataset(
     to: str,
     out: str | Path,
     images: str,
+    drawings: Mapping[str, DrawnImages] | None = None,
 ) -> WrittenDataset:
     """Write samples, their images and a data YAML into a new folder.
 
@@ -119,6 +129,7 @@ def write_dataset(
         to: coco, yolo or voc.
         out: the new folder.
         images: 'copy', 'link' or 'symlink'.
+        drawings: split -> its images, for splits whose images are drawn.
 
     Returns:
         The new dataset.
@@ -133,7 +144,7 @@ def write_dataset(
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
         writer = writer_class(temporary, names, category_ids)
-        content = _write_splits(writer, splits, images)
+        content = _write_splits(writer, splits, images, drawings or {})
         text = yaml.safe_dump({"format": to, **content, "names": list(names)}, allow_unicode=True, sort_keys=False)
         heading = f"# Written from {valid_utf8(config.path.name)}. Splits are relative to this file.\n"
         (temporary / "data.yaml").write_text(heading + text, encoding="utf-8")
@@ -154,13 +165,18 @@ def write_dataset(
     return WrittenDataset(out / "data.yaml", messages)
 
 
-def _write_splits(writer: Writer, splits: Mapping[str, Sequence[Sample]], images: str) -> dict[str, object]:
+def _write_splits(
+    writer: Writer, splits: Mapping[str, Sequence[Sample]], images: str, drawings: Mapping[str, DrawnImages]
+) -> dict[str, object]:
     """Write images and annotations; return split -> value for the data YAML."""
     used_names: set[str] = set()
     content = {}
     for split, samples in splits.items():
         progress = track(samples, len(samples), split)
-        paths = [_write_image(writer, split, sample, used_names, images) for sample in progress]
+        if split in drawings:
+            paths = [_draw_image(writer, split, sample, drawings[split]) for sample in progress]
+        else:
+            paths = [_write_image(writer, split, sample, used_names, images) for sample in progress]
         if writer.REQUIRES_UPRIGHT:
             samples = [
                 sample if sample.apply_exif else to_upright(sample, image_header(sample.path)) for sample in samples
@@ -180,6 +196,13 @@ def _write_image(writer: Writer, split: str, sample: Sample, used_names: set[str
     used_names.add(str(path.with_suffix("")).lower())
     path.parent.mkdir(parents=True, exist_ok=True)
     IMAGE_MODES[images](sample.path, path)
+    return path
+
+
+def _draw_image(writer: Writer, split: str, sample: Sample, drawing: DrawnImages) -> Path:
+    """Draw the image of a sample into its file, whose path is returned; the id of the sample is the number to draw."""
+    path = writer.image_path(split, sample.path.name)
+    write_image(path, drawing.draw(int(sample.image_id)).image)
     return path
 
 

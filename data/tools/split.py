@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from graftdet.data.dataset_config import SPLIT_NAMES, DataConfig
+from graftdet.data.dataset_config import DataConfig, open_annotations
 from graftdet.data.formats.dataset_split import Split
+from graftdet.data.formats.format import SPLIT_NAMES
 from graftdet.data.formats.sample import Sample
 from graftdet.data.tools.audit import file_digest
 from graftdet.data.tools.convert import WrittenDataset, check_output, open_split_verified, write_dataset
@@ -44,6 +45,11 @@ def split_dataset(
         UserError: for ratios that do not add up to 1, fewer images than splits, and the errors of `convert`.
     """
     fractions = check_ratios(ratios)
+    if open_annotations(config, next(iter(config.splits))).drawing:
+        raise UserError(
+            f"{config.path}: its images are drawn, there are no files to divide; choose epoch_length and val_images, "
+            "or write files first (python -m data convert)"
+        )
     to = to or ("coco" if config.format == "shapes" else config.format)
     check_output(config, to, out, images)
     opened = [open_split_verified(config, split) for split in config.splits]
