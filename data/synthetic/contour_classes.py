@@ -60,7 +60,7 @@ def make_class(index: int) -> ContourClass:
     )
 
 
-def draw_contour(kind: ContourClass, radius: float, rotation: float, rng: np.random.Generator) -> np.ndarray:
+def draw_outline(kind: ContourClass, radius: float, rotation: float, rng: np.random.Generator) -> np.ndarray:
     """Draw the outline of an instance.
 
     Args:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from graftdet.data.synthetic.contour_classes import ContourClass, rotation_matrix
-from graftdet.data.synthetic.contour_layout import Item, subpixels
+from graftdet.data.synthetic.contour_layout import SUBPIXEL_BITS, PlacedContour, subpixels
 from graftdet.data.synthetic.contour_settings import ContourSettings
 from graftdet.data.synthetic.tiles import (
     NOISE_BACKGROUNDS,
@@ -21,8 +21,6 @@ from graftdet.data.synthetic.tiles import (
     texture_tile,
 )
 
-_BITS = 4  # fractional bits of coordinates
-
 
 def paint_background(settings: ContourSettings, rng: np.random.Generator) -> np.ndarray:
     """Paint a background with clutter: (size, size, 3) uint8 BGR."""
@@ -32,7 +30,7 @@ def paint_background(settings: ContourSettings, rng: np.random.Generator) -> np.
         image = _fill("noise", size, rng)
         for _ in range(int(rng.integers(1, 4))):
             mask = np.zeros((size, size), np.uint8)
-            cv2.fillPoly(mask, [subpixels(_region(size, rng))], 255, cv2.LINE_8, _BITS)
+            cv2.fillPoly(mask, [subpixels(_region(size, rng))], 255, cv2.LINE_8, SUBPIXEL_BITS)
             cv2.copyTo(_fill(("plain", "noise", "pattern")[int(rng.integers(3))], size, rng), mask, image)
     else:
         image = _fill(kind, size, rng)
@@ -108,31 +106,31 @@ def _draw_clutter(image: np.ndarray, rng: np.random.Generator) -> None:
         steps = np.linspace(0, 1, 16)[:, None]
         curve = (1 - steps) ** 3 * points[0] + 3 * steps * (1 - steps) ** 2 * points[1]
         curve += 3 * steps**2 * (1 - steps) * points[2] + steps**3 * points[3]  # a Bezier curve
-        cv2.polylines(image, [subpixels(curve)], False, color, thickness, cv2.LINE_AA, _BITS)
+        cv2.polylines(image, [subpixels(curve)], False, color, thickness, cv2.LINE_AA, SUBPIXEL_BITS)
 
 
-def paint_item(
-    image: np.ndarray, item: Item, kind: ContourClass | None, textures: bool, rng: np.random.Generator
+def paint_contour(
+    image: np.ndarray, placed: PlacedContour, kind: ContourClass | None, textures: bool, rng: np.random.Generator
 ) -> None:
     """Paint an object or distractor into the image.
 
     Args:
         image: (size, size, 3) uint8 BGR; is changed.
-        item: the item.
+        placed: the contour.
         kind: class of an object; None for a distractor.
         textures: paint a texture and parts, not one color.
         rng: random generator.
     """
-    height, width = item.mask.shape
-    crop = image[item.top : item.top + height, item.left : item.left + width]
-    origin = item.center - (item.left, item.top)
+    height, width = placed.mask.shape
+    crop = image[placed.top : placed.top + height, placed.left : placed.left + width]
+    origin = placed.center - (placed.left, placed.top)
     table = color_table(rng, rng.uniform(0.4, 1.3))
     if np.abs(table.mean((0, 1)) - cv2.mean(crop)[:3]).max() < 30:  # hardly visible: another color, once
         table = color_table(rng, rng.uniform(0.4, 1.3))
     if textures:
-        surface = _texture(item, kind, origin, table, rng)
+        surface = _texture(placed, kind, origin, table, rng)
         if kind is not None:
-            _paint_parts(surface, item, kind, origin, rng)
+            _paint_parts(surface, placed, kind, origin, rng)
     else:
         surface = np.broadcast_to(table[128], (height, width, 3)).copy()
     shadow = rng.uniform(0, 0.6)
@@ -140,43 +138,51 @@ def paint_item(
     surface = cv2.blendLinear(surface, np.zeros_like(surface), light, 1 - light)
     if rng.random() < 0.4:
         color = (rng.uniform(0, 255, 3) * rng.random()).tolist()
-        thickness = max(1, round(item.radius * rng.uniform(0.04, 0.12)))
-        cv2.polylines(surface, [subpixels(item.contour + origin)], True, color, thickness, cv2.LINE_AA, _BITS)
-    alpha = item.mask.astype(np.float32) * (rng.uniform(0.75, 1) / 255)
+        thickness = max(1, round(placed.radius * rng.uniform(0.04, 0.12)))
+        cv2.polylines(surface, [subpixels(placed.outline + origin)], True, color, thickness, cv2.LINE_AA, SUBPIXEL_BITS)
+    alpha = placed.mask.astype(np.float32) * (rng.uniform(0.75, 1) / 255)
     crop[:] = cv2.blendLinear(surface, crop, alpha, 1 - alpha)
 
 
 def _texture(
-    item: Item, kind: ContourClass | None, origin: np.ndarray, table: np.ndarray, rng: np.random.Generator
+    placed: PlacedContour, kind: ContourClass | None, origin: np.ndarray, table: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """(h, w, 3) the texture of an item; it scales and rotates with the object."""
+    """(h, w, 3) the texture of a contour; it scales and rotates with the object."""
     if kind is None:
         index, part, angle = int(rng.integers(NUM_TEXTURES)), rng.uniform(0.2, 0.9), rng.uniform(0, 2 * np.pi)
     else:
         index, part, angle = kind.texture, kind.texture_scale * np.exp(rng.uniform(-0.2, 0.2)), kind.texture_angle
     point = (0.5, 0.5) if is_centered(index) else tuple(rng.uniform(0.3, 0.7, 2))
-    scale = part * SIDE / (2 * item.radius)
-    gray = sample_tile(texture_tile(index), item.mask.shape, scale, item.rotation + angle, point, tuple(origin))
+    scale = part * SIDE / (2 * placed.radius)
+    gray = sample_tile(texture_tile(index), placed.mask.shape, scale, placed.rotation + angle, point, tuple(origin))
     return _colorize(gray, table)
 
 
 def _paint_parts(
-    surface: np.ndarray, item: Item, kind: ContourClass, origin: np.ndarray, rng: np.random.Generator
+    surface: np.ndarray, placed: PlacedContour, kind: ContourClass, origin: np.ndarray, rng: np.random.Generator
 ) -> None:
     """Paint nested contours and spots."""
     colors = rng.uniform(0, 255, (len(kind.rings) + 1, 3)).tolist()
-    thickness = max(1, round(item.radius / 14))
+    thickness = max(1, round(placed.radius / 14))
     for scale, color in zip(kind.rings, colors, strict=False):
-        points = [subpixels(item.contour * scale + origin)]
+        points = [subpixels(placed.outline * scale + origin)]
         if kind.filled_rings:
-            cv2.fillPoly(surface, points, color, cv2.LINE_AA, _BITS)
+            cv2.fillPoly(surface, points, color, cv2.LINE_AA, SUBPIXEL_BITS)
         else:
-            cv2.polylines(surface, points, True, color, thickness, cv2.LINE_AA, _BITS)
+            cv2.polylines(surface, points, True, color, thickness, cv2.LINE_AA, SUBPIXEL_BITS)
     for angle, distance, radius in kind.spots:
-        direction = angle + item.rotation
-        center = origin + distance * item.radius * np.array([np.cos(direction), np.sin(direction)])
+        direction = angle + placed.rotation
+        center = origin + distance * placed.radius * np.array([np.cos(direction), np.sin(direction)])
         x, y = subpixels(center).tolist()
-        cv2.circle(surface, (x, y), round(radius * item.radius * 16), colors[-1], -1, cv2.LINE_AA, _BITS)
+        cv2.circle(
+            surface,
+            (x, y),
+            round(radius * placed.radius * (1 << SUBPIXEL_BITS)),
+            colors[-1],
+            -1,
+            cv2.LINE_AA,
+            SUBPIXEL_BITS,
+        )
 
 
 def finish_image(image: np.ndarray, settings: ContourSettings, rng: np.random.Generator) -> np.ndarray:
@@ -200,8 +206,7 @@ def _noise(size: int, rng: np.random.Generator) -> np.ndarray:
     """(size, size, 3) a random part of the noise tile, which is repeated for large images."""
     tile = noise_tile()
     left, top = rng.integers(NOISE_SIDE, size=2)
-    repeats = -(-(size + NOISE_SIDE) // NOISE_SIDE)
-    if repeats > 1:
-        rows, columns = np.arange(top, top + size) % NOISE_SIDE, np.arange(left, left + size) % NOISE_SIDE
-        return tile.take(rows, 0).take(columns, 1)
-    return np.ascontiguousarray(tile[top : top + size, left : left + size])
+    if size <= NOISE_SIDE:
+        return tile[top : top + size, left : left + size]
+    rows, columns = np.arange(top, top + size) % NOISE_SIDE, np.arange(left, left + size) % NOISE_SIDE
+    return tile.take(rows, 0).take(columns, 1)

@@ -8,7 +8,7 @@ import numpy as np
 
 from graftdet.data.synthetic.contour_classes import make_class
 from graftdet.data.synthetic.contour_layout import DISTRACTOR, Layout, draw_layout
-from graftdet.data.synthetic.contour_painting import finish_image, paint_background, paint_item
+from graftdet.data.synthetic.contour_painting import finish_image, paint_background, paint_contour
 from graftdet.data.synthetic.contour_settings import ContourSettings
 from graftdet.data.synthetic.generator import Annotations, Generator, SyntheticImage
 
@@ -31,9 +31,9 @@ class ContoursGenerator(Generator):
         """Draw one image."""
         layout = self.draw_layout(rng)
         image = paint_background(self.settings, rng)
-        for item in layout.items:
-            kind = None if item.label == DISTRACTOR else self.classes[item.label]
-            paint_item(image, item, kind, self.settings.textures, rng)
+        for placed in layout.contours:
+            kind = None if placed.label == DISTRACTOR else self.classes[placed.label]
+            paint_contour(image, placed, kind, self.settings.textures, rng)
         return SyntheticImage(finish_image(image, self.settings, rng), *layout.annotations())
 
     def annotate(self, rng: np.random.Generator) -> Annotations:

@@ -62,11 +62,14 @@ def background_tile(index: int) -> Tile:
 
 @functools.cache
 def noise_tile() -> np.ndarray:
-    """Return (NOISE_SIDE, NOISE_SIDE, 3) uint8 normal noise of mean 128 and deviation `NOISE_STD`, mostly gray."""
+    """Return normal noise of mean 128 and standard deviation `NOISE_STD`, mostly gray.
+
+    It is (2 * NOISE_SIDE, 2 * NOISE_SIDE, 3) uint8, periodic with NOISE_SIDE pixels.
+    """
     rng = np.random.default_rng((_SEED, 999))
     shape = (NOISE_SIDE, NOISE_SIDE)
     noise = 0.9 * rng.standard_normal((*shape, 1), np.float32) + 0.44 * rng.standard_normal((*shape, 3), np.float32)
-    return np.clip(noise * NOISE_STD + 128.5, 0, 255).astype(np.uint8)
+    return np.tile(np.clip(noise * NOISE_STD + 128.5, 0, 255).astype(np.uint8), (2, 2, 1))
 
 
 def sample_tile(
