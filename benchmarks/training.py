@@ -165,6 +165,7 @@ def end_to_end(recipe: str, options) -> tuple[float, str]:
         values = {
             "cfg": MODEL,
             "data": "bccd.yaml",
+            "weights": "none",
             "hyp": recipe,
             "img": options.img,
             "epochs": options.epochs,

@@ -14,6 +14,7 @@ COMMANDS = {  # command -> (module with add_arguments(parser) and run(args), hel
     "swap": ("editing.swap", "replace a module by another one in a model YAML"),
     "blocks": ("analysis.block_catalog", "list the modules that rows may name, or describe one of them"),
     "draw": ("analysis.graph_svg", "draw the graph of a model YAML as SVG"),
+    "weights": ("weights.pretrained.command", "list pretrained weights and loadable files; pack a run as such a file"),
     "conform": ("conformance.conform", "run conformance checks on a block (export, autocast, deepcopy, odd sizes)"),
 }
 

@@ -98,12 +98,14 @@ def workspace(tmp_path_factory, tiny_yaml):
 
 @pytest.fixture(scope="session")
 def train_arguments(workspace):
-    """`train_arguments(*more)`: a command line for a short run below `workspace`; later flags win."""
+    """`train_arguments(*more)`: a command line for a short run from scratch below `workspace`; later flags win."""
     start = [
         "--cfg",
         workspace / "tiny.yaml",
         "--data",
         workspace / "data.yaml",
+        "--weights",
+        "none",
         "--img",
         64,
         "--batch",

@@ -13,7 +13,14 @@ from graftdet.utils.errors import UserError
 
 @pytest.fixture
 def common(workspace):
-    return {"data": workspace / "data.yaml", "img": 64, "device": "cpu", "workers": 0, "project": workspace / "runs"}
+    return {
+        "data": workspace / "data.yaml",
+        "weights": "none",
+        "img": 64,
+        "device": "cpu",
+        "workers": 0,
+        "project": workspace / "runs",
+    }
 
 
 @pytest.fixture

@@ -52,6 +52,8 @@ def training(workspace, *more):
         workspace / "tiny.yaml",
         "--data",
         workspace / "data.yaml",
+        "--weights",
+        "none",
         "--img",
         64,
         "--batch-size",

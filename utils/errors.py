@@ -47,7 +47,13 @@ def first_line(error: BaseException, limit: int = 240) -> str:
     return line if len(line) <= limit else line[: limit - 4] + " ..."
 
 
-def missing_weights(path: str | Path) -> UserError:
-    """The error for a missing weights file; for a bare name such as yolov5n.pt, that nothing is downloaded."""
-    hint = "; weights are never downloaded, expected the path of a file" if Path(path).parent == Path() else ""
-    return UserError(f"{path}: no such file{hint}")
+def missing_weights(path: str | Path, known: Iterable[str] = ()) -> UserError:
+    """The error for a missing weights file; for a bare name such as yolov5n.pt, that nothing is downloaded.
+
+    Args:
+        path: The missing file.
+        known: Names that could have been meant.
+    """
+    is_bare = Path(path).parent == Path()
+    hint = f"; weights are never downloaded, expected the path of a file{did_you_mean(str(path), known)}"
+    return UserError(f"{path}: no such file{hint if is_bare else ''}")

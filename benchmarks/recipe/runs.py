@@ -33,7 +33,7 @@ def train_seed(args: argparse.Namespace, options: list[str], seed: int) -> RunRe
     common = ("--data", args.data, "--img", str(args.img), "--project", str(args.project), "--exist-ok")
     if not metrics.is_file():
         training = ("--cfg", args.cfg, "--hyp", args.hyp, "--epochs", str(args.epochs))
-        batch = ("--batch-size", str(args.batch_size))
+        batch = ("--batch-size", str(args.batch_size), "--weights", "none")
         _run_script("train.py", *common, *training, *batch, "--name", name, "--seed", str(seed), *options)
         best = args.project / name / "weights" / "best.pt"
         _run_script("val.py", *common, "--weights", str(best), "--split", split, "--name", metrics.parent.name)

@@ -174,7 +174,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--train", metavar="DATA.yaml", help="train each model on this dataset and add its AP")
     add("--epochs", type=at_least(1), default=50, help="epochs of each training")
     add("--seeds", type=at_least(1), default=3, help="number of trainings per model, with seeds from 0")
-    add("--train-args", default="", metavar="'--FLAG ...'", help="further flags for train.py, as one string")
+    add(
+        "--train-args",
+        default="",
+        metavar="'--FLAG ...'",
+        help="further flags for train.py, as one string, such as '--weights auto' (default: from scratch)",
+    )
     add("--project", default="runs/compare", help="folder of the training runs")
 
 

@@ -16,7 +16,7 @@ METRICS = ("val/AP50-95", "val/AP50")  # columns of results.csv
 
 
 def train_all(cfgs: list[str], args: argparse.Namespace) -> list[list[str]]:
-    """Train each model with each seed by `train.py`, one run after the other.
+    """Train each model with each seed by `train.py`, one run after the other, from scratch unless `train_args` differs.
 
     Args:
         cfgs: Model YAMLs.
@@ -50,7 +50,7 @@ def train_all(cfgs: list[str], args: argparse.Namespace) -> list[list[str]]:
 def _command(cfg: str, seed: int, project: Path, name: str, args: argparse.Namespace) -> list[str]:
     """The command line of one training."""
     flags = {"cfg": cfg, "data": args.train, "epochs": args.epochs, "seed": seed, "project": project, "name": name}
-    command = [*train_command(), "--exist-ok", "--img", str(args.img[0])]
+    command = [*train_command(), "--exist-ok", "--weights", "none", "--img", str(args.img[0])]
     for flag, value in flags.items():
         command += [f"--{flag}", str(value)]
     return [*command, *(["--plugins", *args.plugins] if args.plugins else []), *shlex.split(args.train_args)]

@@ -1,6 +1,7 @@
 """Where the cached export of a `.pt` file is: `exported/NAME-KEY.onnx`, and what is known about it in `NAME-KEY.json`.
 
-The folder `exported` is beside the weights, or in the user's cache folder where that is not writable. KEY is a hash of
+The folder `exported` is beside the weights, or in the user's cache folder where that is not writable or they come with
+GraftDet. KEY is a hash of
 the weights and of the code that builds them, so that neither replaced weights nor changed blocks run in an old export.
 """
 
@@ -13,6 +14,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from graftdet.models.weights.pretrained.files import find_weights, is_pretrained
 from graftdet.utils.errors import UserError, missing_weights
 from graftdet.utils.files import cache_folder, write_atomically
 
@@ -23,16 +25,18 @@ def cached_export(weights: Path, plugins: Iterable[str] = ()) -> Path:
     """The path of the cached .onnx of `weights`, which need not exist.
 
     Args:
-        weights: a `.pt` file.
+        weights: a `.pt` or `.safetensors` file, or the name of a file in `configs/weights`.
         plugins: the plugins that it needs, already loaded.
 
     Raises:
         UserError: the weights cannot be read.
     """
+    weights = find_weights(weights)
     name = f"{weights.stem}-{cache_key(weights, plugins)}.onnx"
     parent = weights.absolute().parent
     folder = parent / "exported"
-    if (folder / name).is_file() or os.access(folder if folder.exists() else parent, os.W_OK):
+    writable = os.access(folder if folder.exists() else parent, os.W_OK) and not is_pretrained(weights)
+    if (folder / name).is_file() or writable:
         return folder / name
     return cache_folder() / "exported" / hashlib.sha256(os.fsencode(parent)).hexdigest()[:16] / name
 

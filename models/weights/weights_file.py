@@ -1,14 +1,19 @@
-"""Weights files: own checkpoints, published YOLOv5 files, bare state dicts. Nothing in a file is executed.
+"""Weights files: own checkpoints, published YOLOv5 files, `.safetensors`, bare state dicts. Nothing in them is executed.
 
 `graftdet.models.backends.loading` chooses between these and exported files.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import yaml
 
 from graftdet.models.spec.model_spec import ModelSpec
+from graftdet.models.weights.pretrained.card import WeightsCard
+from graftdet.models.weights.pretrained.files import find_weights, read_card
+from graftdet.models.weights.safetensors_file import is_safetensors, read_safetensors, write_safetensors
 from graftdet.models.weights.yolov5_checkpoint import read_published
 from graftdet.utils.checkpoint import ForeignCheckpoint, load_checkpoint
 from graftdet.utils.errors import UserError
@@ -29,6 +34,7 @@ class WeightsFile:
         size: longer side of the training images in pixels, None where it is unknown.
         square_letterbox: whether training used square letterboxing without geometric augmentation
             (`graftdet.utils.hyperparameters.has_geometric_augmentation` is false); validation then does the same.
+        card: what pretrained weights were trained on, None for other files.
     """
 
     path: Path
@@ -39,6 +45,7 @@ class WeightsFile:
     nc: int | None = None
     size: int | None = None
     square_letterbox: bool = False
+    card: WeightsCard | None = None
 
     def read_spec(self, where: str | None = None) -> ModelSpec | None:
         """The YAML of the file as a spec, not yet built; None where the file has no YAML.
@@ -58,12 +65,17 @@ class WeightsFile:
 
 
 def load_weights(path: str | Path) -> WeightsFile:
-    """Read a `.pt` file: an own checkpoint (its EMA where it has one), a published YOLOv5 file or a bare state dict.
+    """Read a weights file: an own checkpoint (its EMA where it has one), a published YOLOv5 file or a bare state dict.
+
+    Args:
+        path: a `.pt` or `.safetensors` file, or the name of a file in `configs/weights`, with or without suffix.
 
     Raises:
         UserError: the file is missing, truncated, of an unknown kind, or asks for anything beyond data.
     """
-    path = Path(path)
+    path = find_weights(path)
+    if is_safetensors(path):
+        return _load_safetensors(path)
     try:
         content = load_checkpoint(path)
     except ForeignCheckpoint:
@@ -84,6 +96,57 @@ def load_weights(path: str | Path) -> WeightsFile:
         nc=content.get("nc"),
         size=size if isinstance(size, int) else None,
         square_letterbox=not has_geometric_augmentation(hyperparameters) and not options.get("rect"),
+    )
+
+
+def save_weights(path: str | Path, weights: WeightsFile, half: bool = True) -> Path:
+    """Write a `.safetensors` file that `load_weights` reads with everything that `weights` has.
+
+    Args:
+        path: the file to write.
+        weights: tensors, YAML, class names and card.
+        half: store weights as float16, see `graftdet.models.weights.safetensors_file.write_safetensors`.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: the name does not end in `.safetensors`, or the file cannot be written.
+    """
+    path = Path(path)
+    if not is_safetensors(path):
+        raise UserError(f"{path}: expected a file name that ends in .safetensors")
+    values = {
+        "names": weights.names,
+        "nc": weights.nc,
+        "size": weights.size,
+        "square_letterbox": weights.square_letterbox,
+        "card": weights.card.as_dict() if weights.card else None,
+    }
+    metadata = {"format": "pt", **{key: json.dumps(value) for key, value in values.items() if value is not None}}
+    if weights.yaml is not None:
+        is_text = isinstance(weights.yaml, str)
+        metadata["yaml"] = weights.yaml if is_text else yaml.safe_dump(weights.yaml, sort_keys=False)
+    if weights.card:
+        metadata["license"] = weights.card.license
+    write_safetensors(path, weights.state, metadata, half)
+    return path
+
+
+def _load_safetensors(path: Path) -> WeightsFile:
+    header, state = read_safetensors(path)
+    names = header.read_value("names", list)
+    text = header.metadata.get("yaml")
+    return WeightsFile(
+        path=path,
+        source="checkpoint" if text else "state dict",
+        state=state,
+        yaml=text,
+        names=[str(name) for name in names] if names else None,
+        nc=header.read_value("nc", int),
+        size=header.read_value("size", int),
+        square_letterbox=bool(header.read_value("square_letterbox", bool)),
+        card=read_card(header),
     )
 
 

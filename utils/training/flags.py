@@ -9,12 +9,20 @@ from graftdet.utils.cli.options import fraction
 from graftdet.utils.errors import UserError
 from graftdet.utils.training.optim import OPTIMIZERS
 
+AUTO_WEIGHTS, NO_WEIGHTS = "auto", "none"  # values of --weights beside files and names
+
 
 def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say what to train: model, initial weights, teacher, dataset, hyperparameters."""
     flag = parser.add_argument
     flag("--cfg", type=path_or_name, default="", help="model YAML (default: that of --weights, else yolov5n.yaml)")
-    flag("--weights", type=path_or_name, default="", help="initial weights (default: none, train from scratch)")
+    flag(
+        "--weights",
+        type=initial_weights,
+        default=AUTO_WEIGHTS,
+        help="initial weights: a file, a name that `graftdet weights` lists, none (train from scratch), or auto (those "
+        "listed that fit the model, else none)",
+    )
     flag("--into", default="", metavar="ROW", help="row, by index or name, that --weights are for: those of a backbone")
     flag(
         "--min-transfer",
@@ -83,6 +91,11 @@ def path_or_name(name: str) -> str:
     return str(Path(name).resolve()) if Path(name).is_file() else name
 
 
+def initial_weights(name: str) -> str:
+    """Return the value of --weights: as `path_or_name` does, "none" for an empty text."""
+    return path_or_name(name) if name else NO_WEIGHTS
+
+
 def hyperparameter_overrides(optimizer: str | None, cos_lr: bool, values: Sequence[str]) -> list[str]:
     """Return hyperparameters given as flags (--optimizer, --cos-lr, --set) as KEY=VALUE."""
     overrides = [f"optimizer={optimizer}"] if optimizer else []
@@ -96,7 +109,7 @@ def check_flags(weights: str, teacher: str, into: str, min_transfer: float, valu
         UserError: If --into or --min-transfer is given without --weights, both are given, or distill_... is given with
             --set, but no --teacher.
     """
-    if (into or min_transfer) and not weights:
+    if (into or min_transfer) and weights in (AUTO_WEIGHTS, NO_WEIGHTS):
         raise UserError(f"--{'into' if into else 'min-transfer'}: needs --weights, which are not given")
     if into and min_transfer:
         raise UserError("--min-transfer: applies to a whole model, --into to one row; remove one of them")

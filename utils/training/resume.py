@@ -107,7 +107,7 @@ def _given(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> 
 
 
 def _restored(parser: argparse.ArgumentParser, given: dict, recorded: dict, path: Path, folder: Path) -> dict:
-    """The options recorded in a checkpoint that apply: data, and what is a default or confirmed by config.yaml."""
+    """The options recorded in a checkpoint that apply: data, and what is empty, a default or confirmed by config.yaml."""
     config = folder / "config.yaml"
     confirmed = load_yaml(config).get("options") if config.is_file() else None
     confirmed = confirmed if isinstance(confirmed, dict) else {}
@@ -124,7 +124,7 @@ def _restored(parser: argparse.ArgumentParser, given: dict, recorded: dict, path
                 raise UserError(
                     f"--resume: {_flag(key)} is restored from the run, where it was {_shell(value) or 'not given'}"
                 )
-        elif key in _DATA_OPTIONS or _equal(value, default) or _equal(value, confirmed.get(key)):
+        elif key in _DATA_OPTIONS or value == "" or _equal(value, default) or _equal(value, confirmed.get(key)):
             values[key] = _checked(parser, action, value, path)
         else:
             missing.append(f"{_flag(key)} {_shell(value)}")

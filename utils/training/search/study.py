@@ -12,6 +12,7 @@ from graftdet.utils.files import write_errors
 from graftdet.utils.hyperparameters import ALIASES, Hyperparameters, with_current_keys
 from graftdet.utils.progress import duration
 from graftdet.utils.tables import text_table
+from graftdet.utils.training.flags import NO_WEIGHTS
 from graftdet.utils.training.search.ranges import Range
 
 HEARTBEAT, GRACE_PERIOD = 30, 120  # seconds: between heartbeats of a trial, and without one until it counts as dead
@@ -98,6 +99,8 @@ def check_same_search(
         study.set_user_attr("begun", now)
         return
     before = {_current_name(key): value for key, value in recorded.items()}
+    if before.get("--weights") == "":  # in searches of 0.1.0
+        before["--weights"] = NO_WEIGHTS
     for key in {**before, **now}:
         if before.get(key) != now.get(key):
             raise UserError(

@@ -1,0 +1,84 @@
+"""The pretrained weights that a training starts from by default: those that know most of the model."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from graftdet.models.graph.detection_model import DetectionModel
+from graftdet.models.spec.model_spec import ModelSpec
+from graftdet.models.weights.pretrained.files import PretrainedFile, list_pretrained, weights_files
+from graftdet.models.weights.row_matching import describe_moves, match_rows, match_weights
+from graftdet.models.weights.safetensors_file import SafetensorsHeader
+from graftdet.models.weights.transfer import TransferReport
+from graftdet.utils.training.flags import NO_WEIGHTS
+
+MIN_PRETRAINED_FRACTION = 0.5  # of the parameters: with fewer, training starts from scratch
+
+
+def choose_pretrained(model: DetectionModel) -> PretrainedFile | None:
+    """The file in `configs/weights` that the largest fraction of the parameters of `model` can be taken from.
+
+    Only names and shapes are compared; nothing is copied and no tensor is read.
+
+    Returns:
+        The file; None where none has at least `MIN_PRETRAINED_FRACTION` of the parameters.
+    """
+    files = _read_headers(tuple((path, path.stat().st_mtime_ns) for path in weights_files()))
+    fractions = [transferable_fraction(model, file.header) for file in files]
+    best = max(fractions, default=0.0)
+    return files[fractions.index(best)] if best >= MIN_PRETRAINED_FRACTION else None
+
+
+def transferable_fraction(model: DetectionModel, header: SafetensorsHeader) -> float:
+    """The fraction of the parameters of `model`, 0..1, that have a counterpart of the same shape in a weights file."""
+    shapes = {name: torch.empty(shape, device="meta") for name, shape in header.shapes.items()}
+    old = ModelSpec.from_text(header.metadata["yaml"], str(header.path)) if "yaml" in header.metadata else None
+    sources = match_weights(model, shapes, match_rows(model, shapes, old))
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    own = {name: parameter.shape for name, parameter in model.named_parameters()}
+    fitting = sum(sizes[name] for name in sources.keys() & own if own[name] == shapes[sources[name]].shape)
+    return fitting / sum(sizes.values())
+
+
+def describe_start(model: DetectionModel, file: PretrainedFile, report: TransferReport) -> str:
+    """The message about the chosen weights: what they are, what was transferred, how to train without them.
+
+    Args:
+        model: the model, into which they are loaded.
+        file: the weights.
+        report: what was transferred.
+    """
+    text = f"pretrained weights: {file.name} ({file.card.trained_on}, {file.card.license})"
+    new_rows = _rows_without_weights(model, report)
+    if new_rows or report.scales or describe_moves(report.row_matches):
+        text += f", {report}"
+    if new_rows:
+        text += f"; newly initialized: {', '.join(_spans(new_rows))}"
+    return f"{text}; --weights {NO_WEIGHTS} trains from scratch"
+
+
+def _rows_without_weights(model: DetectionModel, report: TransferReport) -> list[int]:
+    """Rows with parameters of which nothing was copied."""
+    copied = {int(name.split(".")[1]) for name in (*report.loaded, *report.partial)}
+    return [
+        index for index, row in enumerate(model.model) if index not in copied and any(True for _ in row.parameters())
+    ]
+
+
+def _spans(rows: Sequence[int]) -> list[str]:
+    """Consecutive rows as `row 3` or `rows 5-8`."""
+    spans: list[list[int]] = []
+    for row in rows:
+        if spans and row == spans[-1][1] + 1:
+            spans[-1][1] = row
+        else:
+            spans.append([row, row])
+    return [f"row {first}" if first == last else f"rows {first}-{last}" for first, last in spans]
+
+
+@functools.lru_cache(maxsize=1)
+def _read_headers(files: tuple[tuple[Path, int], ...]) -> list[PretrainedFile]:
+    """The pretrained weights, read again where a file or the time of its last change differs."""
+    return list_pretrained()
