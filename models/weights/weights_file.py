@@ -1,4 +1,4 @@
-"""Weights files: own checkpoints, published YOLOv5 files, `.safetensors`, bare state dicts. Nothing in them is executed.
+"""Weights files: own checkpoints, published YOLOv5 files, `.safetensors`, bare state dicts. None is executed.
 
 `graftdet.models.backends.loading` chooses between these and exported files.
 """

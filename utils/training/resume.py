@@ -107,7 +107,7 @@ def _given(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> 
 
 
 def _restored(parser: argparse.ArgumentParser, given: dict, recorded: dict, path: Path, folder: Path) -> dict:
-    """The options recorded in a checkpoint that apply: data, and what is empty, a default or confirmed by config.yaml."""
+    """The options recorded in a checkpoint that apply: data, and empty, default or confirmed values."""
     config = folder / "config.yaml"
     confirmed = load_yaml(config).get("options") if config.is_file() else None
     confirmed = confirmed if isinstance(confirmed, dict) else {}

@@ -1,1 +1,1 @@
-"""Pretrained weights that come with GraftDet: their cards, where they are found, which of them a training starts from."""
+"""Pretrained weights that come with GraftDet: their cards, where they are found, where training starts."""

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_key_value,
         default=[],
         metavar="FIELD=VALUE",
-        help="license, trained_on, limits, model, and of the run what is not recorded in it: images, hours, command, ...",
+        help="license, trained_on, limits, model, and what the run does not record: images, hours, command, ...",
     )
     pack.add_argument(
         "--ap",
