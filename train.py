@@ -116,7 +116,9 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     names = list(splits["train"].names)
     if checkpoint:
         model = restore_model(checkpoint, options.resume, options.data, names)
-        transfer = TransferReport(loaded=checkpoint.get("transferred", []))
+        transfer = TransferReport(
+            loaded=checkpoint.get("transferred", []), weights=checkpoint.get("initial_weights", "")
+        )
     else:
         model, transfer = make_model(
             options.cfg,
@@ -163,7 +165,7 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     if checkpoint:
         state.load_state_dict(checkpoint)
 
-    run = open_run(options, model, hyperparameters, state, train_set) if ranks.is_main else None
+    run = open_run(options, model, hyperparameters, state, train_set, transfer.weights) if ranks.is_main else None
     if not checkpoint and transfer.class_matches and not options.noval:
         evaluation = validate(ema.model)
         if run:
@@ -249,12 +251,14 @@ def open_run(
     hyperparameters: Hyperparameters,
     state: RunState,
     train_set: DetectionDataset,
+    initial_weights: str,
 ) -> Run:
     """Open the folder of the run, a new one unless it is resumed, and plot the labels of the training set."""
     folder = options.folder or new_run_folder(options.project, options.name, options.exist_ok)
     recorded = {key: value for key, value in vars(options).items() if key not in ("resume", "folder")}
     info = {"yaml": model.yaml_text, "names": model.names, "nc": model.nc, "options": recorded}
-    run = Run(folder, {**info, "hyperparameters": hyperparameters}, state, options.epochs, options.save_period)
+    info |= {"initial_weights": initial_weights, "train_images": len(train_set), "hyperparameters": hyperparameters}
+    run = Run(folder, info, state, options.epochs, options.save_period)
     run.plot_labels(*train_set.annotations())
     return run
 
@@ -264,9 +268,7 @@ def make_parser() -> cli.ArgumentParser:
     parser = cli.ArgumentParser(description="Train a detector.", script="train")
     add_recipe_flags(parser)
     flag = parser.add_argument
-    flag(
-        "--img", "--imgsz", "--img-size", type=cli.at_least(32), default=640, help="longer side of the images [pixels]"
-    )
+    flag("--img", "--imgsz", "--img-size", type=cli.at_least(32), default=640, help="longer side of images [pixels]")
     flag("--cache", nargs="?", const="ram", choices=CACHES, default="auto", help="where to cache decoded images")
     add_training_flags(parser)
     add_run_flags(parser, "runs/train")

@@ -13,21 +13,13 @@ from graftdet.utils.errors import UserError
 
 @pytest.fixture
 def common(workspace):
-    return {
-        "data": workspace / "data.yaml",
-        "weights": "none",
-        "img": 64,
-        "device": "cpu",
-        "workers": 0,
-        "project": workspace / "runs",
-    }
+    return {"data": workspace / "data.yaml", "img": 64, "device": "cpu", "workers": 0, "project": workspace / "runs"}
 
 
 @pytest.fixture
 def trained(workspace, common):
-    return graftdet.train_model(
-        cfg=workspace / "tiny.yaml", batch=8, epochs=2, name="api", exist_ok=True, set={"mosaic": 0.5}, **common
-    )
+    model = {"cfg": workspace / "tiny.yaml", "weights": "none"}
+    return graftdet.train_model(**model, batch=8, epochs=2, name="api", exist_ok=True, set={"mosaic": 0.5}, **common)
 
 
 def test_the_result_equals_the_files_of_the_run(trained, workspace):

@@ -6,10 +6,12 @@ from typing import Any
 from graftdet.models.graph.detection_model import DetectionModel, build_model
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.weights.new_row_init import NewRowInit, initialize_new_rows
+from graftdet.models.weights.pretrained.choice import choose_pretrained, describe_start
 from graftdet.models.weights.row_transfer import load_into_row
 from graftdet.models.weights.transfer import TransferReport, load_into
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils.errors import UserError
+from graftdet.utils.training.flags import AUTO_WEIGHTS, NO_WEIGHTS
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ def make_model(
 
     Args:
         cfg: Model YAML; "": that of `weights`, else yolov5n.yaml.
-        weights: Weights file to start from; "": none.
+        weights: Weights file to start from; "none": train from scratch; "auto": the pretrained weights that fit.
         names: Class names.
         anchors: Anchors per level, to be computed from the dataset; 0: those of the YAML.
         into: Row, by index or name, that the weights are for (the weights of a backbone); "": the whole model.
@@ -41,18 +43,23 @@ def make_model(
     Raises:
         UserError: If the YAML or the weights are invalid or do not fit.
     """
-    file = load_weights(weights) if weights else None
+    file = load_weights(weights) if weights not in (AUTO_WEIGHTS, NO_WEIGHTS) else None
     spec = file.read_spec() if file and not cfg else None
     spec = spec or ModelSpec.read(cfg or "yolov5n.yaml")
     model = _build(spec.with_anchors(anchors) if anchors else spec, names)
     report = TransferReport()
+    pretrained = choose_pretrained(model) if weights == AUTO_WEIGHTS else None
     if file and into:  # of a backbone, with the names of its publisher
         logger.info(f"weights: {weights} into row {into}, {load_into_row(model, into, file)}")
     elif file:
         report = load_into(model, file, min_transfer, names)
         logger.info(f"weights: {weights}, {report}")
-        if rows := report.inserted_rows:
-            logger.info(initialize_new_rows(model, rows) if identity_init else NewRowInit(rows))
+    elif pretrained:
+        report = load_into(model, load_weights(pretrained.path), names=names)
+        logger.info(describe_start(model, pretrained, report))
+    report.weights = pretrained.name if pretrained else weights if file else NO_WEIGHTS
+    if rows := report.inserted_rows:
+        logger.info(initialize_new_rows(model, rows) if identity_init else NewRowInit(rows))
     return model, report
 
 

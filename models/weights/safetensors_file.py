@@ -1,7 +1,8 @@
 """`.safetensors` files: tensors by name and a text header, without anything that could be executed.
 
 The header of a file of this project holds what is needed to build its model
-(see `graftdet.models.weights.weights_file`) and, for pretrained weights, their card. Torch is imported only where tensors are read or written.
+(see `graftdet.models.weights.weights_file`) and, for pretrained weights, their card. Torch is imported only where
+tensors are read or written.
 """
 
 import json

@@ -42,6 +42,7 @@ class TransferReport:
         class_matches: class of the model -> class of the file whose outputs it continues.
         new_classes: names of classes whose outputs keep their random values.
         scales: in which scales the two YAMLs differ, as text; '' where they agree.
+        weights: name or path of the file, as given by the user.
     """
 
     loaded: list[str] = field(default_factory=list)
@@ -54,6 +55,7 @@ class TransferReport:
     class_matches: dict[int, int] = field(default_factory=dict)
     new_classes: list[str] = field(default_factory=list)
     scales: str = ""
+    weights: str = ""
 
     def __str__(self):
         copied = len(self.loaded) + len(self.partial)

@@ -9,6 +9,7 @@ from graftdet.utils.checkpoint import load_checkpoint
 from graftdet.utils.config import load_yaml
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import newest_run_file
+from graftdet.utils.training.flags import AUTO_WEIGHTS, NO_WEIGHTS
 
 # Options that are plain data: restored from a checkpoint and checked as on the command line. Every other option, also
 # one that is added later, may name code to run or files to read, and is never restored from a checkpoint alone.
@@ -107,7 +108,7 @@ def _given(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> 
 
 
 def _restored(parser: argparse.ArgumentParser, given: dict, recorded: dict, path: Path, folder: Path) -> dict:
-    """The options recorded in a checkpoint that apply: data, and empty, default or confirmed values."""
+    """The options recorded in a checkpoint that apply: data, and what is a default or confirmed by config.yaml."""
     config = folder / "config.yaml"
     confirmed = load_yaml(config).get("options") if config.is_file() else None
     confirmed = confirmed if isinstance(confirmed, dict) else {}
@@ -119,12 +120,13 @@ def _restored(parser: argparse.ArgumentParser, given: dict, recorded: dict, path
         if key in _DATA_OPTIONS and key in given:
             continue
         value = recorded[key]
+        is_data = key in _DATA_OPTIONS or (key == "weights" and value in ("", AUTO_WEIGHTS, NO_WEIGHTS))
         if key in given:
             if not _equal(value, given[key]) and not (key in _MAY_MOVE and value):
                 raise UserError(
                     f"--resume: {_flag(key)} is restored from the run, where it was {_shell(value) or 'not given'}"
                 )
-        elif key in _DATA_OPTIONS or value == "" or _equal(value, default) or _equal(value, confirmed.get(key)):
+        elif is_data or _equal(value, default) or _equal(value, confirmed.get(key)):
             values[key] = _checked(parser, action, value, path)
         else:
             missing.append(f"{_flag(key)} {_shell(value)}")
