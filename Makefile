@@ -5,6 +5,7 @@
 # make coverage  every test in one process, then the lines that none of them ran
 # make wheel     source distribution and wheel in dist/
 # make bench     speed on this machine: ratio, limit, verdict
+# make pretrained  train the pretrained weights again, into runs/pretraining (hours)
 # All create .venv first, with the exact versions of constraints.txt. Only Python 3.11 or newer is needed.
 PYTHON ?= python3
 VENV := .venv/bin/python
@@ -17,7 +18,7 @@ export DATASETS_DIR := $(BESIDE)
 endif
 endif
 
-.PHONY: demo test lint format bench coverage wheel clean
+.PHONY: demo test lint format bench coverage wheel pretrained clean
 
 demo: .venv/ready
 	$(VENV) -m tests.demo
@@ -45,6 +46,10 @@ wheel: .venv/ready
 
 bench: .venv/ready
 	$(VENV) -m benchmarks
+
+# An interrupted run is resumed. One of them: .venv/bin/python -m benchmarks.pretraining graft-n
+pretrained: .venv/ready
+	$(VENV) -m benchmarks.pretraining
 
 # Repeated when a requirement changes. Always `python -m TOOL`, never a script of .venv/bin: these start by an absolute
 # path, which fails where the path of the checkout has spaces or has changed.

@@ -42,6 +42,8 @@ def command_line() -> str:
     for title, parser in (("python -m models", models_parser()), ("python -m data", data_parser())):
         for command, sub in subcommands(parser).items():
             text += [f"## {title} {command}\n", f"{sub.description or ''}\n", options_table(sub)]
+            for action, inner in subcommands(sub).items():
+                text += [f"### {title} {command} {action}\n", f"{inner.description or ''}\n", options_table(inner)]
     return "\n".join(text)
 
 

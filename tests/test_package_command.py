@@ -23,6 +23,7 @@ COMMANDS = [
     "compare",
     "draw",
     "swap",
+    "weights",
     "data",
 ]
 

@@ -43,7 +43,7 @@ _NO_SERVICES = "runs are recorded in local files only; there is no service to lo
 _RUN = _same("--device", "--project", "--name", "--exist-ok")
 
 TRAIN = (
-    *_same("--weights", note="from scratch without it; nothing is downloaded"),
+    *_same("--weights", note="default: the pretrained weights that fit; `--weights none` or `''` trains from scratch"),
     *_same("--cfg", "--data"),
     *_same("--hyp", note="default: `default.yaml`; `--hyp yolov5.yaml` is the published recipe"),
     *_same("--epochs", "--batch-size, --batch", "--imgsz, --img, --img-size"),

@@ -1,0 +1,49 @@
+"""The trainings behind the pretrained weights: which model, from which start, how long, with which seed."""
+
+from dataclasses import dataclass
+
+TRAINED_ON, LICENSE = "synthetic contours", "Apache-2.0"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training run. The first stage starts from random weights or those of another model, later ones from the last.
+
+    Attributes:
+        epochs: number of epochs; an epoch is `epoch_length` images of the data YAML.
+        seed: seed of the initial weights and of the images.
+        start: weights of the first stage: "none", or the name of another entry of the table.
+    """
+
+    epochs: int
+    seed: int = 0
+    start: str = "none"
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How one file of configs/weights is trained.
+
+    Attributes:
+        cfg: model YAML.
+        stages: training runs, one after the other.
+        limits: what the weights are not good for.
+        data: dataset YAML.
+        hyp: hyperparameters YAML.
+        img: side of the images [pixels].
+        batch_size: images per batch.
+    """
+
+    cfg: str
+    stages: tuple[Stage, ...]
+    limits: str = "Pretrained on synthetic images only: they detect nothing useful before fine-tuning."
+    data: str = "contours.yaml"
+    hyp: str = "pretrain.yaml"
+    img: int = 320
+    batch_size: int = 16
+
+
+TABLE = {
+    "graft-n": Pretraining("graft-n.yaml", (Stage(epochs=25),)),
+    "graft-p": Pretraining("graft-p.yaml", (Stage(epochs=25),)),
+}
