@@ -125,8 +125,8 @@ def save_weights(path: str | Path, weights: WeightsFile, half: bool = True) -> P
     }
     metadata = {"format": "pt", **{key: json.dumps(value) for key, value in values.items() if value is not None}}
     if weights.yaml is not None:
-        is_text = isinstance(weights.yaml, str)
-        metadata["yaml"] = weights.yaml if is_text else yaml.safe_dump(weights.yaml, sort_keys=False)
+        text = weights.yaml if isinstance(weights.yaml, str) else yaml.safe_dump(weights.yaml, sort_keys=False)
+        metadata["yaml"] = text
     if weights.card:
         metadata["license"] = weights.card.license
     write_safetensors(path, weights.state, metadata, half)

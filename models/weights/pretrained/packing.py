@@ -18,7 +18,9 @@ from graftdet.utils.files import write_atomically
 from graftdet.utils.training.flags import AUTO_WEIGHTS, NO_WEIGHTS
 
 CARD_FIELDS = ("model", "trained_on", "license", "limits")  # texts that --card may give
-RUN_FIELDS = {entry.name: entry.type for entry in fields(TrainingRecord)}  # of the last run, which --card may give
+RUN_FIELDS: dict[str, Any] = {
+    entry.name: entry.type for entry in fields(TrainingRecord)
+}  # of the last run, which --card may give
 _FLAGS = ("cfg", "weights", "data", "hyp", "set", "img", "epochs", "batch_size", "seed")  # in the command of a card
 
 
@@ -118,7 +120,7 @@ def _set_fields(card: WeightsCard, values: Mapping[str, str]) -> None:
             setattr(card, name, text)
         elif name in RUN_FIELDS:
             card.runs = card.runs or [TrainingRecord()]
-            setattr(card.runs[-1], name, to_number(text, RUN_FIELDS[name], f"--card {name}"))  # type: ignore[type-var]
+            setattr(card.runs[-1], name, to_number(text, RUN_FIELDS[name], f"--card {name}"))
         else:
             known = (*CARD_FIELDS, *RUN_FIELDS)
             raise UserError(
