@@ -61,7 +61,7 @@ def test_the_limit(shipped, tiny_yaml, monkeypatch):
     assert choose_pretrained(model) is None
 
 
-@pytest.mark.parametrize(("nc", "tolerance"), [(3, 1e-9), (5, 0.07)])  # the box outputs of Detect are not counted
+@pytest.mark.parametrize(("nc", "tolerance"), [(3, 0.02), (5, 0.07)])  # class and box outputs of Detect
 def test_the_fraction_is_that_of_the_transfer(nc, tolerance, shipped, tiny_yaml):
     header = read_header(shipped("tiny", nc=nc))
     for text in (

@@ -82,6 +82,19 @@ def test_an_edited_model_reports_its_new_row(shipped, run_train, tiny_yaml, tmp_
     assert knows(folder, path)
 
 
+def test_placeholder_classes_are_not_the_classes_of_the_data(shipped, run_train, capsys):
+    """Also where the file has as many: their outputs are initialized anew."""
+    path = shipped("tiny-n", nc=3)
+    folder = run_train("as many", *NO_STEPS, "--weights", "auto")
+    assert MESSAGE in capsys.readouterr().out
+    one, other = load_checkpoint(folder / "weights" / "last.pt")["ema"], load_weights(path).state
+    for level in range(2):
+        name = f"model.8.m.{level}.weight"
+        ours, theirs = one[name].view(3, 8, -1), other[name].view(3, 8, -1)
+        assert torch.allclose(ours[:, :5], theirs[:, :5], atol=1e-4)
+        assert not torch.allclose(ours[:, 5:], theirs[:, 5:], atol=1e-2)
+
+
 def test_a_resumed_run_does_not_read_them_again(shipped, run_train_until, capsys):
     path = shipped("tiny-n")
     folder = run_train_until(1, "resumed", "--epochs", 2, "--weights", "auto")
