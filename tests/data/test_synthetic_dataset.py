@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from graftdet import train
 from graftdet.data.dataset import DetectionDataset, ItemKey
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.loader import train_loader, val_loader
@@ -95,6 +96,7 @@ def test_validation_images_are_always_the_same(open_named):
     loader = val_loader(dataset, 2)
     first, second = drain(loader, 0), drain(loader, 5)
     assert same(first, second) and len(dataset) == 5
+    assert np.array_equal(split.drawing.draw(0, epoch=3).image, split.drawing.draw(0).image)
     assert not np.array_equal(split.drawing.draw(0).image, open_named().drawing.draw(0).image)
     targets = np.concatenate([batch[1].numpy() for batch in first])
     assert len(targets) == len(split.ground_truth()["annotations"])
@@ -143,3 +145,14 @@ def test_class_follows_from_the_split(open_named):
     assert type(files) is DetectionDataset
     with pytest.raises(ValueError, match="images are drawn"):
         SyntheticDataset(replace(split, drawing=None), 64)
+
+
+@pytest.mark.parametrize("flags", [["--multi-scale", "--set", "mixup=0.5"], ["--rect", "--single-cls"]])
+def test_training_and_resuming_on_drawn_images(run_train_until, run_train, tmp_path, flags):
+    (tmp_path / "drawn.yaml").write_text(YAML.format(seed=0))
+    flags = ["--data", tmp_path / "drawn.yaml", "--epochs", 2, *flags]
+    interrupted = run_train_until(1, "interrupted", *flags)
+    train.main(["--resume", str(interrupted / "weights" / "last.pt")])
+    whole = run_train("whole", *flags)
+    rows = [(folder / "results.csv").read_text().splitlines()[-1].split(",") for folder in (interrupted, whole)]
+    assert rows[0][2:6] == rows[1][2:6]  # learning rate and losses of the second epoch

@@ -31,6 +31,8 @@ def test_split_is_opened_without_files(tmp_path):
     drawn = [val.drawing.draw(index) for index in range(3)]
     boxes = [annotation["bbox"] for annotation in truth["annotations"]]
     assert boxes == [box for image in drawn for box in image.boxes] and boxes
+    ids = np.concatenate([sample.annotation_ids for sample in val.samples])
+    assert ids.tolist() == list(range(1, len(boxes) + 1))
     assert [annotation["area"] for annotation in truth["annotations"]] == [a for image in drawn for a in image.areas]
     assert [annotation["category_id"] for annotation in truth["annotations"]] == [
         label for image in drawn for label in image.labels
