@@ -80,7 +80,7 @@ def export_model(
     """Export a trained model and verify each file. The arguments are named as the flags of export.py.
 
     Args:
-        weights: a `.pt` file, own or published; None: best.pt of the newest training run.
+        weights: a `.pt` or `.safetensors` file, own or published; None: best.pt of the newest training run.
         include: formats, names of `graftdet.models.backends.BACKENDS`.
         img: side of the input in pixels, or (height, width); None: as trained.
         batch_size: images per call of a file that is not dynamic.
@@ -171,7 +171,7 @@ def make_parser() -> cli.ArgumentParser:
     """The flags of export.py, named as the arguments of `export_model`."""
     parser = cli.ArgumentParser(description=__doc__, script="export")
     add = parser.add_argument
-    add("--weights", help="a .pt file, own or published (default: best.pt of the newest training run)")
+    add("--weights", help="a .pt or .safetensors file, own or published (default: best.pt of the newest run)")
     add("--include", nargs="+", default=["onnx"], metavar="FORMAT", help=f"formats: {', '.join(BACKENDS)}")
     size = "side of the input in pixels, or height and width (default: as trained)"
     add("--img", "--imgsz", "--img-size", type=int, nargs="+", help=size)

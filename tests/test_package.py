@@ -1,5 +1,6 @@
 """The built package: what a wheel carries, and that it works beside an application with its own `utils` and `models`."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+WEIGHTS = ROOT / "configs" / "weights"
 APPLICATION = """
 import multiprocessing
 from pathlib import Path
@@ -129,6 +131,8 @@ def test_the_wheel_works_beside_packages_of_the_same_names(installed, applicatio
     python = installed
     command = python.with_name("graftdet.exe" if os.name == "nt" else "graftdet")
     assert run(command, "--version", cwd=application) == f"graftdet {_version()}\n"
+    pretrained = json.loads(run(command, "weights", "--format", "json", cwd=application))["pretrained"]
+    assert [entry["name"] for entry in pretrained] == sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
     run(command, "data", "shapes", "--out", "shapes", "--count", "8", "--seed", "1", cwd=application)
     assert run(python, "app.py", cwd=application, OMP_NUM_THREADS="1").endswith("images: 2 2\n")
     results = (application / "runs" / "train" / "results.csv").read_text().splitlines()

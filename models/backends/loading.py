@@ -23,10 +23,10 @@ def load_model(
     backend: str = "torch",
     plugins: Iterable[str] = (),
 ) -> Predictor:
-    """Load a model for inference: an own checkpoint, a published YOLOv5 `.pt` file, or an exported file.
+    """Load a model for inference: an own checkpoint or `.safetensors`, a published YOLOv5 `.pt`, or an exported file.
 
     Args:
-        weights: a `.pt`, `.onnx` or `.xml` file.
+        weights: a `.pt`, `.safetensors`, `.onnx` or `.xml` file, or the name of a file in `configs/weights`.
         device: 'cpu', 'cuda', the number of a CUDA device, 'mps', or '' for the best one available.
         half: compute in float16 on CUDA, in bfloat16 with OpenVINO on CPUs that support it; no effect elsewhere.
         branch: the branch to use of a head that has several.

@@ -26,7 +26,7 @@ SCORE_WEIGHT, DISTRIBUTION_WEIGHT = 0.5 / 7.5, 1.5 / 7.5
 
 
 def load_teacher(path: str | Path, student: DetectionModel) -> DetectionModel:
-    """Load the teacher of `student` from a `.pt` file.
+    """Load the teacher of `student` from a weights file.
 
     Returns:
         The model: frozen, fused, in eval mode on the CPU.

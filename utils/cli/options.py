@@ -69,16 +69,22 @@ def _plugin(name: str) -> str:
 
 def add_model_flags(parser: argparse.ArgumentParser, backend: str) -> None:
     """Add the flags that select a trained model: --weights, --half, and --backend (default: `backend`)."""
-    weights = "a .pt or exported file; several form an ensemble (default: best.pt of the newest training run)"
+    weights = (
+        "a .pt, .safetensors or exported file, or a name that `graftdet weights` lists; several form an ensemble "
+        "(default: best.pt of the newest training run)"
+    )
     parser.add_argument("--weights", nargs="+", help=weights)
     parser.add_argument("--half", action="store_true", help="compute in float16 on CUDA, in bfloat16 with OpenVINO")
     about = f"engine that runs a .pt: torch, onnx, openvino, or auto (the fastest installed) (default: {backend})"
     parser.add_argument("--backend", choices=("auto", "torch", "onnx", "openvino"), default=backend, help=about)
 
 
-def add_model_yaml_flags(parser: argparse.ArgumentParser, several: bool = False) -> None:
+def add_model_yaml_flags(
+    parser: argparse.ArgumentParser,
+    several: bool = False,
+    about: str = "model YAML: a path, or a name in configs/models",
+) -> None:
     """Add the arguments of commands that build a model without weights: its YAML (or `several`), --img and --nc."""
-    about = "model YAML: a path, or a name in configs/models"
     parser.add_argument("cfg", metavar="FILE.yaml", nargs="+" if several else None, help=about)
     about = "image size in pixels, rounded up to the stride: one number, or height and width"
     parser.add_argument("--img", type=cli.at_least(1), nargs="+", default=[640], help=about)

@@ -36,7 +36,7 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="initialize rows inserted into the model of --weights to pass their input through",
     )
-    flag("--teacher", type=path_or_name, default="", help="weights of a larger model for distillation (.pt)")
+    flag("--teacher", type=path_or_name, default="", help="weights of a larger model for distillation")
     flag("--data", type=path_or_name, default="shapes.yaml", help="dataset YAML")
     flag("--hyp", type=path_or_name, default="default.yaml", help="hyperparameters YAML")
     flag("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="hyperparameters to override")

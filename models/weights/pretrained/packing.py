@@ -8,7 +8,7 @@ from typing import Any
 
 from graftdet.models.weights.pretrained.card import ApComparison, TrainingRecord, WeightsCard, card_markdown
 from graftdet.models.weights.pretrained.files import find_weights, read_card
-from graftdet.models.weights.safetensors_file import is_safetensors, read_header
+from graftdet.models.weights.safetensors_file import read_header
 from graftdet.models.weights.transfer import build_from_weights
 from graftdet.models.weights.weights_file import load_weights, save_weights
 from graftdet.utils.checkpoint import ForeignCheckpoint, load_checkpoint
@@ -106,10 +106,9 @@ def _seconds(path: Path, epoch: int) -> float:
 
 def _earlier_runs(start: str) -> list[TrainingRecord]:
     """The runs behind the weights that a run started from, where these have a card."""
-    if start in ("", AUTO_WEIGHTS, NO_WEIGHTS):
+    if start in ("", AUTO_WEIGHTS, NO_WEIGHTS) or Path(start).suffix in (".pt", ".pth"):
         return []
-    path = find_weights(start)
-    card = read_card(read_header(path)) if is_safetensors(path) else None
+    card = read_card(read_header(find_weights(start)))
     return card.runs if card else []
 
 

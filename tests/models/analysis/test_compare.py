@@ -14,6 +14,7 @@ from graftdet.models.analysis import compare, trainings
 from graftdet.models.analysis.profiling import Timing, peak_activation_bytes, time_calls, time_rows
 from graftdet.models.editing.editor import insert_row
 from graftdet.models.spec.model_spec import ModelSpec
+from graftdet.models.weights.weights_file import load_weights, save_weights
 from graftdet.utils import cli
 from graftdet.utils.errors import UserError
 
@@ -110,6 +111,19 @@ def test_the_tables_of_both_commands(capsys, tmp_path):
     assert header.split()[-3:] == ["MMACs", "ms", "%"] and "ms per image" in last
 
 
+def test_summary_of_a_weights_file(tiny_weights, tmp_path, capsys):
+    packed = save_weights(tmp_path / "tiny.safetensors", load_weights(tiny_weights))
+    totals = []
+    for path in (tiny_weights, packed):
+        main(["summary", str(path), "--img", "64"])
+        *_, last = capsys.readouterr().out.splitlines()
+        assert last.startswith(f"{path}") and ": 9 rows, " in last
+        totals.append(last.partition(": 9 rows")[2])
+    assert totals[0] == totals[1]
+    with pytest.raises(UserError, match="--nc: applies to a model YAML"):
+        main(["summary", str(packed), "--nc", "3"])
+
+
 def fake_training(monkeypatch, status=0):
     """Replaces train.py: AP depends on model and seed, the last epoch is not the best."""
     commands = []
@@ -146,6 +160,7 @@ def test_trainings_add_mean_and_deviation(monkeypatch, tmp_path, capsys):
     assert lines[1][1:] == ["0.6200 +- 0.0200", "0.7200 +- 0.0200"]
     assert len(commands) == 6 and [c[c.index("--cfg") + 1] for c in commands[:2]] == ["a.yaml", "b.yaml"]
     assert commands[0][-2:] == ["--hyp", "my hyp.yaml"] and "b.py" in commands[0]
+    assert commands[0][commands[0].index("--weights") + 1] == "none"  # models are compared from scratch
 
 
 def test_a_training_that_fails_is_reported(monkeypatch, tmp_path):

@@ -86,6 +86,11 @@ def test_the_runs_of_earlier_weights_come_first(finished, tmp_path):
         packed(again, tmp_path / "second.safetensors", *CARD)
 
 
+def test_a_start_from_other_weights_is_named(finished, tmp_path):
+    card = packed(finished(initial_weights="/gone/yolov5n.pt"), tmp_path / "a.safetensors", *CARD).card
+    assert [run.start for run in card.runs] == ["yolov5n"]
+
+
 def test_the_card_of_a_packed_file_can_be_changed(finished, tmp_path):
     out = tmp_path / "tiny.safetensors"
     before = packed(finished(), out, *CARD, "--ap", "BCCD=0.6/0.5", "shapes=0.9/0.8")

@@ -65,17 +65,8 @@ def start(tmp_path, monkeypatch):
             "data": str(tmp_path / "data.yaml"),
         }
         options = argparse.Namespace(search=str(path), **{**plain, **options})
-        arguments = [
-            "--search",
-            str(path),
-            "--epochs",
-            str(options.epochs),
-            "--name",
-            "find",
-            "--trials",
-            "9",
-            *map(str, flags),
-        ]
+        epochs = str(options.epochs)
+        arguments = ["--search", str(path), "--epochs", epochs, "--name", "find", "--trials", "9", *map(str, flags)]
         searching.search(options, arguments, [sys.executable, str(tmp_path / "stand_in.py")])
         return tmp_path / "trials" / options.name
 
@@ -168,6 +159,14 @@ def test_unpromising_trials_are_stopped_early(start, monkeypatch, capsys):
     last = study_in(folder).trials[-1]
     assert last.state == optuna.trial.TrialState.PRUNED and 2 <= len(last.intermediate_values) < 10
     assert "trial 5: stopped early" in capsys.readouterr().out
+
+
+def test_a_search_of_an_earlier_version_is_continued_from_scratch(start):
+    study = study_in(start(LR, trials=1, weights="none"))
+    study.set_user_attr("begun", {**study.user_attrs["begun"], "--weights": ""})
+    start(LR, trials=2, weights="none")
+    with pytest.raises(UserError, match="was started with --weights none, now it is auto"):
+        start(LR, trials=3, weights="auto")
 
 
 def test_the_score_of_several_seeds_is_their_mean(start):
