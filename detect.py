@@ -9,13 +9,13 @@ from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from graftdet.data.sources import open_source
 from graftdet.models.backends.loading import load_models, newest_weights
 from graftdet.models.inference.detection_writer import DetectionWriter, OutputSettings
 from graftdet.models.inference.predictor import Predictor, PredictSettings
 from graftdet.utils import cli
 from graftdet.utils.cli.options import add_model_flags, add_run_flags, add_selection_flags, image_size
 from graftdet.utils.pipeline import Pipeline
+from graftdet.utils.sources.source import open_source
 
 logger = logging.getLogger("graftdet.detect")
 
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from graftdet.models import load_plugins
 
         load_plugins(options.plugins)
-    source = open_source(*options.source)
+    source = open_source(*options.source, stride=options.vid_stride)
     weights = options.weights or [newest_weights()]
     model = load_models(weights, options.device, options.half, backend=options.backend, plugins=options.plugins)
     steps = model.steps(predict_settings(options, model))  # checks the settings before the first image is read
@@ -96,6 +96,9 @@ def output_settings(options: Namespace) -> OutputSettings:
         save_csv=options.save_csv,
         save_crop=options.save_crop,
         view=options.view,
+        line_thickness=options.line_thickness,
+        hide_labels=options.hide_labels,
+        hide_conf=options.hide_conf,
     )
 
 
@@ -116,7 +119,7 @@ def make_parser() -> cli.ArgumentParser:
     parser = cli.ArgumentParser(description=__doc__, script="detect")
     add = parser.add_argument
     add_model_flags(parser, backend="auto")
-    sources = "images, videos, folders, glob patterns, .txt lists, stream addresses, camera indices"
+    sources = "images, videos, folders, glob patterns, .txt lists, stream addresses, camera indices, screen"
     add("--source", required=True, nargs="+", help=sources)
     size = "longer side, or height and width, of the input in pixels (default: as trained)"
     add("--img", "--imgsz", "--img-size", type=int, nargs="+", help=size)
@@ -129,6 +132,10 @@ def make_parser() -> cli.ArgumentParser:
     add("--save-crop", action="store_true", help="write crops/CLASS/*.jpg")
     add("--no-save", "--nosave", action="store_true", help="do not write annotated images and videos")
     add("--view", "--view-img", action="store_true", help="show annotated images in a window; q or Escape quits")
+    add("--line-thickness", type=cli.at_least(1), help="line width of boxes [pixels] (default: by image size)")
+    add("--hide-labels", action="store_true", help="draw boxes without class names and scores")
+    add("--hide-conf", action="store_true", help="draw class names without scores")
+    add("--vid-stride", type=cli.at_least(1), default=1, help="use every N-th frame of videos and streams")
     add("--batch-size", type=cli.at_least(1), default=1, help="images per batch")
     add_selection_flags(parser, conf=0.25, iou=0.45)
     add_run_flags(parser, "runs/detect")

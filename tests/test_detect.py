@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from graftdet import detect
-from graftdet.data import sources
 from graftdet.models.backends import BACKENDS, ExportOptions
 from graftdet.models.weights.transfer import build_from_weights
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils import cli
 from graftdet.utils.images.io import read_image, write_image
 from graftdet.utils.images.video import VideoWriter, open_capture
+from graftdet.utils.sources import source as source_module
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -203,7 +203,7 @@ def test_outdated_frames_of_a_stream_are_skipped(tiny_weights, tmp_path, monkeyp
         shown.append(image.shape)
         time.sleep(0.03)
 
-    monkeypatch.setattr(sources, "open_capture", lambda target: Camera())
+    monkeypatch.setattr(source_module, "open_live", lambda target: Camera())
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(cv2, "imshow", show)
     monkeypatch.setattr(cv2, "waitKey", lambda delay: ord("q") if len(shown) == 5 or len(came) > 200 else 0)

@@ -38,7 +38,7 @@ TORCH_FREE = [
         "utils.visualization.drawing",
         "utils.boxes",
     ),
-    *("data.sources", "models.inference.predictor", "models.backends.onnx", "models.backends.openvino"),
+    *("utils.sources.source", "models.inference.predictor", "models.backends.onnx", "models.backends.openvino"),
     *("models.backends.auto", "models.spec.model_spec"),
 ]
 

@@ -55,6 +55,15 @@ def newest_run_file(project: str | Path, name: str) -> Path | None:
     return found[-1] if found else None
 
 
+LFS_POINTER = "is a Git LFS pointer, not the file itself; fetch it with 'git lfs pull'"
+"""What is reported of a file that `is_lfs_pointer`, after its path."""
+
+
+def is_lfs_pointer(start: bytes) -> bool:
+    """Whether a file that starts with these bytes is what Git leaves in place of a file in Git LFS."""
+    return start.lstrip(b"\xef\xbb\xbf").startswith(b"version https://git-lfs.github.com/spec/")
+
+
 def cache_folder() -> Path:
     """Return the user's cache folder for this project.
 

@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from graftdet.models.inference.preview_window import PreviewWindow
 from graftdet.utils.files import check_run_name, new_run_folder
 from graftdet.utils.images.io import write_image
 from graftdet.utils.images.video import VideoWriter
+from graftdet.utils.sources.frame import Frame
 
 logger = logging.getLogger(__name__)
 REPORT_INTERVAL = 10  # seconds between two reports on a video
@@ -41,7 +41,10 @@ class OutputSettings:
         save_json: detections.json.
         save_csv: detections.csv.
         save_crop: crops/CLASS/*.jpg.
-        view: show annotated images in a window.
+        view: show annotated images in a window, each stream in its own.
+        line_thickness: line width of boxes in pixels; None: depends on the size of the image.
+        hide_labels: draw boxes without class names and scores.
+        hide_conf: draw class names without scores.
     """
 
     project: str | Path = "runs/detect"
@@ -54,13 +57,16 @@ class OutputSettings:
     save_csv: bool = False
     save_crop: bool = False
     view: bool = False
+    line_thickness: int | None = None
+    hide_labels: bool = False
+    hide_conf: bool = False
 
 
 class DetectionWriter:
     """Writes what the settings ask for about each frame, logs one line per image, and shows a window.
 
-    A frame has `image` (H, W, 3) BGR, `path`, `index` within its video (None for an image) and `info` (`is_video`,
-    `fps`, `frame_count`), as the sources of `graftdet.data` give it.
+    A frame is a `graftdet.utils.sources.frame.Frame`. Each video and each stream becomes one video; those of streams,
+    which are read side by side, stay open until the end.
 
     Attributes:
         folder: the folder of the run, created with the first frame; None before.
@@ -77,15 +83,22 @@ class DetectionWriter:
         self.window = PreviewWindow(settings.view)
         self._records: list[dict] = []
         self._names = OutputNames()
-        self._video: VideoWriter | None = None
-        self._video_source, self._last_report = None, 0.0
+        self._videos: dict[str, VideoWriter] = {}
+        self._last_report: dict[str, float] = {}
 
     def annotate(self, detections: Detections) -> np.ndarray | None:
         """The image with its boxes, where anything writes or shows it. May be called from another thread."""
         needed = self.window.active or self.settings.save_images
-        return detections.draw(in_place=not self.settings.save_crop) if needed else None
+        if not needed:
+            return None
+        return detections.draw(
+            in_place=not self.settings.save_crop,
+            thickness=self.settings.line_thickness,
+            hide_labels=self.settings.hide_labels,
+            hide_scores=self.settings.hide_conf,
+        )
 
-    def add(self, frame: Any, detections: Detections, annotated: np.ndarray | None) -> None:
+    def add(self, frame: Frame, detections: Detections, annotated: np.ndarray | None) -> None:
         """Write, show and report the detections of one frame; `annotated` is what `annotate` returned."""
         settings = self.settings
         self.folder = self.folder or self._make_folder()
@@ -101,12 +114,14 @@ class DetectionWriter:
             record = {"source": str(frame.path), "frame": frame.index, "width": width, "height": height}
             self._records.append({**record, "detections": detections.to_dicts()})
         if self.window.active:
-            self.window.show(annotated, 1 if frame.info.is_video else 0)
+            title = f"detections {frame.path}" if frame.info.kind == "stream" else "detections"
+            self.window.show(annotated, 1 if frame.info.is_video else 0, title)
         self._report(frame, detections)
 
     def finish(self) -> None:
-        """Close the video, and write the files that cover all images."""
-        self._close_video()
+        """Close the videos, and write the files that cover all images."""
+        for path in list(self._videos):
+            self._close_video(path)
         if self.folder and self.settings.save_json:
             write_detections_json(self.folder / "detections.json", self._records)
         if self.folder and self.settings.save_csv:
@@ -123,10 +138,13 @@ class DetectionWriter:
         if not frame.info.is_video:
             write_image(image_path(self.folder, stem, frame.path), annotated)
             return
-        if self._video_source != frame.path:
-            self._close_video()
-            self._video, self._video_source = VideoWriter(self.folder / f"{stem}.mp4", frame.info.fps), frame.path
-        self._video.write(annotated)
+        if frame.path not in self._videos:
+            if frame.info.kind == "video":  # files are read one after the other
+                for path in list(self._videos):
+                    self._close_video(path)
+            self._videos[frame.path] = VideoWriter(self.folder / f"{stem}.mp4", frame.info.fps)
+        for _ in range(frame.repeats):
+            self._videos[frame.path].write(annotated)
 
     def _save_labels_and_crops(self, frame, stem: str, detections: Detections) -> None:
         name = stem if frame.index is None else self._names.frame(frame.path, frame.index + 1)
@@ -141,15 +159,14 @@ class DetectionWriter:
         """Log one line per image, one line every ten seconds of a video."""
         position = ""
         if frame.info.is_video:
-            if frame.index and time.monotonic() - self._last_report < REPORT_INTERVAL:
+            if frame.index and time.monotonic() - self._last_report[frame.path] < REPORT_INTERVAL:
                 return
-            self._last_report = time.monotonic()
+            self._last_report[frame.path] = time.monotonic()
             position = f" frame {frame.index + 1}" + (f"/{frame.info.frame_count}" if frame.info.frame_count else "")
         counts = ", ".join(f"{number} {name}" for name, number in Counter(detections.class_names).items())
         logger.info(f"{frame.path}{position}: {counts or 'no detections'}")
 
-    def _close_video(self) -> None:
-        if self._video is not None:
-            self._video.close()
-            logger.info(f"{self._video_source}: {self._video.count} frames written to {self._video.path}")
-        self._video = self._video_source = None
+    def _close_video(self, path: str) -> None:
+        video = self._videos.pop(path)
+        video.close()
+        logger.info(f"{path}: {video.count} frames written to {video.path}")

@@ -41,16 +41,36 @@ class Detections:
         """The class name of each detection."""
         return [self.names[label] for label in self.labels]
 
-    def draw(self, in_place: bool = False) -> np.ndarray:
+    def draw(
+        self,
+        in_place: bool = False,
+        *,
+        thickness: int | None = None,
+        hide_labels: bool = False,
+        hide_scores: bool = False,
+    ) -> np.ndarray:
         """Draw boxes, class names and scores.
 
         Args:
             in_place: draw into `image` itself instead of a copy.
+            thickness: line width in pixels (default: depends on the size of the image).
+            hide_labels: draw boxes only.
+            hide_scores: draw class names without scores.
 
         Returns:
             (H, W, 3) uint8 BGR.
         """
-        return draw_boxes(self.image, self.boxes, self.labels, self.scores, self.names, in_place)
+        scores = None if hide_scores else self.scores
+        return draw_boxes(
+            self.image,
+            self.boxes,
+            self.labels,
+            scores,
+            self.names,
+            in_place,
+            thickness=thickness,
+            hide_labels=hide_labels,
+        )
 
     def to_dicts(self) -> list[dict]:
         """The detections as plain data, one dict each: `name`, `label`, `score`, `box` ([x1, y1, x2, y2] in pixels)."""

@@ -21,12 +21,12 @@ class PreviewWindow:
     def __init__(self, active: bool):
         self.active, self.closed = active, False
 
-    def show(self, image: np.ndarray, milliseconds: int) -> None:
-        """Show an image (H, W, 3) BGR for `milliseconds`; 0 waits for a key."""
+    def show(self, image: np.ndarray, milliseconds: int, title: str = "detections") -> None:
+        """Show an image (H, W, 3) BGR for `milliseconds`; 0 waits for a key. Each title has its own window."""
         try:
             if not has_display():  # OpenCV's window library would end the process instead of raising an error
                 raise cv2.error
-            cv2.imshow("detections", image)
+            cv2.imshow(title, image)
             self.closed = cv2.waitKey(milliseconds) & 0xFF in (ord("q"), 27)
         except cv2.error:
             self.active = False

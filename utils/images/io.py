@@ -17,7 +17,10 @@ from graftdet.utils.images.header import ImageHeader, parse_header
 IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .bmp .dib .webp .tif .tiff .gif .jp2 .avif .pbm .pgm .ppm .pnm".split()
 )
-VIDEO_SUFFIXES = frozenset(".mp4 .avi .mov .mkv .m4v .mpg .mpeg .webm .wmv .ts .flv .3gp .mjpeg .asf".split())
+VIDEO_SUFFIXES = frozenset(
+    ".mp4 .avi .mov .mkv .m4v .mpg .mpeg .mpe .m2v .webm .wmv .ts .mts .m2ts .vob .ogv .ogg .flv .f4v .3gp .3g2 .mjpeg"
+    " .mjpg .asf .h264 .264 .h265 .265 .hevc .mxf .rm .divx".split()
+)
 MAX_PIXELS = 2**28  # 16384 x 16384; larger images are refused before memory is allocated
 
 _ROTATIONS = {3: cv2.ROTATE_180, 6: cv2.ROTATE_90_CLOCKWISE, 8: cv2.ROTATE_90_COUNTERCLOCKWISE}

@@ -1,12 +1,12 @@
-"""Read and write videos, read live streams and cameras. OpenCV only, no torch."""
+"""Read and write videos. OpenCV only, no torch."""
 
 import errno
 import math
 import os
 import struct
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 
 import cv2
@@ -43,102 +43,25 @@ def frame_count(capture: cv2.VideoCapture) -> int | None:
     return int(count) if math.isfinite(count) and 0 < count < 1e9 else None
 
 
-def read_frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
-    """Yield all frames (H, W, 3) BGR, whatever number the container declares; releases `capture` at the end."""
+def read_frames(capture: cv2.VideoCapture, stride: int = 1) -> Iterator[np.ndarray]:
+    """Yield the frames (H, W, 3) BGR, whatever number the container declares; releases `capture` at the end.
+
+    Args:
+        capture: An open reader.
+        stride: Yield every `stride`-th frame, beginning with the first; the others are not decoded.
+    """
     try:
-        while True:
+        for index in count():
+            if index % stride:
+                if not capture.grab():
+                    return
+                continue
             good, image = capture.read()
             if not good or image is None:
                 return
             yield image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     finally:
         capture.release()
-
-
-class LiveFrames:
-    """Iterate over a stream or camera. A thread reads all frames; the iteration yields the newest one not yet seen.
-
-    So a slow consumer skips frames instead of falling behind.
-
-    Args:
-        target: Stream URL or camera index.
-        attempts: How often in a row a lost connection is opened again before the iteration ends.
-        pause: Seconds before the first attempt; doubled for each further one.
-        opener: Opens `target`.
-        capture: An open reader of `target`, if there is one already.
-
-    Raises:
-        UserError: If `target` cannot be opened at first.
-    """
-
-    def __init__(
-        self,
-        target: str | int,
-        attempts: int = 5,
-        pause: float = 0.5,
-        opener: Callable = open_capture,
-        capture: cv2.VideoCapture | None = None,
-    ):
-        self._target, self._attempts, self._pause, self._opener = target, attempts, pause, opener
-        self._ready = threading.Condition()
-        self._frame: np.ndarray | None = None
-        self._stopped = False
-        self._capture = capture or opener(target)
-        if not self._capture.isOpened():
-            self._capture.release()
-            kind = f"camera {target}" if isinstance(target, int) else str(target)
-            raise UserError(f"{kind}: cannot be opened")
-        self.fps = frame_rate(self._capture)
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        while True:
-            with self._ready:
-                self._ready.wait_for(lambda: self._frame is not None or self._stopped)
-                image, self._frame = self._frame, None
-            if image is None:
-                return
-            yield image
-
-    def close(self) -> None:
-        """Stop reading and close the stream."""
-        self.stop()
-        self._thread.join(timeout=15)
-
-    def stop(self) -> None:
-        """End the iteration, even while it waits for a frame. May be called from any thread."""
-        with self._ready:
-            self._stopped = True
-            self._ready.notify_all()
-
-    def _read(self) -> None:
-        try:
-            self._read_until_stopped()
-        finally:  # after any error: no consumer may wait for another frame
-            self._capture.release()
-            with self._ready:
-                self._stopped = True
-                self._ready.notify_all()
-
-    def _read_until_stopped(self) -> None:
-        failures = 0
-        while not self._stopped:
-            good, image = self._capture.read()
-            if good and image is not None:
-                failures = 0
-                with self._ready:
-                    self._frame = image
-                    self._ready.notify_all()
-                continue
-            failures += 1
-            if failures > self._attempts:
-                return
-            self._capture.release()
-            with self._ready:
-                self._ready.wait_for(lambda: self._stopped, timeout=self._pause * 2 ** (failures - 1))
-            if not self._stopped:
-                self._capture = self._opener(self._target)
 
 
 class VideoWriter:

@@ -25,6 +25,9 @@ def draw_boxes(
     scores: ArrayLike | None = None,
     names: Names | None = None,
     in_place: bool = False,
+    *,
+    thickness: int | None = None,
+    hide_labels: bool = False,
 ) -> np.ndarray:
     """Draw boxes with class names and scores. Line width and text size grow with the image.
 
@@ -36,6 +39,8 @@ def draw_boxes(
         scores: (n,), or None.
         names: Class names; None: the class indices are drawn.
         in_place: Draw into `image` itself if possible (contiguous, writable BGR), else into a copy.
+        thickness: Line width in pixels (default: depends on the size of the image).
+        hide_labels: Draw boxes only.
 
     Returns:
         The image with boxes, (H, W, 3) BGR uint8.
@@ -44,13 +49,13 @@ def draw_boxes(
     boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
     labels = np.asarray(labels).reshape(-1).astype(int)
     height, width = canvas.shape[:2]
-    thickness = line_width(canvas.shape)
+    thickness = thickness or line_width(canvas.shape)
     order = [i for i in range(len(boxes) - 1, -1, -1) if np.isfinite(boxes[i]).all()]
     corners = np.round(boxes[order].clip(-2 * thickness, [width + 2 * thickness, height + 2 * thickness] * 2))
     corners = corners.astype(int).tolist()
     for i, (x1, y1, x2, y2) in zip(order, corners, strict=True):
         cv2.rectangle(canvas, (x1, y1), (x2, y2), class_color(labels[i]), thickness)
-    for i, (x1, y1, _, _) in zip(order, corners, strict=True):
+    for i, (x1, y1, _, _) in zip(order, corners, strict=True) if not hide_labels else ():
         text = class_name(names, labels[i])
         if scores is not None:
             text = f"{text} {float(np.asarray(scores)[i]):.2f}"

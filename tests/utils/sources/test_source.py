@@ -3,16 +3,16 @@ import http.server
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from graftdet.data import sources
-from graftdet.data.sources import open_source
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import write_image
 from graftdet.utils.images.video import DEFAULT_FPS, VideoWriter, frame_rate, open_capture
+from graftdet.utils.sources.source import open_source
 
 
 def gray_image(value, height=48, width=64):
@@ -252,7 +252,7 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 def test_sources_need_no_torch():
     code = (
-        "import sys, graftdet.data.sources, graftdet.data.caching.image_cache, graftdet.utils.images.letterbox\n"
+        "import sys, graftdet.utils.sources.source, graftdet.data.caching.image_cache, graftdet.utils.images.letterbox\n"
         "sys.exit('torch' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], cwd=sources.__file__.rsplit("data", 1)[0]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[3]).returncode == 0

@@ -1,0 +1,95 @@
+"""Animated GIF, WebP and PNG files and TIFF files of several pages are videos with their frames and durations."""
+
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from graftdet.utils.images.io import UnreadableImage, write_image
+from graftdet.utils.sources import animation
+from graftdet.utils.sources.animation import frame_durations, frame_rate_of
+from graftdet.utils.sources.source import open_source
+
+pytestmark = pytest.mark.skipif(not hasattr(cv2, "imencodeanimation"), reason="needs OpenCV 4.11")
+DURATIONS = [100, 200, 300, 100]
+VALUES = [20, 70, 120, 170]
+
+
+def write_animation(path, durations=None):
+    animated = cv2.Animation()
+    animated.frames = [np.dstack((np.full((40, 60, 3), value, np.uint8), np.full((40, 60), 255))) for value in VALUES]
+    animated.frames = [np.ascontiguousarray(frame, np.uint8) for frame in animated.frames]
+    animated.durations = np.array(durations or DURATIONS, np.int32)
+    _, data = cv2.imencodeanimation(path.suffix, animated)
+    path.write_bytes(data.tobytes())
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+@pytest.mark.parametrize("reader", ["OpenCV", "Pillow"])
+def test_frames_and_durations(tmp_path, suffix, reader, monkeypatch):
+    path = write_animation(tmp_path / f"a{suffix}")
+    if reader == "Pillow":
+        pytest.importorskip("PIL")
+        monkeypatch.delattr(cv2, "imdecodeanimation")
+    assert frame_durations(path) == DURATIONS
+    frames = list(open_source(path))
+    assert [frame.index for frame in frames] == [0, 1, 2, 3]
+    assert [frame.image.shape for frame in frames] == [(40, 60, 3)] * 4
+    assert [int(frame.image.mean()) for frame in frames] == pytest.approx(VALUES, abs=16)  # GIF: few colors
+    assert frames[0].info.kind == "video" and frames[0].info.frame_count == 4 and frames[0].info.fps == 10
+    assert [frame.repeats for frame in frames] == [1, 2, 3, 1]
+
+
+def test_frames_that_are_decoded_in_parts(tmp_path, monkeypatch):
+    path = write_animation(tmp_path / "a.gif")
+    monkeypatch.setattr(animation, "_CHUNK_BYTES", 40 * 60 * 4 * 3)
+    assert [int(frame.image.mean()) for frame in open_source(path)] == pytest.approx(VALUES, abs=16)
+
+
+def test_stride(tmp_path):
+    frames = list(open_source(write_animation(tmp_path / "a.gif"), stride=2))
+    assert [int(frame.image.mean()) for frame in frames] == pytest.approx(VALUES[::2], abs=16)
+    assert [frame.repeats for frame in frames] == [3, 4] and frames[0].info.fps == 10
+
+
+def test_pages_of_a_tiff_file(tmp_path):
+    pages = [np.full((40, 60 - 10 * index, 3), value, np.uint8) for index, value in enumerate(VALUES)]
+    assert cv2.imwritemulti(str(tmp_path / "pages.tiff"), pages)
+    frames = list(open_source(tmp_path / "pages.tiff"))
+    assert [frame.image.shape for frame in frames] == [page.shape for page in pages]
+    assert [int(frame.image.mean()) for frame in frames] == VALUES
+    assert frames[0].info.fps == 1 and [frame.repeats for frame in frames] == [1] * 4
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".tiff"])
+def test_single_images_stay_images(tmp_path, suffix):
+    write_image(tmp_path / f"a{suffix}", np.full((40, 60, 3), 90, np.uint8))
+    (frame,) = open_source(tmp_path / f"a{suffix}")
+    assert frame.index is None and frame.info.kind == "image" and frame.repeats == 1
+
+
+def test_truncated_files_end_early_or_are_reported(tmp_path):
+    content = write_animation(tmp_path / "a.webp").read_bytes()
+    (tmp_path / "a.webp").write_bytes(content[: len(content) - 20])
+    with pytest.raises(UnreadableImage, match=r"a\.webp: "):
+        list(open_source(tmp_path / "a.webp"))
+    assert frame_durations(tmp_path / "missing.gif") == []
+    (tmp_path / "short.gif").write_bytes(b"GIF89a")
+    assert frame_durations(tmp_path / "short.gif") == []
+
+
+def test_without_a_reader_the_message_names_the_extra(tmp_path, monkeypatch):
+    path = write_animation(tmp_path / "a.gif")
+    monkeypatch.delattr(cv2, "imdecodeanimation")
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(UnreadableImage, match=r"graftdet\[images\]"):
+        list(open_source(path))
+
+
+@pytest.mark.parametrize(
+    ("durations", "fps"), [([100, 200, 300], 10), ([40, 40], 25), ([33, 34], 50), ([1000], 1), ([10], 50)]
+)
+def test_the_rate_at_which_durations_are_whole_frames(durations, fps):
+    assert frame_rate_of(durations) == fps

@@ -1,0 +1,1 @@
+"""Sources of images: files, folders, lists, videos, animations, streams, cameras, the screen."""

@@ -1,0 +1,202 @@
+"""Images of several frames: animated GIF, WebP and PNG, and TIFF files of several pages."""
+
+import io
+import math
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+
+from graftdet.utils.images.header import parse_header
+from graftdet.utils.images.io import MAX_PIXELS, UnreadableImage, read_bytes, silence_opencv
+
+ANIMATION_SUFFIXES = frozenset((".gif", ".webp", ".png", ".apng", ".tif", ".tiff"))
+DEFAULT_MILLISECONDS = 100  # of a frame that declares less than 20 ms, as browsers show it
+PAGE_MILLISECONDS = 1000  # of a page of a TIFF file
+MAX_FPS = 50.0
+_CHUNK_BYTES = 2**28  # of frames that are decoded at once
+
+
+def frame_durations(path: str | Path) -> list[int]:
+    """Milliseconds for which each frame of an animation is shown; an empty list for an image of a single frame.
+
+    Reads the structure of the file only. Files that are malformed or cannot be opened count as single images, whose
+    reader reports what is wrong.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(12)
+            file.seek(0)
+            for magic, parse in _PARSERS:
+                if start.startswith(magic):
+                    durations = parse(file)
+                    return durations if len(durations) > 1 else []
+    except (OSError, ValueError, struct.error, IndexError):
+        pass
+    return []
+
+
+def frame_rate_of(durations: list[int]) -> float:
+    """The frames per second at which every duration [ms] is a whole number of frames, at most `MAX_FPS`."""
+    return min(1000 / math.gcd(*durations), MAX_FPS)
+
+
+def read_animation(path: str | Path, count: int) -> Iterator[np.ndarray]:
+    """Yield the frames (H, W, 3) BGR uint8 of an animation of `count` frames.
+
+    Raises:
+        UnreadableImage: The file cannot be decoded, or neither the installed OpenCV nor Pillow reads its frames.
+    """
+    data = read_bytes(path)
+    header = parse_header(io.BytesIO(data))
+    if header and header.width * header.height > MAX_PIXELS:
+        raise UnreadableImage(path, f"is {header.width}x{header.height} pixels, more than the limit of {MAX_PIXELS}")
+    silence_opencv()
+    area = header.width * header.height if header else 1
+    if header and header.format == "tiff":
+        frames = _pages(data)
+    elif hasattr(cv2, "imdecodeanimation"):
+        frames = _decode_in_chunks(data, count, max(_CHUNK_BYTES // (4 * area), 1))
+    else:
+        frames = _with_pillow(data, path)
+    number = 0
+    for image in frames:
+        number += 1
+        yield _to_bgr(image)
+    if not number:
+        raise UnreadableImage(path, "is a malformed animation")
+
+
+def _decode_in_chunks(data: bytes, count: int, size: int) -> Iterator[np.ndarray]:
+    buffer = np.frombuffer(data, np.uint8)
+    for start in range(0, count, size):
+        try:
+            good, animation = cv2.imdecodeanimation(buffer, start, size)
+        except cv2.error:
+            return
+        if not good or not animation.frames:
+            return
+        yield from animation.frames
+
+
+def _pages(data: bytes) -> Iterator[np.ndarray]:
+    """The pages of a TIFF file. Smaller copies of a page and masks, which some programs add, are skipped."""
+    try:
+        good, pages = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        return
+    kinds = _tiff_kinds(io.BytesIO(data))
+    for index, page in enumerate(pages if good else ()):
+        if index >= len(kinds) or not kinds[index] & 5:
+            yield page
+
+
+def _with_pillow(data: bytes, path: str | Path) -> Iterator[np.ndarray]:
+    try:
+        from PIL import Image, ImageSequence
+    except ImportError:
+        raise UnreadableImage(
+            path,
+            "is an animation, which needs OpenCV 4.11 or Pillow; install it with \"pip install 'graftdet[images]'\"",
+        ) from None
+    with Image.open(io.BytesIO(data)) as image:
+        for frame in ImageSequence.Iterator(image):
+            yield np.ascontiguousarray(np.asarray(frame.convert("RGB"))[..., ::-1])
+
+
+def _to_bgr(image: np.ndarray) -> np.ndarray:
+    if image.ndim == 2 or image.shape[2] == 1:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    return np.ascontiguousarray(image[..., :3])
+
+
+def _read(stream: BinaryIO, layout: str) -> tuple:
+    return struct.unpack(layout, stream.read(struct.calcsize(layout)))
+
+
+def _shown(milliseconds: int) -> int:
+    return milliseconds if milliseconds >= 20 else DEFAULT_MILLISECONDS
+
+
+def _gif(stream: BinaryIO) -> list[int]:
+    """The blocks of a GIF file (GIF89a specification, sections 18 to 26)."""
+    stream.seek(10)
+    flags, _ = _read(stream, "<B2s")
+    stream.seek(13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0))
+    durations, delay = [], 0
+    while (kind := stream.read(1)) in (b"!", b","):
+        if kind == b"!":
+            label = stream.read(1)
+            if label == b"\xf9":  # graphic control: of the image that follows
+                _, _, hundredths, _ = _read(stream, "<BBHB")
+                delay = 10 * hundredths
+        else:
+            durations.append(_shown(delay))
+            delay = 0
+            _, flags = _read(stream, "<8sB")
+            stream.seek((3 << (flags & 7) + 1 if flags & 0x80 else 0) + 1, io.SEEK_CUR)
+        while (length := stream.read(1)) not in (b"", b"\0"):
+            stream.seek(length[0], io.SEEK_CUR)
+    return durations
+
+
+def _webp(stream: BinaryIO) -> list[int]:
+    """The frames (chunks ANMF) of a WebP file (RFC 9649, section 2.7)."""
+    stream.seek(12)
+    durations = []
+    while len(head := stream.read(8)) == 8:
+        kind, length = struct.unpack("<4sI", head)
+        end = stream.tell() + length + (length & 1)
+        if kind == b"ANMF":
+            durations.append(_shown(int.from_bytes(stream.read(15)[12:15], "little")))
+        stream.seek(end)
+    return durations
+
+
+def _png(stream: BinaryIO) -> list[int]:
+    """The frame controls (chunks fcTL) of an animated PNG file (PNG specification, third edition, section 11.3.6)."""
+    stream.seek(8)
+    durations, animated = [], False
+    while len(head := stream.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        end = stream.tell() + length + 4
+        if kind == b"IDAT" and not animated:
+            return []
+        animated = animated or kind == b"acTL"  # before the first image
+        if kind == b"fcTL":
+            numerator, denominator = struct.unpack(">HH", stream.read(length)[20:24])
+            durations.append(_shown(round(1000 * numerator / (denominator or 100))))
+        stream.seek(end)
+    return durations
+
+
+def _tiff(stream: BinaryIO) -> list[int]:
+    return [PAGE_MILLISECONDS] * sum(not kind & 5 for kind in _tiff_kinds(stream))
+
+
+def _tiff_kinds(stream: BinaryIO) -> list[int]:
+    """The tag NewSubfileType of each page (TIFF 6.0, section 8): bit 0 for a smaller copy, bit 2 for a mask."""
+    order = {b"II": "<", b"MM": ">"}[stream.read(2)]
+    _, offset = _read(stream, order + "HI")
+    kinds, seen = [], set()
+    while offset and offset not in seen:
+        seen.add(offset)
+        stream.seek(offset)
+        (count,) = _read(stream, order + "H")
+        entries = stream.read(12 * count)
+        (offset,) = _read(stream, order + "I")
+        tags = {tag: value for tag, _, _, value in struct.iter_unpack(order + "HHII", entries)}
+        kinds.append(tags.get(254, 0))
+    return kinds
+
+
+_PARSERS = (
+    (b"GIF8", _gif),
+    (b"RIFF", _webp),
+    (b"\x89PNG\r\n\x1a\n", _png),
+    (b"II*\0", _tiff),
+    (b"MM\0*", _tiff),
+)
