@@ -3,8 +3,8 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-import cv2
 import numpy as np
 
 from graftdet.utils.errors import UserError
@@ -16,9 +16,12 @@ MAX_PAUSE = 30.0  # seconds between two attempts to open a stream again
 LOST = 5  # failed attempts in a row after which a stream counts as lost
 
 
-def open_live(target: str | int) -> cv2.VideoCapture | ScreenCapture:
+Capture = Any  # cv2.VideoCapture, or what has its methods
+
+
+def open_live(target: str | int) -> Capture:
     """The reader of a stream, a camera or the screen; check `isOpened()`."""
-    return ScreenCapture(target) if is_screen(target) else open_capture(target)
+    return ScreenCapture(str(target)) if is_screen(target) else open_capture(target)
 
 
 class LiveFrames:
@@ -51,7 +54,7 @@ class LiveFrames:
         attempts: int | None = LOST,
         pause: float = 0.5,
         opener: Callable = open_live,
-        capture: cv2.VideoCapture | None = None,
+        capture: Capture | None = None,
         stride: int = 1,
         must_open: bool = True,
         ready: threading.Condition | None = None,
@@ -156,7 +159,7 @@ class LiveGroup:
     def __init__(
         self,
         targets: Sequence[str | int],
-        captures: Sequence[cv2.VideoCapture],
+        captures: Sequence[Capture],
         stride: int = 1,
         pause: float = 0.5,
         opener: Callable = open_live,

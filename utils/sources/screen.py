@@ -1,6 +1,7 @@
 """The screen as a source. Needs the optional package mss."""
 
 import time
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,8 @@ class ScreenCapture:
         self._open, self._text = mss.mss, target
         self._monitor = int(numbers[0]) if len(numbers) in (1, 5) else 1
         self._box = [int(number) for number in numbers[-4:]] if len(numbers) > 3 else None
-        self._grabber, self._next = None, 0.0
+        self._grabber: Any = None
+        self._next = 0.0
 
     def isOpened(self) -> bool:
         """Whether it can be read."""

@@ -82,7 +82,7 @@ class Source:
 
     def _read_target(self, target: str | int) -> Iterator[Frame]:
         """The frames of one target. Raises `UserError` if there is none."""
-        if is_live(target):
+        if isinstance(target, int) or is_live(target):
             yield from self._read_stream(target)
         elif suffix_of(target) in VIDEO_SUFFIXES:
             yield from _read_video(target, self.stride)
@@ -96,7 +96,7 @@ class Source:
         capture = open_live(target)
         count = _finite_length(target, capture)
         if count:
-            yield from _video_frames(capture, target, count, self.stride)
+            yield from _video_frames(capture, str(target), count, self.stride)
             return
         live = LiveFrames(target, capture=capture, stride=self.stride)
         self._streams.append(live)
@@ -109,18 +109,18 @@ class Source:
         """The newest frame of each of several streams, in turns; addresses of finite length first, one by one."""
         with ThreadPoolExecutor(len(targets)) as pool:  # a dead stream delays the others by its time-out only
             captures = list(pool.map(_open_or_warn, targets))
-        endless = []
+        endless: list[tuple[str | int, Any]] = []
         for target, capture in zip(targets, captures, strict=True):
             if capture is None:
                 continue
             count = _finite_length(target, capture)
             if count:
-                yield from _video_frames(capture, target, count, self.stride)
+                yield from _video_frames(capture, str(target), count, self.stride)
             else:
                 endless.append((target, capture))
         if not endless or self._stopped:
             return
-        group = LiveGroup(*zip(*endless, strict=True), stride=self.stride)
+        group = LiveGroup([target for target, _ in endless], [capture for _, capture in endless], self.stride)
         self._streams = group.streams
         counts: dict[str, int] = {}
         try:

@@ -46,7 +46,7 @@ def without_duplicates(targets: Iterable[str | int]) -> list[str | int]:
     """`targets` without repetitions, even if a path is written differently."""
     unique = {}
     for target in targets:
-        key = target if is_live(target) else os.path.abspath(target)
+        key = target if isinstance(target, int) or is_live(target) else os.path.abspath(target)
         unique.setdefault(key, target)
     return list(unique.values())
 
