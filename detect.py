@@ -6,11 +6,11 @@ PROJECT/NAME receives the images and videos with their boxes drawn and, on reque
 import logging
 import time
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from graftdet.models.backends.loading import load_models, newest_weights
 from graftdet.models.inference.detection_writer import DetectionWriter, OutputSettings
+from graftdet.models.inference.image_input import in_batches
 from graftdet.models.inference.predictor import Predictor, PredictSettings
 from graftdet.utils import cli
 from graftdet.utils.cli.options import add_model_flags, add_run_flags, add_selection_flags, image_size
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     pipeline = Pipeline(
         in_batches(source, options.batch_size),
         [
-            lambda frames: (frames, steps.preprocess([frame.image for frame in frames])),
+            lambda frames: (frames, steps.preprocess(frames)),
             lambda work: (work[0], steps.infer(work[1])),
             lambda work: [
                 (frame, detections, writer.annotate(detections))
@@ -100,18 +100,6 @@ def output_settings(options: Namespace) -> OutputSettings:
         hide_labels=options.hide_labels,
         hide_conf=options.hide_conf,
     )
-
-
-def in_batches(frames: Iterable[Any], batch_size: int) -> Iterator[list[Any]]:
-    """Lists of at most `batch_size` frames; frames of live streams alone, because the next one is still to come."""
-    batch = []
-    for frame in frames:
-        batch.append(frame)
-        if len(batch) == batch_size or frame.info.kind == "stream":
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def make_parser() -> cli.ArgumentParser:

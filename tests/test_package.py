@@ -28,7 +28,7 @@ if __name__ == "__main__":
     trained = graftdet.train_model(cfg="graft-n.yaml", epochs=1, batch_size=8, workers=2, name="train", **common)
     validated = graftdet.validate_model(weights=[str(trained.best_weights)], name="val", **common)
     detector = graftdet.load_model(trained.best_weights, device="cpu")
-    detections = detector.predict(sorted(Path("shapes/images/val").iterdir()), size=64)
+    detections = detector.predict(sorted(Path("shapes/images/val").iterdir()), imgsz=64)
     try:
         graftdet.train_model(img="large")
     except graftdet.utils.errors.UserError as error:

@@ -157,7 +157,7 @@ def test_boxes_are_in_the_frame_of_the_source(tiny_weights, data, tmp_path):
     predictions = json.loads((tmp_path / "exp" / "predictions.json").read_text())
     model = load_model(tiny_weights)
     image = data.parent / "images" / "3 é.png"  # a square: letterboxed by both in the same way
-    (found,) = model.predict(image, size=96, conf=0.3, iou=0.6)
+    (found,) = model.predict(image, imgsz=96, conf=0.3, iou=0.6)
     assert len(found)
     best = max((p for p in predictions if p["image_id"] == 1021 and min(p["bbox"][2:]) > 0), key=lambda p: p["score"])
     x, y, w, h = best["bbox"]

@@ -119,7 +119,7 @@ class ExportedModel(Predictor):
                     raise
         raise AssertionError("unreachable: the last size returns or raises")
 
-    def __call__(self, images: Any) -> tuple[np.ndarray, np.ndarray]:
+    def forward(self, images: Any) -> tuple[np.ndarray, np.ndarray]:
         """RGB (B, 3, H, W), uint8 0..255 or float 0..1 -> arrays of boxes (B, N, 4) xyxy and scores (B, N, nc)."""
         return self._decode(self.predictions(images), images.shape[2:])
 

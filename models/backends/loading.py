@@ -35,8 +35,9 @@ def load_model(
         plugins: the plugins that the weights need, as given to `load_plugins`; part of the cache key of the export.
 
     Returns:
-        A `Predictor`: `.predict(images)` takes paths or BGR arrays and returns `Detections`; calling it with a batch
-        (B, 3, H, W) returns decoded boxes and scores. `.names`, `.nc`, `.stride` describe the model.
+        A `Predictor`: `.predict(source)`, or calling it, takes paths, arrays, PIL images, tensors and videos and
+        returns `Detections`; calling it with a batch (B, 3, H, W) returns decoded boxes and scores. `.names`, `.nc`,
+        `.stride` describe the model.
 
     Raises:
         UserError: the file is missing, malformed, or cannot be run as requested; the message names the file.

@@ -19,6 +19,7 @@ class Detections:
         names: the class names of the model; `names[label]` is the name of a class index.
         image: (H, W, 3) uint8 BGR, the image as it was read.
         path: the file of the image, None where an array was given.
+        frame: index of the image within a video or stream, None otherwise.
 
     Example:
         >>> detections = model.predict("street.jpg")[0]
@@ -32,6 +33,7 @@ class Detections:
     names: list[str]
     image: np.ndarray = field(repr=False)
     path: Path | None = None
+    frame: int | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)

@@ -45,7 +45,7 @@ class Ensemble(Predictor):
         self.backend = ", ".join(dict.fromkeys(model.backend for model in self.models))
         self.device = first.device
 
-    def __call__(self, images: Any) -> tuple[Any, Any]:
+    def forward(self, images: Any) -> tuple[Any, Any]:
         """RGB (B, 3, H, W) -> boxes (B, sum of N, 4) xyxy pixels, scores (B, sum of N, nc)."""
         boxes, scores = zip(*(model(images) for model in self.models), strict=True)
         return _join(boxes), _join(scores)

@@ -1,44 +1,110 @@
 """Images of any kind into letterboxed arrays that a model takes. NumPy and OpenCV only."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 
+from graftdet.utils.boxes import is_tensor
 from graftdet.utils.errors import UserError
-from graftdet.utils.images.io import read_image
+from graftdet.utils.images.io import apply_orientation, read_image
 from graftdet.utils.images.letterbox import letterbox
+from graftdet.utils.sources.frame import Frame
+from graftdet.utils.sources.source import open_source
+
+KINDS = (
+    "a path, an address, a camera number, an array (H, W, 3) uint8 BGR, a PIL image, a tensor (3, H, W) RGB, or a list "
+    "of these"
+)
+_EXIF_ORIENTATION = 274
+
+
+class LoadedImage(NamedTuple):
+    """An image and where it comes from.
+
+    Attributes:
+        image: (H, W, 3) uint8 BGR.
+        path: its file, None for an array.
+        frame: its index within a video, None for an image.
+    """
+
+    image: np.ndarray
+    path: Path | None = None
+    frame: int | None = None
 
 
 class LetterboxedImage(NamedTuple):
     """An image, its letterboxed form, and the transform between them.
 
     Attributes:
-        image: (H, W, 3) uint8 BGR as it was read.
-        path: its file, None for an array.
+        source: the image as it was read.
         letterboxed: (h, w, 3) uint8 BGR.
         gain: scale of the letterboxed image.
         pad: (left, top) padding in pixels.
     """
 
-    image: np.ndarray
-    path: Path | None
+    source: LoadedImage
     letterboxed: np.ndarray
     gain: float
     pad: tuple[float, float]
 
 
-def as_list(images: Any) -> list:
-    """One image or several as a list. One is a path or an array with fewer than four dimensions."""
-    single = isinstance(images, (str, Path)) or (isinstance(images, np.ndarray) and images.ndim < 4)
-    return [images] if single else list(images)
+def is_batch(images: Any) -> bool:
+    """Whether this is a batch (B, C, H, W) of model inputs: an array or a tensor, channels first."""
+    if not (isinstance(images, np.ndarray) or is_tensor(images)) or images.ndim != 4:
+        return False
+    return is_tensor(images) or images.shape[1] in (1, 3) or images.shape[3] not in (1, 3, 4)
 
 
-def letterbox_image(image: str | Path | np.ndarray, size: tuple[int, int], stride: int, auto: bool) -> LetterboxedImage:
+def open_images(source: Any, stride: int = 1) -> tuple[Iterable[Any], bool]:
+    """The images that a caller of `predict` gives, one by one.
+
+    Args:
+        source: one of `KINDS`, a batch of arrays or tensors, or an iterator over these.
+        stride: of videos and streams, every `stride`-th frame is used.
+
+    Returns:
+        The images (frames, arrays, tensors, PIL images), and whether their number is not known before: videos, streams
+        and iterators.
+
+    Raises:
+        UserError: a path that does not exist, or something else than an image.
+    """
+    if isinstance(source, (str, Path)) or (isinstance(source, int) and not isinstance(source, bool)):
+        opened = open_source(source, stride=stride)
+        return opened, opened.has_videos
+    if isinstance(source, np.ndarray) or is_tensor(source):
+        return ([source] if source.ndim < 4 else list(source)), False
+    if _is_pil(source):
+        return [source], False
+    if not isinstance(source, Iterable):
+        raise UserError(f"expected {KINDS}; got {type(source).__name__}")
+    if not isinstance(source, (list, tuple)):
+        return (image for item in source for image in open_images(item, stride)[0]), True
+    opened_items = [open_images(item, stride) if isinstance(item, (str, Path)) else ([item], False) for item in source]
+    images = (image for opened, _ in opened_items for image in opened)
+    return images, any(is_video for _, is_video in opened_items)
+
+
+def in_batches(images: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of at most `size` images; frames of live streams alone, because the next one is still to come."""
+    batch = []
+    for image in images:
+        batch.append(image)
+        if len(batch) == size or (isinstance(image, Frame) and image.info.kind == "stream"):
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def letterbox_image(image: Any, size: tuple[int, int], stride: int, auto: bool) -> LetterboxedImage:
     """Read and letterbox an image.
 
     Args:
-        image: a path, or an array (H, W, 3) uint8 BGR; gray and BGRA arrays are converted.
+        image: a path of an image, a frame, an array, a tensor or a PIL image, see `load_image`.
         size: (height, width) to fit the image into.
         stride: with `auto`, sides become the nearest multiples of it.
         auto: pad to multiples of `stride` only, instead of to `size`.
@@ -46,8 +112,8 @@ def letterbox_image(image: str | Path | np.ndarray, size: tuple[int, int], strid
     Raises:
         UserError: the file is not a readable image, or the array is of another kind.
     """
-    array, path = _read(image)
-    return LetterboxedImage(array, path, *letterbox(array, size, stride, auto))
+    loaded = load_image(image)
+    return LetterboxedImage(loaded, *letterbox(loaded.image, size, stride, auto))
 
 
 def group_by_shape(shapes: list[tuple[int, ...]], batch_size: int) -> list[list[int]]:
@@ -58,15 +124,68 @@ def group_by_shape(shapes: list[tuple[int, ...]], batch_size: int) -> list[list[
     return [same[i : i + batch_size] for same in by_shape.values() for i in range(0, len(same), batch_size)]
 
 
-def _read(image) -> tuple[np.ndarray, Path | None]:
-    """A path or an array -> (H, W, 3) uint8 BGR and its path."""
+def load_image(image: Any) -> LoadedImage:
+    """Convert one image to (H, W, 3) uint8 BGR.
+
+    Args:
+        image: a path, a `Frame`, an array (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA of uint8, a PIL image, or
+            a tensor (C, H, W) RGB or gray, uint8 0..255 or float 0..1.
+
+    Raises:
+        UserError: it is none of these, or cannot be read.
+    """
+    if isinstance(image, Frame):
+        return LoadedImage(image.image, Path(image.path), image.index)
     if isinstance(image, (str, Path)):
-        return read_image(image), Path(image)
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
-        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise UserError(f"expected a path or an image (H, W, 3) uint8 BGR, got {found}")
+        return LoadedImage(read_image(image), Path(image))
+    if is_tensor(image):
+        return LoadedImage(_from_tensor(image))
+    if _is_pil(image):
+        name = getattr(image, "filename", "")
+        return LoadedImage(_from_pil(image), Path(name) if name else None)
+    return LoadedImage(_from_array(image))
+
+
+def _from_array(image: Any) -> np.ndarray:
+    if not isinstance(image, np.ndarray):
+        raise UserError(f"expected {KINDS}; got {type(image).__name__}")
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
+        hint = "; scale it to 0..255 and convert it with .astype('uint8')" if image.dtype != np.uint8 else ""
+        raise UserError(f"expected an array (H, W, 3) uint8 BGR, got {image.dtype} {image.shape}{hint}")
     if image.ndim == 2 or image.shape[2] == 1:
         image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
     if image.shape[2] not in (3, 4):
-        raise UserError(f"expected an image (H, W, 3) uint8 BGR, got {image.shape}")
-    return image[..., :3], None
+        hint = "; channels come last: image.transpose(1, 2, 0)" if image.shape[0] in (1, 3) else ""
+        raise UserError(f"expected an array (H, W, 3) uint8 BGR, got {image.shape}{hint}")
+    return image[..., :3]
+
+
+def _from_tensor(image: Any) -> np.ndarray:
+    """A tensor (C, H, W) or (H, W), RGB or gray -> (H, W, 3) uint8 BGR."""
+    array = image.detach().cpu().float().numpy() if image.is_floating_point() else image.detach().cpu().numpy()
+    array = array[None] if array.ndim == 2 else array
+    if array.ndim != 3 or array.shape[0] not in (1, 3) or not array.size:
+        raise UserError(f"expected a tensor (3, H, W) RGB, uint8 or float in 0..1, got {tuple(image.shape)}")
+    if array.dtype == np.float32:
+        low, high = float(array.min()), float(array.max())
+        if not (low >= -1e-3 and high <= 1 + 1e-3):
+            raise UserError(f"expected a tensor of floats in 0..1, got {low:.3g} to {high:.3g}; divide by 255")
+        array = (array * 255).round().clip(0, 255).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise UserError(f"expected a tensor of uint8 or floats in 0..1, got {image.dtype}")
+    return np.ascontiguousarray(np.broadcast_to(array, (3, *array.shape[1:]))[::-1].transpose(1, 2, 0))
+
+
+def _is_pil(image: Any) -> bool:
+    """Whether this is an image of Pillow, which need not be installed."""
+    return any(base.__module__ == "PIL.Image" and base.__name__ == "Image" for base in type(image).__mro__)
+
+
+def _from_pil(image: Any) -> np.ndarray:
+    """A PIL image -> (H, W, 3) uint8 BGR, upright as its EXIF orientation says."""
+    if image.mode.startswith("I;16"):
+        array = np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    else:
+        array = cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR)
+    orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    return apply_orientation(array, orientation if orientation in range(1, 9) else 1)

@@ -1,7 +1,8 @@
 """From images to detections, in the same way for every backend. NumPy and OpenCV only, no torch."""
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -9,11 +10,21 @@ from typing import Any
 import numpy as np
 
 from graftdet.models.inference.detections import Detections
-from graftdet.models.inference.image_input import LetterboxedImage, as_list, group_by_shape, letterbox_image
+from graftdet.models.inference.image_input import (
+    LetterboxedImage,
+    group_by_shape,
+    in_batches,
+    is_batch,
+    letterbox_image,
+    open_images,
+)
+from graftdet.models.inference.keyword_aliases import resolve_aliases
 from graftdet.models.inference.tta import AugmentedModel
 from graftdet.utils.errors import UserError, did_you_mean
 from graftdet.utils.images.letterbox import to_chw, unletterbox
 from graftdet.utils.nms.suppression import default_method, select_detections
+
+IMAGES_AT_ONCE = 64  # images that are read before the model runs, so that those of one shape form batches
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,7 @@ class PredictSettings:
 
 
 class Predictor(ABC):
-    """A model ready for inference, whatever runs it. A subclass sets the attributes and defines `__call__`.
+    """A model ready for inference, whatever runs it. A subclass sets the attributes and defines `forward`.
 
     Attributes:
         names: class names.
@@ -78,7 +89,7 @@ class Predictor(ABC):
         return len(self.names)
 
     @abstractmethod
-    def __call__(self, images: Any) -> tuple[Any, Any]:
+    def forward(self, images: Any) -> tuple[Any, Any]:
         """Run the model on a batch.
 
         Args:
@@ -88,30 +99,71 @@ class Predictor(ABC):
             Boxes (B, N, 4) xyxy in pixels of the input, and scores (B, N, nc), both NumPy arrays or both tensors.
         """
 
+    def __call__(self, images: Any, **settings: Any) -> Any:
+        """Run the model: `forward` for a batch (B, 3, H, W), `predict` for images of any other kind."""
+        return self.forward(images) if is_batch(images) and not settings else self.predict(images, **settings)
+
     def candidates(self, images: Any, conf: float) -> list[tuple[Any, Any]]:
-        """The output of `self(images)` per image, as boxes (n, 4) and scores (n, nc).
+        """The output of `forward(images)` per image, as boxes (n, 4) and scores (n, nc).
 
         A subclass may omit boxes whose scores it knows to be at most `conf` without computing them.
         """
-        return list(zip(*self(images), strict=True))
+        return list(zip(*self.forward(images), strict=True))
 
-    def predict(self, images: Any, **settings: Any) -> list[Detections]:
-        """Detect objects in images.
+    def predict(
+        self,
+        source: Any = None,
+        *,
+        conf: float = 0.25,
+        iou: float = 0.45,
+        imgsz: int | tuple[int, int] | None = None,
+        max_det: int = 300,
+        classes: int | str | Iterable[int | str] | None = None,
+        agnostic: bool = False,
+        nms: str | None = None,
+        augment: bool = False,
+        batch_size: int = 16,
+        vid_stride: int = 1,
+        **aliases: Any,
+    ) -> list[Detections] | Iterator[Detections]:
+        """Detect objects in images, videos and streams.
 
         Args:
-            images: one image or a list of images. An image is a path or an array (H, W, 3) uint8 BGR (as from OpenCV).
-            settings: fields of `PredictSettings`: size, conf, iou, max_det, classes, agnostic, nms, augment,
-                batch_size.
+            source: everything that `detect.py --source` takes (a path, a folder, a pattern, a list, a video, an
+                address, a camera number, 'screen'), an array (H, W, 3) uint8 BGR, a PIL image, a tensor (3, H, W) RGB,
+                uint8 or float in 0..1, a batch of arrays or tensors, or a list or an iterator of these.
+            conf: lowest score of a detection.
+            iou: of two boxes of a class that overlap by a larger IoU, only the better is returned.
+            imgsz: longer side, or (height, width), of the input in pixels; None: as trained or exported.
+            max_det: maximum number of detections per image.
+            classes: indices or names of the classes to return; None: all.
+            agnostic: boxes of different classes suppress each other, too.
+            nms: a method of `graftdet.utils.nms.suppression.METHODS`; None: what the model needs.
+            augment: test-time augmentation.
+            batch_size: maximum number of images per call of the model.
+            vid_stride: of videos and streams, every N-th frame is used.
+            aliases: other names of these arguments, such as `img` and `conf_thres`; each is reported in a warning.
 
         Returns:
-            One `Detections` per image, in order.
+            One `Detections` per image, in order: a list, or, where the source contains videos or streams or is an
+            iterator, an iterator that reads and detects while it is used.
 
         Raises:
-            UserError: an unreadable image, an array of another kind, an unknown class, or a size that the model does
-                not take.
+            UserError: an unknown argument or class, a source that does not exist, an unreadable image, an array of
+                another kind, or a size that the model does not take. Unreadable files of a folder are skipped.
+
+        Example:
+            >>> for detections in model.predict("street.mp4", conf=0.4):
+            ...     print(detections.frame, detections.class_names)
         """
-        steps = self.steps(PredictSettings(**settings))
-        return steps.postprocess(steps.infer(steps.preprocess(images)))
+        if aliases:
+            own = [name for name in inspect.signature(self.predict).parameters if name != "aliases"]
+            return self.predict(**{**_given(locals(), own), **resolve_aliases(aliases, own, "predict")})
+        settings = PredictSettings(imgsz, conf, iou, max_det, classes, agnostic, nms, augment, batch_size)
+        steps = self.steps(settings)  # checks the settings before the first image is read
+        images, is_lazy = open_images(source, vid_stride)
+        detections = steps.run(images, batch_size if is_lazy else max(batch_size, IMAGES_AT_ONCE))
+        return detections if is_lazy else list(detections)
 
     def steps(self, settings: PredictSettings) -> "PredictSteps":
         """The three steps of `predict`, for a pipeline. Raises `UserError` for settings that do not fit the model."""
@@ -156,12 +208,15 @@ class PredictSteps:
             "method": settings.nms or default_method(self._augmented or predictor),
         }
 
-    def preprocess(self, images: Any) -> tuple[list[LetterboxedImage], list[tuple[list[int], np.ndarray]]]:
+    def run(self, images: Iterable[Any], batch_size: int) -> Iterator[Detections]:
+        """All steps on `batch_size` images at a time."""
+        for batch in in_batches(images, batch_size):
+            yield from self.postprocess(self.infer(self.preprocess(batch)))
+
+    def preprocess(self, images: Iterable[Any]) -> tuple[list[LetterboxedImage], list[tuple[list[int], np.ndarray]]]:
         """Read and letterbox images; RGB batches (B, 3, H, W) uint8 with the indices of their images."""
         model = self._predictor
-        fitted = [
-            letterbox_image(image, self._size, model.stride, model.fixed_size is None) for image in as_list(images)
-        ]
+        fitted = [letterbox_image(image, self._size, model.stride, model.fixed_size is None) for image in images]
         groups = group_by_shape([one.letterboxed.shape for one in fitted], self._settings.batch_size)
         return fitted, [(group, np.stack([to_chw(fitted[i].letterboxed) for i in group])) for group in groups]
 
@@ -185,7 +240,7 @@ class PredictSteps:
         return [self._detections(one, *candidates[index]) for index, one in enumerate(fitted)]
 
     def _detections(self, fitted: LetterboxedImage, boxes, scores) -> Detections:
-        (left, top), gain, (height, width) = fitted.pad, fitted.gain, fitted.image.shape[:2]
+        (left, top), gain, (height, width) = fitted.pad, fitted.gain, fitted.source.image.shape[:2]
         inside = (left, top, left + width * gain, top + height * gain)
         rows = select_detections(boxes, scores, inside=inside, **self._selection)
         rows = unletterbox(rows, gain, fitted.pad, (height, width))  # (n, 6): box, score, class
@@ -194,8 +249,9 @@ class PredictSteps:
             scores=rows[:, 4].astype(np.float32),
             labels=rows[:, 5].astype(np.int64),
             names=self._predictor.names,
-            image=fitted.image,
-            path=fitted.path,
+            image=fitted.source.image,
+            path=fitted.source.path,
+            frame=fitted.source.frame,
         )
 
 
@@ -218,3 +274,7 @@ def class_indices(classes: int | str | Iterable[int | str] | None, names: list[s
             hint = did_you_mean(text, names) or f"; expected 0 to {len(names) - 1} or one of {', '.join(names[:10])}"
             raise UserError(f"class '{text}': the model has no such class{hint}")
     return indices
+
+
+def _given(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: values[name] for name in names}

@@ -47,7 +47,7 @@ class TorchModel(Predictor):
         self.train_size, self.square_letterbox = size or 640, square_letterbox
 
     @torch.inference_mode()
-    def __call__(self, images: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, images: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """RGB (B, 3, H, W), uint8 0..255 or float 0..1, array or tensor -> boxes (B, N, 4), scores (B, N, nc)."""
         if isinstance(images, np.ndarray):
             images = torch.from_numpy(np.ascontiguousarray(images))

@@ -45,9 +45,9 @@ class Source:
         return len(self.targets)
 
     @property
-    def is_endless(self) -> bool:
-        """Whether a target is a stream, a camera or the screen, which may have no end."""
-        return any(is_live(target) for target in self.targets)
+    def has_videos(self) -> bool:
+        """Whether a target is a video, an animation or live, so that the number of frames is not known before."""
+        return any(isinstance(target, int) or is_live(target) or _is_sequence(target) for target in self.targets)
 
     def __iter__(self) -> Iterator[Frame]:
         self._streams, self._stopped = [], False
@@ -152,6 +152,11 @@ def open_source(*sources: str | int | Path, stride: int = 1) -> Source:
     targets = list(chain.from_iterable(find_targets(text) for text in texts))
     text = texts[0] + (f" and {len(texts) - 1} more" if len(texts) > 1 else "")
     return Source(text, targets if len(texts) == 1 else without_duplicates(targets), stride)
+
+
+def _is_sequence(path: str) -> bool:
+    suffix = suffix_of(path)
+    return suffix in VIDEO_SUFFIXES or (suffix in ANIMATION_SUFFIXES and bool(frame_durations(path)))
 
 
 def _open_or_warn(target: str | int) -> Any:

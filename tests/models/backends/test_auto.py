@@ -52,7 +52,7 @@ def test_the_same_boxes_as_torch(name, weights, workspace):
     for size in (None, 96, (48, 112)):
         for how in ({}, {"nms": "none", "max_det": 30_000}):
             for a, b in zip(
-                *(model.predict(images, size=size, conf=0.3, **how) for model in (by_torch, by_export)), strict=True
+                *(model.predict(images, imgsz=size, conf=0.3, **how) for model in (by_torch, by_export)), strict=True
             ):
                 assert len(a) == len(b) > 3 and (a.labels == b.labels).all()
                 assert np.abs(a.boxes - b.boxes).max() < 1 and np.abs(a.scores - b.scores).max() < 0.01

@@ -110,7 +110,7 @@ def test_a_file_gives_the_detections_of_its_weights(tiny_weights, exported):
     torch_model, file = load_model(tiny_weights), load_model(exported[True][1])
     image = (255 * noise_images(1, (70, 90))[0].transpose(1, 2, 0)).astype(np.uint8)
     for augment in (False, True):
-        (a,), (b,) = (m.predict(image, conf=0.6, size=64, augment=augment) for m in (torch_model, file))
+        (a,), (b,) = (m.predict(image, conf=0.6, imgsz=64, augment=augment) for m in (torch_model, file))
         assert len(a) > 3 and len(a) == len(b)
         np.testing.assert_allclose(a.scores, b.scores, atol=1e-4)
     fixed = load_model(exported[False][1])

@@ -18,7 +18,7 @@ class OneBox(Predictor):
         self.names, self.stride, self.fixed_size, self.train_size = list(names), stride, fixed_size, 64
         self.score, self.dtype = score, dtype
 
-    def __call__(self, images):
+    def forward(self, images):
         boxes = np.tile(np.float32([8, 8, 40, 40]), (len(images), 1, 1))
         scores = np.tile(np.float32([self.score, 0]), (len(images), 1, 1))
         return (

@@ -8,7 +8,7 @@ from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import UnreadableImage, write_image
 
 
-def test_a_predictor_defines_its_call():
+def test_a_predictor_defines_forward():
     with pytest.raises(TypeError, match="abstract"):
         type("Incomplete", (Predictor,), {})()
 
@@ -20,7 +20,7 @@ class FindsRed(Predictor):
         self.names, self.stride, self.fixed_size, self.train_size = list(names), 32, fixed_size, 128
         self.shift, self.batches = shift, []
 
-    def __call__(self, images):
+    def forward(self, images):
         self.batches.append(images.shape)
         batch = np.asarray(images, np.float32)
         batch = batch / 255 if batch.max() > 1 else batch
@@ -105,11 +105,12 @@ def test_gray_and_alpha_arrays_are_images():
 
 def test_unreadable_files_and_sizes(tmp_path):
     (tmp_path / "text.jpg").write_text("hello")
-    for name in ("text.jpg", "missing.jpg"):
-        with pytest.raises(UnreadableImage, match=name):
-            FindsRed().predict(tmp_path / name)
+    with pytest.raises(UnreadableImage, match=r"text\.jpg"):
+        FindsRed().predict(tmp_path / "text.jpg")
+    with pytest.raises(UserError, match=r"missing\.jpg: no such file"):
+        FindsRed().predict([make_image(64, 64), tmp_path / "missing.jpg"])
     with pytest.raises(UserError, match="exported for 128x128 only"):
-        FindsRed((128, 128)).predict(make_image(64, 64), size=160)
+        FindsRed((128, 128)).predict(make_image(64, 64), imgsz=160)
     assert FindsRed((128, 128)).input_size(100) == (128, 128)
     assert FindsRed().input_size((100, 33)) == (128, 64)
     assert FindsRed().input_size(np.int64(100)) == (128, 128)
