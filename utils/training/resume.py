@@ -1,6 +1,7 @@
 """Resuming a run: find its checkpoint, restore the options of the run, check the flags that are given again."""
 
 import argparse
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from graftdet.utils.checkpoint import load_checkpoint
 from graftdet.utils.config import load_yaml
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import newest_run_file
+from graftdet.utils.run_lock import check_not_running
 from graftdet.utils.training.flags import AUTO_WEIGHTS, NO_WEIGHTS
 
 # Options that are plain data: restored from a checkpoint and checked as on the command line. Every other option, also
@@ -90,6 +92,8 @@ def resolve_options(
         raise UserError(f"{path}: holds weights but no training state; give it as --weights")
     folder = path.absolute().parent
     folder = folder.parent if folder.name == "weights" else folder
+    if os.environ.get("RANK", "0") == "0":  # the other processes of a group may find the lock of this one
+        check_not_running(folder)
     if given.get("name", folder.name) not in (folder.name, checkpoint["options"].get("name")):
         raise UserError(f"--resume: --name {given['name']}: a run is resumed in its own folder {folder}")
     values = {**vars(options), **_restored(parser, given, checkpoint["options"], path, folder)}

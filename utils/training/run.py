@@ -16,6 +16,7 @@ from graftdet.utils.environment import versions
 from graftdet.utils.evaluation.evaluator import Evaluation
 from graftdet.utils.evaluation.report import format_evaluation
 from graftdet.utils.files import write_errors
+from graftdet.utils.run_lock import RunLock
 from graftdet.utils.training.color_jitter import images_on_device
 from graftdet.utils.training.fine_tuning import describe_fall
 from graftdet.utils.training.results import METRICS, ResultsTable, epoch_line, read_column, results_row, save_config
@@ -58,6 +59,9 @@ class Run:
         state: State of the run, saved after every epoch.
         epochs: Length of the run.
         save_period: Save the weights every `save_period` epochs, too; 0: the best and the last only.
+
+    Raises:
+        UserError: If another process still writes this run, or the folder cannot be written.
     """
 
     def __init__(self, folder: str | Path, info: dict[str, Any], state: RunState, epochs: int, save_period: int = 0):
@@ -68,6 +72,8 @@ class Run:
         self.best, self.last = self.folder / "weights" / "best.pt", self.folder / "weights" / "last.pt"
         with write_errors(self.best.parent):
             self.best.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = RunLock(self.folder)
+        self._lock.acquire()
         self.table = ResultsTable(self.folder / "results.csv", completed_epochs=state.epoch)
         if not state.epoch:
             for old in (self.best, self.last):  # of an earlier run in the same folder
@@ -155,6 +161,7 @@ class Run:
             content = load_checkpoint(path)
             final = {key: content[key] for key in (*self.info, "ema", "epoch", "best")}
             save_checkpoint(path, {**final, "model": None, "finished": True})
+        self._lock.release()
         logger.info(f"results in {self.folder}; peak memory {peak_memory(next(model.parameters()).device)}")
         return TrainResult(
             folder=self.folder,
