@@ -6,6 +6,7 @@ from typing import Any, SupportsFloat, TypeVar
 import yaml
 
 from graftdet.utils.errors import UserError, nearest
+from graftdet.utils.text_encoding import decode_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
@@ -52,10 +53,10 @@ def load_yaml(path: str | Path) -> dict:
 
 
 def read_text(path: str | Path) -> str:
-    """Read a text file. Bytes that are not UTF-8, as in comments in other encodings, become U+FFFD.
+    """Read a YAML file as text. Comments may be in another encoding; what is not UTF-8 in them becomes U+FFFD.
 
     Raises:
-        UserError: If the file is missing, cannot be read, or is not text.
+        UserError: If the file is missing, cannot be read, or is not UTF-8; names the likely encoding.
     """
     path = Path(path)
     try:
@@ -66,9 +67,7 @@ def read_text(path: str | Path) -> str:
         raise UserError(f"{path}: is a folder, expected a YAML file") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    if b"\0" in data:
-        raise UserError(f"{path}: not a text file, expected YAML")
-    return data.decode("utf-8-sig", errors="replace")
+    return decode_yaml(data, str(path))
 
 
 class YamlError(UserError):
