@@ -11,6 +11,7 @@ import numpy as np
 from graftdet.data.formats.dataset_split import Split
 from graftdet.data.formats.format import DATA_KEYS, SPLIT_NAMES, DataConfig, Format
 from graftdet.data.formats.problem_counts import ProblemCounts
+from graftdet.data.formats.reading_options import ReadingOptions
 from graftdet.data.formats.sample_table import SampleTable
 from graftdet.data.formats.validation import validate_samples
 from graftdet.data.paths import find_below
@@ -20,7 +21,10 @@ from graftdet.utils.errors import UserError, did_you_mean
 logger = logging.getLogger(__name__)
 
 MAX_CLASSES = 100_000
-_IGNORED_KEYS = ("roboflow",)  # added by exporters, without meaning here
+_IGNORED_KEYS = tuple(
+    "roboflow channels flip_idx kpt_names kpt_skeleton skeleton author license licence description version date url"
+    " task docs".split()
+)  # added by exporters and other projects, without meaning here
 _SPLIT_KEYS = ("images", "annotations")
 
 
@@ -57,7 +61,19 @@ def load_data_config(name_or_path: str | Path) -> DataConfig:
     if not splits:
         raise UserError(f"{path}: no split, expected one of train, val, test")
     format_name = format_name or _detect_format(path, root, splits, missing_hint)
-    return DataConfig(path, format_name, root, splits, names, name_ids, nc, names is not None, settings, missing_hint)
+    return DataConfig(
+        path,
+        format_name,
+        root,
+        splits,
+        names,
+        name_ids,
+        nc,
+        names is not None,
+        settings,
+        missing_hint,
+        ReadingOptions.from_yaml(raw, path),
+    )
 
 
 def open_split(config: DataConfig, split: str, names: list[str] | None = None, single_class: bool = False) -> Split:
@@ -83,6 +99,8 @@ def open_split(config: DataConfig, split: str, names: list[str] | None = None, s
         samples = SampleTable.from_samples(islice(source, source.drawing.sample_size))
     else:
         samples = validate_samples(source, source.problems, where)
+    for note in source.notes:
+        logger.info("%s: %s", where, note)
     _report(source.problems, config, split)
     opened = Split(split, samples, source.names, source.category_ids, source.problems, source.drawing)
     if samples.crowd.all():

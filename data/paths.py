@@ -5,6 +5,13 @@ from pathlib import Path
 
 from graftdet.utils.errors import UserError
 
+LITTER = frozenset(("__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information"))
+
+
+def is_litter(name: str) -> bool:
+    """Return whether a file or folder is none of a dataset: hidden, or written by an archiver, a notebook or a NAS."""
+    return name.startswith(".") or name.lower() in LITTER
+
 
 def datasets_dir() -> Path:
     """Return the folder that holds datasets: `$DATASETS_DIR`, else `datasets` in the working directory."""

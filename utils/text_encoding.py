@@ -1,6 +1,7 @@
 """Text files that should be UTF-8 and are not: which encoding they likely have."""
 
 import codecs
+import itertools
 
 from graftdet.utils.errors import UserError
 
@@ -77,8 +78,8 @@ def likely_encodings(data: bytes) -> list[str]:
         The most likely of GBK, Shift-JIS, Big5, Windows-1251 and Latin-1; several if they are equally likely.
     """
     high = [byte for byte in data if byte > 127]
-    pairs = sum(first >= 0xC0 and second >= 0xC0 for first, second in zip(data, data[1:], strict=False))
-    if not any(first > 127 < second for first, second in zip(data, data[1:], strict=False)) and min(high) >= 0xC0:
+    pairs = sum(first >= 0xC0 and second >= 0xC0 for first, second in itertools.pairwise(data))
+    if not any(first > 127 < second for first, second in itertools.pairwise(data)) and min(high) >= 0xC0:
         return ["Latin-1"]
     ratings = {name: _rate(data, name) for name in _COMMON}
     best = max(ratings.values())

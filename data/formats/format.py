@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from graftdet.data.formats.problem_counts import ProblemCounts
+from graftdet.data.formats.reading_options import READING_KEYS, ReadingOptions
 from graftdet.data.formats.sample import Sample
 from graftdet.data.formats.sample_table import SampleTable
 from graftdet.data.paths import find_root
@@ -18,7 +19,7 @@ FORMATS = Registry("data format")
 """Value of `format:` in a data YAML -> subclass of `Format`."""
 
 SPLIT_NAMES = ("train", "val", "test")
-DATA_KEYS = (*SPLIT_NAMES, "path", "format", "names", "nc", "download", "source")
+DATA_KEYS = (*SPLIT_NAMES, "path", "format", "names", "nc", "download", "source", *READING_KEYS)
 OTHER_CLASS = "objects of classes that are not selected"
 
 
@@ -36,6 +37,7 @@ class DataConfig:
     names_given: bool = False  # whether `names` are from the YAML, not from the source
     settings: Any = None  # values of the keys that this format alone has (`Format.read_settings`)
     missing_hint: str = field(default="", repr=False)  # where to get the dataset
+    reading: ReadingOptions = field(default_factory=ReadingOptions)
 
     def has(self, split: str) -> bool:
         """Return whether the YAML has this split."""
@@ -53,6 +55,7 @@ class Format(ABC):
         names: class index -> name.
         category_ids: class index -> category id of the source.
         problems: what was skipped, so far.
+        notes: what the reader of a report should know and is no problem.
         drawing: draws the images of the split, which has no files; None for files.
         KEYS: keys of a data YAML in this format.
         DEFAULT_SPLITS: split -> value, for a data YAML that names no split.
@@ -66,6 +69,7 @@ class Format(ABC):
     names: list[str]
     category_ids: list[int]
     problems: ProblemCounts
+    notes: Sequence[str] = ()
     drawing: DrawnImages | None = None
 
     @abstractmethod

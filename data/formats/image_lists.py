@@ -1,19 +1,21 @@
 """The images of a split that consists of folders and list files, and their ids."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from graftdet.data.formats.format import DataConfig
 from graftdet.data.formats.problem_counts import ProblemCounts
-from graftdet.data.paths import find_below
+from graftdet.data.paths import find_below, is_litter
 from graftdet.utils.errors import UserError
-from graftdet.utils.images.io import IMAGE_SUFFIXES
+from graftdet.utils.images.io import IMAGE_SUFFIXES, OPTIONAL_SUFFIXES
 
 LISTED_TWICE = "images listed twice"
 
 
-def list_images(config: DataConfig, split: str, problems: ProblemCounts) -> list[Path]:
+def list_images(
+    config: DataConfig, split: str, problems: ProblemCounts, is_labeled: Callable[[str], bool] | None = None
+) -> list[Path]:
     """Return the images of a split, each once.
 
     A split is a folder (searched recursively), a list file, an image, or a list of these. The images of a folder are
@@ -23,6 +25,7 @@ def list_images(config: DataConfig, split: str, problems: ProblemCounts) -> list
         config: the data YAML.
         split: train, val or test.
         problems: receives the images that are listed twice.
+        is_labeled: whether a file that has not the suffix of an image is one nevertheless, since it has labels.
 
     Raises:
         UserError: if a folder or list file does not exist.
@@ -35,7 +38,7 @@ def list_images(config: DataConfig, split: str, problems: ProblemCounts) -> list
     found: dict[str, Path] = {}
     for item in value if isinstance(value, list) else [value]:
         source = find_below(config.root, item, where, split, config.missing_hint)
-        for path in _images_of(source, config.root, where):
+        for path in _images_of(source, config.root, where, is_labeled):
             key = os.path.normpath(path)
             if key in found:
                 problems.add(LISTED_TWICE, path)
@@ -43,9 +46,9 @@ def list_images(config: DataConfig, split: str, problems: ProblemCounts) -> list
     return list(found.values())
 
 
-def _images_of(source: Path, root: Path, where: str) -> Iterator[Path]:
+def _images_of(source: Path, root: Path, where: str, is_labeled: Callable[[str], bool] | None = None) -> Iterator[Path]:
     if source.is_dir():
-        yield from walk_images(source)
+        yield from walk_images(source, is_labeled)
     elif source.suffix.lower() in IMAGE_SUFFIXES:
         yield source
     elif source.suffix.lower() == ".txt":
@@ -54,8 +57,13 @@ def _images_of(source: Path, root: Path, where: str) -> Iterator[Path]:
         raise UserError(f"{where}: {source}: expected a folder or a .txt list of images")
 
 
-def walk_images(folder: Path) -> Iterator[Path]:
-    """Yield the images below a folder, sorted by name. Links to folders are followed once, hidden files are skipped."""
+def walk_images(folder: Path, is_labeled: Callable[[str], bool] | None = None) -> Iterator[Path]:
+    """Yield the images below a folder, sorted by name. Links to folders are followed once; litter is skipped.
+
+    Args:
+        folder: the folder.
+        is_labeled: whether a file that has not the suffix of an image is one nevertheless.
+    """
     visited = set()
     for base, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(base)
@@ -63,10 +71,21 @@ def walk_images(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         visited.add(real)
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not is_litter(name))
+        files = [name for name in files if not is_litter(name)]
+        known = {os.path.splitext(name)[0] for name in files if _suffix(name) in IMAGE_SUFFIXES - OPTIONAL_SUFFIXES}
         for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+            stem, suffix = os.path.splitext(name)
+            if suffix.lower() in IMAGE_SUFFIXES - OPTIONAL_SUFFIXES:
                 yield Path(base, name)
+            elif stem in known:  # the original of an image that was converted
+                continue
+            elif suffix.lower() in OPTIONAL_SUFFIXES or (is_labeled and is_labeled(os.path.join(base, name))):
+                yield Path(base, name)
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 def _listed(path: Path, root: Path) -> list[Path]:

@@ -3,21 +3,23 @@
 The published layout: images below a folder `images`, labels at the same path below `labels`, or beside the images.
 """
 
-import functools
-import math
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from graftdet.data.formats.format import FORMATS, OTHER_CLASS, DataConfig, Format, Writer, select_names
-from graftdet.data.formats.image_lists import list_images, make_image_ids, walk_images
+from graftdet.data.formats.image_lists import list_images, make_image_ids, read_lines, walk_images
 from graftdet.data.formats.problem_counts import ProblemCounts
+from graftdet.data.formats.reading_options import LABEL_READINGS
 from graftdet.data.formats.sample import Sample
+from graftdet.data.formats.yolo_paths import CLASS_FILES, LabelPaths
+from graftdet.data.formats.yolo_rows import LabelFile, Undecided, box_of, decide_reading, parse_labels
 from graftdet.data.parallel_io import map_threads
-from graftdet.data.paths import find_optional
+from graftdet.data.paths import find_optional, is_litter
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import IMAGE_SUFFIXES
 
@@ -25,6 +27,13 @@ BAD_ROW = "malformed rows in label files"
 BAD_LABEL_FILE = "label files that cannot be read"
 NO_IMAGE_FILE = "label files without an image"
 BAD_CLASS = "rows with a class number that the dataset does not have"
+SAMPLED_FILES = 500
+READING_NAMES = {
+    "box": "boxes; further columns, such as a confidence, are ignored",
+    "polygon": "polygons; their bounding boxes are used",
+    "box+keypoints": "boxes with keypoints; the keypoints are ignored",
+    "obb": "oriented boxes; their bounding boxes are used",
+}
 
 
 @FORMATS.register("yolo")
@@ -32,17 +41,20 @@ class Yolo(Format):
     """Images and text labels; published YOLOv5 datasets work unchanged.
 
     A split is a folder (searched recursively), a `.txt` list of images (relative to the list or to the dataset folder),
-    or a list of these. Rows of more than five numbers are polygons (`class x1 y1 x2 y2 ...`, the segment labels); their
-    bounding box is used. An image with an empty label file, or without one, has no objects. Coordinates are relative to
-    the image as rotated by EXIF. Image ids are made from file names (`image_lists.make_image_ids`).
+    or a list of these. What rows of more than five numbers are (polygons, boxes with keypoints, ...) is decided for
+    the whole dataset (`yolo_rows.decide_reading`) or stated by `labels:` in the YAML. An image with an empty label
+    file, or without one, has no objects. Coordinates are relative to the image as rotated by EXIF. Image ids are made
+    from file names (`image_lists.make_image_ids`).
     """
 
     def __init__(self, config: DataConfig, split: str, names: list[str] | None = None, strict: bool = True):
         self.problems = ProblemCounts()
-        self.root = config.root
+        self.notes = []
+        self.root, self._config, self._split = config.root, config, split
         where = f"{config.path}: {split}"
-        self.paths = list_images(config, split, self.problems)
-        classes = _read_classes(config, where)
+        self._labels = LabelPaths()
+        self.paths = list_images(config, split, self.problems, self._labels.has_label)
+        classes = _read_classes(config, where, self.paths, self._labels)
         self.names, self.category_ids = select_names(classes, names, strict, where)
         self._class_numbers = {number for number, _ in classes}
 
@@ -58,17 +70,87 @@ class Yolo(Format):
         first = next(walk_images(path), None)
         if first is None:
             return 0
-        labels = label_path(first)
-        return 2 if labels.is_file() or (labels.parent.is_dir() and "images" in first.parts) else 0
+        labels = LabelPaths().find(str(first))
+        return (
+            2 if os.path.isfile(labels) or (os.path.isdir(os.path.dirname(labels)) and "images" in first.parts) else 0
+        )
 
     def __iter__(self) -> Iterator[Sample]:
         labels = {category_id: label for label, category_id in enumerate(self.category_ids)}
-        results = map_threads(_read_labels, self.paths)
-        for (path, (rows, problems)), image_id in zip(results, make_image_ids(self.paths, self.root), strict=True):
-            for kind, location in problems:
-                self.problems.add(kind, location)
-            yield self._make_sample(path, image_id, rows, labels)
+        files = [file for _, file in map_threads(self._read_labels, self.paths)]
+        reading = self._decide_reading(files)
+        for path, file, image_id in zip(self.paths, files, make_image_ids(self.paths, self.root), strict=True):
+            if isinstance(file, str):
+                self.problems.add(BAD_LABEL_FILE, file)
+                file = LabelFile.empty()
+            yield self._make_sample(path, image_id, self._select_rows(path, file, reading), labels)
         self._count_labels_without_image()
+
+    def _read_labels(self, image_path: Path) -> LabelFile | str:
+        """The rows of the label file of an image, or why it cannot be read."""
+        path = self._labels.find(str(image_path))
+        try:
+            with open(path, encoding="utf-8-sig") as file:
+                return parse_labels(file.read())
+        except FileNotFoundError:
+            return LabelFile.empty()
+        except (OSError, UnicodeDecodeError) as error:
+            return f"{path}: {getattr(error, 'strerror', None) or 'not a text file'}"
+
+    def _decide_reading(self, files: list[LabelFile | str]) -> str | None:
+        """What rows of more than five columns are, from those of all splits; reported if there are any."""
+        options = self._config.reading
+        own = [file for file in files if isinstance(file, LabelFile)]
+        rows = [row for file in own for row in file.long_rows]
+        if not rows:
+            return options.labels
+        reading = options.labels
+        if reading is None:
+            judged = own + self._sample_other_splits()
+            try:
+                reading = decide_reading(
+                    [row for file in judged for row in file.long_rows],
+                    sum(len(file.boxes) for file in judged),
+                    options.keypoint_columns,
+                )
+            except Undecided as error:
+                index = next(
+                    index for index, file in enumerate(files) if isinstance(file, LabelFile) and file.long_rows
+                )
+                first = f"{self._labels.find(str(self.paths[index]))}, row {files[index].long_rows[0].line}"
+                hint = f"add labels: {', '.join(LABEL_READINGS[:-1])} or {LABEL_READINGS[-1]} to the data YAML"
+                raise UserError(f"{self._config.path}: {self._split}: {error} (first: {first}); {hint}") from None
+        if reading is not None:
+            columns = ", ".join(str(number) for number in sorted({row.columns for row in rows})[:5])
+            self.notes.append(f"{len(rows)} label rows of {columns} columns are read as {READING_NAMES[reading]}")
+        return reading
+
+    def _sample_other_splits(self) -> list[LabelFile]:
+        """Label files of the other splits, at most `SAMPLED_FILES` of each, so that all splits are read alike."""
+        paths: list[Path] = []
+        for split in self._config.splits:
+            if split != self._split:
+                with suppress(UserError):  # a split that does not exist is reported when it is opened
+                    found = list_images(self._config, split, ProblemCounts(), self._labels.has_label)
+                    paths += found[:: max(len(found) // SAMPLED_FILES, 1)]
+        results = map_threads(self._read_labels, paths)
+        return [file for _, file in results if isinstance(file, LabelFile)]
+
+    def _select_rows(self, path: Path, file: LabelFile, reading: str | None) -> np.ndarray:
+        """The boxes of a file in a reading, (n, 6) as `LabelFile.boxes`; counts malformed rows."""
+        malformed, found = dict(file.malformed), []
+        for row in file.long_rows:
+            box = box_of(row, reading)
+            if box is None:
+                malformed[row.line] = f"{row.columns} columns"
+            else:
+                found.append((row.line, row.number, *box))
+        for line, content in sorted(malformed.items()):
+            self.problems.add(BAD_ROW, f"{self._labels.find(str(path))}, row {line}: {content[:60]!r}")
+        if not found:
+            return file.boxes
+        rows = np.concatenate([file.boxes, np.array(found, np.float64).reshape(-1, 6)])
+        return rows[np.argsort(rows[:, 0], kind="stable")]
 
     def _count_labels_without_image(self) -> None:
         """Count label files in the label folders of this split that belong to no image."""
@@ -76,95 +158,34 @@ class Yolo(Format):
         for path in self.paths:
             stems_by_folder.setdefault(path.parent, set()).add(path.stem)
         for image_folder, stems in stems_by_folder.items():
-            folder = label_path(image_folder / "any").parent
+            folder = Path(self._labels.folder(str(image_folder)))
             if folder == image_folder or not folder.is_dir() or not image_folder.is_dir():
                 continue
             # listed images that are missing are counted as such
             stems = stems | {os.path.splitext(name)[0] for name in os.listdir(image_folder)}
             for name in sorted(os.listdir(folder)):
-                if name.endswith(".txt") and name != "classes.txt" and name[:-4] not in stems:
+                if name.endswith(".txt") and name[:-4] not in stems and name not in CLASS_FILES and not is_litter(name):
                     self.problems.add(NO_IMAGE_FILE, folder / name)
 
-    def _make_sample(self, path: Path, image_id: int | str, rows: list[tuple], labels: dict[int, int]) -> Sample:
-        selected = []
-        for line, number, *box in rows:
-            if number in labels:
-                selected.append((labels[number], *box))
-            elif number not in self._class_numbers:
+    def _make_sample(self, path: Path, image_id: int | str, rows: np.ndarray, labels: dict[int, int]) -> Sample:
+        """The sample of an image from its label rows (n, 6)."""
+        selected = np.array([number in labels for number in rows[:, 1].tolist()], bool)
+        for line, number in rows[~selected, :2].astype(np.int64).tolist():
+            if number not in self._class_numbers:
                 kind = OTHER_CLASS if 0 <= number <= max(self._class_numbers) else BAD_CLASS
-                self.problems.add(kind, f"{label_path(path)}, row {line}: class {number}")
-        table = np.array(selected, np.float64).reshape(-1, 5)
-        count = len(table)
+                self.problems.add(kind, f"{self._labels.find(str(path))}, row {line}: class {number}")
+        rows = rows[selected]
+        count = len(rows)
         return Sample(
             path=path,
-            boxes=table[:, 1:],
-            labels=table[:, 0].astype(np.int64),
+            boxes=rows[:, 2:],
+            labels=np.array([labels[number] for number in rows[:, 1].tolist()], np.int64),
             crowd=np.zeros(count, bool),
             areas=np.full(count, np.nan),
             annotation_ids=np.zeros(count, np.int64),
             image_id=image_id,
             normalized=True,
         )
-
-
-def label_path(image_path: Path) -> Path:
-    """Return the label file of an image: its last folder `images` replaced by `labels`, else beside the image."""
-    parts = list(image_path.parts)
-    for index in range(len(parts) - 2, -1, -1):
-        if parts[index] == "images":
-            parts[index] = "labels"
-            break
-    return Path(*parts).with_suffix(".txt")
-
-
-@functools.lru_cache
-def _label_folder(image_folder: str) -> str:
-    return str(label_path(Path(image_folder, "any")).parent)
-
-
-def _read_labels(image_path: Path) -> tuple[list[tuple], list[tuple[str, str]]]:
-    """(rows (line, class, x1, y1, x2, y2), normalized; problems (kind, location)) of the label file of an image."""
-    folder, name = os.path.split(image_path)
-    path = os.path.join(_label_folder(folder), os.path.splitext(name)[0] + ".txt")
-    if not os.path.isfile(path):
-        path = str(image_path.with_suffix(".txt"))  # beside it, below a folder that happens to be called images
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            text = file.read()
-    except FileNotFoundError:
-        return [], []
-    except (OSError, UnicodeDecodeError) as error:
-        return [], [(BAD_LABEL_FILE, f"{path}: {getattr(error, 'strerror', None) or 'not a text file'}")]
-    rows, problems = [], []
-    for line, content in enumerate(text.splitlines(), 1):
-        values = content.split()
-        if not values:
-            continue
-        row = _parse_row(values)
-        if row is None:
-            problems.append((BAD_ROW, f"{path}, row {line}: {content[:60]!r}"))
-        else:
-            rows.append((line, *row))
-    return rows, problems
-
-
-def _parse_row(values: list[str]) -> tuple | None:
-    """(class, x1, y1, x2, y2) of a row; None if it is neither a box nor a polygon."""
-    if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
-        return None
-    try:
-        number, *coordinates = map(float, values)
-    except ValueError:
-        return None
-    if not math.isfinite(number) or number != int(number):
-        return None
-    if len(coordinates) == 4:
-        x, y, width, height = coordinates
-        return int(number), x - width / 2, y - height / 2, x + width / 2, y + height / 2
-    if not all(map(math.isfinite, coordinates)):
-        return int(number), math.nan, math.nan, math.nan, math.nan
-    xs, ys = coordinates[::2], coordinates[1::2]
-    return int(number), min(xs), min(ys), max(xs), max(ys)
 
 
 def _first_line(path: Path) -> str:
@@ -175,21 +196,22 @@ def _first_line(path: Path) -> str:
         return ""
 
 
-def _read_classes(config: DataConfig, where: str) -> list[tuple[int, str]]:
-    """(class number, name): the `names:` of the YAML, `class0` ... for its `nc:`, or a classes.txt in the dataset."""
+def _read_classes(config: DataConfig, where: str, paths: list[Path], labels: LabelPaths) -> list[tuple[int, str]]:
+    """(class number, name): the `names:` of the YAML, `class0` ... for its `nc:`, or a classes.txt of the dataset."""
     if config.names_given:
         return list(zip(config.name_ids, config.names, strict=True))
     if config.nc:
         return [(number, f"class{number}") for number in range(int(config.nc))]
-    for name in ("classes.txt", "labels/classes.txt", "obj.names"):
-        try:
-            lines = (config.root / name).read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError):
-            continue
-        names = [line.strip() for line in lines if line.strip()]
-        if names and len(set(names)) == len(names):
-            return list(enumerate(names))
-    raise UserError(f"{where}: text labels have no class names; expected names: (or nc:) in the YAML")
+    image_folders = dict.fromkeys(path.parent for path in paths)
+    label_folders = [Path(labels.folder(str(folder))) for folder in image_folders]
+    folders = [config.root, config.root / "labels", *label_folders, *image_folders]
+    folders += [folder.parent for folder in (*label_folders, *image_folders)]
+    for file in dict.fromkeys(folder / name for folder in folders for name in CLASS_FILES):
+        if file.is_file():
+            names = read_lines(file)
+            if names and len(set(names)) == len(names):
+                return list(enumerate(names))
+    raise UserError(f"{where}: text labels have no class names; expected names: (or nc:) in the YAML, or a classes.txt")
 
 
 class YoloWriter(Writer):

@@ -13,9 +13,11 @@ import numpy as np
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import write_atomically
 from graftdet.utils.images.header import ImageHeader, parse_header
+from graftdet.utils.images.optional_formats import decode_with_pillow, read_pillow_header, requirement
 
-IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .bmp .dib .webp .tif .tiff .gif .jp2 .avif .pbm .pgm .ppm .pnm".split()
+OPTIONAL_SUFFIXES = frozenset(".heic .heif .hif .jxl".split())  # read by Pillow with its plugins
+IMAGE_SUFFIXES = OPTIONAL_SUFFIXES.union(
+    ".jpg .jpeg .jpe .jfif .png .bmp .dib .webp .tif .tiff .gif .jp2 .avif .pbm .pgm .ppm .pnm .mpo".split()
 )
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .avi .mov .mkv .m4v .mpg .mpeg .mpe .m2v .webm .wmv .ts .mts .m2ts .vob .ogv .ogg .flv .f4v .3gp .3g2 .mjpeg"
@@ -38,12 +40,13 @@ class UnreadableImage(UserError):
         return type(self), (self.path, self.reason)
 
 
-def read_image(path: str | Path, apply_exif: bool = True) -> np.ndarray:
-    """Read an image file of any kind: gray, with alpha (dropped), CMYK, 16 bits (scaled to 8).
+def read_image(path: str | Path, apply_exif: bool = True, depth: int = 16) -> np.ndarray:
+    """Read an image file of any kind: gray, with alpha (dropped), CMYK, 16 bits (scaled to 8), HEIC with Pillow.
 
     Args:
         path: Image file.
         apply_exif: Rotate the image as its EXIF orientation says.
+        depth: Number of bits that 16-bit images use: 12 maps 0..4095 to 0..255.
 
     Returns:
         (H, W, 3) uint8 BGR.
@@ -51,7 +54,7 @@ def read_image(path: str | Path, apply_exif: bool = True) -> np.ndarray:
     Raises:
         UnreadableImage: If the file is missing, empty, truncated, not an image, or larger than `MAX_PIXELS`.
     """
-    return decode_image(read_bytes(path), path, apply_exif)
+    return decode_image(read_bytes(path), path, apply_exif, depth)
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -65,7 +68,7 @@ def read_bytes(path: str | Path) -> bytes:
         raise UnreadableImage(path, f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 
-def decode_image(data: bytes, path: str | Path, apply_exif: bool = True) -> np.ndarray:
+def decode_image(data: bytes, path: str | Path, apply_exif: bool = True, depth: int = 16) -> np.ndarray:
     """Decode the content of an image file, as `read_image`; `path` appears in errors only."""
     if not data:
         raise UnreadableImage(path, "is empty")
@@ -75,38 +78,74 @@ def decode_image(data: bytes, path: str | Path, apply_exif: bool = True) -> np.n
         raise UnreadableImage(path, f"is {size} pixels, more than the limit of {MAX_PIXELS}")
     if _lacks_end(data, header):
         raise UnreadableImage(path, "is truncated")
-    image = _decode(data)
+    image = _decode(data, depth if header is None or header.bits == 16 else 16)
+    if image is None and header is None:
+        image = decode_with_pillow(data, MAX_PIXELS, apply_exif)
     if image is None:
-        reason = f"is a malformed {header.format} image" if header else "is not an image that OpenCV can read"
-        raise UnreadableImage(path, reason)
+        reason = f"is a malformed {header.format} image" if header else requirement(data, path)
+        raise UnreadableImage(path, reason or "is not an image that OpenCV can read")
     orientation = header.orientation if header else 1
     if header and header.format == "tiff":  # OpenCV's TIFF reader always applies the orientation
         return image if apply_exif else apply_orientation(image, {6: 8, 8: 6}.get(orientation, orientation))
     return apply_orientation(image, orientation) if apply_exif else image
 
 
-def _decode(data: bytes) -> np.ndarray | None:
-    silence_opencv()
-    buffer = np.frombuffer(data, np.uint8)
+def sixteen_bit_range(data: bytes) -> tuple[int, int] | None:
+    """Return the smallest and the largest value of a 16-bit image; None if it is of another kind.
+
+    Args:
+        data: The content of an image file.
+    """
+    header = parse_header(io.BytesIO(data))
+    if header and (header.bits != 16 or header.width * header.height > MAX_PIXELS):
+        return None
+    image = _imdecode(data, cv2.IMREAD_UNCHANGED)
+    return None if image is None or image.dtype != np.uint16 else (int(image.min()), int(image.max()))
+
+
+def unused_depth(largest: int) -> int | None:
+    """Return the depth that fits 16-bit images, if their values use less than a quarter of the range.
+
+    Args:
+        largest: The largest value of the images.
+
+    Returns:
+        The number of bits, from 8; None if the range is used.
+    """
+    bits = max(largest.bit_length(), 8)
+    return bits if bits <= 14 else None
+
+
+def _decode(data: bytes, depth: int = 16) -> np.ndarray | None:
     try:
-        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = _imdecode(data, cv2.IMREAD_UNCHANGED) if depth < 16 else None
+        if image is None or image.dtype != np.uint16:
+            image = _imdecode(data, cv2.IMREAD_COLOR)
         if image is None:  # such as a TIFF of floats, which cannot be read as color
-            image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
-        return None if image is None else _to_bgr8(image)
+            image = _imdecode(data, cv2.IMREAD_UNCHANGED)
+        return None if image is None else _to_bgr8(image, depth)
     except (cv2.error, MemoryError):
         return None
 
 
-def _to_bgr8(image: np.ndarray) -> np.ndarray:
-    """(H, W) or (H, W, C) of any type -> (H, W, 3) uint8."""
+def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
+    silence_opencv()
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    except (cv2.error, MemoryError):
+        return None
+
+
+def _to_bgr8(image: np.ndarray, depth: int = 16) -> np.ndarray:
+    """(H, W) or (H, W, C) of any type -> (H, W, 3) uint8; 16-bit values use `depth` bits."""
     if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
+        image = np.minimum(image >> (depth - 8), 255).astype(np.uint8)
     elif image.dtype != np.uint8:
         image = np.nan_to_num(image.astype(np.float32), posinf=0, neginf=0)
         scale = 255 if image.max(initial=0) <= 1 else 1
         image = np.clip(image * scale + 0.5, 0, 255).astype(np.uint8)
-    if image.ndim == 2 or image.shape[2] == 1:
-        return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    if image.ndim == 2 or image.shape[2] <= 2:  # gray, perhaps with alpha
+        return cv2.cvtColor(np.ascontiguousarray(image if image.ndim == 2 else image[..., 0]), cv2.COLOR_GRAY2BGR)
     return np.ascontiguousarray(image[..., :3])
 
 
@@ -141,7 +180,7 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
 
 
 def image_header(path: str | Path) -> ImageHeader:
-    """Return size and format of an image file; decodes it only if `parse_header` does not know the format.
+    """Return size and format of an image file; decodes it only if neither `parse_header` nor Pillow knows the format.
 
     Raises:
         UnreadableImage: If the file is missing or not an image.
@@ -153,6 +192,7 @@ def image_header(path: str | Path) -> ImageHeader:
         raise UnreadableImage(path, "no such file") from None
     except (OSError, ValueError) as error:
         raise UnreadableImage(path, f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    header = header or read_pillow_header(read_bytes(path), path)
     if header:
         return header
     height, width = read_image(path).shape[:2]

@@ -5,7 +5,8 @@ from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.formats.format import OTHER_CLASS
 from graftdet.data.formats.image_lists import LISTED_TWICE
 from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE, OUTSIDE
-from graftdet.data.formats.yolo import BAD_CLASS, BAD_LABEL_FILE, BAD_ROW, NO_IMAGE_FILE, label_path
+from graftdet.data.formats.yolo import BAD_CLASS, BAD_LABEL_FILE, BAD_ROW, NO_IMAGE_FILE
+from graftdet.data.formats.yolo_paths import label_path
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import write_image
 
@@ -59,7 +60,7 @@ def test_every_defect_drops_its_row_and_is_counted(tmp_path):
         "2 0.5 0.5 0.2 0.2",
         "-1 0.5 0.5 0.2 0.2",  # no such class
         "0 0.5 0.5 0.2",
-        "0 0.5 0.5 0.2 0.2 0.9",
+        "0 0.5 0.5 0.2 0.2 1.9",
         "cat 0.5 0.5 0.2 0.2",
         "0.5 0.5 0.5 0.2 0.2",
         "0 0.1 0.1 0.2 0.2 0.3 0.3 0.4",
