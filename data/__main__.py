@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,10 +45,11 @@ def make_parser(prog: str = "python -m data") -> cli.ArgumentParser:
 
 
 def _add_check(commands: argparse._SubParsersAction) -> None:
-    text = "report the contents of a dataset and all its problems"
+    text = "report the contents of a dataset and all its problems; exit status 0: none, 1: warnings, 2: errors"
     check = commands.add_parser("check", help=text, description=text)
     check.add_argument("data", help=_DATA_HELP)
-    check.add_argument("--json", action="store_true", help="print the report as JSON")
+    check.add_argument("--format", choices=("text", "json"), default="text", help="form of the report")
+    check.add_argument("--json", dest="format", action="store_const", const="json", help="same as --format json")
     check.set_defaults(run_command=check_command)
 
 
@@ -104,11 +106,15 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def check_command(args: argparse.Namespace) -> None:
-    """`check`: print the report of a dataset."""
-    from graftdet.data.tools.audit import audit, format_report
+    """`check`: print the report of a dataset; exit with 1 for warnings, 2 for errors."""
+    from graftdet.data.tools.audit import audit
+    from graftdet.data.tools.report import format_report, report_status
 
     report = audit(load_data_config(args.data))
-    print(valid_utf8(json.dumps(report, indent=1, ensure_ascii=False) if args.json else format_report(report)))
+    as_json = args.format == "json"
+    print(valid_utf8(json.dumps(report, indent=1, ensure_ascii=False) if as_json else format_report(report)))
+    if status := report_status(report):
+        sys.exit(status)
 
 
 def convert_command(args: argparse.Namespace) -> None:

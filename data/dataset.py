@@ -120,7 +120,9 @@ class DetectionDataset:
         self._labels = samples.labels[is_object]
         longest = np.maximum(self.image_sizes.max(1), 1)
         total_bytes = int((self.image_sizes.prod(1) * (self.size / longest) ** 2).sum() * 3)
-        self.images = open_image_store(cache, self.paths, samples.apply_exif, self.size, total_bytes, self.image_sizes)
+        self.images = open_image_store(
+            cache, self.paths, samples.apply_exif, self.size, total_bytes, self.image_sizes, split.depth
+        )
         self.images.fill(label)
 
     def __len__(self) -> int:

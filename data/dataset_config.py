@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from graftdet.data.bit_depth import depth_problem, sample_ranges
 from graftdet.data.formats.dataset_split import Split
 from graftdet.data.formats.format import DATA_KEYS, SPLIT_NAMES, DataConfig, Format
 from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.formats.reading_options import ReadingOptions
 from graftdet.data.formats.sample_table import SampleTable
-from graftdet.data.formats.validation import validate_samples
+from graftdet.data.formats.validation import CROWDS_HINT, validate_samples
 from graftdet.data.paths import find_below
 from graftdet.utils.config import check_class_names, find_config, load_yaml, to_number
 from graftdet.utils.errors import UserError, did_you_mean
@@ -26,6 +27,7 @@ _IGNORED_KEYS = tuple(
     " task docs".split()
 )  # added by exporters and other projects, without meaning here
 _SPLIT_KEYS = ("images", "annotations")
+DROP_EMPTY_HINT = "drop_empty: true in the data YAML drops those that no split has"
 
 
 def load_data_config(name_or_path: str | Path) -> DataConfig:
@@ -99,12 +101,22 @@ def open_split(config: DataConfig, split: str, names: list[str] | None = None, s
         samples = SampleTable.from_samples(islice(source, source.drawing.sample_size))
     else:
         samples = validate_samples(source, source.problems, where)
+        ranges = sample_ranges(samples.paths)
+        if problem := depth_problem(ranges.values(), config.reading.depth):
+            logger.warning("%s: %s: %s (first: %s)", where, *problem, next(iter(ranges)))
     for note in source.notes:
         logger.info("%s: %s", where, note)
     _report(source.problems, config, split)
-    opened = Split(split, samples, source.names, source.category_ids, source.problems, source.drawing)
+    if split == "train" and len(samples.labels):
+        counts = np.bincount(samples.labels, minlength=len(source.names))
+        if empty := [name for name, count in zip(source.names, counts, strict=True) if not count]:
+            shown = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
+            logger.info("%s: %d classes without any box: %s; %s", where, len(empty), shown, DROP_EMPTY_HINT)
+    depth = config.reading.depth
+    opened = Split(split, samples, source.names, source.category_ids, source.problems, source.drawing, depth)
     if samples.crowd.all():
-        reason = "; ".join(source.problems.lines()) or ("all are crowds" if len(samples.boxes) else "no annotations")
+        crowds = [f"all are crowds; {CROWDS_HINT}"] if len(samples.boxes) else []
+        reason = "; ".join(source.problems.lines() + crowds) or "no annotations"
         if split == "train":
             raise UserError(f"{where}: no boxes to train on ({reason})")
         logger.warning("%s: no boxes to evaluate on (%s); metrics will be meaningless", where, reason)
@@ -129,6 +141,8 @@ def open_annotations(config: DataConfig, split: str, names: list[str] | None = N
         raise UserError(f"{config.path}: has no split '{split}'{did_you_mean(split, config.splits)} (known: {known})")
     format_class = FORMATS[config.format]
     strict = names is not None or config.names_given
+    if config.reading.drop_empty and names is None:
+        names, strict = _names_with_boxes(config), False
     names = names or config.names
     first_split = next(iter(config.splits))
     if names is None and split != first_split:
@@ -140,6 +154,20 @@ def open_annotations(config: DataConfig, split: str, names: list[str] | None = N
     if config.names is None and not strict:
         config.names = source.names
     return source
+
+
+def _names_with_boxes(config: DataConfig) -> list[str]:
+    """The classes of the YAML or the source that have a box in any split; found once per data YAML."""
+    from graftdet.data.formats import FORMATS
+
+    if config.names_with_boxes is None:
+        names, found = config.names, set[str]()
+        for split in config.splits:
+            source = FORMATS[config.format](config, split, names, config.names_given)
+            names = names or source.names
+            found.update(source.names[label] for label in np.unique(source.table().labels).tolist())
+        config.names_with_boxes = [name for name in names or () if name in found]
+    return config.names_with_boxes
 
 
 def _report(problems: ProblemCounts, config: DataConfig, split: str) -> None:

@@ -1,6 +1,7 @@
 """Finding the folder of a dataset and the files of its splits."""
 
 import os
+import re
 from pathlib import Path
 
 from graftdet.utils.errors import UserError
@@ -37,6 +38,8 @@ def find_root(value: str | None, yaml_path: Path, missing_hint: str) -> Path:
     """
     if value is None:
         return yaml_path.absolute().parent
+    if "\\" in value and os.sep == "/" and not os.path.isdir(value):  # written on Windows
+        value = value.replace("\\", "/")
     path = Path(os.path.expanduser(value))
     if path.is_absolute():
         candidates = [path]
@@ -57,7 +60,8 @@ def find_below(root: Path, value: str, where: str, key: str, missing_hint: str) 
     """Return the file or folder of a split.
 
     Some exporters write `../train/images` for a folder beside the YAML: `train/images` is tried as well, and so are the
-    paths below `datasets_dir()`.
+    paths below `datasets_dir()`. Of an absolute path of another machine, its last folders are tried below `root`.
+    Backslashes separate folders.
 
     Args:
         root: the folder of the dataset.
@@ -72,7 +76,8 @@ def find_below(root: Path, value: str, where: str, key: str, missing_hint: str) 
     found = find_optional(root, value)
     if found:
         return found
-    tried = ", ".join(str(candidate) for candidate in _candidates_below(root, value))
+    candidates = _candidates_below(root, value)
+    tried = ", ".join(str(candidate) for candidate in candidates[:4]) + (", ..." if len(candidates) > 4 else "")
     raise UserError(f"{where}: {key} '{value}' not found (tried {tried}); {missing_hint}")
 
 
@@ -83,9 +88,14 @@ def find_optional(root: Path, value: str) -> Path | None:
 
 
 def _candidates_below(root: Path, value: str) -> list[Path]:
+    """The paths that a value can mean, the likeliest first."""
+    if "\\" in value and os.sep == "/" and not os.path.exists(root / value):  # written on Windows
+        value = value.replace("\\", "/")
     path = Path(os.path.expanduser(value))
-    if path.is_absolute():
-        return [path]
+    if path.is_absolute() or re.match("[A-Za-z]:/", value):
+        parts = [part for part in path.parts if part != path.anchor and not part.endswith(":")]
+        # of another machine: its last folders may be here
+        return [path, *(root.joinpath(*parts[start:]) for start in range(len(parts)))]
     candidates = [root / path]
     if path.parts[:1] == ("..",):
         candidates += [root.joinpath(*path.parts[1:]), datasets_dir().joinpath(*path.parts[1:])]

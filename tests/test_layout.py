@@ -16,6 +16,7 @@ MAX_LINES, MAX_TEST_LINES = 305, 340
 MAX_ENTRIES = {
     "models/blocks": 50,
     "tests/models/blocks": 20,
+    "data/formats": 18,
     "utils": 24,
     "tests/utils": 24,
     "tests": 24,

@@ -46,6 +46,7 @@ class ImageStore:
         apply_exif: whether each image is rotated by its EXIF orientation.
         size: longest side of a resized image, in pixels.
         declared_sizes: (n, 2) the (h, w) that the boxes of each image refer to, 0 if unknown.
+        depth: bits that 16-bit images use.
 
     Attributes:
         errors: index of an image that cannot be read -> reason.
@@ -59,10 +60,11 @@ class ImageStore:
         apply_exif: Sequence[bool] | np.ndarray,
         size: int,
         declared_sizes: np.ndarray | None = None,
+        depth: int = 16,
     ):
         self.paths = list(paths)
         self.apply_exif = np.asarray(apply_exif, dtype=bool)
-        self.size = size
+        self.size, self.depth = size, depth
         self.declared_sizes = None if declared_sizes is None else np.asarray(declared_sizes)
         self.errors: dict[int, str] = {}
         self._open_cache()
@@ -87,7 +89,7 @@ class ImageStore:
         """Read all images ahead, if this store caches them. `label` is the title of the progress display."""
 
     def _decode(self, index: int, data: bytes) -> ResizedImage:
-        image = decode_image(data, self.paths[index], self._rotates(index, data))
+        image = decode_image(data, self.paths[index], self._rotates(index, data), self.depth)
         height, width = image.shape[:2]
         return ResizedImage(resize(image, self.size / max(height, width)), (height, width))
 
@@ -212,6 +214,7 @@ class DiskImageStore(ImageStore):
 
     def _key(self, index: int, data: bytes) -> str:
         options = f"1 {self.size} {int(self._rotates(index, data))} {cv2.__version__}"  # decoders differ by version
+        options += f" {self.depth}" if self.depth != 16 else ""
         return hashlib.blake2b(data, digest_size=20, salt=b"images", key=options.encode()).hexdigest()
 
     def _file(self, key: str) -> Path:
@@ -263,6 +266,7 @@ def open_image_store(
     size: int,
     total_bytes: int | None = None,
     declared_sizes: np.ndarray | None = None,
+    depth: int = 16,
 ) -> ImageStore:
     """Return the store for a value of `--cache`, empty until `fill()`.
 
@@ -274,6 +278,7 @@ def open_image_store(
         size: longest side of a resized image, in pixels.
         total_bytes: memory of all resized images, if known.
         declared_sizes: (n, 2) the (h, w) that the boxes of each image refer to; may exclude an EXIF rotation.
+        depth: bits that 16-bit images use.
 
     Raises:
         UserError: for an unknown kind.
@@ -286,4 +291,4 @@ def open_image_store(
         needed *= int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # each process has its own store
         kind = "ram" if free is not None and needed <= free / 4 else "none"
     store = {"ram": RamImageStore, "disk": DiskImageStore, "none": ImageStore}[kind]
-    return store(paths, apply_exif, size, declared_sizes)
+    return store(paths, apply_exif, size, declared_sizes, depth)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from graftdet.data.formats.coco_json import read_columns
 from graftdet.data.formats.dataset_split import Split
+from graftdet.data.formats.files.image_finder import FoundImages, ImageFinder
 from graftdet.data.formats.format import FORMATS, OTHER_CLASS, DataConfig, Format, Writer, select_names
+from graftdet.data.formats.parsing.coco_json import read_columns
 from graftdet.data.formats.sample import Sample
 from graftdet.data.formats.sample_table import SampleTable
 from graftdet.data.paths import find_below
@@ -27,11 +27,12 @@ class Coco(Format):
 
     A split is `{images: FOLDER, annotations: FILE}`, or one of the two as plain text if the other is at a usual
     location (`images/train2017` and `annotations/instances_train2017.json`). Categories keep their ids, with any gaps;
-    `iscrowd`, `area`, `segmentation`, `width` and `height` are optional.
+    `iscrowd`, `area`, `segmentation`, `width` and `height` are optional. A missing `bbox` is derived from the
+    segmentation. Images are found by names that other machines wrote (`ImageFinder`).
     """
 
     def __init__(self, config: DataConfig, split: str, names: list[str] | None = None, strict: bool = True):
-        self.root = config.root
+        self.root, self._crowds_as_objects = config.root, config.reading.crowds_as_objects
         where = f"{config.path}: {split}"
         self.folders, self.json_path = _find_files(config, split, where)
         self._columns = read_columns(self.json_path)
@@ -57,7 +58,7 @@ class Coco(Format):
         label_of_id = {category_id: label for label, category_id in enumerate(self.category_ids)}
         label_of = np.array([label_of_id.get(category_id, -1) for category_id, _ in columns.categories], np.int64)
         labels = label_of[columns.class_indices]
-        paths = self._image_paths(columns.file_names)
+        paths = self._find_images().paths
         has_path = np.array([path is not None for path in paths], bool)
         self._count_skipped(has_path, labels)
         rows = np.flatnonzero((labels >= 0) & has_path[columns.image_indices])
@@ -73,53 +74,39 @@ class Coco(Format):
             box_counts=np.bincount(columns.image_indices[rows], minlength=len(paths))[has_path],
             boxes=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1),
             labels=labels[rows],
-            crowd=columns.crowd[rows],
+            crowd=columns.crowd[rows] & (not self._crowds_as_objects),
             areas=columns.areas[rows],
             annotation_ids=columns.annotation_ids[rows],
             source_boxes=boxes,
         )
 
     def _count_skipped(self, has_path: np.ndarray, labels: np.ndarray) -> None:
-        """Count images outside the dataset folder, and objects of classes that are not selected, by class."""
+        """Count objects of classes that are not selected, by class."""
         columns = self._columns
-        for index in np.flatnonzero(~has_path).tolist():
-            name = columns.file_names[index]
-            self.problems.add(OUTSIDE_FOLDER, f"{self.json_path}: image {columns.image_ids[index]}: {name!r:.100}")
         skipped = (labels < 0) & has_path[columns.image_indices]
         counts = np.bincount(columns.class_indices[skipped], minlength=len(columns.categories))
         for (_, name), count in zip(columns.categories, counts.tolist(), strict=True):
             self.problems.add(OTHER_CLASS, f"{self.json_path}: {count} of '{name:.50}'", count)
 
-    def _image_paths(self, names: list[str]) -> list[str | None]:
-        """Path of each image, or None if its name leads out of the dataset folder."""
-        folders = self._sort_folders(names[:5])
-        prefix = os.path.join(os.path.normpath(folders[0]), "") if folders else ""
-        is_plain = re.compile(r"[^/\\:\0]+").fullmatch  # nothing to resolve
-        return [
-            prefix + name if is_plain(name) and name not in (".", "..") else self._image_path(name, folders)
-            for name in names
-        ]
+    def _find_images(self) -> FoundImages:
+        """The image of each entry of the JSON; counts names that are ambiguous or lead out of the dataset folder."""
+        names = self._columns.file_names
+        found = ImageFinder(self._sort_folders(names[:5]), self.root).find_all(names)
+        for index in found.outside:
+            image_id = self._columns.image_ids[index]
+            self.problems.add(OUTSIDE_FOLDER, f"{self.json_path}: image {image_id}: {names[index]!r:.100}")
+        found.count_ambiguous(names, str(self.json_path), self.problems)
+        self.notes = found.notes(names)
+        return found
 
     def _sort_folders(self, first_names: list[str]) -> list[Path]:
         """The folders that images may be in, sorted by how many of the first images they contain."""
 
         def count_found(folder: Path) -> int:
-            paths = [self._image_path(name, [folder]) for name in first_names]
-            return sum(os.path.exists(path) for path in paths if path is not None)
+            found = ImageFinder([folder], self.root, search=False).find_all(first_names)
+            return sum(os.path.exists(path) for path in found.paths if path is not None)
 
         return sorted(self.folders, key=count_found, reverse=True)
-
-    def _image_path(self, name: str, folders: list[Path]) -> str | None:
-        """Path of an image, or None if its name leads out of the dataset folder."""
-        if "\0" in name:
-            return None
-        if "\\" in name and os.sep == "/":  # written on Windows
-            name = name.replace("\\", "/")
-        path = os.path.normpath(folders[0] / name)
-        for base in (folders[0], self.root):
-            if path.startswith(os.path.join(os.path.normpath(base), "")):
-                return path
-        return None
 
 
 def _find_files(config: DataConfig, split: str, where: str) -> tuple[list[Path], Path]:

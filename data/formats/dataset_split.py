@@ -22,6 +22,7 @@ class Split:
     category_ids: list[int]  # class index -> category id of the source
     problems: ProblemCounts = field(default_factory=ProblemCounts)
     drawing: DrawnImages | None = None  # draws the images, which have no files; `samples` are the first of them
+    depth: int = 16  # bits that 16-bit images use
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -38,6 +38,7 @@ class DataConfig:
     settings: Any = None  # values of the keys that this format alone has (`Format.read_settings`)
     missing_hint: str = field(default="", repr=False)  # where to get the dataset
     reading: ReadingOptions = field(default_factory=ReadingOptions)
+    names_with_boxes: list[str] | None = field(default=None, repr=False)  # for `drop_empty`, once they are known
 
     def has(self, split: str) -> bool:
         """Return whether the YAML has this split."""

@@ -24,6 +24,8 @@ NOT_FINITE = "boxes with values that are not finite numbers"
 DEGENERATE = "degenerate boxes (no width or no height)"
 OUTSIDE = "boxes outside the image"
 CLIPPED = "boxes clipped at the edge of the image"
+MOST_CROWDS = "crowd regions, which are more than half of all objects"
+CROWDS_HINT = "crowds: objects in the data YAML reads crowd regions as objects"
 
 
 def validate_samples(
@@ -50,6 +52,7 @@ def validate_samples(
     if not len(table):
         raise UserError(f"{where}: no images found" + "".join(f"; {line}" for line in problems.lines()[:3]))
     validated = validate_table(table, _read_headers(table, every_header), problems)
+    count_crowds(validated, problems)
     _check_readable(len(table), problems, where)
     return validated
 
@@ -74,6 +77,13 @@ def validate_table(
         for kind, location, count in found[index]:
             problems.add(kind, location, count)
     return validated
+
+
+def count_crowds(table: SampleTable, problems: ProblemCounts) -> None:
+    """Count crowd regions if they are more than half of all objects but not all, as tools write masks of objects."""
+    crowds = int(table.crowd.sum())
+    if len(table.crowd) / 2 < crowds < len(table.crowd):
+        problems.add(MOST_CROWDS, CROWDS_HINT, crowds)
 
 
 def check_boxes(boxes: np.ndarray, limits: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:

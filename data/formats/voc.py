@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from graftdet.data.formats.files.image_lists import LISTED_TWICE, read_lines
 from graftdet.data.formats.format import FORMATS, OTHER_CLASS, DataConfig, Format, Writer, select_names
-from graftdet.data.formats.image_lists import LISTED_TWICE, read_lines
+from graftdet.data.formats.parsing.voc_xml import VocAnnotation, VocObject, format_voc_xml, read_voc_xml
 from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.formats.sample import Sample
-from graftdet.data.formats.voc_xml import VocAnnotation, VocObject, format_voc_xml, read_voc_xml
 from graftdet.data.parallel_io import map_threads
-from graftdet.data.paths import find_below, find_optional
+from graftdet.data.paths import find_below, find_optional, is_litter
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import IMAGE_SUFFIXES
 
@@ -47,6 +47,7 @@ class Voc(Format):
 
     def __init__(self, config: DataConfig, split: str, names: list[str] | None = None, strict: bool = True):
         self.problems = ProblemCounts()
+        self._crowds_as_objects = config.reading.crowds_as_objects
         where = f"{config.path}: {split}"
         self._entries = _list_entries(config, split, where, self.problems)
         self._annotations: dict[Path, VocAnnotation | str] = {}  # filled if the classes had to be found first
@@ -108,7 +109,7 @@ class Voc(Format):
             path=entry.image or entry.image_folder.find(annotation.filename, entry.image_id),
             boxes=np.array([voc_object.box for voc_object in objects], np.float64).reshape(-1, 4),
             labels=np.array([labels[voc_object.name] for voc_object in objects], np.int64),
-            crowd=np.array([voc_object.difficult for voc_object in objects], bool),
+            crowd=np.array([voc_object.difficult for voc_object in objects], bool) & (not self._crowds_as_objects),
             areas=np.full(count, np.nan),
             annotation_ids=np.zeros(count, np.int64),
             image_id=entry.image_id,
@@ -134,7 +135,7 @@ class _FilesByStem:
         self.folder, self.paths = folder, {}
         for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
             stem, suffix = os.path.splitext(name)
-            if suffix.lower() in suffixes and not name.startswith("."):
+            if suffix.lower() in suffixes and not is_litter(name):
                 self.paths.setdefault(stem, folder / name)
 
     def find(self, filename: str, stem: str) -> Path:
@@ -179,7 +180,7 @@ def _entries_of_folder(folder: Path) -> Iterator[_Entry]:
         xmls, images = _FilesByStem(xml_folder, _XML_SUFFIXES), _FilesByStem(image_folder, IMAGE_SUFFIXES)
     else:
         for base, folders, files in os.walk(folder):
-            folders.sort()
+            folders[:] = sorted(name for name in folders if not is_litter(name))
             if any(name.endswith(".xml") for name in files):
                 yield from _pair(_FilesByStem(Path(base), _XML_SUFFIXES), _FilesByStem(Path(base), IMAGE_SUFFIXES))
         return

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from graftdet.data.formats.files.image_lists import list_images, make_image_ids, read_lines, walk_images
+from graftdet.data.formats.files.yolo_paths import CLASS_FILES, LabelPaths
 from graftdet.data.formats.format import FORMATS, OTHER_CLASS, DataConfig, Format, Writer, select_names
-from graftdet.data.formats.image_lists import list_images, make_image_ids, read_lines, walk_images
+from graftdet.data.formats.parsing.yolo_rows import LabelFile, Undecided, box_of, decide_reading, parse_labels
 from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.formats.reading_options import LABEL_READINGS
 from graftdet.data.formats.sample import Sample
-from graftdet.data.formats.yolo_paths import CLASS_FILES, LabelPaths
-from graftdet.data.formats.yolo_rows import LabelFile, Undecided, box_of, decide_reading, parse_labels
 from graftdet.data.parallel_io import map_threads
 from graftdet.data.paths import find_optional, is_litter
 from graftdet.utils.errors import UserError

@@ -12,17 +12,24 @@ from typing import Any
 
 import numpy as np
 
+from graftdet.data.bit_depth import depth_problem
 from graftdet.data.dataset_config import DataConfig, open_annotations
 from graftdet.data.formats.format import Format
 from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.formats.sample import Sample
 from graftdet.data.formats.sample_table import SampleTable
-from graftdet.data.formats.validation import MISSING, UNREADABLE, validate_table
+from graftdet.data.formats.validation import CROWDS_HINT, MISSING, UNREADABLE, count_crowds, validate_table
 from graftdet.utils.boxes import MEDIUM_AREA, SMALL_AREA
 from graftdet.utils.images.header import ImageHeader, parse_header
-from graftdet.utils.images.io import UnreadableImage, decode_image, image_header, is_truncated, read_bytes
+from graftdet.utils.images.io import (
+    UnreadableImage,
+    decode_image,
+    image_header,
+    is_truncated,
+    read_bytes,
+    sixteen_bit_range,
+)
 from graftdet.utils.progress import track
-from graftdet.utils.tables import text_table
 
 TRUNCATED = "truncated images"
 DUPLICATE_BOX = "duplicate boxes"
@@ -32,6 +39,7 @@ GRAYSCALE, ALPHA = "grayscale images", "images with alpha (RGBA)"
 CMYK, SIXTEEN_BIT = "CMYK images", "16-bit images"
 NO_BOXES = "splits without a box to train or evaluate on"
 LEAKAGE = "images of one split that are in another"
+EMPTY_CLASSES = "classes without any box"
 _QUANTILES = (0, 0.25, 0.5, 0.75, 1)
 
 
@@ -41,6 +49,7 @@ class ImageScan:
 
     digest: str  # of the content of the file; empty if it cannot be read
     header: ImageHeader | None  # None if the image cannot be used
+    value_range: tuple[int, int] | None = None  # of a 16-bit image
     problem: str = ""  # MISSING, UNREADABLE or TRUNCATED
     reason: str = ""
 
@@ -53,8 +62,8 @@ def audit(config: DataConfig) -> dict:
 
     Returns:
         A report of plain data (JSON): `splits` -> name -> images, usable, empty, boxes, crowds, classes, sizes,
-        quantiles, problems (kind -> count) and examples (kind -> first locations); `leakage` -> 'train-val' -> count
-        and examples.
+        quantiles, problems (kind -> count), examples (kind -> first locations) and notes; `leakage` -> 'train-val' ->
+        count and examples; `empty_classes`: names without a box in any split.
 
     Raises:
         UserError: for what cannot be opened at all; anything else is counted.
@@ -63,9 +72,15 @@ def audit(config: DataConfig) -> dict:
     contents: dict[str, dict[str, str]] = {}
     for split in config.splits:
         source = open_annotations(config, split)
-        audit_split = _audit_drawn_split if source.drawing else _audit_split
-        report["splits"][split], contents[split] = audit_split(source, split)
+        if source.drawing:
+            report["splits"][split], contents[split] = _audit_drawn_split(source, split), {}
+        else:
+            report["splits"][split], contents[split] = _audit_split(source, split, config.reading.depth)
+        report["splits"][split]["notes"] = list(source.notes)
     report["names"] = config.names
+    splits = report["splits"].values()
+    names = config.names_with_boxes or config.names or ()
+    report["empty_classes"] = [name for name in names if not any(split["classes"].get(name) for split in splits)]
     report["leakage"] = {}
     for first, second in combinations(contents, 2):
         common = [digest for digest in contents[second] if digest in contents[first]]
@@ -82,13 +97,15 @@ def scan_image(path: str | Path) -> ImageScan:
     try:
         data = read_bytes(path)
     except UnreadableImage as error:
-        return ImageScan("", None, UNREADABLE if os.path.lexists(path) else MISSING, str(error))
+        return ImageScan("", None, None, UNREADABLE if os.path.lexists(path) else MISSING, str(error))
     digest = _digest(data)
     try:
         decode_image(data, path)
-        return ImageScan(digest, parse_header(io.BytesIO(data)) or image_header(path))
+        header = parse_header(io.BytesIO(data))
+        value_range = sixteen_bit_range(data) if header is None or header.bits == 16 else None
+        return ImageScan(digest, header or image_header(path), value_range)
     except UnreadableImage as error:
-        return ImageScan(digest, None, TRUNCATED if is_truncated(path) else UNREADABLE, str(error))
+        return ImageScan(digest, None, None, TRUNCATED if is_truncated(path) else UNREADABLE, str(error))
 
 
 def file_digest(path: str | Path) -> str:
@@ -112,11 +129,11 @@ def scan_images(samples: Iterable[Sample]) -> Iterator[tuple[Sample, ImageScan]]
             yield from zip(chunk, pool.map(scan_image, [sample.path for sample in chunk]), strict=True)
 
 
-def _audit_split(source: Format, split: str) -> tuple[dict, dict[str, str]]:
+def _audit_split(source: Format, split: str, depth: int) -> tuple[dict, dict[str, str]]:
     """(report of a split, digest -> path of its images)."""
     problems = source.problems
     samples = list(source)
-    readable, headers, contents = [], [], {}
+    readable, headers, contents, ranges = [], [], {}, {}
     for sample, scan in track(scan_images(samples), len(samples), split):
         if scan.digest in contents:
             problems.add(DUPLICATE_IMAGE, f"{sample.path} is {contents[scan.digest]}")
@@ -126,21 +143,27 @@ def _audit_split(source: Format, split: str) -> tuple[dict, dict[str, str]]:
             problems.add(scan.problem, scan.reason)
             continue
         _count_image_kind(scan.header, sample, problems)
+        if scan.value_range:
+            ranges[sample.path] = scan.value_range
         readable.append(sample)
         headers.append(scan.header)
     validated = validate_table(SampleTable.from_samples(readable), dict(enumerate(headers)), problems)
+    count_crowds(validated, problems)
+    if problem := depth_problem(ranges.values(), depth):
+        problems.add(problem[0], f"{next(iter(ranges))}: {problem[1]}", len(ranges))
     if validated.crowd.all():
-        problems.add(NO_BOXES, f"{len(validated)} images, {len(validated.crowd)} crowds")
+        hint = f"; {CROWDS_HINT}" if len(validated.crowd) else ""
+        problems.add(NO_BOXES, f"{len(validated)} images, {len(validated.crowd)} crowds{hint}")
     for sample in validated:
         problems.add(DUPLICATE_BOX, sample.path, _count_duplicates(sample))
     return _summarize(validated, len(samples), source.names, problems), contents
 
 
-def _audit_drawn_split(source: Format, split: str) -> tuple[dict, dict[str, str]]:
+def _audit_drawn_split(source: Format, split: str) -> dict:
     """The report of a split whose images have no files: statistics of the objects in the images of the first epoch."""
     count = source.drawing.count if source.drawing else 0
     samples = SampleTable.from_samples(track(source, count, split))
-    return _summarize(samples, len(samples), source.names, source.problems), {}
+    return _summarize(samples, len(samples), source.names, source.problems)
 
 
 def _count_image_kind(header: ImageHeader, sample: Sample, problems: ProblemCounts) -> None:
@@ -192,47 +215,3 @@ def _summarize(samples: SampleTable, total: int, names: list[str], problems: Pro
 def _quantiles(values: np.ndarray) -> list[float]:
     """Minimum, quartiles and maximum, to a tenth; empty without values."""
     return [round(float(value), 1) for value in np.quantile(values, _QUANTILES)] if len(values) else []
-
-
-def format_report(report: dict) -> str:
-    """Return the report of `audit` as text for a terminal."""
-    splits = report["splits"]
-    rows = [
-        [key, *(split[key] for split in splits.values())] for key in ("images", "usable", "empty", "boxes", "crowds")
-    ]
-    rows += [
-        [f"{size} boxes", *(split["sizes"][size] for split in splits.values())] for size in ("small", "medium", "large")
-    ]
-    for key in next(iter(splits.values()))["quantiles"]:
-        rows.append([f"{key} *", *(" ".join(f"{n:g}" for n in split["quantiles"][key]) for split in splits.values())])
-    names = dict.fromkeys(name for split in splits.values() for name in split["classes"])
-    classes = [[name, *(split["classes"].get(name, 0) for split in splits.values())] for name in names]
-    parts = [
-        f"{report['data']}: {report['format']}, {report['root']}",
-        _split_table("", splits, rows),
-        "* minimum, quartiles, maximum",
-        "",
-        _split_table("class", splits, classes),
-        "",
-    ]
-    return "\n".join(parts + (_problem_lines(report) or ["no problems found"]))
-
-
-def _problem_lines(report: dict) -> list[str]:
-    splits = report["splits"]
-    kinds = dict.fromkeys(kind for split in splits.values() for kind in split["problems"])
-    rows = [[kind, *(split["problems"].get(kind, 0) for split in splits.values())] for kind in kinds]
-    lines = [_split_table("problem", splits, rows)] if rows else []
-    for name, split in splits.items():
-        for kind, examples in split["examples"].items():
-            lines.append(f"  {name}: {kind}: {examples[0]}" + (" ..." if split["problems"][kind] > 1 else ""))
-    for pair, leak in report["leakage"].items():
-        if leak["count"]:
-            lines.append(f"{LEAKAGE}: {leak['count']} ({pair}; first: {leak['examples'][0]})")
-    return lines
-
-
-def _split_table(title: str, splits: Iterable[str], rows: list[list]) -> str:
-    """A table with one right-aligned column per split."""
-    header = [title, *splits]
-    return text_table(header, rows, right=range(1, len(header)))

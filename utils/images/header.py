@@ -1,4 +1,4 @@
-"""Size and format of an image from its first bytes, without decoding: JPEG, PNG, BMP, GIF, WebP, TIFF."""
+"""Size and format of an image from its first bytes, without decoding: JPEG, PNG, BMP, GIF, WebP, TIFF, PNM."""
 
 import io
 import struct
@@ -181,6 +181,15 @@ def exif_orientation(block: bytes) -> int:
         return 1
 
 
+def _pnm(stream: BinaryIO) -> ImageHeader:
+    """Magic number, width, height and largest value, with comments between them (netpbm)."""
+    text = b" ".join(line.partition(b"#")[0] for line in stream.read(1024).splitlines())
+    magic, width, height, *rest = text.split()[:4]
+    largest = 1 if magic in (b"P1", b"P4") else int(rest[0])
+    channels = 3 if magic in (b"P3", b"P6") else 1
+    return ImageHeader(int(width), int(height), 1, channels, 16 if largest > 255 else 8, "pnm")
+
+
 _PARSERS = (
     (b"\xff\xd8", _jpeg),
     (b"\x89PNG\r\n\x1a\n", _png),
@@ -189,4 +198,5 @@ _PARSERS = (
     (b"RIFF", _webp),
     (b"II*\0", _tiff),
     (b"MM\0*", _tiff),
+    *((b"P%d" % number, _pnm) for number in range(1, 7)),
 )

@@ -8,8 +8,8 @@ from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.exif import NOT_ROTATED, OTHER_RESOLUTION, OTHER_SIZE
 from graftdet.data.formats import FORMATS
 from graftdet.data.formats.coco import OUTSIDE_FOLDER
-from graftdet.data.formats.coco_json import BAD_ANNOTATION, BAD_IMAGE, NO_CATEGORY, NO_IMAGE
 from graftdet.data.formats.format import OTHER_CLASS
+from graftdet.data.formats.parsing.coco_json import BAD_ANNOTATION, BAD_IMAGE, NO_CATEGORY, NO_IMAGE
 from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE, OUTSIDE, UNREADABLE
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import write_image
@@ -159,7 +159,7 @@ def test_malformed_entries_are_dropped_and_counted(tmp_path):
         ("[" * 100_000, "nested too deeply"),
         ('{"annotations": []}', "'images' should be a list, got nothing"),
         ('{"images": {}, "annotations": []}', "'images' should be a list, got a dict"),
-        ('{"images": [], "categories": [{"id": "a", "name": "b"}]}', "expected an id and a name"),
+        ('{"images": [], "categories": [{"id": "a", "name": "b"}]}', "expected a whole number as id, and a name"),
         (
             '{"images": [], "categories": [{"id": 1, "name": "b"}, {"id": 1, "name": "c"}]}',
             "id 1 is already used by 'b'",
@@ -265,7 +265,13 @@ def test_real_coco(datasets_dir, monkeypatch):
 @pytest.mark.parametrize("split", ["train", "val"])
 @pytest.mark.parametrize(
     ("annotations", "reason"),
-    [([], "no annotations"), ([row(1, 5, iscrowd=1), row(2, 5, iscrowd=1)], "all are crowds")],
+    [
+        ([], "no annotations"),
+        (
+            [row(1, 5, iscrowd=1), row(2, 5, iscrowd=1)],
+            "all are crowds; crowds: objects in the data YAML reads crowd regions as objects",
+        ),
+    ],
 )
 def test_split_without_boxes_is_reported(tmp_path, capsys, split, annotations, reason):
     path = make(tmp_path, [entry(5)], annotations)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from graftdet.data.dataset_config import load_data_config, open_split
-from graftdet.data.formats import coco_json
 from graftdet.data.formats.dataset_split import Split
+from graftdet.data.formats.parsing import coco_json
 from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.formats.sample import Sample
 from graftdet.data.formats.sample_table import SampleTable

@@ -3,9 +3,9 @@ import pytest
 
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.formats.format import OTHER_CLASS
+from graftdet.data.formats.parsing.voc_xml import VocObject, format_voc_xml, read_voc_xml
 from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE
 from graftdet.data.formats.voc import BAD_ANNOTATION_FILE, BAD_OBJECT, NO_FILE
-from graftdet.data.formats.voc_xml import VocObject, format_voc_xml, read_voc_xml
 from graftdet.utils.images.io import write_image
 
 

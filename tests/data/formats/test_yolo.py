@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from graftdet.data.dataset_config import load_data_config, open_split
+from graftdet.data.formats.files.image_lists import LISTED_TWICE
+from graftdet.data.formats.files.yolo_paths import label_path
 from graftdet.data.formats.format import OTHER_CLASS
-from graftdet.data.formats.image_lists import LISTED_TWICE
 from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE, OUTSIDE
 from graftdet.data.formats.yolo import BAD_CLASS, BAD_LABEL_FILE, BAD_ROW, NO_IMAGE_FILE
-from graftdet.data.formats.yolo_paths import label_path
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import write_image
 

@@ -14,7 +14,8 @@ from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.exif import NOT_ROTATED, OTHER_SIZE
 from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE, OUTSIDE, UNREADABLE
 from graftdet.data.tools import audit as audits
-from graftdet.data.tools.audit import audit, format_report
+from graftdet.data.tools.audit import audit
+from graftdet.data.tools.report import format_report
 from graftdet.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -245,6 +246,7 @@ def test_more_than_half_unreadable_raises_in_training_but_not_in_the_audit(folde
 
 def test_check_prints_a_table_or_json_and_errors_in_one_line(folder):
     write_defect(folder, audits.GRAYSCALE)
+    folder.annotate({"image_id": 1, "category_id": 7, "bbox": [30, 10, 20, 20]})
     yaml_path = folder.save().path
 
     def run(*arguments):
@@ -254,8 +256,9 @@ def test_check_prints_a_table_or_json_and_errors_in_one_line(folder):
 
     table = run("check", str(yaml_path))
     assert table.returncode == 0 and audits.GRAYSCALE in table.stdout and "images" in table.stdout
-    report = json.loads(run("check", str(yaml_path), "--json").stdout)
-    assert report["splits"]["train"]["problems"] == {audits.GRAYSCALE: 2}
+    for flags in (("--json",), ("--format", "json")):
+        report = json.loads(run("check", str(yaml_path), *flags).stdout)
+        assert report["splits"]["train"]["problems"] == {audits.GRAYSCALE: 2}
     for arguments in (("check", "no_such.yaml"), ("check", str(yaml_path), "--jsno"), ("chekc",), ()):
         wrong = run(*arguments)
         assert wrong.returncode == 2 and len(wrong.stderr.splitlines()) == 1, wrong.stderr

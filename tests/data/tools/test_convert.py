@@ -139,9 +139,10 @@ def test_images_can_be_linked(tmp_path, images):
 def test_flags_for_images(tmp_path, capsys, flags):
     source = write_coco(tmp_path / "source")
     main(["convert", str(source), "--to", "yolo", "--out", str(tmp_path / "out"), *flags])
+    output = capsys.readouterr().out
     old, new = split_of(source).samples[0].path, split_of(tmp_path / "out" / "data.yaml").samples[0].path
     assert new.is_symlink() == ("symlink" in flags) and new.samefile(old) == bool(flags)
-    assert capsys.readouterr().out.endswith(f"to train on it: --data {tmp_path / 'out' / 'data.yaml'}\n")
+    assert output.endswith(f"to train on it: --data {tmp_path / 'out' / 'data.yaml'}\n")
 
 
 def test_nothing_is_written_into_the_source_or_over_files(tmp_path):

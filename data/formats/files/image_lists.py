@@ -4,8 +4,10 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from graftdet.data.formats.files.image_finder import ImageFinder
 from graftdet.data.formats.format import DataConfig
 from graftdet.data.formats.problem_counts import ProblemCounts
+from graftdet.data.parallel_io import DirectoryListings
 from graftdet.data.paths import find_below, is_litter
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import IMAGE_SUFFIXES, OPTIONAL_SUFFIXES
@@ -89,12 +91,32 @@ def _suffix(name: str) -> str:
 
 
 def _listed(path: Path, root: Path) -> list[Path]:
-    """The images of a list file, relative to the list (`./images/a.jpg`) or to the dataset folder."""
+    """The images of a list file, relative to the list (`./images/a.jpg`) or to the dataset folder.
+
+    Lines that lead nowhere, as those written on another machine, are found by their ends (`ImageFinder`).
+    """
     lines = read_lines(path)
     if os.sep == "/":  # written on Windows
         lines = [line.replace("\\", "/") for line in lines]
+    lines = [line for line in lines if not _is_litter_path(line, root)]
     base = max((path.parent, root), key=lambda folder: sum(os.path.exists(folder / line) for line in lines[:5]))
-    return [base / line for line in lines]
+    paths = [base / line for line in lines]
+    listings = DirectoryListings()
+    missing = [index for index, image in enumerate(paths) if not listings.contains(str(image))]
+    if missing:
+        names = [lines[index] for index in missing]
+        found = ImageFinder([base, root], root, search=len(missing) == len(lines)).find_all(names)
+        for index, other in zip(missing, found.paths, strict=True):
+            paths[index] = Path(other) if other is not None and os.path.exists(other) else paths[index]
+    return paths
+
+
+def _is_litter_path(line: str, root: Path) -> bool:
+    """Whether a listed image lies in a folder of litter, not counting the folders that contain the dataset."""
+    path = Path(line)
+    parts = path.relative_to(root).parts if path.is_relative_to(root) else path.parts
+    hidden = not path.is_absolute() or path.is_relative_to(root)
+    return any(is_litter(part) and (hidden or not part.startswith(".")) for part in parts if part not in (".", ".."))
 
 
 def read_lines(path: Path) -> list[str]:

@@ -29,16 +29,24 @@ def read_id(value: Any) -> int | str | None:
     return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
+def read_whole_number(value: Any) -> int | None:
+    """Return an id that is a whole number, perhaps written as text; None for any other value."""
+    if isinstance(value, str) and len(value) < 19 and value.isascii() and value.strip().isdigit():
+        return int(value)
+    id_ = read_id(value)
+    return id_ if isinstance(id_, int) else None
+
+
 def read_ids(values: list) -> np.ndarray:
-    """Return annotation ids (n,) int64; 0 if one is missing or not an integer below 2**62."""
+    """Return annotation ids (n,) int64; 0 if one is missing or not an integer below 2**62, perhaps as text."""
     if set(map(type, values)) <= {int}:
         try:
             ids = np.array(values, np.int64)
             return np.where(np.abs(ids) < 2**62, ids, 0)
         except OverflowError:
             pass
-    fits = [isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**62 for value in values]
-    return np.array([value if fit else 0 for value, fit in zip(values, fits, strict=True)], np.int64)
+    numbers = [read_whole_number(value) or 0 for value in values]
+    return np.array([number if abs(number) < 2**62 else 0 for number in numbers], np.int64)
 
 
 def read_areas(values: list) -> np.ndarray:

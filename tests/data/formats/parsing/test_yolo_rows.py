@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from graftdet.data.dataset_config import load_data_config, open_split
+from graftdet.data.formats.parsing.yolo_rows import decide_reading, parse_labels
 from graftdet.data.formats.yolo import BAD_ROW
-from graftdet.data.formats.yolo_rows import decide_reading, parse_labels
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import write_image
 

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
@@ -14,7 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from graftdet.data.formats.json_values import read_areas, read_boxes, read_id, read_ids, read_size
+from graftdet.data.formats.parsing.json_values import (
+    read_areas,
+    read_boxes,
+    read_id,
+    read_ids,
+    read_size,
+    read_whole_number,
+)
+from graftdet.data.formats.parsing.segmentation import box_of_segmentation
 from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import cache_folder, write_atomically
@@ -26,7 +35,7 @@ NO_CATEGORY = "annotations of a category that the file does not list"
 SAME_NAME = "categories with the name of another"
 
 MIN_CACHED_BYTES = 4_000_000  # of JSON; smaller files are parsed as fast as cached columns are found
-_LAYOUT = b"columns 2"  # of the cache file; change it whenever `CocoColumns` changes
+_LAYOUT = b"columns 3"  # of the cache file; change it whenever `CocoColumns` changes
 
 
 @dataclass
@@ -167,10 +176,11 @@ def _categories(entries: list, path: Path, problems: ProblemCounts) -> list[tupl
     """(id, name) of each category in ascending order of ids; the id is appended to a name that is used twice."""
     found = {}
     for index, category in enumerate(entries):
-        id_ = read_id(category.get("id")) if isinstance(category, dict) else None
+        id_ = read_whole_number(category.get("id")) if isinstance(category, dict) else None
         name = category.get("name") if isinstance(category, dict) else None
-        if not isinstance(id_, int) or not isinstance(name, (str, int)) or name == "":
-            raise UserError(f"{path}: categories[{index}]: expected an id and a name, got {category!r:.100}")
+        if id_ is None or not isinstance(name, (str, int)) or name == "":
+            expected = "expected a whole number as id, and a name"
+            raise UserError(f"{path}: categories[{index}]: {expected}, got {category!r:.100}")
         if id_ in found:
             raise UserError(f"{path}: categories[{index}]: id {id_} is already used by '{found[id_]}'")
         found[id_] = str(name)
@@ -210,7 +220,10 @@ def _annotation_columns(annotations: list, images: dict, categories: list, path:
         rows, positions = _with_ids(annotations, path, problems)
         image_indices = _lookup(rows, "image_id", image_index)
         class_indices = _lookup(rows, "category_id", class_index)
-    has_box = np.fromiter(("bbox" in row for row in rows), bool, len(rows))
+    without_box = [index for index, row in enumerate(rows) if not row.get("bbox")]
+    derived = {index: box_of_segmentation(rows[index].get("segmentation")) for index in without_box}
+    has_box = np.ones(len(rows), bool)
+    has_box[[index for index, box in derived.items() if box is None]] = False
     usable = (image_indices >= 0) & (class_indices >= 0) & has_box
     for index in np.flatnonzero(~usable).tolist():
         where, row = f"{path}: annotations[{positions[index]}]", rows[index]
@@ -219,14 +232,15 @@ def _annotation_columns(annotations: list, images: dict, categories: list, path:
         elif class_indices[index] < 0:
             problems.add(NO_CATEGORY, f"{where}, {row['category_id']!r:.50}")
         else:
-            problems.add(BAD_ANNOTATION, f"{where}: no bbox")
+            problems.add(BAD_ANNOTATION, f"{where}: no bbox, and no segmentation to derive it from")
     order = np.flatnonzero(usable)
     order = order[np.argsort(image_indices[order], kind="stable")]
+    boxes = [derived.get(index) or rows[index]["bbox"] for index in order.tolist()]
     rows = [rows[index] for index in order.tolist()]
     return {
         "image_indices": image_indices[order],
         "class_indices": class_indices[order],
-        "boxes": read_boxes([row["bbox"] for row in rows]),
+        "boxes": read_boxes(boxes),
         "crowd": np.array([row.get("iscrowd") in (1, True, "1") for row in rows], bool),
         "areas": read_areas([row.get("area") for row in rows]),
         "annotation_ids": read_ids([row.get("id") for row in rows]),
@@ -234,8 +248,18 @@ def _annotation_columns(annotations: list, images: dict, categories: list, path:
 
 
 def _lookup(rows: list[dict], key: str, index_of: dict) -> np.ndarray:
-    """(n,) entry of `index_of` for the value of `key` in each row, -1 if there is none."""
-    return np.fromiter(map(index_of.get, map(itemgetter(key), rows), repeat(-1)), np.int64, len(rows))
+    """(n,) entry of `index_of` for the value of `key` in each row, -1 if there is none; "1" and 1 are the same id."""
+    indices = np.fromiter(map(index_of.get, map(itemgetter(key), rows), repeat(-1)), np.int64, len(rows))
+    missing = np.flatnonzero(indices < 0).tolist()
+    if missing:
+        numbers = Counter(map(read_whole_number, index_of))
+        index_of_number = {
+            number: index for id_, index in index_of.items() if numbers[number := read_whole_number(id_)] == 1
+        }
+        for index in missing:
+            number = read_whole_number(rows[index][key])
+            indices[index] = -1 if number is None else index_of_number.get(number, -1)
+    return indices
 
 
 def _with_ids(annotations: list, path: Path, problems: ProblemCounts) -> tuple[list[dict], list[int]]:
