@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from graftdet.data.bit_depth import depth_problem, sample_ranges
 from graftdet.data.formats.dataset_split import Split
 from graftdet.data.formats.format import DATA_KEYS, SPLIT_NAMES, DataConfig, Format
 from graftdet.data.formats.problem_counts import ProblemCounts
@@ -18,6 +17,7 @@ from graftdet.data.formats.validation import CROWDS_HINT, validate_samples
 from graftdet.data.paths import find_below
 from graftdet.utils.config import check_class_names, find_config, load_yaml, to_number
 from graftdet.utils.errors import UserError, did_you_mean
+from graftdet.utils.images.bit_depth import depth_problem, sample_ranges
 
 logger = logging.getLogger(__name__)
 

@@ -70,7 +70,7 @@ class Format(ABC):
     names: list[str]
     category_ids: list[int]
     problems: ProblemCounts
-    notes: Sequence[str] = ()
+    notes: list[str] | tuple[()] = ()
     drawing: DrawnImages | None = None
 
     @abstractmethod

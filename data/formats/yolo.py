@@ -49,7 +49,7 @@ class Yolo(Format):
 
     def __init__(self, config: DataConfig, split: str, names: list[str] | None = None, strict: bool = True):
         self.problems = ProblemCounts()
-        self.notes = []
+        self.notes: list[str] = []
         self.root, self._config, self._split = config.root, config, split
         where = f"{config.path}: {split}"
         self._labels = LabelPaths()
@@ -114,10 +114,12 @@ class Yolo(Format):
                     options.keypoint_columns,
                 )
             except Undecided as error:
-                index = next(
-                    index for index, file in enumerate(files) if isinstance(file, LabelFile) and file.long_rows
+                path, line = next(
+                    (path, file.long_rows[0].line)
+                    for path, file in zip(self.paths, files, strict=True)
+                    if isinstance(file, LabelFile) and file.long_rows
                 )
-                first = f"{self._labels.find(str(self.paths[index]))}, row {files[index].long_rows[0].line}"
+                first = f"{self._labels.find(str(path))}, row {line}"
                 hint = f"add labels: {', '.join(LABEL_READINGS[:-1])} or {LABEL_READINGS[-1]} to the data YAML"
                 raise UserError(f"{self._config.path}: {self._split}: {error} (first: {first}); {hint}") from None
         if reading is not None:

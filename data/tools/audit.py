@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from graftdet.data.bit_depth import depth_problem
 from graftdet.data.dataset_config import DataConfig, open_annotations
 from graftdet.data.formats.format import Format
 from graftdet.data.formats.problem_counts import ProblemCounts
@@ -20,6 +19,7 @@ from graftdet.data.formats.sample import Sample
 from graftdet.data.formats.sample_table import SampleTable
 from graftdet.data.formats.validation import CROWDS_HINT, MISSING, UNREADABLE, count_crowds, validate_table
 from graftdet.utils.boxes import MEDIUM_AREA, SMALL_AREA
+from graftdet.utils.images.bit_depth import depth_problem
 from graftdet.utils.images.header import ImageHeader, parse_header
 from graftdet.utils.images.io import (
     UnreadableImage,

@@ -4,12 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
-from graftdet.data.bit_depth import ABOVE_DEPTH, PART_OF_RANGE
 from graftdet.data.dataset import DetectionDataset, ItemKey
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.tools.audit import audit
 from graftdet.data.tools.report import CLEAN, WARNINGS, report_status
 from graftdet.utils.errors import UserError
+from graftdet.utils.images.bit_depth import ABOVE_DEPTH, PART_OF_RANGE
 from graftdet.utils.images.io import decode_image, sixteen_bit_range, unused_depth
 
 GRAY = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)  # 0 to 4095
