@@ -6,7 +6,7 @@ from typing import Any, SupportsFloat, TypeVar
 import yaml
 
 from graftdet.utils.errors import UserError, nearest
-from graftdet.utils.text_encoding import decode_yaml
+from graftdet.utils.text import decode_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"

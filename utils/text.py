@@ -1,6 +1,10 @@
-"""File names in text files. On Linux a file name may not be UTF-8, which JSON, CSV, XML and YAML must be."""
+"""Text that is not UTF-8: names of files, which on Linux may be any bytes, and the content of YAML files."""
 
+import codecs
+import itertools
 import re
+
+from graftdet.utils.errors import UserError
 
 _SURROGATE = re.compile("[\ud800-\udfff]")  # how Python decodes such bytes; also possible in JSON as an escape
 
@@ -17,3 +21,102 @@ def _percent_encoded(match: re.Match) -> str:
     code = ord(match[0])
     data = bytes([code - 0xDC00]) if 0xDC80 <= code <= 0xDCFF else match[0].encode("utf-8", "surrogatepass")
     return "".join(f"%{byte:02X}" for byte in data)
+
+
+_BYTE_ORDER_MARKS = ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16"))
+_COMMON = {  # encoding -> ranges of the first and of the second byte of its common characters
+    "GBK": (((0xB0, 0xD7), (0xA1, 0xFE)),),  # level 1 of GB 2312
+    "Shift-JIS": (((0x82, 0x82), (0x9F, 0xF1)), ((0x83, 0x83), (0x40, 0x96)), ((0x88, 0x98), (0x40, 0xFC))),
+    "Big5": (((0xA4, 0xC6), (0x40, 0xFE)),),  # level 1
+}
+_SYMBOLS = {"GBK": (0xA1, 0xA3), "Shift-JIS": (0x81, 0x81), "Big5": (0xA1, 0xA3)}  # first bytes of punctuation
+
+
+def comment_start(line: bytes) -> int:
+    """Return the position of the comment in a line of YAML; the length of the line if it has none."""
+    quote = 0
+    for index, byte in enumerate(line):
+        if quote:
+            quote = 0 if byte == quote else quote
+        elif byte in b"\"'" and (index == 0 or line[index - 1] in b" \t[{,:"):
+            quote = byte
+        elif byte == ord("#") and (index == 0 or line[index - 1] in b" \t"):
+            return index
+    return len(line)
+
+
+def decode_yaml(data: bytes, where: str) -> str:
+    """Decode the content of a YAML file.
+
+    Args:
+        data: the content. In comments, bytes that are not UTF-8 are replaced; anywhere else they are an error.
+        where: name of the file, for messages.
+
+    Raises:
+        UserError: if it is not UTF-8; names the likely encoding and how to convert the file.
+    """
+    marked = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), "")
+    if marked:
+        raise UserError(f"{where}: is encoded in {marked}, expected UTF-8; {_conversion(marked, where)}")
+    if b"\0" in data:
+        raise UserError(f"{where}: not a text file, expected YAML")
+    for number, line in enumerate(data.split(b"\n") if not _is_utf8(data) else (), 1):
+        content = line[: comment_start(line)].strip()
+        if not _is_utf8(content):
+            encodings = likely_encodings(data)
+            readings = [f"{encoding} ({content.decode(encoding, 'ignore'):.80})" for encoding in encodings]
+            reason = f"not UTF-8, likely {' or '.join(readings)}"
+            raise UserError(f"{where}:{number}: {reason}; {_conversion(encodings[0], where)}")
+    return data.decode("utf-8-sig", errors="replace")
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _conversion(encoding: str, where: str) -> str:
+    return f"save it as UTF-8 in an editor, or run: iconv -f {encoding.upper()} -t UTF-8 {where} > converted.yaml"
+
+
+def likely_encodings(data: bytes) -> list[str]:
+    """Guess the encoding of text that is not UTF-8.
+
+    Isolated letters beyond ASCII are accents. Otherwise a multi-byte encoding is rated by how many of the characters
+    beyond ASCII are common ones in it. What is common in none consists of single bytes: Windows-1251 if they form whole
+    words, as Cyrillic letters do, else Latin-1.
+
+    Args:
+        data: bytes of the text, some of them above 127.
+
+    Returns:
+        The most likely of GBK, Shift-JIS, Big5, Windows-1251 and Latin-1; several if they are equally likely.
+    """
+    high = [byte for byte in data if byte > 127]
+    pairs = sum(first >= 0xC0 and second >= 0xC0 for first, second in itertools.pairwise(data))
+    if not any(first > 127 < second for first, second in itertools.pairwise(data)) and min(high) >= 0xC0:
+        return ["Latin-1"]
+    ratings = {name: _rate(data, name) for name in _COMMON}
+    best = max(ratings.values())
+    if best >= 0.5:
+        return [name for name, rating in ratings.items() if rating == best]
+    return ["Windows-1251"] if 2 * pairs > len(high) else ["Latin-1"]
+
+
+def _rate(data: bytes, encoding: str) -> float:
+    """The fraction of the characters beyond ASCII that are common ones, from 0 to 1; 0 if `data` cannot be decoded."""
+    try:
+        characters = [character.encode(encoding) for character in data.decode(encoding) if not character.isascii()]
+    except UnicodeError:
+        return 0.0
+    first_symbol, last_symbol = _SYMBOLS[encoding]  # punctuation is no evidence
+    words = [pair for pair in characters if not first_symbol <= pair[0] <= last_symbol]
+    common = [pair for pair in words if len(pair) == 2 and _is_common(pair, encoding)]
+    return len(common) / len(words) if words else 0.0
+
+
+def _is_common(pair: bytes, encoding: str) -> bool:
+    return any(low <= pair[0] <= high and start <= pair[1] <= end for (low, high), (start, end) in _COMMON[encoding])

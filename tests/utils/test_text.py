@@ -1,9 +1,11 @@
-"""Names that are not UTF-8 in files that are."""
+"""Names and YAML files that are not UTF-8: percent-encoded, or an error that names the likely encoding."""
 
 import os
 
 import pytest
 
+from graftdet.utils.config import load_yaml
+from graftdet.utils.errors import UserError
 from graftdet.utils.text import valid_utf8
 
 
@@ -23,3 +25,59 @@ def test_bytes_that_are_not_utf8_are_percent_encoded(name, written):
 
 def test_surrogates_of_a_json_escape():
     assert valid_utf8("a\ud83d") == "a%ED%A0%BD"
+
+
+TEXTS = {
+    "GBK": ["红", "安全帽", "汽车, 行人", "划痕"],
+    "Big5": ["紅", "安全帽", "汽車, 行人", "貓"],
+    "Shift-JIS": ["赤", "ヘルメット", "自動車", "ねこ"],
+    "Latin-1": ["café", "größe", "señal", "Äpfel", "vélo piéton"],
+    "Windows-1251": ["машина", "кот"],
+}
+
+
+@pytest.mark.parametrize(("encoding", "name"), [(key, name) for key, names in TEXTS.items() for name in names])
+def test_other_encodings_are_named(tmp_path, encoding, name):
+    path = tmp_path / "data.yaml"
+    path.write_bytes(f"train: x\nnames: ['{name}', 'plain']  # {name}\n".encode(encoding))
+    with pytest.raises(UserError) as error:
+        load_yaml(path)
+    text = str(error.value)
+    assert text.startswith(f"{path}:2: not UTF-8, likely ") and "\ufffd" not in text
+    assert f"{encoding} (names: ['{name}', 'plain'])" in text
+    assert f"-t UTF-8 {path}" in text
+    if len(name) > 1:  # a single character may be as common in another encoding
+        assert f"iconv -f {encoding.upper()} -t UTF-8 {path}" in text
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
+def test_wide_encodings_are_named(tmp_path, encoding):
+    path = tmp_path / "data.yaml"
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    path.write_bytes((mark + "names: [红]\n").encode(encoding))
+    with pytest.raises(UserError, match=f"is encoded in {encoding.upper().removesuffix('-BE')}.*iconv -f UTF-"):
+        load_yaml(path)
+
+
+def test_utf8_with_and_without_a_byte_order_mark(tmp_path):
+    path = tmp_path / "data.yaml"
+    for encoding in ("utf-8", "utf-8-sig"):
+        path.write_bytes("path: .\nnames: [红, größe]\n".encode(encoding))
+        assert load_yaml(path) == {"path": ".", "names": ["红", "größe"]}
+
+
+@pytest.mark.parametrize(
+    "line", ["names: [a]  # 红", "# größe", "names: ['a#b', \"c # d\"]  # 红", "names: [it's]  # 红"]
+)
+def test_comments_may_be_in_another_encoding(tmp_path, line):
+    path = tmp_path / "data.yaml"
+    path.write_bytes(b"train: x\r\n" + line.encode("gbk" if "红" in line else "latin-1") + b"\r\n")
+    assert load_yaml(path)["train"] == "x"
+
+
+@pytest.mark.parametrize("line", ["names: ['# 红']", 'names: ["a # 红"]', "names: [a#红]"])
+def test_a_number_sign_in_a_value_starts_no_comment(tmp_path, line):
+    path = tmp_path / "data.yaml"
+    path.write_bytes(line.encode("gbk"))
+    with pytest.raises(UserError, match="likely GBK"):
+        load_yaml(path)
