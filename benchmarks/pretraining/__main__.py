@@ -39,8 +39,9 @@ def pretrain(name: str, project: Path, out: Path, from_committed: bool = False) 
         packed = folder.with_suffix(".safetensors")
         if not packed.is_file():
             train(recipe, stage, folder, start or _other(stage.start, out))
-            card_values = {"license": LICENSE, "trained_on": TRAINED_ON, "limits": recipe.limits}
-            pack(folder / "weights" / "last.pt", packed, card_values)
+            values = {"license": LICENSE, "trained_on": TRAINED_ON, "limits": recipe.limits}
+            values["reproduce"] = f"python -m benchmarks.pretraining {name}"
+            pack(folder / "weights" / "last.pt", packed, values)
         start = packed
     if start is None:
         raise UserError(f"{name}: has no stages")

@@ -63,6 +63,7 @@ def test_stages_interruption_and_other_starts(table, tmp_path, shipped):
         (2, 16, 4, "one-stage1"),
     ]
     assert (card.model, card.license, card.trained_on) == ("tiny.yaml", "Apache-2.0", "synthetic contours")
+    assert card.reproduce == "python -m benchmarks.pretraining one"
     assert card.limits == "Tiny." and (out / "one.md").is_file()
     last = load_weights(project / "one-stage2" / "weights" / "last.pt").state
     assert all(torch.allclose(tensor, last[name], rtol=1e-3, atol=1e-6) for name, tensor in weights.state.items())

@@ -60,6 +60,7 @@ class WeightsCard:
         runs: the training runs, first to last.
         ap: AP50-95 after fine-tuning, per dataset.
         limits: what the weights are not good for.
+        reproduce: command that repeats all runs, "" where there is none.
     """
 
     model: str = ""
@@ -70,6 +71,7 @@ class WeightsCard:
     runs: list[TrainingRecord] = field(default_factory=list)
     ap: list[ApComparison] = field(default_factory=list)
     limits: str = ""
+    reproduce: str = ""
 
     @property
     def images(self) -> int:
@@ -134,7 +136,8 @@ def card_markdown(name: str, card: WeightsCard) -> str:
     lines = [f"# {name}", "", markdown_table(("", ""), facts), "", "## Training", ""]
     lines += [markdown_table(("run", "seed", "epochs", "images", "hours", "starts from", "commit"), runs), "", "```"]
     lines += [*(run.command for run in card.runs), "```", ""]
-    lines += [f"`python -m benchmarks.pretraining {name}` repeats it.", "", "## AP50-95 after fine-tuning", ""]
+    lines += [f"`{card.reproduce}` repeats all runs.", ""] if card.reproduce else []
+    lines += ["## AP50-95 after fine-tuning", ""]
     results = [(one.dataset, f"{one.pretrained:.3f}", f"{one.scratch:.3f}") for one in card.ap]
     table = markdown_table(("dataset", "from these weights", "from scratch"), results)
     lines += [table if results else "Not evaluated.", "", "## Limits", "", card.limits or "Not stated.", ""]

@@ -166,4 +166,6 @@ def test_the_page_of_a_card(make_card):
     ):
         assert part in text
     assert "| BCCD test, 30 epochs | 0.620 | 0.591 |" in text
+    assert "repeats all runs" not in text
+    assert "`make all` repeats all runs." in card_markdown("tiny-n", make_card(reproduce="make all"))
     assert "Not evaluated." in card_markdown("tiny-n", make_card(ap=[]))
