@@ -10,6 +10,7 @@ import yaml
 from graftdet.utils import cli
 from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint
 from graftdet.utils.errors import UserError
+from graftdet.utils.training.flags import initial_weights
 from graftdet.utils.training.resume import find_checkpoint, resolve_options
 
 
@@ -117,6 +118,17 @@ def test_files_and_code_never_come_from_a_checkpoint_alone(key, tmp_path):
         *ALL_AGAIN[slice(*{"plugins": (0, 3), "data": (3, 5), "cfg": (5, 7), "added_later": (7, 9)}[key])],
     )
     assert getattr(options, key) == FILES[key] and options.epochs == 9
+
+
+@pytest.mark.parametrize("value", ["", "none", "auto"])  # "" in checkpoints of version 0.1.0
+def test_initial_weights_that_are_no_file_need_not_be_given_again(value, tmp_path):
+    parser = make_parser()
+    parser.add_argument("--weights", type=initial_weights, default="auto")
+    resume = ["--resume", str(checkpoint(tmp_path / "last.pt", options={"weights": value}))]
+    assert resolve_options(parser, resume)[0].weights == (value or "none")
+    checkpoint(tmp_path / "last.pt", options={"weights": "mine.pt"})
+    with pytest.raises(UserError, match="this run used --weights mine.pt; give it again"):
+        resolve_options(parser, resume)
 
 
 def test_all_missing_files_are_reported_together(tmp_path):
