@@ -6,6 +6,7 @@
 - An argument named n is the row's number; every other block is stacked that many times. The second and later blocks of
   a stack have stride 1 where the stride is an argument; those that always stride (Focus, SPD) stride each time.
 - Without an output width the width stays, or is what the block makes of it: each row is probed after it is built.
+- A row that gives the input width or n all the same is read as it is meant: `graftdet.models.graph.written_arguments`.
 - A registration may declare otherwise: `graftdet.models.blocks.registration.BlockOptions`.
 """
 
@@ -18,6 +19,7 @@ from graftdet.models.blocks.argument_ranges import is_positive_int
 from graftdet.models.blocks.registration import PLAIN, BlockOptions
 from graftdet.models.graph.argument_checks import check_argument, check_width, convert_number, nearest_argument
 from graftdet.models.graph.signatures import REQUIRED, STRIDE, Signature, plain_name, read_signature
+from graftdet.models.graph.written_arguments import read_written_arguments
 from graftdet.utils.errors import UserError
 
 
@@ -31,6 +33,8 @@ class BlockCall:
         width: declared output width, scaled; None if the row declares none.
         width_in: name of the argument that is the input width; None if it is not filled in.
         repeat_args, repeat_kwargs: arguments of the second and later blocks.
+        written_width: the input width that the row's args begin with, though it is filled in; None if they do not.
+        written_number: the argument n that the row gives, though it is filled in elsewhere; None if it does not.
     """
 
     args: list
@@ -40,6 +44,8 @@ class BlockCall:
     width_in: str | None = None
     repeat_args: list = field(default_factory=list)
     repeat_kwargs: dict[str, Any] = field(default_factory=dict)
+    written_width: int | None = None
+    written_number: int | None = None
 
 
 def scale_depth(number: int, multiple: float) -> int:
@@ -55,6 +61,7 @@ def make_block_call(
     widths_in: int | list[int] | None,
     number: int,
     scale_width: Callable[[int], int],
+    gives_width: bool = False,
 ) -> BlockCall:
     """Bind a row's args to the constructor of its block.
 
@@ -66,21 +73,26 @@ def make_block_call(
         widths_in: the input width, or a list of widths where the row joins maps.
         number: the row's number, depth multiple applied.
         scale_width: scales a written output width, `ModelSpec.scale_width`.
+        gives_width: the args begin with the input width; otherwise they do where nothing else can be meant.
 
     Raises:
         UserError: too many or unknown arguments, values out of range, or a width that is not a whole number.
     """
     args, kwargs = _without_torch_width(block, list(args)), dict(kwargs)
     signature = read_signature(block, options)
-    takes_number = "n" in signature.named and options.rule == "infer"
+    written = read_written_arguments(block, signature, options, args, kwargs, widths_in, scale_width, gives_width)
+    args, scale_width = written.args, scale_width if written.is_scaled else int
+    takes_number = "n" in signature.named and options.rule == "infer" and not written.gives_number
     filled_in: dict[str, Any] = {"n": number} if takes_number else {}
-    width_in = signature.width_in if _is_filled_in(signature, args, kwargs, takes_number) else None
+    is_filled_in = written.width is not None or _is_filled_in(signature, args, kwargs, takes_number)
+    width_in = signature.width_in if is_filled_in else None
     if width_in is not None:
         filled_in[width_in] = widths_in
     bound, extra = _bind(signature, filled_in, args, kwargs)
     _apply_options(options, bound, kwargs)
     width = _scale_output_width(block, signature, options, bound, width_in, scale_width)
     call = BlockCall(*signature.call(bound, extra), 1 if takes_number else number, width, width_in)
+    call.written_width, call.written_number = written.width, bound["n"] if written.gives_number else None
     if call.repeats > 1:
         again = dict(bound)
         if width is not None and width_in is not None:

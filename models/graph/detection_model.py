@@ -10,7 +10,12 @@ from torch import nn
 
 from graftdet.models.blocks.activations import default_activation, parse_default
 from graftdet.models.blocks.conv import fuse_sequential
-from graftdet.models.graph.errors import HeadPositionError, renamed_argument_problem, row_problem
+from graftdet.models.graph.errors import (
+    HeadPositionError,
+    renamed_argument_problem,
+    row_problem,
+    written_argument_problems,
+)
 from graftdet.models.graph.modules import find_block
 from graftdet.models.graph.row_builder import build_head, build_row, gather_shapes, options_for_model, renamed_arguments
 from graftdet.models.graph.shape_inference import PROBE_SIZE, output_shapes
@@ -41,8 +46,11 @@ def build_model(cfg: str | Path | dict | ModelSpec, nc: int | None = None, ch: i
     """
     model = DetectionModel(ModelSpec.read(cfg).with_classes(nc), ch)
     row = model.spec.rows[-1]
-    for old, new in renamed_arguments(row, HEADS.options(row.module)).items():
-        problem = renamed_argument_problem(model.spec, row, old, new)
+    renamed = renamed_arguments(row, HEADS.options(row.module))
+    problems = [renamed_argument_problem(model.spec, row, old, new) for old, new in renamed.items()]
+    for one, call in zip(model.spec.rows, model.block_calls, strict=True):
+        problems += written_argument_problems(model.spec, one, call)
+    for problem in problems:
         logger.warning("%s: %s: %s", problem.position_text, problem.row_text, problem.text)
     return model
 

@@ -1,8 +1,9 @@
 """What can be wrong with a row when it is built: exceptions that know their rule, and the `Problem` made of them."""
 
+from graftdet.models.graph.arguments import BlockCall
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.problems import Problem
-from graftdet.models.spec.row import Row
+from graftdet.models.spec.row import Row, show_row
 from graftdet.utils.errors import UserError
 
 
@@ -71,3 +72,28 @@ def renamed_argument_problem(spec: ModelSpec, row: Row, old: str, new: str) -> P
     """The warning about an argument of a row that is given by its older name."""
     message = f"argument '{old}' is now named '{new}'"
     return spec.problem("renamed-argument", message, "the old name will be removed", row, "args", severity="warning")
+
+
+def written_argument_problems(spec: ModelSpec, row: Row, call: BlockCall) -> list[Problem]:
+    """The warnings about arguments that a row gives although the parser fills them in.
+
+    Args:
+        spec: the model.
+        row: the row.
+        call: the arguments that it was built with.
+    """
+    found = []
+    if call.written_width is not None:
+        message = f"args begin with {call.written_width}, the input width, which is filled in: {_call_text(call)}"
+        hint = f"write {show_row(row.args[1:])}"
+        found.append(spec.problem("written-width", message, hint, row, "args", severity="warning"))
+    if call.written_number is not None:
+        message = f"args give n={call.written_number}, which is the number of the row elsewhere: {_call_text(call)}"
+        stacked = f"the row's number stacks {call.repeats} such blocks" if call.repeats > 1 else ""
+        found.append(spec.problem("written-number", message, stacked, row, "args", severity="warning"))
+    return found
+
+
+def _call_text(call: BlockCall) -> str:
+    given = [*map(str, call.args), *(f"{name}={value}" for name, value in call.kwargs.items())]
+    return f"built with {', '.join(given)}" if given else "built without arguments"

@@ -85,6 +85,8 @@ def build_row(
     try:
         return _build_and_probe(spec, row, block, options, inputs)
     except UserError as error:
+        with contextlib.suppress(UserError):
+            return _build_and_probe(spec, row, block, options, inputs, gives_width=True)
         if row.joined and isinstance(error.__cause__, (TypeError, AttributeError)):
             alone = replace(row, joined=False, sources=row.sources[:1])
             with contextlib.suppress(UserError):
@@ -95,25 +97,26 @@ def build_row(
         raise error from None
 
 
-def _build_and_probe(spec: ModelSpec, row: Row, block, options: BlockOptions, inputs):
+def _build_and_probe(spec: ModelSpec, row: Row, block, options: BlockOptions, inputs, gives_width: bool = False):
     problems = []
     for widths in input_width_choices([s[0] for s in inputs]) if isinstance(inputs, list) else [inputs[0]]:
         layer = None
         try:
-            layer, call = _make_layer(spec, row, block, options, inputs, widths)
+            layer, call = _make_layer(spec, row, block, options, inputs, widths, gives_width)
             return layer, call, _probe(spec, row, layer, call, inputs)
         except UserError as error:
             problems.append((layer is None, len(problems), error))
     raise min(problems)[2]  # the first one of a block that could be built: its error is more specific
 
 
-def _make_layer(spec: ModelSpec, row: Row, block, options: BlockOptions, inputs, widths):
+def _make_layer(spec: ModelSpec, row: Row, block, options: BlockOptions, inputs, widths, gives_width: bool):
     number = scale_depth(row.number, spec.depth_multiple)
     if number > MAX_REPEATS:
         product = f"its number {row.number} x the depth multiple {spec.depth_multiple:g} is {number}"
         raise RowError(f"{product}, expected at most {MAX_REPEATS}")
     kwargs = {key: spec.resolve(value) for key, value in row.kwargs.items()}
-    call = make_block_call(block, options, spec.resolve(row.args), kwargs, widths, number, spec.scale_width)
+    args = spec.resolve(row.args)
+    call = make_block_call(block, options, args, kwargs, widths, number, spec.scale_width, gives_width)
     layer = _construct(call, block, inputs)
     check_weights(layer, widths)
     check_convolutions(layer, call.repeats)

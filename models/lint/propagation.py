@@ -17,6 +17,7 @@ from graftdet.models.graph.errors import (
     SizeMismatchError,
     renamed_argument_problem,
     row_problem,
+    written_argument_problems,
 )
 from graftdet.models.graph.modules import Module, find_block, nearest_module
 from graftdet.models.graph.row_builder import build_head, build_row, gather_shapes, options_for_model, renamed_arguments
@@ -132,7 +133,8 @@ class Propagation:
             return inputs
         if isinstance(outcome, UserError):
             return self._after_error(row, module, inputs, outcome)
-        shape, warnings = outcome
+        shape, warnings, call = outcome
+        self.warnings += written_argument_problems(self.spec, row, call)
         for text, hint in warnings:
             self.warnings.append(self.spec.problem("suspicious-argument", text, hint, row, "args", severity="warning"))
         certain = 0 < len(row.broken_sources) < len(row.sources)
@@ -214,7 +216,7 @@ class Propagation:
         return f"row {' or '.join(map(str, sorted(nearest)))} is {size}, too" if nearest else ""
 
     def _try(self, row: Row, module: Module, inputs):
-        """Shape and warnings of the row as built, or the error."""
+        """Shape, warnings and arguments of the row as built, or the error."""
         anchors = repr(self.spec.anchors) if module.is_head else ""
         key = (row.module, repr((row.args, row.kwargs, row.number, row.joined, inputs)), anchors)
         with_sources = (key, row.sources)  # an error names rows
@@ -277,4 +279,4 @@ def _build(spec: ModelSpec, row: Row, module: Module, inputs):
             if device == "meta" and needs_values(error):
                 continue
             return error
-        return shape, [] if module.is_head else argument_warnings(spec, row, module, call, inputs)
+        return shape, [] if module.is_head else argument_warnings(spec, row, module, call, inputs), call

@@ -62,14 +62,14 @@ NUMBERS = [  # with which a module cannot be built, or does nothing sensible
 
 OMIT_WIDTH_HINT = "; the width is filled in, omit it"
 WIDTHS = [  # where a module that does not change the width has something else
-    ("ConvNextBlock", [64], f"layer_scale_init_value must be at most 1, got 64{OMIT_WIDTH_HINT}"),
-    ("PConv", [64], f"n_div 64 leaves 1 of 64 channels to the convolution{OMIT_WIDTH_HINT}"),
+    ("ConvNextBlock", [32], f"layer_scale_init_value must be at most 1, got 32{OMIT_WIDTH_HINT}"),
+    ("PConv", [32], f"n_div 32 leaves 2 of 64 channels to the convolution{OMIT_WIDTH_HINT}"),
     ("FasterNetBlock", [32], f"n_div 32 leaves 2 of 64 channels to the convolution{OMIT_WIDTH_HINT}"),
-    ("SELayer", [64], f"a reduction of 64 leaves one channel of 64{OMIT_WIDTH_HINT}"),
+    ("SELayer", [128], f"a reduction of 128 leaves no channels of 64{OMIT_WIDTH_HINT}"),
     ("ES_SEModule", [128], f"a reduction of 128 leaves no channels of 64{OMIT_WIDTH_HINT}"),
-    ("SqueezeExcitation", [64], f"a reduction of 64 leaves one channel of 64{OMIT_WIDTH_HINT}"),
-    ("SEModule", [64], f"a reduction of 64 leaves one channel of 64{OMIT_WIDTH_HINT}"),
-    ("SqueezeExcite", [64], f"the ratio must be above 0 and at most 1, got 64{OMIT_WIDTH_HINT}"),
+    ("SqueezeExcitation", [128], f"a reduction of 128 leaves no channels of 64{OMIT_WIDTH_HINT}"),
+    ("SEModule", [128], f"a reduction of 128 leaves no channels of 64{OMIT_WIDTH_HINT}"),
+    ("SqueezeExcite", [32], f"the ratio must be above 0 and at most 1, got 32{OMIT_WIDTH_HINT}"),
     ("GhostNetBottleneck", [64, 128, 3, 1, -0.5], "the ratio must be above 0 and at most 1, got -0.5"),
     ("DynamicGhostBottleneck", [64, 3, 1, -0.5], "the ratio must be above 0 and at most 1, got -0.5"),
     ("SEModule", [0.5], "a reduction must be at least 1, got 0.5"),
