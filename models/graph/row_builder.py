@@ -9,6 +9,7 @@ from torch import nn
 from graftdet.models.blocks.registration import PLAIN, BlockOptions
 from graftdet.models.graph.arguments import BlockCall, input_width_choices, make_block_call, make_head_call, scale_depth
 from graftdet.models.graph.errors import MapListError, RowError
+from graftdet.models.graph.plugins import describe_error
 from graftdet.models.graph.row_checks import check_convolutions, check_weights, divisor_hint, run_error
 from graftdet.models.graph.shape_inference import output_shapes
 from graftdet.models.graph.signatures import read_signature
@@ -16,7 +17,7 @@ from graftdet.models.heads import HEADS
 from graftdet.models.heads.base import HeadOptions
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.row import IMAGE, MAX_REPEATS, Row
-from graftdet.utils.errors import UserError, first_line
+from graftdet.utils.errors import UserError
 
 Shape = tuple[int, int, int]
 """Channels, height, width of a map."""
@@ -170,7 +171,7 @@ def _construct(call: BlockCall, block: type, inputs=None) -> nn.Module:
         raise
     except Exception as error:  # torch's own checks of widths, groups and types
         given = ", ".join(f"{k}={v}" for k, v in call.kwargs.items()) or ", ".join(map(str, call.args))
-        raise RowError(f"cannot be built with {given}: {first_line(error)}", divisor_hint(call)) from error
+        raise RowError(f"cannot be built with {given}: {describe_error(error)}", divisor_hint(call)) from error
     return blocks[0] if len(blocks) == 1 else nn.Sequential(*blocks)
 
 

@@ -9,6 +9,7 @@ from torch.nn.modules.conv import _ConvTransposeNd as _Transposed
 
 from graftdet.models.graph.arguments import BlockCall
 from graftdet.models.graph.errors import RowError, RunError, SizeMismatchError, WidthMismatchError
+from graftdet.models.graph.plugins import describe_error
 from graftdet.models.graph.shape_inference import PROBE_SIZE
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.row import IMAGE, Row
@@ -105,7 +106,7 @@ def run_error(spec: ModelSpec, row: Row, layer: nn.Module, inputs, error: Except
 
 def _reason(error: Exception) -> str:
     line = first_line(error)
-    return next((meaning for part, meaning in _TRANSLATIONS if part in line), line)
+    return describe_error(error, next((meaning for part, meaning in _TRANSLATIONS if part in line), ""))
 
 
 def _takes_several(layer: nn.Module) -> bool:

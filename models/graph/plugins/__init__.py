@@ -10,7 +10,7 @@ import importlib.util
 import inspect
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -18,10 +18,18 @@ from torch import nn
 
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.graph.errors import UnknownModuleError
+from graftdet.models.graph.plugins.error_position import PLUGIN_PREFIX, plugin_line
+from graftdet.models.graph.plugins.published_modules import published_modules
+from graftdet.models.graph.plugins.published_names import import_line
+from graftdet.models.graph.plugins.references import line_of_use, needed_names, undefined
+from graftdet.models.graph.plugins.source_loader import PluginLoader
 from graftdet.models.heads import HEADS
-from graftdet.utils.errors import UserError
+from graftdet.utils.errors import UserError, first_line
 
 logger = logging.getLogger(__name__)
+
+COLLECTION = 5
+"""A file with so many names of the project's blocks is a whole collection, such as a fork's models/common.py."""
 
 _loaded: dict[str, list[str]] = {}
 _packages: list[str] = []  # whose classes may be named in YAMLs, by dotted name
@@ -97,24 +105,59 @@ def find_in_packages(name: str) -> type | None:
 def _load_file(path: Path) -> list[str]:
     if not path.is_file():
         raise UserError(f"--plugins {path}: no such file")
-    folder = str(path.resolve().parent)
-    name = f"graftdet_plugin_{path.stem}_{hashlib.sha1(str(path.resolve()).encode()).hexdigest()[:8]}"
+    folder = path.resolve().parent
+    name = f"{PLUGIN_PREFIX}{path.stem}_{hashlib.sha1(str(path.resolve()).encode()).hexdigest()[:8]}"
+    loader = PluginLoader(name, str(path))
     # a folder of its own makes it a package: `from .helpers import x` finds the files beside it
-    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=[folder])
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader, submodule_search_locations=[str(folder)])
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # so that dataclasses and pickling between workers find it
     known = {*BLOCKS, *HEADS}
-    if folder not in sys.path:
-        sys.path.append(folder)  # last, so that nothing of the framework is hidden: `import helpers` works, too
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))  # last, so that nothing of the framework is hidden: `import helpers` works, too
     try:
-        spec.loader.exec_module(module)
+        with published_modules(name, folder, loader.imported_modules()) as local:
+            loader.exec_module(module)
+        classes = dict(_public_classes(module, {name, *local}))
+        _check_names(loader, module, classes, str(path))
     except UserError:
         del sys.modules[name]
         raise
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UserError(f"--plugins {path}: {_describe(error, path)}") from error
-    return _register(module, path.stem if path.stem != "__init__" else path.resolve().parent.name, str(path), known)
+    return _register(classes, path.stem if path.stem != "__init__" else folder.name, str(path), known, loader.tree)
+
+
+def _check_names(loader: PluginLoader, module: ModuleType, classes: dict[str, type], file: str) -> None:
+    """Report names that classes use and that are not there; where no class is without them, none can be used."""
+    needed = needed_names(loader.text, file)
+    own = [name for name, entry in classes.items() if entry.__module__ == module.__name__]
+    faults: dict[str, str] = {}
+    for owner in own:
+        names = needed.get(owner, set())
+        lost = undefined(names, vars(module))
+        missing = [name for name in loader.missing if name in names]
+        if lost:
+            line = line_of_use(loader.tree, lost[0], owner)
+            faults[owner] = (
+                f"{file}: line {line}: {owner} uses '{lost[0]}', which is not imported{add_import_hint(lost[0])}"
+            )
+        elif missing:
+            faults[owner] = loader.missing[missing[0]].reason
+    if faults and len(faults) == len(classes):
+        raise UserError(f"--plugins {next(iter(faults.values()))}")
+    if not classes and loader.missing:
+        raise UserError(f"--plugins {next(iter(loader.missing.values())).reason}")
+    for owner, fault in faults.items():
+        if undefined(needed.get(owner, set()), vars(module)):
+            logger.warning("--plugins %s", fault)
+
+
+def add_import_hint(name: str) -> str:
+    """`; add "from models.common import Conv"` for a name that pasted code uses without importing it; else ""."""
+    line = import_line(name)
+    return f'; add "{line}"' if line else ""
 
 
 def _describe(error: BaseException, path: Path) -> str:
@@ -124,9 +167,10 @@ def _describe(error: BaseException, path: Path) -> str:
         if Path(traceback.tb_frame.f_code.co_filename).resolve() == path.resolve():
             line = traceback.tb_lineno
         traceback = traceback.tb_next
-    text = (f"line {line}: " if line else "") + f"{type(error).__name__}: {getattr(error, 'msg', None) or error}"
-    module = (error.name or "") if isinstance(error, ImportError) else ""
-    return f"{text}; write graftdet.{module}" if module.split(".")[0] in ("models", "data", "utils") else text
+    text = f"{type(error).__name__}: {getattr(error, 'msg', None) or error}"
+    if isinstance(error, NameError) and error.name:
+        text += add_import_hint(error.name)
+    return (f"line {line}: " if line else "") + text
 
 
 def _load_package(name: str) -> list[str]:
@@ -141,35 +185,36 @@ def _load_package(name: str) -> list[str]:
             f"--plugins {name}: no such file (*.py), and as a package: {type(error).__name__}: {error}"
         ) from None
     _packages.append(name)
-    return [f"{name}.{key}" for key, entry in _public_classes(module, name)]
+    return [f"{name}.{key}" for key, entry in _public_classes(module, {name})]
 
 
-def _public_classes(module: ModuleType, package: str) -> Iterator[tuple[str, type]]:
-    """Names and classes of the blocks that a Python module offers as its own."""
+def _public_classes(module: ModuleType, packages: Collection[str]) -> Iterator[tuple[str, type]]:
+    """Names and classes of the blocks that a Python module offers as its own: those of `packages` or below them."""
     listed = getattr(module, "__all__", None)
     for name, entry in list(vars(module).items()):
         if not (inspect.isclass(entry) and issubclass(entry, nn.Module)):
             continue
-        own = (entry.__module__ + ".").startswith(package + ".") and name[0] != "_"
+        own = any(f"{entry.__module__}.".startswith(f"{package}.") for package in packages) and name[0] != "_"
         if own if listed is None else name in listed:
             yield name, entry
 
 
-def _is_helper(entry: type) -> bool:
-    """Whether other code of a class's own file uses it."""
-    try:
-        tree = ast.parse(inspect.getsource(sys.modules[entry.__module__]))
-    except (OSError, SyntaxError):
-        return False
-    others = [node for node in tree.body if not (isinstance(node, ast.ClassDef) and node.name == entry.__name__)]
-    return any(isinstance(node, ast.Name) and node.id == entry.__name__ for other in others for node in ast.walk(other))
+def _helpers(tree: ast.Module) -> set[str]:
+    """Names of the classes of a file that other code of it uses."""
+    used: dict[str, set[str]] = {}
+    for node in tree.body:
+        for part in ast.walk(node):
+            if isinstance(part, ast.Name):
+                used.setdefault(part.id, set()).add(getattr(node, "name", ""))
+    return {name for name, owners in used.items() if owners - {name}}
 
 
-def _register(module: ModuleType, short: str, file: str, known: set[str]) -> list[str]:
+def _register(classes: dict[str, type], short: str, file: str, known: set[str], tree: ast.Module) -> list[str]:
     """Register the classes of a Python module that it has not registered itself; return all names that it adds."""
     names = [name for name in (*BLOCKS, *HEADS) if name not in known]
     registered = {id(BLOCKS[name] if name in BLOCKS else HEADS[name]) for name in names}
-    for class_name, entry in _public_classes(module, module.__name__):
+    conflicts = []
+    for class_name, entry in classes.items():
         if entry.__hash__ is None:  # a dataclass: torch stores modules in sets
             entry.__hash__ = object.__hash__  # type: ignore[assignment, method-assign]
         if id(entry) in registered or entry in BLOCKS.values():
@@ -177,21 +222,38 @@ def _register(module: ModuleType, short: str, file: str, known: set[str]) -> lis
         name = class_name
         if class_name in BLOCKS or class_name in HEADS:
             name = f"{short}.{class_name}"
-            _resolve_conflict(entry, name, file)
+            if name in BLOCKS:
+                raise UserError(f"--plugins {file}: the module '{name}' exists already; rename the class")
+            conflicts.append(class_name)
         BLOCKS.register(name)(entry)
         names.append(name)
     if not names:
         raise UserError(f"--plugins {file}: defines no nn.Module class")
+    _resolve_conflicts(conflicts, _helpers(tree), short, file)
     return names
 
 
-def _resolve_conflict(entry: type, name: str, file: str) -> None:
-    """Decide what the plain name of a class means that the project has, too; `name` is the class's own name."""
-    plain = name.rpartition(".")[2]
-    if name in BLOCKS:
-        raise UserError(f"--plugins {file}: the module '{name}' exists already; rename the class")
-    if _is_helper(entry):
-        logger.warning("--plugins %s: '%s' exists already; the class of the file is the module '%s'", file, plain, name)
-    else:
-        message = f"'{plain}' is a block of the project and a class of {file}"
-        _ambiguous[plain] = message, f"write '{name}' for the latter, or rename it there"
+def _resolve_conflicts(names: list[str], helpers: set[str], short: str, file: str) -> None:
+    """Decide what the names of classes mean that the project has, too: `file.Name` is the class in any case.
+
+    The plain name stays the project's where the class is a helper of others in the file, and where the file is a whole
+    collection such as a fork's models/common.py. Otherwise it is refused, since it may mean either.
+    """
+    whole = len(names) >= COLLECTION
+    plain = [name for name in names if whole or name in helpers]
+    if plain:
+        listed = ", ".join(f"'{name}'" for name in plain[:8]) + (", ..." if len(plain) > 8 else "")
+        text = "exist already; they mean the project's blocks" if len(plain) > 1 else "exists already"
+        logger.warning("--plugins %s: %s %s; '%s.%s' is the class of the file", file, listed, text, short, plain[0])
+    for name in names:
+        if name not in plain:
+            message = f"'{name}' is a block of the project and a class of {file}"
+            _ambiguous[name] = message, f"write '{short}.{name}' for the latter, or rename it there"
+
+
+def describe_error(error: BaseException, meaning: str = "") -> str:
+    """What a block raised, or its `meaning`, on one line, with the innermost line of a plugin: `... (mine.py:14)`."""
+    text, position = meaning or first_line(error), plugin_line(error, tuple(_packages))
+    if isinstance(error, NameError) and error.name:
+        text += add_import_hint(error.name)
+    return f"{text} ({position})" if position else text
