@@ -153,7 +153,8 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
         if fit := fit_head_anchors(model.head, boxes, sizes, options.img, hyperparameters.anchor_t, recall):
             logger.info(fit)
     freeze_rows(model.model, options.freeze)
-    layout = prepare_for_training(model.to(device), device, (model.channels, stride, stride))
+    shape = (model.channels, options.img, options.img)
+    layout = prepare_for_training(model.to(device), device, shape, model.model, model.block_error)
     make = functools.partial(
         make_trainer, transfer=transfer, teacher=teacher, options=options, batches=batches, ranks=ranks, layout=layout
     )

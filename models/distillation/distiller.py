@@ -15,9 +15,9 @@ from graftdet.models.losses.criterion import Criterion
 from graftdet.models.losses.points import flatten_levels
 from graftdet.models.weights.transfer import build_from_weights
 from graftdet.models.weights.weights_file import load_weights
-from graftdet.utils.device import fastest_layout
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters
+from graftdet.utils.memory_layout import fastest_layout
 
 logger = logging.getLogger(__name__)
 
@@ -103,9 +103,7 @@ class Student(nn.Module):
         self._pair = (model, teacher)  # in a tuple, so that the teacher is no submodule: neither trained nor saved
         self._compare_maps = compare_maps
         device = next(model.parameters()).device
-        self._layout = fastest_layout(
-            teacher.to(device), device, (teacher.channels, teacher.size_multiple, teacher.size_multiple)
-        )
+        self._layout = fastest_layout(teacher.to(device), device, teacher.trial_shape, teacher.model)
         widths = [[shape[0] for shape in one.shapes[-1]] for one in (model, teacher)]
         self.adapters = nn.ModuleList(
             nn.Identity() if own == theirs else nn.Conv2d(own, theirs, 1, bias=False, device=device)

@@ -18,6 +18,7 @@ from graftdet.models.graph.errors import (
 )
 from graftdet.models.graph.modules import find_block
 from graftdet.models.graph.row_builder import build_head, build_row, gather_shapes, options_for_model, renamed_arguments
+from graftdet.models.graph.row_checks import failure
 from graftdet.models.graph.shape_inference import PROBE_SIZE, output_shapes
 from graftdet.models.heads import HEADS
 from graftdet.models.heads.base import Head
@@ -114,6 +115,11 @@ class DetectionModel(nn.Module):
         return int(max([*cells, *self.head.strides]))
 
     @property
+    def trial_shape(self) -> tuple[int, int, int]:
+        """A small shape (C, H, W) of images on which no row reads a map of a single cell."""
+        return self.channels, 2 * self.size_multiple, 2 * self.size_multiple
+
+    @property
     def yaml_text(self) -> str:
         """The YAML text that the model was built from (its nc may differ from the model's)."""
         return self.spec.text
@@ -129,16 +135,41 @@ class DetectionModel(nn.Module):
 
     def head_inputs(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Images (B, C, H, W) in 0..1 to the maps (B, c, H, W) that the head reads, one per level."""
-        outputs = []
+        outputs: list = []
         for (sources, joined, done), layer in zip(self._plan, self.model, strict=True):
             maps = [images if s == IMAGE else outputs[s] for s in sources]
             if layer is self.head:
                 return flat_maps(maps)
-            outputs.append(layer(maps if joined else maps[0]))
+            outputs.append(self._run_row(layer, maps if joined else maps[0]))
             del maps
             for index in done:  # no later row reads them: their memory is free for the next rows
                 outputs[index] = None
         raise AssertionError("the last row is the head")
+
+    def _run_row(self, layer: nn.Module, maps: Any) -> Any:
+        """The output of a row; what it raises names the row."""
+        if torch.compiler.is_compiling():
+            return layer(maps)
+        try:
+            return layer(maps)
+        except (UserError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # whatever a block raises
+            raise self.block_error(layer, maps, error) from error
+
+    def block_error(self, layer: nn.Module, maps: Any, error: Exception) -> Exception:
+        """The error of a row that fails while the model runs.
+
+        Args:
+            layer: the row, one of `model`.
+            maps: what it read.
+            error: what it raised, in its forward or backward pass.
+
+        Returns:
+            A `ProblemError` with file, row, shapes of the input, and the line of a plugin that raised it.
+        """
+        row = next(row for row, one in zip(self.spec.rows, self.model, strict=True) if one is layer)
+        return ProblemError(row_problem(self.spec, row, failure(layer, maps, error)))
 
     def use_branch(self, name: str) -> None:
         """Let a branch give the boxes, for heads that have several (such as `OneToOneDetect`).

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from typing import Any
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd as _Convolution
@@ -102,6 +103,19 @@ def run_error(spec: ModelSpec, row: Row, layer: nn.Module, inputs, error: Except
             return kind(f"inputs differ in {name}: {' and '.join(both)} at {PROBE_SIZE}x{PROBE_SIZE}")
     hint = "a block that joins takes one list of maps" if _takes_several(layer) else ""
     return RunError(f"cannot join rows {list(row.sources)}: {_reason(error)}", hint)
+
+
+def failure(layer: nn.Module, maps: Any, error: Exception) -> RunError:
+    """Why a row fails while the model runs.
+
+    Args:
+        layer: the row.
+        maps: what it read: a tensor, or a list of them; also as the only element of a tuple.
+        error: what it raised.
+    """
+    maps = maps[0] if isinstance(maps, tuple) else maps
+    shapes = ["x".join(map(str, m.shape)) for m in (maps if isinstance(maps, list) else [maps])]
+    return RunError(f"fails on input {', '.join(shapes)}: {describe_error(error, block=layer)}")
 
 
 def _reason(error: Exception) -> str:

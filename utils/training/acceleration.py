@@ -3,31 +3,42 @@
 import importlib.util
 import os
 import shutil
+from collections.abc import Iterable
 
 import torch
 from torch import nn
 
-from graftdet.utils.device import cpu_flags, fastest_layout
+from graftdet.utils.device import cpu_flags
 from graftdet.utils.errors import UserError
+from graftdet.utils.memory_layout import Explain, fastest_layout
 
 _SMOOTH_ACTIVATIONS = (nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid)
 
 
 def prepare_for_training(
-    model: nn.Module, device: torch.device, image_shape: tuple[int, int, int] = (3, 64, 64)
+    model: nn.Module,
+    device: torch.device,
+    image_shape: tuple[int, int, int] = (3, 64, 64),
+    blocks: Iterable[nn.Module] | None = None,
+    explain: Explain | None = None,
 ) -> torch.memory_format:
     """Bring `model` into the form in which it trains fastest.
 
     Args:
         model: The model, changed in place.
         device: The device that it is on.
-        image_shape: A shape (C, H, W) that it can run on.
+        image_shape: Shape (C, H, W) of the training images.
+        blocks: Its parts that may need contiguous memory; None: its children.
+        explain: Makes the error for a block that cannot be trained.
 
     Returns:
         The memory format for its input images.
+
+    Raises:
+        Exception: What a block raises in training, or what `explain` makes of it.
     """
     disable_inplace_activations(model)
-    return fastest_layout(model, device, image_shape)
+    return fastest_layout(model, device, image_shape, blocks, training=True, explain=explain)
 
 
 def compile_model(model: nn.Module, enabled: bool, device: torch.device) -> nn.Module:

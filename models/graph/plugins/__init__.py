@@ -18,7 +18,7 @@ from torch import nn
 
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.graph.errors import UnknownModuleError
-from graftdet.models.graph.plugins.error_position import PLUGIN_PREFIX, plugin_line
+from graftdet.models.graph.plugins.error_position import PLUGIN_PREFIX, class_line, plugin_line
 from graftdet.models.graph.plugins.published_modules import published_modules
 from graftdet.models.graph.plugins.published_names import import_line
 from graftdet.models.graph.plugins.references import line_of_use, needed_names, undefined
@@ -251,9 +251,16 @@ def _resolve_conflicts(names: list[str], helpers: set[str], short: str, file: st
             _ambiguous[name] = message, f"write '{short}.{name}' for the latter, or rename it there"
 
 
-def describe_error(error: BaseException, meaning: str = "") -> str:
-    """What a block raised, or its `meaning`, on one line, with the innermost line of a plugin: `... (mine.py:14)`."""
-    text, position = meaning or first_line(error), plugin_line(error, tuple(_packages))
+def describe_error(error: BaseException, meaning: str = "", block: nn.Module | None = None) -> str:
+    """What a block raised on one line, with the innermost line of a plugin: `... (mine.py:14)`.
+
+    Args:
+        error: what it raised.
+        meaning: what that means, instead of its own text.
+        block: the block, whose class is named where the error comes from no line of it, such as in a backward pass.
+    """
+    text, packages = meaning or first_line(error), tuple(_packages)
+    position = plugin_line(error, packages) or (class_line(block, packages) if block is not None else "")
     if isinstance(error, NameError) and error.name:
         text += add_import_hint(error.name)
     return f"{text} ({position})" if position else text

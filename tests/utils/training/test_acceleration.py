@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from graftdet.utils.device import fastest_layout
 from graftdet.utils.errors import UserError
 from graftdet.utils.training.acceleration import compile_model, disable_inplace_activations, mixed_precision
 
@@ -19,17 +18,6 @@ def test_mixed_precision_choices(monkeypatch):
     for flags, wanted in ((set(), None), ({"avx512_bf16"}, None), ({"avx512_bf16", "amx_bf16"}, torch.bfloat16)):
         monkeypatch.setattr("graftdet.utils.training.acceleration.cpu_flags", lambda flags=flags: frozenset(flags))
         assert mixed_precision("auto", CPU) == (wanted, None)
-
-
-def test_layout_falls_back_for_blocks_that_need_channels_first():
-    class Viewing(nn.Module):
-        def forward(self, x):
-            return x.view(x.shape[0], -1)
-
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-    assert fastest_layout(model.train(), CPU) == torch.channels_last and model.training
-    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
-    assert fastest_layout(nn.Sequential(nn.Conv2d(3, 4, 3), Viewing()), CPU) == torch.contiguous_format
 
 
 @pytest.mark.parametrize("activation", [nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid, nn.ReLU])
