@@ -10,6 +10,7 @@ from graftdet.models.conformance.export_checks import fuse, onnx_dynamic_batch, 
 from graftdet.models.conformance.numerics import CheckFailed
 from graftdet.models.conformance.shape_checks import eval_and_train, odd_sizes, one_pixel, width_as_declared
 from graftdet.models.conformance.training_checks import (
+    complete_gradients,
     deep_copy,
     deterministic_backward,
     finite_gradients,
@@ -29,6 +30,7 @@ CHECKS: dict[str, Check] = {  # title -> check
     "deepcopy": deep_copy,
     "float16 and bfloat16": half_precision,
     "deterministic backward": deterministic_backward,
+    "complete gradients": complete_gradients,
     "finite gradients": finite_gradients,
     "state dict round trip": state_dict_round_trip,
     "fuse": fuse,

@@ -1,7 +1,7 @@
 """Optimizers, parameter groups, and the step from losses to new weights."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -143,9 +143,16 @@ class Stepper:
         """Set learning rates and momentum for batch `iteration`, counted over all epochs from 0."""
         self._batches_per_step = self.schedule.apply(self.optimizer, iteration)
 
-    def backward(self, loss: torch.Tensor) -> bool:
-        """Accumulate the gradients of `loss` (a sum over images); after enough batches step and return True."""
+    def backward(self, loss: torch.Tensor, on_gradients: Callable[[nn.Module], None] | None = None) -> bool:
+        """Accumulate the gradients of `loss` (a sum over images); after enough batches step and return True.
+
+        Args:
+            loss: The loss.
+            on_gradients: Called with the model while it has the gradients.
+        """
         self.scaler.scale(loss).backward()
+        if on_gradients:
+            on_gradients(self.model)
         self.pending += 1
         if self.pending < self._batches_per_step:
             return False

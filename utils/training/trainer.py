@@ -16,6 +16,7 @@ from graftdet.utils.distributed import Ranks, average_losses
 from graftdet.utils.errors import UserError
 from graftdet.utils.progress import Progress
 from graftdet.utils.training.color_jitter import images_on_device
+from graftdet.utils.training.gradients import warn_of_missing_gradients
 from graftdet.utils.training.loss_meter import LossMeter
 from graftdet.utils.training.optim import Stepper
 
@@ -79,6 +80,7 @@ def train_one_epoch(
         batch_norm.eval()
     meter = LossMeter(epoch)
     num_images = 0
+    unchecked = epoch == 0  # whether each parameter receives a gradient, with the first batch that has objects
     start = time.perf_counter()
     for number, batch in enumerate(batches):
         if on_batch:
@@ -90,7 +92,9 @@ def train_one_epoch(
         losses = criterion(raw, batch["targets"].to(device, non_blocking=True))
         meter.add(losses, batch["paths"], number)
         # the recipe's total loss is a sum over images; averaging gradients over processes divides by world_size
-        stepper.backward(sum(losses.values()) * (len(images) * world_size))  # type: ignore[arg-type]
+        check, unchecked = unchecked and len(batch["targets"]) > 0, unchecked and not len(batch["targets"])
+        on_gradients = warn_of_missing_gradients if check else None
+        stepper.backward(sum(losses.values()) * (len(images) * world_size), on_gradients)  # type: ignore[arg-type]
 
         num_images += len(images)
         if progress:

@@ -18,6 +18,9 @@ FAILS = {
     "StoresItsMap": ("deepcopy", "Only Tensors created explicitly"),
     "AlwaysFloat32": ("float16 and bfloat16", "float16: returns float32"),
     "OwnRandomNumbers": ("deterministic backward", "the gradient of 'conv.weight' differs between runs"),
+    "Detaches": ("complete gradients", "the input has no gradient: detach(), .data, no_grad() or argmax() cuts it"),
+    "Saturates": ("complete gradients", "the gradient of weight 'conv.weight' is zero everywhere"),
+    "UnusedWeight": ("complete gradients", "weight 'unused.weight' has no gradient; remove or freeze it"),
     "SquareRootOfZero": ("finite gradients", "the gradient of 'conv.weight' is not finite"),
     "OutsideTheStateDict": ("state dict round trip", "another block with these weights: differs by"),
     "DropsTheNorm": ("fuse", "fused: differs by"),
@@ -129,7 +132,7 @@ def test_guesses_and_given_arguments():
 def test_command(capsys, command):
     assert command("conform", "EvenOnly", "--plugins", str(PLUGIN), "--args", "{oup: 24, stride: 2}", "--in", "16") == 1
     first, _, *lines, last = capsys.readouterr().out.splitlines()
-    assert (first, last) == ("EvenOnly(inp=16, oup=24, stride=2)", "EvenOnly: 11 of 12 checks passed")
+    assert (first, last) == ("EvenOnly(inp=16, oup=24, stride=2)", "EvenOnly: 12 of 13 checks passed")
     assert len(lines) == len(CHECKS)
     assert [line for line in lines if "FAILED" in line] == [line for line in lines if line.startswith("odd sizes  ")]
     assert command("conform", "Fine", "--plugins", str(PLUGIN)) == 0
