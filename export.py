@@ -15,6 +15,7 @@ from graftdet.models.backends import BACKENDS, ExportOptions
 from graftdet.models.backends.loading import newest_weights
 from graftdet.models.backends.verify import opencv_difference, verify
 from graftdet.models.graph.detection_model import DetectionModel
+from graftdet.models.graph.export_check import check_export_size
 from graftdet.models.weights.transfer import build_from_weights
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils import cli
@@ -107,6 +108,7 @@ def export_model(
     model = build_from_weights(file)
     size = image_size(file.size or 640 if img is None else img, model.size_multiple)
     logger.info(f"{weights}: {model.nc} classes, {sum(p.numel() for p in model.parameters()):,} parameters")
+    check_export_size(model, size)
     options = ExportOptions(size, batch_size, opset, dynamic, file.square_letterbox)
     result = ExportResult(weights, list(model.names), size)
     for name in include:

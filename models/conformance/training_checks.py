@@ -147,7 +147,9 @@ def complete_gradients(case: BlockCase) -> str:
             cut = ": detach(), .data, no_grad() or argmax() cuts it" if is_input else fix
             raise CheckFailed(f"{what} has no gradient{cut}")
         if not gradient.any() and (is_input or gradient.ndim > 1):
-            raise CheckFailed(f"the gradient of {what} is zero everywhere: round(), sign(), a limit or a comparison cuts it")
+            raise CheckFailed(
+                f"the gradient of {what} is zero everywhere: round(), sign(), a limit or a comparison cuts it"
+            )
     return ""
 
 

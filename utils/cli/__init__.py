@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
@@ -38,12 +39,23 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action)
 
 
+class _Verbose(argparse.Action):
+    """The flag --verbose, which every script has; it is no option of the job itself."""
+
+    is_given = False
+
+    def __call__(self, *_: object) -> None:
+        _Verbose.is_given = True
+
+
 class ArgumentParser(argparse.ArgumentParser):
     """argparse without abbreviated flags; errors are one line and suggest the nearest known flag."""
 
     def __init__(self, *args, script: str = "", **kwargs):
         kwargs.setdefault("formatter_class", _HelpFormatter)
         super().__init__(*args, **{**kwargs, "allow_abbrev": False})
+        text = "print the traceback of an error, too"
+        self.add_argument("--verbose", action=_Verbose, nargs=0, dest=argparse.SUPPRESS, help=text)
         self.script = script  # train, val, detect or export: flags of YOLOv5's are answered with their successors
 
     def parse_args(  # type: ignore[override]
@@ -111,8 +123,8 @@ def configure_logging() -> None:
 def run(main: Callable[[], object]) -> None:
     """Call `main` as the only job of this process.
 
-    A `UserError` becomes one line on standard error and exit status 2, Ctrl-C status 130, SIGTERM status 143 after
-    files being written were closed.
+    A `UserError` becomes one line on standard error (after its traceback with --verbose) and exit status 2, Ctrl-C
+    status 130, SIGTERM status 143 after files being written were closed.
     """
     configure_logging()
     gc.freeze()  # loaded modules stay alive: no need to scan them for garbage
@@ -124,6 +136,8 @@ def run(main: Callable[[], object]) -> None:
         with _terminable():
             main()
     except UserError as error:
+        if _Verbose.is_given:
+            traceback.print_exception(error)
         print(error.describe(), file=sys.stderr)
         sys.exit(2)
     except _Terminated:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from graftdet.utils import cli
+from graftdet.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
 CODE = """
@@ -97,3 +98,22 @@ def test_a_closed_pipe_ends_a_script_that_logs():
     process.stdout.readline()
     process.stdout.close()
     assert (process.stderr.read(), process.wait(timeout=60)) == (b"", 1)
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_an_error_is_one_line_and_has_its_traceback_on_demand(verbose, capsys, monkeypatch):
+    monkeypatch.setattr(cli._Verbose, "is_given", False)
+    parser = cli.ArgumentParser()
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("check")
+    options = parser.parse_args(["check", *["--verbose"] * verbose])
+    assert vars(options) == {"command": "check"}
+
+    def fail():
+        raise UserError("x.yaml: wrong") from RuntimeError("inner")
+
+    with pytest.raises(SystemExit) as stop:
+        cli.run(fail)
+    lines = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and lines[-1] == "error: x.yaml: wrong"
+    assert ("RuntimeError: inner" in lines) == verbose and (len(lines) == 1) == (not verbose)
