@@ -14,6 +14,7 @@ from graftdet.models.graph.detection_model import DetectionModel, activation_pro
 from graftdet.models.lint.explanations import explain
 from graftdet.models.lint.graph_warnings import graph_warnings
 from graftdet.models.lint.root_cause import find_causes
+from graftdet.models.lint.row_cache import RowCache
 from graftdet.models.lint.stale_indices import explain_stale_indices, explain_unused_rows
 from graftdet.models.spec.keys import KEYS
 from graftdet.models.spec.model_spec import ModelSpec
@@ -50,17 +51,18 @@ def check_model(cfg: str | Path | dict | ModelSpec, nc: int | None = None) -> li
     errors = [*_without_consequences(parsed), *errors]
     if not spec.rows:
         return _in_order(errors)
-    found, row_errors = find_causes(spec, _scopes(spec, errors))
+    cache = RowCache()
+    found, row_errors = find_causes(spec, _scopes(spec, errors), cache)
     misplaced = {problem.row for problem in found.problems if problem.rule == "head-position"}
     errors = [problem for problem in errors if problem.row not in misplaced or problem.rule != "row-source"]
-    errors = explain_stale_indices(spec, errors + row_errors)
+    errors = explain_stale_indices(spec, errors + row_errors, cache)
     if not errors:
         try:
             DetectionModel(spec)
         except ProblemError as error:
             errors = list(error.problems)
     warnings = found.warnings + graph_warnings(spec, found, errors)
-    return _in_order(errors) + _in_order(warnings if errors else explain_unused_rows(spec, warnings))
+    return _in_order(errors) + _in_order(warnings if errors else explain_unused_rows(spec, warnings, cache))
 
 
 def _check_keys(spec: ModelSpec, nc: int | None) -> tuple[ModelSpec, list[Problem]]:

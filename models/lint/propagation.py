@@ -5,9 +5,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-import torch
-
-from graftdet.models.blocks.activations import default_activation
 from graftdet.models.graph.detection_model import check_head_position
 from graftdet.models.graph.errors import (
     HeadPositionError,
@@ -19,11 +16,11 @@ from graftdet.models.graph.errors import (
     row_problem,
     written_argument_problems,
 )
-from graftdet.models.graph.modules import Module, find_block, nearest_module
-from graftdet.models.graph.row_builder import build_head, build_row, gather_shapes, options_for_model, renamed_arguments
-from graftdet.models.graph.shape_inference import PROBE_SIZE, needs_values
+from graftdet.models.graph.module_names import nearest_module
+from graftdet.models.graph.modules import Module, find_block
+from graftdet.models.graph.row_builder import gather_shapes, options_for_model, renamed_arguments
+from graftdet.models.graph.shape_inference import PROBE_SIZE
 from graftdet.models.heads import HEADS
-from graftdet.models.lint.argument_warnings import argument_warnings
 from graftdet.models.lint.assumptions import (
     begins_with_input_width,
     first_number,
@@ -32,6 +29,7 @@ from graftdet.models.lint.assumptions import (
     without_broken_sizes,
     without_wrong_arguments,
 )
+from graftdet.models.lint.row_cache import RowCache, build_without_memory
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.problems import Problem
 from graftdet.models.spec.row import IMAGE, UNREADABLE, Row, show_row
@@ -68,12 +66,12 @@ class Propagation:
         self,
         spec: ModelSpec,
         choices: Mapping[int, int] | None = None,
-        cache: dict | None = None,
+        cache: RowCache | None = None,
         parsed: Mapping[int, str] | None = None,
         limit: float = math.inf,
     ):
         self.spec, self.choices, self.parsed = spec, choices or {}, parsed or {}
-        self._cache = {} if cache is None else cache
+        self._cache = RowCache() if cache is None else cache
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self.shapes: list = []
@@ -81,19 +79,20 @@ class Propagation:
         self.consequences: float = 0
         self.levels: list[tuple] = []
         self.ancestors: list[set[int]] = []
+        self._unknown: set[int] = set()  # rows whose module is not known, so that their output is a guess
         self._disputed: set[int] = set()  # rows whose size is uncertain since a join of different sizes
         self._image = (spec.channels, PROBE_SIZE, PROBE_SIZE)
         for row in spec.rows:
             self.ancestors.append({row.index}.union(*(self.ancestors[s] for s in row.sources if s != IMAGE)))
             self.shapes.append(self._shape_of(row))
-            if len(self.problems) > limit:
+            if len(self.problems) > limit or self._cache.is_expired:
                 self.consequences = math.inf
                 break
 
     @property
     def cost(self) -> tuple[float, float]:
-        """Problems that are reported, then problems that follow from them."""
-        return len(self.problems), self.consequences
+        """Problems that are reported, then problems that follow from them; infinite for a pass that was ended."""
+        return (math.inf if self.consequences == math.inf else len(self.problems)), self.consequences
 
     def input_of(self, row: Row):
         """The shape that the first source of a row gives."""
@@ -126,12 +125,16 @@ class Propagation:
         outcome = self._try(row, module, inputs)
         if is_head:
             self.levels = inputs  # type: ignore[assignment]
+            if isinstance(outcome, UserError) and self._follows_from_unknown(row, module, inputs, outcome):
+                return inputs
             for old, new in renamed_arguments(row, module.options).items():
                 self.warnings.append(renamed_argument_problem(self.spec, row, old, new))
             if isinstance(outcome, UserError):
                 self._report(row, outcome)
             return inputs
         if isinstance(outcome, UserError):
+            if any(problem.row == row.index and problem.rule == "unknown-module" for problem in self.problems):
+                self._unknown.add(row.index)
             return self._after_error(row, module, inputs, outcome)
         shape, warnings, call = outcome
         self.warnings += written_argument_problems(self.spec, row, call)
@@ -153,6 +156,8 @@ class Propagation:
                 with suppress(UserError):  # a name that may mean two modules
                     near = nearest_module(row.module)
                     found = find_block(near) if near else None
+                if found is None:
+                    self._unknown.add(row.index)
         return found and found._replace(options=options_for_model(found.options, self.spec))
 
     def _gather(self, row: Row, module: Module | None):
@@ -170,15 +175,18 @@ class Propagation:
 
     def _after_error(self, row: Row, module: Module, inputs, error: UserError):
         """Report the error unless it follows from another one, and continue with a likely shape."""
+        follows = self._follows_from_unknown(row, module, inputs, error)
         if isinstance(error, SizeMismatchError):
-            if self._disputed.intersection(row.sources):
+            if self._disputed.intersection(row.sources) and not follows:
                 self.consequences += 1
-            else:
+            elif not follows:
                 self._report(row, SizeMismatchError(error.message, self._source_hint(row, inputs)))
                 lineages = [self.ancestors[s] if s != IMAGE else set() for s in row.sources]
                 self._disputed |= set.union(*lineages) - set.intersection(*lineages)  # type: ignore[arg-type]
             width = sum(s[0] for s in inputs) if row.module == "Concat" else inputs[0][0]
             return self._choose(row.index, [(width, *size) for size in dict.fromkeys(s[1:] for s in inputs)])
+        if follows:
+            return self._assume(row, inputs)
         wrong = {problem.row for problem in self.problems} | set(self.parsed)
         if row.joined and isinstance(error, RunError) and wrong.intersection(row.sources):
             self.consequences += 1  # the width of a broken row is a guess
@@ -192,6 +200,22 @@ class Propagation:
                     return outcome[0]
                 shapes.append(outcome[0])
         return self._assume(row, inputs, shapes)
+
+    def _follows_from_unknown(self, row: Row, module: Module, inputs, error: UserError) -> bool:
+        """Whether an error may come from the guessed output of an unknown module: it is counted, not reported.
+
+        Wrong arguments are reported where the row cannot be built for maps of other widths either.
+        """
+        if not self._unknown.intersection(self.ancestors[row.index] - {row.index}):
+            return False
+        if not isinstance(error, RunError):
+            shapes = inputs if isinstance(inputs, list) else [inputs]
+            others = [[(width, *shape[1:]) for shape in shapes] for width in (64, 256)]
+            others = others if isinstance(inputs, list) else [other[0] for other in others]  # type: ignore[misc]
+            if all(isinstance(self._try(row, module, other), UserError) for other in others):
+                return False
+        self.consequences += 1
+        return True
 
     def _explain_width_in(self, row: Row, module: Module, inputs) -> RowError | None:
         """The error of a row whose args begin with the input width, which is filled in; None where it is not that."""
@@ -221,7 +245,7 @@ class Propagation:
         key = (row.module, repr((row.args, row.kwargs, row.number, row.joined, inputs)), anchors)
         with_sources = (key, row.sources)  # an error names rows
         if key not in self._cache and with_sources not in self._cache:
-            outcome = _build(self.spec, row, module, inputs)
+            outcome = build_without_memory(self.spec, row, module, inputs)
             self._cache[with_sources if isinstance(outcome, UserError) else key] = outcome
         return self._cache[key] if key in self._cache else self._cache[with_sources]
 
@@ -250,15 +274,16 @@ class Propagation:
 
 
 def propagate(
-    spec: ModelSpec, cache: dict | None = None, parsed: Mapping[int, str] | None = None, limit: float = math.inf
+    spec: ModelSpec, cache: RowCache | None = None, parsed: Mapping[int, str] | None = None, limit: float = math.inf
 ) -> Propagation:
     """The pass whose assumptions about broken rows lead to the fewest later problems; arguments as `Propagation`."""
-    cache = {} if cache is None else cache
+    cache = RowCache() if cache is None else cache
     best = Propagation(spec, {}, cache, parsed, limit)
+    cache.start_search()
     passes = 1
     for key in sorted(best.candidates):
         for choice in range(1, len(best.candidates.get(key, ()))):
-            if passes >= _MAX_PASSES or best.cost == (0, 0):
+            if passes >= _MAX_PASSES or best.cost == (0, 0) or cache.is_expired:
                 return best
             choices = {**best.choices, key: choice}
             other = Propagation(spec, choices, cache, parsed, min(limit, len(best.problems)))
@@ -266,17 +291,3 @@ def propagate(
             if other.cost < best.cost:
                 best = other
     return best
-
-
-def _build(spec: ModelSpec, row: Row, module: Module, inputs):
-    """Build one row without weights in memory; blocks that cannot be built that way are built for real."""
-    for device in ("meta", "cpu"):
-        try:
-            with torch.device(device), default_activation(spec.activation):
-                build = build_head if module.is_head else build_row
-                _, call, shape = build(spec, row, module.block, module.options, inputs)
-        except UserError as error:
-            if device == "meta" and needs_values(error):
-                continue
-            return error
-        return shape, [] if module.is_head else argument_warnings(spec, row, module, call, inputs), call

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from graftdet.models.lint.changes import CERTAIN, Change, likely_changes
 from graftdet.models.lint.graph_warnings import levels_differ
 from graftdet.models.lint.propagation import INPUT_RULES, Propagation, propagate
+from graftdet.models.lint.row_cache import RowCache
 from graftdet.models.spec.model_spec import ModelSpec, unused_rows
 from graftdet.models.spec.problems import Problem
 
@@ -23,27 +24,30 @@ class _Attempt(NamedTuple):
     change: Change
 
 
-def find_causes(spec: ModelSpec, parsed: dict[int, str]) -> tuple[Propagation, list[Problem]]:
+def find_causes(
+    spec: ModelSpec, parsed: dict[int, str], cache: RowCache | None = None
+) -> tuple[Propagation, list[Problem]]:
     """Find the problems of all rows, each at the row that is its cause.
 
     Args:
         spec: the model.
         parsed: rows whose problems were reported when they were parsed, as `Propagation` takes them.
+        cache: outcomes of building rows, with the time for the search.
 
     Returns:
         The pass over the rows as they are; its problems, where those that one change of a row resolves are replaced by
         the problem of that row.
     """
-    cache: dict = {}
+    cache = RowCache() if cache is None else cache
     first = propagate(spec, cache, parsed)
     last, causes = _resolve_all(first, cache, together=True)
     return first, [*{cause.row: cause for cause in reversed(causes)}.values(), *last.problems]
 
 
-def _resolve_all(found: Propagation, cache: dict, together: bool) -> tuple[Propagation, list[Problem]]:
+def _resolve_all(found: Propagation, cache: RowCache, together: bool) -> tuple[Propagation, list[Problem]]:
     """Change row after row while that resolves problems; the last pass, and the problem of each row that is changed."""
     causes: list[Problem] = []
-    while len(causes) < _MAX_CAUSES:
+    while len(causes) < _MAX_CAUSES and not cache.is_expired:
         resolved = _resolve_one(found, cache) or (_resolve_two(found, cache) if together else None)
         if resolved is None:
             break
@@ -52,7 +56,7 @@ def _resolve_all(found: Propagation, cache: dict, together: bool) -> tuple[Propa
     return found, causes
 
 
-def _resolve_one(found: Propagation, cache: dict) -> tuple[Propagation, list[Problem]] | None:
+def _resolve_one(found: Propagation, cache: RowCache) -> tuple[Propagation, list[Problem]] | None:
     """The pass after the change of one row that leaves the fewest problems, and the problem of that row.
 
     None where no change leaves fewer problems than there are, counting the row that is changed: it must resolve two
@@ -66,7 +70,7 @@ def _resolve_one(found: Propagation, cache: dict) -> tuple[Propagation, list[Pro
     return None
 
 
-def _resolve_two(found: Propagation, cache: dict) -> tuple[Propagation, list[Problem]] | None:
+def _resolve_two(found: Propagation, cache: RowCache) -> tuple[Propagation, list[Problem]] | None:
     """The same for changes that resolve one problem each and, together, all that come from what rows read."""
     for failing, dependent in _failing(found):
         if dependent + found.consequences < 2 or failing.rule not in _CHANGEABLE:
@@ -94,12 +98,14 @@ def _failing(found: Propagation) -> Iterator[tuple[Problem, int]]:
             yield problem, dependent + 1
 
 
-def _attempts(found: Propagation, failing: Problem, cache: dict, limit: int) -> Iterator[_Attempt]:
+def _attempts(found: Propagation, failing: Problem, cache: RowCache, limit: int) -> Iterator[_Attempt]:
     """Changes after which at most `limit` problems are left, the limit falling with each one found."""
     unused = len(unused_rows(found.spec))
     independent = sum(problem.rule not in _CHANGEABLE for problem in found.problems)
     odd = _first_odd_size(found, failing.row)
     for change in likely_changes(found, failing.row):
+        if cache.is_expired:
+            return
         index = change.row.index
         spec = replace(found.spec, rows=(*found.spec.rows[:index], change.row, *found.spec.rows[index + 1 :]))
         unread = len(unused_rows(spec))

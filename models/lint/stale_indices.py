@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from graftdet.models.lint.graph_warnings import levels_differ
 from graftdet.models.lint.propagation import propagate
+from graftdet.models.lint.row_cache import RowCache
 from graftdet.models.spec.model_spec import ModelSpec, unused_rows
 from graftdet.models.spec.problems import Problem, Reporter
 from graftdet.models.spec.row import show_row
@@ -17,12 +18,13 @@ _RESIZING = (
 Sections = dict[str, list]
 
 
-def explain_stale_indices(spec: ModelSpec, problems: list[Problem]) -> list[Problem]:
+def explain_stale_indices(spec: ModelSpec, problems: list[Problem], cache: RowCache) -> list[Problem]:
     """Replace problems that come from indices that were not renumbered by one problem.
 
     Args:
         spec: the model.
         problems: its errors.
+        cache: outcomes of building rows, with the time for the search.
 
     Returns:
         The errors; where moving all indices from some row on by one or two, or inserting a row that changes the size,
@@ -32,7 +34,7 @@ def explain_stale_indices(spec: ModelSpec, problems: list[Problem]) -> list[Prob
     others = [problem for problem in problems if problem not in symptoms]
     if not symptoms or len(symptoms) + len(unused_rows(spec)) < 2:
         return problems
-    search = _Search(spec, others)
+    search = _Search(spec, others, cache)
     hint = search.find_shift() or search.find_gap()
     if hint is None:
         return problems
@@ -40,10 +42,10 @@ def explain_stale_indices(spec: ModelSpec, problems: list[Problem]) -> list[Prob
     return [*others, replace(first, rule="stale-indices", hint=hint)]
 
 
-def explain_unused_rows(spec: ModelSpec, warnings: list[Problem]) -> list[Problem]:
+def explain_unused_rows(spec: ModelSpec, warnings: list[Problem], cache: RowCache) -> list[Problem]:
     """The same for warnings about rows that no row reads, of a model without errors: one warning replaces all."""
     first = next((warning for warning in warnings if warning.rule == "unused-row"), None)
-    shift = _Search(spec, []).find_shift(minimum=2, verb="may be") if first else None
+    shift = _Search(spec, [], cache).find_shift(minimum=2, verb="may be") if first else None
     if shift is None or " from 0 " in shift:
         return warnings
     return [replace(first, rule="stale-indices", hint=f"{first.hint.rstrip('?')}; or {shift}")]
@@ -58,8 +60,8 @@ def _is_symptom(spec: ModelSpec, problem: Problem) -> bool:
 class _Search:
     """Searches for changes of all indices after which a model has no problems but the `others`."""
 
-    def __init__(self, spec: ModelSpec, others: list[Problem]):
-        self.spec, self.cache = spec, {}
+    def __init__(self, spec: ModelSpec, others: list[Problem], cache: RowCache):
+        self.spec, self.cache = spec, cache
         self.others = len(others)
         self.sections: Sections = {"backbone": [], "head": []}
         for row in spec.rows:
@@ -105,6 +107,8 @@ class _Search:
         return {section: [move_row(row) for row in rows] for section, rows in self.sections.items()}
 
     def _fits(self, sections: Sections) -> bool:
+        if self.cache.is_expired:
+            return False
         found: list[Problem] = []
         rows = parse_rows(sections, Reporter(self.spec.file, found.append))
         moved = replace(self.spec, rows=rows)
@@ -112,7 +116,8 @@ class _Search:
             return False
         broken = {problem.row: "all" for problem in found}
         result = propagate(moved, self.cache, broken, limit=self.others)
-        return len(found) + len(result.problems) <= self.others and levels_differ(result)
+        fits = len(found) + len(result.problems) <= self.others and levels_differ(result)
+        return fits and not self.cache.is_expired
 
 
 def _describe_shift(first: int, step: int, verb: str) -> str:

@@ -83,7 +83,10 @@ def test_problems_as_json(command, capsys):
     first = json.loads(out)[0]
     assert not err and len(json.loads(out)) == 3
     assert (first["rule"], first["row"], first["line"], first["column"]) == ("unknown-module", 2, 11, 13)
-    assert first["file"] == str(path) and first["hint"] == "did you mean 'C3'?"
+    assert (
+        first["file"] == str(path)
+        and first["hint"] == "did you mean 'C3'? Otherwise load its class with --plugins FILE.py"
+    )
     assert command("check", "yolov5n.yaml", "--format", "json") == 0 and json.loads(capsys.readouterr().out) == []
 
 

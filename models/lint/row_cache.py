@@ -1,0 +1,55 @@
+"""Building rows, the outcomes shared by all passes over a model, and the time that the search for causes may take."""
+
+import math
+import time
+from typing import Any
+
+import torch
+
+from graftdet.models.blocks.activations import default_activation
+from graftdet.models.graph.modules import Module
+from graftdet.models.graph.row_builder import build_head, build_row
+from graftdet.models.graph.shape_inference import needs_values
+from graftdet.models.lint.argument_warnings import argument_warnings
+from graftdet.models.spec.model_spec import ModelSpec
+from graftdet.models.spec.row import Row
+from graftdet.utils.errors import UserError
+
+SECONDS = 2.0
+"""Processor time for the search of causes in one file, after the first pass. What is certain is found by that pass."""
+
+
+class RowCache(dict[Any, Any]):
+    """Row and input -> outcome of building it.
+
+    Args:
+        seconds: processor time of this thread for everything after `start_search`.
+    """
+
+    def __init__(self, seconds: float = SECONDS):
+        super().__init__()
+        self._seconds, self._deadline = seconds, math.inf
+
+    def start_search(self) -> None:
+        """Start the clock, at the first call."""
+        if self._deadline == math.inf:
+            self._deadline = time.thread_time() + self._seconds
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether the time is over; the best result so far counts then."""
+        return self._deadline != math.inf and time.thread_time() > self._deadline
+
+
+def build_without_memory(spec: ModelSpec, row: Row, module: Module, inputs: Any) -> Any:
+    """Build one row without weights in memory; blocks that cannot be built that way are built for real."""
+    for device in ("meta", "cpu"):
+        try:
+            with torch.device(device), default_activation(spec.activation):
+                build = build_head if module.is_head else build_row
+                _, call, shape = build(spec, row, module.block, module.options, inputs)
+        except UserError as error:
+            if device == "meta" and needs_values(error):
+                continue
+            return error
+        return shape, [] if module.is_head else argument_warnings(spec, row, module, call, inputs), call
