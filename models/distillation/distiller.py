@@ -15,9 +15,9 @@ from graftdet.models.losses.criterion import Criterion
 from graftdet.models.losses.points import flatten_levels
 from graftdet.models.weights.transfer import build_from_weights
 from graftdet.models.weights.weights_file import load_weights
+from graftdet.utils.device import fastest_layout
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters
-from graftdet.utils.memory_layout import fastest_layout
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.inference.predictor import Predictor
-from graftdet.utils.memory_layout import fastest_layout
+from graftdet.utils.device import fastest_layout
 
 
 class TorchModel(Predictor):

@@ -22,6 +22,9 @@ head:
 """
 """A model without problems, in which the examples of the rules are made."""
 
+C3_ROW, JOIN_ROW = "[-1, 1, C3, [32]]", "[[-1, p3], 1, Concat, [1]]"
+LAST_ROW = "[[7, 10], 1, Detect, [nc, anchors]]"
+
 
 @dataclass(frozen=True)
 class Rule:

@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping
 
-from graftdet.models.lint.rule import EXAMPLE_MODEL, Rule
+from graftdet.models.lint.rule import C3_ROW, EXAMPLE_MODEL, JOIN_ROW, LAST_ROW, Rule
+from graftdet.models.lint.warning_rules import WARNINGS
 
 _HEAD = EXAMPLE_MODEL[EXAMPLE_MODEL.index("head:") :]
-_C3 = "[-1, 1, C3, [32]]"
-_P3 = "[[-1, p3], 1, Concat, [1]]"
-_LAST = "[[7, 10], 1, Detect, [nc, anchors]]"
 _WHOLE_BACKBONE = """\
 nc: 3
 anchors: 3
@@ -31,14 +29,14 @@ head:
   - [[1, 5, 3], 1, Detect, [nc, anchors]]
 """
 
-_RULES = (
+_ERRORS = (
     Rule(
         "yaml-syntax",
         "error",
         "spec.yaml_syntax",
         "The text is not valid YAML: a bracket, quote, colon or dash is missing, or a line is indented wrongly.",
         "[-1, 1, C3, [32]",
-        _C3,
+        C3_ROW,
     ),
     Rule(
         "unknown-key",
@@ -114,7 +112,7 @@ _RULES = (
         "spec.row_repair",
         "A row is not of the form [from, number, module, args] or [from, number, module, args, name].",
         "[-1, C3, [32]]",
-        _C3,
+        C3_ROW,
     ),
     Rule(
         "row-number",
@@ -122,7 +120,7 @@ _RULES = (
         "spec.row_parser",
         "The number of a row is not a whole number from 1 to 1000.",
         "[-1, 0, C3, [32]]",
-        _C3,
+        C3_ROW,
     ),
     Rule(
         "row-name",
@@ -139,7 +137,7 @@ _RULES = (
         "spec.row_parser",
         "`from` names no row before this one.",
         "[[-1, p4], 1, Concat, [1]]",
-        _P3,
+        JOIN_ROW,
     ),
     Rule(
         "unknown-module",
@@ -147,15 +145,15 @@ _RULES = (
         "graph.modules",
         "The module of a row is no block, head, layer of torch.nn or class of a plugin, or may be two of them.",
         "[-1, 1, C33, [32]]",
-        _C3,
+        C3_ROW,
     ),
     Rule(
         "head-position",
         "error",
         "graph.detection_model",
         "A head is not the last row, or the last row is not a head.",
-        f"{_LAST}  # 11\n  - [7, 1, Conv, [64]]  # 12",
-        _LAST + "  # 11",
+        f"{LAST_ROW}  # 11\n  - [7, 1, Conv, [64]]  # 12",
+        LAST_ROW + "  # 11",
     ),
     Rule(
         "invalid-arguments",
@@ -163,7 +161,7 @@ _RULES = (
         "graph.arguments",
         "A block cannot be built with the args of its row: one is unknown, missing, or of a wrong type or value.",
         "[-1, 1, C3, [wide]]",
-        _C3,
+        C3_ROW,
     ),
     Rule(
         "map-list",
@@ -181,7 +179,7 @@ _RULES = (
         "A block was built, but cannot run on what it reads.",
         "[-1, 1, Contract, [3]]",
         "[-1, 1, Contract, [2]]",
-        _C3,
+        C3_ROW,
     ),
     Rule(
         "size-mismatch",
@@ -190,7 +188,7 @@ _RULES = (
         "The maps that a row joins differ in height and width.",
         "[[-1, 2], 1, Concat, [1]]",
         "[[-1, 3], 1, Concat, [1]]",
-        _P3,
+        JOIN_ROW,
     ),
     Rule(
         "width-mismatch",
@@ -198,7 +196,7 @@ _RULES = (
         "graph.row_checks",
         "The maps that a row adds differ in their number of channels.",
         "[[-1, p3], 1, ADD, []]",
-        _P3,
+        JOIN_ROW,
     ),
     Rule(
         "source-misfit",
@@ -215,7 +213,7 @@ _RULES = (
         "A row changes the size of its map so that a later row does not fit; with the fix, all rows fit.",
         "[-1, 1, nn.MaxPool2d, [3, 1, 0]]",
         "[-1, 1, nn.MaxPool2d, [3, 1, 1]]",
-        _C3,
+        C3_ROW,
     ),
     Rule(
         "stale-indices",
@@ -223,7 +221,7 @@ _RULES = (
         "lint.stale_indices",
         "A row was inserted or removed by hand, and the indices of the rows after it were not renumbered.",
         "",
-        f"  - {_C3}  # 2\n",
+        f"  - {C3_ROW}  # 2\n",
     ),
     Rule(
         "strides",
@@ -234,75 +232,7 @@ _RULES = (
         _STRIDES.format(stride=4),
         EXAMPLE_MODEL,
     ),
-    Rule(
-        "unused-row",
-        "warning",
-        "lint.graph_warnings",
-        "No row reads this row, so it only costs time.",
-        "[[7, 9], 1, Detect, [nc, anchors]]",
-        _LAST,
-    ),
-    Rule(
-        "duplicate-source",
-        "warning",
-        "lint.graph_warnings",
-        "A row reads the same row more than once.",
-        "[[-1, 8], 1, Concat, [1]]",
-        "[[-1, 4], 1, Concat, [1]]",
-    ),
-    Rule(
-        "level-strides",
-        "warning",
-        "lint.graph_warnings",
-        "Two levels of the head have the same stride, or the levels are not in the order of their strides.",
-        "[[6, 7, 10], 1, Detect, [nc, anchors]]",
-        _LAST,
-    ),
-    Rule(
-        "anchor-sizes",
-        "warning",
-        "lint.graph_warnings",
-        "The anchors are not in the order of their sizes, or are probably not in pixels.",
-        "anchors: [[1.25, 1.6], [1.9, 3.8]]",
-        "anchors: [[10, 13], [30, 61]]",
-        "anchors: 3",
-    ),
-    Rule(
-        "renamed-argument",
-        "warning",
-        "graph.errors",
-        "An argument is given by an older name, which will be removed.",
-        "[[7, 10], 1, AnchorFreeDetect, {nc: nc, bins: 8}]",
-        "[[7, 10], 1, AnchorFreeDetect, {nc: nc, reg_max: 8}]",
-        _LAST,
-    ),
-    Rule(
-        "written-width",
-        "warning",
-        "graph.errors",
-        "The args of a row begin with the input width, which the parser fills in; it is read as that width.",
-        "[-1, 1, SELayer, [32]]",
-        "[-1, 1, SELayer, []]",
-        _C3,
-    ),
-    Rule(
-        "written-number",
-        "warning",
-        "graph.errors",
-        "The args of a row give the argument n, which is the row's number elsewhere; it is read as n.",
-        "[-1, 1, C3, [32, 2, True, 1, 0.5]]",
-        "[-1, 2, C3, [32, True, 1, 0.5]]",
-        _C3,
-    ),
-    Rule(
-        "suspicious-argument",
-        "warning",
-        "lint.argument_warnings",
-        "A block accepts an argument that is probably not meant.",
-        "[-1, 1, C3, [64, 3]]",
-        "[-1, 1, C3, [64, False]]",
-    ),
 )
 
-RULES: Mapping[str, Rule] = {rule.id: rule for rule in _RULES}
+RULES: Mapping[str, Rule] = {rule.id: rule for rule in (*_ERRORS, *WARNINGS)}
 """Id -> rule."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from graftdet.utils.memory_layout import fastest_layout
+from graftdet.utils.device import fastest_layout
 
 CPU = torch.device("cpu")
 

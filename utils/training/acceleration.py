@@ -8,9 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from graftdet.utils.device import cpu_flags
+from graftdet.utils.device import Explain, cpu_flags, fastest_layout
 from graftdet.utils.errors import UserError
-from graftdet.utils.memory_layout import Explain, fastest_layout
 
 _SMOOTH_ACTIVATIONS = (nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid)
 

@@ -1,5 +1,6 @@
 """Optimizers, parameter groups, and the step from losses to new weights."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -14,6 +15,9 @@ from graftdet.utils.training.ema import ModelEMA
 from graftdet.utils.training.muon import Muon
 from graftdet.utils.training.schedule import Schedule
 
+logger = logging.getLogger(__name__)
+
+MAX_LISTED = 3  # names that a message lists
 OPTIMIZERS = ("SGD", "Adam", "AdamW", "Muon")
 _CHANNEL_MIXING = (nn.modules.conv._ConvNd, nn.Linear)
 _NORMALIZATION = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
@@ -110,6 +114,35 @@ def _by_factor(parameters: list[nn.Parameter], factors: dict[int, float]) -> Ite
     for parameter in parameters:
         parts[factors.get(id(parameter), 1.0)].append(parameter)
     yield from sorted(parts.items(), key=lambda item: -item[0])
+
+
+def parameters_without_gradient(model: nn.Module) -> list[str]:
+    """Names of the trainable parameters that received no gradient, in order; those of frozen rows are not counted.
+
+    Args:
+        model: The model after a backward pass, before its gradients are set to zero.
+    """
+    return [name for name, p in unwrap(model).named_parameters() if p.requires_grad and p.grad is None]
+
+
+def warn_of_missing_gradients(model: nn.Module) -> None:
+    """Log a warning that names the parameters without gradient and the rows that they belong to, if there are any."""
+    names = parameters_without_gradient(model)
+    if not names:
+        return
+    count = sum(parameter.requires_grad for parameter in unwrap(model).parameters())
+    rows = sorted({int(parts[1]) for name in names if len(parts := name.split(".")) > 2 and parts[1].isdecimal()})
+    where = f", in row{'s' * (len(rows) > 1)} {', '.join(map(str, rows))}" if rows else ""
+    listed = ", ".join(names[:MAX_LISTED]) + (", ..." if len(names) > MAX_LISTED else "")
+    logger.warning(
+        "%d of %d trainable parameters received no gradient in the first batch%s (%s); they are not trained: a block "
+        "after them cuts the gradient (detach, no_grad, .data, argmax), or their own block does not use them; "
+        "check blocks with `python -m models conform`",
+        len(names),
+        count,
+        where,
+        listed,
+    )
 
 
 class Stepper:

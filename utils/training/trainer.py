@@ -16,9 +16,8 @@ from graftdet.utils.distributed import Ranks, average_losses
 from graftdet.utils.errors import UserError
 from graftdet.utils.progress import Progress
 from graftdet.utils.training.color_jitter import images_on_device
-from graftdet.utils.training.gradients import warn_of_missing_gradients
 from graftdet.utils.training.loss_meter import LossMeter
-from graftdet.utils.training.optim import Stepper
+from graftdet.utils.training.optim import Stepper, warn_of_missing_gradients
 
 
 @dataclass

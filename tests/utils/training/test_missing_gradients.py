@@ -6,7 +6,7 @@ from torch import nn
 from graftdet.models import build_model
 from graftdet.models.heads import HEADS
 from graftdet.utils.hyperparameters import load_hyperparameters
-from graftdet.utils.training.gradients import parameters_without_gradient, warn_of_missing_gradients
+from graftdet.utils.training.optim import parameters_without_gradient, warn_of_missing_gradients
 
 
 class Cuts(nn.Module):
