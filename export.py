@@ -3,6 +3,7 @@
 Each exported file is loaded again and compared with the model. docs/exported-files.md describes how to run it.
 """
 
+import importlib.util
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -104,6 +105,7 @@ def export_model(
     load_plugins(plugins)
     include = [include] if isinstance(include, str) else list(include)
     weights = Path(weights or newest_weights())
+    paths = check_formats(include, out, weights)  # before anything is written
     file = load_weights(weights)
     model = build_from_weights(file)
     size = image_size(file.size or 640 if img is None else img, model.size_multiple)
@@ -111,8 +113,7 @@ def export_model(
     check_export_size(model, size)
     options = ExportOptions(size, batch_size, opset, dynamic, file.square_letterbox)
     result = ExportResult(weights, list(model.names), size)
-    for name in include:
-        path = output_path(out, weights, BACKENDS[name].suffix, len(include))
+    for name, path in paths.items():
         exported = export_file(model, name, path, options)
         result.files.append(exported)
         shape = "any batch and size" if dynamic else f"batch {batch_size}, {size[0]}x{size[1]}"
@@ -147,6 +148,19 @@ def export_file(model: DetectionModel, name: str, path: Path, options: ExportOpt
     return exported
 
 
+def check_formats(include: Sequence[str], out: str | Path | None, weights: Path) -> dict[str, Path]:
+    """The file to write of each format.
+
+    Raises:
+        UserError: an unknown format, one whose package is not installed, or an `out` that does not fit.
+    """
+    for name in include:
+        package = BACKENDS[name].package
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"--include {name}: needs {package}; install it with 'pip install {package}'")
+    return {name: output_path(out, weights, BACKENDS[name].suffix, len(include)) for name in include}
+
+
 def output_path(out: str | Path | None, weights: Path, suffix: str, num_formats: int) -> Path:
     """The file to write.
 
@@ -177,7 +191,13 @@ def make_parser() -> cli.ArgumentParser:
     add("--include", nargs="+", default=["onnx"], metavar="FORMAT", help=f"formats: {', '.join(BACKENDS)}")
     size = "side of the input in pixels, or height and width (default: as trained)"
     add("--img", "--imgsz", "--img-size", type=int, nargs="+", help=size)
-    add("--batch-size", type=cli.at_least(1), default=1, help="images per call, of a file that is not --dynamic")
+    add(
+        "--batch-size",
+        "--batch",
+        type=cli.at_least(1),
+        default=1,
+        help="images per call, of a file that is not --dynamic",
+    )
     add("--dynamic", action="store_true", help="accept any batch size, height and width")
     add("--opset", type=int, default=17, help="ONNX operator set")
     add("--out", help="file or folder to write to, created if missing (default: beside the weights)")

@@ -32,14 +32,19 @@ from graftdet.models.weights.initial_model import make_model, restore_model
 from graftdet.models.weights.transfer import TransferReport
 from graftdet.utils import cli
 from graftdet.utils.cli.keyword_flags import arguments_from_keywords
-from graftdet.utils.cli.options import add_run_flags, image_size
+from graftdet.utils.cli.options import OneSize, add_run_flags, image_size
 from graftdet.utils.device import default_workers
 from graftdet.utils.distributed import Ranks, distribute, process_group
 from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.evaluator import Evaluation
 from graftdet.utils.files import new_run_folder
 from graftdet.utils.hyperparameters import Hyperparameters, load_hyperparameters
-from graftdet.utils.training.acceleration import compile_model, mixed_precision, prepare_for_training
+from graftdet.utils.training.acceleration import (
+    automatic_batch_size,
+    compile_model,
+    mixed_precision,
+    prepare_for_training,
+)
 from graftdet.utils.training.autoanchor import MIN_RECALL, MIN_RECALL_OF_TRANSFERRED, fit_head_anchors
 from graftdet.utils.training.ema import ModelEMA
 from graftdet.utils.training.fine_tuning import PROBED_RATES, describe_probe
@@ -132,6 +137,9 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     teacher = load_teacher(options.teacher, model) if options.teacher else None
     stride = max(one.size_multiple for one in (model, teacher) if one)
     options.img = image_size(options.img, stride)[0]
+    if options.batch_size == -1:
+        per_process = automatic_batch_size(model, options.img, device) if ranks.is_main else None
+        options.batch_size = ranks.broadcast(per_process) * ranks.world_size
     train_set, batches, validate = make_loaders(
         splits,
         hyperparameters,
@@ -147,7 +155,7 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
         ranks=ranks,
         device=device,
     )
-    if not checkpoint:
+    if not checkpoint and not options.noautoanchor:
         boxes, _, sizes = train_set.annotations()
         recall = MIN_RECALL_OF_TRANSFERRED if f"model.{len(model.model) - 1}.anchors" in transfer.loaded else MIN_RECALL
         if fit := fit_head_anchors(model.head, boxes, sizes, options.img, hyperparameters.anchor_t, recall):
@@ -269,7 +277,8 @@ def make_parser() -> cli.ArgumentParser:
     parser = cli.ArgumentParser(description="Train a detector.", script="train")
     add_recipe_flags(parser)
     flag = parser.add_argument
-    flag("--img", "--imgsz", "--img-size", type=cli.at_least(32), default=640, help="longer side of images [pixels]")
+    about = "longer side of images [pixels]"
+    flag("--img", "--imgsz", "--img-size", type=cli.at_least(32), nargs="+", action=OneSize, default=640, help=about)
     flag("--cache", nargs="?", const="ram", choices=CACHES, default="auto", help="where to cache decoded images")
     add_training_flags(parser)
     add_run_flags(parser, "runs/train")

@@ -24,14 +24,15 @@ from graftdet.data.loader import val_loader
 from graftdet.data.synthetic_dataset import open_dataset
 from graftdet.models import load_plugins
 from graftdet.models.backends.loading import load_models, newest_weights
+from graftdet.models.inference.output_files import OutputNames, write_labels
 from graftdet.models.inference.predictor import Predictor
 from graftdet.models.inference.tta import AugmentedModel
 from graftdet.utils import cli
 from graftdet.utils.cli.keyword_flags import arguments_from_keywords
-from graftdet.utils.cli.options import add_model_flags, add_run_flags, add_selection_flags, image_size
+from graftdet.utils.cli.options import OneSize, add_model_flags, add_run_flags, add_selection_flags, image_size
 from graftdet.utils.device import default_workers
 from graftdet.utils.errors import UserError
-from graftdet.utils.evaluation.coco_results import CocoResults
+from graftdet.utils.evaluation.coco_results import CocoResults, plain
 from graftdet.utils.evaluation.evaluator import Evaluation, evaluate
 from graftdet.utils.evaluation.report import format_evaluation
 from graftdet.utils.files import new_run_folder, write_atomically
@@ -134,6 +135,8 @@ def validate(options: Namespace) -> ValidationResult:
     )
     logger.info(format_evaluation(evaluation))
     folder = new_run_folder(options.project, options.name, options.exist_ok)
+    if options.save_txt or options.save_conf:
+        write_label_files(evaluation.results, split, folder / "labels", options.save_conf)
     return save_results(evaluation, split.names, folder)
 
 
@@ -154,6 +157,17 @@ def save_results(evaluation: Evaluation, names: Sequence[str], folder: Path) -> 
         instances=evaluation.instances,
         results=evaluation.results,
     )
+
+
+def write_label_files(results: CocoResults, split: Split, folder: Path, with_scores: bool) -> None:
+    """Write the detections of each image as FOLDER/IMAGE.txt in YOLO format, with the class indices of the model."""
+    names, samples = OutputNames(), {plain(sample.image_id): sample for sample in split.samples}
+    for image_id, rows in results.by_image():
+        sample = samples[image_id]
+        shape = (sample.height, sample.width)
+        path = folder / f"{names(str(sample.path))}.txt"
+        write_labels(path, rows[:, :4], rows[:, 5], rows[:, 4], shape, with_scores)
+    logger.info(f"labels of {len(samples)} images in {folder}")
 
 
 def match_classes(model: Predictor, split: Split, weights: str | Path, data: str) -> Split:
@@ -227,9 +241,13 @@ def make_parser() -> cli.ArgumentParser:
         "--imgsz",
         "--img-size",
         type=cli.at_least(1),
+        nargs="+",
+        action=OneSize,
         help="longer side of the images [pixels] (default: as in training)",
     )
-    flag("--batch-size", type=cli.at_least(1), default=16, help="images per batch")
+    flag("--save-txt", action="store_true", help="write the predictions as labels/*.txt: class cx cy w h, normalized")
+    flag("--save-conf", action="store_true", help="write scores into labels/*.txt")
+    flag("--batch-size", "--batch", type=cli.at_least(1), default=16, help="images per batch")
     flag(
         "--square",
         action="store_true",

@@ -126,6 +126,8 @@ def test_invalid_input_ends_in_one_line(weights, tmp_path, capfd):
     table = [
         (["--weights", tmp_path / "missing.pt"], "no such file"),
         (["--weights", tmp_path / "text.pt"], "text.pt"),
+        (["--weights", "yolov5n.yaml"], "yolov5n.yaml: is a model YAML, expected trained weights; train.py --cfg"),
+        (["--weights", weights, "--include", "onnx", "torchscript"], "torchscript"),
         (["--weights", tmp_path / "unknown.pt"], "--plugins"),
         (["--weights", weights, "--include", "onx"], "did you mean 'onnx'"),
         (["--weights", weights, "--opset", "9"], "17 to"),
@@ -141,6 +143,15 @@ def test_invalid_input_ends_in_one_line(weights, tmp_path, capfd):
             cli.run(lambda argv=argv: run(*argv))
         output = capfd.readouterr().err
         assert ended.value.code == 2 and output.count("\n") == 1 and message in output, (argv, output)
+    assert [path.name for path in weights.parent.iterdir()] == ["best.pt"]  # checked before anything was written
+
+
+def test_formats_whose_package_is_missing_are_refused_before_anything_is_written(weights, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "openvino" else find(name))
+    with pytest.raises(UserError, match="--include openvino: needs openvino; install it"):
+        export.export_model(weights, include=["onnx", "openvino"])
+    assert [path.name for path in weights.parent.iterdir()] == ["best.pt"]
 
 
 def test_an_exported_file_is_not_accepted_as_weights(weights):

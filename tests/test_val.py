@@ -58,22 +58,8 @@ def exported(tiny_weights, tmp_path_factory):
 
 def run(weights, data, tmp_path, *more):
     weights = weights if isinstance(weights, list) else [weights]
-    argv = [
-        "--weights",
-        *weights,
-        "--data",
-        data,
-        "--img",
-        96,
-        "--project",
-        tmp_path,
-        "--workers",
-        0,
-        "--device",
-        "cpu",
-        *more,
-    ]
-    return val.main([str(argument) for argument in argv])
+    argv = ["--weights", *weights, "--data", data, "--project", tmp_path, *"--img 96 --workers 0 --device cpu".split()]
+    return val.main([str(argument) for argument in [*argv, *more]])
 
 
 def test_files_that_validation_writes(tiny_weights, data, tmp_path, capsys):
@@ -91,6 +77,18 @@ def test_files_that_validation_writes(tiny_weights, data, tmp_path, capsys):
     run(tiny_weights, data, tmp_path)
     run(tiny_weights, data, tmp_path, "--exist-ok")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["exp", "exp2"]
+
+
+def test_labels_of_predictions(tiny_weights, data, tmp_path):
+    result = run(tiny_weights, data, tmp_path, "--save-txt", "--save-conf", "--conf", "0.2")
+    files = {path.name: path.read_text().splitlines() for path in (result.folder / "labels").iterdir()}
+    assert set(files) <= {f"{number} é.txt" for number in range(5)}
+    assert sum(map(len, files.values())) == len(result.predictions) > 0
+    label, cx, cy, w, h, score = map(float, files["0 é.txt"][0].split())  # of an image of 96x64 pixels
+    first = next(p for p in result.predictions if p["image_id"] == 1000)
+    assert [3, 7, 20][int(label)] == first["category_id"] and score == pytest.approx(first["score"], abs=1e-5)
+    box = [(cx - w / 2) * 96, (cy - h / 2) * 64, w * 96, h * 64]
+    np.testing.assert_allclose(box, first["bbox"], atol=1e-3)
 
 
 def test_images_go_to_the_device_of_the_model(tiny_weights, exported, data, tmp_path, monkeypatch):

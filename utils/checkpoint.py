@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from graftdet.utils.errors import UserError, missing_weights
-from graftdet.utils.files import atomic_file
+from graftdet.utils.files import atomic_file, refuse_lfs_pointer
 
 FORMAT = "graftdet"
 VERSION = 1
@@ -65,8 +65,12 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
         raise UserError(f"{path}: is a folder, expected a checkpoint such as {path / 'weights' / 'best.pt'}")
     try:
         with open(path, "rb") as file, warnings.catch_warnings():
+            refuse_lfs_pointer(path, file.read(64))
+            file.seek(0)
             warnings.simplefilter("ignore")  # torch warns about what it then refuses; one message is enough
             content = torch.load(file, map_location=device, weights_only=True)
+    except UserError:
+        raise
     except Exception as error:  # the content of the file decides which error its unpickler raises
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a seek before a truncated file's start
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None

@@ -1,15 +1,19 @@
 """YAML files: found by name, read as data, never evaluated."""
 
+import logging
 from pathlib import Path
 from typing import Any, SupportsFloat, TypeVar
 
 import yaml
 
 from graftdet.utils.errors import UserError, nearest
+from graftdet.utils.files import refuse_lfs_pointer
 from graftdet.utils.text import decode_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
+_PUBLISHED_FOLDERS = ("models", "models/hub", "data", "data/hyps")  # of the original YOLOv5
+logger = logging.getLogger(__name__)
 _T = TypeVar("_T", int, float, bool, str)
 _BOOLEANS = {**dict.fromkeys(("true", "1", "yes", "on"), True), **dict.fromkeys(("false", "0", "no", "off"), False)}
 
@@ -29,6 +33,9 @@ def find_config(name: str | Path, kind: str) -> Path:
     for candidate in (path, folder / path, folder / f"{path}.yaml"):
         if candidate.is_file():
             return candidate
+    if str(path.parent.as_posix()) in _PUBLISHED_FOLDERS and (folder / path.name).is_file():
+        logger.warning("%s: no such file; read as %s of configs/%s", name, path.name, kind)
+        return folder / path.name
     if path.is_dir():
         raise UserError(f"{name}: is a folder, expected a YAML file")
     raise UserError(f"{name}: no such file, and no YAML of that name in configs/{kind}{_nearest(path, folder)}")
@@ -67,6 +74,7 @@ def read_text(path: str | Path) -> str:
         raise UserError(f"{path}: is a folder, expected a YAML file") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    refuse_lfs_pointer(path, data[:64])
     return decode_yaml(data, str(path))
 
 

@@ -54,6 +54,8 @@ def missing_weights(path: str | Path, known: Iterable[str] = ()) -> UserError:
         path: The missing file.
         known: Names that could have been meant.
     """
+    if Path(path).suffix.lower() in (".yaml", ".yml"):
+        return UserError(f"{path}: is a model YAML, expected trained weights; train.py --cfg {path} makes them")
     is_bare = Path(path).parent == Path()
     hint = f"; weights are never downloaded, expected the path of a file{did_you_mean(str(path), known)}"
     return UserError(f"{path}: no such file{hint if is_bare else ''}")

@@ -64,6 +64,12 @@ def is_lfs_pointer(start: bytes) -> bool:
     return start.lstrip(b"\xef\xbb\xbf").startswith(b"version https://git-lfs.github.com/spec/")
 
 
+def refuse_lfs_pointer(path: str | Path, start: bytes) -> None:
+    """Raise `UserError` if the file at `path`, which starts with these bytes, is a Git LFS pointer."""
+    if is_lfs_pointer(start):
+        raise UserError(f"{path}: {LFS_POINTER}")
+
+
 def cache_folder() -> Path:
     """Return the user's cache folder for this project.
 

@@ -29,6 +29,18 @@ ALIASES = {
 }
 """Old name of a key -> its name now. Old names are read everywhere; in files and flags with a warning."""
 
+COMMON_NAMES = {
+    "lr": "lr0",
+    "learning_rate": "lr0",
+    "wd": "weight_decay",
+    "warmup": "warmup_epochs",
+    "smoothing": "label_smoothing",
+    "rotate": "degrees",
+    "flip": "fliplr",
+    "batch": "nominal_batch",
+}
+"""Name in other programs -> the key that is meant, for messages."""
+
 _GEOMETRIC = ("mosaic", "scale", "translate", "degrees", "shear", "perspective")
 
 
@@ -275,7 +287,8 @@ def type_of(location: str, key: str) -> type:
     """
     types: dict[str, Any] = {item.name: item.type for item in dataclasses.fields(Hyperparameters)}
     if key not in types:
-        raise UserError(f"{location}unknown hyperparameter '{key}'{did_you_mean(str(key), types)}")
+        hint = f"; did you mean '{COMMON_NAMES[key]}'?" if key in COMMON_NAMES else did_you_mean(str(key), types)
+        raise UserError(f"{location}unknown hyperparameter '{key}'{hint}")
     return types[key]
 
 

@@ -1,8 +1,8 @@
 """Where the cached export of a `.pt` file is: `exported/NAME-KEY.onnx`, and what is known about it in `NAME-KEY.json`.
 
-The folder `exported` is beside the weights, or in the user's cache folder where that is not writable or they come with
-GraftDet. KEY is a hash of
-the weights and of the code that builds them, so that neither replaced weights nor changed blocks run in an old export.
+The folder `exported` is beside the weights, or in the user's cache folder where they or their folder are read-only or
+they come with GraftDet. KEY is a hash of the weights and of the code that builds them, so that neither replaced weights
+nor changed blocks run in an old export.
 """
 
 import contextlib
@@ -35,10 +35,18 @@ def cached_export(weights: Path, plugins: Iterable[str] = ()) -> Path:
     name = f"{weights.stem}-{cache_key(weights, plugins)}.onnx"
     parent = weights.absolute().parent
     folder = parent / "exported"
-    writable = os.access(folder if folder.exists() else parent, os.W_OK) and not is_pretrained(weights)
-    if (folder / name).is_file() or writable:
+    writable = _is_writable(weights) and _is_writable(folder if folder.exists() else parent)
+    if (folder / name).is_file() or (writable and not is_pretrained(weights)):
         return folder / name
     return cache_folder() / "exported" / hashlib.sha256(os.fsencode(parent)).hexdigest()[:16] / name
+
+
+def _is_writable(path: Path) -> bool:
+    """Whether a file or folder is writable, also by its mode: an administrator may write everything."""
+    try:
+        return os.access(path, os.W_OK) and bool(path.stat().st_mode & 0o222)
+    except OSError:
+        return False
 
 
 def cache_key(weights: Path, plugins: Iterable[str] = ()) -> str:

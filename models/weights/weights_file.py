@@ -4,6 +4,7 @@
 """
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from graftdet.models.weights.pretrained.files import find_weights, read_card
 from graftdet.models.weights.safetensors_file import is_safetensors, read_safetensors, write_safetensors
 from graftdet.models.weights.yolov5_checkpoint import read_published
 from graftdet.utils.checkpoint import ForeignCheckpoint, load_checkpoint
-from graftdet.utils.errors import UserError
+from graftdet.utils.errors import UserError, missing_weights
+from graftdet.utils.files import refuse_lfs_pointer
 from graftdet.utils.hyperparameters import has_geometric_augmentation
 
 
@@ -73,7 +75,11 @@ def load_weights(path: str | Path) -> WeightsFile:
     Raises:
         UserError: the file is missing, truncated, of an unknown kind, or asks for anything beyond data.
     """
+    if Path(path).suffix.lower() in (".yaml", ".yml"):
+        raise missing_weights(path)
     path = find_weights(path)
+    with suppress(OSError), open(path, "rb") as file:
+        refuse_lfs_pointer(path, file.read(64))
     if is_safetensors(path):
         return _load_safetensors(path)
     try:

@@ -30,6 +30,22 @@ def test_the_most_similar_name_is_suggested(name, kind, meant, tmp_path, monkeyp
     assert str(error.value).endswith(f"did you mean {meant}?")
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "file"),
+    [("models/yolov5s.yaml", "models", "yolov5s.yaml"), ("data/coco.yaml", "data", "coco.yaml")],
+)
+def test_paths_of_yolov5_stand_for_our_files(name, kind, file, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    assert find_config(name, kind) == CONFIGS / kind / file
+    assert f"{name}: no such file; read as {file} of configs/{kind}" in caplog.text
+    with pytest.raises(UserError, match="no such file"):
+        find_config(f"elsewhere/{file}", kind)
+    path = tmp_path / name
+    path.parent.mkdir()
+    path.write_text("x: 1")
+    assert find_config(name, kind).resolve() == path  # a file of the user
+
+
 def test_a_common_suffix_is_not_similar(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as error:

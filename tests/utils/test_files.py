@@ -6,8 +6,15 @@ import sys
 
 import pytest
 
+from graftdet.data.formats.parsing.coco_json import read_columns
+from graftdet.models import load_model
+from graftdet.models.weights.weights_file import load_weights
+from graftdet.utils.checkpoint import load_checkpoint
+from graftdet.utils.config import load_yaml
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import atomic_file, new_run_folder, newest_run_file, write_atomically
+from graftdet.utils.images.io import read_image
+from graftdet.utils.sources.source import open_source
 
 
 def test_an_error_leaves_the_old_file_and_no_other(tmp_path):
@@ -72,3 +79,28 @@ def test_run_folders_that_cannot_be_created(tmp_path):
     for name in ("", ".", "../up", "/abs"):
         with pytest.raises(UserError, match="--name"):
             new_run_folder(tmp_path, name)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 123\n"
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda path: read_image(path.with_suffix(".jpg")),
+        lambda path: load_weights(path.with_suffix(".pt")),
+        lambda path: load_weights(path.with_suffix(".safetensors")),
+        lambda path: load_checkpoint(path.with_suffix(".pt")),
+        lambda path: load_model(path.with_suffix(".onnx")),
+        lambda path: load_yaml(path.with_suffix(".yaml")),
+        lambda path: list(open_source(path.with_suffix(".mp4"))),
+        lambda path: read_columns(path.with_suffix(".json")),
+    ],
+)
+def test_a_git_lfs_pointer_is_called_that(read, tmp_path):
+    for suffix in (".jpg", ".pt", ".safetensors", ".onnx", ".yaml", ".mp4", ".json"):
+        (tmp_path / f"file{suffix}").write_bytes(POINTER)
+    with pytest.raises(
+        UserError, match=r"file\.\w+: is a Git LFS pointer, not the file itself; fetch it with 'git lfs"
+    ):
+        read(tmp_path / "file")

@@ -79,7 +79,8 @@ def test_numbers_that_yaml_reads_as_strings_and_overrides(tmp_path):
 @pytest.mark.parametrize(
     ("text", "overrides", "message"),
     [
-        ("lr: 0.1", [], "unknown hyperparameter 'lr'; did you mean 'lr"),
+        ("lr: 0.1", [], "unknown hyperparameter 'lr'; did you mean 'lr0'?"),
+        ("lr0: 1", ["lr=0.1"], "--set unknown hyperparameter 'lr'; did you mean 'lr0'?"),
         ("mosiac: 1.0", [], "did you mean 'mosaic'"),
         ("lr0: fast", [], "lr0: expected a number, got 'fast'"),
         ("mosaic: 1.5", [], "mosaic: expected a number from 0 to 1, got 1.5"),

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
-from graftdet.utils.cli.yolov5_flags import successor
+from graftdet.utils.cli.yolov5_flags import successor, translate
 from graftdet.utils.errors import UserError, did_you_mean
 
 _DISK_ERRORS = {  # may happen at any write, also at printing into a full disk
@@ -62,7 +62,9 @@ class ArgumentParser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
         """Parse the command line; an unknown argument is an error with a suggestion."""
-        known, unknown = self.parse_known_args(args, namespace)
+        known, unknown = self.parse_known_args(
+            translate(self.script, sys.argv[1:] if args is None else args), namespace
+        )
         if unknown:
             flag = unknown[0].split("=")[0]
             published = successor(self.script, flag)

@@ -4,6 +4,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from graftdet.utils import cli
 from graftdet.utils.errors import UserError
@@ -32,6 +33,23 @@ def image_size(img: int | Sequence[int], stride: int) -> tuple[int, int]:
     if (height, width) != sides:
         logger.warning("--img %s: rounded up to %d %d, multiples of %d", given, height, width, stride)
     return height, width
+
+
+class OneSize(argparse.Action):
+    """Stores one image size. Two equal ones, as `--img 640 640`, are one; different ones are an error."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Store the value of the flag."""
+        if len(values) > 2 or len(set(values)) > 1:
+            given = " ".join(map(str, values))
+            parser.error(f"{option_string} {given}: expected one size, the longer side; images keep their aspect ratio")
+        setattr(namespace, self.dest, values[0])
 
 
 def fraction(text: str) -> float:

@@ -1,13 +1,18 @@
-"""The command line flags of the original YOLOv5 scripts, and what each is called here.
+"""The command line flags of the original YOLOv5 scripts, and what becomes of each here.
 
-One table for two uses: the page `docs/migration.md` is made from it, and an unknown flag that is in it is answered with
-its successor. Flags are facts of the published documentation of YOLOv5 v7.0.
+One table for three uses: the page `docs/migration.md` is made from it, flags that have another name here are
+translated, and those that have no equivalent are answered with what to do instead. Flags are facts of the published
+documentation of YOLOv5, v7.0 and earlier.
 """
 
+import functools
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Status = Literal["same", "renamed", "not supported"]
+logger = logging.getLogger(__name__)
+Status = Literal["same", "translated", "no effect", "renamed", "not supported"]
 
 
 @dataclass(frozen=True)
@@ -16,115 +21,181 @@ class PublishedFlag:
 
     Args:
         flag: as users type it, with its other spellings behind commas.
-        status: `same` (also where only further values are accepted), `renamed`, or `not supported`.
-        here: the flag or command to use instead, for `renamed`.
+        status: `same` (also where only further values are accepted), `translated` (accepted as `here`), `no effect`
+            (accepted, with a notice), `renamed` (refused, `here` does something similar), or `not supported`.
+        here: the flags here; `{}` stands for the value.
         note: what differs, or why it is not supported.
+        values: number of values behind the flag, for `translated` and `no effect`.
+        quiet: whether it is accepted without a notice.
     """
 
     flag: str
     status: Status
     here: str = ""
     note: str = ""
+    values: int = 0
+    quiet: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        """All spellings."""
+        return self.flag.split(", ")
 
 
 def _same(*flags: str, note: str = "") -> tuple[PublishedFlag, ...]:
     return tuple(PublishedFlag(flag, "same", note=note) for flag in flags)
 
 
+def _translated(flag: str, here: str, note: str = "") -> tuple[PublishedFlag, ...]:
+    return (PublishedFlag(flag, "translated", here, note, values=here.count("{}")),)
+
+
+def _no_effect(flag: str, note: str, values: int = 0) -> tuple[PublishedFlag, ...]:
+    return (PublishedFlag(flag, "no effect", note=note, values=values),)
+
+
 def _renamed(flag: str, here: str, note: str = "") -> tuple[PublishedFlag, ...]:
     return (PublishedFlag(flag, "renamed", here, note),)
 
 
-def _unsupported(flag: str, note: str) -> tuple[PublishedFlag, ...]:
-    return (PublishedFlag(flag, "not supported", note=note),)
+def _unsupported(note: str, *flags: str) -> tuple[PublishedFlag, ...]:
+    return tuple(PublishedFlag(flag, "not supported", note=note) for flag in flags)
 
 
 _NO_SERVICES = "runs are recorded in local files only; there is no service to log to"
 _RUN = _same("--device", "--project", "--name", "--exist-ok")
+_HALF = _same("--half", note="float16 on CUDA, bfloat16 with OpenVINO")
+_DNN = _translated("--dnn", "--backend onnx", "runs the exported file by onnxruntime")
+_NMS_OUTSIDE = "NMS runs outside of the file, see docs/exported-files.md"
 
 TRAIN = (
-    *_same("--weights", note="default: the pretrained weights that fit; `--weights none` or `''` trains from scratch"),
+    *_same("--weights", note="nothing is downloaded; `''` and `none` train from scratch"),
     *_same("--cfg", "--data"),
-    *_same("--hyp", note="default: `default.yaml`; `--hyp yolov5.yaml` is the published recipe"),
-    *_same("--epochs", "--batch-size, --batch", "--imgsz, --img, --img-size"),
+    *_same("--hyp", note="default: `default.yaml`; `hyp.scratch-low.yaml` is `yolov5.yaml` here"),
+    *_same("--epochs"),
+    *_same("--batch-size, --batch", note="`-1` chooses what fits into the memory of a CUDA device; 16 elsewhere"),
+    *_same("--imgsz, --img, --img-size", note="one size; of two equal ones one is used"),
     *_same("--rect", "--resume", "--noval", "--image-weights", "--multi-scale", "--single-cls"),
-    *_unsupported("--nosave", "the last checkpoint is what `--resume` needs; it is always saved"),
-    *_unsupported("--noautoanchor", "anchors that fit the data are kept (best possible recall of at least 0.98)"),
-    *_unsupported("--noplots", "plots take a second at the end of a run"),
+    *_translated("--notest", "--noval"),
+    *_no_effect("--nosave", "the last checkpoint is what `--resume` needs; it is always saved"),
+    *_same("--noautoanchor", note="without it, anchors are changed only where they do not fit the data"),
+    *_no_effect("--noplots", "plots take a second at the end of a run and are always written"),
     *_renamed("--evolve", "--search", "a YAML of ranges or choices; runs on Optuna, resumable, in parallel"),
     *_renamed("--evolve_population", "--study", "where the trials are stored"),
     *_renamed("--resume_evolve", "--search", "the same command again resumes the search"),
-    *_unsupported("--bucket", _NO_SERVICES),
+    *_unsupported(_NO_SERVICES, "--bucket", "--entity", "--upload_dataset", "--bbox_interval", "--artifact_alias"),
     *_same("--cache", note="also `auto` (the default) and `none`"),
+    *_translated("--cache-images", "--cache ram"),
     *_same("--optimizer", note="also `Muon`, the default recipe's"),
+    *_translated("--adam", "--optimizer Adam"),
+    *_no_effect("--linear-lr", "the learning rate falls linearly by default"),
     *_same("--sync-bn", note="on by default with several processes; `--no-sync-bn` turns it off"),
-    *_same("--workers", "--cos-lr", "--patience", "--freeze", "--save-period", "--seed"),
-    *_unsupported("--quad", "an experiment that the default recipe does not need"),
-    *_renamed("--label-smoothing", "--set", "`--set label_smoothing=0.1`"),
-    *_unsupported("--local_rank", "set by `torchrun` in the environment"),
-    *_unsupported("--entity", _NO_SERVICES),
-    *_unsupported("--upload_dataset", _NO_SERVICES),
-    *_unsupported("--bbox_interval", _NO_SERVICES),
-    *_unsupported("--artifact_alias", _NO_SERVICES),
-    *_unsupported("--ndjson-console", "`results.csv` has a row per epoch"),
-    *_unsupported("--ndjson-file", "`results.csv` has a row per epoch"),
+    *_same("--workers", "--cos-lr", "--patience", "--freeze", "--seed"),
+    *_same("--save-period", note="`-1` and 0: the best and the last only"),
+    *_unsupported("an experiment that the default recipe does not need", "--quad"),
+    *_translated("--label-smoothing", "--set label_smoothing={}"),
+    PublishedFlag(
+        "--local-rank, --local_rank",
+        "no effect",
+        note="`torchrun` and `python -m torch.distributed.launch` set it in the environment, too",
+        values=1,
+        quiet=True,
+    ),
+    *_unsupported("`results.csv` has a row per epoch", "--ndjson-console", "--ndjson-file"),
     *_RUN,
 )
 VAL = (
-    *_same("--data", "--weights", "--batch-size", "--imgsz, --img, --img-size"),
+    *_same("--data", "--weights", "--batch-size, --batch", "--imgsz, --img, --img-size"),
     *_same("--conf-thres", "--iou-thres", "--max-det"),
     *_same("--task", note="`train`, `val` or `test`; also `--split`"),
     *_same("--workers", "--single-cls", "--augment"),
-    *_same("--half", note="float16 on CUDA, bfloat16 with OpenVINO"),
+    *_HALF,
     *_same("--verbose", note="prints the traceback of an error; results per class are always printed"),
-    *_unsupported("--save-txt", "`detect.py --save-txt` writes labels; `predictions.json` is always written"),
-    *_unsupported("--save-hybrid", "labels and predictions are not mixed in one file"),
-    *_unsupported("--save-conf", "`detect.py --save-txt --save-conf` does"),
-    *_unsupported("--save-json", "`predictions.json` is always written"),
-    *_renamed("--dnn", "--backend", "`--backend onnx` runs the exported file by onnxruntime"),
+    *_same("--save-txt", "--save-conf"),
+    *_unsupported("labels and predictions are not mixed in one file; `--save-txt` writes predictions", "--save-hybrid"),
+    *_no_effect("--save-json", "`predictions.json` is always written"),
+    *_DNN,
     *_RUN,
 )
 DETECT = (
-    *_same("--weights", "--source", "--imgsz, --img, --img-size", "--conf-thres", "--iou-thres", "--max-det"),
-    *_unsupported("--data", "class names are part of every weights file"),
+    *_same("--weights", note="default: best.pt of the newest training run"),
+    *_same("--source", note="`0` is a camera, `screen` needs the extra `screen`"),
+    *_same("--imgsz, --img, --img-size", "--conf-thres", "--iou-thres", "--max-det"),
+    *_no_effect("--data", "class names are part of every weights file", values=1),
     *_same("--view-img", "--save-txt", "--save-csv", "--save-conf", "--save-crop", "--nosave"),
     *_same("--classes", note="numbers or names"),
     *_same("--agnostic-nms", "--augment"),
-    *_same("--half", note="float16 on CUDA, bfloat16 with OpenVINO"),
-    *_unsupported("--save-format", "labels are written in the normalized YOLO format"),
-    *_unsupported("--visualize", "feature maps are not drawn; `python -m models draw` draws the graph"),
-    *_unsupported("--update", "nothing is downloaded and no file is changed"),
-    *_unsupported("--line-thickness", "chosen by the size of the image"),
-    *_unsupported("--hide-labels", "`--save-json` or `--save-csv` with drawing of your own"),
-    *_unsupported("--hide-conf", "`--save-json` or `--save-csv` with drawing of your own"),
-    *_renamed("--dnn", "--backend", "`--backend onnx` runs the exported file by onnxruntime"),
-    *_unsupported("--vid-stride", "every frame of a video is read; of a stream, the newest"),
+    *_HALF,
+    *_unsupported("labels are written in the normalized YOLO format; `--save-json` has pixels", "--save-format"),
+    *_unsupported("feature maps are not drawn; `python -m models draw` draws the graph", "--visualize"),
+    *_no_effect("--update", "nothing is downloaded and no file is changed"),
+    *_same("--line-thickness", note="default: by the size of the image"),
+    *_same("--hide-labels", "--hide-conf"),
+    *_DNN,
+    *_same("--vid-stride", note="also of streams"),
     *_RUN,
 )
 EXPORT = (
-    *_same("--weights", "--imgsz, --img, --img-size", "--batch-size", "--dynamic", "--opset"),
+    *_same("--weights", "--imgsz, --img, --img-size", "--batch-size, --batch", "--dynamic"),
+    *_same("--opset", note="17 to 20"),
     *_same("--include", note="`onnx` and `openvino`"),
-    *_unsupported("--data", "class names and sizes come from the weights file"),
-    *_unsupported("--device", "models are exported on the CPU"),
-    *_unsupported("--half", "files are float32; `val.py` and `detect.py --half` choose the precision when running"),
-    *_unsupported("--inplace", "has no effect on an exported file here"),
-    *_unsupported("--keras", "no TensorFlow formats"),
-    *_unsupported("--optimize", "no TorchScript for mobile"),
-    *_unsupported("--int8", "no quantized formats"),
-    *_unsupported("--per-tensor", "no quantized formats"),
-    *_unsupported("--simplify", "constants are folded on every export"),
-    *_unsupported("--cache", "no TensorRT engine"),
+    *_translated("--format", "--include {}"),
+    *_no_effect("--data", "class names and sizes come from the weights file", values=1),
+    *_no_effect("--device", "models are exported on the CPU", values=1),
+    *_unsupported("files are float32; `val.py` and `detect.py --half` choose the precision when running", "--half"),
+    *_no_effect("--inplace", "an exported file is the same with and without it"),
+    *_no_effect("--grid", "boxes are always decoded in the file"),
+    *_no_effect("--simplify", "constants are folded on every export"),
     *_same("--verbose", note="prints the traceback of an error; the report of an export is always printed"),
-    *_unsupported("--workspace", "no TensorRT engine"),
-    *_unsupported("--nms", "NMS runs outside of the file, see docs/exported-files.md"),
-    *_unsupported("--agnostic-nms", "NMS runs outside of the file"),
-    *_unsupported("--topk-per-class", "no TensorFlow formats"),
-    *_unsupported("--topk-all", "no TensorFlow formats"),
-    *_unsupported("--iou-thres", "NMS runs outside of the file"),
-    *_unsupported("--conf-thres", "NMS runs outside of the file"),
+    *_unsupported("no TensorFlow formats", "--keras", "--topk-per-class", "--topk-all"),
+    *_unsupported("no TorchScript for mobile", "--optimize"),
+    *_unsupported("no quantized formats", "--int8", "--per-tensor"),
+    *_unsupported("no TensorRT engine", "--cache", "--workspace"),
+    *_unsupported(_NMS_OUTSIDE, "--nms", "--agnostic-nms", "--iou-thres", "--conf-thres"),
+    *_unsupported("models are exported for inference", "--train"),
 )
 FLAGS: dict[str, tuple[PublishedFlag, ...]] = {"train": TRAIN, "val": VAL, "detect": DETECT, "export": EXPORT}
 """Script -> its published flags."""
+HYPERPARAMETERS = {
+    "hyp.scratch-low.yaml": ("yolov5.yaml", ""),
+    "hyp.scratch.yaml": ("yolov5.yaml", ""),
+    "hyp.scratch-med.yaml": ("yolov5.yaml", "lrf=0.1 cls=0.3 obj=0.7 scale=0.9 mixup=0.1"),
+    "hyp.scratch-high.yaml": ("yolov5.yaml", "lrf=0.1 cls=0.3 obj=0.7 scale=0.9 mixup=0.1 copy_paste=0.1"),
+}
+"""Published hyperparameter file -> ours in `configs/hyp`, and the values that differ."""
+
+
+def translate(script: str, arguments: Sequence[str]) -> list[str]:
+    """Replace published flags that are accepted under another name or without effect; each is reported once.
+
+    Args:
+        script: `train`, `val`, `detect` or `export`; others have no published flags.
+        arguments: the command line.
+    """
+    accepted = {
+        name: flag
+        for flag in FLAGS.get(script, ())
+        if flag.status in ("translated", "no effect")
+        for name in flag.names
+    }
+    result: list[str] = []
+    position = 0
+    while position < len(arguments):
+        name, equals, value = arguments[position].partition("=")
+        flag = accepted.get(name) or accepted.get(name.replace("_", "-"))
+        if flag is None:
+            if arguments[position] == "--":
+                return [*result, *arguments[position:]]
+            result.append(arguments[position])
+            position += 1
+            continue
+        values = [value] if equals else list(arguments[position + 1 : position + 1 + flag.values])
+        position += 1 if equals else 1 + len(values)
+        here = flag.here.format(*values) if len(values) >= flag.values else flag.here.split()[0]
+        result += here.split()
+        if not flag.quiet:
+            _report(f"{name}: read as {here}" if here else f"{name}: has no effect here: {flag.note}")
+    return result
 
 
 def successor(script: str, flag: str) -> str | None:
@@ -135,14 +206,31 @@ def successor(script: str, flag: str) -> str | None:
         flag: one flag as typed, `--evolve`.
 
     Returns:
-        A part of an error message, or None where the flag is unknown to both or exists here.
+        A part of an error message, or None where the flag is unknown to both or accepted here.
     """
     for published in FLAGS.get(script, ()):
-        if flag in published.flag.split(", ") and published.status != "same":
+        if flag in published.names and published.status in ("renamed", "not supported"):
             if published.here:
                 return f"use {published.here}" + (f": {published.note}" if published.note else "")
             return f"not supported: {published.note}"
     return None
+
+
+def published_hyperparameters(name: str) -> str:
+    """The name of our hyperparameters file for a published one, with a notice; any other name unchanged."""
+    base = name.replace("\\", "/").split("/")[-1]
+    if base not in HYPERPARAMETERS:
+        return name
+    ours, different = HYPERPARAMETERS[base]
+    more = f"; for the same values add --set {different}" if different else ""
+    _report(f"--hyp {name}: read as {ours}{more}")
+    return ours
+
+
+@functools.cache
+def _report(message: str) -> None:
+    """Log a notice once: --resume parses the command line twice."""
+    logger.warning(message)
 
 
 def flags_markdown(script: str) -> str:
@@ -156,7 +244,8 @@ def flags_markdown(script: str) -> str:
     """
     lines = ["| YOLOv5 | here | notes |", "|---|---|---|"]
     for published in FLAGS[script]:
-        names = ", ".join(f"`{name}`" for name in published.flag.split(", "))
-        here = f"`{published.here}`" if published.here else published.status
-        lines.append(f"| {names} | {here} | {published.note} |")
+        names = ", ".join(f"`{name}`" for name in published.names)
+        here = f"`{published.here.format('VALUE')}`" if published.here else published.status
+        note = f"refused; {published.note}" if published.status == "renamed" else published.note
+        lines.append(f"| {names} | {here} | {note} |")
     return "\n".join(lines) + "\n"

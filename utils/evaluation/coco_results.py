@@ -1,7 +1,7 @@
 """Detections of many images as arrays, which need 5 % of the memory of COCO results as dicts."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,10 @@ class CocoResults:
     def counts(self) -> np.ndarray:
         """Number of detections (images,) in each image."""
         return np.array([len(rows) for rows in self._rows], np.int64)
+
+    def by_image(self) -> Iterator[tuple[Any, np.ndarray]]:
+        """Yield the id and the detections (n, 6) of each image, in the order added."""
+        yield from zip(self.image_ids, self._rows, strict=True)
 
     def rows(self) -> np.ndarray:
         """Return all detections (n, 6) float32, in the order added."""

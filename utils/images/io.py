@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from graftdet.utils.errors import UserError
-from graftdet.utils.files import write_atomically
+from graftdet.utils.files import LFS_POINTER, is_lfs_pointer, write_atomically
 from graftdet.utils.images.header import ImageHeader, parse_header
 from graftdet.utils.images.optional_formats import decode_with_pillow, read_pillow_header, requirement
 
@@ -72,6 +72,8 @@ def decode_image(data: bytes, path: str | Path, apply_exif: bool = True, depth: 
     """Decode the content of an image file, as `read_image`; `path` appears in errors only."""
     if not data:
         raise UnreadableImage(path, "is empty")
+    if is_lfs_pointer(data[:64]):
+        raise UnreadableImage(path, LFS_POINTER)
     header = parse_header(io.BytesIO(data))
     if header and header.width * header.height > MAX_PIXELS:
         size = f"{header.width}x{header.height}"

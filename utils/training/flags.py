@@ -6,6 +6,7 @@ from pathlib import Path
 
 from graftdet.utils import cli
 from graftdet.utils.cli.options import fraction
+from graftdet.utils.cli.yolov5_flags import published_hyperparameters
 from graftdet.utils.errors import UserError
 from graftdet.utils.training.optim import OPTIMIZERS
 
@@ -38,7 +39,7 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
     )
     flag("--teacher", type=path_or_name, default="", help="weights of a larger model for distillation")
     flag("--data", type=path_or_name, default="shapes.yaml", help="dataset YAML")
-    flag("--hyp", type=path_or_name, default="default.yaml", help="hyperparameters YAML")
+    flag("--hyp", type=hyperparameters_name, default="default.yaml", help="hyperparameters YAML")
     flag("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="hyperparameters to override")
 
 
@@ -46,7 +47,8 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say how to train: length, optimizer, sampling, validation, precision, resuming."""
     flag = parser.add_argument
     flag("--epochs", type=cli.at_least(1), default=100, help="number of epochs")
-    flag("--batch-size", "--batch", type=cli.at_least(1), default=16, help="images per batch, over all processes")
+    about = "images per batch, over all processes; -1: what fits into the memory of a CUDA device"
+    flag("--batch-size", "--batch", type=batch_size, default=16, help=about)
     flag("--workers", type=cli.at_least(0), help="processes that load images (default: depends on the CPU cores)")
     flag(
         "--resume",
@@ -77,13 +79,29 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     flag("--sync-bn", action=cli.Switch, default=True, help="synchronize batch norm over all processes")
     flag(
         "--save-period",
-        type=cli.at_least(0),
+        type=save_period,
         default=0,
         help="save the weights every N epochs, too; 0: only the best and the last",
     )
+    flag("--noautoanchor", action="store_true", help="leave the anchors as they are, even if they do not fit the data")
     flag("--noval", action="store_true", help="validate after the last epoch only")
     flag("--amp", choices=("auto", "on", "off"), default="auto", help="mixed precision; auto: where it is faster")
     flag("--compile", action="store_true", help="compile the model before training: takes minutes, for long runs")
+
+
+def hyperparameters_name(name: str) -> str:
+    """Return the value of --hyp as `path_or_name`; published names of files that are not here stand for ours."""
+    return path_or_name(name) if Path(name).is_file() else published_hyperparameters(name)
+
+
+def batch_size(text: str) -> int:
+    """Return a number of images of at least 1, or -1; the `type` of an argument of argparse."""
+    return -1 if text.strip() == "-1" else int(cli.at_least(1)(text))
+
+
+def save_period(text: str) -> int:
+    """Return a number of epochs; -1 means 0. The `type` of an argument of argparse."""
+    return 0 if text.strip() == "-1" else int(cli.at_least(0)(text))
 
 
 def path_or_name(name: str) -> str:

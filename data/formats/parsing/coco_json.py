@@ -26,7 +26,7 @@ from graftdet.data.formats.parsing.json_values import (
 from graftdet.data.formats.parsing.segmentation import box_of_segmentation
 from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.utils.errors import UserError
-from graftdet.utils.files import cache_folder, write_atomically
+from graftdet.utils.files import cache_folder, refuse_lfs_pointer, write_atomically
 
 BAD_IMAGE = "entries of images that cannot be used"
 BAD_ANNOTATION = "annotations that cannot be used"
@@ -75,6 +75,7 @@ def read_columns(path: Path) -> CocoColumns:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    refuse_lfs_pointer(path, data[:64])
     if len(data) < MIN_CACHED_BYTES:
         return _parse(data, path)
     name = hashlib.blake2b(data, digest_size=20, salt=_LAYOUT)

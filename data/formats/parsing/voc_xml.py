@@ -6,6 +6,8 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 from xml.parsers import expat
 
+from graftdet.utils.files import LFS_POINTER, is_lfs_pointer
+
 _DECLARATION = re.compile(rb"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
 MAX_BYTES = 64 * 2**20  # the annotations of an image take a few thousand
 
@@ -44,6 +46,8 @@ def read_voc_xml(path: Path) -> VocAnnotation:
         OSError: if it cannot be read.
     """
     data = Path(path).read_bytes()
+    if is_lfs_pointer(data[:64]):
+        raise ValueError(LFS_POINTER)
     if len(data) > MAX_BYTES:
         raise ValueError("is far too large for an annotation file")
     if _DECLARATION.search(data):

@@ -124,6 +124,19 @@ def test_a_folder_that_cannot_be_written(weights, tmp_path, monkeypatch):
     assert len(exports(tmp_path / "cache")) == 1 and not (weights.parent / "exported").exists()
 
 
+@pytest.mark.parametrize("read_only", ["file", "folder"])
+def test_read_only_weights_are_exported_elsewhere(read_only, weights, tmp_path):
+    """Also for an administrator, who may write everywhere."""
+    path = weights if read_only == "file" else weights.parent
+    mode = path.stat().st_mode
+    path.chmod(mode & ~0o222)
+    try:
+        load_model(weights, backend="auto")
+        assert len(exports(tmp_path / "cache")) == 1 and not (weights.parent / "exported").exists()
+    finally:
+        path.chmod(mode)
+
+
 def test_a_model_that_cannot_be_exported_is_run_by_torch(weights, monkeypatch, capsys):
     def refuse(*args, **kwargs):
         raise RuntimeError("no such operation")

@@ -1,9 +1,19 @@
-"""The table of published flags agrees with the parsers."""
+"""The table of published flags agrees with the parsers, and published command lines are accepted as they are typed."""
+
+import logging
 
 import pytest
 
 from graftdet import detect, export, train, val
-from graftdet.utils.cli.yolov5_flags import FLAGS, flags_markdown, successor
+from graftdet.utils.cli.yolov5_flags import (
+    FLAGS,
+    _report,
+    flags_markdown,
+    published_hyperparameters,
+    successor,
+    translate,
+)
+from graftdet.utils.training.flags import hyperparameters_name
 
 PARSERS = {"train": train, "val": val, "detect": detect, "export": export}
 CASES = [(script, flag) for script, flags in FLAGS.items() for flag in flags]
@@ -15,39 +25,119 @@ def options(script):
 
 @pytest.mark.parametrize(("script", "flag"), CASES, ids=lambda value: getattr(value, "flag", value))
 def test_a_flag_exists_here_where_the_table_says_so(script, flag):
-    names = set(flag.flag.split(", "))
     if flag.status == "same":
-        assert names <= options(script)
+        assert set(flag.names) <= options(script)
     else:
-        assert not names & options(script)
+        assert not set(flag.names) & options(script)
         assert flag.note or flag.here
-    if flag.status == "renamed":
-        assert flag.here in options(script)
+    if flag.status in ("renamed", "translated"):
+        assert flag.here.split()[0] in options(script)
+    assert (successor(script, flag.names[0]) is not None) == (flag.status in ("renamed", "not supported"))
 
 
 def test_each_flag_is_listed_once():
     for flags in FLAGS.values():
-        names = [name for flag in flags for name in flag.flag.split(", ")]
+        names = [name for flag in flags for name in flag.names]
         assert len(names) == len(set(names))
+
+
+def parse(script, line):
+    return PARSERS[script].make_parser().parse_args(line.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("--img 640 --batch 16 --epochs 3 --data coco128.yaml --weights yolov5s.pt", {"img": 640, "batch_size": 16}),
+        ("--img 640 640 --batch-size -1 --save-period -1", {"img": 640, "batch_size": -1, "save_period": 0}),
+        ("--adam --label-smoothing 0.1", {"optimizer": "Adam", "set": ["label_smoothing=0.1"]}),
+        ("--label-smoothing=0.1 --set lr0=0.1", {"set": ["label_smoothing=0.1", "lr0=0.1"]}),
+        ("--nosave --noplots --noautoanchor --notest", {"noautoanchor": True, "noval": True}),
+        ("--cache-images --workers 8 --linear-lr", {"cache": "ram", "workers": 8}),
+        ("--hyp data/hyps/hyp.scratch-low.yaml --cfg ''", {"hyp": "yolov5.yaml"}),
+        ("--local_rank 3 --local-rank=1 --epochs 2", {"epochs": 2}),
+        ("--resume --freeze 10 --cos-lr --quiet-is-no-flag", None),
+    ],
+)
+def test_command_lines_of_train(line, expected, capsys):
+    if expected is None:
+        with pytest.raises(SystemExit):
+            parse("train", line)
+        assert "unknown argument '--quiet-is-no-flag'" in capsys.readouterr().err
+        return
+    parsed = vars(parse("train", line))
+    assert {key: parsed[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("script", "line", "expected"),
+    [
+        ("val", "--weights a.pt --data c.yaml --img 640 --half", {"img": 640, "half": True}),
+        (
+            "val",
+            "--batch 32 --save-txt --save-conf --verbose --save-json --task test",
+            {"batch_size": 32, "split": "test"},
+        ),
+        ("val", "--dnn --iou-thres 0.65 --conf-thres 0.001", {"backend": "onnx", "iou": 0.65}),
+        ("detect", "--source 0 --hide-labels --hide-conf --line-thickness 1 --vid-stride 2", {"vid_stride": 2}),
+        ("detect", "--source a.jpg b.jpg --data data/coco128.yaml --update --nosave", {"source": ["a.jpg", "b.jpg"]}),
+        ("detect", "--source x --classes 0 2 --agnostic-nms --imgsz 640 640 --dnn", {"classes": ["0", "2"]}),
+        ("export", "--weights a.pt --format onnx --simplify --device 0 --data d.yaml --batch 4", {"batch_size": 4}),
+        (
+            "export",
+            "--weights a.pt --include onnx openvino --imgsz 640 640 --inplace",
+            {"include": ["onnx", "openvino"]},
+        ),
+    ],
+)
+def test_command_lines_of_the_other_scripts(script, line, expected):
+    parsed = vars(parse(script, line))
+    assert {key: parsed[key] for key in expected} == expected
+
+
+def test_notices(caplog):
+    _report.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        assert translate("train", ["--adam", "--noplots", "--epochs", "3"]) == ["--optimizer", "Adam", "--epochs", "3"]
+        assert translate("train", ["--local-rank", "2"]) == []
+        assert translate("", ["--adam"]) == ["--adam"]
+        assert translate("detect", ["--source", "a", "--", "--update"]) == ["--source", "a", "--", "--update"]
+        assert translate("train", ["--label-smoothing"]) == ["--set"]  # argparse reports the missing value
+        translate("train", ["--adam"])
+    assert caplog.text.count("--adam: read as --optimizer Adam") == 1
+    assert "--noplots: has no effect here: plots take a second" in caplog.text and "local-rank" not in caplog.text
+
+
+def test_published_hyperparameters(caplog, tmp_path, monkeypatch):
+    assert published_hyperparameters("mine.yaml") == "mine.yaml"
+    _report.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        assert hyperparameters_name("data/hyps/hyp.scratch-high.yaml") == "yolov5.yaml"
+    assert "add --set lrf=0.1" in caplog.text
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hyp.scratch-low.yaml").write_text("lr0: 0.1")
+    assert hyperparameters_name("hyp.scratch-low.yaml") == str(tmp_path / "hyp.scratch-low.yaml")  # a file of the user
 
 
 @pytest.mark.parametrize(
     ("script", "line", "expected"),
     [
         ("train", "--evolve 300", "train.py: error: unknown argument '--evolve'; use --search: "),
+        ("train", "--img 640 320", "--img 640 320: expected one size"),
+        ("train", "--batch -2", "expected a whole number of at least 1"),
         ("export", "--int8", "unknown argument '--int8'; not supported: no quantized formats"),
         ("detect", "--source x --clases 0", "unknown argument '--clases'; did you mean '--classes'?"),
+        ("detect", "--source x --visualize", "not supported: feature maps are not drawn"),
     ],
 )
-def test_unknown_flags_of_yolov5_are_reported_with_their_successor(script, line, expected, capsys, monkeypatch):
+def test_flags_without_equivalent_are_refused_with_their_successor(script, line, expected, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", [f"{script}.py"])
     with pytest.raises(SystemExit):
-        PARSERS[script].make_parser().parse_args(line.split())
+        parse(script, line)
     assert expected in capsys.readouterr().err
 
 
-def test_successors():
-    assert successor("train", "--evolve").startswith("use --search: ")
-    assert successor("export", "--int8") == "not supported: no quantized formats"
-    assert successor("train", "--epochs") is None and successor("train", "--unheard-of") is None
-    assert "| `--evolve` | `--search` |" in flags_markdown("train")
+def test_the_page():
+    assert "| `--evolve` | `--search` | refused; " in flags_markdown("train")
+    assert "| `--label-smoothing` | `--set label_smoothing=VALUE` |" in flags_markdown("train")
+    assert "| `--noplots` | no effect |" in flags_markdown("train")

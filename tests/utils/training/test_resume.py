@@ -165,6 +165,18 @@ def test_the_config_of_the_run_confirms_them_in_any_folder(tmp_path):
             resolve("--resume", tmp_path / "moved")
 
 
+def test_a_run_that_is_still_written_is_not_resumed(tmp_path, monkeypatch):
+    path = checkpoint(tmp_path / "exp" / "weights" / "last.pt")
+    (tmp_path / "exp" / "run.lock").write_text('{"pid": 1, "host": "elsewhere"}')
+    with pytest.raises(UserError, match=r"exp: this run is still being written by process 1 on elsewhere"):
+        resolve("--resume", path)
+    monkeypatch.setenv("RANK", "1")  # another process of the group that resumes it has the lock
+    assert resolve("--resume", path)[1]["epoch"] == 2
+    monkeypatch.delenv("RANK")
+    os.utime(tmp_path / "exp" / "run.lock", (1, 1))
+    assert resolve("--resume", path)[1]["epoch"] == 2
+
+
 def test_a_resumed_run_writes_to_the_folder_of_its_checkpoint(tmp_path, monkeypatch):
     """And starts no search, whatever its checkpoint contains."""
     elsewhere = {
