@@ -115,6 +115,25 @@ def test_a_process_that_dies_ends_the_other_with_a_message(workspace, train_argu
     assert main.returncode == 2 and "process 0 of 2: another process" in message and "Traceback" not in message
 
 
+def test_the_older_launcher_with_its_flags(workspace, train_arguments):
+    """`torch.distributed.launch`, as YOLOv5's documentation writes it, appends --local-rank to the command line."""
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.launch",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        str(free_port()),
+    ]
+    arguments = train_arguments("--name", "launched", "--epochs", 1, "--noval", "--batch", "4")
+    done = subprocess.run(
+        [*launch, str(ROOT / "train.py"), *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(table(workspace / "runs" / "launched")) == 1
+
+
 def test_torchrun_ends_when_a_process_dies(workspace, train_arguments, tmp_path):
     plugin = tmp_path / "dying.py"
     plugin.write_text("import os\nif os.environ.get('RANK') == '1':\n    os._exit(7)\n", encoding="utf-8")
