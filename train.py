@@ -3,12 +3,9 @@
 PROJECT/NAME receives weights/best.pt and weights/last.pt, results.csv, config.yaml, charts and the first batches.
 """
 
-import copy
-import dataclasses
-import functools
 import logging
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from graftdet.utils.startup import import_before_torch
@@ -18,7 +15,7 @@ if __name__ == "__main__":
 
 import numpy as np
 from torch import device as Device
-from torch import memory_format, nn
+from torch import memory_format
 
 from graftdet.data.caching.image_cache import CACHES
 from graftdet.data.dataset import DetectionDataset
@@ -36,7 +33,6 @@ from graftdet.utils.cli.options import OneSize, add_run_flags, image_size
 from graftdet.utils.device import default_workers
 from graftdet.utils.distributed import Ranks, distribute, process_group
 from graftdet.utils.errors import UserError
-from graftdet.utils.evaluation.evaluator import Evaluation
 from graftdet.utils.files import new_run_folder
 from graftdet.utils.hyperparameters import Hyperparameters, load_hyperparameters
 from graftdet.utils.training.acceleration import (
@@ -47,18 +43,16 @@ from graftdet.utils.training.acceleration import (
 )
 from graftdet.utils.training.autoanchor import MIN_RECALL, MIN_RECALL_OF_TRANSFERRED, fit_head_anchors
 from graftdet.utils.training.ema import ModelEMA
-from graftdet.utils.training.fine_tuning import PROBED_RATES, describe_probe
 from graftdet.utils.training.flags import add_recipe_flags, add_training_flags, check_flags, hyperparameter_overrides
 from graftdet.utils.training.optim import Stepper, make_optimizer
 from graftdet.utils.training.resume import resolve_options
 from graftdet.utils.training.run import Run, TrainResult
-from graftdet.utils.training.run_state import EarlyStopping, RunState, fitness
+from graftdet.utils.training.run_state import EarlyStopping, RunState
 from graftdet.utils.training.schedule import Schedule
 from graftdet.utils.training.search.trials import add_search_flags, search, search_requested
 from graftdet.utils.training.trainer import (
     Trainer,
     freeze_rows,
-    row_depths,
     sampling_weights,
     seed_everything,
     set_bn_momentum,
@@ -163,12 +157,7 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     freeze_rows(model.model, options.freeze)
     shape = (model.channels, options.img, options.img)
     layout = prepare_for_training(model.to(device), device, shape, model.model, model.block_error)
-    make = functools.partial(
-        make_trainer, transfer=transfer, teacher=teacher, options=options, batches=batches, ranks=ranks, layout=layout
-    )
-    if hyperparameters.probe and not checkpoint and not options.noval:
-        hyperparameters = probe(model, hyperparameters, make, validate, options)
-    trainer = make(model, hyperparameters, options.epochs)
+    trainer = make_trainer(model, hyperparameters, transfer, teacher, options, batches, ranks, layout)
     ema = trainer.stepper.ema
     state = RunState(model, ema, trainer.stepper, EarlyStopping(options.patience), np.zeros(model.nc), transfer.loaded)
     if checkpoint:
@@ -197,8 +186,6 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
 def make_trainer(
     model: DetectionModel,
     hyperparameters: Hyperparameters,
-    epochs: int,
-    *,
     transfer: TransferReport,
     teacher: DetectionModel | None,
     options: Namespace,
@@ -206,43 +193,21 @@ def make_trainer(
     ranks: Ranks,
     layout: memory_format,
 ) -> Trainer:
-    """Return what trains `model` for a number of epochs: criterion, optimizer, schedule, EMA, precision."""
+    """Return what trains `model` epoch by epoch: criterion, optimizer, schedule, EMA, precision."""
     device = next(model.parameters()).device
     criterion = model.criterion(hyperparameters, options.img)
     trained, criterion = set_up_distillation(model, criterion, teacher, hyperparameters)
-    recipe = hyperparameters.for_run(epochs, len(batches), options.batch_size)
+    recipe = hyperparameters.for_run(options.epochs, len(batches), options.batch_size)
     set_bn_momentum(model, recipe.bn_momentum)
-    depths = row_depths(model, transfer.loaded)
-    optimizer = make_optimizer(trained, recipe.optimizer, recipe, options.batch_size, depths)
-    schedule = Schedule(recipe, epochs, len(batches), options.batch_size)
+    transferred = [parameter for name, parameter in model.named_parameters() if name in set(transfer.loaded)]
+    optimizer = make_optimizer(trained, recipe.optimizer, recipe, options.batch_size, transferred)
+    schedule = Schedule(recipe, options.epochs, len(batches), options.batch_size)
     ema = ModelEMA(model, recipe.ema_decay, recipe.ema_tau, fraction=recipe.ema_fraction)
     mixed, scaler = mixed_precision(options.amp, device)
     parallel = distribute(compile_model(trained, options.compile, device), ranks, device, options.sync_bn)
     stepper = Stepper(parallel, optimizer, schedule, ema, recipe.clip_norm, scaler)
     frozen = transferred_batch_norms(model, transfer.loaded) if recipe.freeze_bn else []
     return Trainer(parallel, criterion, batches, stepper, options.seed, ranks, device, mixed, layout, frozen)
-
-
-def probe(
-    model: DetectionModel,
-    hyperparameters: Hyperparameters,
-    make: Callable[[DetectionModel, Hyperparameters, int], Trainer],
-    validate: Callable[[nn.Module], Evaluation | None],
-    options: Namespace,
-) -> Hyperparameters:
-    """Train a copy of `model` with each rate of `PROBED_RATES` for a part of the run; return the best as a recipe."""
-    epochs = max(round(hyperparameters.probe * options.epochs), 1)
-    scores = []
-    for values in PROBED_RATES:
-        trainer = make(copy.deepcopy(model), dataclasses.replace(hyperparameters, **values), epochs)
-        for epoch in range(epochs):
-            trainer.train_epoch(epoch, epochs, title="probe")
-        evaluation = validate(trainer.stepper.ema.model)
-        scores.append(trainer.ranks.broadcast(fitness(evaluation.metrics) if evaluation else None))
-    seed_everything(options.seed)
-    best = max(range(len(scores)), key=scores.__getitem__)
-    logger.info(describe_probe(scores, best, epochs))
-    return dataclasses.replace(hyperparameters, **PROBED_RATES[best])
 
 
 def read_hyperparameters(options: Namespace, checkpoint: dict[str, Any] | None) -> Hyperparameters:

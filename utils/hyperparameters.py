@@ -90,15 +90,6 @@ class Hyperparameters:
         1,
         about="learning rate of parameters that come from --weights, as a fraction of lr0",
     )
-    row_lr_decay: float = _number(
-        1.0,
-        1e-6,
-        1,
-        about="learning rate of transferred parameters of the first row, as a fraction of that of the last row",
-    )
-    probe: float = _number(
-        0.0, 0, 1, about="fraction of the run for which each of several learning rates is tried before it; 0: none"
-    )
     lr_batch: int = _number(
         0,
         about="images per step that lr0 is for; lr0 is scaled linearly for SGD, by the square root for the others; "

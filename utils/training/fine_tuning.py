@@ -1,23 +1,9 @@
 """Fine-tuning: which recipe suits the initial weights, and whether training keeps what they know."""
 
 from collections.abc import Sequence
-from typing import Any
 
-PROBED_RATES: tuple[dict[str, Any], ...] = (
-    {"lr0": 0.004, "transferred_lr": 0.05},
-    {"lr0": 0.008, "transferred_lr": 0.25},
-)
 MAX_FALL = 0.2  # fraction of the best AP so far
 MIN_AP = 0.05  # lower ones fluctuate anyway
-
-
-def describe_probe(scores: Sequence[float], best: int, epochs: int) -> str:
-    """Report the fitness of each of `PROBED_RATES` after a number of epochs, and which one is used."""
-    tried = [
-        f"{', '.join(f'{key}={value:g}' for key, value in values.items())}: {score:.3f}"
-        for values, score in zip(PROBED_RATES, scores, strict=True)
-    ]
-    return f"probe of {epochs} epochs, 0.9 AP50-95 + 0.1 AP50: {'; '.join(tried)}; using number {best + 1}"
 
 
 def describe_fall(history: Sequence[tuple[int, float]], epochs: int, transferred_lr: float) -> str | None:

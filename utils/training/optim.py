@@ -1,8 +1,7 @@
 """Optimizers, parameter groups, and the step from losses to new weights."""
 
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -63,7 +62,7 @@ def make_optimizer(
     name: str,
     hyperparameters: Hyperparameters,
     batch_size: int,
-    depths: Mapping[nn.Parameter, float] | None = None,
+    transferred: Iterable[nn.Parameter] = (),
 ) -> torch.optim.Optimizer:
     """Create an optimizer over the groups of `parameter_groups`, divided by learning rate.
 
@@ -74,8 +73,7 @@ def make_optimizer(
         name: SGD (with Nesterov momentum), Adam, AdamW or Muon, in any case.
         hyperparameters: The training recipe.
         batch_size: Images per batch, over all processes.
-        depths: Transferred parameters, which learn at `transferred_lr` times the rate of all others, and their
-            positions in the model: from 0, the first row, where `row_lr_decay` applies as well, to 1, the last row.
+        transferred: Parameters that learn at `transferred_lr` times the rate of all others.
 
     Raises:
         UserError: If the name is unknown or no parameter is trainable.
@@ -86,7 +84,7 @@ def make_optimizer(
     h = hyperparameters
     images = batch_size * accumulation(batch_size, h.nominal_batch)  # per step
     decay = h.weight_decay * images / (h.nominal_batch or images)
-    factors = {id(p): h.transferred_lr * h.row_lr_decay ** (1 - depth) for p, depth in (depths or {}).items()}
+    slow = {id(parameter) for parameter in transferred} if h.transferred_lr != 1 else set()
     groups = [
         {
             "params": part,
@@ -95,7 +93,8 @@ def make_optimizer(
             "initial_lr": h.lr0 * factor,
         }
         for group, parameters in parameter_groups(model, matrices=name.lower() == "muon").items()
-        for factor, part in _by_factor(parameters, factors)
+        for factor, is_slow in ((1.0, False), (h.transferred_lr, True))
+        if (part := [parameter for parameter in parameters if (id(parameter) in slow) == is_slow])
     ]
     if not groups:
         raise UserError("nothing to train: every row of the model is frozen")
@@ -106,14 +105,6 @@ def make_optimizer(
         return Muon(groups, lr=h.lr0, betas=(h.momentum, 0.999))
     kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[by_lower[name.lower()]]
     return kind(groups, lr=h.lr0, betas=(h.momentum, 0.999))
-
-
-def _by_factor(parameters: list[nn.Parameter], factors: dict[int, float]) -> Iterator[tuple[float, list[nn.Parameter]]]:
-    """Divide parameters by the factor of their learning rate, by id; 1 for those that have none. Highest first."""
-    parts = defaultdict(list)
-    for parameter in parameters:
-        parts[factors.get(id(parameter), 1.0)].append(parameter)
-    yield from sorted(parts.items(), key=lambda item: -item[0])
 
 
 def parameters_without_gradient(model: nn.Module) -> list[str]:

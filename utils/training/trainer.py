@@ -204,13 +204,6 @@ def set_frozen_layers_to_eval(model: nn.Module) -> None:
             module.eval()
 
 
-def row_depths(model: nn.Module, names: Collection[str]) -> dict[nn.Parameter, float]:
-    """Return the parameters of `model` among the tensors `names`, with their rows from 0 (first) to 1 (last)."""
-    rows = {name: int(name.split(".")[1]) for name, _ in model.named_parameters()}
-    last = max(1, *rows.values())
-    return {p: rows[name] / last for name, p in model.named_parameters() if name in set(names)}
-
-
 def transferred_batch_norms(model: nn.Module, names: Collection[str]) -> list[nn.Module]:
     """Return the batch norms of `model` whose running statistics are among the tensors `names`."""
     return [
