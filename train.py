@@ -21,7 +21,7 @@ from graftdet.data.caching.image_cache import CACHES
 from graftdet.data.dataset import DetectionDataset
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.loader import Loader
-from graftdet.data.training_data import make_loaders
+from graftdet.data.training_data import LoaderSettings, make_batches, make_validation
 from graftdet.models import load_plugins
 from graftdet.models.distillation.distiller import load_teacher, set_up_distillation
 from graftdet.models.graph.detection_model import DetectionModel
@@ -34,7 +34,7 @@ from graftdet.utils.device import default_workers
 from graftdet.utils.distributed import Ranks, distribute, process_group
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import new_run_folder
-from graftdet.utils.hyperparameters import Hyperparameters, load_hyperparameters
+from graftdet.utils.hyperparameters import Hyperparameters, has_geometric_augmentation, load_hyperparameters
 from graftdet.utils.training.acceleration import (
     automatic_batch_size,
     compile_model,
@@ -43,7 +43,14 @@ from graftdet.utils.training.acceleration import (
 )
 from graftdet.utils.training.autoanchor import MIN_RECALL, MIN_RECALL_OF_TRANSFERRED, fit_head_anchors
 from graftdet.utils.training.ema import ModelEMA
-from graftdet.utils.training.flags import add_recipe_flags, add_training_flags, check_flags, hyperparameter_overrides
+from graftdet.utils.training.fine_tuning import choose_recipe
+from graftdet.utils.training.flags import (
+    AUTO_RECIPE,
+    add_recipe_flags,
+    add_training_flags,
+    check_flags,
+    hyperparameter_overrides,
+)
 from graftdet.utils.training.optim import Stepper, make_optimizer
 from graftdet.utils.training.resume import resolve_options
 from graftdet.utils.training.run import Run, TrainResult
@@ -116,7 +123,9 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     if checkpoint:
         model = restore_model(checkpoint, options.resume, options.data, names)
         transfer = TransferReport(
-            loaded=checkpoint.get("transferred", []), weights=checkpoint.get("initial_weights", "")
+            loaded=checkpoint.get("transferred", []),
+            weights=checkpoint.get("initial_weights", ""),
+            recipe=checkpoint.get("recipe", ""),
         )
     else:
         model, transfer = make_model(
@@ -134,21 +143,23 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     if options.batch_size == -1:
         per_process = automatic_batch_size(model, options.img, device) if ranks.is_main else None
         options.batch_size = ranks.broadcast(per_process) * ranks.world_size
-    train_set, batches, validate = make_loaders(
-        splits,
-        hyperparameters,
+    settings = LoaderSettings(
         size=options.img,
         stride=stride,
-        epochs=options.epochs,
         batch_size=options.batch_size,
         workers=default_workers(device.type) if options.workers is None else options.workers,
         seed=options.seed,
         cache=options.cache,
         rect=options.rect,
-        multi_scale=options.multi_scale,
         ranks=ranks,
         device=device,
     )
+    validate = make_validation(splits["val"], settings, has_geometric_augmentation(vars(hyperparameters)))
+    initial = validate(model.to(device)) if not checkpoint and transfer.class_matches and not options.noval else None
+    if options.hyp == AUTO_RECIPE and not checkpoint:
+        initial_ap = ranks.broadcast(initial.metrics["AP50-95"] if initial else None)
+        transfer.recipe, hyperparameters = choose_hyperparameters(options, transfer, initial_ap)
+    train_set, batches = make_batches(splits["train"], hyperparameters, settings, options.epochs, options.multi_scale)
     if not checkpoint and not options.noautoanchor:
         boxes, _, sizes = train_set.annotations()
         recall = MIN_RECALL_OF_TRANSFERRED if f"model.{len(model.model) - 1}.anchors" in transfer.loaded else MIN_RECALL
@@ -163,11 +174,9 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     if checkpoint:
         state.load_state_dict(checkpoint)
 
-    run = open_run(options, model, hyperparameters, state, train_set, transfer.weights) if ranks.is_main else None
-    if not checkpoint and transfer.class_matches and not options.noval:
-        evaluation = validate(ema.model)
-        if run:
-            run.record_initial(evaluation)
+    run = open_run(options, model, hyperparameters, state, train_set, transfer) if ranks.is_main else None
+    if run and initial:
+        run.record_initial(initial)
     for epoch in range(state.epoch, state.epoch if state.stopping.stop else options.epochs):
         weights = sampling_weights(train_set.labels, state.class_ap) if options.image_weights else None
         result = trainer.train_epoch(epoch, options.epochs, weights=weights, on_batch=run.plot_batch if run else None)
@@ -213,10 +222,22 @@ def make_trainer(
 def read_hyperparameters(options: Namespace, checkpoint: dict[str, Any] | None) -> Hyperparameters:
     """Return the recipe of the checkpoint or of `--hyp`, with the values of the command line; log its notices."""
     overrides = hyperparameter_overrides(options.optimizer, options.cos_lr, options.set)
-    hyperparameters = load_hyperparameters(checkpoint["hyperparameters"] if checkpoint else options.hyp, overrides)
+    recipe = "default.yaml" if options.hyp == AUTO_RECIPE else options.hyp
+    hyperparameters = load_hyperparameters(checkpoint["hyperparameters"] if checkpoint else recipe, overrides)
     for notice in hyperparameters.notices():
         logger.warning(notice)
     return hyperparameters
+
+
+def choose_hyperparameters(
+    options: Namespace, transfer: TransferReport, initial_ap: float | None
+) -> tuple[str, Hyperparameters]:
+    """Choose the recipe for `--hyp auto`: its name, and its values with those of the command line."""
+    choice = choose_recipe(transfer.fraction, initial_ap, transfer.recipe)
+    if choice.reason:
+        logger.info(choice)
+    overrides = hyperparameter_overrides(options.optimizer, options.cos_lr, options.set)
+    return choice.name, load_hyperparameters(choice.name, overrides)
 
 
 def open_run(
@@ -225,13 +246,15 @@ def open_run(
     hyperparameters: Hyperparameters,
     state: RunState,
     train_set: DetectionDataset,
-    initial_weights: str,
+    transfer: TransferReport,
 ) -> Run:
     """Open the folder of the run, a new one unless it is resumed, and plot the labels of the training set."""
     folder = options.folder or new_run_folder(options.project, options.name, options.exist_ok)
     recorded = {key: value for key, value in vars(options).items() if key not in ("resume", "folder")}
     info = {"yaml": model.yaml_text, "names": model.names, "nc": model.nc, "options": recorded}
-    info |= {"initial_weights": initial_weights, "train_images": len(train_set), "hyperparameters": hyperparameters}
+    recipe = transfer.recipe if options.hyp == AUTO_RECIPE else options.hyp
+    info |= {"initial_weights": transfer.weights, "recipe": recipe}
+    info |= {"train_images": len(train_set), "hyperparameters": hyperparameters}
     run = Run(folder, info, state, options.epochs, options.save_period)
     run.plot_labels(*train_set.annotations())
     return run

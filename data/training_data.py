@@ -1,7 +1,8 @@
 """The images of a training run: batches for training, and validation of a model."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import device as Device
@@ -14,71 +15,111 @@ from graftdet.data.synthetic_dataset import open_dataset
 from graftdet.utils.distributed import Ranks
 from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.evaluator import Evaluation, evaluate
-from graftdet.utils.hyperparameters import Hyperparameters, has_geometric_augmentation
+from graftdet.utils.hyperparameters import Hyperparameters
 
 
-def make_loaders(
-    splits: Mapping[str, Split],
-    hyperparameters: Hyperparameters,
-    *,
-    size: int,
-    stride: int,
-    epochs: int,
-    batch_size: int,
-    workers: int,
-    seed: int,
-    cache: str,
-    rect: bool,
-    multi_scale: bool,
-    ranks: Ranks,
-    device: Device,
-) -> tuple[DetectionDataset, Loader, Callable[[nn.Module], Evaluation | None]]:
-    """Open the training and validation images.
+@dataclass(frozen=True)
+class LoaderSettings:
+    """How images are loaded for training and validation.
 
-    Args:
-        splits: The splits "train" and "val".
-        hyperparameters: The training recipe, for augmentation.
+    Attributes:
         size: Longer side of the images [pixels].
         stride: Divisor of the sides of all batches.
-        epochs, batch_size: Length of the run; images per batch, over all processes.
+        batch_size: Training images per batch, over all processes; validation batches have twice as many.
         workers: Processes that load images.
-        seed, cache: Seed of augmentation and order; where decoded images are cached.
-        rect: Train on batches of one aspect ratio instead of mosaics.
+        seed: Seed of augmentation and order.
+        cache: Where decoded images are cached.
+        rect: Use batches of one aspect ratio instead of mosaics.
+        ranks: Rank of this process.
+        device: Device of this process.
+    """
+
+    size: int
+    stride: int
+    batch_size: int
+    workers: int
+    seed: int
+    cache: str
+    rect: bool
+    ranks: Ranks
+    device: Device
+
+    def __post_init__(self) -> None:
+        if self.batch_size % self.ranks.world_size:
+            count = self.ranks.world_size
+            raise UserError(
+                f"--batch-size {self.batch_size}: counts all {count} processes and must be divisible by their number"
+            )
+
+    @property
+    def dataset(self) -> dict[str, Any]:
+        """Arguments of `open_dataset`."""
+        return {"size": self.size, "stride": self.stride, "seed": self.seed, "cache": self.cache}
+
+    @property
+    def rank(self) -> dict[str, int]:
+        """Arguments of the loaders: which part of the batches belongs to this process."""
+        return {"rank": self.ranks.rank, "world_size": self.ranks.world_size}
+
+
+def make_batches(
+    split: Split, hyperparameters: Hyperparameters, settings: LoaderSettings, epochs: int, multi_scale: bool
+) -> tuple[DetectionDataset, Loader]:
+    """Open the training images.
+
+    Args:
+        split: The split to train on.
+        hyperparameters: The training recipe, for augmentation.
+        settings: How to load images.
+        epochs: Length of the run.
         multi_scale: Change the size in each batch.
-        ranks, device: Rank and device of this process.
 
     Returns:
-        The training set, its batches, and `validate(model)`, which evaluates a model on the validation split.
+        The images, and their batches.
     """
-    if batch_size % ranks.world_size:
-        raise UserError(
-            f"--batch-size {batch_size}: counts all {ranks.world_size} processes and must be divisible by their number"
-        )
-    on_cuda = device.type == "cuda"
-    part: dict[str, Any] = {"rank": ranks.rank, "world_size": ranks.world_size}
-    common: dict[str, Any] = {"size": size, "stride": stride, "seed": seed, "cache": cache}
-    train_set = open_dataset(
-        splits["train"], recipe=hyperparameters, augment=True, rect=rect, label="train", defer_hsv=on_cuda, **common
+    on_cuda = settings.device.type == "cuda"
+    images = open_dataset(
+        split,
+        recipe=hyperparameters,
+        augment=True,
+        rect=settings.rect,
+        label="train",
+        defer_hsv=on_cuda,
+        **settings.dataset,
     )
     batches = train_loader(
-        train_set,
-        batch_size // ranks.world_size,
-        workers,
+        images,
+        settings.batch_size // settings.ranks.world_size,
+        settings.workers,
         epochs=epochs,
         multi_scale=multi_scale,
         pin_memory=on_cuda,
-        **part,
+        **settings.rank,
     )
-    val_set = open_dataset(
-        splits["val"], rect=rect or has_geometric_augmentation(vars(hyperparameters)), label="val", **common
-    )
-    validate = functools.partial(
+    return images, batches
+
+
+def make_validation(
+    split: Split, settings: LoaderSettings, geometric_augmentation: bool
+) -> Callable[[nn.Module], Evaluation | None]:
+    """Open the validation images.
+
+    Args:
+        split: The split to validate on.
+        settings: How to load images.
+        geometric_augmentation: Whether training moves or scales image content; without it, validation uses the same
+            square letterboxing as training.
+
+    Returns:
+        `validate(model)`, which evaluates a model; None in processes other than the main one.
+    """
+    images = open_dataset(split, rect=settings.rect or geometric_augmentation, label="val", **settings.dataset)
+    return functools.partial(
         evaluate,
-        loader=val_loader(val_set, 2 * batch_size, workers, **part),
-        ground_truth=splits["val"].ground_truth(),
-        category_ids=splits["val"].category_ids,
-        ranks=ranks,
-        device=device,
-        half=on_cuda,
+        loader=val_loader(images, 2 * settings.batch_size, settings.workers, **settings.rank),
+        ground_truth=split.ground_truth(),
+        category_ids=split.category_ids,
+        ranks=settings.ranks,
+        device=settings.device,
+        half=settings.device.type == "cuda",
     )
-    return train_set, batches, validate

@@ -17,7 +17,7 @@ from graftdet.utils.environment import train_command
 from graftdet.utils.errors import UserError, did_you_mean
 
 from ..table import ROOT
-from .table import LICENSE, TABLE, TRAINED_ON, Pretraining, Stage
+from .table import FINETUNING, LICENSE, TABLE, TRAINED_ON, Pretraining, Stage
 
 
 def pretrain(name: str, project: Path, out: Path, from_committed: bool = False) -> Path:
@@ -40,7 +40,7 @@ def pretrain(name: str, project: Path, out: Path, from_committed: bool = False) 
         if not packed.is_file():
             train(recipe, stage, folder, start or _other(stage.start, out))
             values = {"license": LICENSE, "trained_on": TRAINED_ON, "limits": recipe.limits}
-            values["reproduce"] = f"python -m benchmarks.pretraining {name}"
+            values |= {"recipe": FINETUNING, "reproduce": f"python -m benchmarks.pretraining {name}"}
             pack(folder / "weights" / "last.pt", packed, values)
         start = packed
     if start is None:

@@ -125,7 +125,7 @@ def read_run_folder(folder: Path, group: str, **details: str) -> tuple[RunRecord
         run=run,
         dataset=_dataset_name(Path(options["data"])),
         model=_model_name(options),
-        recipe=Path(options["hyp"]).name,
+        recipe=config.get("recipe") or Path(options["hyp"]).name,
         settings=_settings(options),
         seed=options["seed"],
         epochs=options["epochs"],

@@ -66,7 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument("name", help="name of the runs, without the seed")
     train.add_argument("--data", default="bccd.yaml")
     train.add_argument("--cfg", default="graft-n.yaml")
-    train.add_argument("--hyp", default="default.yaml")
+    train.add_argument("--hyp", default="auto")
     train.add_argument("--epochs", type=int, default=100)
     train.add_argument("--img", type=int, default=320)
     train.add_argument("--batch-size", type=int, default=16)

@@ -49,14 +49,13 @@ def make_model(
     model = _build(spec.with_anchors(anchors) if anchors else spec, names)
     report = TransferReport()
     pretrained = choose_pretrained(model) if weights == AUTO_WEIGHTS else None
+    file = load_weights(pretrained.path) if pretrained else file
     if file and into:  # of a backbone, with the names of its publisher
         logger.info(f"weights: {weights} into row {into}, {load_into_row(model, into, file)}")
     elif file:
         report = load_into(model, file, min_transfer, names)
-        logger.info(f"weights: {weights}, {report}")
-    elif pretrained:
-        report = load_into(model, load_weights(pretrained.path), names=names)
-        logger.info(describe_start(model, pretrained, report))
+        logger.info(describe_start(model, pretrained, report) if pretrained else f"weights: {weights}, {report}")
+        report.recipe = file.card.recipe if file.card else ""
     report.weights = pretrained.name if pretrained else weights if file else NO_WEIGHTS
     if rows := report.inserted_rows:
         logger.info(initialize_new_rows(model, rows) if identity_init else NewRowInit(rows))

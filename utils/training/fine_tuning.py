@@ -1,9 +1,46 @@
 """Fine-tuning: which recipe suits the initial weights, and whether training keeps what they know."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+MIN_FRACTION = 0.5  # of the parameters: weights that bring less are relearned anyway
+MIN_INITIAL_AP = 0.1  # weights that reach it before training find the objects of the dataset already
 MAX_FALL = 0.2  # fraction of the best AP so far
 MIN_AP = 0.05  # lower ones fluctuate anyway
+
+
+@dataclass(frozen=True)
+class RecipeChoice:
+    """A recipe for `--hyp auto`.
+
+    Attributes:
+        name: File in `configs/hyp`.
+        reason: Why it was chosen; "" for the default recipe of a model without initial weights.
+    """
+
+    name: str
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"recipe: {self.name} ({self.reason}); --hyp default.yaml trains as from scratch"
+
+
+def choose_recipe(fraction: float, initial_ap: float | None = None, recommended: str = "") -> RecipeChoice:
+    """Choose the recipe for a model by what came over from its initial weights.
+
+    Args:
+        fraction: Fraction of the parameters that came over, 0..1; 1 includes the outputs of all classes.
+        initial_ap: Validation AP50-95 before training; None where it is unknown.
+        recommended: The recipe that the weights themselves name; "": none.
+    """
+    if fraction < MIN_FRACTION:
+        return RecipeChoice("default.yaml")
+    if recommended:
+        return RecipeChoice(recommended, "named by the weights")
+    if fraction == 1 and initial_ap is not None and initial_ap >= MIN_INITIAL_AP:
+        reason = f"the weights know all classes and reach AP50-95 {initial_ap:.3f} before training"
+        return RecipeChoice("finetune-same-classes.yaml", reason)
+    return RecipeChoice("finetune.yaml", f"the weights bring {fraction:.0%} of the parameters")
 
 
 def describe_fall(history: Sequence[tuple[int, float]], epochs: int, transferred_lr: float) -> str | None:

@@ -11,6 +11,7 @@ from graftdet.utils.errors import UserError
 from graftdet.utils.training.optim import OPTIMIZERS
 
 AUTO_WEIGHTS, NO_WEIGHTS = "auto", "none"  # values of --weights beside files and names
+AUTO_RECIPE = "auto"  # value of --hyp beside files and names
 
 
 def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +40,12 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
     )
     flag("--teacher", type=path_or_name, default="", help="weights of a larger model for distillation")
     flag("--data", type=path_or_name, default="shapes.yaml", help="dataset YAML")
-    flag("--hyp", type=hyperparameters_name, default="default.yaml", help="hyperparameters YAML")
+    flag(
+        "--hyp",
+        type=hyperparameters_name,
+        default=AUTO_RECIPE,
+        help="hyperparameters YAML; auto: one for fine-tuning if --weights bring half of the model, else default.yaml",
+    )
     flag("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="hyperparameters to override")
 
 

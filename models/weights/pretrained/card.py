@@ -61,6 +61,7 @@ class WeightsCard:
         ap: AP50-95 after fine-tuning, per dataset.
         limits: what the weights are not good for.
         reproduce: command that repeats all runs, "" where there is none.
+        recipe: file in `configs/hyp` for training from them; "": `train.py` chooses.
     """
 
     model: str = ""
@@ -72,6 +73,7 @@ class WeightsCard:
     ap: list[ApComparison] = field(default_factory=list)
     limits: str = ""
     reproduce: str = ""
+    recipe: str = ""
 
     @property
     def images(self) -> int:

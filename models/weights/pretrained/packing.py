@@ -17,7 +17,7 @@ from graftdet.utils.errors import UserError, did_you_mean
 from graftdet.utils.files import write_atomically
 from graftdet.utils.training.flags import AUTO_WEIGHTS, NO_WEIGHTS
 
-CARD_FIELDS = ("model", "trained_on", "license", "limits", "reproduce")  # texts that --card may give
+CARD_FIELDS = ("model", "trained_on", "license", "limits", "recipe", "reproduce")  # texts that --card may give
 RUN_FIELDS: dict[str, Any] = {
     entry.name: entry.type for entry in fields(TrainingRecord)
 }  # of the last run, which --card may give

@@ -2,7 +2,8 @@
 
 import pytest
 
-from graftdet.utils.training.fine_tuning import describe_fall
+from graftdet.utils.hyperparameters import load_hyperparameters
+from graftdet.utils.training.fine_tuning import choose_recipe, describe_fall
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,32 @@ def test_a_fall_of_more_than_a_fifth_in_the_first_third_is_reported(aps, epochs,
         best = max(aps[:-1])
         assert f"fell from {best:.3f} (epoch {aps.index(best)}) to {aps[-1]:.3f}" in message
         assert "--set transferred_lr=0.1 (now 0.5)" in message
+
+
+@pytest.mark.parametrize(
+    ("fraction", "initial_ap", "recommended", "name"),
+    [
+        (0.0, None, "", "default.yaml"),
+        (0.49, None, "", "default.yaml"),
+        (0.49, None, "finetune.yaml", "default.yaml"),
+        (0.5, None, "", "finetune.yaml"),
+        (0.97, 0.3, "", "finetune.yaml"),  # new rows or classes
+        (1.0, 0.3, "", "finetune-same-classes.yaml"),
+        (1.0, 0.05, "", "finetune.yaml"),  # the same classes on images of another kind
+        (1.0, None, "", "finetune.yaml"),
+        (0.9, None, "default.yaml", "default.yaml"),
+    ],
+)
+def test_the_recipe_follows_from_what_came_over(fraction, initial_ap, recommended, name):
+    choice = choose_recipe(fraction, initial_ap, recommended)
+    assert choice.name == name and load_hyperparameters(choice.name)
+    assert bool(choice.reason) == (fraction >= 0.5)
+
+
+def test_recipes_for_fine_tuning_differ_from_the_default_in_rates_alone():
+    """Their augmentation must be the same: the validation images are opened before the recipe is chosen."""
+    default, *others = (
+        load_hyperparameters(name).as_dict() for name in ("default.yaml", "finetune.yaml", "finetune-same-classes.yaml")
+    )
+    for other in others:
+        assert {key for key in other if other[key] != default[key]} <= {"lr0", "transferred_lr", "freeze_bn"}

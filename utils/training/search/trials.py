@@ -23,7 +23,7 @@ from graftdet.utils.errors import UserError
 from graftdet.utils.files import write_errors
 from graftdet.utils.hyperparameters import load_hyperparameters
 from graftdet.utils.progress import duration
-from graftdet.utils.training.flags import hyperparameter_overrides
+from graftdet.utils.training.flags import AUTO_RECIPE, AUTO_WEIGHTS, NO_WEIGHTS, hyperparameter_overrides
 from graftdet.utils.training.results import read_column
 from graftdet.utils.training.search.ranges import Range, load_ranges
 from graftdet.utils.training.search.study import (
@@ -100,6 +100,9 @@ def search(options: argparse.Namespace, arguments: Sequence[str] | None = None, 
     options = argparse.Namespace(**{**_SEARCH_FLAGS, **vars(options)})
     ranges = load_ranges(options.search)
     overrides = hyperparameter_overrides(options.optimizer, options.cos_lr, options.set)
+    automatic = options.hyp == AUTO_RECIPE
+    if automatic:  # the same base for all trials
+        options.hyp = "default.yaml" if options.weights in (AUTO_WEIGHTS, NO_WEIGHTS) else "finetune.yaml"
     recipe = load_hyperparameters(options.hyp, overrides)
     for key in (override.partition("=")[0] for override in overrides):
         if key in ranges:
@@ -110,6 +113,7 @@ def search(options: argparse.Namespace, arguments: Sequence[str] | None = None, 
     search_parser = ArgumentParser(add_help=False)
     add_search_flags(search_parser)
     command = [*(command or train_command()), *search_parser.parse_known_args(arguments)[1]]
+    command += ["--hyp", options.hyp] if automatic else []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study = open_study(optuna, options.study, options.name, folder, epochs=options.epochs, seed=options.seed)
