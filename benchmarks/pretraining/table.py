@@ -46,5 +46,5 @@ class Pretraining:
 
 TABLE = {
     "graft-n": Pretraining("graft-n.yaml", (Stage(epochs=8),)),
-    "graft-p": Pretraining("graft-p.yaml", (Stage(epochs=8),)),
+    "graft-p": Pretraining("graft-p.yaml", (Stage(epochs=4, start="graft-n"),)),
 }

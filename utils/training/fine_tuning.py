@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+DEFAULT_RECIPE = "default.yaml"
 MIN_FRACTION = 0.5  # of the parameters: weights that bring less are relearned anyway
 MIN_INITIAL_AP = 0.1  # weights that reach it before training find the objects of the dataset already
 MAX_FALL = 0.2  # fraction of the best AP so far
@@ -15,14 +16,14 @@ class RecipeChoice:
 
     Attributes:
         name: File in `configs/hyp`.
-        reason: Why it was chosen; "" for the default recipe of a model without initial weights.
+        reason: Why it was chosen; "" for the default recipe.
     """
 
     name: str
     reason: str = ""
 
     def __str__(self) -> str:
-        return f"recipe: {self.name} ({self.reason}); --hyp default.yaml trains as from scratch"
+        return f"recipe: {self.name} ({self.reason}); --hyp {DEFAULT_RECIPE} trains as from scratch"
 
 
 def choose_recipe(fraction: float, initial_ap: float | None = None, recommended: str = "") -> RecipeChoice:
@@ -33,8 +34,8 @@ def choose_recipe(fraction: float, initial_ap: float | None = None, recommended:
         initial_ap: Validation AP50-95 before training; None where it is unknown.
         recommended: The recipe that the weights themselves name; "": none.
     """
-    if fraction < MIN_FRACTION:
-        return RecipeChoice("default.yaml")
+    if fraction < MIN_FRACTION or recommended == DEFAULT_RECIPE:
+        return RecipeChoice(DEFAULT_RECIPE)
     if recommended:
         return RecipeChoice(recommended, "named by the weights")
     if fraction == 1 and initial_ap is not None and initial_ap >= MIN_INITIAL_AP:

@@ -41,12 +41,13 @@ def test_a_fall_of_more_than_a_fifth_in_the_first_third_is_reported(aps, epochs,
         (1.0, 0.05, "", "finetune.yaml"),  # the same classes on images of another kind
         (1.0, None, "", "finetune.yaml"),
         (0.9, None, "default.yaml", "default.yaml"),
+        (0.9, None, "yolov5.yaml", "yolov5.yaml"),
     ],
 )
 def test_the_recipe_follows_from_what_came_over(fraction, initial_ap, recommended, name):
     choice = choose_recipe(fraction, initial_ap, recommended)
     assert choice.name == name and load_hyperparameters(choice.name)
-    assert bool(choice.reason) == (fraction >= 0.5)
+    assert bool(choice.reason) == (name != "default.yaml")
 
 
 def test_recipes_for_fine_tuning_differ_from_the_default_in_rates_alone():
