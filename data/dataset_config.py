@@ -48,6 +48,10 @@ def load_data_config(name_or_path: str | Path) -> DataConfig:
     """
     path = find_config(name_or_path, "data")
     raw = load_yaml(path)
+    if "backbone" in raw and "head" in raw:
+        raise UserError(
+            f"{path}: is a model YAML, not a dataset YAML; give it as --cfg, and the dataset YAML as --data"
+        )
     format_name = _read_format(raw, path)
     names, name_ids, nc = _read_names(raw, path)
     values = {split: raw[split] for split in SPLIT_NAMES if raw.get(split) not in (None, "", [])}

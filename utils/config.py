@@ -18,6 +18,9 @@ _T = TypeVar("_T", int, float, bool, str)
 _BOOLEANS = {**dict.fromkeys(("true", "1", "yes", "on"), True), **dict.fromkeys(("false", "0", "no", "off"), False)}
 
 
+_FLAGS = {"models": "--cfg", "data": "--data", "hyp": "--hyp"}  # folder of configs -> flag
+
+
 def find_config(name: str | Path, kind: str) -> Path:
     """Return the path of a YAML file.
 
@@ -38,6 +41,9 @@ def find_config(name: str | Path, kind: str) -> Path:
         return folder / path.name
     if path.is_dir():
         raise UserError(f"{name}: is a folder, expected a YAML file")
+    for other, flag in _FLAGS.items():
+        if any((CONFIGS / other / candidate).is_file() for candidate in (path, f"{path}.yaml")):
+            raise UserError(f"{name}: is a YAML of configs/{other}, expected one of configs/{kind}; give it as {flag}")
     raise UserError(f"{name}: no such file, and no YAML of that name in configs/{kind}{_nearest(path, folder)}")
 
 

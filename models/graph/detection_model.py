@@ -12,6 +12,7 @@ from graftdet.models.blocks.activations import default_activation, parse_default
 from graftdet.models.blocks.conv import fuse_sequential
 from graftdet.models.graph.errors import (
     HeadPositionError,
+    ignored_key_problems,
     renamed_argument_problem,
     row_problem,
     written_argument_problems,
@@ -48,11 +49,12 @@ def build_model(cfg: str | Path | dict | ModelSpec, nc: int | None = None, ch: i
     model = DetectionModel(ModelSpec.read(cfg).with_classes(nc), ch)
     row = model.spec.rows[-1]
     renamed = renamed_arguments(row, HEADS.options(row.module))
-    problems = [renamed_argument_problem(model.spec, row, old, new) for old, new in renamed.items()]
+    problems = ignored_key_problems(model.spec)
+    problems += [renamed_argument_problem(model.spec, row, old, new) for old, new in renamed.items()]
     for one, call in zip(model.spec.rows, model.block_calls, strict=True):
         problems += written_argument_problems(model.spec, one, call)
     for problem in problems:
-        logger.warning("%s: %s: %s", problem.position_text, problem.row_text, problem.text)
+        logger.warning(": ".join(filter(None, (problem.position_text, problem.row_text, problem.text))))
     return model
 
 

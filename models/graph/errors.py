@@ -94,6 +94,15 @@ def written_argument_problems(spec: ModelSpec, row: Row, call: BlockCall) -> lis
     return found
 
 
+def ignored_key_problems(spec: ModelSpec) -> list[Problem]:
+    """The warnings about keys of other projects that are read and have no effect."""
+    if spec.values.get("loss") is None:
+        return []
+    message = f"key 'loss' ({spec.values['loss']}) is ignored: the head, {spec.rows[-1].module}, has its own loss"
+    hint = "remove it, or choose another head"
+    return [spec.problem("ignored-key", message, hint, path=("loss",), severity="warning")]
+
+
 def _call_text(call: BlockCall) -> str:
     given = [*map(str, call.args), *(f"{name}={value}" for name, value in call.kwargs.items())]
     return f"built with {', '.join(given)}" if given else "built without arguments"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from graftdet.models.analysis.summary import summarize, totals
 from graftdet.models.graph.detection_model import DetectionModel, activation_problem
+from graftdet.models.graph.errors import ignored_key_problems
 from graftdet.models.lint.explanations import explain
 from graftdet.models.lint.graph_warnings import graph_warnings
 from graftdet.models.lint.root_cause import find_causes
@@ -47,6 +48,8 @@ def check_model(cfg: str | Path | dict | ModelSpec, nc: int | None = None) -> li
         spec = ModelSpec.read(cfg, parsed.append)
     except ProblemError as error:
         return _in_order([*parsed, *error.problems])
+    if not spec.values:  # another kind of file
+        return _in_order(parsed)
     spec, errors = _check_keys(spec, nc)
     errors = [*_without_consequences(parsed), *errors]
     if not spec.rows:
@@ -61,7 +64,7 @@ def check_model(cfg: str | Path | dict | ModelSpec, nc: int | None = None) -> li
             DetectionModel(spec)
         except ProblemError as error:
             errors = list(error.problems)
-    warnings = found.warnings + graph_warnings(spec, found, errors)
+    warnings = ignored_key_problems(spec) + found.warnings + graph_warnings(spec, found, errors)
     return _in_order(errors) + _in_order(warnings if errors else explain_unused_rows(spec, warnings, cache))
 
 

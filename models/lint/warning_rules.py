@@ -4,6 +4,14 @@ from graftdet.models.lint.rule import C3_ROW, LAST_ROW, Rule
 
 WARNINGS = (
     Rule(
+        "ignored-key",
+        "warning",
+        "graph.errors",
+        "A key of another project's files is accepted and has no effect.",
+        "nc: 3\nloss: ComputeLossOTA",
+        "nc: 3",
+    ),
+    Rule(
         "unused-row",
         "warning",
         "lint.graph_warnings",

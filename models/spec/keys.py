@@ -9,9 +9,12 @@ from graftdet.utils.errors import UserError, nearest
 SECTIONS = ("backbone", "head")
 KEYS = (
     *("nc", "names", "ch", "depth_multiple", "width_multiple", "scales", "scale", "anchors", "activation"),
+    *("max_channels", "loss"),
     *SECTIONS,
     "inplace",  # of published files, saves memory there; it changes no result and is ignored
 )
+DATASET_KEYS = ("path", "train", "val", "test")
+"""Keys of a dataset YAML that no model YAML has."""
 _SYNONYMS = {
     "neck": "head",
     **dict.fromkeys(("classes", "numclasses", "nclasses", "numclass", "nclass"), "nc"),
@@ -34,6 +37,10 @@ def resolve_keys(values: dict, reporter: Reporter) -> tuple[dict, dict[str, list
         section cannot be read, as indices would mean other rows then; and the written key of each one that was
         misspelled.
     """
+    if _is_dataset(values):
+        message = f"is a dataset YAML ({', '.join(key for key in DATASET_KEYS if key in values)}), not a model YAML"
+        reporter.error("missing-section", message, "give it as --data, and the model YAML as --cfg", ("train",))
+        return {}, {}, {}
     resolved, spelled = dict(values), {}
     complete = True
     for key, value in values.items():
@@ -55,6 +62,12 @@ def resolve_keys(values: dict, reporter: Reporter) -> tuple[dict, dict[str, list
         hint = "expected rows [from, number, module, args] in backbone and head"
         reporter.error("missing-section", "the model has no rows", hint, ("backbone",))
     return resolved, {key: resolved[key] for key in SECTIONS} if complete else {}, spelled
+
+
+def _is_dataset(values: dict) -> bool:
+    """Whether a mapping is that of a dataset YAML: the two files were swapped."""
+    found = sum(key in values for key in DATASET_KEYS)
+    return found > 0 and not any(_has_rows(value) for value in values.values()) and not set(SECTIONS) & set(values)
 
 
 def _has_rows(value) -> bool:

@@ -97,6 +97,7 @@ class ModelSpec:
         nc = read_number(values, "nc", int, 1, reporter)
         names = read_class_names(values, nc, reporter)
         depth, width = (read_number(values, f"{key}_multiple", float, 1e-6, reporter) for key in ("depth", "width"))
+        limit = read_number(values, "max_channels", float, 1, reporter) or math.inf
         return cls(
             file=reporter.file,
             text=text,
@@ -108,7 +109,7 @@ class ModelSpec:
             width_multiple=sized.width_multiple or width or 1.0,
             anchors=read_anchors(values, reporter),
             activation=read_activation(values, reporter),
-            max_channels=sized.max_channels,
+            max_channels=limit if sized.max_channels == math.inf else sized.max_channels,
             size=sized.name,
             size_chosen=sized.chosen,
             values=values,

@@ -239,3 +239,13 @@ def test_real_data_and_nothing_is_written_there(datasets_dir, monkeypatch):
     counts = {split: len(open_split(config, split)) for split in config.splits}
     assert counts == {"train": 205, "val": 87, "test": 72} and config.names == ["RBC", "WBC", "Platelets"]
     assert before == sorted(path for path in datasets_dir.rglob("*"))
+
+
+def test_a_model_yaml_is_recognized(tmp_path):
+    path = tmp_path / "m.yaml"
+    path.write_text("nc: 1\nbackbone: [[-1, 1, Conv, [8]]]\nhead: [[[0], 1, Detect, [nc]]]\n")
+    for wrong in (path, CONFIGS / "models" / "yolov5n.yaml"):
+        with pytest.raises(UserError, match=r"is a model YAML, not a dataset YAML; give it as --cfg, and the dataset"):
+            load_data_config(wrong)
+    with pytest.raises(UserError, match=r"yolov5n: is a YAML of configs/models, expected one of configs/data; .*--cfg"):
+        load_data_config("yolov5n")
