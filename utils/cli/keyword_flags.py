@@ -28,7 +28,7 @@ def arguments_from_keywords(
     actions = {
         flag.removeprefix("--").replace("-", "_"): action
         for action in parser._actions
-        if action.dest != "help"
+        if action.dest not in ("help", argparse.SUPPRESS)
         for flag in action.option_strings
         if not flag.startswith("--no-") or not isinstance(action, argparse.BooleanOptionalAction)
     }
