@@ -18,7 +18,8 @@ from typing import Any
 
 from graftdet.models.graph.plugins.published_names import IMPORTED, all_names, find_name
 
-_TOPS = ("models", "utils", "ultralytics")
+PUBLISHED_PACKAGES = ("models", "utils", "ultralytics")
+"""Top-level packages whose modules are found for plugins."""
 _PUBLISHED = frozenset(  # below models and utils: these are never those of a fork that lies in the working directory
     """
     models.common models.experimental models.yolo models.tf utils.general utils.torch_utils utils.activations
@@ -78,7 +79,7 @@ class _Finder(MetaPathFinder, Loader):
         if top == self._plugin:
             missing = rest in _BESIDE and PathFinder.find_spec(fullname, path) is None
             return ModuleSpec(fullname, self) if missing else None
-        if top not in _TOPS or fullname in ("models", "utils"):
+        if top not in PUBLISHED_PACKAGES or fullname in ("models", "utils"):
             return None
         if _is_own(fullname):
             return ModuleSpec(fullname, self)
@@ -121,7 +122,7 @@ def published_modules(plugin: str, folder: Path, named: Collection[str]) -> Iter
     Returns:
         A set that receives the names of the Python modules below `models` and `utils` that were read from there.
     """
-    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in _TOPS}
+    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in PUBLISHED_PACKAGES}
     for name in before:
         del sys.modules[name]
     for name in ("models", "utils"):
@@ -133,7 +134,7 @@ def published_modules(plugin: str, folder: Path, named: Collection[str]) -> Iter
         yield local
     finally:
         sys.meta_path.remove(finder)
-        for name in [name for name in sys.modules if name.partition(".")[0] in _TOPS]:
+        for name in [name for name in sys.modules if name.partition(".")[0] in PUBLISHED_PACKAGES]:
             if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder)):
                 local.add(name)
             del sys.modules[name]

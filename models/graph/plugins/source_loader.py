@@ -1,14 +1,17 @@
 """Loading of one plugin file: an import that fails stops it only where a class needs what was to be imported."""
 
 import ast
+import builtins
 import importlib.util
 from importlib.machinery import SourceFileLoader
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from torch import nn
 
 from graftdet.models.graph.plugins.error_position import PLUGIN_PREFIX
+from graftdet.models.graph.plugins.published_modules import PUBLISHED_PACKAGES, published_modules
 from graftdet.models.graph.plugins.published_names import all_names, find_name
 from graftdet.utils.errors import UserError, did_you_mean
 
@@ -95,10 +98,33 @@ class PluginLoader(SourceFileLoader):
             self.missing[name] = MissingName(f"{self.path}: line {line}: {describe_import_error(error, imported)}")
             return self.missing[name]
 
-        vars(module)[_HANDLER] = missing
+        own = vars(builtins) | {"__import__": _PublishedImport(self, module.__name__)}
+        vars(module).update({_HANDLER: missing, "__builtins__": own})
         super().exec_module(module)
+        own["__import__"].is_loaded = True
         for entry in self.missing.values():
             vars(entry)["is_loading"] = False
+
+
+class _PublishedImport:
+    """The import function of a plugin file: published modules are there for its functions as well, when they run."""
+
+    def __init__(self, loader: PluginLoader, plugin: str):
+        self._loader, self._plugin = loader, plugin
+        self._modules: dict[tuple, ModuleType] = {}
+        self.is_loaded = False
+
+    def __call__(
+        self, name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
+    ) -> ModuleType:
+        if not self.is_loaded or level or name.partition(".")[0] not in PUBLISHED_PACKAGES:
+            return importlib.__import__(name, globals, locals, fromlist, level)
+        key = (name, tuple(fromlist or ()))
+        if key not in self._modules:
+            folder = Path(self._loader.path).resolve().parent
+            with published_modules(self._plugin, folder, self._loader.imported_modules()):
+                self._modules[key] = importlib.__import__(name, globals, locals, fromlist, level)
+        return self._modules[key]
 
 
 def describe_import_error(error: ImportError, imported: str = "") -> str:

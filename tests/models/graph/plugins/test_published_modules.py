@@ -155,3 +155,29 @@ def test_a_pasted_class_passes_conform_and_check(tmp_path, capsys):
     )
     main(["check", str(cfg), "--plugins", str(path)])
     assert ": ok, 2 rows" in capsys.readouterr().out
+
+
+def test_imports_inside_functions_are_found_when_they_run(tmp_path):
+    text = """import torch.nn as nn
+class Pasted(nn.Module):
+    def __init__(self, c1, c2):
+        super().__init__()
+        from models.common import Conv
+        import models.experimental as me
+        self.cv = nn.Sequential(Conv(c1, c2), me.CrossConv(c2, c2))
+    def forward(self, x):
+        import math
+        from utils.general import make_divisible
+        return self.cv(x) * make_divisible(math.pi, 4)
+class Lost(nn.Module):
+    def forward(self, x):
+        from models.common import Nothing
+        return Nothing()(x)
+"""
+    load_plugins([write(tmp_path / "mine.py", text)])
+    model = model_of("Pasted", [64])
+    assert model.shapes[2][0] == 32 and type(model.model[2].cv[1]) is BLOCKS["CrossConv"]
+    model(torch.rand(2, 3, 64, 64))
+    assert "models.common" not in sys.modules and "utils.general" not in sys.modules
+    with pytest.raises(UserError, match=r"row 2 .*Lost: .*cannot import name 'Nothing' .*\(mine.py:14\)"):
+        model_of("Lost", [])
