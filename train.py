@@ -49,6 +49,7 @@ from graftdet.utils.training.flags import (
     add_recipe_flags,
     add_training_flags,
     check_flags,
+    check_not_swapped,
     hyperparameter_overrides,
 )
 from graftdet.utils.training.optim import Stepper, make_optimizer
@@ -115,6 +116,7 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     """Build the parts in order, then train, validate and save epoch by epoch; continue from `checkpoint` if given."""
     seed_everything(options.seed)
     load_plugins(options.plugins)
+    check_not_swapped(options.cfg, options.data)
     check_flags(options.weights, options.teacher, options.into, options.min_transfer, options.set)
     hyperparameters = read_hyperparameters(options, checkpoint)
     data = load_data_config(options.data)

@@ -20,7 +20,7 @@ IMAGE_SUFFIXES = OPTIONAL_SUFFIXES.union(
     ".jpg .jpeg .jpe .jfif .png .bmp .dib .webp .tif .tiff .gif .jp2 .avif .pbm .pgm .ppm .pnm .mpo".split()
 )
 VIDEO_SUFFIXES = frozenset(
-    ".mp4 .avi .mov .mkv .m4v .mpg .mpeg .mpe .m2v .webm .wmv .ts .mts .m2ts .vob .ogv .ogg .flv .f4v .3gp .3g2 .mjpeg"
+    ".mp4 .avi .mov .mkv .m4v .mpg .mpeg .mpe .m2v .webm .wmv .ts .mts .m2ts .vob .ogv .flv .f4v .3gp .3g2 .mjpeg"
     " .mjpg .asf .h264 .264 .h265 .265 .hevc .mxf .rm .divx".split()
 )
 MAX_PIXELS = 2**28  # 16384 x 16384; larger images are refused before memory is allocated
@@ -125,7 +125,7 @@ def _decode(data: bytes, depth: int = 16) -> np.ndarray | None:
             image = _imdecode(data, cv2.IMREAD_COLOR)
         if image is None:  # such as a TIFF of floats, which cannot be read as color
             image = _imdecode(data, cv2.IMREAD_UNCHANGED)
-        return None if image is None else _to_bgr8(image, depth)
+        return None if image is None else to_bgr8(image, depth)
     except (cv2.error, MemoryError):
         return None
 
@@ -138,7 +138,7 @@ def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
         return None
 
 
-def _to_bgr8(image: np.ndarray, depth: int = 16) -> np.ndarray:
+def to_bgr8(image: np.ndarray, depth: int = 16) -> np.ndarray:
     """(H, W) or (H, W, C) of any type -> (H, W, 3) uint8; 16-bit values use `depth` bits."""
     if image.dtype == np.uint16:
         image = np.minimum(image >> (depth - 8), 255).astype(np.uint8)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from graftdet.utils.images.header import parse_header
-from graftdet.utils.images.io import MAX_PIXELS, UnreadableImage, read_bytes, silence_opencv
+from graftdet.utils.images.io import MAX_PIXELS, UnreadableImage, read_bytes, silence_opencv, to_bgr8
 
 ANIMATION_SUFFIXES = frozenset((".gif", ".webp", ".png", ".apng", ".tif", ".tiff"))
 DEFAULT_MILLISECONDS = 100  # of a frame that declares less than 20 ms, as browsers show it
@@ -65,7 +65,7 @@ def read_animation(path: str | Path, count: int) -> Iterator[np.ndarray]:
     number = 0
     for image in frames:
         number += 1
-        yield _to_bgr(image)
+        yield to_bgr8(image)
     if not number:
         raise UnreadableImage(path, "is a malformed animation")
 
@@ -84,8 +84,11 @@ def _decode_in_chunks(data: bytes, count: int, size: int) -> Iterator[np.ndarray
 
 def _pages(data: bytes) -> Iterator[np.ndarray]:
     """The pages of a TIFF file. Smaller copies of a page and masks, which some programs add, are skipped."""
+    buffer = np.frombuffer(data, np.uint8)
     try:
-        good, pages = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        good, pages = cv2.imdecodemulti(buffer, cv2.IMREAD_COLOR)
+        if not pages:  # such as floats, which cannot be read as color
+            good, pages = cv2.imdecodemulti(buffer, cv2.IMREAD_UNCHANGED)
     except cv2.error:
         return
     kinds = _tiff_kinds(io.BytesIO(data))
@@ -105,12 +108,6 @@ def _with_pillow(data: bytes, path: str | Path) -> Iterator[np.ndarray]:
     with Image.open(io.BytesIO(data)) as image:
         for frame in ImageSequence.Iterator(image):
             yield np.ascontiguousarray(np.asarray(frame.convert("RGB"))[..., ::-1])
-
-
-def _to_bgr(image: np.ndarray) -> np.ndarray:
-    if image.ndim == 2 or image.shape[2] == 1:
-        return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
-    return np.ascontiguousarray(image[..., :3])
 
 
 def _read(stream: BinaryIO, layout: str) -> tuple:

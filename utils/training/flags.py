@@ -7,11 +7,15 @@ from pathlib import Path
 from graftdet.utils import cli
 from graftdet.utils.cli.options import fraction
 from graftdet.utils.cli.yolov5_flags import published_hyperparameters
+from graftdet.utils.config import load_yaml
 from graftdet.utils.errors import UserError
 from graftdet.utils.training.optim import OPTIMIZERS
 
 AUTO_WEIGHTS, NO_WEIGHTS = "auto", "none"  # values of --weights beside files and names
 AUTO_RECIPE = "auto"  # value of --hyp beside files and names
+
+
+_MODEL_KEYS, _DATASET_KEYS = {"backbone", "head"}, {"train", "val", "test", "path", "names"}
 
 
 def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
@@ -124,6 +128,18 @@ def hyperparameter_overrides(optimizer: str | None, cos_lr: bool, values: Sequen
     """Return hyperparameters given as flags (--optimizer, --cos-lr, --set) as KEY=VALUE."""
     overrides = [f"optimizer={optimizer}"] if optimizer else []
     return [*overrides, *["schedule=cosine"] * cos_lr, *values]
+
+
+def check_not_swapped(cfg: str, data: str) -> None:
+    """Raise `UserError` if --cfg is the YAML of a dataset, or --data that of a model."""
+    model, dataset = (set(load_yaml(name)) if name and Path(name).is_file() else set() for name in (cfg, data))
+    wrong = [
+        f"--cfg {cfg}: is a dataset YAML" if not model & _MODEL_KEYS and model & _DATASET_KEYS else "",
+        f"--data {data}: is a model YAML" if dataset & _MODEL_KEYS else "",
+    ]
+    if any(wrong):
+        found = ", ".join(filter(None, wrong))
+        raise UserError(f"{found}; --cfg takes the model and --data the dataset" + "; swap them" * all(wrong))
 
 
 def check_flags(weights: str, teacher: str, into: str, min_transfer: float, values: Sequence[str]) -> None:

@@ -13,7 +13,8 @@ from graftdet.utils.cli.yolov5_flags import (
     successor,
     translate,
 )
-from graftdet.utils.training.flags import hyperparameters_name
+from graftdet.utils.errors import UserError
+from graftdet.utils.training.flags import check_not_swapped, hyperparameters_name
 
 PARSERS = {"train": train, "val": val, "detect": detect, "export": export}
 CASES = [(script, flag) for script, flags in FLAGS.items() for flag in flags]
@@ -135,6 +136,35 @@ def test_flags_without_equivalent_are_refused_with_their_successor(script, line,
     with pytest.raises(SystemExit):
         parse(script, line)
     assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("cfg", "data", "message"),
+    [
+        (
+            "data.yaml",
+            "model.yaml",
+            "--cfg data.yaml: is a dataset YAML, --data model.yaml: is a model YAML; .*; swap them",
+        ),
+        ("data.yaml", "data.yaml", "--cfg data.yaml: is a dataset YAML; --cfg takes the model and --data the dataset$"),
+        (
+            "model.yaml",
+            "model.yaml",
+            "--data model.yaml: is a model YAML; --cfg takes the model and --data the dataset$",
+        ),
+        ("model.yaml", "data.yaml", None),
+        ("", "shapes.yaml", None),
+    ],
+)
+def test_swapped_yamls(cfg, data, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.yaml").write_text("nc: 2\nbackbone: []\nhead: []\n")
+    (tmp_path / "data.yaml").write_text("train: a\nval: b\nnc: 2\nnames: [a, b]\n")
+    if message is None:
+        check_not_swapped(cfg, data)
+        return
+    with pytest.raises(UserError, match=message):
+        check_not_swapped(cfg, data)
 
 
 def test_the_page():

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from graftdet.utils.images.io import UnreadableImage, write_image
+from graftdet.utils.images.io import UnreadableImage, read_image, write_image
 from graftdet.utils.sources import animation
 from graftdet.utils.sources.animation import frame_durations, frame_rate_of
 from graftdet.utils.sources.source import open_source
@@ -61,6 +61,16 @@ def test_pages_of_a_tiff_file(tmp_path):
     assert [frame.image.shape for frame in frames] == [page.shape for page in pages]
     assert [int(frame.image.mean()) for frame in frames] == VALUES
     assert frames[0].info.fps == 1 and [frame.repeats for frame in frames] == [1] * 4
+
+
+@pytest.mark.parametrize(("kind", "scale"), [(np.uint16, 256), (np.float32, 1)])
+def test_pages_of_16_bits_and_of_floats(tmp_path, kind, scale):
+    """Each page has the brightness that it has as a file of its own."""
+    ramp = np.tile(np.linspace(0, 200, 60, dtype=np.float32), (40, 1))
+    pages = [(ramp * scale).astype(kind), (ramp[:, ::-1] * scale).astype(kind)]
+    assert cv2.imwritemulti(str(tmp_path / "pages.tiff"), pages) and cv2.imwrite(str(tmp_path / "one.tiff"), pages[0])
+    first, second = (frame.image for frame in open_source(tmp_path / "pages.tiff"))
+    assert np.array_equal(first, read_image(tmp_path / "one.tiff")) and np.array_equal(second, first[:, ::-1])
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".tiff"])
