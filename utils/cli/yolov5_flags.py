@@ -71,7 +71,7 @@ _NMS_OUTSIDE = "NMS runs outside of the file, see docs/exported-files.md"
 TRAIN = (
     *_same("--weights", note="nothing is downloaded; `''` and `none` train from scratch"),
     *_same("--cfg", "--data"),
-    *_same("--hyp", note="default: `default.yaml`; `hyp.scratch-low.yaml` is `yolov5.yaml` here"),
+    *_same("--hyp", note="default: `auto`; `hyp.scratch-low.yaml` is `yolov5.yaml` here"),
     *_same("--epochs"),
     *_same("--batch-size, --batch", note="`-1` chooses what fits into the memory of a CUDA device; 16 elsewhere"),
     *_same("--imgsz, --img, --img-size", note="one size; of two equal ones one is used"),
