@@ -67,6 +67,8 @@ def load_data_config(name_or_path: str | Path) -> DataConfig:
     if not splits:
         raise UserError(f"{path}: no split, expected one of train, val, test")
     format_name = format_name or _detect_format(path, root, splits, missing_hint)
+    if raw.get("labels") is not None and format_name != "yolo":
+        raise UserError(f"{path}: labels: states what the rows of YOLO labels are, but the format is {format_name}")
     return DataConfig(
         path,
         format_name,
@@ -284,5 +286,6 @@ def _detect_format(path: Path, root: Path, splits: dict, missing_hint: str) -> s
             find_below(root, item, f"{path}: {split}", split, missing_hint)
     raise UserError(
         f"{path}: cannot detect the format of {root}: found no labels/ folder beside images/ (yolo), no "
-        f"annotations/instances_*.json (coco), no Annotations/*.xml (voc); add format: {', '.join(sorted(FORMATS))}"
+        f"annotations/instances_*.json (coco), no Annotations/*.xml (voc), no labelTxt/ (dota), no JSON beside images "
+        f"(labelme); add format: {', '.join(sorted(FORMATS))}"
     )

@@ -142,6 +142,8 @@ class _FilesByStem:
         """The image named in an XML; only the last part of the name counts, so it cannot lead out of the folder."""
         name = filename.replace("\\", "/").rsplit("/", 1)[-1]
         by_name = self.paths.get(os.path.splitext(name)[0]) if name not in ("", ".", "..") else None
+        if by_name is None and name and (self.folder / name).is_file():  # of a kind that cannot be read
+            return self.folder / name
         return by_name or self.folder / f"{stem}.jpg"
 
 

@@ -11,7 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from graftdet.data.formats.files.image_lists import list_images, make_image_ids, read_lines, walk_images
+from graftdet.data.formats.files.image_lists import (
+    images_of_labels,
+    list_images,
+    make_image_ids,
+    read_lines,
+    walk_images,
+)
 from graftdet.data.formats.files.yolo_paths import CLASS_FILES, LabelPaths
 from graftdet.data.formats.format import FORMATS, OTHER_CLASS, DataConfig, Format, Writer, select_names
 from graftdet.data.formats.parsing.yolo_rows import LabelFile, Undecided, box_of, decide_reading, parse_labels
@@ -67,7 +73,7 @@ class Yolo(Format):
             return 0
         if path.is_file():
             return 2 * int(Path(_first_line(path)).suffix.lower() in IMAGE_SUFFIXES)
-        first = next(walk_images(path), None)
+        first = next(walk_images(path), None) or next(iter(images_of_labels(path)), None)
         if first is None:
             return 0
         labels = LabelPaths().find(str(first))

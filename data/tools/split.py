@@ -35,7 +35,7 @@ def split_dataset(
         ratios: fractions of train, val and test; they add up to 1.
         out: a new folder, outside that of the source.
         seed: seed of the random order.
-        to: coco, yolo or voc (default: the format of the source).
+        to: coco, yolo or voc (default: the format of the source, or coco if that cannot be written).
         images: 'copy', 'link' (hard links) or 'symlink'.
 
     Returns:
@@ -44,13 +44,15 @@ def split_dataset(
     Raises:
         UserError: for ratios that do not add up to 1, fewer images than splits, and the errors of `convert`.
     """
+    from graftdet.data.formats import FORMATS
+
     fractions = check_ratios(ratios)
     if open_annotations(config, next(iter(config.splits))).drawing:
         raise UserError(
             f"{config.path}: its images are drawn, there are no files to divide; choose epoch_length and val_images, "
             "or write files first (python -m data convert)"
         )
-    to = to or ("coco" if config.format == "shapes" else config.format)
+    to = to or (config.format if FORMATS[config.format].Writer else "coco")
     check_output(config, to, out, images)
     opened = [open_split_verified(config, split) for split in config.splits]
     names, category_ids = opened[0].names, opened[0].category_ids

@@ -40,7 +40,7 @@ def list_images(
     found: dict[str, Path] = {}
     for item in value if isinstance(value, list) else [value]:
         source = find_below(config.root, item, where, split, config.missing_hint)
-        for path in _images_of(source, config.root, where, is_labeled):
+        for path in _images_of(source, config.root, where, is_labeled) or images_of_labels(source):
             key = os.path.normpath(path)
             if key in found:
                 problems.add(LISTED_TWICE, path)
@@ -48,15 +48,27 @@ def list_images(
     return list(found.values())
 
 
-def _images_of(source: Path, root: Path, where: str, is_labeled: Callable[[str], bool] | None = None) -> Iterator[Path]:
+def _images_of(source: Path, root: Path, where: str, is_labeled: Callable[[str], bool] | None = None) -> list[Path]:
     if source.is_dir():
-        yield from walk_images(source, is_labeled)
-    elif source.suffix.lower() in IMAGE_SUFFIXES:
-        yield source
-    elif source.suffix.lower() == ".txt":
-        yield from _listed(source, root)
-    else:
-        raise UserError(f"{where}: {source}: expected a folder or a .txt list of images")
+        return list(walk_images(source, is_labeled))
+    if source.suffix.lower() in IMAGE_SUFFIXES:
+        return [source]
+    if source.suffix.lower() == ".txt":
+        return _listed(source, root)
+    raise UserError(f"{where}: {source}: expected a folder or a .txt list of images")
+
+
+def images_of_labels(folder: Path) -> list[Path]:
+    """Return the images of a folder of label files: those of the folder `images` in place of `labels`."""
+    parts = folder.parts
+    index = next((i for i in range(len(parts) - 1, -1, -1) if parts[i].lower() in ("labels", "label")), None)
+    if index is None:
+        return []
+    for name in ("images", "Images", "image", "Image"):
+        images = Path(*parts[:index], name, *parts[index + 1 :])
+        if images.is_dir():
+            return list(walk_images(images))
+    return []
 
 
 def walk_images(folder: Path, is_labeled: Callable[[str], bool] | None = None) -> Iterator[Path]:

@@ -1,0 +1,112 @@
+"""What formats share that have one annotation file per image, in which objects have the names of their classes."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from graftdet.data.formats.files.image_lists import make_image_ids
+from graftdet.data.formats.format import OTHER_CLASS, DataConfig, Format, select_names
+from graftdet.data.formats.problem_counts import ProblemCounts
+from graftdet.data.formats.sample import Sample
+from graftdet.data.parallel_io import map_threads
+
+BAD_FILE = "annotation files that cannot be read"
+NO_FILE = "images without an annotation file"
+BAD_OBJECT = "objects without a name or box"
+
+
+class Entry(NamedTuple):
+    """An image of a split and its annotation file, None if there is none."""
+
+    image: Path
+    annotation: Path | None
+
+
+class Annotation(NamedTuple):
+    """The content of an annotation file."""
+
+    objects: list[tuple[str, tuple[float, float, float, float], bool]]  # (class, x1, y1, x2, y2 in pixels, is a crowd)
+    width: int = 0  # declared, 0 if missing
+    height: int = 0
+    malformed: tuple[str, ...] = ()  # descriptions of objects that cannot be used
+
+
+class PerImageFormat(Format):
+    """A format with one annotation file per image. Without `names:` the classes are those found, in alphabetical order.
+
+    A subclass lists the files and parses one of them. The id of an image is the stem of its file.
+    """
+
+    def __init__(self, config: DataConfig, split: str, names: list[str] | None = None, strict: bool = True):
+        self.problems = ProblemCounts()
+        where = f"{config.path}: {split}"
+        self.root, self._crowds_as_objects = config.root, config.reading.crowds_as_objects
+        self._entries = self.list_entries(config, split, where)
+        self._read_files: dict[Path, Annotation | str] = {}  # filled if the classes had to be found first
+        if config.names_given:
+            classes = list(zip(config.name_ids, config.names, strict=True))
+        elif names is not None and not strict:
+            classes = list(enumerate(names))
+        else:
+            files = [entry.annotation for entry in self._entries if entry.annotation]
+            self._read_files = dict(map_threads(self._read, files))
+            read = [file for file in self._read_files.values() if isinstance(file, Annotation)]
+            classes = list(enumerate(sorted({name for file in read for name, _, _ in file.objects})))
+        self.names, self.category_ids = select_names(classes, names, strict, where)
+
+    @abstractmethod
+    def list_entries(self, config: DataConfig, split: str, where: str) -> list[Entry]:
+        """Return the images of a split with their annotation files."""
+
+    @abstractmethod
+    def parse(self, text: str) -> Annotation:
+        """Return the content of an annotation file. Raises `ValueError` with the reason if it is malformed."""
+
+    def _read(self, path: Path) -> Annotation | str:
+        """The content of a file, or why it cannot be read."""
+        try:
+            return self.parse(path.read_text(encoding="utf-8-sig"))
+        except OSError as error:
+            return f"{path}: {error.strerror}"
+        except ValueError as error:  # UnicodeDecodeError is one
+            return f"{path}: {error!s:.200}"
+
+    def __iter__(self) -> Iterator[Sample]:
+        labels = {name: label for label, name in enumerate(self.names)}
+
+        def read(entry: Entry) -> Annotation | str | None:
+            if entry.annotation in self._read_files:
+                return self._read_files[entry.annotation]
+            return self._read(entry.annotation) if entry.annotation else None
+
+        ids = make_image_ids([entry.image for entry in self._entries], self.root)
+        for image_id, (entry, annotation) in zip(ids, map_threads(read, self._entries), strict=True):
+            if isinstance(annotation, str):
+                self.problems.add(BAD_FILE, annotation)
+                continue
+            if annotation is None:
+                self.problems.add(NO_FILE, entry.image)
+                annotation = Annotation([])
+            yield self._make_sample(entry, annotation, image_id, labels)
+
+    def _make_sample(self, entry: Entry, annotation: Annotation, image_id: int | str, labels: dict) -> Sample:
+        for text in annotation.malformed:
+            self.problems.add(BAD_OBJECT, f"{entry.annotation}: {text}")
+        for name, _, _ in annotation.objects:
+            if name not in labels:
+                self.problems.add(OTHER_CLASS, f"{entry.annotation}: '{name:.50}'")
+        objects = [found for found in annotation.objects if found[0] in labels]
+        return Sample(
+            path=entry.image,
+            boxes=np.array([box for _, box, _ in objects], np.float64).reshape(-1, 4),
+            labels=np.array([labels[name] for name, _, _ in objects], np.int64),
+            crowd=np.array([crowd for _, _, crowd in objects], bool) & (not self._crowds_as_objects),
+            areas=np.full(len(objects), np.nan),
+            annotation_ids=np.zeros(len(objects), np.int64),
+            image_id=image_id,
+            width=annotation.width,
+            height=annotation.height,
+        )
