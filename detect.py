@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from graftdet.models import load_plugins
 
         load_plugins(options.plugins)
-    source = open_source(*options.source, stride=options.vid_stride)
+    source = open_source(*options.source, stride=options.vid_stride, depth=options.depth)
     weights = options.weights or [newest_weights()]
     model = load_models(weights, options.device, options.half, backend=options.backend, plugins=options.plugins)
     steps = model.steps(predict_settings(options, model))  # checks the settings before the first image is read
@@ -124,6 +124,8 @@ def make_parser() -> cli.ArgumentParser:
     add("--hide-labels", action="store_true", help="draw boxes without class names and scores")
     add("--hide-conf", action="store_true", help="draw class names without scores")
     add("--vid-stride", type=cli.at_least(1), default=1, help="use every N-th frame of videos and streams")
+    depth = "bits that 16-bit images use, such as 12 for many sensors"
+    add("--depth", type=int, choices=range(8, 17), default=16, metavar="BITS", help=depth)
     add("--batch-size", type=cli.at_least(1), default=1, help="images per batch")
     add_selection_flags(parser, conf=0.25, iou=0.45)
     add_run_flags(parser, "runs/detect")

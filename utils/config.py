@@ -8,7 +8,7 @@ import yaml
 
 from graftdet.utils.errors import UserError, nearest
 from graftdet.utils.files import refuse_lfs_pointer
-from graftdet.utils.text import decode_yaml
+from graftdet.utils.text import decode_utf8
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
@@ -81,7 +81,7 @@ def read_text(path: str | Path) -> str:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     refuse_lfs_pointer(path, data[:64])
-    return decode_yaml(data, str(path))
+    return decode_utf8(data, str(path))
 
 
 class YamlError(UserError):

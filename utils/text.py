@@ -45,12 +45,14 @@ def comment_start(line: bytes) -> int:
     return len(line)
 
 
-def decode_yaml(data: bytes, where: str) -> str:
-    """Decode the content of a YAML file.
+def decode_utf8(data: bytes, where: str, comments: bool = True) -> str:
+    """Decode the content of a YAML file or another text file.
 
     Args:
-        data: the content. In comments, bytes that are not UTF-8 are replaced; anywhere else they are an error.
+        data: the content.
         where: name of the file, for messages.
+        comments: the text has comments as YAML. In comments, bytes that are not UTF-8 are replaced; anywhere else they
+            are an error.
 
     Raises:
         UserError: if it is not UTF-8; names the likely encoding and how to convert the file.
@@ -58,10 +60,10 @@ def decode_yaml(data: bytes, where: str) -> str:
     marked = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), "")
     if marked:
         raise UserError(f"{where}: is encoded in {marked}, expected UTF-8; {_conversion(marked, where)}")
-    if b"\0" in data:
+    if b"\0" in data and comments:
         raise UserError(f"{where}: not a text file, expected YAML")
     for number, line in enumerate(data.split(b"\n") if not _is_utf8(data) else (), 1):
-        content = line[: comment_start(line)].strip()
+        content = (line[: comment_start(line)] if comments else line).strip()
         if not _is_utf8(content):
             encodings = likely_encodings(data)
             readings = [f"{encoding} ({content.decode(encoding, 'ignore'):.80})" for encoding in encodings]

@@ -54,7 +54,7 @@ def _draw_image(split: Split, index: int) -> np.ndarray:
         sample = split.samples[index]
         boxes, labels = sample.boxes, sample.labels.tolist()
         try:
-            image = read_image(sample.path, sample.apply_exif)
+            image = read_image(sample.path, sample.apply_exif, split.depth)
         except UnreadableImage:
             return np.full((CELL, CELL, 3), 128, np.uint8)
     scale = CELL / max(image.shape[:2])

@@ -163,7 +163,9 @@ def test_mistakes_are_reported(tmp_path, monkeypatch, text, message):
 def test_folder_of_images_without_labels_has_no_format(tmp_path):
     write_blank(tmp_path / "images/a.png")
     (tmp_path / "d.yaml").write_text("train: images\n")
-    with pytest.raises(UserError, match="cannot detect the format.*add format: coco, contours, dota, labelme, shapes, voc, yolo"):
+    with pytest.raises(
+        UserError, match="cannot detect the format.*add format: coco, contours, dota, labelme, shapes, voc, yolo"
+    ):
         load_data_config(tmp_path / "d.yaml")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from graftdet.utils.images.io import UnreadableImage, image_header, read_bytes, sixteen_bit_range, unused_depth
 
 PART_OF_RANGE = "16-bit images that use a part of their range"
-ABOVE_DEPTH = "16-bit images with values above the depth of the data YAML"
+ABOVE_DEPTH = "16-bit images with values above the given depth"
 SAMPLED_IMAGES = 8
 
 
@@ -27,12 +27,15 @@ def sample_ranges(paths: Sequence[str]) -> dict[str, tuple[int, int]]:
     return ranges
 
 
-def depth_problem(ranges: Iterable[tuple[int, int]], depth: int) -> tuple[str, str] | None:
-    """Compare the values of 16-bit images with the depth that the data YAML declares.
+def depth_problem(
+    ranges: Iterable[tuple[int, int]], depth: int, option: str = "depth: {} in the data YAML"
+) -> tuple[str, str] | None:
+    """Compare the values of 16-bit images with the depth that they are scaled by.
 
     Args:
         ranges: (smallest, largest) value of each image.
-        depth: number of bits, 16 if the YAML has none.
+        depth: number of bits, 16 if none is given.
+        option: how to give another depth, for the message.
 
     Returns:
         (kind of problem, what was found and what to do); None without a problem.
@@ -43,8 +46,8 @@ def depth_problem(ranges: Iterable[tuple[int, int]], depth: int) -> tuple[str, s
     smallest, largest = min(low for low, _ in ranges), max(high for _, high in ranges)
     fitting = unused_depth(largest)
     if depth == 16 and fitting:
-        return PART_OF_RANGE, f"values {smallest} to {largest} of 65535; depth: {fitting} in the data YAML scales by it"
+        return PART_OF_RANGE, f"values {smallest} to {largest} of 65535; {option.format(fitting)} scales by it"
     if largest >= 1 << depth:
         found = f"values {smallest} to {largest}, those above {2**depth - 1} are white"
-        return ABOVE_DEPTH, f"{found}; depth: {largest.bit_length()} fits"
+        return ABOVE_DEPTH, f"{found}; {option.format(largest.bit_length())} fits"
     return None

@@ -11,7 +11,8 @@ import numpy as np
 
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import LFS_POINTER, is_lfs_pointer
-from graftdet.utils.images.io import VIDEO_SUFFIXES, UnreadableImage, read_image
+from graftdet.utils.images.bit_depth import depth_problem
+from graftdet.utils.images.io import VIDEO_SUFFIXES, UnreadableImage, decode_image, read_bytes, sixteen_bit_range
 from graftdet.utils.images.video import frame_count, frame_rate, open_capture, read_frames
 from graftdet.utils.sources.animation import ANIMATION_SUFFIXES, frame_durations, frame_rate_of, read_animation
 from graftdet.utils.sources.frame import Frame, SourceInfo
@@ -31,13 +32,15 @@ class Source:
         text: what the user gave, for error messages.
         targets: paths, addresses, camera numbers and screens.
         stride: of videos and streams, every `stride`-th frame is read.
+        depth: bits that 16-bit image files use; the first file that uses another number is reported.
 
     Raises:
         UserError: while iterating, if the only target cannot be read, or none of several.
     """
 
-    def __init__(self, text: str, targets: list[str | int], stride: int = 1):
-        self.text, self.targets, self.stride = text, targets, stride
+    def __init__(self, text: str, targets: list[str | int], stride: int = 1, depth: int = 16):
+        self.text, self.targets, self.stride, self.depth = text, targets, stride, depth
+        self._depth_reported = False
         self._streams: list[LiveFrames] = []
         self._stopped = False
 
@@ -89,7 +92,17 @@ class Source:
         elif suffix_of(target) in ANIMATION_SUFFIXES and (durations := frame_durations(target)):
             yield from _read_animation(target, durations, self.stride)
         else:
-            yield Frame(read_image(target), target, None, SourceInfo("image"))
+            yield Frame(self._read_image(target), target, None, SourceInfo("image"))
+
+    def _read_image(self, path: str) -> np.ndarray:
+        """The image of a file; reports once that the values of 16-bit images do not fit the depth."""
+        data = read_bytes(path)
+        image = decode_image(data, path, depth=self.depth)
+        value_range = None if self._depth_reported else sixteen_bit_range(data)
+        if value_range and (problem := depth_problem([value_range], self.depth, "--depth {}")):
+            self._depth_reported = True
+            logger.warning("%s: %s: %s", path, *problem)
+        return image
 
     def _read_stream(self, target: str | int) -> Iterator[Frame]:
         """A stream or camera, live; an address of finite length (a file over http) is read frame by frame."""
@@ -132,7 +145,7 @@ class Source:
             group.close()
 
 
-def open_source(*sources: str | int | Path, stride: int = 1) -> Source:
+def open_source(*sources: str | int | Path, stride: int = 1, depth: int = 16) -> Source:
     """Resolve the values of `--source`.
 
     Args:
@@ -151,7 +164,7 @@ def open_source(*sources: str | int | Path, stride: int = 1) -> Source:
     texts = join_screen([str(source) for source in sources])
     targets = list(chain.from_iterable(find_targets(text) for text in texts))
     text = texts[0] + (f" and {len(texts) - 1} more" if len(texts) > 1 else "")
-    return Source(text, targets if len(texts) == 1 else without_duplicates(targets), stride)
+    return Source(text, targets if len(texts) == 1 else without_duplicates(targets), stride, depth)
 
 
 def _is_sequence(path: str) -> bool:

@@ -11,6 +11,7 @@ from graftdet.data.parallel_io import DirectoryListings
 from graftdet.data.paths import find_below, is_litter
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import IMAGE_SUFFIXES, OPTIONAL_SUFFIXES
+from graftdet.utils.text import decode_utf8
 
 LISTED_TWICE = "images listed twice"
 
@@ -135,14 +136,13 @@ def read_lines(path: Path) -> list[str]:
     """Return the lines of a text file that are not blank.
 
     Raises:
-        UserError: if the file cannot be read or is not text.
+        UserError: if the file cannot be read or is not UTF-8; names the likely encoding.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file, expected one path or name per line") from None
+        data = path.read_bytes()
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    text = decode_utf8(data, str(path), comments=False)
     return [line.strip() for line in text.splitlines() if line.strip() and "\0" not in line]
 
 

@@ -82,7 +82,7 @@ def test_the_whole_range_is_no_problem(tmp_path, caplog):
 
 def test_a_depth_that_is_too_small(tmp_path):
     report = audit(load_data_config(write_dataset(tmp_path, 0, "depth: 10\n")))
-    assert "depth: 12 fits" in report["splits"]["train"]["examples"][ABOVE_DEPTH][0]
+    assert "depth: 12 in the data YAML fits" in report["splits"]["train"]["examples"][ABOVE_DEPTH][0]
 
 
 @pytest.mark.parametrize("value", ["7", "17", "abc"])

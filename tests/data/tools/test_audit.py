@@ -259,6 +259,10 @@ def test_check_prints_a_table_or_json_and_errors_in_one_line(folder):
     for flags in (("--json",), ("--format", "json")):
         report = json.loads(run("check", str(yaml_path), *flags).stdout)
         assert report["splits"]["train"]["problems"] == {audits.GRAYSCALE: 2}
+    folder.annotate({"image_id": 1, "category_id": 9, "bbox": [30, 10, 20, 20]})
+    assert run("check", str(folder.save().path)).returncode == 1
+    folder.splits["train"]["annotations"].clear()
+    assert run("check", str(folder.save().path), "--json").returncode == 2
     for arguments in (("check", "no_such.yaml"), ("check", str(yaml_path), "--jsno"), ("chekc",), ()):
         wrong = run(*arguments)
         assert wrong.returncode == 2 and len(wrong.stderr.splitlines()) == 1, wrong.stderr

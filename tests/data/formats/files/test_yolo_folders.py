@@ -168,3 +168,10 @@ def test_class_names_from_files(tmp_path, file):
     (tmp_path / file).write_text("cat\ndog\n")
     split = open_split(write_yaml(tmp_path, "train: pics\nval: pics\n"), "train")
     assert split.names == ["cat", "dog"] and split.samples[0].labels.tolist() == [1] and not split.problems
+
+
+def test_class_names_in_another_encoding(tmp_path):
+    add(tmp_path / "pics/a.jpg", label=tmp_path / "pics/a.txt")
+    (tmp_path / "pics/classes.txt").write_bytes("安全帽\n人\n".encode("gbk"))
+    with pytest.raises(UserError, match="classes.txt:1: not UTF-8, likely GBK .安全帽"):
+        open_split(write_yaml(tmp_path, "train: pics\n"), "train")
