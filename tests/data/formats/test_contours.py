@@ -77,7 +77,7 @@ def test_classes_are_reordered_and_merged_in_drawn_images(tmp_path):
         ("format: contours\nnoize: 3\n", "unknown key 'noize'; did you mean 'noise'?"),
         (
             "format: contours\ntrain: images\n",
-            r"unknown key 'train'; it requires format: coco or shapes or voc or yolo",
+            r"unknown key 'train'; it requires format: coco or dota or labelme or shapes or voc or yolo",
         ),
         ("format: coco\ntrain: a\nnoise: 3\n", r"unknown key 'noise'; it requires format: contours \(known: train, "),
         ("train: a\nocclusion: 0\n", "unknown key 'occlusion'; it requires format: contours"),
