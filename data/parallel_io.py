@@ -50,10 +50,14 @@ class DirectoryListings:
         """Return whether the file exists."""
         start = path.rfind(os.sep) + 1
         folder, name = path[:start], path[start:]
+        # some file systems accept other spellings of a name: ask them before calling a file missing
+        return name in self.names(folder) or os.path.exists(path)
+
+    def names(self, folder: str) -> set[str]:
+        """Return the names in a folder, which ends with a separator; none if it cannot be listed."""
         if folder not in self._names:
             try:
                 self._names[folder] = set(os.listdir(folder or "."))
             except (OSError, ValueError):
                 self._names[folder] = set()
-        # some file systems accept other spellings of a name: ask them before calling a file missing
-        return name in self._names[folder] or os.path.exists(path)
+        return self._names[folder]

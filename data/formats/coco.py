@@ -15,6 +15,7 @@ from graftdet.data.formats.format import FORMATS, OTHER_CLASS, DataConfig, Forma
 from graftdet.data.formats.parsing.coco_json import read_columns
 from graftdet.data.formats.sample import Sample
 from graftdet.data.formats.sample_table import SampleTable
+from graftdet.data.parallel_io import DirectoryListings
 from graftdet.data.paths import find_below
 from graftdet.utils.errors import UserError
 
@@ -91,7 +92,9 @@ class Coco(Format):
     def _find_images(self) -> FoundImages:
         """The image of each entry of the JSON; counts names that are ambiguous or lead out of the dataset folder."""
         names = self._columns.file_names
-        found = ImageFinder(self._sort_folders(names[:5]), self.root).find_all(names)
+        listings = DirectoryListings()
+        folders = self._sort_folders(names[:5], listings)
+        found = ImageFinder(folders, self.root, listings=listings).find_all(names)
         for index in found.outside:
             image_id = self._columns.image_ids[index]
             self.problems.add(OUTSIDE_FOLDER, f"{self.json_path}: image {image_id}: {names[index]!r:.100}")
@@ -99,11 +102,11 @@ class Coco(Format):
         self.notes = found.notes(names)
         return found
 
-    def _sort_folders(self, first_names: list[str]) -> list[Path]:
+    def _sort_folders(self, first_names: list[str], listings: DirectoryListings) -> list[Path]:
         """The folders that images may be in, sorted by how many of the first images they contain."""
 
         def count_found(folder: Path) -> int:
-            found = ImageFinder([folder], self.root, search=False).find_all(first_names)
+            found = ImageFinder([folder], self.root, False, listings).find_all(first_names)
             return sum(os.path.exists(path) for path in found.paths if path is not None)
 
         return sorted(self.folders, key=count_found, reverse=True)

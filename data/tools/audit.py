@@ -80,7 +80,8 @@ def audit(config: DataConfig) -> dict:
     report["names"] = config.names
     splits = report["splits"].values()
     names = config.names_with_boxes or config.names or ()
-    report["empty_classes"] = [name for name in names if not any(split["classes"].get(name) for split in splits)]
+    empty = [name for name in names if not any(split["classes"].get(name) for split in splits)]
+    report["empty_classes"] = empty if len(empty) < len(names) else []  # all: splits without a box are reported
     report["leakage"] = {}
     for first, second in combinations(contents, 2):
         common = [digest for digest in contents[second] if digest in contents[first]]

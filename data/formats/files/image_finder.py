@@ -13,7 +13,6 @@ from graftdet.data.parallel_io import DirectoryListings
 from graftdet.data.paths import is_litter
 
 AMBIGUOUS = "images whose name fits several files, or one file that others fit as well"
-_PLAIN = re.compile(r"[^/\\:%?\0]+")  # nothing to resolve
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^/]*/")
 _DRIVE = re.compile(r"[A-Za-z]:")
 
@@ -54,24 +53,25 @@ class ImageFinder:
         folders: where images may be, the most likely one first.
         root: folder of the dataset; exact paths may lie anywhere in it.
         search: look for the last part of a name below the first folder.
+        listings: listings of folders that several finders use.
     """
 
-    def __init__(self, folders: Sequence[Path], root: Path, search: bool = True):
+    def __init__(
+        self, folders: Sequence[Path], root: Path, search: bool = True, listings: DirectoryListings | None = None
+    ):
         self.folders = [os.path.normpath(folder) for folder in folders]
         self.bases = [os.path.join(folder, "") for folder in (*self.folders, os.path.normpath(root))]
         self.search = search
-        self._listings = DirectoryListings()
+        self._listings = listings or DirectoryListings()
         self._by_name: dict[str, list[str]] | None = None
 
     def find_all(self, names: Sequence[str]) -> FoundImages:
         """Find the image of each name. A path that does not exist is returned for a name that is not found."""
         found = FoundImages([])
         prefix = self.bases[0]
+        in_folder = self._listings.names(prefix)
         for index, name in enumerate(names):
-            path = prefix + name
-            if not (_PLAIN.fullmatch(name) and name not in (".", "..") and self._listings.contains(path)):
-                path = self._find(index, name, found)
-            found.paths.append(path)
+            found.paths.append(prefix + name if name in in_folder else self._find(index, name, found))
         self._drop_shared(found)
         return found
 
