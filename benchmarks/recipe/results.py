@@ -11,6 +11,7 @@ from pathlib import Path
 from graftdet.utils.config import load_yaml
 from graftdet.utils.errors import UserError
 from graftdet.utils.tables import markdown_table
+from graftdet.utils.training.flags import AUTO_WEIGHTS, NO_WEIGHTS
 
 from ..table import ROOT
 
@@ -126,7 +127,7 @@ def read_run_folder(folder: Path, group: str, **details: str) -> tuple[RunRecord
         dataset=_dataset_name(Path(options["data"])),
         model=_model_name(options),
         recipe=config.get("recipe") or Path(options["hyp"]).name,
-        settings=_settings(options),
+        settings=_settings(options | {"weights": _initial_weights(config)}),
         seed=options["seed"],
         epochs=options["epochs"],
         epochs_run=int(rows[-1]["epoch"]),
@@ -202,6 +203,12 @@ def _settings(options: dict) -> str:
             values = [] if value is True else [Path(value).name] if name in ("weights", "teacher") else [value]
             flags.append(" ".join([f"--{name.replace('_', '-')}", *map(str, values)]))
     return " ".join([*options.get("set", []), *flags])
+
+
+def _initial_weights(config: dict) -> str:
+    """Return the weights that training started from, "" for random ones."""
+    weights = config.get("initial_weights") or config["options"].get("weights") or ""
+    return "" if weights in (AUTO_WEIGHTS, NO_WEIGHTS) else weights
 
 
 def _model_name(options: dict) -> str:

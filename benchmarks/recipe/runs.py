@@ -3,6 +3,7 @@
 python -m benchmarks.recipe.runs train NAME --data D --cfg C --epochs E ... [-- options of train.py]
 python -m benchmarks.recipe.runs add runs/train/exp --name NAME [--metrics runs/val/exp/metrics.json --split test]
 python -m benchmarks.recipe.runs show ['bccd-*-100'] [--target 0.479]
+python -m benchmarks.recipe.runs plot OUT.png 'from scratch=bccd-graft-n-30' ... [--title TEXT]
 """
 
 import argparse
@@ -16,6 +17,7 @@ from graftdet.utils import cli
 from graftdet.utils.errors import UserError
 
 from ..table import ROOT, machine
+from .plot import plot_curves
 from .results import RESULTS, RunRecord, add_run, markdown, read_curves, read_run_folder, read_runs, with_evaluation
 
 
@@ -52,6 +54,19 @@ def add_folder(args: argparse.Namespace) -> RunRecord:
     return record
 
 
+def plot_groups(args: argparse.Namespace) -> None:
+    """Plot the groups of the command line."""
+    runs, groups = read_runs(args.results), []
+    for entry in args.groups:
+        legend, _, name = entry.rpartition("=")
+        records = [run for run in runs if run.group == name]
+        if not records:
+            raise UserError(f"{args.results / 'runs.csv'}: no run is named '{name}'")
+        groups.append((legend or name, records))
+    plot_curves(groups, read_curves(args.results), args.output, args.title)
+    print(args.output)
+
+
 def _run_script(*command: str) -> None:
     status = subprocess.run([sys.executable, *command], cwd=ROOT, stdout=sys.stderr).returncode
     if status:
@@ -59,7 +74,7 @@ def _run_script(*command: str) -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the three commands."""
+    """Return the parser of the commands."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.recipe.runs", description=__doc__.split("\n", 1)[0])
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train over seeds and add the runs; options of train.py follow --")
@@ -80,10 +95,16 @@ def make_parser() -> argparse.ArgumentParser:
     show = commands.add_parser("show", help="print runs as a Markdown table, one row per name")
     show.add_argument("pattern", nargs="?", default="*", help="names without the seed; may contain * and ?")
     show.add_argument("--target", type=float, help="add the first epoch whose validation AP reaches this value")
+    plot = commands.add_parser("plot", help="plot validation AP per epoch, mean over the seeds")
+    plot.add_argument("output", type=Path, help="image file to write")
+    plot.add_argument(
+        "groups", nargs="+", metavar="LEGEND=NAME", help="legend and name, without the seed, of each line"
+    )
+    plot.add_argument("--title", default="", help="text above the chart")
     for command in (train, add):
         command.add_argument("--machine", default=machine().split(",")[0], help="machine of the training")
         command.add_argument("--note", default="", help="anything else a reader must know")
-    for command in (train, add, show):
+    for command in (train, add, show, plot):
         command.add_argument("--results", type=Path, default=RESULTS, help="folder of runs.csv and curves.csv")
     return parser
 
@@ -96,6 +117,9 @@ def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(own)
     if options and args.command != "train":
         raise UserError(f"{args.command}: options after -- are for the command train")
+    if args.command == "plot":
+        plot_groups(args)
+        return
     target = None
     if args.command == "train":
         args.project = args.project.absolute()

@@ -3,12 +3,15 @@
 import json
 import re
 
+import cv2
 import pytest
 import yaml
 
 from benchmarks.recipe import runs
-from benchmarks.recipe.results import RESULTS, ROOT, RunRecord, markdown, read_curves, read_runs, spread
+from benchmarks.recipe.plot import mean_curve
+from benchmarks.recipe.results import RESULTS, ROOT, Epoch, RunRecord, markdown, read_curves, read_runs, spread
 from graftdet.utils.errors import UserError
+from graftdet.utils.visualization.charts import SERIES
 
 
 @pytest.fixture
@@ -147,3 +150,19 @@ def test_results_page_agrees_with_the_tables():
         pattern = r"\b0\.\d{3}(?= ±)" if "±" in text else r"\b0\.\d{3}\b"
         shown = [float(number) for number in re.findall(pattern, text)]
         assert any(abs(mean - number) <= 0.0011 for number in shown), (name, mean, text)
+
+
+def test_curves_are_means_over_seeds_at_epochs_that_all_have():
+    seeds = [[Epoch("a-seed0", epoch, 0, ap) for epoch, ap in rows] for rows in ([(1, 0.1), (2, 0.3)], [(2, 0.5)])]
+    epochs, ap = mean_curve(seeds)
+    assert epochs.tolist() == [2] and ap.tolist() == [pytest.approx(0.4)]
+
+
+def test_plot_draws_a_line_per_group(tmp_path, capsys):
+    runs.main(["plot", str(tmp_path / "a.png"), "scratch=bccd-graft-n-100", "bccd-graft-p-100", "--title", "BCCD"])
+    image = cv2.imread(str(tmp_path / "a.png"))
+    for color in SERIES[:2]:
+        assert (image == color).all(2).sum() > 300
+    assert not (image == SERIES[2]).all(2).any()
+    with pytest.raises(UserError, match="no run is named 'bccd'"):
+        runs.main(["plot", str(tmp_path / "b.png"), "bccd"])
