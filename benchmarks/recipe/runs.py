@@ -98,7 +98,7 @@ def make_parser() -> argparse.ArgumentParser:
     plot = commands.add_parser("plot", help="plot validation AP per epoch, mean over the seeds")
     plot.add_argument("output", type=Path, help="image file to write")
     plot.add_argument(
-        "groups", nargs="+", metavar="LEGEND=NAME", help="legend and name, without the seed, of each line"
+        "groups", nargs="+", metavar="LEGEND=NAME", help="legend and name (no seed) of each line"
     )
     plot.add_argument("--title", default="", help="text above the chart")
     for command in (train, add):
