@@ -56,11 +56,6 @@ class LoaderSettings:
         """Arguments of `open_dataset`."""
         return {"size": self.size, "stride": self.stride, "seed": self.seed, "cache": self.cache}
 
-    @property
-    def rank(self) -> dict[str, int]:
-        """Arguments of the loaders: which part of the batches belongs to this process."""
-        return {"rank": self.ranks.rank, "world_size": self.ranks.world_size}
-
 
 def make_batches(
     split: Split, hyperparameters: Hyperparameters, settings: LoaderSettings, epochs: int, multi_scale: bool
@@ -94,7 +89,8 @@ def make_batches(
         epochs=epochs,
         multi_scale=multi_scale,
         pin_memory=on_cuda,
-        **settings.rank,
+        rank=settings.ranks.rank,
+        world_size=settings.ranks.world_size,
     )
     return images, batches
 
@@ -116,7 +112,13 @@ def make_validation(
     images = open_dataset(split, rect=settings.rect or geometric_augmentation, label="val", **settings.dataset)
     return functools.partial(
         evaluate,
-        loader=val_loader(images, 2 * settings.batch_size, settings.workers, **settings.rank),
+        loader=val_loader(
+            images,
+            2 * settings.batch_size,
+            settings.workers,
+            rank=settings.ranks.rank,
+            world_size=settings.ranks.world_size,
+        ),
         ground_truth=split.ground_truth(),
         category_ids=split.category_ids,
         ranks=settings.ranks,
