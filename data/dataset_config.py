@@ -199,11 +199,11 @@ def _read_format(raw: dict, path: Path) -> str | None:
     name = raw.get("format")
     if name is not None and name not in FORMATS:
         hint = did_you_mean(str(name), FORMATS)
-        raise UserError(f"{path}: unknown format '{name}'{hint} (known: {', '.join(FORMATS)})")
+        raise UserError(f"{path}: unknown format '{name}'{hint} (known: {', '.join(sorted(FORMATS))})")
     known = FORMATS[name].KEYS if name else DATA_KEYS
     for key in raw:
         if key not in (*known, *_IGNORED_KEYS):
-            others = [other for other in FORMATS if key in FORMATS[other].KEYS]
+            others = [other for other in sorted(FORMATS) if key in FORMATS[other].KEYS]
             hint = f"; it requires format: {' or '.join(others)}" if others else did_you_mean(key, known)
             raise UserError(f"{path}: unknown key '{key}'{hint} (known: {', '.join(known)})")
     return name
