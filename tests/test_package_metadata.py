@@ -58,4 +58,5 @@ def test_documents_name_the_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == graftdet.__version__ and citation["license"] == PROJECT["license"]
     versions = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    versions = [version for version in versions if version != "Unreleased"]
     assert versions[0] == graftdet.__version__

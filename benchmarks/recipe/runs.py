@@ -97,9 +97,7 @@ def make_parser() -> argparse.ArgumentParser:
     show.add_argument("--target", type=float, help="add the first epoch whose validation AP reaches this value")
     plot = commands.add_parser("plot", help="plot validation AP per epoch, mean over the seeds")
     plot.add_argument("output", type=Path, help="image file to write")
-    plot.add_argument(
-        "groups", nargs="+", metavar="LEGEND=NAME", help="legend and name (no seed) of each line"
-    )
+    plot.add_argument("groups", nargs="+", metavar="LEGEND=NAME", help="legend and name (no seed) of each line")
     plot.add_argument("--title", default="", help="text above the chart")
     for command in (train, add):
         command.add_argument("--machine", default=machine().split(",")[0], help="machine of the training")

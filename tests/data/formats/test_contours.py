@@ -5,8 +5,8 @@ import pytest
 
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.tools.audit import audit
-from graftdet.data.tools.report import format_report
 from graftdet.data.tools.convert import convert
+from graftdet.data.tools.report import format_report
 from graftdet.data.tools.split import split_dataset
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import read_image
