@@ -9,19 +9,11 @@ from torch.nn import functional as F
 
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE, POSITIVE_INT
-from graftdet.models.blocks.constructor_checks import reduced_width
+from graftdet.models.blocks.constructor_checks import check_same_width, reduced_width
 from graftdet.models.blocks.conv import FusePairs
 
 
-def _same_width(c1, c2, other: str):
-    """Raise `ValueError` if a row gives another output width than the input width, or means the argument `other`."""
-    if c2 not in (None, c1):
-        raise ValueError(
-            f"keeps the width: {c1} channels in, {c2} asked for; other arguments are named, as {{{other}}}"
-        )
-
-
-@BLOCKS.register(arguments={"r": POSITIVE_INT})
+@BLOCKS.register("SE", "SEAttention", arguments={"r": POSITIVE_INT})
 class SE(nn.Module):
     """Squeeze and excitation: channels weighted by their means.
 
@@ -41,7 +33,7 @@ class SE(nn.Module):
 
     def __init__(self, c1, c2=None, r=16):
         super().__init__()
-        _same_width(c1, c2, "r: 16")
+        check_same_width(c1, c2, "r: 16")
         self.l1 = nn.Linear(c1, reduced_width(c1, r), bias=False)
         self.l2 = nn.Linear(self.l1.out_features, c1, bias=False)
 
@@ -102,7 +94,7 @@ class CBAM(nn.Module):
 
     def __init__(self, c1, c2=None, ratio=16, kernel_size=7):
         super().__init__()
-        _same_width(c1, c2, "kernel_size: 7")
+        check_same_width(c1, c2, "kernel_size: 7")
         self.channel_attention = _ChannelAttention(c1, ratio)
         self.spatial_attention = _SpatialAttention(kernel_size)
 
@@ -132,7 +124,7 @@ class ECA(nn.Module):
 
     def __init__(self, c1, c2=None, k_size=3):
         super().__init__()
-        _same_width(c1, c2, "k_size: 3")
+        check_same_width(c1, c2, "k_size: 3")
         if k_size % 2 == 0:
             raise ValueError(f"k_size must be odd, got {k_size}")
         self.conv = nn.Conv1d(1, 1, k_size, padding=k_size // 2, bias=False)
@@ -164,7 +156,7 @@ class CoordAtt(FusePairs, nn.Module):
 
     def __init__(self, inp, oup=None, reduction=32):
         super().__init__()
-        _same_width(inp, oup, "reduction: 32")
+        check_same_width(inp, oup, "reduction: 32")
         if reduction < 1:
             raise ValueError(f"reduction must be at least 1, got {reduction}")
         hidden = max(8, inp // reduction)
@@ -202,7 +194,7 @@ class SimAM(nn.Module):
 
     def __init__(self, c1, c2=None, e_lambda=1e-4):
         super().__init__()
-        _same_width(c1, c2, "e_lambda: 0.001")
+        check_same_width(c1, c2, "e_lambda: 0.001")
         self.e_lambda = e_lambda
 
     def forward(self, x: Tensor) -> Tensor:

@@ -25,6 +25,13 @@ def check_kernel_list(k: object) -> None:
     check_odd_kernels(*k)
 
 
+def check_same_width(c1: object, c2: object, other: str) -> None:
+    """Raise `ValueError` if a row gives another output width than the input width, or means the argument `other`."""
+    if c2 not in (None, c1):
+        hint = f"; other arguments are named, as {{{other}}}" if other else ""
+        raise ValueError(f"keeps the width: {c1} channels in, {c2} asked for{hint}")
+
+
 def reduced_width(c: int, ratio: float) -> int:
     """The width inside an attention module that reduces `c` channels by `ratio`.
 

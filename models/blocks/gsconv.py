@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE
-from graftdet.models.blocks.conv import Conv
+from graftdet.models.blocks.conv import Conv, DWConv
 
 
 @BLOCKS.register()
@@ -87,3 +87,32 @@ class VoVGSCSP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.cv3(torch.cat((self.cv2(x), self.gsb(self.cv1(x))), 1))
+
+
+@BLOCKS.register(arguments={"e": POSITIVE})
+class VoVGSCSPC(VoVGSCSP):
+    """VoVGSCSP of one cheap GS bottleneck, whose shortcut is a depthwise convolution.
+
+    (B, c1, H, W) -> (B, c2, H, W).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        n: accepted as in VoVGSCSP, without effect.
+        shortcut: accepted as in C3, without effect.
+        g: accepted as in C3, without effect.
+        e: inner width as a fraction of c2.
+
+    Source:
+        Li et al., Slim-neck by GSConv, 2022, figure 4; name of its published model files. The unused convolution `res`
+        is not built.
+
+    Example:
+        [-1, 1, VoVGSCSPC, [64]]
+    """
+
+    def __init__(self, c1, c2, n=1, shortcut=True, g=1, e=0.5):
+        super().__init__(c1, c2, 1, shortcut, g, e)
+        hidden = int(c2 * e)
+        self.gsb = GSBottleneck(hidden, hidden)
+        self.gsb.shortcut = DWConv(hidden, hidden, act=False)

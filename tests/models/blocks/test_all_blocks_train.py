@@ -60,6 +60,10 @@ TRAINABLE = {  # YAML -> None, or arguments of its first row
     "graft-p": None,
     "gelan-blocks": None,
     "yolov7-blocks": None,
+    "yolov4-blocks": None,
+    "face-blocks": None,
+    "hgnet-blocks": None,
+    "attention-rows": None,
 }
 TARGETS = [[0, 1, 0.5, 0.5, 0.4, 0.3], [0, 2, 0.3, 0.6, 0.2, 0.2], [1, 0, 0.4, 0.4, 0.5, 0.6]]
 SIZE, STEPS = 64, 20

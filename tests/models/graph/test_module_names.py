@@ -33,7 +33,7 @@ def test_likely_typing_errors(name, meant):
 
 
 @pytest.mark.parametrize(
-    "name", ["SEAM", "Involution", "C4", "CBM", "CAM", "ECAM", "GCM", "Conv9", "MobileNetV5", "Xyz"]
+    "name", ["SCAM", "Involution", "C4", "CBM", "CAM", "ECAM", "GCM", "Conv9", "MobileNetV5", "Xyz"]
 )
 def test_other_words_are_no_typing_errors(name):
     assert likely_typo(name, CHOICES) is None
