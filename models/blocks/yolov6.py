@@ -1,6 +1,6 @@
 """Blocks of YOLOv6 (Li et al., YOLOv6: A Single-Stage Object Detection Framework for Industrial Applications, 2022)."""
 
-from torch import nn
+from torch import Tensor, nn
 
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.conv import Conv
@@ -56,5 +56,5 @@ class RepBlock(nn.Module):
         for block in (self.conv1, *self.block):
             block.nonlinearity = nn.ReLU(inplace=True)
 
-    def forward(self, x):
-        return self.block(self.conv1(x))  # (B, c2, H, W)
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(self.conv1(x))
