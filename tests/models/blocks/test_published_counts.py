@@ -165,3 +165,32 @@ def test_position_attention_equals_torch(block_of):
     )
     want = nn.functional.scaled_dot_product_attention(*parts).transpose(2, 3).reshape(2, 16, 4, 5)
     torch.testing.assert_close(attention(x), want)
+
+
+def test_group_attention_equals_a_slow_reference(block_of):
+    """EMA of one image, group by group."""
+    block, x = block_of("EMA", 16, None, 4), torch.randn(1, 16, 3, 5)
+    want = torch.zeros_like(x)
+    for first in range(0, 16, 4):
+        group = x[:, first : first + 4]
+        rows, columns = (torch.sigmoid(block.conv1x1(group.mean(d, keepdim=True))) for d in (3, 2))
+        one, three = block.gn(group * rows * columns), block.conv3x3(group)
+        weights = (one.mean((2, 3)).softmax(1)[..., None, None] * three).sum(1)
+        weights = weights + (three.mean((2, 3)).softmax(1)[..., None, None] * one).sum(1)
+        want[:, first : first + 4] = group * weights.sigmoid()
+    torch.testing.assert_close(block(x), want)
+
+
+def test_shuffle_attention_equals_a_slow_reference(block_of):
+    """Half of each group by its mean, half by its normalized values; channels of both halves of the map alternate."""
+    block, x = block_of("ShuffleAttention", 8, None, 16, 2), torch.randn(1, 8, 3, 4)
+    for weight in (block.cweight, block.sweight):
+        nn.init.normal_(weight)
+    parts = []
+    for first in (0, 4):
+        a, b = x[:, first : first + 2], x[:, first + 2 : first + 4]
+        parts.append(a * torch.sigmoid(block.cweight * a.mean((2, 3), keepdim=True) + block.cbias))
+        normalized = (b - b.mean((2, 3), keepdim=True)) / (b.var((2, 3), unbiased=False, keepdim=True) + 1e-5).sqrt()
+        parts.append(b * torch.sigmoid(block.sweight * normalized + block.sbias))
+    y = torch.cat(parts, 1)
+    torch.testing.assert_close(block(x), y[:, [0, 4, 1, 5, 2, 6, 3, 7]])
