@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from graftdet.models.blocks.activations import default_activation, parse_default
 from graftdet.models.blocks.conv import fuse_sequential
@@ -157,14 +157,15 @@ class DetectionModel(nn.Module):
         except (UserError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # whatever a block raises
+            if distributed.is_available() and distributed.is_initialized():  # perhaps another process has ended
+                raise
             raise self.block_error(layer, maps, error) from error
 
     def block_error(self, layer: nn.Module, maps: Any, error: Exception) -> Exception:
         """The error of a row that fails while the model runs.
 
         Args:
-            layer: the row, one of `model`.
-            maps: what it read.
+            layer, maps: the row, one of `model`, and what it read.
             error: what it raised, in its forward or backward pass.
 
         Returns:

@@ -153,6 +153,6 @@ def test_training_and_resuming_on_drawn_images(run_train_until, run_train, tmp_p
     flags = ["--data", tmp_path / "drawn.yaml", "--epochs", 2, *flags]
     interrupted = run_train_until(1, "interrupted", *flags)
     train.main(["--resume", str(interrupted / "weights" / "last.pt")])
-    whole = run_train("whole", *flags)
+    whole = run_train("drawn whole", *flags)
     rows = [(folder / "results.csv").read_text().splitlines()[-1].split(",") for folder in (interrupted, whole)]
     assert rows[0][2:6] == rows[1][2:6]  # learning rate and losses of the second epoch

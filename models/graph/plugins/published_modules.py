@@ -55,14 +55,25 @@ class _TopModule(ModuleType):
     __path__: list[str]
 
     def __getattr__(self, name: str) -> Any:
-        own = importlib.import_module(f"graftdet.{self.__name__}")
+        if name.startswith("__"):
+            raise AttributeError(name)
+        for package in (importlib.import_module(f"graftdet.{self.__name__}"), *self._packages_of_others()):
+            if hasattr(package, name):
+                return getattr(package, name)
         try:
-            return getattr(own, name)
-        except AttributeError:
-            try:
-                return find_name(name)
-            except KeyError:
-                raise AttributeError(f"module '{self.__name__}' has no '{name}'") from None
+            return find_name(name)
+        except KeyError:
+            raise AttributeError(f"module '{self.__name__}' has no '{name}'") from None
+
+    def _packages_of_others(self) -> Iterator[ModuleType]:
+        """Packages of this name that an application has, beside the plugin or importable."""
+        for folder in self.__path__:
+            path = Path(folder) / "__init__.py"
+            spec = importlib.util.spec_from_file_location(self.__name__, path) if path.is_file() else None
+            if spec is not None and spec.loader is not None:
+                module = importlib.util.module_from_spec(spec)
+                spec.loader.exec_module(module)
+                yield module
 
 
 class _Finder(MetaPathFinder, Loader):
