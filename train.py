@@ -43,7 +43,7 @@ from graftdet.utils.training.acceleration import (
 )
 from graftdet.utils.training.autoanchor import MIN_RECALL, MIN_RECALL_OF_TRANSFERRED, fit_head_anchors
 from graftdet.utils.training.ema import ModelEMA
-from graftdet.utils.training.fine_tuning import choose_recipe
+from graftdet.utils.training.fine_tuning import DEFAULT_RECIPE, choose_recipe
 from graftdet.utils.training.flags import (
     AUTO_RECIPE,
     add_recipe_flags,
@@ -122,23 +122,7 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     data = load_data_config(options.data)
     splits = {name: open_split(data, name, single_class=options.single_cls) for name in ("train", "val")}
     names = list(splits["train"].names)
-    if checkpoint:
-        model = restore_model(checkpoint, options.resume, options.data, names)
-        transfer = TransferReport(
-            loaded=checkpoint.get("transferred", []),
-            weights=checkpoint.get("initial_weights", ""),
-            recipe=checkpoint.get("recipe", ""),
-        )
-    else:
-        model, transfer = make_model(
-            options.cfg,
-            options.weights,
-            names,
-            anchors=round(hyperparameters.anchors),
-            into=options.into,
-            min_transfer=options.min_transfer,
-            identity_init=options.identity_init,
-        )
+    model, transfer = start_model(options, checkpoint, names, round(hyperparameters.anchors))
     teacher = load_teacher(options.teacher, model) if options.teacher else None
     stride = max(one.size_multiple for one in (model, teacher) if one)
     options.img = image_size(options.img, stride)[0]
@@ -160,13 +144,13 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     initial = validate(model.to(device)) if not checkpoint and transfer.class_matches and not options.noval else None
     if options.hyp == AUTO_RECIPE and not checkpoint:
         initial_ap = ranks.broadcast(initial.metrics["AP50-95"] if initial else None)
-        transfer.recipe, hyperparameters = choose_hyperparameters(options, transfer, initial_ap)
+        choice = choose_recipe(transfer.fraction, initial_ap, transfer.recipe)
+        if choice.reason:
+            logger.info(choice)
+        transfer.recipe, hyperparameters = choice.name, read_hyperparameters(options, None, choice.name)
     train_set, batches = make_batches(splits["train"], hyperparameters, settings, options.epochs, options.multi_scale)
     if not checkpoint and not options.noautoanchor:
-        boxes, _, sizes = train_set.annotations()
-        recall = MIN_RECALL_OF_TRANSFERRED if f"model.{len(model.model) - 1}.anchors" in transfer.loaded else MIN_RECALL
-        if fit := fit_head_anchors(model.head, boxes, sizes, options.img, hyperparameters.anchor_t, recall):
-            logger.info(fit)
+        fit_anchors(model, transfer, train_set, options.img, hyperparameters.anchor_t)
     freeze_rows(model.model, options.freeze)
     shape = (model.channels, options.img, options.img)
     layout = prepare_for_training(model.to(device), device, shape, model.model, model.block_error)
@@ -192,6 +176,35 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
         return run.finish(validate)
     validate(ema.model)  # every process validates its part of the images
     return None
+
+
+def start_model(
+    options: Namespace, checkpoint: dict[str, Any] | None, names: list[str], anchors: int
+) -> tuple[DetectionModel, TransferReport]:
+    """Return the model of the checkpoint, or a new one with its initial weights, and what came over from them."""
+    if checkpoint:
+        model = restore_model(checkpoint, options.resume, options.data, names)
+        loaded, weights = checkpoint.get("transferred", []), checkpoint.get("initial_weights", "")
+        return model, TransferReport(loaded=loaded, weights=weights, recipe=checkpoint.get("recipe", ""))
+    return make_model(
+        options.cfg,
+        options.weights,
+        names,
+        anchors=anchors,
+        into=options.into,
+        min_transfer=options.min_transfer,
+        identity_init=options.identity_init,
+    )
+
+
+def fit_anchors(
+    model: DetectionModel, transfer: TransferReport, train_set: DetectionDataset, size: int, anchor_t: float
+) -> None:
+    """Give the head anchors that fit the training set; those that came with its weights may miss more boxes."""
+    boxes, _, sizes = train_set.annotations()
+    recall = MIN_RECALL_OF_TRANSFERRED if f"model.{len(model.model) - 1}.anchors" in transfer.loaded else MIN_RECALL
+    if fit := fit_head_anchors(model.head, boxes, sizes, size, anchor_t, recall):
+        logger.info(fit)
 
 
 def make_trainer(
@@ -221,25 +234,13 @@ def make_trainer(
     return Trainer(parallel, criterion, batches, stepper, options.seed, ranks, device, mixed, layout, frozen)
 
 
-def read_hyperparameters(options: Namespace, checkpoint: dict[str, Any] | None) -> Hyperparameters:
-    """Return the recipe of the checkpoint or of `--hyp`, with the values of the command line; log its notices."""
+def read_hyperparameters(
+    options: Namespace, checkpoint: dict[str, Any] | None, recipe: str = DEFAULT_RECIPE
+) -> Hyperparameters:
+    """Return the recipe of the checkpoint, or of `--hyp` (auto: `recipe`), with the values of the command line."""
     overrides = hyperparameter_overrides(options.optimizer, options.cos_lr, options.set)
-    recipe = "default.yaml" if options.hyp == AUTO_RECIPE else options.hyp
-    hyperparameters = load_hyperparameters(checkpoint["hyperparameters"] if checkpoint else recipe, overrides)
-    for notice in hyperparameters.notices():
-        logger.warning(notice)
-    return hyperparameters
-
-
-def choose_hyperparameters(
-    options: Namespace, transfer: TransferReport, initial_ap: float | None
-) -> tuple[str, Hyperparameters]:
-    """Choose the recipe for `--hyp auto`: its name, and its values with those of the command line."""
-    choice = choose_recipe(transfer.fraction, initial_ap, transfer.recipe)
-    if choice.reason:
-        logger.info(choice)
-    overrides = hyperparameter_overrides(options.optimizer, options.cos_lr, options.set)
-    return choice.name, load_hyperparameters(choice.name, overrides)
+    name = recipe if options.hyp == AUTO_RECIPE else options.hyp
+    return load_hyperparameters(checkpoint["hyperparameters"] if checkpoint else name, overrides)
 
 
 def open_run(
@@ -251,6 +252,8 @@ def open_run(
     transfer: TransferReport,
 ) -> Run:
     """Open the folder of the run, a new one unless it is resumed, and plot the labels of the training set."""
+    for notice in hyperparameters.notices():
+        logger.warning(notice)
     folder = options.folder or new_run_folder(options.project, options.name, options.exist_ok)
     recorded = {key: value for key, value in vars(options).items() if key not in ("resume", "folder")}
     info = {"yaml": model.yaml_text, "names": model.names, "nc": model.nc, "options": recorded}

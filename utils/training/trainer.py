@@ -142,7 +142,6 @@ class Trainer:
         *,
         weights: np.ndarray | None = None,
         on_batch: Callable[[int, dict[str, Any]], None] | None = None,
-        title: str = "epoch",
     ) -> EpochResult:
         """Train one epoch, counted from 0, of `epochs`; its random numbers depend on the seed and the epoch alone.
 
@@ -150,12 +149,11 @@ class Trainer:
             epoch, epochs: The epoch, and how many there are.
             weights: How often to sample each image (images,); None: once each.
             on_batch: See `train_one_epoch`.
-            title: Title of the progress display.
         """
         seed_everything(self.seed, epoch + 1, self.ranks.rank)
         self.batches.set_epoch(epoch, weights)
         count = len(self.batches)
-        with Progress(count, f"{title} {epoch + 1}/{epochs}", quiet=not self.ranks.is_main) as progress:
+        with Progress(count, f"epoch {epoch + 1}/{epochs}", quiet=not self.ranks.is_main) as progress:
             return train_one_epoch(
                 self.model,
                 self.criterion,

@@ -23,6 +23,7 @@ from graftdet.utils.errors import UserError
 from graftdet.utils.files import write_errors
 from graftdet.utils.hyperparameters import load_hyperparameters
 from graftdet.utils.progress import duration
+from graftdet.utils.training.fine_tuning import DEFAULT_RECIPE
 from graftdet.utils.training.flags import AUTO_RECIPE, AUTO_WEIGHTS, NO_WEIGHTS, hyperparameter_overrides
 from graftdet.utils.training.results import read_column
 from graftdet.utils.training.search.ranges import Range, load_ranges
@@ -102,7 +103,7 @@ def search(options: argparse.Namespace, arguments: Sequence[str] | None = None, 
     overrides = hyperparameter_overrides(options.optimizer, options.cos_lr, options.set)
     automatic = options.hyp == AUTO_RECIPE
     if automatic:  # the same base for all trials
-        options.hyp = "default.yaml" if options.weights in (AUTO_WEIGHTS, NO_WEIGHTS) else "finetune.yaml"
+        options.hyp = DEFAULT_RECIPE if options.weights in (AUTO_WEIGHTS, NO_WEIGHTS) else "finetune.yaml"
     recipe = load_hyperparameters(options.hyp, overrides)
     for key in (override.partition("=")[0] for override in overrides):
         if key in ranges:
