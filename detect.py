@@ -90,7 +90,7 @@ def output_settings(options: Namespace) -> OutputSettings:
         name=options.name,
         exist_ok=options.exist_ok,
         save_images=not options.no_save,
-        save_txt=options.save_txt,
+        save_txt=options.save_txt or options.save_conf,
         save_conf=options.save_conf,
         save_json=options.save_json,
         save_csv=options.save_csv,
@@ -114,7 +114,7 @@ def make_parser() -> cli.ArgumentParser:
     add("--classes", nargs="+", metavar="CLASS", help="detect these classes only, given by index or name")
     add("--agnostic", "--agnostic-nms", action="store_true", help="suppress boxes across classes")
     add("--save-txt", action="store_true", help="write labels/*.txt: class cx cy w h, normalized")
-    add("--save-conf", action="store_true", help="write scores into labels/*.txt")
+    add("--save-conf", action="store_true", help="as --save-txt, with scores")
     add("--save-json", action="store_true", help="write detections.json")
     add("--save-csv", action="store_true", help="write detections.csv")
     add("--save-crop", action="store_true", help="write crops/CLASS/*.jpg")

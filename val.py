@@ -246,7 +246,7 @@ def make_parser() -> cli.ArgumentParser:
         help="longer side of the images [pixels] (default: as in training)",
     )
     flag("--save-txt", action="store_true", help="write the predictions as labels/*.txt: class cx cy w h, normalized")
-    flag("--save-conf", action="store_true", help="write scores into labels/*.txt")
+    flag("--save-conf", action="store_true", help="as --save-txt, with scores")
     flag("--batch-size", "--batch", type=cli.at_least(1), default=16, help="images per batch")
     flag(
         "--square",

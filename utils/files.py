@@ -70,6 +70,12 @@ def refuse_lfs_pointer(path: str | Path, start: bytes) -> None:
         raise UserError(f"{path}: {LFS_POINTER}")
 
 
+def refuse_lfs_file(path: str | Path) -> None:
+    """As `refuse_lfs_pointer`, for a file that is not open. One that cannot be opened is reported where it is read."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        refuse_lfs_pointer(path, file.read(64))
+
+
 def cache_folder() -> Path:
     """Return the user's cache folder for this project.
 

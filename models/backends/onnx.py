@@ -14,7 +14,7 @@ from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptio
 from graftdet.models.backends.exported_model import ExportedModel, thread_limit
 from graftdet.models.backends.metadata import make_metadata
 from graftdet.utils.errors import UserError, first_line
-from graftdet.utils.files import refuse_lfs_pointer, write_atomically
+from graftdet.utils.files import refuse_lfs_file, write_atomically
 
 OPSETS = range(17, 21)  # torch's tracing exporter supports none above 20
 _DYNAMIC_AXES = {"images": {0: "batch", 2: "height", 3: "width"}, "output0": {0: "batch", 1: "rows"}}
@@ -98,8 +98,7 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OnnxMode
         ) from None
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file")
-    with open(path, "rb") as file:
-        refuse_lfs_pointer(path, file.read(64))
+    refuse_lfs_file(path)
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 4  # errors are raised, not printed
     settings.intra_op_num_threads = thread_limit()

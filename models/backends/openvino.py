@@ -20,7 +20,7 @@ from graftdet.models.backends.exported_model import ExportedModel, thread_limit
 from graftdet.models.backends.metadata import READ_KEYS
 from graftdet.models.backends.onnx import export as export_onnx
 from graftdet.utils.errors import UserError, first_line
-from graftdet.utils.files import refuse_lfs_pointer
+from graftdet.utils.files import refuse_lfs_file
 
 _TELEMETRY = "openvino_telemetry"
 _NUMPY_TYPES = {"f32": np.float32, "f16": np.float16}
@@ -74,12 +74,12 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OpenVino
         raise UserError(f"--device {device}: OpenVINO files run on the CPU only; use --device cpu")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    weights = path.with_suffix(".bin")
-    if path.suffix.lower() == ".xml" and not weights.is_file():
-        raise UserError(f"{weights}: no such file; it contains the weights of {path.name}")
-    for part in {path, weights} if path.suffix.lower() == ".xml" else {path}:
-        with open(part, "rb") as file:
-            refuse_lfs_pointer(part, file.read(64))
+    refuse_lfs_file(path)
+    if path.suffix.lower() == ".xml":
+        weights = path.with_suffix(".bin")
+        if not weights.is_file():
+            raise UserError(f"{weights}: no such file; it contains the weights of {path.name}")
+        refuse_lfs_file(weights)
     core = _core(openvino)
     half = half and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if half else "f32"}

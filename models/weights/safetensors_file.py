@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from graftdet.utils.errors import UserError, missing_weights
-from graftdet.utils.files import write_atomically
+from graftdet.utils.files import refuse_lfs_file, write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,6 +87,7 @@ def _read(path: Path, framework: str) -> tuple[SafetensorsHeader, dict[str, "Ten
         raise missing_weights(path)
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected a {SUFFIX} file")
+    refuse_lfs_file(path)
     try:
         with safe_open(path, framework=framework) as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118

@@ -4,7 +4,6 @@
 """
 
 import json
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from graftdet.models.weights.safetensors_file import is_safetensors, read_safete
 from graftdet.models.weights.yolov5_checkpoint import read_published
 from graftdet.utils.checkpoint import ForeignCheckpoint, load_checkpoint
 from graftdet.utils.errors import UserError, missing_weights
-from graftdet.utils.files import refuse_lfs_pointer
 from graftdet.utils.hyperparameters import has_geometric_augmentation
 
 
@@ -78,8 +76,6 @@ def load_weights(path: str | Path) -> WeightsFile:
     if Path(path).suffix.lower() in (".yaml", ".yml"):
         raise missing_weights(path)
     path = find_weights(path)
-    with suppress(OSError), open(path, "rb") as file:
-        refuse_lfs_pointer(path, file.read(64))
     if is_safetensors(path):
         return _load_safetensors(path)
     try:
