@@ -1,6 +1,7 @@
 """Images of any kind into letterboxed arrays that a model takes. NumPy and OpenCV only."""
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,9 +84,8 @@ def open_images(source: Any, stride: int = 1) -> tuple[Iterable[Any], bool]:
         raise UserError(f"expected {KINDS}; got {type(source).__name__}")
     if not isinstance(source, (list, tuple)):
         return (image for item in source for image in open_images(item, stride)[0]), True
-    opened_items = [open_images(item, stride) if isinstance(item, (str, Path)) else ([item], False) for item in source]
-    images = (image for opened, _ in opened_items for image in opened)
-    return images, any(is_video for _, is_video in opened_items)
+    opened_items = [open_images(item, stride) for item in source]
+    return chain.from_iterable(images for images, _ in opened_items), any(is_lazy for _, is_lazy in opened_items)
 
 
 def in_batches(images: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -91,8 +91,8 @@ def test_paths_folders_and_lists(image, tmp_path, caplog):
         assert isinstance(detections, list) and [one.path.name for one in detections] == ["a.png", "b.png"]
         assert boxes_of(detections) == [[BOX], [BOX]]
     assert "broken.jpg" in caplog.text
-    mixed = FindsBright().predict([folder / "a.png", image, str(folder / "b.png")])
-    assert [one.path and one.path.name for one in mixed] == ["a.png", None, "b.png"]
+    mixed = FindsBright().predict([folder / "a.png", image, str(folder / "b.png"), np.stack([image, image])])
+    assert [one.path and one.path.name for one in mixed] == ["a.png", None, "b.png", None, None]
 
 
 def test_videos_are_read_while_the_result_is_used(image, tmp_path):
@@ -109,6 +109,14 @@ def test_videos_are_read_while_the_result_is_used(image, tmp_path):
     assert [one.frame for one in FindsBright().predict(str(writer.path), vid_stride=15)] == [0, 1, 2]
     endless = FindsBright().predict((image for _ in itertools.count()), batch_size=2)
     assert boxes_of(itertools.islice(endless, 5)) == [[BOX]] * 5
+
+
+def test_a_camera_number_is_a_source_also_in_a_list():
+    """Opened while the result is used, as a stream: no camera has this number."""
+    for given in (97, [97]):
+        detections = FindsBright().predict(given)
+        with pytest.raises(UserError, match="camera 97: cannot be opened"):
+            next(detections)
 
 
 def test_aliases_are_accepted_with_a_warning(image, caplog):
