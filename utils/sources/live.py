@@ -36,7 +36,7 @@ class LiveFrames:
         opener: Opens `target`.
         capture: A reader of `target`, if there is one already.
         stride: Of the frames that arrive, every `stride`-th is used.
-        must_open: Raise an error if `target` cannot be opened at first, instead of trying again.
+        must_open: Raise errors of `target`, also that it cannot be opened at first. False: warn, and open it again.
         ready: Notified of each frame; shared by streams that are read side by side.
 
     Attributes:
@@ -60,7 +60,7 @@ class LiveFrames:
         ready: threading.Condition | None = None,
     ):
         self._target, self._attempts, self._pause, self._opener = target, attempts, pause, opener
-        self._ready, self._stride = ready or threading.Condition(), stride
+        self._ready, self._stride, self._must_open = ready or threading.Condition(), stride, must_open
         self._frame: np.ndarray | None = None
         self._error: BaseException | None = None
         self._stopped = False
@@ -110,7 +110,10 @@ class LiveFrames:
         try:
             self._read_until_stopped()
         except UserError as error:
-            self._error = error
+            if self._must_open:
+                self._error = error
+            else:
+                logger.warning("%s; skipped", error)
         finally:  # after any error: no consumer may wait for another frame
             self._capture.release()
             self.stop()
