@@ -9,6 +9,7 @@ from pathlib import Path
 
 from graftdet.utils.errors import UserError, did_you_mean
 from graftdet.utils.images.io import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from graftdet.utils.sources.animation import ANIMATION_SUFFIXES
 from graftdet.utils.sources.screen import is_screen
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def _find_files(text: str) -> list[str]:
     else:
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UserError(f"{text}: no such file or folder{did_you_mean(path.name, siblings)}")
-    known = sorted(entry for entry in found if suffix_of(entry) in IMAGE_SUFFIXES | VIDEO_SUFFIXES | {".apng"})
+    known = sorted(entry for entry in found if suffix_of(entry) in IMAGE_SUFFIXES | VIDEO_SUFFIXES | ANIMATION_SUFFIXES)
     if not known:
         kinds = ", none of a known kind (.jpg, .png, .mp4, ...)" if found else ""
         nested = path.is_dir() and any(entry.is_dir() for entry in path.iterdir())

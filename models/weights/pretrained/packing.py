@@ -84,14 +84,14 @@ def _card_of_run(path: Path) -> WeightsCard:
 
 def _command(options: Mapping[str, Any]) -> str:
     """The command line of a run, with files by their names."""
-    words = ["python train.py"]
+    parts = ["python train.py"]
     for key in _FLAGS:
         value = options.get(key)
         if value not in (None, "", []):
             values = value if isinstance(value, list) else [value]
             flag = f"--{key.replace('_', '-')}"
-            words += [flag, *(Path(item).name if isinstance(item, str) else str(item) for item in values)]
-    return " ".join(words)
+            parts += [flag, *(Path(item).name if isinstance(item, str) else str(item) for item in values)]
+    return " ".join(parts)
 
 
 def _seconds(path: Path, epoch: int) -> float:
