@@ -68,6 +68,20 @@ def tiny_weights(tmp_path_factory):
 
 
 @pytest.fixture
+def run_detect(tmp_path):
+    """`run_detect(weights, source, *flags)`: runs detect.py by torch in this process; gives the run's folder."""
+    from graftdet import detect
+
+    def call(weights, source, *more):
+        argv = ["--weights", *(weights if isinstance(weights, list) else [weights]), "--source", source]
+        argv += ["--project", tmp_path / "runs", "--device", "cpu", "--backend", "torch", "--conf", 0.3, "--iou", 0.3]
+        detect.main([str(argument) for argument in [*argv, *more]])
+        return sorted((tmp_path / "runs").iterdir(), key=lambda p: p.stat().st_mtime_ns)[-1]
+
+    return call
+
+
+@pytest.fixture
 def make_card():
     """`make_card(**fields)`: a complete card, with other values of these fields."""
     from dataclasses import replace

@@ -5,8 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import cv2
@@ -20,8 +18,6 @@ from graftdet.models.weights.transfer import build_from_weights
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils import cli
 from graftdet.utils.images.io import read_image, write_image
-from graftdet.utils.images.video import VideoWriter, open_capture
-from graftdet.utils.sources import source as source_module
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,17 +37,8 @@ def images(tmp_path):
     return folder
 
 
-def run(weights, source, tmp_path, *more):
-    weights = weights if isinstance(weights, list) else [weights]
-    argv = ["--weights", *weights, "--source", source, "--project", tmp_path / "runs", "--device", "cpu", "--conf", 0.3]
-    detect.main([str(argument) for argument in [*argv, "--iou", 0.3, "--backend", "torch", *more]])
-    return sorted((tmp_path / "runs").iterdir(), key=lambda p: p.stat().st_mtime_ns)[-1]
-
-
-def test_all_outputs_for_a_folder(tiny_weights, images, tmp_path, capsys):
-    folder = run(
-        tiny_weights, images, tmp_path, "--save-txt", "--save-conf", "--save-json", "--save-csv", "--save-crop"
-    )
+def test_all_outputs_for_a_folder(run_detect, tiny_weights, images, capsys):
+    folder = run_detect(tiny_weights, images, "--save-txt", "--save-conf", "--save-json", "--save-csv", "--save-crop")
     output = capsys.readouterr()
     assert "broken.jpg" in output.err and "skipped" in output.err and output.err.count("\n") == 1
     assert {path.name for path in folder.iterdir()} == {
@@ -83,15 +70,15 @@ def test_all_outputs_for_a_folder(tiny_weights, images, tmp_path, capsys):
     assert f"2 images, {len(rows)} detections" in output.out and "a b.png: " in output.out
 
 
-def test_several_sources_as_a_shell_expands_them(tiny_weights, images, tmp_path, capsys):
-    folder = run(tiny_weights, images / "ç.jpg", tmp_path, "--source", images / "ç.jpg", images / "a b.png")
+def test_several_sources_as_a_shell_expands_them(run_detect, tiny_weights, images, capsys):
+    folder = run_detect(tiny_weights, images / "ç.jpg", "--source", images / "ç.jpg", images / "a b.png")
     assert {path.name for path in folder.iterdir()} == {"a b.png", "ç.jpg"}
     assert "ç.jpg and 1 more" in capsys.readouterr().out
 
 
-def test_options(tiny_weights, images, tmp_path):
+def test_options(run_detect, tiny_weights, images, tmp_path):
     def records(*more):
-        folder = run(tiny_weights, images / "a b.png", tmp_path, "--save-json", *more)
+        folder = run_detect(tiny_weights, images / "a b.png", "--save-json", *more)
         return json.loads((folder / "detections.json").read_text())[0]["detections"], folder
 
     every, _ = records()
@@ -104,6 +91,8 @@ def test_options(tiny_weights, images, tmp_path):
     assert records("--augment")[0] != every
     assert records("--img", "128")[0] != every
     assert len(records("--batch-size", "4", "--half")[0]) == len(every)
+    (labels,) = (records("--save-conf")[1] / "labels").iterdir()  # without --save-txt, too
+    assert {len(line.split()) for line in labels.read_text().splitlines()} == {6}
     _, folder = records("--no-save", "--name", "named")
     assert folder.name == "named" and [path.name for path in folder.iterdir()] == ["detections.json"]
     names = sorted(path.name for path in (tmp_path / "runs").iterdir())
@@ -113,42 +102,22 @@ def test_options(tiny_weights, images, tmp_path):
     assert len(list((tmp_path / "runs").iterdir())) == before
 
 
-def test_labels_of_an_earlier_run_are_removed(tiny_weights, images, tmp_path, capsys):
-    folder = run(tiny_weights, images, tmp_path, "--save-txt", "--save-crop", "--exist-ok")
+def test_labels_of_an_earlier_run_are_removed(run_detect, tiny_weights, images, capsys):
+    folder = run_detect(tiny_weights, images, "--save-txt", "--save-crop", "--exist-ok")
     assert list((folder / "labels").iterdir()) and "earlier run" not in capsys.readouterr().err
-    assert run(tiny_weights, images, tmp_path, "--save-txt", "--save-crop", "--exist-ok", "--conf", "0.99") == folder
+    assert run_detect(tiny_weights, images, "--save-txt", "--save-crop", "--exist-ok", "--conf", "0.99") == folder
     assert (
         not list((folder / "labels").iterdir())
         and "crops: also contains crops of an earlier run" in capsys.readouterr().err
     )
 
 
-@pytest.mark.parametrize(("fps", "size", "frames"), [(25, (64, 48), 7), (12.5, (65, 47), 5)])
-def test_a_video_has_the_frames_rate_and_size_of_its_source(tiny_weights, tmp_path, fps, size, frames):
-    with VideoWriter(tmp_path / "clip", fps) as writer:
-        for index in range(frames):
-            writer.write(noise(size[1], size[0], index))
-    source = writer.path
-    folder = run(tiny_weights, source, tmp_path, "--save-txt", "--save-csv", "--batch-size", "3")
-    (written,) = [path for path in folder.iterdir() if path.suffix in (".mp4", ".avi")]
-    capture = open_capture(str(written))
-    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(fps, rel=0.01)
-    assert (capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)) == size
-    count = 0
-    while capture.read()[0]:
-        count += 1
-    assert count == frames
-    assert {path.name for path in (folder / "labels").iterdir()} <= {f"clip_{i + 1}.txt" for i in range(frames)}
-    rows = list(csv.DictReader(open(folder / "detections.csv", newline="")))
-    assert {row["frame"] for row in rows} <= {str(i) for i in range(frames)}
-
-
-def test_onnx_and_ensembles(tiny_weights, images, tmp_path):
+def test_onnx_and_ensembles(run_detect, tiny_weights, images, tmp_path):
     model = build_from_weights(load_weights(tiny_weights))
     path = BACKENDS["onnx"].export(model, tmp_path / "m.onnx", ExportOptions((64, 64), dynamic=True))
     by_file = []
     for weights in (tiny_weights, path, [tiny_weights, path]):
-        folder = run(weights, images / "a b.png", tmp_path, "--save-json", "--img", "64")
+        folder = run_detect(weights, images / "a b.png", "--save-json", "--img", "64")
         by_file.append(json.loads((folder / "detections.json").read_text())[0]["detections"])
     assert len(by_file[0]) == len(by_file[1]) == len(by_file[2])
     for a, b in zip(by_file[0], by_file[1]):
@@ -156,7 +125,7 @@ def test_onnx_and_ensembles(tiny_weights, images, tmp_path):
 
 
 @pytest.mark.parametrize("display", ["", ":0"])
-def test_view_without_a_display_warns_and_continues(display, tiny_weights, images, tmp_path, capsys, monkeypatch):
+def test_view_without_a_display_warns_and_continues(run_detect, display, tiny_weights, images, capsys, monkeypatch):
     def no_display(*_):
         if not display:  # the real one ends the process here
             pytest.fail("a window was opened although there is no display")
@@ -167,49 +136,17 @@ def test_view_without_a_display_warns_and_continues(display, tiny_weights, image
     monkeypatch.setenv("DISPLAY", display)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(cv2, "imshow", no_display)
-    folder = run(tiny_weights, images, tmp_path, "--view")
+    folder = run_detect(tiny_weights, images, "--view")
     assert capsys.readouterr().err.count("--view") == 1 and (folder / "a b.png").exists()
 
 
-def test_view_ends_with_q(tiny_weights, images, tmp_path, monkeypatch):
+def test_view_ends_with_q(run_detect, tiny_weights, images, monkeypatch):
     shown = []
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(cv2, "imshow", lambda title, image: shown.append(image.shape))
     monkeypatch.setattr(cv2, "waitKey", lambda delay: ord("q"))
-    run(tiny_weights, images, tmp_path, "--view")
+    run_detect(tiny_weights, images, "--view")
     assert shown == [(64, 96, 3)]
-
-
-def test_outdated_frames_of_a_stream_are_skipped(tiny_weights, tmp_path, monkeypatch):
-    """Frames that arrive faster than the model runs are skipped, not queued; q ends the run and the stream."""
-    came, shown = [], []
-
-    class Camera:
-        def isOpened(self):
-            return True
-
-        def read(self):
-            time.sleep(0.002)
-            came.append(len(came))
-            return True, noise(48, 64)
-
-        def get(self, _):
-            return 0.0
-
-        def release(self):
-            pass
-
-    def show(title, image):
-        shown.append(image.shape)
-        time.sleep(0.03)
-
-    monkeypatch.setattr(source_module, "open_live", lambda target: Camera())
-    monkeypatch.setenv("DISPLAY", ":0")
-    monkeypatch.setattr(cv2, "imshow", show)
-    monkeypatch.setattr(cv2, "waitKey", lambda delay: ord("q") if len(shown) == 5 or len(came) > 200 else 0)
-    run(tiny_weights, "0", tmp_path, "--view", "--no-save", "--save-json")
-    assert len(shown) < len(came)
-    assert {thread.name for thread in threading.enumerate()}.isdisjoint({"read", "step 0", "step 1", "step 2"})
 
 
 class Runs:
@@ -271,32 +208,15 @@ def test_without_weights_the_newest_run_is_used(tiny_weights, images, tmp_path, 
     assert (tmp_path / "runs" / "detect" / "exp" / "a b.png").is_file()
 
 
-@pytest.mark.parametrize("video_first", [True, False])
-def test_a_frame_and_an_image_of_its_name_get_different_files(video_first, tiny_weights, tmp_path):
-    with VideoWriter(tmp_path / "a", 10) as writer:
-        writer.write(noise(48, 64))
-    write_image(tmp_path / "a_1.png", noise(48, 64, 1))
-    sources = [writer.path.name, "a_1.png"]
-    (tmp_path / "list.txt").write_text("\n".join(sources if video_first else sources[::-1]))
-    folder = run(tiny_weights, tmp_path / "list.txt", tmp_path, "--save-txt", "--save-crop", "--save-json")
-    records = json.loads((folder / "detections.json").read_text())
-    detections = [len(record["detections"]) for record in records]
-    lines = [len(path.read_text().splitlines()) for path in (folder / "labels").iterdir()]
-    assert min(detections) > 0 and sorted(lines) == sorted(detections)
-    assert len(list((folder / "crops").rglob("*.jpg"))) == sum(detections)
-    (image,) = folder.glob("*.png")
-    assert (folder / "labels" / f"{image.stem}.txt").read_text().count("\n") == detections[video_first]
-
-
 @pytest.mark.parametrize("suffix", [".onnx", ".pt"])
-def test_an_exported_model_runs_without_torch(suffix, tiny_weights, images, tmp_path):
+def test_an_exported_model_runs_without_torch(run_detect, suffix, tiny_weights, images, tmp_path):
     """The whole script, in a process where torch cannot be imported; for a .pt after its export is cached."""
     weights = tmp_path / f"m{suffix}"
     if suffix == ".onnx":
         BACKENDS["onnx"].export(build_from_weights(load_weights(tiny_weights)), weights, ExportOptions((64, 64)))
     else:
         weights.write_bytes(tiny_weights.read_bytes())
-        run(weights, images, tmp_path, "--backend", "auto")
+        run_detect(weights, images, "--backend", "auto")
     code = (
         "import sys; sys.modules['torch'] = None; from graftdet import detect; from graftdet.utils import cli; "
         "cli.run(detect.main)"
