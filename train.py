@@ -118,6 +118,7 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     load_plugins(options.plugins)
     check_not_swapped(options.cfg, options.data)
     check_flags(options.weights, options.teacher, options.into, options.min_transfer, options.set)
+    recipe = (checkpoint or {}).get("recipe", options.hyp)
     hyperparameters = read_hyperparameters(options, checkpoint)
     data = load_data_config(options.data)
     splits = {name: open_split(data, name, single_class=options.single_cls) for name in ("train", "val")}
@@ -147,7 +148,7 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
         choice = choose_recipe(transfer.fraction, initial_ap, transfer.recipe)
         if choice.reason:
             logger.info(choice)
-        transfer.recipe, hyperparameters = choice.name, read_hyperparameters(options, None, choice.name)
+        recipe, hyperparameters = choice.name, read_hyperparameters(options, None, choice.name)
     train_set, batches = make_batches(splits["train"], hyperparameters, settings, options.epochs, options.multi_scale)
     if not checkpoint and not options.noautoanchor:
         fit_anchors(model, transfer, train_set, options.img, hyperparameters.anchor_t)
@@ -160,7 +161,9 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     if checkpoint:
         state.load_state_dict(checkpoint)
 
-    run = open_run(options, model, hyperparameters, state, train_set, transfer) if ranks.is_main else None
+    run = (
+        open_run(options, model, hyperparameters, state, train_set, transfer.weights, recipe) if ranks.is_main else None
+    )
     if run and initial:
         run.record_initial(initial)
     for epoch in range(state.epoch, state.epoch if state.stopping.stop else options.epochs):
@@ -185,7 +188,7 @@ def start_model(
     if checkpoint:
         model = restore_model(checkpoint, options.resume, options.data, names)
         loaded, weights = checkpoint.get("transferred", []), checkpoint.get("initial_weights", "")
-        return model, TransferReport(loaded=loaded, weights=weights, recipe=checkpoint.get("recipe", ""))
+        return model, TransferReport(loaded=loaded, weights=weights)
     return make_model(
         options.cfg,
         options.weights,
@@ -249,7 +252,8 @@ def open_run(
     hyperparameters: Hyperparameters,
     state: RunState,
     train_set: DetectionDataset,
-    transfer: TransferReport,
+    initial_weights: str,
+    recipe: str,
 ) -> Run:
     """Open the folder of the run, a new one unless it is resumed, and plot the labels of the training set."""
     for notice in hyperparameters.notices():
@@ -257,8 +261,7 @@ def open_run(
     folder = options.folder or new_run_folder(options.project, options.name, options.exist_ok)
     recorded = {key: value for key, value in vars(options).items() if key not in ("resume", "folder")}
     info = {"yaml": model.yaml_text, "names": model.names, "nc": model.nc, "options": recorded}
-    recipe = transfer.recipe if options.hyp == AUTO_RECIPE else options.hyp
-    info |= {"initial_weights": transfer.weights, "recipe": recipe}
+    info |= {"initial_weights": initial_weights, "recipe": recipe}
     info |= {"train_images": len(train_set), "hyperparameters": hyperparameters}
     run = Run(folder, info, state, options.epochs, options.save_period)
     run.plot_labels(*train_set.annotations())

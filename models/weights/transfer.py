@@ -43,7 +43,7 @@ class TransferReport:
         new_classes: names of classes whose outputs keep their random values.
         scales: in which scales the two YAMLs differ, as text; '' where they agree.
         weights: name or path of the file, as given by the user.
-        recipe: the recipe to train with: first that named by the file, "" for none, then the chosen one.
+        recipe: the recipe that the file names for training from its weights; "": none.
     """
 
     loaded: list[str] = field(default_factory=list)
