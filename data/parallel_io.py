@@ -51,7 +51,7 @@ class DirectoryListings:
         start = path.rfind(os.sep) + 1
         folder, name = path[:start], path[start:]
         # some file systems accept other spellings of a name: ask them before calling a file missing
-        return name in self.names(folder) or os.path.exists(path)
+        return name in (self._names.get(folder) or self.names(folder)) or os.path.exists(path)
 
     def names(self, folder: str) -> set[str]:
         """Return the names in a folder, which ends with a separator; none if it cannot be listed."""

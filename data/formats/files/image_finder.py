@@ -120,8 +120,9 @@ class ImageFinder:
     @staticmethod
     def _drop_shared(found: FoundImages) -> None:
         """Make names ambiguous that were guessed to be a file that another name has, too."""
-        uses = Counter(path for path in found.paths if path is not None)
-        for index in (*found.by_tail, *found.by_name):
+        guessed = (*found.by_tail, *found.by_name)
+        uses = Counter(found.paths) if guessed else Counter()
+        for index in guessed:
             path = found.paths[index]
             if path is not None and uses[path] > 1:
                 found.ambiguous[index], found.paths[index] = path, None
