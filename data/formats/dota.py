@@ -44,10 +44,10 @@ class Dota(PerImageFormat):
         labels = _LabelFolders()
         return [Entry(image, labels.find(image)) for image in list_images(config, split, self.problems)]
 
-    def parse(self, text: str) -> Annotation:
+    def parse(self, data: bytes) -> Annotation:
         """Return the rows of a label file as boxes."""
         objects, malformed = [], []
-        for line, content in enumerate(text.splitlines(), 1):
+        for line, content in enumerate(data.decode("utf-8-sig").splitlines(), 1):
             if not content.strip() or _HEADER.match(content):
                 continue
             row = _parse_row(content)

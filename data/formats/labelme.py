@@ -54,10 +54,10 @@ class Labelme(PerImageFormat):
         files = {path: image for path, image in found.items() if path.is_file() or image not in named}
         return [Entry(image, path if path.is_file() else None) for path, image in sorted(files.items())]
 
-    def parse(self, text: str) -> Annotation:
+    def parse(self, data: bytes) -> Annotation:
         """Return the shapes of a file as boxes."""
         try:
-            document = json.loads(text)
+            document = json.loads(data.decode("utf-8-sig"))
         except RecursionError:
             raise ValueError("nested too deeply") from None
         if not isinstance(document, dict) or not isinstance(document.get("shapes"), list):

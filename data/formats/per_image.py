@@ -1,7 +1,7 @@
 """What formats share that have one annotation file per image, in which objects have the names of their classes."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from graftdet.data.formats.format import OTHER_CLASS, DataConfig, Format, select
 from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.formats.sample import Sample
 from graftdet.data.parallel_io import map_threads
+from graftdet.utils.files import LFS_POINTER, is_lfs_pointer
 
 BAD_FILE = "annotation files that cannot be read"
 NO_FILE = "images without an annotation file"
@@ -23,6 +24,7 @@ class Entry(NamedTuple):
 
     image: Path
     annotation: Path | None
+    find_image: Callable[[str], Path] | None = None  # finds the image that the annotation names, if `image` is a guess
 
 
 class Annotation(NamedTuple):
@@ -32,12 +34,13 @@ class Annotation(NamedTuple):
     width: int = 0  # declared, 0 if missing
     height: int = 0
     malformed: tuple[str, ...] = ()  # descriptions of objects that cannot be used
+    image_name: str = ""  # file name of the image, empty if missing
 
 
 class PerImageFormat(Format):
     """A format with one annotation file per image. Without `names:` the classes are those found, in alphabetical order.
 
-    A subclass lists the files and parses one of them. The id of an image is the stem of its file.
+    A subclass lists the files and parses one of them.
     """
 
     def __init__(self, config: DataConfig, split: str, names: list[str] | None = None, strict: bool = True):
@@ -62,13 +65,20 @@ class PerImageFormat(Format):
         """Return the images of a split with their annotation files."""
 
     @abstractmethod
-    def parse(self, text: str) -> Annotation:
+    def parse(self, data: bytes) -> Annotation:
         """Return the content of an annotation file. Raises `ValueError` with the reason if it is malformed."""
+
+    def make_ids(self, images: list[Path]) -> Sequence[int | str]:
+        """Return an id for each image."""
+        return make_image_ids(images, self.root)
 
     def _read(self, path: Path) -> Annotation | str:
         """The content of a file, or why it cannot be read."""
         try:
-            return self.parse(path.read_text(encoding="utf-8-sig"))
+            data = path.read_bytes()
+            if is_lfs_pointer(data[:64]):
+                raise ValueError(LFS_POINTER)
+            return self.parse(data)
         except OSError as error:
             return f"{path}: {error.strerror}"
         except ValueError as error:  # UnicodeDecodeError is one
@@ -82,7 +92,7 @@ class PerImageFormat(Format):
                 return self._read_files[entry.annotation]
             return self._read(entry.annotation) if entry.annotation else None
 
-        ids = make_image_ids([entry.image for entry in self._entries], self.root)
+        ids = self.make_ids([entry.image for entry in self._entries])
         for image_id, (entry, annotation) in zip(ids, map_threads(read, self._entries), strict=True):
             if isinstance(annotation, str):
                 self.problems.add(BAD_FILE, annotation)
@@ -100,7 +110,7 @@ class PerImageFormat(Format):
                 self.problems.add(OTHER_CLASS, f"{entry.annotation}: '{name:.50}'")
         objects = [found for found in annotation.objects if found[0] in labels]
         return Sample(
-            path=entry.image,
+            path=entry.find_image(annotation.image_name) if entry.find_image else entry.image,
             boxes=np.array([box for _, box, _ in objects], np.float64).reshape(-1, 4),
             labels=np.array([labels[name] for name, _, _ in objects], np.int64),
             crowd=np.array([crowd for _, _, crowd in objects], bool) & (not self._crowds_as_objects),

@@ -1,12 +1,9 @@
 """Reading and writing PASCAL VOC annotation files. Files are not trusted."""
 
 import re
-from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 from xml.parsers import expat
-
-from graftdet.utils.files import LFS_POINTER, is_lfs_pointer
 
 _DECLARATION = re.compile(rb"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
 MAX_BYTES = 64 * 2**20  # the annotations of an image take a few thousand
@@ -27,27 +24,23 @@ class VocAnnotation(NamedTuple):
     width: int  # declared, 0 if missing
     height: int  # declared, 0 if missing
     objects: list[VocObject]
-    unusable: int  # number of objects without a name or box
+    unusable: tuple[str, ...]  # descriptions of objects without a name or box
 
 
-def read_voc_xml(path: Path) -> VocAnnotation:
-    """Read an annotation file.
+def parse_voc_xml(data: bytes) -> VocAnnotation:
+    """Parse an annotation file.
 
     Document types and entities are refused before anything is parsed: no annotation needs them, attacks do.
 
     Args:
-        path: the XML file.
+        data: the content of the XML file.
 
     Returns:
         Its content.
 
     Raises:
         ValueError: if it is not an annotation file, with the reason.
-        OSError: if it cannot be read.
     """
-    data = Path(path).read_bytes()
-    if is_lfs_pointer(data[:64]):
-        raise ValueError(LFS_POINTER)
     if len(data) > MAX_BYTES:
         raise ValueError("is far too large for an annotation file")
     if _DECLARATION.search(data):
@@ -55,15 +48,16 @@ def read_voc_xml(path: Path) -> VocAnnotation:
     root = _parse(data)
     if root.tag != "annotation":
         raise ValueError(f"expected an <annotation>, got <{root.tag[:40]}>")
-    objects, unusable = [], 0
-    for element in root.iterfind("object"):
+    objects, unusable = [], []
+    for number, element in enumerate(root.iterfind("object"), 1):
         name, box = _text(element, "name"), element.find("bndbox")
         if not name or box is None:
-            unusable += 1
+            unusable.append(f"object {number}")
             continue
         difficult = _text(element, "difficult").lower() in ("1", "true", "yes")
         objects.append(VocObject(name, difficult, _box(box)))
-    return VocAnnotation(_text(root, "filename"), _size(root, "width"), _size(root, "height"), objects, unusable)
+    sides = _size(root, "width"), _size(root, "height")
+    return VocAnnotation(_text(root, "filename"), *sides, objects, tuple(unusable))
 
 
 def _parse(data: bytes) -> ElementTree.Element:

@@ -3,9 +3,9 @@ import pytest
 
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.formats.format import OTHER_CLASS
-from graftdet.data.formats.parsing.voc_xml import VocObject, format_voc_xml, read_voc_xml
+from graftdet.data.formats.parsing.voc_xml import VocObject, format_voc_xml, parse_voc_xml
+from graftdet.data.formats.per_image import BAD_FILE, BAD_OBJECT, NO_FILE
 from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE
-from graftdet.data.formats.voc import BAD_ANNOTATION_FILE, BAD_OBJECT, NO_FILE
 from graftdet.utils.images.io import write_image
 
 
@@ -80,7 +80,7 @@ def test_every_defect_is_counted(tmp_path):
     path = make(tmp_path, xmls, ["a", "b", "truncated", "bare"], ["a", "truncated", "root", "b", "bare", "gone"], yaml)
     split = open_train(path)
     expected = {
-        BAD_ANNOTATION_FILE: 2,
+        BAD_FILE: 2,
         BAD_OBJECT: 2,
         OTHER_CLASS: 1,
         NO_FILE: 2,
@@ -104,10 +104,9 @@ def test_every_defect_is_counted(tmp_path):
     ],
     ids=["plain", "blank", "utf-16", "utf-16 without entities"],
 )
-def test_document_types_are_refused(tmp_path, data):
-    (tmp_path / "a.xml").write_bytes(data)
+def test_document_types_are_refused(data):
     with pytest.raises(ValueError, match="DOCTYPE or ENTITY"):
-        read_voc_xml(tmp_path / "a.xml")
+        parse_voc_xml(data)
 
 
 def test_xml_cannot_refer_to_an_image_elsewhere(tmp_path):
@@ -163,10 +162,9 @@ def test_all_splits_share_class_indices(tmp_path):
     assert dict(split.problems) == {OTHER_CLASS: 1}
 
 
-def test_written_xml_is_read_back(tmp_path):
+def test_written_xml_is_read_back():
     objects = [VocObject("a & <b>", True, (0, 0, 40, 20)), VocObject("ü", False, (1.25, 2.5, 3.75, 19.001))]
-    (tmp_path / "a.xml").write_bytes(format_voc_xml("ä.png", 40, 20, objects))
-    read = read_voc_xml(tmp_path / "a.xml")
-    assert (read.filename, read.width, read.height, read.unusable) == ("ä.png", 40, 20, 0)
+    read = parse_voc_xml(format_voc_xml("ä.png", 40, 20, objects))
+    assert (read.filename, read.width, read.height, read.unusable) == ("ä.png", 40, 20, ())
     for before, after in zip(objects, read.objects, strict=True):
         assert before[:2] == after[:2] and np.allclose(before.box, after.box, atol=1e-9)
