@@ -67,8 +67,10 @@ def _parse_row(content: str) -> tuple[str, tuple[float, float, float, float], bo
         numbers = [float(value) for value in values[:8]]
     except ValueError:
         return None
-    name, difficult = values[8], values[9] if len(values) > 9 else "0"
-    if not all(map(math.isfinite, numbers)) or re.fullmatch(r"[-+\d.]+", name):
+    name, difficult = " ".join(values[8:]), "0"
+    if len(values) > 9 and re.fullmatch(r"[\d.]+", values[-1]):
+        name, difficult = " ".join(values[8:-1]), values[-1]
+    if not all(map(math.isfinite, numbers)) or re.fullmatch(r"[-+\d.]+", values[8]):
         return None
     xs, ys = numbers[::2], numbers[1::2]
     return name, (min(xs), min(ys), max(xs), max(ys)), difficult not in ("0", "0.0")

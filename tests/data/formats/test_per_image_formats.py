@@ -119,12 +119,27 @@ def test_rows_of_dota(tmp_path, images, labels):
     assert split.samples[0].crowd.tolist() == [False, False] and split.samples[0].labels.tolist() == [1, 0]
 
 
-def test_defects_of_dota(tmp_path):
-    write_images(tmp_path / "images", "a.png", "b.png")
+def test_class_names_of_dota_with_blanks(tmp_path):
+    write_images(tmp_path / "images", "a.png")
     (tmp_path / "labelTxt").mkdir()
-    (tmp_path / "labelTxt/a.txt").write_text(ROWS + "1 2 3\n1 2 3 4 5 6 7 x plane 0\n1 2 3 4 5 6 7 8 9 0\n")
+    corners = "10 5 30 5 30 25 10 25"
+    rows = [f"{corners} large vehicle 0", f"{corners} large vehicle", f"{corners} large vehicle 1", f"{corners} plane"]
+    (tmp_path / "labelTxt/a.txt").write_text("\n".join(rows))
     _, split = open_train(tmp_path, "train: images\n")
-    assert dict(split.problems) == {BAD_OBJECT: 3, NO_FILE: 1}
+    assert split.names == ["large vehicle", "plane"] and not split.problems
+    assert split.samples[0].labels.tolist() == [0, 0, 0, 1]
+    assert split.samples[0].crowd.tolist() == [False, False, True, False]
+
+
+def test_defects_of_dota(tmp_path):
+    write_images(tmp_path / "images", "a.png", "b.png", "c.png")
+    (tmp_path / "labelTxt").mkdir()
+    (tmp_path / "labelTxt/c.txt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    rows = ["1 2 3", "1 2 3 4 5 6 7 x plane 0", "1 2 3 4 5 6 7 8 9 0", "1 2 3 4 5 6 7 8 9 10 11"]
+    (tmp_path / "labelTxt/a.txt").write_text(ROWS + "\n".join(rows))
+    _, split = open_train(tmp_path, "train: images\n")
+    assert dict(split.problems) == {BAD_OBJECT: 4, NO_FILE: 1, BAD_FILE: 1}
+    assert "Git LFS" in split.problems.examples[BAD_FILE][0]
     assert "row 5: '1 2 3'" in split.problems.examples[BAD_OBJECT][0]
 
 
