@@ -14,6 +14,7 @@ from graftdet.data.dataset_config import DataConfig, open_annotations
 from graftdet.data.exif import rotate_boxes
 from graftdet.data.formats.dataset_split import Split
 from graftdet.data.formats.format import Writer
+from graftdet.data.formats.reading_options import ReadingOptions
 from graftdet.data.formats.sample import Sample
 from graftdet.data.formats.sample_table import SampleTable
 from graftdet.data.formats.validation import validate_samples
@@ -145,7 +146,10 @@ def write_dataset(
         temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
         writer = writer_class(temporary, names, category_ids)
         content = _write_splits(writer, splits, images, drawings or {})
-        text = yaml.safe_dump({"format": to, **content, "names": list(names)}, allow_unicode=True, sort_keys=False)
+        values = {"format": to, **content, "names": list(names)}
+        if config.reading.depth != ReadingOptions.depth:
+            values["depth"] = config.reading.depth
+        text = yaml.safe_dump(values, allow_unicode=True, sort_keys=False)
         heading = f"# Written from {valid_utf8(config.path.name)}. Splits are relative to this file.\n"
         (temporary / "data.yaml").write_text(heading + text, encoding="utf-8")
         os.chmod(temporary, 0o755)

@@ -7,7 +7,9 @@ import pytest
 from graftdet.data.dataset import DetectionDataset, ItemKey
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.tools.audit import audit
+from graftdet.data.tools.convert import convert
 from graftdet.data.tools.report import CLEAN, WARNINGS, report_status
+from graftdet.data.tools.split import split_dataset
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.bit_depth import ABOVE_DEPTH, PART_OF_RANGE
 from graftdet.utils.images.io import decode_image, sixteen_bit_range, unused_depth
@@ -17,7 +19,7 @@ GRAY = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)  # 0 to 4095
 
 def write_dataset(root, shift, extra="", suffix=".png", count=3):
     for index in range(count):
-        (root / "images").mkdir(exist_ok=True)
+        (root / "images").mkdir(parents=True, exist_ok=True)
         (root / "labels").mkdir(exist_ok=True)
         image = (GRAY << shift).astype(np.uint16)
         image[0, 0] = index
@@ -71,6 +73,15 @@ def test_check_reports_the_range_once_and_the_yaml_removes_it(tmp_path, suffix, 
     for cache in ("none", "ram", "disk"):
         image = DetectionDataset(split, 64, cache=cache)[ItemKey(0, 1, 64)].image
         assert image.max() == 255, cache
+
+
+def test_written_datasets_have_the_same_depth(tmp_path):
+    config = load_data_config(write_dataset(tmp_path / "source", 0, "depth: 12\n"))
+    converted = convert(config, "coco", tmp_path / "converted").yaml
+    divided = split_dataset(config, [0.7, 0.3], tmp_path / "divided").yaml
+    assert [load_data_config(path).reading.depth for path in (converted, divided)] == [12, 12]
+    plain = load_data_config(write_dataset(tmp_path / "plain", 4))
+    assert "depth" not in convert(plain, "yolo", tmp_path / "whole").yaml.read_text()
 
 
 def test_the_whole_range_is_no_problem(tmp_path, caplog):
