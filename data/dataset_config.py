@@ -113,7 +113,7 @@ def open_split(config: DataConfig, split: str, names: list[str] | None = None, s
     for note in source.notes:
         logger.info("%s: %s", where, note)
     _report(source.problems, config, split)
-    if split == "train" and len(samples.labels):
+    if split == "train" and len(samples.labels) and not source.drawing:
         counts = np.bincount(samples.labels, minlength=len(source.names))
         if empty := [name for name, count in zip(source.names, counts, strict=True) if not count]:
             shown = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")

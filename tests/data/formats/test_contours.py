@@ -6,7 +6,7 @@ import pytest
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.tools.audit import audit
 from graftdet.data.tools.convert import convert
-from graftdet.data.tools.report import format_report
+from graftdet.data.tools.report import CLEAN, format_report, report_status
 from graftdet.data.tools.split import split_dataset
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import read_image
@@ -102,6 +102,16 @@ def test_check_reports_statistics(tmp_path):
     assert train["images"] == train["usable"] == 10 and train["problems"] == {}
     assert train["boxes"] == sum(train["classes"].values()) > 10 and list(train["classes"])[3] == "contour 3"
     assert "no problems found" in format_report(report)
+
+
+def test_classes_without_a_box_in_the_first_epoch_are_no_problem(tmp_path, caplog):
+    config = load(tmp_path, SMALL.replace("nc: 4", "nc: 500"))
+    report = audit(config)
+    assert 0 in report["splits"]["train"]["classes"].values()
+    assert report_status(report) == CLEAN and "no problems found" in format_report(report)
+    with caplog.at_level("INFO", logger="graftdet"):
+        open_split(config, "train")
+    assert "without any box" not in caplog.text
 
 
 @pytest.mark.parametrize("to", ["coco", "yolo", "voc"])
