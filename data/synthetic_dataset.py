@@ -6,6 +6,7 @@ import numpy as np
 
 from graftdet.data.dataset import DetectionDataset, ItemKey
 from graftdet.data.formats.dataset_split import Split
+from graftdet.utils.boxes import xywh_to_xyxy
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.letterbox import resize
 
@@ -50,8 +51,7 @@ class SyntheticDataset(DetectionDataset):
         drawn = self.drawing.draw(key.index, key.epoch if self.augment else 0)
         height, width = drawn.image.shape[:2]
         image = resize(drawn.image, self.size / max(height, width))
-        boxes = np.array(drawn.boxes, np.float32).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
+        boxes = xywh_to_xyxy(np.array(drawn.boxes, np.float32).reshape(-1, 4))
         boxes *= np.array([image.shape[1] / width, image.shape[0] / height] * 2, np.float32)
         return image, boxes, np.array(drawn.labels, np.int64), (height, width)
 

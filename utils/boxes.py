@@ -1,7 +1,7 @@
 """Box formats and areas, for numpy arrays and torch tensors alike.
 
-`xyxy` is left, top, right, bottom; `cxcywh` is center x, center y, width, height. All boxes of a call have the same
-unit, whichever it is.
+`xyxy` is left, top, right, bottom; `xywh` is left, top, width, height; `cxcywh` is center x, center y, width, height.
+All boxes of a call have the same unit, whichever it is.
 """
 
 from typing import Any
@@ -28,6 +28,16 @@ def cxcywh_to_xyxy(boxes_cxcywh: Any) -> Any:
     boxes_cxcywh = _as_float(boxes_cxcywh)
     center, half = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:] / 2
     return _join(center - half, center + half)
+
+
+def xyxy_to_xywh(boxes_xyxy: Any) -> Any:
+    """(..., 4) xyxy -> (..., 4) xywh of the same array type and unit."""
+    return _join(boxes_xyxy[..., :2], boxes_xyxy[..., 2:] - boxes_xyxy[..., :2])
+
+
+def xywh_to_xyxy(boxes_xywh: Any) -> Any:
+    """(..., 4) xywh -> (..., 4) xyxy of the same array type and unit."""
+    return _join(boxes_xywh[..., :2], boxes_xywh[..., :2] + boxes_xywh[..., 2:])
 
 
 def box_area(boxes_xyxy: Any) -> Any:

@@ -17,6 +17,7 @@ from graftdet.data.formats.sample import Sample
 from graftdet.data.formats.sample_table import SampleTable
 from graftdet.data.parallel_io import DirectoryListings
 from graftdet.data.paths import find_below
+from graftdet.utils.boxes import xywh_to_xyxy
 from graftdet.utils.errors import UserError
 
 OUTSIDE_FOLDER = "images whose name leads out of the dataset folder"
@@ -73,7 +74,7 @@ class Coco(Format):
             apply_exif=np.ones(len(images), bool),
             normalized=np.zeros(len(images), bool),
             box_counts=np.bincount(columns.image_indices[rows], minlength=len(paths))[has_path],
-            boxes=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1),
+            boxes=xywh_to_xyxy(boxes),
             labels=labels[rows],
             crowd=columns.crowd[rows] & (not self._crowds_as_objects),
             areas=columns.areas[rows],

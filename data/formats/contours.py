@@ -12,6 +12,7 @@ from graftdet.data.formats.sample import Sample
 from graftdet.data.synthetic.contour_settings import ContourSettings
 from graftdet.data.synthetic.contours import ContoursGenerator
 from graftdet.data.synthetic.drawn_images import DrawnImages
+from graftdet.utils.boxes import xywh_to_xyxy
 
 _STREAMS = {"train": 0, "val": 1}
 
@@ -50,7 +51,7 @@ class Contours(Format):
             xywh = np.array(boxes, np.float64).reshape(-1, 4)
             yield Sample(
                 path=Path(f"{self.split}_{index:06d}.jpg"),
-                boxes=np.concatenate((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]), 1).astype(np.float32),
+                boxes=xywh_to_xyxy(xywh).astype(np.float32),
                 labels=np.array(labels, np.int64),
                 crowd=np.zeros(len(labels), bool),
                 areas=np.array(areas, np.float64),

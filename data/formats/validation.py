@@ -12,6 +12,7 @@ from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.formats.sample import Sample
 from graftdet.data.formats.sample_table import SampleTable
 from graftdet.data.parallel_io import DirectoryListings, map_threads
+from graftdet.utils.boxes import xyxy_to_xywh
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.header import ImageHeader
 from graftdet.utils.images.io import UnreadableImage, image_header
@@ -193,7 +194,7 @@ def _apply_sizes(table: SampleTable, sizes: dict[int, AnnotatedSize | None], fou
     normalized = table.normalized[image_indices]
     if normalized.any():
         boxes = np.where(normalized[:, None], boxes * limits, boxes)
-    source_boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+    source_boxes = xyxy_to_xywh(boxes)
     if table.source_boxes is not None:
         source_boxes = np.where(np.isnan(table.source_boxes).all(1, keepdims=True), source_boxes, table.source_boxes)
     clipped, valid, problems = check_boxes(boxes, limits)

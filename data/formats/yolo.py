@@ -26,6 +26,7 @@ from graftdet.data.formats.reading_options import LABEL_READINGS
 from graftdet.data.formats.sample import Sample
 from graftdet.data.parallel_io import map_threads
 from graftdet.data.paths import find_optional, is_litter
+from graftdet.utils.boxes import xywh_to_xyxy
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import IMAGE_SUFFIXES
 
@@ -235,8 +236,7 @@ class YoloWriter(Writer):
         for sample, path in zip(samples, image_paths, strict=True):
             self.problems.add("crowd regions omitted", sample.path, int(sample.crowd.sum()))
             size = np.array([sample.width, sample.height], np.float64)
-            source = np.asarray(sample.source_boxes, np.float64)
-            corners = np.concatenate([source[:, :2], source[:, :2] + source[:, 2:]], 1)
+            corners = xywh_to_xyxy(np.asarray(sample.source_boxes, np.float64))
             corners = np.clip(corners / np.tile(size, 2), 0, 1)
             rows = []
             for label, (x1, y1, x2, y2), crowd in zip(sample.labels, corners.tolist(), sample.crowd, strict=True):

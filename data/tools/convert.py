@@ -19,6 +19,7 @@ from graftdet.data.formats.sample import Sample
 from graftdet.data.formats.sample_table import SampleTable
 from graftdet.data.formats.validation import validate_samples
 from graftdet.data.synthetic.drawn_images import DrawnImages
+from graftdet.utils.boxes import xywh_to_xyxy, xyxy_to_xywh
 from graftdet.utils.errors import UserError, did_you_mean
 from graftdet.utils.images.header import ImageHeader
 from graftdet.utils.images.io import image_header, write_image
@@ -215,14 +216,12 @@ def to_upright(sample: Sample, header: ImageHeader) -> Sample:
     if sample.apply_exif:
         return sample
     boxes = rotate_boxes(sample.boxes.astype(np.float64), sample.width, sample.height, header.orientation)
-    source = sample.source_boxes
-    corners = np.concatenate([source[:, :2], source[:, :2] + source[:, 2:]], 1)
-    corners = rotate_boxes(corners, sample.width, sample.height, header.orientation)
+    corners = rotate_boxes(xywh_to_xyxy(sample.source_boxes), sample.width, sample.height, header.orientation)
     size = (sample.height, sample.width) if header.orientation >= 5 else (sample.width, sample.height)
     return replace(
         sample,
         boxes=boxes.astype(np.float32),
-        source_boxes=np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1),
+        source_boxes=xyxy_to_xywh(corners),
         width=size[0],
         height=size[1],
         apply_exif=True,

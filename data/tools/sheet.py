@@ -8,6 +8,7 @@ import numpy as np
 
 from graftdet.data.dataset_config import DataConfig, open_split
 from graftdet.data.formats.dataset_split import Split
+from graftdet.utils.boxes import xywh_to_xyxy
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import UnreadableImage, read_image, write_image
 from graftdet.utils.images.letterbox import resize
@@ -48,8 +49,7 @@ def _draw_image(split: Split, index: int) -> np.ndarray:
     """One image with its boxes, at most `CELL` pixels wide and high; gray if it cannot be read."""
     if split.drawing:
         image, labels, xywh, _ = split.drawing.draw(index)
-        boxes = np.array(xywh, np.float32).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
+        boxes = xywh_to_xyxy(np.array(xywh, np.float32).reshape(-1, 4))
     else:
         sample = split.samples[index]
         boxes, labels = sample.boxes, sample.labels.tolist()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from graftdet.utils.boxes import box_area, cxcywh_to_xyxy, xyxy_to_cxcywh
+from graftdet.utils.boxes import box_area, cxcywh_to_xyxy, xywh_to_xyxy, xyxy_to_cxcywh, xyxy_to_xywh
 
 KINDS = [np.asarray, torch.as_tensor]
 
@@ -18,6 +18,8 @@ def test_conversion_known_value_and_round_trip(kind):
     assert xyxy_to_cxcywh(kind([[10, 20, 30, 60]])).tolist() == [[20, 40, 20, 40]]
     assert cxcywh_to_xyxy(kind([[20, 40, 20, 40]])).tolist() == [[10, 20, 30, 60]]
     assert cxcywh_to_xyxy(kind([[5, 5, 3, 3]])).tolist() == [[3.5, 3.5, 6.5, 6.5]]  # integers do not lose halves
+    assert xyxy_to_xywh(kind([[10, 20, 30, 60]])).tolist() == [[10, 20, 20, 40]]
+    assert xywh_to_xyxy(kind([[10, 20, 20, 40]])).tolist() == [[10, 20, 30, 60]]
     boxes = kind(random_boxes(50))
     assert np.allclose(cxcywh_to_xyxy(xyxy_to_cxcywh(boxes)), boxes)
     assert tuple(xyxy_to_cxcywh(boxes[:0]).shape) == (0, 4)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graftdet.utils.boxes import xywh_to_xyxy
 from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.coco_ap import GroundTruth, coco_scores
 from graftdet.utils.evaluation.coco_results import CocoResults
@@ -204,8 +205,7 @@ def score(ground_truth: dict[str, Any], results: CocoResults, speed: dict[str, f
     _, scores, detected_labels = results.columns()
     curves = precision_recall_curves(hits, scores, detected_labels, instances)
     confusion = ConfusionMatrix(nc)
-    xyxy = np.concatenate((boxes.xywh[:, :2], boxes.xywh[:, :2] + boxes.xywh[:, 2:]), 1)
-    confusion.update(rows, xyxy, labels, boxes.crowd, truth.image_indices(results), boxes.image)
+    confusion.update(rows, xywh_to_xyxy(boxes.xywh), labels, boxes.crowd, truth.image_indices(results), boxes.image)
 
     coco_classes = {entry["id"]: entry for entry in metrics.pop("per_class")}
     for name in ("precision", "recall", "f1"):
