@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from graftdet.utils.errors import UserError
 
@@ -10,7 +11,7 @@ LITTER = frozenset(("__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin"
 
 
 def is_litter(name: str) -> bool:
-    """Return whether a file or folder is none of a dataset: hidden, or written by an archiver, a notebook or a NAS."""
+    """Return whether a file is not part of a dataset: hidden, or written by an archiver, a notebook or a NAS."""
     return name.startswith(".") or name.lower() in LITTER
 
 
@@ -85,6 +86,17 @@ def find_optional(root: Path, value: str) -> Path | None:
     """Return the file or folder of a split like `find_below`, or None if it does not exist."""
     # os.path.exists, unlike that of Path, is false for a name that is too long
     return next((candidate for candidate in _candidates_below(root, value) if os.path.exists(candidate)), None)
+
+
+def find_first(root: Path, value: Any) -> Path | None:
+    """Return the first file or folder of a split; None if it does not exist or the split is a mapping.
+
+    Args:
+        root: the folder of the dataset.
+        value: the value of `train:`, `val:` or `test:`.
+    """
+    value = value[0] if isinstance(value, list) and value else value
+    return find_optional(root, value) if isinstance(value, str) else None
 
 
 def _candidates_below(root: Path, value: str) -> list[Path]:

@@ -10,7 +10,7 @@ from graftdet.data.formats.files.image_lists import list_images, walk_images
 from graftdet.data.formats.files.yolo_paths import label_path
 from graftdet.data.formats.format import FORMATS, DataConfig
 from graftdet.data.formats.per_image import Annotation, Entry, PerImageFormat
-from graftdet.data.paths import find_optional
+from graftdet.data.paths import find_first
 
 _HEADER = re.compile(r"\s*(imagesource|gsd)\s*:", re.IGNORECASE)
 
@@ -27,8 +27,7 @@ class Dota(PerImageFormat):
     @classmethod
     def recognizes(cls, root: Path, value: Any) -> int:
         """Rate a folder of images by the labels of the first image that has any."""
-        value = value[0] if isinstance(value, list) and value else value
-        path = find_optional(root, value) if isinstance(value, str) else None
+        path = find_first(root, value)
         if path is None or not path.is_dir():
             return 0
         labels = _LabelFolders()
@@ -39,7 +38,7 @@ class Dota(PerImageFormat):
                 return 3 * int(_parse_row(rows[0]) is not None)
         return 0
 
-    def list_entries(self, config: DataConfig, split: str, where: str) -> list[Entry]:
+    def list_entries(self, config: DataConfig, split: str) -> list[Entry]:
         """Return the images with their label files."""
         labels = _LabelFolders()
         return [Entry(image, labels.find(image)) for image in list_images(config, split, self.problems)]

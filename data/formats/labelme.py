@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from graftdet.data.formats.files.image_lists import list_images
+from graftdet.data.formats.files.image_lists import find_sources, list_images
 from graftdet.data.formats.format import FORMATS, DataConfig
 from graftdet.data.formats.parsing.json_values import read_size
 from graftdet.data.formats.parsing.segmentation import box_of_segmentation
 from graftdet.data.formats.per_image import Annotation, Entry, PerImageFormat
-from graftdet.data.paths import find_below, find_optional, is_litter
+from graftdet.data.paths import find_first, is_litter
 
 _MAX_HEAD = 100_000  # characters that are read to recognize a file; the image itself may follow
 
@@ -29,8 +29,7 @@ class Labelme(PerImageFormat):
     @classmethod
     def recognizes(cls, root: Path, value: Any) -> int:
         """Rate a folder by its first JSON."""
-        value = value[0] if isinstance(value, list) and value else value
-        path = find_optional(root, value) if isinstance(value, str) else None
+        path = find_first(root, value)
         first = next(_json_files(path), None) if path and path.is_dir() else None
         if first is None:
             return 0
@@ -41,12 +40,10 @@ class Labelme(PerImageFormat):
             return 0
         return 3 if '"shapes"' in head and ('"imagePath"' in head or '"shape_type"' in head) else 0
 
-    def list_entries(self, config: DataConfig, split: str, where: str) -> list[Entry]:
+    def list_entries(self, config: DataConfig, split: str) -> list[Entry]:
         """Return all images of the folders, and the images of JSON files that have another name."""
         found = {image.with_suffix(".json"): image for image in list_images(config, split, self.problems)}
-        value = config.splits[split]
-        for item in value if isinstance(value, list) else [value]:
-            source = find_below(config.root, item, where, split, config.missing_hint)
+        for source in find_sources(config, split):
             for path in _json_files(source) if source.is_dir() else ():
                 if path not in found:
                     found[path] = _image_of(path)

@@ -45,9 +45,8 @@ class PerImageFormat(Format):
 
     def __init__(self, config: DataConfig, split: str, names: list[str] | None = None, strict: bool = True):
         self.problems = ProblemCounts()
-        where = f"{config.path}: {split}"
         self.root, self._crowds_as_objects = config.root, config.reading.crowds_as_objects
-        self._entries = self.list_entries(config, split, where)
+        self._entries = self.list_entries(config, split)
         self._read_files: dict[Path, Annotation | str] = {}  # filled if the classes had to be found first
         if config.names_given:
             classes = list(zip(config.name_ids, config.names, strict=True))
@@ -58,10 +57,10 @@ class PerImageFormat(Format):
             self._read_files = dict(map_threads(self._read, files))
             read = [file for file in self._read_files.values() if isinstance(file, Annotation)]
             classes = list(enumerate(sorted({name for file in read for name, _, _ in file.objects})))
-        self.names, self.category_ids = select_names(classes, names, strict, where)
+        self.names, self.category_ids = select_names(classes, names, strict, f"{config.path}: {split}")
 
     @abstractmethod
-    def list_entries(self, config: DataConfig, split: str, where: str) -> list[Entry]:
+    def list_entries(self, config: DataConfig, split: str) -> list[Entry]:
         """Return the images of a split with their annotation files."""
 
     @abstractmethod

@@ -15,9 +15,7 @@ READING_KEYS = ("labels", "crowds", "drop_empty", "depth", "kpt_shape")
 class ReadingOptions:
     """How the annotations and images of a dataset are read."""
 
-    labels: str | None = (
-        None  # one of `LABEL_READINGS`: what the rows of YOLO labels are; None: decided by their values
-    )
+    labels: str | None = None  # what the rows of YOLO labels are (`LABEL_READINGS`); None: decided by their values
     keypoint_columns: int | None = None  # of a label row, by `kpt_shape`
     crowds_as_objects: bool = False  # crowd regions are objects to train on
     drop_empty: bool = False  # classes without any box are dropped

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from graftdet.data.formats.files.image_lists import LISTED_TWICE, read_lines
+from graftdet.data.formats.files.image_lists import LISTED_TWICE, find_sources, read_lines
 from graftdet.data.formats.format import FORMATS, DataConfig, Writer
 from graftdet.data.formats.parsing.voc_xml import VocObject, format_voc_xml, parse_voc_xml
 from graftdet.data.formats.per_image import Annotation, Entry, PerImageFormat
 from graftdet.data.formats.sample import Sample
-from graftdet.data.paths import find_below, find_optional, is_litter
+from graftdet.data.paths import find_first, is_litter
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import IMAGE_SUFFIXES
 
@@ -33,8 +33,7 @@ class Voc(PerImageFormat):
     @classmethod
     def recognizes(cls, root: Path, value: Any) -> int:
         """Rate an ImageSets list, or a folder with XMLs."""
-        value = value[0] if isinstance(value, list) and value else value
-        path = find_optional(root, value) if isinstance(value, str) else None
+        path = find_first(root, value)
         if path is None:
             return 0
         if path.is_file():
@@ -45,14 +44,11 @@ class Voc(PerImageFormat):
         with os.scandir(path) as entries:
             return 2 * int(any(entry.name.endswith(".xml") for entry, _ in zip(entries, range(1000), strict=False)))
 
-    def list_entries(self, config: DataConfig, split: str, where: str) -> list[Entry]:
+    def list_entries(self, config: DataConfig, split: str) -> list[Entry]:
         """Return each image of a split once, in order, with its XML."""
-        value, entries = config.splits[split], dict[Path, Entry]()
-        if isinstance(value, dict):
-            raise UserError(f"{where}: the voc format takes an ImageSets list or a folder, not a mapping")
-        for item in value if isinstance(value, list) else [value]:
-            path = find_below(config.root, item, where, split, config.missing_hint)
-            found = _entries_of_folder(path) if path.is_dir() else _entries_of_list(path, config.root, where)
+        entries: dict[Path, Entry] = {}
+        for path in find_sources(config, split):
+            found = _entries_of_folder(path) if path.is_dir() else _entries_of_list(path, config, split)
             for entry in found:
                 self.problems.add(LISTED_TWICE, entry.image, int(entry.image in entries))
                 entries.setdefault(entry.image, entry)
@@ -88,11 +84,11 @@ class _FilesByStem:
         return by_name or self.folder / f"{stem}.jpg"
 
 
-def _entries_of_list(path: Path, root: Path, where: str) -> Iterator[Entry]:
+def _entries_of_list(path: Path, config: DataConfig, split: str) -> Iterator[Entry]:
     """The images of an ImageSets list: `ID` per line, or `ID 1` and `ID -1` in the lists of one class."""
-    base = _find_base(path, root)
+    base = _find_base(path, config.root)
     if base is None:
-        raise UserError(f"{where}: {path}: no folder Annotations beside or above this list")
+        raise UserError(f"{config.path}: {split}: {path}: no folder Annotations beside or above this list")
     xmls, images = _files_below(base)
     for line in read_lines(path):
         stem = line if line in xmls.paths or line in images.paths else line.split()[0]

@@ -25,7 +25,7 @@ from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.formats.reading_options import LABEL_READINGS
 from graftdet.data.formats.sample import Sample
 from graftdet.data.parallel_io import map_threads
-from graftdet.data.paths import find_optional, is_litter
+from graftdet.data.paths import find_first, is_litter
 from graftdet.utils.boxes import xywh_to_xyxy
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import IMAGE_SUFFIXES
@@ -68,8 +68,7 @@ class Yolo(Format):
     @classmethod
     def recognizes(cls, root: Path, value: Any) -> int:
         """Rate a list of images, or a folder with label files."""
-        value = value[0] if isinstance(value, list) and value else value
-        path = find_optional(root, value) if isinstance(value, str) else None
+        path = find_first(root, value)
         if path is None or path.suffix == ".json":
             return 0
         if path.is_file():

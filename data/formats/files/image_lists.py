@@ -16,6 +16,25 @@ from graftdet.utils.text import decode_utf8
 LISTED_TWICE = "images listed twice"
 
 
+def find_sources(config: DataConfig, split: str) -> list[Path]:
+    """Return the folders and files that a split consists of.
+
+    Args:
+        config: the data YAML.
+        split: train, val or test.
+
+    Raises:
+        UserError: if one does not exist, or the split is a mapping.
+    """
+    value, where = config.splits[split], f"{config.path}: {split}"
+    if isinstance(value, dict):
+        raise UserError(
+            f"{where}: the {config.format} format takes folders or list files, not images: and annotations:"
+        )
+    items = value if isinstance(value, list) else [value]
+    return [find_below(config.root, item, where, split, config.missing_hint) for item in items]
+
+
 def list_images(
     config: DataConfig, split: str, problems: ProblemCounts, is_labeled: Callable[[str], bool] | None = None
 ) -> list[Path]:
@@ -33,14 +52,9 @@ def list_images(
     Raises:
         UserError: if a folder or list file does not exist.
     """
-    value, where = config.splits[split], f"{config.path}: {split}"
-    if isinstance(value, dict):
-        raise UserError(
-            f"{where}: the {config.format} format takes folders or list files, not images: and annotations:"
-        )
+    where = f"{config.path}: {split}"
     found: dict[str, Path] = {}
-    for item in value if isinstance(value, list) else [value]:
-        source = find_below(config.root, item, where, split, config.missing_hint)
+    for source in find_sources(config, split):
         for path in _images_of(source, config.root, where, is_labeled) or images_of_labels(source):
             key = os.path.normpath(path)
             if key in found:

@@ -236,12 +236,12 @@ def _annotation_columns(annotations: list, images: dict, categories: list, path:
             problems.add(BAD_ANNOTATION, f"{where}: no bbox, and no segmentation to derive it from")
     order = np.flatnonzero(usable)
     order = order[np.argsort(image_indices[order], kind="stable")]
-    boxes = [derived.get(index) or rows[index]["bbox"] for index in order.tolist()] if derived else None
+    boxes = [derived.get(index) or rows[index]["bbox"] for index in order.tolist()]
     rows = [rows[index] for index in order.tolist()]
     return {
         "image_indices": image_indices[order],
         "class_indices": class_indices[order],
-        "boxes": read_boxes(boxes or [row["bbox"] for row in rows]),
+        "boxes": read_boxes(boxes),
         "crowd": np.array([row.get("iscrowd") in (1, True, "1") for row in rows], bool),
         "areas": read_areas([row.get("area") for row in rows]),
         "annotation_ids": read_ids([row.get("id") for row in rows]),
