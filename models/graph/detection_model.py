@@ -11,7 +11,6 @@ from torch import distributed, nn
 from graftdet.models.blocks.activations import default_activation, parse_default
 from graftdet.models.blocks.conv import fuse_sequential
 from graftdet.models.graph.errors import (
-    HeadPositionError,
     ignored_key_problems,
     renamed_argument_problem,
     row_problem,
@@ -19,13 +18,13 @@ from graftdet.models.graph.errors import (
 )
 from graftdet.models.graph.modules import find_block
 from graftdet.models.graph.row_builder import build_head, build_row, gather_shapes, options_for_model, renamed_arguments
-from graftdet.models.graph.row_checks import failure
+from graftdet.models.graph.row_checks import check_head_position, failure
 from graftdet.models.graph.shape_inference import PROBE_SIZE, output_shapes
 from graftdet.models.heads import HEADS
 from graftdet.models.heads.base import Head
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.problems import Problem, ProblemError
-from graftdet.models.spec.row import IMAGE, Row
+from graftdet.models.spec.row import IMAGE
 from graftdet.utils.errors import UserError, did_you_mean, first_line
 
 logger = logging.getLogger(__name__)
@@ -161,7 +160,7 @@ class DetectionModel(nn.Module):
                 raise
             raise self.block_error(layer, maps, error) from error
 
-    def block_error(self, layer: nn.Module, maps: Any, error: Exception) -> Exception:
+    def block_error(self, layer: nn.Module, maps: Any, error: Exception) -> ProblemError:
         """The error of a row that fails while the model runs.
 
         Args:
@@ -169,7 +168,7 @@ class DetectionModel(nn.Module):
             error: what it raised, in its forward or backward pass.
 
         Returns:
-            A `ProblemError` with file, row, shapes of the input, and the line of a plugin that raised it.
+            The error with file, row, shapes of the input, and the line of a plugin that raised it.
         """
         row = next(row for row, one in zip(self.spec.rows, self.model, strict=True) if one is layer)
         return ProblemError(row_problem(self.spec, row, failure(layer, maps, error)))
@@ -243,21 +242,6 @@ def activation_problem(spec: ModelSpec) -> Problem | None:
     except UserError as error:
         return spec.problem("invalid-activation", f"activation: {error}", path=("activation",))
     return None
-
-
-def check_head_position(spec: ModelSpec, row: Row, is_head: bool) -> None:
-    """Check that heads are the last row, and that the last row is a head.
-
-    Raises:
-        HeadPositionError: it is not so for `row`.
-    """
-    last = spec.rows[-1]
-    if is_head and row is not last:
-        fix = "remove one of the heads" if last.module in HEADS else f"move it after row {last.index}"
-        raise HeadPositionError("a head must be the last row", fix)
-    if row is last and not is_head:
-        example = "such as [[17, 20, 23], 1, Detect, [nc, anchors]]"
-        raise HeadPositionError(f"the last row must be a head ({', '.join(HEADS)})", example)
 
 
 def level_strides(model: DetectionModel) -> list[float]:

@@ -6,6 +6,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from graftdet.models.graph.detection_model import DetectionModel
+from graftdet.models.graph.shape_inference import evaluating
 
 _HARMLESS = ("cat", "slice", "detach", "alias")
 
@@ -34,12 +35,7 @@ def check_export_size(model: DetectionModel, size: tuple[int, int]) -> None:
     Raises:
         ProblemError: a row does; at larger sizes it may not.
     """
-    modes = [(module, module.training) for module in model.modules()]
     parameter = next(model.parameters())
     images = torch.zeros(1, model.channels, *size, device=parameter.device, dtype=parameter.dtype)
-    try:
-        with torch.no_grad(), _EmptyTensors():
-            model.eval().head_inputs(images)
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with torch.no_grad(), evaluating(model), _EmptyTensors():
+        model.head_inputs(images)

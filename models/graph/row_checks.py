@@ -1,4 +1,4 @@
-"""What a built row is checked for, and why it cannot run, in terms of the row."""
+"""What a row is checked for, and why it cannot run, in terms of the row."""
 
 import inspect
 import math
@@ -9,9 +9,10 @@ from torch.nn.modules.conv import _ConvNd as _Convolution
 from torch.nn.modules.conv import _ConvTransposeNd as _Transposed
 
 from graftdet.models.graph.arguments import BlockCall
-from graftdet.models.graph.errors import RowError, RunError, SizeMismatchError, WidthMismatchError
+from graftdet.models.graph.errors import HeadPositionError, RowError, RunError, SizeMismatchError, WidthMismatchError
 from graftdet.models.graph.plugins import describe_error
 from graftdet.models.graph.shape_inference import PROBE_SIZE
+from graftdet.models.heads import HEADS
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.row import IMAGE, Row
 from graftdet.utils.errors import first_line
@@ -23,6 +24,21 @@ _TRANSLATIONS = (  # part of a message of torch -> what it means for a row
 )
 
 _MISMATCHES = ((SizeMismatchError, "size", "is", ""), (WidthMismatchError, "width", "has", " channels"))
+
+
+def check_head_position(spec: ModelSpec, row: Row, is_head: bool) -> None:
+    """Check that heads are the last row, and that the last row is a head.
+
+    Raises:
+        HeadPositionError: it is not so for `row`.
+    """
+    last = spec.rows[-1]
+    if is_head and row is not last:
+        fix = "remove one of the heads" if last.module in HEADS else f"move it after row {last.index}"
+        raise HeadPositionError("a head must be the last row", fix)
+    if row is last and not is_head:
+        example = "such as [[17, 20, 23], 1, Detect, [nc, anchors]]"
+        raise HeadPositionError(f"the last row must be a head ({', '.join(HEADS)})", example)
 
 
 def check_weights(layer: nn.Module, widths) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from graftdet.models.graph.detection_model import check_head_position
 from graftdet.models.graph.errors import (
     HeadPositionError,
     MapListError,
@@ -19,6 +18,7 @@ from graftdet.models.graph.errors import (
 from graftdet.models.graph.module_names import nearest_module
 from graftdet.models.graph.modules import Module, find_block
 from graftdet.models.graph.row_builder import gather_shapes, options_for_model, renamed_arguments
+from graftdet.models.graph.row_checks import check_head_position
 from graftdet.models.graph.shape_inference import PROBE_SIZE
 from graftdet.models.heads import HEADS
 from graftdet.models.lint.assumptions import (

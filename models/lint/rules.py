@@ -150,7 +150,7 @@ _ERRORS = (
     Rule(
         "head-position",
         "error",
-        "graph.detection_model",
+        "graph.row_checks",
         "A head is not the last row, or the last row is not a head.",
         f"{LAST_ROW}  # 11\n  - [7, 1, Conv, [64]]  # 12",
         LAST_ROW + "  # 11",

@@ -136,7 +136,7 @@ def describe_import_error(error: ImportError, imported: str = "") -> str:
     """
     module = error.name or ""
     top = module.partition(".")[0]
-    if top in ("models", "utils", "ultralytics") or top.startswith(PLUGIN_PREFIX):
+    if top in PUBLISHED_PACKAGES or top.startswith(PLUGIN_PREFIX):
         where = f".{module.partition('.')[2]}" if top.startswith(PLUGIN_PREFIX) else module
         hint = did_you_mean(imported, all_names())
         return f"{where} has no '{imported}'{hint}; for plugins it has {', '.join(all_names())}"
