@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE
+from graftdet.models.blocks.constructor_checks import head_count
 from graftdet.models.blocks.conv import Conv
 from graftdet.models.blocks.csp import C3
 
@@ -15,7 +16,7 @@ class _SelfAttention(nn.Module):
 
     def __init__(self, c):
         super().__init__()
-        self.heads = next(h for h in range(min(_HEADS, c), 0, -1) if c % h == 0)
+        self.heads = head_count(c, _HEADS)
         self.query, self.key, self.value = (nn.Conv2d(c, c, 1) for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Checks of arguments that several constructors share: kernel sizes, and the reduction of attention modules."""
+"""What several constructors share: checks of kernel sizes, the reduction and the number of heads of attention."""
 
 from graftdet.utils.errors import UserError
 
@@ -43,6 +43,11 @@ def reduced_width(c: int, ratio: float) -> int:
     if ratio > c:
         raise ValueError(f"a reduction of {ratio} leaves no channels of {c}")
     return int(c // ratio)
+
+
+def head_count(c: int, limit: int) -> int:
+    """The largest number of attention heads up to `limit` that divides `c` channels; at least 1."""
+    return next(heads for heads in range(max(min(limit, c), 1), 0, -1) if c % heads == 0)
 
 
 def check_reduction(c: int, ratio: float) -> None:

@@ -45,6 +45,11 @@ class Bottleneck(nn.Module):
         return x + y if self.add else y
 
 
+def bottlenecks(c: int, n: int, shortcut: bool, g: int) -> nn.Sequential:
+    """N bottlenecks of constant width in sequence: (B, c, H, W) -> the same."""
+    return nn.Sequential(*(Bottleneck(c, c, shortcut, g, e=1.0) for _ in range(n)))
+
+
 # YOLOv5-Lite uses LeakyReLU here, which its PicoDet files do not state; ES_Bottleneck rows identify these files
 @BLOCKS.register(defaults_with_module={"ES_Bottleneck": {"act": "nn.LeakyReLU(0.1)"}}, arguments={"e": POSITIVE})
 class BottleneckCSP(nn.Module):
@@ -78,7 +83,7 @@ class BottleneckCSP(nn.Module):
         self.cv4 = Conv(2 * hidden, c2, 1, 1)
         self.bn = nn.BatchNorm2d(2 * hidden)
         self.act = activation(act)
-        self.m = nn.Sequential(*(Bottleneck(hidden, hidden, shortcut, g, e=1.0) for _ in range(n)))
+        self.m = bottlenecks(hidden, n, shortcut, g)
 
     def forward(self, x: Tensor) -> Tensor:
         joined = torch.cat((self.cv3(self.m(self.cv1(x))), self.cv2(x)), 1)
@@ -115,7 +120,7 @@ class C3(nn.Module):
         self.m = self.inner(hidden, n, shortcut, g)
 
     def inner(self, hidden: int, n: int, shortcut: bool, g: int) -> nn.Module:
-        return nn.Sequential(*(Bottleneck(hidden, hidden, shortcut, g, e=1.0) for _ in range(n)))
+        return bottlenecks(hidden, n, shortcut, g)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))

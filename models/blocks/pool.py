@@ -180,7 +180,10 @@ class SPPCSPC(nn.Module):
         self.cv6 = Conv(hidden, hidden, 3, 1)
         self.cv7 = Conv(2 * hidden, c2, 1, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def both_paths(self, x: Tensor) -> Tensor:
         y = self.cv4(self.cv3(self.cv1(x)))
         y = self.cv6(self.cv5(torch.cat([y, *(m(y) for m in self.m)], 1)))
-        return self.cv7(torch.cat((y, self.cv2(x)), 1))
+        return torch.cat((y, self.cv2(x)), 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cv7(self.both_paths(x))

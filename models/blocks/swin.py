@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE
+from graftdet.models.blocks.constructor_checks import head_count
 from graftdet.models.blocks.csp import C3
 
 _WINDOW = 8  # positions per side of a window
@@ -21,7 +22,7 @@ class _WindowAttention(nn.Module):
 
     def __init__(self, c, shift):
         super().__init__()
-        self.shift, self.heads = shift, next(h for h in range(max(c // _HEAD_WIDTH, 1), 0, -1) if c % h == 0)
+        self.shift, self.heads = shift, head_count(c, c // _HEAD_WIDTH)
         self.qkv = nn.Linear(c, 3 * c)
         self.proj = nn.Linear(c, c)
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * _WINDOW - 1) ** 2, self.heads))

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.c2f import C2f
+from graftdet.models.blocks.constructor_checks import head_count
 from graftdet.models.blocks.conv import Conv
 from graftdet.models.blocks.repvgg import TwoKernels
 
@@ -114,7 +115,7 @@ class _Attention(nn.Module):
 
     def __init__(self, c):
         super().__init__()
-        self.heads = next(h for h in range(max(c // _HEAD_WIDTH, 1), 0, -1) if c % h == 0)
+        self.heads = head_count(c, c // _HEAD_WIDTH)
         self.width = c // self.heads
         self.key_width = self.width // 2
         if self.key_width < 1:

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE
 from graftdet.models.blocks.c2f import C3k
+from graftdet.models.blocks.constructor_checks import head_count
 from graftdet.models.blocks.conv import Conv
 
 _HEAD_WIDTH = 32  # channels of an attention head
@@ -21,7 +22,7 @@ class _AreaAttention(nn.Module):
 
     def __init__(self, c, area):
         super().__init__()
-        self.area, self.heads = area, next(h for h in range(max(c // _HEAD_WIDTH, 1), 0, -1) if c % h == 0)
+        self.area, self.heads = area, head_count(c, c // _HEAD_WIDTH)
         self.qkv = Conv(c, 3 * c, 1, act=False)
         self.proj = Conv(c, c, 1, act=False)
         self.pe = Conv(c, c, 7, g=c, act=False)

@@ -6,88 +6,9 @@ from torch import Tensor, nn
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import activation
 from graftdet.models.blocks.argument_ranges import POSITIVE, POSITIVE_INT
-from graftdet.models.blocks.constructor_checks import check_kernel_list
 from graftdet.models.blocks.conv import Conv
-from graftdet.models.blocks.csp import C3, Bottleneck
-
-
-@BLOCKS.register()
-class BottleneckCSP2(nn.Module):
-    """Reversed CSP block: both paths start from the same 1x1 convolution, n bottlenecks without shortcut in one.
-
-    (B, c1, H, W) -> (B, c2, H, W). All convolutions inside have c2 channels.
-
-    Args:
-        c1: input channels.
-        c2: output channels.
-        n: number of bottlenecks (the row's number).
-        shortcut: add the input of each bottleneck to its output.
-        g: groups of the 3x3 convolutions.
-        e: accepted as in other CSP blocks, without effect.
-
-    Source:
-        Wang et al., Scaled-YOLOv4, 2021, section 3.2 (rCSP), figure 2.
-
-    Example:
-        [-1, 3, BottleneckCSP2, [64]]
-    """
-
-    def __init__(self, c1, c2, n=1, shortcut=False, g=1, e=0.5):
-        super().__init__()
-        self.cv1 = Conv(c1, c2, 1)
-        self.cv2 = nn.Conv2d(c2, c2, 1, bias=False)
-        self.cv3 = Conv(2 * c2, c2, 1)
-        self.bn = nn.BatchNorm2d(2 * c2)
-        self.act = activation()
-        self.m = nn.Sequential(*(Bottleneck(c2, c2, shortcut, g, e=1.0) for _ in range(n)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.cv1(x)
-        return self.cv3(self.act(self.bn(torch.cat((self.m(x), self.cv2(x)), 1))))
-
-
-@BLOCKS.register(rule="stack", arguments={"e": POSITIVE})
-class SPPCSP(nn.Module):
-    """Spatial pyramid pooling in one of the two paths of a CSP block, batch norm behind the concatenation.
-
-    (B, c1, H, W) -> (B, c2, H, W). The row's number stacks whole blocks. SPPCSPC has a batch norm behind each
-    convolution instead.
-
-    Args:
-        c1: input channels.
-        c2: output channels.
-        n: accepted as in other CSP blocks, without effect.
-        shortcut: accepted as in other CSP blocks, without effect.
-        g: accepted as in other CSP blocks, without effect.
-        e: inner width as a fraction of 2 c2.
-        k: list of odd pooling kernel sizes.
-
-    Source:
-        Wang et al., Scaled-YOLOv4, 2021, section 3.2 (CSP-ized SPP), figure 2; names of its published model files.
-
-    Example:
-        [-1, 1, SPPCSP, [64]]
-    """
-
-    def __init__(self, c1, c2, n=1, shortcut=False, g=1, e=0.5, k=(5, 9, 13)):
-        super().__init__()
-        check_kernel_list(k)
-        hidden = int(2 * c2 * e)
-        self.cv1 = Conv(c1, hidden, 1)
-        self.cv2 = nn.Conv2d(c1, hidden, 1, bias=False)
-        self.cv3 = Conv(hidden, hidden, 3)
-        self.cv4 = Conv(hidden, hidden, 1)
-        self.m = nn.ModuleList(nn.MaxPool2d(size, 1, size // 2) for size in k)
-        self.cv5 = Conv((len(k) + 1) * hidden, hidden, 1)
-        self.cv6 = Conv(hidden, hidden, 3)
-        self.bn = nn.BatchNorm2d(2 * hidden)
-        self.act = activation()
-        self.cv7 = Conv(2 * hidden, c2, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.cv4(self.cv3(self.cv1(x)))
-        y = self.cv6(self.cv5(torch.cat([y, *(m(y) for m in self.m)], 1)))
-        return self.cv7(self.act(self.bn(torch.cat((y, self.cv2(x)), 1))))
+from graftdet.models.blocks.csp import C3, bottlenecks
+from graftdet.models.blocks.pool import SPPCSPC
 
 
 @BLOCKS.register(arguments={"e": POSITIVE})
@@ -114,7 +35,7 @@ class BottleneckCSPA(C3):
 
 @BLOCKS.register()
 class BottleneckCSPB(nn.Module):
-    """Reversed CSP block, a batch norm behind each convolution: BottleneckCSP2 of YOLOR and YOLOv7.
+    """Reversed CSP block: both paths start from the same 1x1 convolution, n bottlenecks without shortcut in one.
 
     (B, c1, H, W) -> (B, c2, H, W). All convolutions inside have c2 channels.
 
@@ -138,11 +59,45 @@ class BottleneckCSPB(nn.Module):
         self.cv1 = Conv(c1, c2, 1)
         self.cv2 = Conv(c2, c2, 1)
         self.cv3 = Conv(2 * c2, c2, 1)
-        self.m = nn.Sequential(*(Bottleneck(c2, c2, shortcut, g, e=1.0) for _ in range(n)))
+        self.m = bottlenecks(c2, n, shortcut, g)
+
+    def both_paths(self, x: Tensor) -> Tensor:
+        x = self.cv1(x)
+        return torch.cat((self.m(x), self.cv2(x)), 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.cv1(x)
-        return self.cv3(torch.cat((self.m(x), self.cv2(x)), 1))
+        return self.cv3(self.both_paths(x))
+
+
+@BLOCKS.register()
+class BottleneckCSP2(BottleneckCSPB):
+    """BottleneckCSPB with the batch norm of its second path behind the concatenation.
+
+    (B, c1, H, W) -> (B, c2, H, W). All convolutions inside have c2 channels.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        n: number of bottlenecks (the row's number).
+        shortcut: add the input of each bottleneck to its output.
+        g: groups of the 3x3 convolutions.
+        e: accepted as in other CSP blocks, without effect.
+
+    Source:
+        Wang et al., Scaled-YOLOv4, 2021, section 3.2 (rCSP), figure 2.
+
+    Example:
+        [-1, 3, BottleneckCSP2, [64]]
+    """
+
+    def __init__(self, c1, c2, n=1, shortcut=False, g=1, e=0.5):
+        super().__init__(c1, c2, n, shortcut, g)
+        self.cv2 = nn.Conv2d(c2, c2, 1, bias=False)
+        self.bn = nn.BatchNorm2d(2 * c2)
+        self.act = activation()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cv3(self.act(self.bn(self.both_paths(x))))
 
 
 @BLOCKS.register(arguments={"e": POSITIVE})
@@ -173,10 +128,43 @@ class BottleneckCSPC(nn.Module):
         self.cv2 = Conv(c1, hidden, 1)
         self.cv3 = Conv(hidden, hidden, 1)
         self.cv4 = Conv(2 * hidden, c2, 1)
-        self.m = nn.Sequential(*(Bottleneck(hidden, hidden, shortcut, g, e=1.0) for _ in range(n)))
+        self.m = bottlenecks(hidden, n, shortcut, g)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.cv4(torch.cat((self.cv3(self.m(self.cv1(x))), self.cv2(x)), 1))
+
+
+@BLOCKS.register(rule="stack", arguments={"e": POSITIVE})
+class SPPCSP(SPPCSPC):
+    """SPPCSPC with the batch norm of its second path behind the concatenation.
+
+    (B, c1, H, W) -> (B, c2, H, W). The row's number stacks whole blocks.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        n: accepted as in other CSP blocks, without effect.
+        shortcut: accepted as in other CSP blocks, without effect.
+        g: accepted as in other CSP blocks, without effect.
+        e: inner width as a fraction of 2 c2.
+        k: list of odd pooling kernel sizes.
+
+    Source:
+        Wang et al., Scaled-YOLOv4, 2021, section 3.2 (CSP-ized SPP), figure 2; names of its published model files.
+
+    Example:
+        [-1, 1, SPPCSP, [64]]
+    """
+
+    def __init__(self, c1, c2, n=1, shortcut=False, g=1, e=0.5, k=(5, 9, 13)):
+        super().__init__(c1, c2, n, shortcut, g, e, k)
+        hidden = int(2 * c2 * e)
+        self.cv2 = nn.Conv2d(c1, hidden, 1, bias=False)
+        self.bn = nn.BatchNorm2d(2 * hidden)
+        self.act = activation()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cv7(self.act(self.bn(self.both_paths(x))))
 
 
 @BLOCKS.register(rule="stack", arguments={"k": POSITIVE_INT})
