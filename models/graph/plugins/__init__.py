@@ -19,7 +19,6 @@ from torch import nn
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.graph.errors import UnknownModuleError
 from graftdet.models.graph.plugins.error_position import PLUGIN_PREFIX, class_line, plugin_line
-from graftdet.models.graph.plugins.published_modules import published_modules
 from graftdet.models.graph.plugins.published_names import import_line
 from graftdet.models.graph.plugins.references import line_of_use, needed_names, undefined
 from graftdet.models.graph.plugins.source_loader import PluginLoader
@@ -116,9 +115,8 @@ def _load_file(path: Path) -> list[str]:
     if str(folder) not in sys.path:
         sys.path.append(str(folder))  # last, so that nothing of the framework is hidden: `import helpers` works, too
     try:
-        with published_modules(name, folder, loader.imported_modules()) as local:
-            loader.exec_module(module)
-        classes = dict(_public_classes(module, {name, *local}))
+        loader.exec_module(module)
+        classes = dict(_public_classes(module, {name, *loader.local_modules}))
         _check_names(loader, module, classes, str(path))
     except UserError:
         del sys.modules[name]

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from graftdet.models.graph.plugins.error_position import PLUGIN_PREFIX
-from graftdet.models.graph.plugins.published_modules import PUBLISHED_PACKAGES, published_modules
+from graftdet.models.graph.plugins.published_modules import PUBLISHED_PACKAGES, PublishedModules
 from graftdet.models.graph.plugins.published_names import all_names, find_name
 from graftdet.utils.errors import UserError, did_you_mean
 
@@ -60,12 +60,14 @@ class PluginLoader(SourceFileLoader):
     Attributes:
         text, tree: the file's text and its syntax tree, after loading.
         missing: the names whose imports failed, in order.
+        local_modules: names of the modules below `models` and `utils` that it imported from its own folder.
     """
 
     def __init__(self, fullname: str, path: str):
         super().__init__(fullname, path)
         self.text, self.tree = "", ast.Module([], [])
         self.missing: dict[str, MissingName] = {}
+        self.local_modules: set[str] = set()
 
     def get_code(self, fullname: str) -> Any:
         """The compiled file, never from a cache: other programs may have compiled it as it is."""
@@ -98,9 +100,12 @@ class PluginLoader(SourceFileLoader):
             self.missing[name] = MissingName(f"{self.path}: line {line}: {describe_import_error(error, imported)}")
             return self.missing[name]
 
-        own = vars(builtins) | {"__import__": _PublishedImport(self, module.__name__)}
+        published = PublishedModules(module.__name__, Path(self.path).resolve().parent, self.imported_modules())
+        own = vars(builtins) | {"__import__": _PublishedImport(published)}
         vars(module).update({_HANDLER: missing, "__builtins__": own})
-        super().exec_module(module)
+        with published.importable():
+            super().exec_module(module)
+        self.local_modules = published.local
         own["__import__"].is_loaded = True
         for entry in self.missing.values():
             vars(entry)["is_loading"] = False
@@ -109,8 +114,8 @@ class PluginLoader(SourceFileLoader):
 class _PublishedImport:
     """The import function of a plugin file: published modules are there for its functions as well, when they run."""
 
-    def __init__(self, loader: PluginLoader, plugin: str):
-        self._loader, self._plugin = loader, plugin
+    def __init__(self, published: PublishedModules):
+        self._published = published
         self._modules: dict[tuple, ModuleType] = {}
         self.is_loaded = False
 
@@ -121,8 +126,7 @@ class _PublishedImport:
             return importlib.__import__(name, globals, locals, fromlist, level)
         key = (name, tuple(fromlist or ()))
         if key not in self._modules:
-            folder = Path(self._loader.path).resolve().parent
-            with published_modules(self._plugin, folder, self._loader.imported_modules()):
+            with self._published.importable():
                 self._modules[key] = importlib.__import__(name, globals, locals, fromlist, level)
         return self._modules[key]
 

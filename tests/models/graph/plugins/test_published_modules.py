@@ -1,6 +1,8 @@
 """Classes pasted from forks of YOLOv5: what they import is there, and what is not is reported by its name."""
 
+import builtins
 import copy
+import importlib
 import sys
 
 import pytest
@@ -49,11 +51,12 @@ IMPORTS = [
 @pytest.mark.parametrize(("imports", "layer"), IMPORTS, ids=lambda text: text.splitlines()[-1])
 def test_published_imports_of_a_pasted_class(tmp_path, imports, layer):
     before = {name: module for name, module in sys.modules.items() if name.split(".")[0] in ("models", "utils")}
+    finders = list(sys.meta_path)
     assert load_plugins([write(tmp_path / "mine.py", imports + BODY.format(layer))]) == ["Pasted"]
     model = model_of("Pasted", [64])
     assert model.shapes[2][0] == 32 and len(copy.deepcopy(model).model) == 4
     after = {name: module for name, module in sys.modules.items() if name.split(".")[0] in ("models", "utils")}
-    assert after == before and "ultralytics" not in sys.modules and len(sys.meta_path) == len({*map(id, sys.meta_path)})
+    assert after == before and "ultralytics" not in sys.modules and sys.meta_path == finders
 
 
 def test_published_classes_are_those_of_the_project(tmp_path):
@@ -181,3 +184,42 @@ class Lost(nn.Module):
     assert "models.common" not in sys.modules and "utils.general" not in sys.modules
     with pytest.raises(UserError, match=r"row 2 .*Lost: .*cannot import name 'Nothing' .*\(mine.py:14\)"):
         model_of("Lost", [])
+
+
+APPLICATION = {
+    "utils/__init__.py": "import builtins\nbuiltins.runs_of_utils = getattr(builtins, 'runs_of_utils', 0) + 1\n"
+    "from utils import names\nWIDTH = names.WIDTH\n",
+    "utils/names.py": "WIDTH = 4\nSEEN = []\n",
+    "plugins/mine.py": """import torch.nn as nn
+from utils import WIDTH, names
+from utils.names import SEEN
+class Pasted(nn.Conv2d):
+    def __init__(self, c1, c2):
+        super().__init__(c1, c2, 1)
+        import utils.names
+        from utils import WIDTH as again
+        assert utils.names is names and again == WIDTH == 4
+        SEEN.append(c1)
+""",
+}
+
+
+@pytest.mark.parametrize("is_imported", [False, True])
+def test_packages_of_an_application_run_once(tmp_path, monkeypatch, is_imported):
+    for name, text in APPLICATION.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(tmp_path / name, text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(builtins, "runs_of_utils", 0, raising=False)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "utils"]:
+        monkeypatch.delitem(sys.modules, name)
+    if is_imported:
+        imported = importlib.import_module("utils")
+        spec = imported.names.__spec__
+    load_plugins([tmp_path / "plugins" / "mine.py"])
+    model_of("Pasted", [64])
+    assert builtins.runs_of_utils == 1
+    if is_imported:
+        assert imported.names.SEEN == [16] and imported.names.__spec__ is spec and sys.modules["utils"] is imported
+        del sys.modules["utils"], sys.modules["utils.names"]
+    assert "utils" not in sys.modules
