@@ -47,7 +47,7 @@ def module_hint(module: str) -> str:
 
 
 def likely_typo(name: str, choices: Iterable[str]) -> str | None:
-    """The choice of which `name` is most likely a misspelling; None where another word is as likely.
+    """The choice of which `name` is most likely a misspelling; None where another module is as likely.
 
     At most one edit per five characters is one. Other digits mean another module, and so do other letters in a short
     acronym: SEAM is not stem, C2 is not C3, CBM is not CBAM.

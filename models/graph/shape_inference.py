@@ -82,7 +82,7 @@ def needs_values(error: Exception) -> bool:
     device), or whether the message is less specific than with data: that of a convolution has no widths.
 
     The wording decides: torch raises RuntimeError for these as for rows that do not fit. A run with data instead would
-    tell them apart, but takes as much memory and time as the row asks for, which for a mistyped width is any amount.
+    distinguish them, but takes as much memory and time as the row asks for, which for a mistyped width is any amount.
     """
     marks = ("meta", "device", "invalid channel dimensions")
     return isinstance(error, NotImplementedError) or any(mark in str(error).lower() for mark in marks)

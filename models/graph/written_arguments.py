@@ -18,7 +18,7 @@ from graftdet.models.spec.row import MAX_REPEATS
 from graftdet.utils.errors import UserError
 
 SMALLEST_WIDTH = 8
-"""Widths below it are not told apart from other numbers."""
+"""Smaller numbers are never read as the input width."""
 
 _RATIOS = frozenset(
     """

@@ -80,7 +80,7 @@ def copy_attr(a: object, b: object, include: Collection[str] = (), exclude: Coll
             setattr(a, key, value)
 
 
-def check_version(current: str = "0.0.0", minimum: str = "0.0.0", **_: Any) -> bool:
+def check_version(current: str = "0.0.0", minimum: str = "0.0.0", *_: Any, **__: Any) -> bool:
     """Whether a version such as 2.1.0 is at least `minimum`."""
 
     def numbers(version: str) -> list[int]:

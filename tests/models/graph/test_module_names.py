@@ -1,4 +1,4 @@
-"""A suggestion is made only where a typing error is likely; every unknown module is told where it may come from."""
+"""A suggestion is made only where a typing error is likely; the message about any other names its source."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def test_likely_typing_errors(name, meant):
 @pytest.mark.parametrize(
     "name", ["SCAM", "Involution", "C4", "CBM", "CAM", "ECAM", "GCM", "Conv9", "MobileNetV5", "Xyz"]
 )
-def test_other_words_are_no_typing_errors(name):
+def test_names_of_other_modules_are_no_typing_errors(name):
     assert likely_typo(name, CHOICES) is None
 
 
@@ -64,7 +64,7 @@ def test_edit_distance(first, second, distance):
         ("a_package.Block", ["allowed by --plugins a_package"]),
     ],
 )
-def test_every_unknown_module_is_told_about_plugins(module, parts):
+def test_every_message_about_an_unknown_module_names_plugins(module, parts):
     assert all(part in module_hint(module) for part in parts)
     with pytest.raises(UserError, match=f"'{module}' is not a known module; "):
         find_block(module)

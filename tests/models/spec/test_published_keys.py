@@ -31,7 +31,7 @@ def test_max_channels_limits_widths_before_the_multiple(keys, widths):
     spec = ModelSpec.from_text(f"nc: 1\nanchors: 3\n{keys}{ROWS}", "x.yaml")
     model = build_model(spec)
     assert [model.shapes[0][0], model.shapes[1][0]] == widths
-    again = ModelSpec.from_text(model.yaml_text, "other.yaml")  # as a checkpoint keeps it
+    again = ModelSpec.from_text(model.yaml_text, "other.yaml")  # as it is saved in a checkpoint
     assert again.scale_width(1024) == widths[1]
 
 
