@@ -132,6 +132,7 @@ def _check_names(loader: PluginLoader, module: ModuleType, classes: dict[str, ty
     needed = needed_names(loader.text, file)
     own = [name for name, entry in classes.items() if entry.__module__ == module.__name__]
     faults: dict[str, str] = {}
+    without_import = []
     for owner in own:
         names = needed.get(owner, set())
         lost = undefined(names, vars(module))
@@ -141,15 +142,15 @@ def _check_names(loader: PluginLoader, module: ModuleType, classes: dict[str, ty
             faults[owner] = (
                 f"{file}: line {line}: {owner} uses '{lost[0]}', which is not imported{add_import_hint(lost[0])}"
             )
+            without_import.append(faults[owner])
         elif missing:
             faults[owner] = loader.missing[missing[0]].reason
     if faults and len(faults) == len(classes):
         raise UserError(f"--plugins {next(iter(faults.values()))}")
     if not classes and loader.missing:
         raise UserError(f"--plugins {next(iter(loader.missing.values())).reason}")
-    for owner, fault in faults.items():
-        if undefined(needed.get(owner, set()), vars(module)):
-            logger.warning("--plugins %s", fault)
+    for fault in without_import:
+        logger.warning("--plugins %s", fault)
 
 
 def add_import_hint(name: str) -> str:
