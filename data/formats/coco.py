@@ -93,7 +93,7 @@ class Coco(Format):
     def _find_images(self) -> FoundImages:
         """The image of each entry of the JSON; counts names that are ambiguous or lead out of the dataset folder."""
         names = self._columns.file_names
-        listings = DirectoryListings()
+        listings = self.listings = DirectoryListings()
         folders = self._sort_folders(names[:5], listings)
         found = ImageFinder(folders, self.root, listings=listings).find_all(names)
         for index in found.outside:

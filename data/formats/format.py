@@ -10,6 +10,7 @@ from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.formats.reading_options import READING_KEYS, ReadingOptions
 from graftdet.data.formats.sample import Sample
 from graftdet.data.formats.sample_table import SampleTable
+from graftdet.data.parallel_io import DirectoryListings
 from graftdet.data.paths import find_root
 from graftdet.data.synthetic.drawn_images import DrawnImages
 from graftdet.utils.errors import UserError, did_you_mean
@@ -58,6 +59,7 @@ class Format(ABC):
         problems: what was skipped, so far.
         notes: what the reader of a report should know and is no problem.
         drawing: draws the images of the split, which has no files; None for files.
+        listings: folders of images that were listed to find them; None if there are none.
         KEYS: keys of a data YAML in this format.
         DEFAULT_SPLITS: split -> value, for a data YAML that names no split.
         Writer: writes this format in `python -m data convert`; None if it cannot be written.
@@ -72,6 +74,7 @@ class Format(ABC):
     problems: ProblemCounts
     notes: list[str] | tuple[()] = ()
     drawing: DrawnImages | None = None
+    listings: DirectoryListings | None = None
 
     @abstractmethod
     def __init__(self, config: DataConfig, split: str, names: list[str] | None = None, strict: bool = True):

@@ -52,7 +52,8 @@ def validate_samples(
     table = source.table() if isinstance(source, Format) else SampleTable.from_samples(source)
     if not len(table):
         raise UserError(f"{where}: no images found" + "".join(f"; {line}" for line in problems.lines()[:3]))
-    validated = validate_table(table, _read_headers(table, every_header), problems)
+    listings = (source.listings if isinstance(source, Format) else None) or DirectoryListings()
+    validated = validate_table(table, _read_headers(table, listings, every_header), problems)
     count_crowds(validated, problems)
     _check_readable(len(table), problems, where)
     return validated
@@ -116,9 +117,10 @@ def check_boxes(boxes: np.ndarray, limits: np.ndarray) -> tuple[np.ndarray, np.n
     )
 
 
-def _read_headers(table: SampleTable, every: bool) -> dict[int, ImageHeader | UnreadableImage]:
+def _read_headers(
+    table: SampleTable, listings: DirectoryListings, every: bool
+) -> dict[int, ImageHeader | UnreadableImage]:
     """Sample index -> header, for `every` image or for those that are not trusted; and all images that are missing."""
-    listings = DirectoryListings()
     needed = np.flatnonzero(np.ones(len(table), bool) if every else ~_trusted(table)).tolist()
     headers = dict(map_threads(lambda index: _read_header(table.paths[index]), needed))
     for index, path in enumerate(table.paths):
