@@ -6,7 +6,7 @@ from typing import Any
 from graftdet.models.graph.detection_model import DetectionModel, build_model
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.weights.new_row_init import NewRowInit, initialize_new_rows
-from graftdet.models.weights.pretrained.choice import choose_pretrained, describe_start
+from graftdet.models.weights.pretrained.choice import choose_pretrained, describe_scratch, describe_start
 from graftdet.models.weights.row_transfer import load_into_row
 from graftdet.models.weights.transfer import TransferReport, load_into
 from graftdet.models.weights.weights_file import load_weights
@@ -56,6 +56,8 @@ def make_model(
         report = load_into(model, file, min_transfer, names)
         logger.info(describe_start(model, pretrained, report) if pretrained else f"weights: {weights}, {report}")
         report.recipe = file.card.recipe if file.card else ""
+    elif weights == AUTO_WEIGHTS and (message := describe_scratch(model)):
+        logger.info(message)
     report.weights = pretrained.name if pretrained else weights if file else NO_WEIGHTS
     if rows := report.inserted_rows:
         logger.info(initialize_new_rows(model, rows) if identity_init else NewRowInit(rows))

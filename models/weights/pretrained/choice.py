@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -17,18 +18,32 @@ from graftdet.utils.training.flags import NO_WEIGHTS
 MIN_PRETRAINED_FRACTION = 0.75  # of the parameters: yolov5n.yaml, which can take 0.72, is as good from scratch
 
 
-def choose_pretrained(model: DetectionModel) -> PretrainedFile | None:
+def nearest_pretrained(model: DetectionModel) -> tuple[PretrainedFile, float] | None:
     """The file in `configs/weights` that the largest fraction of the parameters of `model` can be taken from.
 
     Only names and shapes are compared; nothing is copied and no tensor is read.
 
     Returns:
-        The file; None where none has at least `MIN_PRETRAINED_FRACTION` of the parameters.
+        The file and the fraction, 0..1; None without files.
     """
     files = _read_headers(tuple((path, path.stat().st_mtime_ns) for path in weights_files()))
-    fractions = [transferable_fraction(model, file.header) for file in files]
-    best = max(fractions, default=0.0)
-    return files[fractions.index(best)] if best >= MIN_PRETRAINED_FRACTION else None
+    return max(((file, transferable_fraction(model, file.header)) for file in files), key=itemgetter(1), default=None)
+
+
+def choose_pretrained(model: DetectionModel) -> PretrainedFile | None:
+    """The file of `nearest_pretrained`, if it has at least `MIN_PRETRAINED_FRACTION` of the parameters of `model`."""
+    nearest = nearest_pretrained(model)
+    return nearest[0] if nearest and nearest[1] >= MIN_PRETRAINED_FRACTION else None
+
+
+def describe_scratch(model: DetectionModel) -> str | None:
+    """The message about a model that no pretrained weights fit; None where there are no such weights at all."""
+    nearest = nearest_pretrained(model)
+    if nearest is None:
+        return None
+    file, fraction = nearest
+    needed = f"{fraction:.0%} of the parameters, {MIN_PRETRAINED_FRACTION:.0%} are needed"
+    return f"pretrained weights: none fit (the nearest, {file.name}, has {needed}); training starts from scratch"
 
 
 def transferable_fraction(model: DetectionModel, header: SafetensorsHeader) -> float:
@@ -51,9 +66,9 @@ def describe_start(model: DetectionModel, file: PretrainedFile, report: Transfer
         report: what was transferred.
     """
     text = f"pretrained weights: {file.name} ({file.card.trained_on}, {file.card.license})"
-    new_rows = _rows_without_weights(model, report)
-    if new_rows or report.scales or describe_moves(report.row_matches):
-        text += f", {report}"
+    new_rows, moves = _rows_without_weights(model, report), describe_moves(report.row_matches)
+    if new_rows or report.scales or moves:
+        text += f", {report.fraction:.1%} of the parameters transferred{report.scales}" + f"; {moves}" * bool(moves)
     if new_rows:
         text += f"; newly initialized: {', '.join(_spans(new_rows))}"
     return f"{text}; --weights {NO_WEIGHTS} trains from scratch"

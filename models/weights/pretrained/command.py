@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _pretrained_table(files: list[PretrainedFile]) -> str:
-    header = ("name", "model", "parameters", "MB", "trained on", "images", "license", "AP50-95 (from scratch)")
+    header = ("name", "model", "parameters", "MB", "trained on", "images", "license")
     rows = [
         (
             file.name,
@@ -67,11 +67,19 @@ def _pretrained_table(files: list[PretrainedFile]) -> str:
             file.card.trained_on,
             f"{file.card.images:,}",
             file.card.license,
-            "; ".join(f"{one.dataset}: {one.pretrained:.3f} ({one.scratch:.3f})" for one in file.card.ap) or "-",
         )
         for file in files
     ]
-    return text_table(header, rows, right=(2, 3, 5))
+    scores = [
+        (file.name, one.dataset, f"{one.pretrained:.3f}", f"{one.scratch:.3f}")
+        for file in files
+        for one in file.card.ap
+    ]
+    text = text_table(header, rows, right=(2, 3, 5))
+    if scores:
+        header = ("name", "AP50-95 after fine-tuning on", "pretrained", "from scratch")
+        text += "\n\n" + text_table(header, scores, right=(2, 3))
+    return text
 
 
 def _pack(args: argparse.Namespace) -> None:

@@ -21,7 +21,18 @@ CARD_FIELDS = ("model", "trained_on", "license", "limits", "recipe", "reproduce"
 RUN_FIELDS: dict[str, Any] = {
     entry.name: entry.type for entry in fields(TrainingRecord)
 }  # of the last run, which --card may give
-_FLAGS = ("cfg", "weights", "data", "hyp", "set", "img", "epochs", "batch_size", "seed")  # in the command of a card
+_FLAGS = (
+    "cfg",
+    "weights",
+    "data",
+    "hyp",
+    "set",
+    "img",
+    "epochs",
+    "batch_size",
+    "seed",
+    "amp",
+)  # in the command of a card
 
 
 def pack(
@@ -87,7 +98,7 @@ def _command(options: Mapping[str, Any]) -> str:
     parts = ["python train.py"]
     for key in _FLAGS:
         value = options.get(key)
-        if value not in (None, "", []):
+        if value not in (None, "", [], "auto"):
             values = value if isinstance(value, list) else [value]
             flag = f"--{key.replace('_', '-')}"
             parts += [flag, *(Path(item).name if isinstance(item, str) else str(item) for item in values)]

@@ -1,5 +1,6 @@
 """train.py --weights: which weights a run starts from, what it prints and records."""
 
+import re
 import shutil
 
 import pytest
@@ -65,10 +66,17 @@ def test_auto_is_the_default(shipped, run_train, train_arguments, workspace, cap
         assert config(result.folder)["initial_weights"] == start
 
 
-def test_without_a_file_that_fits_training_starts_from_scratch_silently(shipped, run_train, tiny_yaml, capsys):
+def test_without_a_file_that_fits_training_starts_from_scratch_and_reports_the_nearest(
+    shipped, run_train, tiny_yaml, capsys
+):
     shipped("tiny-n", tiny_yaml.replace("[8, 6", "[40, 6").replace("[16, 3, 2", "[48, 3, 2").replace("[24", "[56"))
     folder = run_train("other", *NO_STEPS, "--weights", "auto")
-    assert "pretrained" not in capsys.readouterr().out and config(folder)["initial_weights"] == "none"
+    output = capsys.readouterr().out
+    assert re.search(
+        r"none fit \(the nearest, tiny-n, has \d+% of the parameters, 75% are needed\); training starts from scratch",
+        output,
+    )
+    assert config(folder)["initial_weights"] == "none"
 
 
 def test_an_edited_model_reports_its_new_row(shipped, run_train, tiny_yaml, tmp_path, capsys):
