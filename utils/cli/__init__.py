@@ -172,11 +172,19 @@ def _terminable() -> Iterator[None]:
         yield
         return
 
+    is_terminated = False
+
     def stop(*_: object) -> None:
+        nonlocal is_terminated
+        is_terminated = True
         raise _Terminated
 
     signal.signal(signal.SIGTERM, stop)
     try:
         yield
+    except RuntimeError:  # of torch's loader, whose processes have received the signal as well
+        if is_terminated:
+            raise _Terminated from None
+        raise
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

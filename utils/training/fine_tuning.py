@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 DEFAULT_RECIPE = "default.yaml"
 MIN_FRACTION = 0.5  # of the parameters: weights that bring less are relearned anyway
+WHOLE_FRACTION = 0.9  # of the parameters: with fewer, new rows change what reaches those that came over
 MIN_INITIAL_AP = 0.1  # weights that reach it before training find the objects of the dataset already
 MAX_FALL = 0.2  # fraction of the best AP so far
 MIN_AP = 0.05  # lower ones fluctuate anyway
@@ -41,7 +42,8 @@ def choose_recipe(fraction: float, initial_ap: float | None = None, recommended:
     if fraction == 1 and initial_ap is not None and initial_ap >= MIN_INITIAL_AP:
         reason = f"the weights know all classes and reach AP50-95 {initial_ap:.3f} before training"
         return RecipeChoice("finetune-same-classes.yaml", reason)
-    return RecipeChoice("finetune.yaml", f"the weights bring {fraction:.0%} of the parameters")
+    name = "finetune.yaml" if fraction >= WHOLE_FRACTION else "finetune-graft.yaml"
+    return RecipeChoice(name, f"the weights bring {fraction:.0%} of the parameters")
 
 
 def describe_fall(history: Sequence[tuple[int, float]], epochs: int, transferred_lr: float) -> str | None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,22 @@ def test_a_script_cleans_up_after_a_signal(number, message, status):
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert (out, err, process.returncode) == ("cleaned up\n", f"{message}\n", status)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends processes without asking")
+def test_errors_of_what_ended_with_the_script_are_not_reported(capsys):
+    """Processes of a loader receive a signal to the whole group, too, and torch then raises in the script."""
+
+    def main():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        finally:
+            raise RuntimeError("DataLoader worker is killed by signal")
+
+    with pytest.raises(SystemExit) as end:
+        cli.run(main)
+    assert end.value.code == 143 and capsys.readouterr().err == "terminated\n"
 
 
 def test_characters_outside_the_encoding_of_the_output_raise_no_error():

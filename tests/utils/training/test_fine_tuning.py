@@ -35,7 +35,9 @@ def test_a_fall_of_more_than_a_fifth_in_the_first_third_is_reported(aps, epochs,
         (0.0, None, "", "default.yaml"),
         (0.49, None, "", "default.yaml"),
         (0.49, None, "finetune.yaml", "default.yaml"),
-        (0.5, None, "", "finetune.yaml"),
+        (0.5, None, "", "finetune-graft.yaml"),
+        (0.89, 0.3, "", "finetune-graft.yaml"),
+        (0.9, None, "", "finetune.yaml"),
         (0.97, 0.3, "", "finetune.yaml"),  # new rows or classes
         (1.0, 0.3, "", "finetune-same-classes.yaml"),
         (1.0, 0.05, "", "finetune.yaml"),  # the same classes on images of another kind
@@ -53,7 +55,8 @@ def test_the_recipe_follows_from_what_came_over(fraction, initial_ap, recommende
 def test_recipes_for_fine_tuning_differ_from_the_default_in_rates_alone():
     """Their augmentation must be the same: the validation images are opened before the recipe is chosen."""
     default, *others = (
-        load_hyperparameters(name).as_dict() for name in ("default.yaml", "finetune.yaml", "finetune-same-classes.yaml")
+        load_hyperparameters(name).as_dict()
+        for name in ("default.yaml", "finetune.yaml", "finetune-graft.yaml", "finetune-same-classes.yaml")
     )
     for other in others:
         assert {key for key in other if other[key] != default[key]} <= {"lr0", "transferred_lr", "freeze_bn"}
