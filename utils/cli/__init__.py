@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
@@ -182,9 +183,10 @@ def _terminable() -> Iterator[None]:
     signal.signal(signal.SIGTERM, stop)
     try:
         yield
-    except RuntimeError:  # of torch's loader, whose processes have received the signal as well
-        if is_terminated:
-            raise _Terminated from None
-        raise
+    except RuntimeError:  # perhaps of torch's loader, whose processes have received the signal as well, and earlier
+        if not is_terminated:
+            time.sleep(0.2)
+            raise
+        raise _Terminated from None
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
