@@ -4,7 +4,7 @@
 # make format    fix and format the code
 # make coverage  every test in one process, then the lines that none of them ran
 # make wheel     source distribution and wheel in dist/
-# make bench     speed on this machine: ratio, limit, verdict
+# make bench     speed on this machine: ratio, limit, verdict; also written to runs/benchmarks/all.json and all.md
 # make pretrained  train the pretrained weights again, into runs/pretraining (hours)
 # All create .venv first, with the exact versions of constraints.txt. Only Python 3.11 or newer is needed.
 PYTHON ?= python3

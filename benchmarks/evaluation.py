@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.table import ROOT, Table, data_folder
+from benchmarks.table import ROOT, Table, data_folder, parser
 
 IMAGES, DETECTIONS, BOXES, CLASSES = 5_000, 100, 7, 80  # detections and (on average) ground-truth boxes per image
 SPEEDUP, TOLERANCE = 5, 1e-9  # relative to pycocotools; absolute difference of AP
@@ -248,7 +248,8 @@ def _timed(work: Callable, spans: dict[str, float]) -> Callable:
 
 def main() -> int:
     """Print the table; returns the exit status."""
-    table = Table("Evaluation: COCO AP, time for growing data, val.py")
+    options = parser("evaluation", __doc__).parse_args()
+    table = Table("Evaluation: COCO AP, time for growing data, val.py", options.output)
     rows_of_coco(table)
     rows_of_growth(table)
     folder = data_folder("bccd")

@@ -14,7 +14,7 @@ from graftdet.models.backends import ExportOptions
 from graftdet.models.backends.export_module import ExportModule
 from graftdet.models.backends.onnx import export, load
 
-from .table import Table, time_alternately
+from .table import Table, parser, time_alternately
 
 FAMILY = [
     ("graft-n.yaml", 640),
@@ -28,7 +28,8 @@ REFERENCE = "yolov5n.yaml"
 
 def main() -> int:
     """Print the table; returns the exit status."""
-    table = Table("Light models at batch 1, 80 classes, untrained; ratios to yolov5n.yaml at the same size")
+    title = "Light models at batch 1, 80 classes, untrained; ratios to yolov5n.yaml at the same size"
+    table = Table(title, parser("family", __doc__).parse_args().output)
     with tempfile.TemporaryDirectory() as folder:
         for size in (640, 416):
             names = [REFERENCE, *(name for name, side in FAMILY if side == size)]

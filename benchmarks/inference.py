@@ -3,7 +3,6 @@
 Also the difference of their boxes, and the time from process start to the first detection of an exported file.
 """
 
-import argparse
 import copy
 import functools
 import subprocess
@@ -17,7 +16,7 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.table import ROOT, Table, time_alternately
+from benchmarks.table import ROOT, Table, parser, time_alternately
 from graftdet.models import DetectionModel, build_model
 from graftdet.models.backends import BACKENDS, ExportOptions
 from graftdet.models.backends.auto import installed_backends, onnx_backends
@@ -30,13 +29,13 @@ LIMITS = {"onnx": 0.7, "openvino": 0.5}  # ratio to the reference; of OpenVINO i
 
 def main() -> int:
     """Print the table; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--compile", action="store_true", help="also time torch.compile (starts after a minute)")
-    options = parser.parse_args()
+    flags = parser("inference", __doc__)
+    flags.add_argument("--compile", action="store_true", help="also time torch.compile (starts after a minute)")
+    options = flags.parse_args()
     torch.manual_seed(0)
     images = noise_images(1, (SIDE, SIDE))
     model = with_statistics(build_model(CFG), torch.from_numpy(images))
-    table = Table(f"inference: {CFG}, batch 1, {SIDE}x{SIDE}, {torch.get_num_threads()} threads")
+    table = Table(f"inference: {CFG}, batch 1, {SIDE}x{SIDE}, {torch.get_num_threads()} threads", options.output)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         files = {}
         for name in installed_backends():

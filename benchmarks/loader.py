@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.table import Table, data_folder
+from benchmarks.table import Table, data_folder, parser
 from graftdet.data import dataset
 from graftdet.data import loader as loading
 from graftdet.data.augmentation import canvas, transforms
@@ -103,11 +103,13 @@ def time_fractions(loader: Any) -> dict[str, float]:
 
 def main() -> int:
     """Print the table; returns the exit status."""
+    options = parser("loader", __doc__).parse_args()
     cv2.setNumThreads(1)
     data = "bccd.yaml" if data_folder("bccd") else "shapes.yaml"
     split = open_split(load_data_config(data), "train")
     table = Table(
-        f"Data loader, one core, {len(split)} images of {data} at {SIZE} in memory; images per second of CPU time"
+        f"Data loader, one core, {len(split)} images of {data} at {SIZE} in memory; images per second of CPU time",
+        options.output,
     )
     cases = [
         ("default.yaml", "default.yaml", (), LIMIT),

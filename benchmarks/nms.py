@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from benchmarks.table import Table
+from benchmarks.table import Table, parser
 from graftdet.utils.nms.suppression import select_detections
 
 COUNT, SIDE, CLASSES, ANCHORS = 30_000, 640, 80, 25_200
@@ -17,8 +17,10 @@ LIMIT = 15.0  # milliseconds
 
 def main() -> int:
     """Print the table; returns the exit status."""
+    options = parser("nms", __doc__).parse_args()
     table = Table(
-        f"Suppression of {COUNT:,} candidates: milliseconds on one core, IoU {IOU}, at most {MAX_DET} detections"
+        f"Suppression of {COUNT:,} candidates: milliseconds on one core, IoU {IOU}, at most {MAX_DET} detections",
+        options.output,
     )
     for what, (boxes, scores, multi_label) in candidate_sets(np.random.default_rng(0)).items():
         call = functools.partial(select_detections, boxes, scores, CONF, IOU, MAX_DET, multi_label=multi_label)

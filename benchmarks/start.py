@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.table import ROOT, Table
+from benchmarks.table import ROOT, Table, parser
 
 IMAGES, VAL, BOXES, CLASSES = 100_000, 2_000, 7, 80  # boxes per image on average
 WIDTH, HEIGHT, SIZE, BATCH = 64, 48, 320, 16
@@ -168,14 +168,14 @@ def _seconds_per_image(loader) -> float:
 
 def main() -> int:
     """Print the table; returns the exit status."""
-    table = Table(
-        f"Start of a training on {IMAGES:,} images with {BOXES} boxes each, from process start to the first batch"
-    )
+    options = parser("start", __doc__).parse_args()
+    title = f"Start of a training on {IMAGES:,} images with {BOXES} boxes each, from process start to the first batch"
+    table = Table(title, options.output)
     with tempfile.TemporaryDirectory() as folder:
         yaml = make_dataset(Path(folder) / "set")
         for what, limit in (("first time", FIRST), ("second time", AGAIN)):
             started = time.perf_counter()
-            command = [sys.executable, "-m", "benchmarks.start", str(yaml)]
+            command = [sys.executable, "-m", "benchmarks.start", "parts", str(yaml)]
             environment = {**os.environ, "GRAFTDET_CACHE": str(Path(folder) / "cache")}
             done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True, text=True)
             total = time.perf_counter() - started
@@ -189,7 +189,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        print(json.dumps(start(sys.argv[1])))
+    if sys.argv[1:2] == ["parts"]:
+        print(json.dumps(start(sys.argv[2])))
         sys.exit()
     sys.exit(main())

@@ -24,7 +24,7 @@ from graftdet.utils.training.ema import ModelEMA
 from graftdet.utils.training.optim import Stepper, make_optimizer
 from graftdet.utils.training.schedule import Schedule
 
-from .table import ROOT, Table, data_folder, time_alternately
+from .table import ROOT, Table, data_folder, parser, time_alternately
 
 MODEL, CORES, REPEATS = "yolov5n.yaml", 2, 7
 RECIPES = ("yolov5.yaml", "default.yaml")
@@ -32,18 +32,18 @@ RECIPES = ("yolov5.yaml", "default.yaml")
 
 def main() -> int:
     """Print the table; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.training")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--img", type=int, default=320)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--epochs", type=int, default=4, help="epochs of train.py; the first is not counted")
-    parser.add_argument("--compile", action="store_true", help="also time torch.compile (takes minutes)")
-    options = parser.parse_args()
+    flags = parser("training", __doc__)
+    flags.add_argument("--device", default="cpu")
+    flags.add_argument("--img", type=int, default=320)
+    flags.add_argument("--batch-size", type=int, default=16)
+    flags.add_argument("--epochs", type=int, default=4, help="epochs of train.py; the first is not counted")
+    flags.add_argument("--compile", action="store_true", help="also time torch.compile (takes minutes)")
+    options = flags.parse_args()
     device = select_device(options.device)
     if device.type == "cpu" and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
         torch.set_num_threads(min(CORES, len(os.sched_getaffinity(0))))
-    table = Table(f"Training {MODEL} at {options.img}, batch {options.batch_size}, {device}")
+    table = Table(f"Training {MODEL} at {options.img}, batch {options.batch_size}, {device}", options.output)
 
     images, targets = random_batch(options, device)
     reference = minimal_step(device, images, targets)

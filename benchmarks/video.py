@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.table import ROOT, Table, time_alternately
+from benchmarks.table import ROOT, Table, parser, time_alternately
 from graftdet.models import DetectionModel, build_model
 from graftdet.utils.checkpoint import save_checkpoint
 from graftdet.utils.images.letterbox import letterbox, to_chw
@@ -30,8 +30,10 @@ RUNS, CANDIDATES = 2, 100  # the fastest run counts; anchors with detections per
 
 def main() -> int:
     """Print the table; returns the exit status."""
+    options = parser("video", __doc__).parse_args()
     torch.manual_seed(0)
-    table = Table(f"Video: {FRAMES} frames of {WIDTH}x{HEIGHT}, {CFG} at {SIDE}, {os.cpu_count()} cores")
+    title = f"Video: {FRAMES} frames of {WIDTH}x{HEIGHT}, {CFG} at {SIDE}, {os.cpu_count()} cores"
+    table = Table(title, options.output)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         video = make_video(Path(folder) / "shapes.mp4")
         model = build_detector(video)
