@@ -1,8 +1,9 @@
-"""Write the datasets that recipes are compared on: `python -m benchmarks.recipe.datasets glyphs|class|objects ...`.
+"""Write the datasets that recipes are compared on: `python -m benchmarks.recipe.datasets NAME ...`.
 
 glyphs: letters and digits in seven fonts, rotated, tinted, partly occluded, among distracting strokes; 36 classes and
 any number of images, so that a few epochs cannot overfit them. class: one class of a COCO-format dataset and its first
-images. objects: every large object is of one class, all others are marked as crowd and cost nothing.
+images. objects: every large object is of one class, all others are marked as crowd and cost nothing. cutouts: objects
+of one class, cut out of their photographs and pasted into photographs without it.
 Each writes FOLDER/data.yaml beside its annotations, for `train.py --data`.
 """
 
@@ -19,6 +20,8 @@ from graftdet.data.dataset_config import load_data_config
 from graftdet.utils import cli
 from graftdet.utils.errors import UserError, did_you_mean
 from graftdet.utils.images.io import write_image
+
+from .cutouts import paste_cutouts
 
 GLYPHS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 FONTS = (0, 2, 3, 4, 5, 6, 7)  # OpenCV's Hershey fonts but PLAIN
@@ -128,22 +131,42 @@ def large_objects(document: dict) -> dict:
     return {"images": document["images"], "annotations": boxes, "categories": [{"id": 1, "name": "object"}]}
 
 
+def draw_cutouts(source: str, out: Path, name: str, count: int) -> None:
+    """Write `count` training images and half as many for validation, of cutouts of each split of a COCO data YAML."""
+    paths = {}
+    for index, (split, (images, annotations)) in enumerate(_coco_splits(source).items()):
+        document = json.loads(annotations.read_text(encoding="utf-8"))
+        folder, file = out / "images" / split, out / f"{split}.json"
+        number = count if split == "train" else count // 2
+        _write(file, paste_cutouts(document, images, folder, name=name, count=number, seed=index))
+        paths[split] = (folder, file)
+    _describe(out, paths)
+
+
 def derive(source: str, out: Path, change: Callable[[str, dict], dict]) -> None:
     """Write `change(split, document)` of train and val of a COCO-format data YAML; the images stay where they are.
 
     Raises:
         UserError: If a split is not a COCO file with a folder of images.
     """
-    config, paths = load_data_config(source), {}
+    paths = {}
+    for split, (images, annotations) in _coco_splits(source).items():
+        _write(out / f"{split}.json", change(split, json.loads(annotations.read_text(encoding="utf-8"))))
+        paths[split] = (images, out / f"{split}.json")
+    _describe(out, paths)
+
+
+def _coco_splits(source: str) -> dict[str, tuple[Path, Path]]:
+    """Return the image folder and the annotation file of train and val of a COCO-format data YAML."""
+    config, splits = load_data_config(source), {}
     for split in ("train", "val"):
         if not isinstance(config.splits.get(split), dict):
             raise UserError(
                 f"{config.path}: {split}: expected {{images, annotations}}, a COCO file and its folder of images"
             )
         images, annotations = (config.root / config.splits[split][key] for key in ("images", "annotations"))
-        _write(out / f"{split}.json", change(split, json.loads(annotations.read_text(encoding="utf-8"))))
-        paths[split] = (images, out / f"{split}.json")
-    _describe(out, paths)
+        splits[split] = (images, annotations)
+    return splits
 
 
 def _write(path: Path, document: dict) -> None:
@@ -165,15 +188,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.recipe.datasets", description=__doc__.split(":", 1)[0] + "."
     )
-    parser.add_argument("dataset", choices=("glyphs", "class", "objects"))
+    parser.add_argument("dataset", choices=("glyphs", "class", "objects", "cutouts"))
     parser.add_argument("--out", type=Path, required=True, help="folder of the new dataset")
-    parser.add_argument("--count", type=int, default=12000, help="glyphs: number of training images")
-    parser.add_argument("--data", default="bccd.yaml", help="class, objects: data YAML in COCO format")
-    parser.add_argument("--name", default="Platelets", help="class: name of the class")
+    parser.add_argument("--count", type=int, default=12000, help="glyphs, cutouts: number of training images")
+    parser.add_argument("--data", default="bccd.yaml", help="class, objects, cutouts: data YAML in COCO format")
+    parser.add_argument("--name", default="Platelets", help="class, cutouts: name of the class")
     parser.add_argument("--first", type=int, default=160, help="class: number of training images; val is complete")
     args = parser.parse_args()
     if args.dataset == "glyphs":
         draw_glyphs(args.out, args.count)
+    elif args.dataset == "cutouts":
+        draw_cutouts(args.data, args.out, args.name, args.count)
     elif args.dataset == "class":
         derive(
             args.data,

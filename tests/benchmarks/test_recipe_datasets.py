@@ -2,11 +2,15 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 
 from benchmarks.recipe import datasets
+from benchmarks.recipe.cutouts import paste_cutouts
 from graftdet.data.dataset_config import load_data_config, open_split
+from graftdet.utils.errors import UserError
+from graftdet.utils.images.io import read_image, write_image
 
 
 def test_drawn_images_differ_and_contain_their_boxes():
@@ -76,3 +80,35 @@ def test_small_objects_and_crowds_become_crowds(document):
     assert [box["iscrowd"] for box in result["annotations"]] == [0, 1, 1, 0]
     assert {box["category_id"] for box in result["annotations"]} == {1}
     assert document["annotations"][1]["category_id"] == 2
+
+
+def test_cutouts_lie_on_images_without_the_class_and_their_boxes_are_tight(tmp_path):
+    folder = tmp_path / "photographs"
+    with_square = np.full((100, 100, 3), 30, np.uint8)
+    with_square[20:80, 20:80] = (0, 0, 250)
+    write_image(folder / "square.png", with_square)
+    write_image(folder / "empty.png", np.full((100, 120, 3), (200, 90, 0), np.uint8))
+    box = {"bbox": [20, 20, 60, 60], "area": 3600, "iscrowd": 0, "segmentation": [[20, 20, 79, 20, 79, 79, 20, 79]]}
+    images = [{"id": 1, "file_name": "square.png"}, {"id": 2, "file_name": "empty.png"}]
+    document = {
+        "images": images,
+        "annotations": [{**box, "id": 1, "image_id": 1, "category_id": 5}],
+        "categories": [{"id": 5, "name": "square"}, {"id": 6, "name": "circle"}],
+    }
+    new = paste_cutouts(document, folder, tmp_path / "new", name="square", count=12, seed=0)
+    assert new == paste_cutouts(document, folder, tmp_path / "again", name="square", count=12, seed=0)
+    assert len(new["images"]) == 12
+    for image in new["images"]:
+        pixels = read_image(tmp_path / "new" / image["file_name"]).astype(int)
+        red = pixels[..., 2] - pixels[..., 0] > 60
+        drawn = np.zeros_like(red)
+        boxes = [entry["bbox"] for entry in new["annotations"] if entry["image_id"] == image["id"]]
+        assert 1 <= len(boxes) <= 4
+        for x, y, width, height in boxes:
+            drawn[y : y + height, x : x + width] = True
+            assert red[y : y + height, x : x + width].mean() > 0.5
+        # JPEG blurs the color at the borders, so two pixels around each box may look like the object
+        outside = cv2.dilate(drawn.astype(np.uint8), np.ones((5, 5), np.uint8)) == 0
+        assert not (red & outside).any()
+    with pytest.raises(UserError, match="circle"):
+        paste_cutouts(document, folder, tmp_path / "none", name="circle", count=1, seed=0)
