@@ -7,8 +7,10 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from graftdet.data.augmentation.canvas import Canvas
+from graftdet.data.augmentation.degradation import blur, jpeg, noise
 from graftdet.data.augmentation.mosaic import draw_center, mosaic
-from graftdet.data.augmentation.transforms import clip_boxes, draw_hsv_gains, hsv_jitter, jitter, mixup
+from graftdet.data.augmentation.regions import copy_blend, cutmix, random_crop
+from graftdet.data.augmentation.transforms import Tile, clip_boxes, draw_hsv_gains, hsv_jitter, jitter, mixup
 from graftdet.data.caching.image_cache import check_readable, open_image_store
 from graftdet.data.exif import loaded_size
 from graftdet.data.formats.dataset_split import Split
@@ -195,27 +197,48 @@ class DetectionDataset:
         return self._make_item(key, to_chw(image, out), boxes, labels, gain, pad, original)
 
     def _augmented_item(self, key: ItemKey, rng: np.random.Generator, out: np.ndarray) -> Item:
-        recipe, shape = self.recipe, key.output_shape
+        recipe = self.recipe
         height, width = self.image_sizes[key.index].tolist()
-        original = (int(height), int(width))
         if key.mosaic and not self.rect and rng.random() < recipe.mosaic:
-            image, boxes, labels = self._mosaic(key, rng)
+            tile = self._mosaic(key, rng)
             if rng.random() < recipe.mixup:
-                other = self._draw_readable(rng, lambda index: self._mosaic(key._replace(index=index), rng))
-                if other:
-                    image = mixup(image, other[0], rng)
-                    boxes, labels = np.concatenate((boxes, other[1])), np.concatenate((labels, other[2]))
+                tile = self._mixed(mixup, tile, lambda index: self._mosaic(key._replace(index=index), rng), rng)
         else:
-            image, boxes, labels, original = self._load(key)
-            canvas = Canvas.from_image(image, boxes, labels)
-            image, boxes, labels = jitter(canvas, rng, recipe, shape, key.size / self.size)
+            tile = self._single(key, rng)
+        for mix, probability in ((cutmix, recipe.cutmix), (copy_blend, recipe.copy_blend)):
+            if key.mosaic and probability and rng.random() < probability:
+                tile = self._mixed(mix, tile, lambda index: self._single(key._replace(index=index), rng), rng)
+        image, boxes, labels = tile
+        for degrade, probability in ((blur, recipe.blur), (noise, recipe.noise), (jpeg, recipe.jpeg)):
+            if probability and rng.random() < probability:
+                image = degrade(image, rng)
         gains = draw_hsv_gains(rng, recipe)
         image = to_chw(image, out) if self.defer_hsv else hsv_jitter(image, gains, out)
-        item = self._make_item(key, image, boxes, labels, 1.0, (0.0, 0.0), original)
+        item = self._make_item(key, image, boxes, labels, 1.0, (0.0, 0.0), (int(height), int(width)))
         item.hsv_gains = gains if self.defer_hsv else None
         return item
 
-    def _mosaic(self, key: ItemKey, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _single(self, key: ItemKey, rng: np.random.Generator) -> Tile:
+        """The image of `key`, perhaps a crop of it, jittered."""
+        tile, zoom = self._load(key)[:3], key.size / self.size
+        if self.recipe.box_crop and rng.random() < self.recipe.box_crop:
+            side = max(tile[0].shape[:2])
+            tile = random_crop(tile, rng)
+            zoom *= side / max(tile[0].shape[:2])
+        return jitter(Canvas.from_image(*tile), rng, self.recipe, key.output_shape, zoom)
+
+    def _mixed(
+        self,
+        mix: Callable[[Tile, Tile, np.random.Generator], Tile],
+        tile: Tile,
+        load: Callable[[int], Tile],
+        rng: np.random.Generator,
+    ) -> Tile:
+        """`tile` mixed with another one, `load(index)` of a random index."""
+        other = self._draw_readable(rng, load)
+        return mix(tile, other, rng) if other else tile
+
+    def _mosaic(self, key: ItemKey, rng: np.random.Generator) -> Tile:
         """Mosaic of the image of `key` and three random ones of its epoch, jittered: (image, boxes xyxy, labels)."""
         center = draw_center(rng, self.size)
         tiles = [self._load(key)[:3]]

@@ -155,9 +155,15 @@ class Hyperparameters:
     fliplr: float = _number(0.5, 0, 1, about="probability of a horizontal flip")
     mosaic: float = _number(1.0, 0, 1, about="probability of a mosaic of four images")
     mixup: float = _number(0.0, 0, 1, about="probability of mixup, among mosaics")
-    copy_paste: float = _number(0.0, 0, 1, about="without effect: needs segmentation masks")
+    cutmix: float = _number(0.0, 0, 1, about="probability of a rectangle of another image, with its boxes")
+    copy_blend: float = _number(0.0, 0, 1, about="probability of copies of up to five objects of another image")
+    box_crop: float = _number(0.0, 0, 1, about="probability of a crop around objects, of images without mosaic")
+    blur: float = _number(0.0, 0, 1, about="probability of a blur, out of focus or by motion")
+    noise: float = _number(0.0, 0, 1, about="probability of noise")
+    jpeg: float = _number(0.0, 0, 1, about="probability of a JPEG compression of low quality")
+    copy_paste: float = _number(0.0, 0, 1, about="without effect: needs segmentation masks (copy_blend does not)")
     close_mosaic: float = _number(
-        0, about="last epochs, trained without mosaic and mixup [epochs]; below 1: a fraction of the run"
+        0, about="last epochs without mosaic, mixup, cutmix, copy_blend [epochs]; below 1: a fraction of the run"
     )
 
     def __post_init__(self):
@@ -205,7 +211,8 @@ class Hyperparameters:
         """What a user should know about these values, one line each."""
         if self.copy_paste > 0:
             return [
-                f"copy_paste={self.copy_paste:g} has no effect: it needs segmentation masks, datasets here have boxes"
+                f"copy_paste={self.copy_paste:g} has no effect: it needs segmentation masks, datasets here have boxes; "
+                "copy_blend copies objects by their boxes"
             ]
         return []
 

@@ -1,1 +1,1 @@
-"""Augmentation of images and boxes: mosaic, affine and color transforms, mixup."""
+"""Augmentation of images and boxes: mosaic, affine and color transforms, mixed regions, lower image quality."""

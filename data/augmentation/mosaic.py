@@ -5,10 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from graftdet.data.augmentation.canvas import Canvas, PlacedImage
-from graftdet.data.augmentation.transforms import clip_boxes
-
-Tile = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Image (h, w, 3) BGR uint8, boxes (n, 4) xyxy in pixels, labels (n,)."""
+from graftdet.data.augmentation.transforms import Tile, clip_boxes
 
 
 def draw_center(rng: np.random.Generator, size: int) -> tuple[int, int]:

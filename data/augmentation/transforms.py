@@ -14,6 +14,9 @@ from graftdet.data.augmentation.canvas import Canvas
 from graftdet.utils.hyperparameters import Hyperparameters
 from graftdet.utils.images.letterbox import GRAY, to_chw
 
+Tile = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Image (h, w, 3) BGR uint8, boxes (n, 4) float32 xyxy in pixels, labels (n,)."""
+
 FILL_BGR = (GRAY,) * 3
 ALL_VALUES = np.arange(256)
 
@@ -136,7 +139,7 @@ def remaining_boxes(
 
 def jitter(
     canvas: Canvas, rng: np.random.Generator, recipe: Hyperparameters, out: tuple[int, int], zoom: float = 1.0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> Tile:
     """Apply a random affine or perspective transform, random flips and a fixed zoom in one step.
 
     A transform that only scales and shifts draws each image of the canvas where it is visible (`Canvas.draw_scaled`);
@@ -222,7 +225,8 @@ def hsv_jitter(image: np.ndarray, gains: np.ndarray, out: np.ndarray | None = No
     return out
 
 
-def mixup(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def mixup(tile: Tile, other: Tile, rng: np.random.Generator) -> Tile:
     """Blend two images of one shape with a ratio drawn from Beta(32, 32); the boxes of both remain valid."""
     ratio = rng.beta(32.0, 32.0)
-    return cv2.addWeighted(image, ratio, other, 1 - ratio, 0)
+    image = cv2.addWeighted(tile[0], ratio, other[0], 1 - ratio, 0)
+    return image, np.concatenate((tile[1], other[1])), np.concatenate((tile[2], other[2]))

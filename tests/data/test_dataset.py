@@ -137,6 +137,37 @@ def test_mosaic_has_more_images_and_mixup_twice_as_many(split):
     assert single == 1 and 1.2 < four < 4 and 1.6 * four < eight < 2.4 * four
 
 
+@pytest.mark.parametrize("key", ["cutmix", "copy_blend"])
+def test_mixed_regions_bring_objects_of_other_images_until_the_last_epochs(split, key):
+    plain = replace(WITHOUT_AUGMENTATION, mosaic=0.0)
+    mixed = DetectionDataset(split, 64, replace(plain, **{key: 1.0}), augment=True)
+    labels = [set(mixed[ItemKey(epoch, 0, 64, True)].targets[:, 0]) for epoch in range(20)]
+    assert len(set.union(*labels)) > 2
+    last, without = mixed[ItemKey(19, 0, 64, False)], DetectionDataset(split, 64, plain, augment=True)
+    assert np.array_equal(last.image, without[ItemKey(19, 0, 64, True)].image)
+
+
+@pytest.mark.parametrize("key", ["blur", "noise", "jpeg"])
+def test_degraded_images_keep_their_boxes(split, key):
+    plain = replace(WITHOUT_AUGMENTATION, mosaic=0.0)
+    clear = DetectionDataset(split, 64, plain, augment=True)[ItemKey(0, 1, 64)]
+    worse = DetectionDataset(split, 64, replace(plain, **{key: 1.0}), augment=True)[ItemKey(0, 1, 64)]
+    assert np.array_equal(clear.targets, worse.targets)
+    difference = np.abs(clear.image.astype(int) - worse.image)
+    assert difference.max() > 0 and difference.mean() < 16
+
+
+def test_box_crop_enlarges_objects(split):
+    plain = replace(WITHOUT_AUGMENTATION, mosaic=0.0)
+    whole = DetectionDataset(split, 64, plain, augment=True)
+    cropped = DetectionDataset(split, 64, replace(plain, box_crop=1.0), augment=True)
+    areas = [
+        [dataset[ItemKey(epoch, index, 64)].targets[:, 3:].prod(1).mean() for epoch in range(5) for index in range(6)]
+        for dataset in (whole, cropped)
+    ]
+    assert np.mean(areas[1]) > 1.3 * np.mean(areas[0])
+
+
 def test_crowds_are_excluded_and_images_without_boxes_included(tmp_path):
     write_image(tmp_path / "a.png", np.zeros((50, 50, 3), np.uint8))
     boxes = [[5, 5, 20, 20], [0, 0, 50, 50], [30, 30, 45, 45]]

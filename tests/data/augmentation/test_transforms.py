@@ -236,10 +236,16 @@ def test_jitter_matrix_equals_the_reference(more):
         assert one.random() == other.random()  # the same number of draws
 
 
-def test_mixup_ratio_is_near_one_half():
+def test_mixup_ratio_is_near_one_half_and_keeps_the_boxes_of_both():
+    def tile(level):
+        boxes = np.array([[0, 0, level / 100, 2]], np.float32)
+        return np.full((4, 4, 3), level, np.uint8), boxes, np.array([level])
+
+    _, boxes, labels = mixup(tile(200), tile(0), rng())
+    assert boxes.tolist() == [[0, 0, 2, 2], [0, 0, 0, 2]] and labels.tolist() == [200, 0]
     ratios = []
     for seed in range(200):
-        mixed = mixup(np.full((4, 4, 3), 200, np.uint8), np.zeros((4, 4, 3), np.uint8), rng(seed))
+        mixed = mixup(tile(200), tile(0), rng(seed))[0]
         assert mixed.std() == 0
         ratios.append(mixed[0, 0, 0] / 200)
     assert abs(np.mean(ratios) - 0.5) < 0.02
