@@ -57,7 +57,7 @@ _FAMILIES = {  # paper or family -> module names of published model YAMLs
         "DFL Segment Pose OBB Classify Proto C1 C2fAttn C2fPSA ImagePoolingAttn WorldDetect LightConv Conv2"
         " ChannelAttention SpatialAttention"
     ),
-    "YOLOX (Ge et al., 2021)": "DetectX Decouple Decoupled_Detect DecoupledHead CSPLayer YOLOXHead",
+    "YOLOX (Ge et al., 2021)": "Decouple Decoupled_Detect DecoupledHead CSPLayer",
     "Dynamic Head (Dai et al., CVPR 2021)": "DyHead DyHeadBlock DyDetect Detect_DyHead",
     "Gold-YOLO (Wang et al., NeurIPS 2023)": (
         "SimFusion_3in SimFusion_4in IFM InjectionMultiSum_Auto_pool PyramidPoolAgg TopBasicLayer AdvPoolFusion"

@@ -14,6 +14,7 @@ from graftdet.models.losses.iou import giou, iou
 from graftdet.models.losses.targets import GroundTruthBoxes
 
 _OUTSIDE = 1e4  # added to the cost of points that are not both in the box and near its center: above any other cost
+_ALPHA, _GAMMA = 0.75, 2.0  # of the varifocal loss
 
 
 class SimOTAAssigner:
@@ -51,8 +52,8 @@ class SimOTAAssigner:
         image, target = truth.image[box], truth.boxes[box]
         predicted = boxes[image, point]
         ious = iou(predicted, target).clamp_(0)
-        cost = _class_cost(scores, image, point, truth.labels[box], ious)
-        cost += self.box_weight * (1 - giou(predicted, target))
+        cost = self.class_cost(scores, image, point, truth.labels[box], ious)
+        cost += self.box_weight * self.box_cost(predicted, target, ious)
         cost += _OUTSIDE * ~(inside & near)[box, point]
 
         iou_table, _, _ = table_per_box(ious, box, len(truth), 0.0)
@@ -61,16 +62,51 @@ class SimOTAAssigner:
         positive = best[best_box_per_point(-cost[best], image[best] * len(points) + point[best])]
         return Assignment(box[positive], point[positive], ious[positive])
 
+    def class_cost(self, scores, image, point, labels, ious):
+        """The varifocal loss of each pair's (P,) classes if the point were trained on the box.
 
-def _class_cost(scores, image, point, labels, ious, alpha: float = 0.75, gamma: float = 2.0):
-    """The varifocal loss of each pair's (P,) classes if the point were trained on the box.
+        All classes are negatives but the box's own, whose quality is the IoU (see `classification.varifocal`; here of
+        scores (B, N, nc), not of logits).
+        """
+        scores = _probabilities(scores)
+        own = scores[image, point, labels]
+        positive = -ious * (ious * own.log() + (1 - ious) * torch.log1p(-own))
+        negative = scores**_GAMMA * torch.log1p(-scores) * -_ALPHA  # (B, N, nc)
+        negative_own = negative[image, point, labels]
+        return negative.sum(-1)[image, point] + torch.where(ious > 0, positive - negative_own, 0)
 
-    All classes are negatives but the box's own, whose quality is the IoU (see `classification.varifocal`; here of
-    scores (B, N, nc), not of logits).
+    def box_cost(self, predicted, target, ious):
+        """The GIoU loss of each pair (P,): boxes (P, 4) xyxy."""
+        return 1 - giou(predicted, target)
+
+
+class YOLOXAssigner(SimOTAAssigner):
+    """SimOTA with the cost of YOLOX: cross entropy of the classes - `box_weight` x log IoU.
+
+    The scores are the geometric mean of objectness and class probability.
+
+    Args:
+        radius: largest distance in x and y from the center of a box, in strides.
+        topk: number of IoUs that are summed.
+        box_weight: weight of the IoU loss in the cost.
+
+    Source:
+        Ge et al., YOLOX, 2021, section 2.1.
     """
-    scores = scores.float().clamp(1e-6, 1 - 1e-6)
-    negative = scores**gamma * torch.log1p(-scores) * -alpha  # (B, N, nc)
-    own = scores[image, point, labels]
-    positive = -ious * (ious * own.log() + (1 - ious) * torch.log1p(-own))
-    negative_own = negative[image, point, labels]
-    return negative.sum(-1)[image, point] + torch.where(ious > 0, positive - negative_own, 0)
+
+    def __init__(self, radius: float = 2.5, topk: int = 10, box_weight: float = 3.0):
+        super().__init__(radius, topk, box_weight)
+
+    def class_cost(self, scores, image, point, labels, ious):
+        """The cross entropy of each pair's (P,) classes, the box's own against 1 and all others against 0."""
+        scores = _probabilities(scores)
+        own, negative = scores[image, point, labels], torch.log1p(-scores)  # (P,), (B, N, nc)
+        return torch.log1p(-own) - own.log() - negative.sum(-1)[image, point]
+
+    def box_cost(self, predicted, target, ious):
+        """The negative logarithm of the IoU of each pair (P,)."""
+        return -(ious + 1e-8).log()
+
+
+def _probabilities(scores):
+    return scores.float().clamp(1e-6, 1 - 1e-6)

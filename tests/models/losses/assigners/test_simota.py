@@ -1,10 +1,10 @@
-"""SimOTA against loops over images, boxes and points written from YOLOX, section 2.1, with PicoDet's cost."""
+"""SimOTA against loops over images, boxes and points written from YOLOX, section 2.1, with PicoDet's and its own cost."""
 
 import math
 
 import pytest
 
-from graftdet.models.losses.assigners.simota import SimOTAAssigner
+from graftdet.models.losses.assigners.simota import SimOTAAssigner, YOLOXAssigner
 from graftdet.models.losses.targets import unpack_targets
 
 
@@ -32,7 +32,17 @@ def varifocal(scores, label, quality):
     return total
 
 
-def slow(scene, radius=2.5, topk=10, box_weight=6.0):
+def picodet_cost(scores, label, iou, giou):
+    return varifocal(scores, label, iou) + 6 * (1 - giou)
+
+
+def yolox_cost(scores, label, iou, giou):
+    scores = [min(max(p, 1e-6), 1 - 1e-6) for p in scores]
+    entropy = -sum(math.log(p if index == label else 1 - p) for index, p in enumerate(scores))
+    return entropy - 3 * math.log(iou + 1e-8)
+
+
+def slow(scene, cost_of, radius=2.5, topk=10):
     """{(image, point): (index of its box, IoU)}."""
     truth, strides = scene.truth, scene.strides.tolist()
     claims = {}
@@ -46,7 +56,7 @@ def slow(scene, radius=2.5, topk=10, box_weight=6.0):
             near = max(abs(x - center[0]), abs(y - center[1])) < radius * strides[point]
             if inside or near:
                 iou, giou = ious(scene.boxes[image, point].tolist(), wanted)
-                cost = varifocal(scene.scores[image, point].tolist(), label, iou) + box_weight * (1 - giou)
+                cost = cost_of(scene.scores[image, point].tolist(), label, iou, giou)
                 candidates.append((cost + 1e4 * (not (inside and near)), point, iou))
         number = max(int(sum(sorted((iou for _, _, iou in candidates), reverse=True)[:topk])), 1)
         for cost, point, iou in sorted(candidates)[:number]:
@@ -55,13 +65,16 @@ def slow(scene, radius=2.5, topk=10, box_weight=6.0):
 
 
 @pytest.mark.parametrize(
+    ("assigner", "cost"), [(SimOTAAssigner(), picodet_cost), (YOLOXAssigner(), yolox_cost)], ids=["picodet", "yolox"]
+)
+@pytest.mark.parametrize(
     ("counts", "nc", "size", "strides"),
     [((4, 0, 7), 3, (96, 128), (8, 16, 32)), ((25,), 1, (64, 64), (8,)), ((3, 5), 80, (64, 128), (8, 16, 32, 64))],
 )
-def test_assignment_equals_a_reference_with_loops(scene, counts, nc, size, strides):
+def test_assignment_equals_a_reference_with_loops(scene, counts, nc, size, strides, assigner, cost):
     for seed in range(3):
         drawn = scene(seed, counts, nc, size, strides)
-        got, expected = drawn.assigned(SimOTAAssigner()), slow(drawn)
+        got, expected = drawn.assigned(assigner), slow(drawn, cost)
         assert {key: box for key, (box, _) in got.items()} == {key: box for key, (box, _) in expected.items()}
         for key, (_, iou) in expected.items():
             assert got[key][1] == pytest.approx(iou, rel=1e-3, abs=1e-6)
