@@ -14,6 +14,7 @@ from graftdet.models.inference.image_input import in_batches
 from graftdet.models.inference.predictor import Predictor, PredictSettings
 from graftdet.utils import cli
 from graftdet.utils.cli.options import add_model_flags, add_run_flags, add_selection_flags, image_size
+from graftdet.utils.images.bit_depth import DEPTHS
 from graftdet.utils.pipeline import Pipeline
 from graftdet.utils.sources.source import open_source
 
@@ -125,7 +126,7 @@ def make_parser() -> cli.ArgumentParser:
     add("--hide-conf", action="store_true", help="draw class names without scores")
     add("--vid-stride", type=cli.at_least(1), default=1, help="use every N-th frame of videos and streams")
     depth = "bits that 16-bit images use, such as 12 for many sensors"
-    add("--depth", type=int, choices=range(8, 17), default=16, metavar="BITS", help=depth)
+    add("--depth", type=int, choices=DEPTHS, default=16, metavar="BITS", help=depth)
     add("--batch-size", type=cli.at_least(1), default=1, help="images per batch")
     add_selection_flags(parser, conf=0.25, iou=0.45)
     add_run_flags(parser, "runs/detect")

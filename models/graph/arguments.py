@@ -19,7 +19,7 @@ from graftdet.models.blocks.argument_ranges import is_positive_int
 from graftdet.models.blocks.registration import PLAIN, BlockOptions
 from graftdet.models.graph.argument_checks import check_argument, check_width, convert_number, nearest_argument
 from graftdet.models.graph.signatures import REQUIRED, STRIDE, Signature, plain_name, read_signature
-from graftdet.models.graph.written_arguments import read_written_arguments
+from graftdet.models.graph.written_arguments import Reading, read_written_arguments
 from graftdet.utils.errors import UserError
 
 
@@ -35,6 +35,7 @@ class BlockCall:
         repeat_args, repeat_kwargs: arguments of the second and later blocks.
         written_width: the input width that the row's args begin with, though it is filled in; None if they do not.
         written_number: the argument n that the row gives, though it is filled in elsewhere; None if it does not.
+        same_width: name of the output width, where it is that of the input: unscaled, or omitted before other args.
     """
 
     args: list
@@ -46,6 +47,7 @@ class BlockCall:
     repeat_kwargs: dict[str, Any] = field(default_factory=dict)
     written_width: int | None = None
     written_number: int | None = None
+    same_width: str | None = None
 
 
 def scale_depth(number: int, multiple: float) -> int:
@@ -61,7 +63,7 @@ def make_block_call(
     widths_in: int | list[int] | None,
     number: int,
     scale_width: Callable[[int], int],
-    gives_width: bool = False,
+    reading: Reading = Reading.LIKELY,
 ) -> BlockCall:
     """Bind a row's args to the constructor of its block.
 
@@ -73,14 +75,15 @@ def make_block_call(
         widths_in: the input width, or a list of widths where the row joins maps.
         number: the row's number, depth multiple applied.
         scale_width: scales a written output width, `ModelSpec.scale_width`.
-        gives_width: the args begin with the input width; otherwise they do where nothing else can be meant.
+        reading: how the args are read.
 
     Raises:
-        UserError: too many or unknown arguments, values out of range, or a width that is not a whole number.
+        UserError: args that cannot be read that way, too many or unknown arguments, values out of range, or a width
+            that is not a whole number.
     """
     args, kwargs = _without_torch_width(block, list(args)), dict(kwargs)
     signature = read_signature(block, options)
-    written = read_written_arguments(block, signature, options, args, kwargs, widths_in, scale_width, gives_width)
+    written = read_written_arguments(block, signature, options, args, kwargs, widths_in, scale_width, reading)
     args, scale_width = written.args, scale_width if written.is_scaled else int
     takes_number = "n" in signature.named and options.rule == "infer" and not written.gives_number
     filled_in: dict[str, Any] = {"n": number} if takes_number else {}
@@ -88,11 +91,14 @@ def make_block_call(
     width_in = signature.width_in if is_filled_in else None
     if width_in is not None:
         filled_in[width_in] = widths_in
+    if written.same_width and signature.width_out is not None:
+        filled_in[signature.width_out], scale_width = widths_in, int
     bound, extra = _bind(signature, filled_in, args, kwargs)
     _apply_options(options, bound, kwargs)
     width = _scale_output_width(block, signature, options, bound, width_in, scale_width)
     call = BlockCall(*signature.call(bound, extra), 1 if takes_number else number, width, width_in)
     call.written_width, call.written_number = written.width, bound["n"] if written.gives_number else None
+    call.same_width = signature.width_out if written.same_width else None
     if call.repeats > 1:
         again = dict(bound)
         if width is not None and width_in is not None:

@@ -83,9 +83,14 @@ def written_argument_problems(spec: ModelSpec, row: Row, call: BlockCall) -> lis
         call: the arguments that it was built with.
     """
     found = []
-    if call.written_width is not None:
-        message = f"args begin with {call.written_width}, the input width, which is filled in: {_call_text(call)}"
-        hint = f"write {show_row(row.args[1:])}"
+    if call.same_width is not None and call.written_width is None:
+        message = f"args omit the output width {call.same_width}, which is that of the input: {_call_text(call)}"
+        hint = f"write {show_row([None, *row.args])} if that is meant"
+        found.append(spec.problem("omitted-width", message, hint, row, "args", severity="warning"))
+    elif call.written_width is not None:
+        use = "which is filled in" if call.same_width is None else "which is not scaled here"
+        message = f"args begin with {call.written_width}, the input width, {use}: {_call_text(call)}"
+        hint = f"write {show_row(row.args[1:])}" if call.same_width is None else ""
         found.append(spec.problem("written-width", message, hint, row, "args", severity="warning"))
     if call.written_number is not None:
         message = f"args give n={call.written_number}, which is the number of the row elsewhere: {_call_text(call)}"

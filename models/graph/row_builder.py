@@ -13,6 +13,7 @@ from graftdet.models.graph.plugins import describe_error
 from graftdet.models.graph.row_checks import check_convolutions, check_weights, divisor_hint, run_error
 from graftdet.models.graph.shape_inference import output_shapes
 from graftdet.models.graph.signatures import read_signature
+from graftdet.models.graph.written_arguments import Reading
 from graftdet.models.heads import HEADS
 from graftdet.models.heads.base import HeadOptions
 from graftdet.models.spec.model_spec import ModelSpec
@@ -86,8 +87,9 @@ def build_row(
     try:
         return _build_and_probe(spec, row, block, options, inputs)
     except UserError as error:
-        with contextlib.suppress(UserError):
-            return _build_and_probe(spec, row, block, options, inputs, gives_width=True)
+        for reading in (Reading.INPUT_WIDTH, Reading.SAME_WIDTH):
+            with contextlib.suppress(UserError):
+                return _build_and_probe(spec, row, block, options, inputs, reading)
         if row.joined and isinstance(error.__cause__, (TypeError, AttributeError)):
             alone = replace(row, joined=False, sources=row.sources[:1])
             with contextlib.suppress(UserError):
@@ -98,26 +100,26 @@ def build_row(
         raise error from None
 
 
-def _build_and_probe(spec: ModelSpec, row: Row, block, options: BlockOptions, inputs, gives_width: bool = False):
+def _build_and_probe(spec: ModelSpec, row: Row, block, options: BlockOptions, inputs, reading=Reading.LIKELY):
     problems = []
     for widths in input_width_choices([s[0] for s in inputs]) if isinstance(inputs, list) else [inputs[0]]:
         layer = None
         try:
-            layer, call = _make_layer(spec, row, block, options, inputs, widths, gives_width)
+            layer, call = _make_layer(spec, row, block, options, inputs, widths, reading)
             return layer, call, _probe(spec, row, layer, call, inputs)
         except UserError as error:
             problems.append((layer is None, len(problems), error))
     raise min(problems)[2]  # the first one of a block that could be built: its error is more specific
 
 
-def _make_layer(spec: ModelSpec, row: Row, block, options: BlockOptions, inputs, widths, gives_width: bool):
+def _make_layer(spec: ModelSpec, row: Row, block, options: BlockOptions, inputs, widths, reading: Reading):
     number = scale_depth(row.number, spec.depth_multiple)
     if number > MAX_REPEATS:
         product = f"its number {row.number} x the depth multiple {spec.depth_multiple:g} is {number}"
         raise RowError(f"{product}, expected at most {MAX_REPEATS}")
     kwargs = {key: spec.resolve(value) for key, value in row.kwargs.items()}
     args = spec.resolve(row.args)
-    call = make_block_call(block, options, args, kwargs, widths, number, spec.scale_width, gives_width)
+    call = make_block_call(block, options, args, kwargs, widths, number, spec.scale_width, reading)
     layer = _construct(call, block, inputs)
     check_weights(layer, widths)
     check_convolutions(layer, call.repeats)

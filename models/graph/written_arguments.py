@@ -1,10 +1,12 @@
-"""Args of a row that the parser fills in by itself: the input width, and the number of repeats.
+"""Args of a row that the parser fills in by itself (the input width, the number of repeats), or that leave one out.
 
 Rows of published forks may give them, because their parsers hand all args to the constructor as they are written:
-`[-1, 1, MyAttention, [1024]]` for `(channel, reduction=16)`, `[-1, 1, MyBlock, [256, 1, 8]]` for
-`(c1, c2, n, reduction=16)`. Bound one by one to the remaining arguments they would be a reduction of 1024, and of 1.
+`[-1, 1, MyAttention, [1024]]` for `(channel, reduction=16)`, `[-1, 1, MyBlock, [256, 1, 8]]` for `(c1, c2, n,
+reduction=16)`. Bound one by one to the remaining arguments they would be a reduction of 1024, and of 1. Rows of
+attention blocks, which do not change the width, may omit it: `[-1, 1, EMA, [8]]` for `(c1, c2=None, factor=8)`.
 """
 
+import enum
 import itertools
 import re
 from collections.abc import Callable, Collection
@@ -13,6 +15,7 @@ from typing import Any
 
 from graftdet.models.blocks.argument_ranges import MAX_WIDTH, is_positive_int
 from graftdet.models.blocks.registration import BlockOptions
+from graftdet.models.graph.argument_checks import convert_number
 from graftdet.models.graph.signatures import REQUIRED, SHORT_NAMES, Signature, plain_name
 from graftdet.models.spec.row import MAX_REPEATS
 from graftdet.utils.errors import UserError
@@ -23,14 +26,26 @@ SMALLEST_WIDTH = 8
 _RATIOS = frozenset(
     """
     reduction reductionratio reductionrate red ratio r rate squeeze squeezefactor squeezeratio factor e expand expansion
-    expandratio scale scales gain gamma alpha beta b lambda elambda heads head numheads nheads nhead windowsize winsize
-    ws window patchsize patch groupsize numgroups blocksize
+    expandratio rate scale scales gain gamma alpha beta b lambda elambda heads head numheads nheads nhead windowsize
+    winsize ws window patchsize patch groupsize numgroups blocksize
     """.split()
 ).union(*(SHORT_NAMES[key] for key in "skpgd"))
 _REDUCTIONS = frozenset("reduction reductionratio reductionrate red ratio r squeeze squeezefactor".split())
 _WIDTH_OR_SIZE = re.compile(
     r"ch$|chs$|chan|dim|plane|feat|filter|hidden|mid|inner|embed|width|height|size|resol|shape|^c[\dmhir_]*$|^[hw]$|^out|^in"
 )
+_LARGEST_RATIO = 64
+"""Larger numbers are never read as the ratio of a block whose output width is omitted."""
+
+
+class Reading(enum.Enum):
+    """How a row's args are read: as is most likely, or, where that cannot be built, in one of two other ways."""
+
+    LIKELY = enum.auto()
+    INPUT_WIDTH = enum.auto()
+    """They begin with the input width."""
+    SAME_WIDTH = enum.auto()
+    """The output width, which is optional, is the input width: given as the scaled number, or omitted."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +57,14 @@ class WrittenArguments:
         width: the input width, where the row gives it.
         is_scaled: the row gives it before the width multiple, so that other widths of the row are scaled, too.
         gives_number: the row gives the argument n.
+        same_width: the output width is the input width; it is not among `args`, and omitted where `width` is None.
     """
 
     args: list
     width: int | None = None
     is_scaled: bool = True
     gives_number: bool = False
+    same_width: bool = False
 
 
 def read_written_arguments(
@@ -58,7 +75,7 @@ def read_written_arguments(
     kwargs: Collection[str],
     widths_in: int | list[int] | None,
     scale_width: Callable[[int], int],
-    gives_width: bool = False,
+    reading: Reading = Reading.LIKELY,
 ) -> WrittenArguments:
     """Find out whether a row's args begin with the input width, and whether they contain the number of repeats.
 
@@ -73,18 +90,20 @@ def read_written_arguments(
         kwargs: names of the row's named arguments.
         widths_in: the input width.
         scale_width: scales a written width.
-        gives_width: read them with the input width in any case.
+        reading: how they are read.
 
     Raises:
-        UserError: they cannot begin with the input width.
+        UserError: they cannot be read that way.
     """
     reader = _Reader(block, signature, options, args, kwargs, widths_in, scale_width)
-    readings = [reading for reading in itertools.product((False, True), repeat=2) if reader.is_possible(*reading)]
-    if gives_width:
-        readings = [reading for reading in readings if reading[0]]
+    if reading is Reading.SAME_WIDTH:
+        return reader.read_same_width()
+    readings = [one for one in itertools.product((False, True), repeat=2) if reader.is_possible(*one)]
+    if reading is Reading.INPUT_WIDTH:
+        readings = [one for one in readings if one[0]]
         if not readings:
             raise UserError(f"args {args} do not begin with the input width")
-    return reader.read(*min(readings, key=lambda reading: reader.cost(*reading)))
+    return reader.read(*min(readings, key=lambda one: reader.cost(*one)))
 
 
 class _Reader:
@@ -161,3 +180,28 @@ class _Reader:
             return WrittenArguments(self.args, gives_number=gives_number)
         is_scaled = self._scale(self.args[0]) == self.width_in
         return WrittenArguments(self.args[1:], self.args[0], is_scaled, gives_number)
+
+    def read_same_width(self) -> WrittenArguments:
+        """The args of a block whose output width is its input width: unscaled, or omitted before a ratio."""
+        width_out = self.signature.width_out
+        if not self.args or self._fixed or width_out is None or self._free(False)[0] != width_out:
+            raise UserError("there is no output width")
+        if self._is_width(self.args[0]):
+            return WrittenArguments(self.args[1:], self.args[0], same_width=True)
+        if self.signature.named[width_out].default is None and self._begins_with_ratio():
+            return WrittenArguments(self.args, same_width=True)
+        raise UserError(f"args {self.args} do not begin with the width or a ratio")
+
+    def _begins_with_ratio(self) -> bool:
+        """Whether the first value can be that of the argument after the output width, and cannot be a width."""
+        name = next(iter(self._free(False)[1:]), None)
+        if name is None or isinstance(self.args[0], bool):
+            return False
+        value = convert_number(self.signature, name, self.args[0])
+        if isinstance(value, float):
+            return isinstance(self.signature.named[name].default, float)
+        if plain_name(name) not in _RATIOS or not is_positive_int(value) or value > _LARGEST_RATIO:
+            return False
+        if plain_name(name) in SHORT_NAMES["k"]:
+            return value % 2 == 1
+        return isinstance(self.width_in, int) and self.width_in % value == 0

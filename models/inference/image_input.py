@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,8 @@ import numpy as np
 
 from graftdet.utils.boxes import is_tensor
 from graftdet.utils.errors import UserError
-from graftdet.utils.images.io import apply_orientation, read_image
+from graftdet.utils.images.bit_depth import DEPTHS
+from graftdet.utils.images.io import apply_orientation, read_image, scale_to_uint8
 from graftdet.utils.images.letterbox import letterbox
 from graftdet.utils.sources.frame import Frame
 from graftdet.utils.sources.source import open_source
@@ -59,22 +61,25 @@ def is_batch(images: Any) -> bool:
     return is_tensor(images) or images.shape[1] in (1, 3) or images.shape[3] not in (1, 3, 4)
 
 
-def open_images(source: Any, stride: int = 1) -> tuple[Iterable[Any], bool]:
+def open_images(source: Any, stride: int = 1, depth: int = 16) -> tuple[Iterable[Any], bool]:
     """The images that a caller of `predict` gives, one by one.
 
     Args:
         source: one of `KINDS`, a batch of arrays or tensors, or an iterator over these.
         stride: of videos and streams, every `stride`-th frame is used.
+        depth: bits that 16-bit image files use, 8 to 16.
 
     Returns:
         The images (frames, arrays, tensors, PIL images), and whether their number is not known before: videos, streams
         and iterators.
 
     Raises:
-        UserError: a path that does not exist, or something else than an image.
+        UserError: a path that does not exist, something else than an image, or another depth.
     """
+    if not isinstance(depth, Integral) or isinstance(depth, bool) or depth not in DEPTHS:
+        raise UserError(f"depth: expected a whole number from {DEPTHS[0]} to {DEPTHS[-1]}, got {depth!r}")
     if isinstance(source, (str, Path)) or (isinstance(source, int) and not isinstance(source, bool)):
-        opened = open_source(source, stride=stride)
+        opened = open_source(source, stride=stride, depth=depth, depth_option="depth={}")
         return opened, opened.has_videos
     if isinstance(source, np.ndarray) or is_tensor(source):
         return ([source] if source.ndim < 4 else list(source)), False
@@ -83,8 +88,8 @@ def open_images(source: Any, stride: int = 1) -> tuple[Iterable[Any], bool]:
     if not isinstance(source, Iterable):
         raise UserError(f"expected {KINDS}; got {type(source).__name__}")
     if not isinstance(source, (list, tuple)):
-        return (image for item in source for image in open_images(item, stride)[0]), True
-    opened_items = [open_images(item, stride) for item in source]
+        return (image for item in source for image in open_images(item, stride, depth)[0]), True
+    opened_items = [open_images(item, stride, depth) for item in source]
     return chain.from_iterable(images for images, _ in opened_items), any(is_lazy for _, is_lazy in opened_items)
 
 
@@ -100,7 +105,7 @@ def in_batches(images: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield batch
 
 
-def letterbox_image(image: Any, size: tuple[int, int], stride: int, auto: bool) -> LetterboxedImage:
+def letterbox_image(image: Any, size: tuple[int, int], stride: int, auto: bool, depth: int = 16) -> LetterboxedImage:
     """Read and letterbox an image.
 
     Args:
@@ -108,11 +113,12 @@ def letterbox_image(image: Any, size: tuple[int, int], stride: int, auto: bool) 
         size: (height, width) to fit the image into.
         stride: with `auto`, sides become the nearest multiples of it.
         auto: pad to multiples of `stride` only, instead of to `size`.
+        depth: bits that 16-bit images use.
 
     Raises:
         UserError: the file is not a readable image, or the array is of another kind.
     """
-    loaded = load_image(image)
+    loaded = load_image(image, depth)
     return LetterboxedImage(loaded, *letterbox(loaded.image, size, stride, auto))
 
 
@@ -124,12 +130,13 @@ def group_by_shape(shapes: list[tuple[int, ...]], batch_size: int) -> list[list[
     return [same[i : i + batch_size] for same in by_shape.values() for i in range(0, len(same), batch_size)]
 
 
-def load_image(image: Any) -> LoadedImage:
+def load_image(image: Any, depth: int = 16) -> LoadedImage:
     """Convert one image to (H, W, 3) uint8 BGR.
 
     Args:
         image: a path, a `Frame`, an array (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA of uint8, a PIL image, or
             a tensor (C, H, W) RGB or gray, uint8 0..255 or float 0..1.
+        depth: bits that 16-bit images use; below 16, arrays may be uint16, too.
 
     Raises:
         UserError: it is none of these, or cannot be read.
@@ -137,20 +144,23 @@ def load_image(image: Any) -> LoadedImage:
     if isinstance(image, Frame):
         return LoadedImage(image.image, Path(image.path), image.index)
     if isinstance(image, (str, Path)):
-        return LoadedImage(read_image(image), Path(image))
+        return LoadedImage(read_image(image, depth=depth), Path(image))
     if is_tensor(image):
         return LoadedImage(_from_tensor(image))
     if _is_pil(image):
         name = getattr(image, "filename", "")
-        return LoadedImage(_from_pil(image), Path(name) if name else None)
-    return LoadedImage(_from_array(image))
+        return LoadedImage(_from_pil(image, depth), Path(name) if name else None)
+    return LoadedImage(_from_array(image, depth))
 
 
-def _from_array(image: Any) -> np.ndarray:
+def _from_array(image: Any, depth: int) -> np.ndarray:
     if not isinstance(image, np.ndarray):
         raise UserError(f"expected {KINDS}; got {type(image).__name__}")
+    if image.dtype == np.uint16 and depth < 16:
+        image = scale_to_uint8(image, depth)
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
-        hint = "; scale it to 0..255 and convert it with .astype('uint8')" if image.dtype != np.uint8 else ""
+        bits = ", or give the bits that it uses: depth=12" if image.dtype == np.uint16 else ""
+        hint = f"; scale it to 0..255 and convert it with .astype('uint8'){bits}" if image.dtype != np.uint8 else ""
         raise UserError(f"expected an array (H, W, 3) uint8 BGR, got {image.dtype} {image.shape}{hint}")
     if image.ndim == 2 or image.shape[2] == 1:
         image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
@@ -181,10 +191,11 @@ def _is_pil(image: Any) -> bool:
     return any(base.__module__ == "PIL.Image" and base.__name__ == "Image" for base in type(image).__mro__)
 
 
-def _from_pil(image: Any) -> np.ndarray:
+def _from_pil(image: Any, depth: int) -> np.ndarray:
     """A PIL image -> (H, W, 3) uint8 BGR, upright as its EXIF orientation says."""
-    if image.mode.startswith("I;16"):
-        array = np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode == "I" or image.mode.startswith("I;16"):  # Pillow reads 16-bit gray images as 32-bit integers, too
+        values = np.asarray(image).clip(0, 65535).astype(np.uint16)
+        array = np.repeat(scale_to_uint8(values, depth)[..., None], 3, axis=2)
     else:
         array = cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR)
     orientation = image.getexif().get(_EXIF_ORIENTATION, 1)

@@ -42,6 +42,7 @@ class PredictSettings:
         nms: a method of `graftdet.utils.nms.suppression.METHODS`; None: what the model needs.
         augment: test-time augmentation (`graftdet.models.inference.tta`); slower, needs torch.
         batch_size: maximum number of images per call of the model.
+        depth: bits that 16-bit images use.
     """
 
     size: int | tuple[int, int] | None = None
@@ -53,6 +54,7 @@ class PredictSettings:
     nms: str | None = None
     augment: bool = False
     batch_size: int = 16
+    depth: int = 16
 
 
 class Predictor(ABC):
@@ -124,6 +126,7 @@ class Predictor(ABC):
         augment: bool = False,
         batch_size: int = 16,
         vid_stride: int = 1,
+        depth: int = 16,
         **aliases: Any,
     ) -> list[Detections] | Iterator[Detections]:
         """Detect objects in images, videos and streams.
@@ -142,6 +145,7 @@ class Predictor(ABC):
             augment: test-time augmentation.
             batch_size: maximum number of images per call of the model.
             vid_stride: of videos and streams, every N-th frame is used.
+            depth: bits that 16-bit images use, 8 to 16, such as 12 for many sensors; arrays uint16 need it.
             aliases: other names of these arguments, such as `img` and `conf_thres`; each is reported in a warning.
 
         Returns:
@@ -159,9 +163,9 @@ class Predictor(ABC):
         if aliases:
             own = [name for name in inspect.signature(self.predict).parameters if name != "aliases"]
             return self.predict(**{**_given(locals(), own), **resolve_aliases(aliases, own, "predict")})
-        settings = PredictSettings(imgsz, conf, iou, max_det, classes, agnostic, nms, augment, batch_size)
+        settings = PredictSettings(imgsz, conf, iou, max_det, classes, agnostic, nms, augment, batch_size, depth)
         steps = self.steps(settings)  # checks the settings before the first image is read
-        images, is_lazy = open_images(source, vid_stride)
+        images, is_lazy = open_images(source, vid_stride, depth)
         detections = steps.run(images, batch_size if is_lazy else max(batch_size, IMAGES_AT_ONCE))
         return detections if is_lazy else list(detections)
 
@@ -216,7 +220,8 @@ class PredictSteps:
     def preprocess(self, images: Iterable[Any]) -> tuple[list[LetterboxedImage], list[tuple[list[int], np.ndarray]]]:
         """Read and letterbox images; RGB batches (B, 3, H, W) uint8 with the indices of their images."""
         model = self._predictor
-        fitted = [letterbox_image(image, self._size, model.stride, model.fixed_size is None) for image in images]
+        auto, depth = model.fixed_size is None, self._settings.depth
+        fitted = [letterbox_image(image, self._size, model.stride, auto, depth) for image in images]
         groups = group_by_shape([one.letterboxed.shape for one in fitted], self._settings.batch_size)
         return fitted, [(group, np.stack([to_chw(fitted[i].letterboxed) for i in group])) for group in groups]
 

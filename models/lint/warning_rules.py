@@ -63,6 +63,15 @@ WARNINGS = (
         C3_ROW,
     ),
     Rule(
+        "omitted-width",
+        "warning",
+        "graph.errors",
+        "The args of a block that does not change the width begin with a ratio, without the optional output width.",
+        "[-1, 1, SEAttention, [16]]",
+        "[-1, 1, SEAttention, [None, 16]]",
+        C3_ROW,
+    ),
+    Rule(
         "written-number",
         "warning",
         "graph.errors",

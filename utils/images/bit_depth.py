@@ -7,6 +7,8 @@ from graftdet.utils.images.io import UnreadableImage, image_header, read_bytes, 
 PART_OF_RANGE = "16-bit images that use a part of their range"
 ABOVE_DEPTH = "16-bit images with values above the given depth"
 SAMPLED_IMAGES = 8
+DEPTHS = range(8, 17)
+"""Numbers of bits that 16-bit images may use."""
 
 
 def sample_ranges(paths: Sequence[str]) -> dict[str, tuple[int, int]]:

@@ -141,7 +141,7 @@ def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
 def to_bgr8(image: np.ndarray, depth: int = 16) -> np.ndarray:
     """(H, W) or (H, W, C) of any type -> (H, W, 3) uint8; 16-bit values use `depth` bits."""
     if image.dtype == np.uint16:
-        image = np.minimum(image >> (depth - 8), 255).astype(np.uint8)
+        image = scale_to_uint8(image, depth)
     elif image.dtype != np.uint8:
         image = np.nan_to_num(image.astype(np.float32), posinf=0, neginf=0)
         scale = 255 if image.max(initial=0) <= 1 else 1
@@ -149,6 +149,11 @@ def to_bgr8(image: np.ndarray, depth: int = 16) -> np.ndarray:
     if image.ndim == 2 or image.shape[2] <= 2:  # gray, perhaps with alpha
         return cv2.cvtColor(np.ascontiguousarray(image if image.ndim == 2 else image[..., 0]), cv2.COLOR_GRAY2BGR)
     return np.ascontiguousarray(image[..., :3])
+
+
+def scale_to_uint8(image: np.ndarray, depth: int) -> np.ndarray:
+    """uint16 values that use `depth` bits (8 to 16) -> uint8 of the same shape; larger values are white."""
+    return np.minimum(image >> (depth - 8), 255).astype(np.uint8)
 
 
 def apply_orientation(image: np.ndarray, orientation: int) -> np.ndarray:

@@ -33,14 +33,22 @@ class Source:
         targets: paths, addresses, camera numbers and screens.
         stride: of videos and streams, every `stride`-th frame is read.
         depth: bits that 16-bit image files use; the first file that uses another number is reported.
+        depth_option: how to give another depth, for that report.
 
     Raises:
         UserError: while iterating, if the only target cannot be read, or none of several.
     """
 
-    def __init__(self, text: str, targets: list[str | int], stride: int = 1, depth: int = 16):
+    def __init__(
+        self,
+        text: str,
+        targets: list[str | int],
+        stride: int = 1,
+        depth: int = 16,
+        depth_option: str = "--depth {}",
+    ):
         self.text, self.targets, self.stride, self.depth = text, targets, stride, depth
-        self._depth_reported = False
+        self._depth_option, self._depth_reported = depth_option, False
         self._streams: list[LiveFrames] = []
         self._stopped = False
 
@@ -99,7 +107,7 @@ class Source:
         data = read_bytes(path)
         image = decode_image(data, path, depth=self.depth)
         value_range = None if self._depth_reported else sixteen_bit_range(data)
-        if value_range and (problem := depth_problem([value_range], self.depth, "--depth {}")):
+        if value_range and (problem := depth_problem([value_range], self.depth, self._depth_option)):
             self._depth_reported = True
             logger.warning("%s: %s: %s", path, *problem)
         return image
@@ -145,7 +153,9 @@ class Source:
             group.close()
 
 
-def open_source(*sources: str | int | Path, stride: int = 1, depth: int = 16) -> Source:
+def open_source(
+    *sources: str | int | Path, stride: int = 1, depth: int = 16, depth_option: str = "--depth {}"
+) -> Source:
     """Resolve the values of `--source`.
 
     Args:
@@ -154,6 +164,7 @@ def open_source(*sources: str | int | Path, stride: int = 1, depth: int = 16) ->
             a camera number, or 'screen [NUMBER] [LEFT TOP WIDTH HEIGHT]'. Several values are what a shell expands a
             pattern to. Targets given twice are read once.
         stride: of videos and streams, every `stride`-th frame is read.
+        depth, depth_option: as of `Source`.
 
     Returns:
         The source. Files are opened while iterating.
@@ -164,7 +175,7 @@ def open_source(*sources: str | int | Path, stride: int = 1, depth: int = 16) ->
     texts = join_screen([str(source) for source in sources])
     targets = list(chain.from_iterable(find_targets(text) for text in texts))
     text = texts[0] + (f" and {len(texts) - 1} more" if len(texts) > 1 else "")
-    return Source(text, targets if len(texts) == 1 else without_duplicates(targets), stride, depth)
+    return Source(text, targets if len(texts) == 1 else without_duplicates(targets), stride, depth, depth_option)
 
 
 def _is_sequence(path: str) -> bool:

@@ -5,6 +5,7 @@ import torch
 
 from graftdet.models import build_model, load_plugins
 from graftdet.models.lint.check import check_model
+from graftdet.utils.errors import UserError
 from tests.models.graph.test_plugins import ROOT, model_of
 
 BLOCKS_OF_FORKS = ROOT / "tests" / "fixtures" / "plugins" / "attention.py"
@@ -49,6 +50,20 @@ NUMBERS = [  # args, the row's number, arguments, blocks in the row
     ("NumberedShortcut", [64, 3], 1, {"c1": 64, "c2": 64, "n": 3}, 1),
     ("NumberedShortcut", [64, 3, False], 2, {"c1": 64, "c2": 64, "n": 3, "shortcut": False}, 2),
 ]
+SAME_WIDTH = [  # module, args, rule of the warning, arguments; the row reads 32 channels, written as 64
+    ("SEAttention", [16], "omitted-width", {"c1": 32, "c2": 32, "r": 16}),
+    ("EMA", [8], "omitted-width", {"c1": 32, "c2": 32, "factor": 8}),
+    ("ECA", [3], "omitted-width", {"c1": 32, "c2": 32, "k_size": 3}),
+    ("GAM", [4], "omitted-width", {"c1": 32, "c2": 32, "rate": 4}),
+    ("ShuffleAttention", [16, 4], "omitted-width", {"c1": 32, "c2": 32, "reduction": 16, "G": 4}),
+    ("CoordAtt", [8], "omitted-width", {"inp": 32, "oup": 32, "reduction": 8}),
+    ("SimAM", ["1e-4"], "omitted-width", {"c1": 32, "c2": 32, "e_lambda": 1e-4}),
+    ("OptionalWidth", [8], "omitted-width", {"c1": 32, "c2": 32, "reduction": 8}),
+    ("SEAttention", [32], "written-width", {"c1": 32, "c2": 32}),
+    ("SEAttention", [32, 8], "written-width", {"c1": 32, "c2": 32, "r": 8}),
+    ("UnusedWidth", [32, 8], "written-width", {"c1": 32, "c2": 32, "reduction": 8}),
+]
+NOT_A_RATIO = [("EMA", [256]), ("EMA", [7]), ("ECA", [4]), ("NAM", [16]), ("CBAM", [7]), ("UnusedWidth", [16])]
 
 
 def model_with(module, args, multiple=1.0, number=1):
@@ -78,6 +93,26 @@ def test_other_numbers_stay_what_they_are(module, args, multiple, expected, caps
     load_plugins([BLOCKS_OF_FORKS])
     assert build_model(model_with(module, args, multiple)).block_calls[1].kwargs == expected
     assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("module", "args", "rule", "expected"), SAME_WIDTH, ids=str)
+def test_a_block_that_keeps_the_width_may_omit_it_before_a_ratio(module, args, rule, expected):
+    load_plugins([BLOCKS_OF_FORKS])
+    cfg = model_with(module, args, 0.5)
+    assert build_model(cfg).block_calls[1].kwargs == expected
+    assert warnings_of(cfg) == [(rule, 1)]
+
+
+@pytest.mark.parametrize(("module", "args"), NOT_A_RATIO, ids=str)
+def test_numbers_that_can_be_no_ratio_are_still_refused_as_widths(module, args):
+    load_plugins([BLOCKS_OF_FORKS])
+    with pytest.raises(UserError, match="invalid-arguments"):
+        build_model(model_with(module, args, 0.5))
+
+
+def test_an_optional_output_width_that_the_block_can_have_stays_a_width():
+    load_plugins([BLOCKS_OF_FORKS])
+    assert build_model(model_with("OptionalWidthConv", [16], 0.5)).block_calls[1].kwargs == {"c1": 32, "c2": 8}
 
 
 @pytest.mark.parametrize(("module", "args", "number", "expected", "blocks"), NUMBERS, ids=str)

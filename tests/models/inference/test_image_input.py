@@ -154,3 +154,31 @@ def test_frames_of_opencv_are_images_as_they_are(image):
     detections = FindsBright().predict(cv2.flip(cv2.flip(image, 1), 1))
     detections[0].draw()
     assert boxes_of(detections) == [[BOX]] and np.array_equal(image, before)
+
+
+def test_sixteen_bit_images_are_scaled_by_their_depth(image, tmp_path, caplog):
+    bits = image.astype(np.uint16) << 4  # values of a 12-bit sensor
+    path, gray_path = tmp_path / "sensor.png", tmp_path / "gray.png"
+    cv2.imwrite(str(path), bits)
+    assert boxes_of(FindsBright().predict(path)) == [[]]
+    assert "depth=12 scales by it" in caplog.text
+    for given in (path, [path], iter([path]), bits, [bits, path]):
+        for detections in FindsBright().predict(given, depth=12):
+            assert boxes_of([detections]) == [[BOX]] and (detections.image == image).all()
+    cv2.imwrite(str(gray_path), bits[..., 2])
+    pillow = pytest.importorskip("PIL.Image")
+    for mode in ("I;16", "I"):
+        opened = pillow.open(gray_path).convert(mode)
+        assert (load_image(opened, 12).image == image[..., 2:]).all(), mode
+        assert (load_image(opened).image == image[..., 2:] >> 4).all(), mode
+
+
+@pytest.mark.parametrize("depth", [7, 17, 12.0, True, "12", None])
+def test_depths_that_images_cannot_have_are_refused(image, depth):
+    with pytest.raises(UserError, match="depth: expected a whole number from 8 to 16"):
+        FindsBright().predict(image, depth=depth)
+
+
+def test_arrays_of_sixteen_bits_need_a_depth(image):
+    with pytest.raises(UserError, match="depth=12"):
+        FindsBright().predict(image.astype(np.uint16) << 4)
