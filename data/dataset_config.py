@@ -279,8 +279,15 @@ def _detect_format(path: Path, root: Path, splits: dict, missing_hint: str) -> s
 
     for value in splits.values():
         ratings = {name: FORMATS[name].recognizes(root, value) for name in sorted(FORMATS)}
-        if best := max(ratings.values()):
-            return next(name for name in ratings if ratings[name] == best)
+        best = max(ratings.values())
+        found = [name for name in ratings if ratings[name] == best]
+        if best and len(found) > 1:
+            chosen = "yolo" if "yolo" in found else found[0]
+            message = "%s: annotations of several formats (%s) fit %s; %s is used, format: in the YAML sets it"
+            logger.warning(message, path, ", ".join(found), value, chosen)
+            return chosen
+        if best:
+            return found[0]
     for split, value in splits.items():  # raise if the files do not exist
         for item in value if isinstance(value, list) else [value]:
             find_below(root, item, f"{path}: {split}", split, missing_hint)

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,35 @@ LITTER = frozenset(("__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin"
 def is_litter(name: str) -> bool:
     """Return whether a file is not part of a dataset: hidden, or written by an archiver, a notebook or a NAS."""
     return name.startswith(".") or name.lower() in LITTER
+
+
+def split_at_folder(folder: Path, names: Collection[str], ignore_case: bool = False) -> Iterator[tuple[Path, Path]]:
+    """Yield (what comes before, what comes after) for each part of a path that has one of `names`, the last one first.
+
+    Args:
+        folder: the path of a folder.
+        names: names of folders, lower-case with `ignore_case`.
+        ignore_case: whether `Images` is `images`.
+    """
+    parts = folder.parts
+    for index in range(len(parts) - 1, -1, -1):
+        if (parts[index].lower() if ignore_case else parts[index]) in names:
+            yield Path(*parts[:index]), Path(*parts[index + 1 :])
+
+
+def replace_last_folder(folder: Path, names: Collection[str], *replacements: str) -> list[Path]:
+    """Return a path with the last part that has one of `names` replaced: `a/images/train` -> `a/labels/train`.
+
+    Args:
+        folder: the path of a folder.
+        names: names of folders.
+        replacements: the names that replace it, each for one path of the result.
+
+    Returns:
+        The paths, which may not exist; none if no part has one of the names.
+    """
+    before, after = next(split_at_folder(folder, names), (None, None))
+    return [] if before is None or after is None else [before / name / after for name in replacements]
 
 
 def datasets_dir() -> Path:

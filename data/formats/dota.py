@@ -10,7 +10,7 @@ from graftdet.data.formats.files.image_lists import list_images, walk_images
 from graftdet.data.formats.files.yolo_paths import label_path
 from graftdet.data.formats.format import FORMATS, DataConfig
 from graftdet.data.formats.per_image import Annotation, Entry, PerImageFormat
-from graftdet.data.paths import find_first
+from graftdet.data.paths import find_first, split_at_folder
 
 _HEADER = re.compile(r"\s*(imagesource|gsd)\s*:", re.IGNORECASE)
 
@@ -100,11 +100,7 @@ class _LabelFolders:
 
 def _folders_of_labels(image_folder: Path) -> list[Path]:
     """The folders `labelTxt...` in place of the last folder `images`."""
-    parts = image_folder.absolute().parts
-    index = next((i for i in range(len(parts) - 1, 0, -1) if parts[i].lower() == "images"), None)
-    if index is None:
-        return []
-    parent, rest = Path(*parts[:index]), parts[index + 1 :]
-    names = sorted(os.listdir(parent)) if parent.is_dir() else []
-    bases = [parent / name for name in names if name.lower().startswith("labeltxt")]
-    return [folder for base in bases for folder in (base.joinpath(*rest), base.joinpath("labelTxt", *rest))]
+    parent, rest = next(split_at_folder(image_folder.absolute(), ("images",), ignore_case=True), (None, Path()))
+    names = sorted(os.listdir(parent)) if parent is not None and parent.is_dir() else []
+    bases = [parent / name for name in names if parent is not None and name.lower().startswith("labeltxt")]
+    return [folder for base in bases for folder in (base / rest, base / "labelTxt" / rest)]

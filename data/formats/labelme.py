@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from graftdet.data.formats.files.image_lists import find_sources, list_images
+from graftdet.data.formats.files.image_lists import find_sources, list_images, walk_images
 from graftdet.data.formats.format import FORMATS, DataConfig
 from graftdet.data.formats.parsing.json_values import read_size
 from graftdet.data.formats.parsing.segmentation import box_of_segmentation
-from graftdet.data.formats.per_image import Annotation, Entry, PerImageFormat
+from graftdet.data.formats.per_image import Annotation, Entry, PerImageFormat, rate_annotations
 from graftdet.data.paths import find_first, is_litter
 
+_SAMPLED = 1000  # files that are counted to rate a folder
 _MAX_HEAD = 100_000  # characters that are read to recognize a file; the image itself may follow
 
 
@@ -38,7 +39,12 @@ class Labelme(PerImageFormat):
                 head = file.read(_MAX_HEAD)
         except (OSError, UnicodeDecodeError):
             return 0
-        return 3 if '"shapes"' in head and ('"imagePath"' in head or '"shape_type"' in head) else 0
+        if '"shapes"' not in head or ('"imagePath"' not in head and '"shape_type"' not in head):
+            return 0
+        num_images = sum(1 for _ in zip(walk_images(first.parent), range(_SAMPLED), strict=False))
+        return rate_annotations(
+            sum(1 for _ in zip(_json_files(first.parent), range(_SAMPLED), strict=False)), num_images
+        )
 
     def list_entries(self, config: DataConfig, split: str) -> list[Entry]:
         """Return all images of the folders, and the images of JSON files that have another name."""

@@ -37,6 +37,11 @@ class Annotation(NamedTuple):
     image_name: str = ""  # file name of the image, empty if missing
 
 
+def rate_annotations(num_files: int, num_images: int) -> int:
+    """Rate a folder for `Format.recognizes`: 2 if most images have an annotation file, 1 if few have, 0 if none has."""
+    return 0 if not num_files else 2 if 2 * num_files >= num_images else 1
+
+
 class PerImageFormat(Format):
     """A format with one annotation file per image. Without `names:` the classes are those found, in alphabetical order.
 

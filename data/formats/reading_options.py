@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from graftdet.data.formats.parsing.sixth_column import AngleUnit
 from graftdet.utils.config import to_number
 from graftdet.utils.errors import UserError, did_you_mean
 
 LABEL_READINGS = ("box", "polygon", "box+keypoints", "obb")
-READING_KEYS = ("labels", "crowds", "drop_empty", "depth", "kpt_shape")
+READING_KEYS = ("labels", "crowds", "drop_empty", "depth", "kpt_shape", "angles")
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class ReadingOptions:
     crowds_as_objects: bool = False  # crowd regions are objects to train on
     drop_empty: bool = False  # classes without any box are dropped
     depth: int = 16  # bits that 16-bit images use
+    angles: AngleUnit | None = None  # unit of angles in label rows of six columns; None: decided by their values
 
     @classmethod
     def from_yaml(cls, values: dict[str, Any], path: Path) -> "ReadingOptions":
@@ -43,7 +45,10 @@ class ReadingOptions:
         if not 8 <= depth <= 16:
             raise UserError(f"{path}: depth: expected the number of bits that 16-bit images use, 8 to 16, got {depth}")
         drop_empty = to_number(values.get("drop_empty", False), bool, f"{path}: drop_empty")
-        return cls(labels, _keypoint_columns(values.get("kpt_shape")), crowds == "objects", drop_empty, depth)
+        angles = values.get("angles")
+        if angles not in (None, *get_args(AngleUnit)):
+            raise UserError(f"{path}: angles: expected {' or '.join(get_args(AngleUnit))}, got {angles!r}")
+        return cls(labels, _keypoint_columns(values.get("kpt_shape")), crowds == "objects", drop_empty, depth, angles)
 
 
 def _keypoint_columns(shape: Any) -> int | None:

@@ -9,9 +9,9 @@ from typing import Any
 from graftdet.data.formats.files.image_lists import LISTED_TWICE, find_sources, read_lines
 from graftdet.data.formats.format import FORMATS, DataConfig, Writer
 from graftdet.data.formats.parsing.voc_xml import VocObject, format_voc_xml, parse_voc_xml
-from graftdet.data.formats.per_image import Annotation, Entry, PerImageFormat
+from graftdet.data.formats.per_image import Annotation, Entry, PerImageFormat, rate_annotations
 from graftdet.data.formats.sample import Sample
-from graftdet.data.paths import find_first, is_litter
+from graftdet.data.paths import find_first, is_litter, replace_last_folder
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import IMAGE_SUFFIXES
 
@@ -39,10 +39,11 @@ class Voc(PerImageFormat):
         if path.is_file():
             in_image_sets = "ImageSets" in path.parts
             return 3 if in_image_sets else int(path.suffix == ".txt" and _find_base(path, root) is not None)
-        if any((path / name).is_dir() for name in _XML_FOLDERS) or _counterpart(path):
-            return 2
-        with os.scandir(path) as entries:
-            return 2 * int(any(entry.name.endswith(".xml") for entry, _ in zip(entries, range(1000), strict=False)))
+        pairs = _pairs_of_folder(path)
+        xmls, images = next(((xmls, images) for xmls, images in pairs if xmls.paths), (None, None))
+        if xmls is None or images is None:
+            return 0
+        return rate_annotations(len(xmls.paths), len(images.paths))
 
     def list_entries(self, config: DataConfig, split: str) -> list[Entry]:
         """Return each image of a split once, in order, with its XML."""
@@ -96,24 +97,24 @@ def _entries_of_list(path: Path, config: DataConfig, split: str) -> Iterator[Ent
 
 
 def _entries_of_folder(folder: Path) -> Iterator[Entry]:
-    """All images of a folder: with Annotations and JPEGImages, of one of the two, or of XMLs beside images."""
+    """All images of a folder, with their XMLs."""
+    for xmls, images in _pairs_of_folder(folder):
+        for stem in sorted({*xmls.paths, *images.paths}):
+            yield _make_entry(stem, xmls, images)
+
+
+def _pairs_of_folder(folder: Path) -> Iterator[tuple[_FilesByStem, _FilesByStem]]:
+    """(XMLs, images) of a folder: with Annotations and JPEGImages, of one of the two, or of XMLs beside images."""
     if any((folder / name).is_dir() for name in _XML_FOLDERS):
-        xmls, images = _files_below(folder)
+        yield _files_below(folder)
     elif counterpart := _counterpart(folder):
         xml_folder, image_folder = (counterpart, folder) if _has_xml(counterpart) else (folder, counterpart)
-        xmls, images = _FilesByStem(xml_folder, _XML_SUFFIXES), _FilesByStem(image_folder, IMAGE_SUFFIXES)
+        yield _FilesByStem(xml_folder, _XML_SUFFIXES), _FilesByStem(image_folder, IMAGE_SUFFIXES)
     else:
         for base, folders, files in os.walk(folder):
             folders[:] = sorted(name for name in folders if not is_litter(name))
-            if any(name.endswith(".xml") for name in files):
-                yield from _pair(_FilesByStem(Path(base), _XML_SUFFIXES), _FilesByStem(Path(base), IMAGE_SUFFIXES))
-        return
-    yield from _pair(xmls, images)
-
-
-def _pair(xmls: _FilesByStem, images: _FilesByStem) -> Iterator[Entry]:
-    for stem in sorted({*xmls.paths, *images.paths}):
-        yield _make_entry(stem, xmls, images)
+            if any(map(_is_xml, files)):
+                yield _FilesByStem(Path(base), _XML_SUFFIXES), _FilesByStem(Path(base), IMAGE_SUFFIXES)
 
 
 def _make_entry(stem: str, xmls: _FilesByStem, images: _FilesByStem) -> Entry:
@@ -141,11 +142,8 @@ def _find_base(path: Path, root: Path) -> Path | None:
 
 def _counterpart(folder: Path) -> Path | None:
     """The folder of XMLs for a folder of images, or the reverse: `images/train` and `annotations/train`."""
-    parts = folder.absolute().parts
     for own_names, other_names in ((_IMAGE_FOLDERS, _XML_FOLDERS), (_XML_FOLDERS, _IMAGE_FOLDERS)):
-        index = next((i for i in range(len(parts) - 1, 0, -1) if parts[i] in own_names), None)
-        for name in other_names if index is not None else ():
-            other = Path(*parts[:index], name, *parts[index + 1 :])
+        for other in replace_last_folder(folder.absolute(), own_names, *other_names):
             if other.is_dir() and (_has_xml(other) or _has_xml(folder)):
                 return other
     return None
@@ -153,7 +151,11 @@ def _counterpart(folder: Path) -> Path | None:
 
 def _has_xml(folder: Path) -> bool:
     with os.scandir(folder) as entries:
-        return any(entry.name.endswith(".xml") for entry in entries)
+        return any(_is_xml(entry.name) for entry in entries)
+
+
+def _is_xml(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in _XML_SUFFIXES and not is_litter(name)
 
 
 class VocWriter(Writer):

@@ -20,7 +20,15 @@ from graftdet.data.formats.files.image_lists import (
 )
 from graftdet.data.formats.files.yolo_paths import CLASS_FILES, LabelPaths
 from graftdet.data.formats.format import FORMATS, OTHER_CLASS, DataConfig, Format, Writer, select_names
-from graftdet.data.formats.parsing.yolo_rows import LabelFile, Undecided, box_of, decide_reading, parse_labels
+from graftdet.data.formats.parsing.sixth_column import AngleUnit, Undecided, angle_unit
+from graftdet.data.formats.parsing.yolo_rows import (
+    LabelFile,
+    LongRow,
+    box_of,
+    decide_reading,
+    parse_labels,
+    sixth_values,
+)
 from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.formats.reading_options import LABEL_READINGS
 from graftdet.data.formats.sample import Sample
@@ -28,7 +36,7 @@ from graftdet.data.parallel_io import map_threads
 from graftdet.data.paths import find_first, is_litter
 from graftdet.utils.boxes import xywh_to_xyxy
 from graftdet.utils.errors import UserError
-from graftdet.utils.images.io import IMAGE_SUFFIXES
+from graftdet.utils.images.io import IMAGE_SUFFIXES, UnreadableImage, image_header
 
 BAD_ROW = "malformed rows in label files"
 BAD_LABEL_FILE = "label files that cannot be read"
@@ -73,23 +81,26 @@ class Yolo(Format):
             return 0
         if path.is_file():
             return 2 * int(Path(_first_line(path)).suffix.lower() in IMAGE_SUFFIXES)
-        first = next(walk_images(path), None) or next(iter(images_of_labels(path)), None)
-        if first is None:
-            return 0
-        labels = LabelPaths().find(str(first))
-        return (
-            2 if os.path.isfile(labels) or (os.path.isdir(os.path.dirname(labels)) and "images" in first.parts) else 0
+        images = [str(image) for image, _ in zip(walk_images(path), range(SAMPLED_FILES), strict=False)]
+        images = images or list(map(str, images_of_labels(path)[:1]))
+        labels = LabelPaths()
+        if any(os.path.isfile(labels.find(image)) for image in images):
+            return 2
+        return int(
+            bool(images)
+            and "images" in Path(images[0]).parts
+            and os.path.isdir(labels.folder(os.path.dirname(images[0])))
         )
 
     def __iter__(self) -> Iterator[Sample]:
         labels = {category_id: label for label, category_id in enumerate(self.category_ids)}
         files = [file for _, file in map_threads(self._read_labels, self.paths)]
-        reading = self._decide_reading(files)
+        reading, unit = self._decide_reading(files)
         for path, file, image_id in zip(self.paths, files, make_image_ids(self.paths, self.root), strict=True):
             if isinstance(file, str):
                 self.problems.add(BAD_LABEL_FILE, file)
                 file = LabelFile.empty()
-            yield self._make_sample(path, image_id, self._select_rows(path, file, reading), labels)
+            yield self._make_sample(path, image_id, self._select_rows(path, file, reading, unit), labels)
         self._count_labels_without_image()
 
     def _read_labels(self, image_path: Path) -> LabelFile | str:
@@ -103,22 +114,20 @@ class Yolo(Format):
         except (OSError, UnicodeDecodeError) as error:
             return f"{path}: {getattr(error, 'strerror', None) or 'not a text file'}"
 
-    def _decide_reading(self, files: list[LabelFile | str]) -> str | None:
-        """What rows of more than five columns are, from those of all splits; reported if there are any."""
+    def _decide_reading(self, files: list[LabelFile | str]) -> tuple[str | None, AngleUnit | None]:
+        """What rows of more than five columns are, and the unit of angles in them; from the rows of all splits."""
         options = self._config.reading
         own = [file for file in files if isinstance(file, LabelFile)]
         rows = [row for file in own for row in file.long_rows]
         if not rows:
-            return options.labels
-        reading = options.labels
-        if reading is None:
+            return options.labels, None
+        reading, judged = options.labels, own
+        if reading in (None, "obb"):
             judged = own + self._sample_other_splits()
+        judged_rows = [row for file in judged for row in file.long_rows]
+        if reading is None:
             try:
-                reading = decide_reading(
-                    [row for file in judged for row in file.long_rows],
-                    sum(len(file.boxes) for file in judged),
-                    options.keypoint_columns,
-                )
+                reading = decide_reading(judged_rows, sum(len(file.boxes) for file in judged), options.keypoint_columns)
             except Undecided as error:
                 path, line = next(
                     (path, file.long_rows[0].line)
@@ -128,10 +137,21 @@ class Yolo(Format):
                 first = f"{self._labels.find(str(path))}, row {line}"
                 hint = f"add labels: {', '.join(LABEL_READINGS[:-1])} or {LABEL_READINGS[-1]} to the data YAML"
                 raise UserError(f"{self._config.path}: {self._split}: {error} (first: {first}); {hint}") from None
+        unit = self._angle_unit(judged_rows) if reading == "obb" else None
         if reading is not None:
             columns = ", ".join(str(number) for number in sorted({row.columns for row in rows})[:5])
             self.notes.append(f"{len(rows)} label rows of {columns} columns are read as {READING_NAMES[reading]}")
-        return reading
+        if unit is not None:
+            low, high = min(angles := sixth_values(judged_rows)), max(angles)
+            self.notes.append(f"the sixth column, {low:g} to {high:g}, is read as angles in {unit} (key angles)")
+        return reading, unit
+
+    def _angle_unit(self, rows: list[LongRow]) -> AngleUnit | None:
+        """The unit of the angles in oriented boxes, where these have six columns."""
+        angles = sixth_values(rows)
+        if not angles or len(angles) < len(rows):
+            return None
+        return self._config.reading.angles or angle_unit(angles)
 
     def _sample_other_splits(self) -> list[LabelFile]:
         """Label files of the other splits, at most `SAMPLED_FILES` of each, so that all splits are read alike."""
@@ -144,11 +164,12 @@ class Yolo(Format):
         results = map_threads(self._read_labels, paths)
         return [file for _, file in results if isinstance(file, LabelFile)]
 
-    def _select_rows(self, path: Path, file: LabelFile, reading: str | None) -> np.ndarray:
+    def _select_rows(self, path: Path, file: LabelFile, reading: str | None, unit: AngleUnit | None) -> np.ndarray:
         """The boxes of a file in a reading, (n, 6) as `LabelFile.boxes`; counts malformed rows."""
         malformed, found = dict(file.malformed), []
+        aspect = _aspect_of(path) if unit and file.long_rows else 1.0
         for row in file.long_rows:
-            box = box_of(row, reading)
+            box = box_of(row, reading, unit, aspect)
             if box is None:
                 malformed[row.line] = f"{row.columns} columns"
             else:
@@ -194,6 +215,15 @@ class Yolo(Format):
             image_id=image_id,
             normalized=True,
         )
+
+
+def _aspect_of(path: Path) -> float:
+    """Height / width of an image; 1 if it cannot be read, which is reported when it is validated."""
+    try:
+        width, height = image_header(path).upright_size
+    except UnreadableImage:
+        return 1.0
+    return height / width if width and height else 1.0
 
 
 def _first_line(path: Path) -> str:

@@ -8,7 +8,7 @@ from graftdet.data.formats.files.image_finder import ImageFinder
 from graftdet.data.formats.format import DataConfig
 from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.parallel_io import DirectoryListings
-from graftdet.data.paths import find_below, is_litter
+from graftdet.data.paths import find_below, is_litter, replace_last_folder
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import IMAGE_SUFFIXES, OPTIONAL_SUFFIXES
 from graftdet.utils.text import decode_utf8
@@ -75,12 +75,8 @@ def _images_of(source: Path, root: Path, where: str, is_labeled: Callable[[str],
 
 def images_of_labels(folder: Path) -> list[Path]:
     """Return the images of a folder of label files: those of the folder `images` in place of `labels`."""
-    parts = folder.parts
-    index = next((i for i in range(len(parts) - 1, -1, -1) if parts[i].lower() in ("labels", "label")), None)
-    if index is None:
-        return []
-    for name in ("images", "Images", "image", "Image"):
-        images = Path(*parts[:index], name, *parts[index + 1 :])
+    names = ("labels", "label", "Labels", "Label", "LABELS")
+    for images in replace_last_folder(folder, names, "images", "Images", "image", "Image", "IMAGES"):
         if images.is_dir():
             return list(walk_images(images))
     return []

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from graftdet.data.paths import is_litter
+from graftdet.data.paths import is_litter, replace_last_folder, split_at_folder
 
 CLASS_FILES = ("classes.txt", "obj.names", "classes.names")
 _IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")
@@ -16,12 +16,8 @@ _OTHER_FILES = frozenset(
 
 def label_path(image_path: Path) -> Path:
     """Return the label file of an image: its last folder `images` replaced by `labels`, else beside the image."""
-    parts = list(image_path.parts)
-    for index in range(len(parts) - 2, -1, -1):
-        if parts[index] == "images":
-            parts[index] = "labels"
-            break
-    return Path(*parts).with_suffix(".txt")
+    folders = replace_last_folder(image_path.parent, ("images",), "labels") or [image_path.parent]
+    return folders[0] / f"{image_path.stem}.txt"
 
 
 class LabelPaths:
@@ -55,15 +51,13 @@ class LabelPaths:
 def _find_label_folder(image_folder: Path) -> str:
     """The published location, or the one that exists: with another spelling of `images` or `labels`."""
     published = label_path(image_folder / "any").parent
-    parts = image_folder.parts
     if published.is_dir() and published != image_folder:
         return str(published)
-    for index in range(len(parts) - 1, 0, -1):
-        if parts[index].lower() in _IMAGE_FOLDERS:
-            for name in _folders_named(Path(*parts[:index])):
-                candidate = Path(*parts[:index], name, *parts[index + 1 :])
-                if candidate.is_dir():
-                    return str(candidate)
+    for before, after in split_at_folder(image_folder, _IMAGE_FOLDERS, ignore_case=True):
+        for name in _folders_named(before):
+            candidate = before / name / after
+            if candidate.is_dir():
+                return str(candidate)
     return str(published)
 
 

@@ -1,8 +1,8 @@
 """Rows of YOLO label files: parsing, and the decision what rows of more than five columns are.
 
 Tools write boxes (`class cx cy w h`), boxes with a confidence, boxes with keypoints of two or three values each,
-polygons (`class x1 y1 x2 y2 ...`) and oriented boxes (the four corners). Column counts overlap, so that the rows of a
-dataset are judged together.
+polygons (`class x1 y1 x2 y2 ...`) and oriented boxes (four corners, or a box with an angle). Column counts overlap,
+so that the rows of a dataset are judged together.
 """
 
 import math
@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from graftdet.data.formats.parsing.sixth_column import AngleUnit, Undecided, decide_sixth_column, turned_box
 
 CONSISTENT = 0.9  # fraction of the rows that must fit a reading
 FEW = 5  # rows, which may look like two readings by chance
@@ -25,6 +27,7 @@ class LongRow(NamedTuple):
     columns: int
     box: tuple[float, float, float, float]  # corners, if the first four values are cx, cy, w, h
     polygon: tuple[float, float, float, float] | None  # corners around the points; None for a wrong number of values
+    sixth: float | None  # the value after the box, of a row of six columns
     fits_confidence: bool  # a box and a value from 0 to 1
     fits_keypoints: bool  # a box inside the image with points inside it
     has_visibility: bool  # every third value after the box is 0, 1 or 2
@@ -106,6 +109,7 @@ def _describe(line: int, number: int, values: list[float], box: tuple[float, flo
         1 + len(values),
         box,
         polygon,
+        sixth=rest[0] if len(rest) == 1 else None,
         fits_confidence=len(rest) == 1 and finite and 0 <= rest[0] <= 1,
         fits_keypoints=is_box and (fits_triples or (bool(pairs) and _inside_box(pairs, box))),
         has_visibility=is_box and has_visibility and fits_triples,
@@ -151,10 +155,6 @@ def _is_parallelogram(values: list[float]) -> bool:
     return max(abs(x1 + x3 - x2 - x4), abs(y1 + y3 - y2 - y4)) <= 0.003 + 0.03 * size
 
 
-class Undecided(ValueError):
-    """The rows have several readings, or none; the message states both."""
-
-
 def decide_reading(rows: list[LongRow], num_boxes: int, keypoint_columns: int | None = None) -> str | None:
     """Decide what the long rows of a dataset are.
 
@@ -164,16 +164,16 @@ def decide_reading(rows: list[LongRow], num_boxes: int, keypoint_columns: int | 
         keypoint_columns: number of values per row that the data YAML declares for keypoints.
 
     Returns:
-        'box' (with a confidence), 'polygon', 'box+keypoints' or 'obb'; None if the rows are few and fit no reading.
+        'box' (with a confidence), 'polygon', 'box+keypoints' or 'obb' (corners or an angle); None if the rows are few
+        and fit no reading.
 
     Raises:
         Undecided: if the rows have several readings, or are many and have none.
     """
     six, longer = [row for row in rows if row.columns == 6], [row for row in rows if row.columns > 6]
-    if six and not all(row.fits_confidence for row in six) and 2 * len(six) > len(rows) + num_boxes:
-        raise Undecided("the sixth column is not a confidence from 0 to 1: expected labels: box, which ignores it")
+    sixth = decide_sixth_column(sixth_values(six)) if 2 * len(six) > len(rows) + num_boxes else None
     if not longer:
-        return "box" if all(row.fits_confidence for row in six) else None
+        return sixth or ("box" if all(row.fits_confidence for row in six) else None)
     if _fraction([row.is_parallelogram for row in longer]) >= CONSISTENT:
         return "obb"
     columns, count = Counter(row.columns for row in longer).most_common(1)[0]
@@ -207,13 +207,24 @@ def _fraction(values: list[bool]) -> float:
     return sum(values) / max(len(values), 1)
 
 
-def box_of(row: LongRow, reading: str | None) -> tuple[float, float, float, float] | None:
+def sixth_values(rows: list[LongRow]) -> list[float]:
+    """The sixth value of each row of six columns."""
+    return [row.sixth for row in rows if row.sixth is not None]
+
+
+def box_of(
+    row: LongRow, reading: str | None, unit: AngleUnit | None = None, aspect: float = 1.0
+) -> tuple[float, float, float, float] | None:
     """The corners of a long row in a reading; None if it has no box in it.
 
     Args:
         row: a row of more than five columns.
         reading: 'box', 'polygon', 'box+keypoints', 'obb', or None if the rows fit no reading.
+        unit: unit of the angle in the sixth column; None if it is no angle.
+        aspect: height / width of the image.
     """
+    if reading == "obb" and unit is not None and row.sixth is not None:
+        return turned_box(row.box, row.sixth, unit, aspect) if math.isfinite(row.sixth) else None
     if reading == "box" or row.fits_confidence:
         return row.box
     if reading == "box+keypoints":

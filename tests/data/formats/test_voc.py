@@ -153,6 +153,43 @@ def test_layouts(tmp_path):
     assert config.format == "voc" and len(open_split(config, "train").samples[0].boxes) == 1
 
 
+@pytest.mark.parametrize("layout", ["Annotations", "beside"])
+def test_annotation_files_in_upper_case(tmp_path, layout):
+    text = xml(box_xml("dog", (1, 1, 9, 9)))
+    path = make(tmp_path, {"a": text}, yaml="train: JPEGImages\n")
+    folder = tmp_path / ("Annotations" if layout == "Annotations" else "JPEGImages")
+    (tmp_path / "Annotations/a.xml").rename(folder / "a.XML")
+    if layout == "beside":
+        (tmp_path / "Annotations").rmdir()
+    assert load_data_config(path).format == "voc"
+    assert len(open_train(path).samples[0].boxes) == 1
+
+
+@pytest.mark.parametrize("stray", ["images/a.xml", "annotations/a.xml", "images/._a.xml", "images/a.json"])
+def test_a_stray_file_does_not_decide_the_format(tmp_path, stray, caplog):
+    for stem in "abcd":
+        write_image(tmp_path / f"images/{stem}.png", np.zeros((20, 40, 3), np.uint8))
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (tmp_path / f"labels/{stem}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / stray).parent.mkdir(exist_ok=True)
+    (tmp_path / stray).write_text(
+        '{"shapes": [], "imagePath": "a.png"}' if stray.endswith("json") else xml(box_xml("dog", (1, 1, 9, 9)))
+    )
+    (tmp_path / "data.yaml").write_text("train: images\nnames: [dog]\n")
+    config = load_data_config(tmp_path / "data.yaml")
+    assert config.format == "yolo" and not caplog.text
+    assert sum(len(sample.boxes) for sample in open_split(config, "train").samples) == 4
+
+
+def test_two_complete_sets_of_annotations_are_reported(tmp_path, caplog):
+    write_image(tmp_path / "images/a.png", np.zeros((20, 40, 3), np.uint8))
+    (tmp_path / "images/a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "images/a.xml").write_text(xml(box_xml("dog", (1, 1, 9, 9))))
+    (tmp_path / "data.yaml").write_text("train: images\nnames: [dog]\n")
+    assert load_data_config(tmp_path / "data.yaml").format == "yolo"
+    assert "annotations of several formats (voc, yolo) fit images; yolo is used" in caplog.text
+
+
 def test_all_splits_share_class_indices(tmp_path):
     make(tmp_path / "one", {"a": xml(box_xml("b", (1, 1, 9, 9)), box_xml("c", (1, 1, 9, 9)))})
     make(tmp_path / "two", {"a": xml(box_xml("a", (1, 1, 9, 9)), box_xml("c", (1, 1, 9, 9)))})
