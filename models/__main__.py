@@ -8,6 +8,7 @@ from graftdet.utils.cli import ArgumentParser, run
 
 COMMANDS = {  # command -> (module with add_arguments(parser) and run(args), help)
     "summary": ("analysis.summary", "print one row per layer (shape, parameters, MACs) and totals"),
+    "yaml": ("analysis.model_yaml", "print the model YAML in a weights file, or write it to a file"),
     "check": ("lint.check", "report all problems in a model YAML, with line and row"),
     "compare": ("analysis.compare", "compare models: parameters, MACs, memory, latency, and AP after training"),
     "insert": ("editing.insert", "insert rows into a model YAML; indices, comments and layout are updated"),

@@ -12,6 +12,7 @@ from graftdet.models.graph.detection_model import DetectionModel, build_model, f
 from graftdet.models.graph.shape_inference import evaluating
 from graftdet.models.spec.row import IMAGE
 from graftdet.models.weights.transfer import build_from_weights
+from graftdet.models.weights.unusable_files import describe_file
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils.cli import at_least
 from graftdet.utils.cli.options import add_model_yaml_flags, image_size
@@ -193,7 +194,7 @@ def summary_text(model: DetectionModel, size: tuple[int, int] = (640, 640), time
 
 def _build(cfg: str, nc: int | None) -> DetectionModel:
     """The model of a YAML or of a weights file."""
-    if Path(cfg).suffix.lower() not in WEIGHTS_SUFFIXES:
+    if Path(cfg).suffix.lower() not in WEIGHTS_SUFFIXES and not (Path(cfg).exists() and describe_file(Path(cfg))):
         return build_model(cfg, nc)
     if nc is not None:
         raise UserError(f"--nc: applies to a model YAML, {cfg} has its own classes")

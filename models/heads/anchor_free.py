@@ -19,28 +19,30 @@ from graftdet.utils.hyperparameters import Hyperparameters
 class Branches(nn.Module):
     """A box and a class branch per level (Ge et al., YOLOX, 2021, section 2.1: decoupled head).
 
-    Two 3x3 convolutions and a 1x1 convolution for the distances. In the class branch each 3x3 convolution is depthwise
-    and followed by a 1x1 convolution; with `light` the box branch is built in the same way.
+    Two 3x3 convolutions, then a 1x1 convolution. In a light branch each 3x3 convolution is depthwise and followed by a
+    1x1 convolution.
 
     Args:
         ch: input widths, one per level.
         nc: number of classes.
         reg_max: number of distribution bins per distance.
-        light: depthwise convolutions in the box branch, too.
+        light: a light box branch.
         width: of the box branch; None: the larger of 4 * reg_max and a quarter of the first level's width.
+        class_light: a light class branch.
+        class_width: of the class branch; None: the first level's width.
     """
 
-    def __init__(self, ch, nc, reg_max, light, width):
+    def __init__(self, ch, nc, reg_max, light, width, class_light=True, class_width=None):
         super().__init__()
-        if not isinstance(light, bool):
-            raise UserError(
-                f"light, depthwise convolutions in the box branch, too, must be True or False, got {light!r}"
-            )
-        if width is not None:
-            check_integer(width, "width, that of the box branch,", 1)
-        box_width, class_width = width or max(ch[0] // 4, 4 * reg_max), ch[0]
+        for value, name in ((light, "light"), (class_light, "class_light")):
+            if not isinstance(value, bool):
+                raise UserError(f"{name}, depthwise convolutions in the branch, must be True or False, got {value!r}")
+        for value, name in ((width, "width, that of the box branch,"), (class_width, "class_width")):
+            if value is not None:
+                check_integer(value, name, 1)
+        box_width = width or max(ch[0] // 4, 4 * reg_max)
         self.box = nn.ModuleList(_branch(c, box_width, 4 * reg_max, light) for c in ch)
-        self.cls = nn.ModuleList(_branch(c, class_width, nc, True) for c in ch)
+        self.cls = nn.ModuleList(_branch(c, class_width or ch[0], nc, class_light) for c in ch)
 
     def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
         """Maps (B, c, H, W) -> a list of (B, 4 * reg_max + nc, H, W)."""
@@ -77,8 +79,9 @@ class AnchorFreeDetect(AnchorFreeHead):
         reg_max: number of distribution bins per distance; a box reaches at most reg_max - 1 strides from the center of
             a cell.
         light: depthwise convolutions in the box branch, too.
-        width: of the box branch; None: the larger of 4 * reg_max and a quarter of the first level's width. The class
-            branch has the first level's width.
+        width: of the box branch; None: the larger of 4 * reg_max and a quarter of the first level's width.
+        class_light: depthwise convolutions in the class branch; False is the form of YOLOv8.
+        class_width: of the class branch; None: the first level's width.
         ch: input widths, one per level.
 
     Source:
@@ -89,9 +92,9 @@ class AnchorFreeDetect(AnchorFreeHead):
         [[17, 20, 23], 1, AnchorFreeDetect, [nc]]
     """
 
-    def __init__(self, nc=80, reg_max=16, light=False, width=None, ch=()):
+    def __init__(self, nc=80, reg_max=16, light=False, width=None, class_light=True, class_width=None, ch=()):
         super().__init__(nc, reg_max)
-        self.branches = Branches(ch, nc, reg_max, light, width)
+        self.branches = Branches(ch, nc, reg_max, light, width, class_light, class_width)
 
     def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
         """Maps (B, c, H, W), one per level, to raw outputs (B, 4 * reg_max + nc, H, W)."""

@@ -44,7 +44,7 @@ def make_model(
         UserError: If the YAML or the weights are invalid or do not fit.
     """
     file = load_weights(weights) if weights not in (AUTO_WEIGHTS, NO_WEIGHTS) else None
-    spec = file.read_spec() if file and not cfg else None
+    spec = file.read_spec(f"{file.path} (its YAML)") if file and not cfg else None
     spec = spec or ModelSpec.read(cfg or "yolov5n.yaml")
     model = _build(spec.with_anchors(anchors) if anchors else spec, names)
     report = TransferReport()

@@ -12,6 +12,8 @@ from graftdet.models.spec.model_spec import ModelSpec
 
 _COUNTER = "num_batches_tracked"  # in every batch norm alike: does not help to tell rows apart
 
+_WITHOUT_WEIGHTS = ("Concat", "ADD", "Index", "nn.Upsample", "nn.MaxPool2d")
+
 RowSignature = frozenset[tuple[str, tuple[int, ...]]]
 """Tensor names, without the row's number, and shapes of one row."""
 
@@ -111,6 +113,24 @@ def describe_scales(new: ModelSpec, old: ModelSpec | None) -> str:
         if old and getattr(new, key) != getattr(old, key):
             text += f"; {key} is {getattr(new, key):g}, in the file {getattr(old, key):g}"
     return text
+
+
+def describe_architectures(new: ModelSpec, old: ModelSpec | None) -> str:
+    """Which modules two models are made of, where they have few in common, and what to do; '' where they have many."""
+    if old is None:
+        return ""
+    ours, theirs = ([row.module for row in spec.rows[:-1]] for spec in (new, old))
+    weighted = [module for module in ours if module not in _WITHOUT_WEIGHTS]
+    if sum(module in theirs for module in weighted) > len(weighted) / 2:
+        return ""
+    listed = (
+        ", ".join([m for m in dict.fromkeys(modules) if m not in _WITHOUT_WEIGHTS][:4]) for modules in (ours, theirs)
+    )
+    own, other = listed
+    return (
+        f"; they are of another architecture: {new.file} consists of {own}, the model of the file of {other}; "
+        "omit --cfg to train the model of the file, or --weights to start without it"
+    )
 
 
 def _row_of(name: str) -> int:

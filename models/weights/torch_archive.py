@@ -7,6 +7,8 @@ name is refused (see `graftdet.models.weights.restricted_unpickler`).
 """
 
 import errno
+import pickle
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -57,17 +59,15 @@ def read_archive(path: str | Path) -> Any:
         The object, with tensors on the CPU and module objects as `RecordedObject`.
 
     Raises:
-        UserError: the file is missing, truncated, in the format of before torch 1.6, not a weights file, or names
-            anything that is not on the lists of this module.
+        UserError: the file is missing, truncated, not a weights file, or names anything that is not on the lists of
+            this module. Files in the format of before torch 1.6 may hold tensors and containers only.
     """
     path = Path(path)
     try:
         with path.open("rb") as file:
             start = file.read(len(_OLD_FORMAT))
         if start == _OLD_FORMAT:
-            raise UserError(
-                f"{path}: is in the format of before torch 1.6, which is not supported; save it with a newer torch"
-            )
+            return _read_old_format(path)
         with zipfile.ZipFile(path) as archive:
             return _Archive(archive, path.stat().st_size).load()
     except FileNotFoundError:
@@ -87,6 +87,19 @@ def read_archive(path: str | Path) -> Any:
         problem = f"is truncated or malformed ({_reason(error)})" if is_zip else "is not a weights file"
         raise UserError(
             f"{path}: {problem if start else 'is empty'}, expected a .pt file as written by torch.save"
+        ) from None
+
+
+def _read_old_format(path: Path) -> Any:
+    """The object in a file in the format of before torch 1.6: several pickles in a row, without an archive."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns about what it then refuses; one message is enough
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{path}: refused: in the format of before torch 1.6 only tensors are read, and it holds Python objects or "
+            "is damaged; nothing in it was executed. Save its state_dict() with a newer torch"
         ) from None
 
 

@@ -12,12 +12,14 @@ from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.problems import ProblemError
 from graftdet.models.weights.class_outputs import copy_class_layer, match_classes
 from graftdet.models.weights.row_matching import (
+    describe_architectures,
     describe_moves,
     describe_scales,
     find_inserted_rows,
     match_rows,
     match_weights,
 )
+from graftdet.models.weights.unusable_files import describe_mismatch
 from graftdet.models.weights.weights_file import WeightsFile
 from graftdet.utils.errors import UserError, nearest
 
@@ -178,7 +180,8 @@ def _check_fraction(model: DetectionModel, weights: WeightsFile, report: Transfe
             problem = f"almost none of its tensors fit ({report.fraction:.2%} of the parameters)"
         else:
             problem = f"none of its {len(weights.state)} tensors fits"
-        raise UserError(f"{weights.path}: {problem} the model, expected weights of a similar model{report.scales}")
+        reason = describe_architectures(model.spec, _spec_if_readable(weights)) or report.scales
+        raise UserError(f"{weights.path}: {problem} the model, expected weights of a similar model{reason}")
     if report.fraction < min_transfer:
         raise UserError(
             f"{weights.path}: {report}; expected at least {min_transfer:.1%} of the parameters (--min-transfer)"
@@ -217,10 +220,10 @@ def build_from_weights(weights: WeightsFile) -> DetectionModel:
     report = load_into(model, weights)
     if report.missing or report.partial:
         mismatched = report.missing + report.partial
-        reason = report.skipped.get(mismatched[0], "is not in the file")
+        reason = describe_mismatch(model.spec, model.nc, model.state_dict(), weights.state)
+        reason = reason or f"{mismatched[0]}: {report.skipped.get(mismatched[0], 'is not in the file')}"
         raise UserError(
-            f"{weights.path}: its weights do not fit its YAML, {len(mismatched)} do not match; "
-            f"{mismatched[0]}: {reason}"
+            f"{weights.path}: its weights do not fit its YAML, {len(mismatched)} tensors do not match; {reason}"
         )
     if weights.names:
         if len(weights.names) != model.nc:

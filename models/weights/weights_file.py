@@ -4,6 +4,7 @@
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import torch
 import yaml
 
 from graftdet.models.spec.model_spec import ModelSpec
+from graftdet.models.weights.families import convert
 from graftdet.models.weights.pretrained.card import WeightsCard
 from graftdet.models.weights.pretrained.files import find_weights, read_card
 from graftdet.models.weights.safetensors_file import is_safetensors, read_safetensors, write_safetensors
-from graftdet.models.weights.yolov5_checkpoint import read_published
+from graftdet.models.weights.yolov5_checkpoint import PublishedWeights, read_published
 from graftdet.utils.checkpoint import ForeignCheckpoint, load_checkpoint
 from graftdet.utils.errors import UserError, missing_weights
 from graftdet.utils.hyperparameters import has_geometric_augmentation
@@ -35,6 +37,9 @@ class WeightsFile:
         square_letterbox: whether training used square letterboxing without geometric augmentation
             (`graftdet.utils.hyperparameters.has_geometric_augmentation` is false); validation then does the same.
         card: what pretrained weights were trained on, None for other files.
+        family: name of the family of published weights that the tensors were renamed from, "" for others.
+        model: name of the model within the family.
+        unused: names of published tensors that detection does not need.
     """
 
     path: Path
@@ -46,6 +51,9 @@ class WeightsFile:
     size: int | None = None
     square_letterbox: bool = False
     card: WeightsCard | None = None
+    family: str = ""
+    model: str = ""
+    unused: Sequence[str] = ()
 
     def read_spec(self, where: str | None = None) -> ModelSpec | None:
         """The YAML of the file as a spec, not yet built; None where the file has no YAML.
@@ -81,9 +89,7 @@ def load_weights(path: str | Path) -> WeightsFile:
     try:
         content = load_checkpoint(path)
     except ForeignCheckpoint:
-        published = read_published(path)
-        source = "published" if published.yaml else "state dict"
-        return WeightsFile(path, source, published.state, published.yaml, published.names, published.nc)
+        return _from_published(read_published(path), path)
     state = _state_dict(content.get("ema")) or _state_dict(content.get("model"))
     if not state or not isinstance(content.get("yaml"), (str, dict)):
         raise UserError(f"{path}: holds no model, expected a checkpoint with its YAML and its weights")
@@ -149,6 +155,26 @@ def _load_safetensors(path: Path) -> WeightsFile:
         size=header.read_value("size", int),
         square_letterbox=bool(header.read_value("square_letterbox", bool)),
         card=read_card(header),
+    )
+
+
+def _from_published(published: PublishedWeights, path: Path) -> WeightsFile:
+    """Weights of another program, under the names of a model of this project where their family is known."""
+    converted = convert(published, path)
+    if converted is None:
+        source = "published" if published.yaml else "state dict"
+        return WeightsFile(path, source, published.state, published.yaml, published.names, published.nc, published.size)
+    return WeightsFile(
+        path=path,
+        source="published",
+        state=converted.state,
+        yaml=converted.yaml,
+        names=published.names,
+        nc=converted.nc,
+        size=converted.size,
+        family=converted.family,
+        model=converted.model,
+        unused=converted.unused,
     )
 
 

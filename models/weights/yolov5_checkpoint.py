@@ -16,7 +16,9 @@ from graftdet.utils.errors import UserError
 
 _MAX_MODULES = 100_000  # far above any detector; a crafted file could name one module a million times
 _MAX_DEPTH = 100
-_ADDED_KEYS = ("yaml_file", "scale")  # that the original adds to its YAML when it builds a model
+_ADDED_KEYS = ("yaml_file",)  # that the original adds to its YAML when it builds a model
+_OPTION_KEYS = ("train_args", "opt", "args")  # where a checkpoint holds the options of its training
+_SIZE_KEYS = ("imgsz", "img_size", "img")
 _WEIGHT_KEYS = ("ema", "model", "state_dict", "model_state_dict")  # where a checkpoint holds its weights, best first
 
 
@@ -30,6 +32,7 @@ class PublishedWeights:
         names: class names, None where the file has none.
         nc: number of classes, None where it is unknown.
         stride: pixels per cell of each level, None where it is unknown.
+        size: longer side of the training images in pixels, None where it is unknown.
     """
 
     state: dict[str, torch.Tensor]
@@ -37,6 +40,7 @@ class PublishedWeights:
     names: list[str] | None = None
     nc: int | None = None
     stride: list[float] | None = None
+    size: int | None = None
 
 
 def read_published(path: str | Path) -> PublishedWeights:
@@ -49,7 +53,9 @@ def read_published(path: str | Path) -> PublishedWeights:
         UserError: the file is missing, truncated, asks for anything beyond data, or holds no weights.
     """
     content = read_archive(path)
+    size = None
     if isinstance(content, dict):
+        size = _training_size(content)
         for key in _WEIGHT_KEYS:
             if isinstance(content.get(key), (RecordedObject, dict)) and content[key]:
                 content = content[key]
@@ -63,8 +69,22 @@ def read_published(path: str | Path) -> PublishedWeights:
         raise UserError(f"{path}: holds a {type(content).__name__}, expected a model or a dict of tensors")
     if not published.state:
         raise UserError(f"{path}: holds no tensors, expected a model's weights")
+    published.size = size
     published.state = {name.removeprefix("module."): _as_float32(value) for name, value in published.state.items()}
     return published
+
+
+def _training_size(checkpoint: dict) -> int | None:
+    """Longer side of the training images, from the options that a checkpoint holds."""
+    for key in _OPTION_KEYS:
+        options = checkpoint.get(key)
+        options = options.state if isinstance(options, RecordedObject) else options
+        for name in _SIZE_KEYS if isinstance(options, dict) else ():
+            value = options.get(name)
+            sides = value if isinstance(value, (list, tuple)) and value else [value]
+            if all(type(side) is int and 0 < side < 1e5 for side in sides):
+                return max(sides)
+    return None
 
 
 def _from_module(module: RecordedObject, path: str | Path) -> PublishedWeights:
@@ -76,7 +96,8 @@ def _from_module(module: RecordedObject, path: str | Path) -> PublishedWeights:
     _collect_tensors(module, "", state, [0], path)
     yaml = module.state.get("yaml")
     if isinstance(yaml, dict):
-        yaml = _plain({key: value for key, value in yaml.items() if key not in _ADDED_KEYS})
+        added = _ADDED_KEYS if yaml.get("scales") and yaml.get("scale") else (*_ADDED_KEYS, "scale")
+        yaml = _plain({key: value for key, value in yaml.items() if key not in added})
     else:
         yaml = None
     names = _class_names(module.state.get("names"))

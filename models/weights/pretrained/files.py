@@ -5,6 +5,7 @@ from pathlib import Path
 
 from graftdet.models.weights.pretrained.card import WeightsCard
 from graftdet.models.weights.safetensors_file import SUFFIX, SafetensorsHeader, read_header
+from graftdet.models.weights.unusable_files import describe_file
 from graftdet.utils.config import CONFIGS
 from graftdet.utils.errors import UserError, missing_weights
 
@@ -41,9 +42,12 @@ def find_weights(name: str | Path) -> Path:
         The path, which exists.
 
     Raises:
-        UserError: there is no such file; suggests the most similar name of a file in `configs/weights`.
+        UserError: there is no such file; suggests the most similar name of a file in `configs/weights`. Or it is of a
+            known format that cannot be loaded, such as TensorFlow Lite.
     """
     path = Path(name)
+    if path.exists() and (problem := describe_file(path)):
+        raise UserError(f"{path}: {problem}")
     if path.is_file():
         return path
     shipped = {file.stem: file for file in weights_files()}

@@ -72,6 +72,34 @@ def test_weights_names_and_yaml_of_a_published_file_are_read(foreign, tmp_path, 
     }
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"train_args": {"imgsz": 320}},
+        {"opt": {"img_size": [256, 320]}},
+        {"opt": types.SimpleNamespace(imgsz=320)},
+        {"train_args": {"imgsz": "320"}, "opt": {"imgsz": 320}},
+    ],
+)
+def test_the_training_size_is_read_from_the_options(foreign, tmp_path, options):
+    assert read_published(save(tmp_path / "a.pt", {"model": make_model(foreign), **options})).size == 320
+    assert read_published(save(tmp_path / "b.pt", {"model": make_model(foreign), "opt": {"imgsz": True}})).size is None
+
+
+def test_tensors_in_the_format_of_before_torch_1_6(tmp_path):
+    state = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)).state_dict()
+    path = save(tmp_path / "old.pth", state, _use_new_zipfile_serialization=False)
+    assert all(torch.equal(value, state[name]) for name, value in read_published(path).state.items())
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(UserError, match=r"old\.pth"):
+        read_published(path)
+    trace = tmp_path / "trace"
+    bad = {"a": Runs(__import__("os").system, f"touch {trace}")}
+    with pytest.raises(UserError, match="nothing in it was executed"):
+        read_published(save(tmp_path / "bad.pth", bad, _use_new_zipfile_serialization=False))
+    assert not trace.exists()
+
+
 def test_reading_needs_none_of_the_original_classes(foreign, tmp_path, monkeypatch):
     path = save(tmp_path / "a.pt", {"model": make_model(foreign)})
     for name in ("models.yolo", "models.common"):
@@ -227,7 +255,7 @@ def test_files_without_weights(foreign, tmp_path):
     (tmp_path / "text.pt").write_text("not weights")
     (tmp_path / "empty.pt").write_bytes(b"")
     (tmp_path / "folder.pt").mkdir()
-    save(tmp_path / "old.pt", {"a": torch.zeros(1)}, _use_new_zipfile_serialization=False)
+    save(tmp_path / "old.pt", {"model": make_model(foreign)}, _use_new_zipfile_serialization=False)
     save(tmp_path / "list.pt", [1, 2])
     save(tmp_path / "none.pt", {"epoch": 3})
     (tmp_path / "plain.pt").write_bytes(pickle.dumps({"a": 1}))
