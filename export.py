@@ -9,18 +9,45 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from graftdet.models.backends import BACKENDS, ExportOptions
+from graftdet.utils import cli, startup
+from graftdet.utils.cli.options import add_plugins_flag, image_size
+
+
+def make_parser() -> cli.ArgumentParser:
+    """The flags of export.py, named as the arguments of `export_model`."""
+    parser = cli.ArgumentParser(description=__doc__, script="export")
+    add = parser.add_argument
+    add("--weights", help="a .pt or .safetensors file, own or published (default: best.pt of the newest run)")
+    add("--include", nargs="+", default=["onnx"], metavar="FORMAT", help=f"formats: {', '.join(BACKENDS)}")
+    size = "side of the input in pixels, or height and width (default: as trained)"
+    add("--img", "--imgsz", "--img-size", type=int, nargs="+", help=size)
+    add(
+        "--batch-size",
+        "--batch",
+        type=cli.at_least(1),
+        default=1,
+        help="images per call, of a file that is not --dynamic",
+    )
+    add("--dynamic", action="store_true", help="accept any batch size, height and width")
+    add("--opset", type=int, default=17, help="ONNX operator set")
+    add("--out", help="file or folder to write to, created if missing (default: beside the weights)")
+    add_plugins_flag(parser)
+    return parser
+
+
+if startup.is_script(__name__):  # --help and wrong flags end here, before torch is imported
+    startup.parse_and_prepare(make_parser)
+
 import cv2
 
 from graftdet.models import load_plugins
-from graftdet.models.backends import BACKENDS, ExportOptions
 from graftdet.models.backends.loading import newest_weights
 from graftdet.models.backends.verify import opencv_difference, verify
 from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.graph.export_check import check_export_size
 from graftdet.models.weights.transfer import build_from_weights
 from graftdet.models.weights.weights_file import load_weights
-from graftdet.utils import cli
-from graftdet.utils.cli.options import add_plugins_flag, image_size
 from graftdet.utils.errors import UserError
 
 logger = logging.getLogger("graftdet.export")
@@ -181,28 +208,6 @@ def output_path(out: str | Path | None, weights: Path, suffix: str, num_formats:
     if path.suffix.lower() != suffix or num_formats > 1:
         raise UserError(f"--out {out}: expected a file name that ends in {suffix}, or a folder (a new one as '{out}/')")
     return path
-
-
-def make_parser() -> cli.ArgumentParser:
-    """The flags of export.py, named as the arguments of `export_model`."""
-    parser = cli.ArgumentParser(description=__doc__, script="export")
-    add = parser.add_argument
-    add("--weights", help="a .pt or .safetensors file, own or published (default: best.pt of the newest run)")
-    add("--include", nargs="+", default=["onnx"], metavar="FORMAT", help=f"formats: {', '.join(BACKENDS)}")
-    size = "side of the input in pixels, or height and width (default: as trained)"
-    add("--img", "--imgsz", "--img-size", type=int, nargs="+", help=size)
-    add(
-        "--batch-size",
-        "--batch",
-        type=cli.at_least(1),
-        default=1,
-        help="images per call, of a file that is not --dynamic",
-    )
-    add("--dynamic", action="store_true", help="accept any batch size, height and width")
-    add("--opset", type=int, default=17, help="ONNX operator set")
-    add("--out", help="file or folder to write to, created if missing (default: beside the weights)")
-    add_plugins_flag(parser)
-    return parser
 
 
 if __name__ == "__main__":

@@ -8,16 +8,41 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
-from graftdet.utils.startup import import_before_torch
+from graftdet.data.caching.image_cache import CACHES
+from graftdet.utils import cli, startup
+from graftdet.utils.cli.options import OneSize, add_run_flags, image_size
+from graftdet.utils.training.flags import (
+    AUTO_RECIPE,
+    add_recipe_flags,
+    add_training_flags,
+    check_flags,
+    check_not_swapped,
+    hyperparameter_overrides,
+)
+from graftdet.utils.training.search.trials import add_search_flags, search, search_requested
 
-if __name__ == "__main__":
-    import_before_torch("graftdet.data.dataset_config")
+
+def make_parser() -> cli.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = cli.ArgumentParser(description="Train a detector.", script="train")
+    add_recipe_flags(parser)
+    flag = parser.add_argument
+    about = "longer side of images [pixels]"
+    flag("--img", "--imgsz", "--img-size", type=cli.at_least(32), nargs="+", action=OneSize, default=640, help=about)
+    flag("--cache", nargs="?", const="ram", choices=CACHES, default="auto", help="where to cache decoded images")
+    add_training_flags(parser)
+    add_run_flags(parser, "runs/train")
+    add_search_flags(parser)
+    return parser
+
+
+if startup.is_script(__name__):  # --help and wrong flags end here, before torch is imported
+    startup.parse_and_prepare(make_parser, "graftdet.data.dataset_config")
 
 import numpy as np
 from torch import device as Device
 from torch import memory_format
 
-from graftdet.data.caching.image_cache import CACHES
 from graftdet.data.dataset import DetectionDataset
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.loader import Loader
@@ -27,9 +52,7 @@ from graftdet.models.distillation.distiller import load_teacher, set_up_distilla
 from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.weights.initial_model import make_model, restore_model
 from graftdet.models.weights.transfer import TransferReport
-from graftdet.utils import cli
 from graftdet.utils.cli.keyword_flags import arguments_from_keywords
-from graftdet.utils.cli.options import OneSize, add_run_flags, image_size
 from graftdet.utils.device import default_workers
 from graftdet.utils.distributed import Ranks, distribute, process_group
 from graftdet.utils.errors import UserError
@@ -44,20 +67,11 @@ from graftdet.utils.training.acceleration import (
 from graftdet.utils.training.autoanchor import MIN_RECALL, MIN_RECALL_OF_TRANSFERRED, fit_head_anchors
 from graftdet.utils.training.ema import ModelEMA
 from graftdet.utils.training.fine_tuning import DEFAULT_RECIPE, choose_recipe
-from graftdet.utils.training.flags import (
-    AUTO_RECIPE,
-    add_recipe_flags,
-    add_training_flags,
-    check_flags,
-    check_not_swapped,
-    hyperparameter_overrides,
-)
 from graftdet.utils.training.optim import Stepper, make_optimizer
 from graftdet.utils.training.resume import resolve_options
 from graftdet.utils.training.run import Run, TrainResult
 from graftdet.utils.training.run_state import EarlyStopping, RunState
 from graftdet.utils.training.schedule import Schedule
-from graftdet.utils.training.search.trials import add_search_flags, search, search_requested
 from graftdet.utils.training.trainer import (
     Trainer,
     freeze_rows,
@@ -266,20 +280,6 @@ def open_run(
     run = Run(folder, info, state, options.epochs, options.save_period)
     run.plot_labels(*train_set.annotations())
     return run
-
-
-def make_parser() -> cli.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = cli.ArgumentParser(description="Train a detector.", script="train")
-    add_recipe_flags(parser)
-    flag = parser.add_argument
-    about = "longer side of images [pixels]"
-    flag("--img", "--imgsz", "--img-size", type=cli.at_least(32), nargs="+", action=OneSize, default=640, help=about)
-    flag("--cache", nargs="?", const="ram", choices=CACHES, default="auto", help="where to cache decoded images")
-    add_training_flags(parser)
-    add_run_flags(parser, "runs/train")
-    add_search_flags(parser)
-    return parser
 
 
 if __name__ == "__main__":

@@ -13,10 +13,51 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from graftdet.utils.startup import import_before_torch
+from graftdet.utils import cli, startup
+from graftdet.utils.cli.options import OneSize, add_model_flags, add_run_flags, add_selection_flags, image_size
 
-if __name__ == "__main__":
-    import_before_torch("graftdet.data.dataset_config")
+IMAGES_PER_WORKER = 500  # fewer images are loaded by a thread before a process has started
+
+
+def make_parser() -> cli.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = cli.ArgumentParser(description=__doc__, script="val")
+    flag = parser.add_argument
+    add_model_flags(parser, backend="torch")
+    flag("--data", default="shapes.yaml", help="data YAML: a path or a name in configs/data")
+    flag("--split", "--task", default="val", choices=("train", "val", "test"), help="split to validate on")
+    flag(
+        "--img",
+        "--imgsz",
+        "--img-size",
+        type=cli.at_least(1),
+        nargs="+",
+        action=OneSize,
+        help="longer side of the images [pixels] (default: as in training)",
+    )
+    flag("--save-txt", action="store_true", help="write the predictions as labels/*.txt: class cx cy w h, normalized")
+    flag("--save-conf", action="store_true", help="as --save-txt, with scores")
+    flag("--batch-size", "--batch", type=cli.at_least(1), default=16, help="images per batch")
+    flag(
+        "--square",
+        action="store_true",
+        help="square letterboxing instead of batches of the images' own aspect ratio (always for models trained "
+        "without geometric augmentation)",
+    )
+    flag("--branch", help="branch of a OneToOneDetect model to validate: one_to_many (with NMS) or one_to_one")
+    flag("--single-cls", action="store_true", help="treat all classes of the dataset as one, for models of one class")
+    flag(
+        "--workers",
+        type=cli.at_least(0),
+        help=f"processes that load images (default: one per CPU core and {IMAGES_PER_WORKER} images)",
+    )
+    add_selection_flags(parser, conf=0.001, iou=0.6)
+    add_run_flags(parser, "runs/val")
+    return parser
+
+
+if startup.is_script(__name__):  # --help and wrong flags end here, before torch is imported
+    startup.parse_and_prepare(make_parser, "graftdet.data.dataset_config")
 
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.formats.dataset_split import Split
@@ -27,9 +68,7 @@ from graftdet.models.backends.loading import load_models, newest_weights
 from graftdet.models.inference.output_files import OutputNames, write_labels
 from graftdet.models.inference.predictor import Predictor
 from graftdet.models.inference.tta import AugmentedModel
-from graftdet.utils import cli
 from graftdet.utils.cli.keyword_flags import arguments_from_keywords
-from graftdet.utils.cli.options import OneSize, add_model_flags, add_run_flags, add_selection_flags, image_size
 from graftdet.utils.device import default_workers
 from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.coco_results import CocoResults, plain
@@ -40,7 +79,6 @@ from graftdet.utils.text import valid_utf8
 from graftdet.utils.visualization import evaluation_plots
 
 logger = logging.getLogger("graftdet.val")
-IMAGES_PER_WORKER = 500  # fewer images are loaded by a thread before a process has started
 
 
 @dataclass(frozen=True)
@@ -227,43 +265,6 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, list):
         return [without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def make_parser() -> cli.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = cli.ArgumentParser(description=__doc__, script="val")
-    flag = parser.add_argument
-    add_model_flags(parser, backend="torch")
-    flag("--data", default="shapes.yaml", help="data YAML: a path or a name in configs/data")
-    flag("--split", "--task", default="val", choices=("train", "val", "test"), help="split to validate on")
-    flag(
-        "--img",
-        "--imgsz",
-        "--img-size",
-        type=cli.at_least(1),
-        nargs="+",
-        action=OneSize,
-        help="longer side of the images [pixels] (default: as in training)",
-    )
-    flag("--save-txt", action="store_true", help="write the predictions as labels/*.txt: class cx cy w h, normalized")
-    flag("--save-conf", action="store_true", help="as --save-txt, with scores")
-    flag("--batch-size", "--batch", type=cli.at_least(1), default=16, help="images per batch")
-    flag(
-        "--square",
-        action="store_true",
-        help="square letterboxing instead of batches of the images' own aspect ratio (always for models trained "
-        "without geometric augmentation)",
-    )
-    flag("--branch", help="branch of a OneToOneDetect model to validate: one_to_many (with NMS) or one_to_one")
-    flag("--single-cls", action="store_true", help="treat all classes of the dataset as one, for models of one class")
-    flag(
-        "--workers",
-        type=cli.at_least(0),
-        help=f"processes that load images (default: one per CPU core and {IMAGES_PER_WORKER} images)",
-    )
-    add_selection_flags(parser, conf=0.001, iou=0.6)
-    add_run_flags(parser, "runs/val")
-    return parser
 
 
 if __name__ == "__main__":

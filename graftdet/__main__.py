@@ -11,7 +11,6 @@ SCRIPTS = {  # command -> help; the command is the name of the module below graf
     "export": "write trained weights as ONNX or OpenVINO and verify the file",
 }
 DATA_HELP = "check, convert or split a dataset, or draw the built-in one"
-_STARTUP = {"train", "val"}  # these measure the load of the cores before torch is imported
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -37,12 +36,10 @@ def _dispatch(arguments: list[str]) -> None:
     """Call the `main` that the first argument names with the others."""
     name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if name in SCRIPTS:
-        sys.argv = [f"graftdet {name}", *rest]  # as `python -m` does; usage lines show argv[0]
-        if name in _STARTUP:
-            from graftdet.utils.startup import import_before_torch
+        from graftdet.utils import startup
 
-            import_before_torch("graftdet.data.dataset_config")
-        import_module(f"graftdet.{name}").main(rest)
+        sys.argv = [f"graftdet {name}", *rest]  # as `python -m` does; usage lines show argv[0]
+        startup.run_script(f"graftdet.{name}", rest)
     elif name == "data":
         import_module("graftdet.data.__main__").main(rest, prog="graftdet data")
     elif name in commands():

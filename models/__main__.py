@@ -7,16 +7,16 @@ from importlib import import_module
 from graftdet.utils.cli import ArgumentParser, run
 
 COMMANDS = {  # command -> (module with add_arguments(parser) and run(args), help)
-    "summary": ("analysis.summary", "print one row per layer (shape, parameters, MACs) and totals"),
-    "yaml": ("analysis.model_yaml", "print the model YAML in a weights file, or write it to a file"),
-    "check": ("lint.check", "report all problems in a model YAML, with line and row"),
-    "compare": ("analysis.compare", "compare models: parameters, MACs, memory, latency, and AP after training"),
-    "insert": ("editing.insert", "insert rows into a model YAML; indices, comments and layout are updated"),
-    "swap": ("editing.swap", "replace a module by another one in a model YAML"),
-    "blocks": ("analysis.block_catalog", "list the modules that rows may name, or describe one of them"),
-    "draw": ("analysis.graph_svg", "draw the graph of a model YAML as SVG"),
+    "summary": ("commands.summary", "print one row per layer (shape, parameters, MACs) and totals"),
+    "yaml": ("commands.model_yaml", "print the model YAML in a weights file, or write it to a file"),
+    "check": ("commands.check", "report all problems in a model YAML, with line and row"),
+    "compare": ("commands.compare", "compare models: parameters, MACs, memory, latency, and AP after training"),
+    "insert": ("commands.insert", "insert rows into a model YAML; indices, comments and layout are updated"),
+    "swap": ("commands.swap", "replace a module by another one in a model YAML"),
+    "blocks": ("commands.blocks", "list the modules that rows may name, or describe one of them"),
+    "draw": ("commands.draw", "draw the graph of a model YAML as SVG"),
     "weights": ("weights.pretrained.command", "list pretrained weights and loadable files; pack a run as such a file"),
-    "conform": ("conformance.conform", "run conformance checks on a block (export, autocast, deepcopy, odd sizes)"),
+    "conform": ("commands.conform", "run conformance checks on a block (export, autocast, deepcopy, odd sizes)"),
 }
 
 
@@ -29,9 +29,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m models") -> N
     """
     arguments = sys.argv[1:] if argv is None else argv
     args = make_parser(prog, loaded=arguments[:1]).parse_args(arguments)
-    from graftdet.models.graph.plugins import load_plugins
+    if args.plugins:  # imports torch
+        from graftdet.models.graph.plugins import load_plugins
 
-    load_plugins(args.plugins)
+        load_plugins(args.plugins)
     args.run(args)
 
 

@@ -26,7 +26,8 @@ MAY_IMPORT = {"utils": {"utils"}, "data": {"data", "utils"}, "models": {"models"
 LAYERS = {  # package -> its layer within its top-level directory; a package imports its own and lower layers
     "models": {
         **{"spec": 0, "blocks": 1, "losses": 1, "heads": 2, "graph": 3, "weights": 4, "inference": 4, "editing": 4},
-        **{"backends": 5, "distillation": 5, "lint": 6, "analysis": 6, "conformance": 6, "__main__": 7},
+        **{"backends": 5, "distillation": 5, "lint": 6, "analysis": 6, "conformance": 6, "commands": 7},
+        "__main__": 8,
     },
     "utils": {"evaluation": 1, "training": 2},
     "data": {"__main__": 3, "tools": 2},

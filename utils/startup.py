@@ -3,9 +3,12 @@
 import gc
 import os
 import time
-from collections.abc import Callable
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
+
+from graftdet.utils import cli
 
 SPIN_COUNTS = {"idle": 30_000, "shared": 1000}
 """Iterations that idle threads of torch (GNU OpenMP) spin before they sleep: 1 to 2 ms, or a thirtieth of it."""
@@ -63,11 +66,38 @@ def _ticks(path: str = "/proc/stat") -> tuple[int, int] | None:
     return total - idle, total
 
 
-def import_before_torch(module: str) -> None:
-    """Import `module`, which does not import torch, while measuring the load for `set_spin_count`.
+def run_script(name: str, arguments: Sequence[str]) -> None:
+    """Import a script and call its `main`, as if its file was run.
+
+    Args:
+        name: Name of the script's module, such as `graftdet.train`.
+        arguments: Its command line; `sys.argv` holds the same.
+    """
+    global _script
+    _script = name
+    import_module(name).main(arguments)
+
+
+_script = ""  # the module that `run_script` runs
+
+
+def is_script(name: str) -> bool:
+    """Whether the module of this `__name__` is the script that the process runs."""
+    return name in ("__main__", _script)
+
+
+def parse_and_prepare(make_parser: Callable[[], ArgumentParser], light_module: str = "") -> None:
+    """Prepare the import of torch by a script, after its command line was parsed: --help and wrong flags end here.
 
     Disables garbage collection until `graftdet.utils.cli.run`: modules stay alive, and scanning them repeatedly takes a
     tenth of the time of loading.
+
+    Args:
+        make_parser: Returns the parser of the script.
+        light_module: Module without torch that the script needs anyway, imported while the load is measured for
+            `set_spin_count`; without one, it is not measured.
     """
+    cli.run(lambda: make_parser().parse_args())
     gc.disable()
-    set_spin_count(meanwhile=lambda: import_module(module))
+    if light_module:
+        set_spin_count(meanwhile=lambda: import_module(light_module))

@@ -1,6 +1,5 @@
 """`python -m models draw FILE.yaml -o graph.svg`: the graph of a model, one box per row, one column per stride."""
 
-import argparse
 import math
 from dataclasses import dataclass
 from html import escape
@@ -9,10 +8,7 @@ from unicodedata import east_asian_width
 
 from graftdet.models.analysis.graph_layout import COLUMN_WIDTH, GAP, Layout, arrange
 from graftdet.models.analysis.summary import RowSummary, summarize, totals
-from graftdet.models.graph.detection_model import DetectionModel, build_model
-from graftdet.utils.cli.options import add_model_yaml_flags, image_size
-from graftdet.utils.errors import UserError
-from graftdet.utils.files import write_atomically
+from graftdet.models.graph.detection_model import DetectionModel
 
 WIDTH, HEIGHT = 176, 46  # of a box, pixels
 TOP = 108  # of the first line of boxes, pixels
@@ -249,19 +245,3 @@ def _path(points, color) -> str:
         text += f" L{ends[0][0]:g} {ends[0][1]:g} Q{here[0]:g} {here[1]:g} {ends[1][0]:g} {ends[1][1]:g}"
     text += f" L{points[-1][0]:g} {points[-1][1]:g}"
     return f"<path d='{text}' fill='none' stroke='{color}' stroke-width='1.6' marker-end='url(#tip)'/>"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
-    add_model_yaml_flags(parser)
-    parser.add_argument("-o", "--output", metavar="FILE.svg", required=True, help="file to write")
-
-
-def run(args: argparse.Namespace) -> None:
-    """Write the drawing."""
-    path = Path(args.output)
-    if path.suffix.lower() != ".svg":
-        raise UserError(f"-o {path}: expected a file name that ends in .svg")
-    model = build_model(args.cfg, args.nc)
-    write_atomically(path, draw_model(model, image_size(args.img, model.size_multiple)))
-    print(f"{path}: {len(model.spec.rows)} rows")

@@ -1,15 +1,12 @@
-"""`python -m models yaml FILE`: the model YAML in a weights file."""
+"""The model YAML in a weights file, as text."""
 
-import argparse
 import re
-from pathlib import Path
 
 import yaml
 
 from graftdet.models.spec.keys import SECTIONS
-from graftdet.models.weights.weights_file import WeightsFile, load_weights
+from graftdet.models.weights.weights_file import WeightsFile
 from graftdet.utils.errors import UserError
-from graftdet.utils.files import write_atomically
 
 _NUM_CLASSES = re.compile(r"^nc\s*:\s*\d+", re.MULTILINE)
 
@@ -48,19 +45,3 @@ def _line(value) -> str:
     if isinstance(value, dict) and len(value) == 1:
         return text[1:-1]
     return f"- {text[1:-1]}" if isinstance(value, list) and len(value) == 1 else text
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
-    parser.add_argument("weights", metavar="FILE", help="weights file: .pt, .pth, .safetensors")
-    parser.add_argument("--output", type=Path, metavar="OUT.yaml", help="file to write (default: print)")
-
-
-def run(args: argparse.Namespace) -> None:
-    """Print or write the YAML."""
-    text = yaml_of_weights(load_weights(args.weights))
-    if args.output is None:
-        print(text, end="")
-    else:
-        write_atomically(args.output, text)
-        print(args.output)

@@ -16,14 +16,6 @@ _BACK = {character: byte for byte, character in _BYTES.items()}
 _BYTE_ORDER_MARK = "\ufeff".encode()
 
 
-def add_file_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of all commands that edit a model YAML."""
-    parser.add_argument("cfg", metavar="FILE.yaml", help="model YAML: a path, or a name in configs/models")
-    target = parser.add_mutually_exclusive_group()
-    target.add_argument("-o", "--output", metavar="FILE", help="file to write (default: standard output)")
-    target.add_argument("--in-place", action="store_true", help="change FILE.yaml itself")
-
-
 def read_model_text(args: argparse.Namespace) -> tuple[Path, str]:
     """Return the path of the model YAML `args.cfg`, and its text with original line ends, without byte order mark.
 

@@ -1,6 +1,7 @@
 """How long threads spin, by the load that /proc/stat reports."""
 
 import gc
+import sys
 
 import pytest
 
@@ -50,7 +51,8 @@ def test_no_garbage_collection_while_modules_load(monkeypatch):
     loaded = []
     monkeypatch.setattr(startup, "set_spin_count", lambda meanwhile: loaded.append(meanwhile()))
     try:
-        startup.import_before_torch("graftdet.utils.errors")
+        monkeypatch.setattr(sys, "argv", ["script"])
+        startup.parse_and_prepare(cli.ArgumentParser, "graftdet.utils.errors")
         assert not gc.isenabled() and loaded[0].UserError
         cli.run(lambda: loaded.append(gc.isenabled()))
         assert loaded[1] and gc.isenabled()

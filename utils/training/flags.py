@@ -9,9 +9,9 @@ from graftdet.utils.cli.options import fraction
 from graftdet.utils.cli.yolov5_flags import published_hyperparameters
 from graftdet.utils.config import load_yaml
 from graftdet.utils.errors import UserError
-from graftdet.utils.training.optim import OPTIMIZERS
 
 AUTO_WEIGHTS, NO_WEIGHTS = "auto", "none"  # values of --weights beside files and names
+OPTIMIZERS = ("SGD", "Adam", "AdamW", "Muon")
 AUTO_RECIPE = "auto"  # value of --hyp beside files and names
 
 

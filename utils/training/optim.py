@@ -11,13 +11,13 @@ from graftdet.utils.distributed import unwrap
 from graftdet.utils.errors import UserError, did_you_mean
 from graftdet.utils.hyperparameters import Hyperparameters, accumulation
 from graftdet.utils.training.ema import ModelEMA
+from graftdet.utils.training.flags import OPTIMIZERS
 from graftdet.utils.training.muon import Muon
 from graftdet.utils.training.schedule import Schedule
 
 logger = logging.getLogger(__name__)
 
 MAX_LISTED = 3  # names that a message lists
-OPTIMIZERS = ("SGD", "Adam", "AdamW", "Muon")
 _CHANNEL_MIXING = (nn.modules.conv._ConvNd, nn.Linear)
 _NORMALIZATION = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
 

@@ -8,9 +8,6 @@ import sys
 
 import yaml
 
-from graftdet.models.conformance.case_search import find_cases
-from graftdet.models.conformance.checks import run_checks
-from graftdet.models.graph.modules import find_block
 from graftdet.models.spec.model_spec import resolve_constants
 from graftdet.utils.cli import at_least
 from graftdet.utils.errors import UserError
@@ -30,6 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print the result of each check; exit with status 1 if one failed."""
+    from graftdet.models.conformance.case_search import find_cases
+    from graftdet.models.conformance.checks import run_checks
+    from graftdet.models.graph.modules import find_block
+
     block, options, is_head = find_block(args.module)
     if is_head:
         raise UserError(f"{args.module}: is a head; conformance checks are for blocks")

@@ -3,9 +3,7 @@
 import argparse
 import sys
 
-from graftdet.models.editing.editor import swap_module
-from graftdet.models.editing.model_file import add_file_arguments, read_model_text, write_model_text
-from graftdet.models.graph.modules import find_block
+from graftdet.models.commands.edited_file import add_file_arguments
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.row import show_row
 from graftdet.utils.errors import UserError
@@ -22,6 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Replace the module, write the YAML and print the changes."""
+    from graftdet.models.editing.editor import swap_module
+    from graftdet.models.editing.model_file import read_model_text, write_model_text
+    from graftdet.models.graph.modules import find_block
+
     try:
         find_block(args.new)
     except UserError as error:

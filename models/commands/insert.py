@@ -7,8 +7,7 @@ unless `--readers all` is given.
 import argparse
 import logging
 
-from graftdet.models.editing.editor import find_index, insert_row
-from graftdet.models.editing.model_file import add_file_arguments, read_model_text, write_model_text
+from graftdet.models.commands.edited_file import add_file_arguments
 from graftdet.models.spec.model_spec import ModelSpec, unused_rows
 
 logger = logging.getLogger(__name__)
@@ -26,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Insert the rows and write the YAML."""
+    from graftdet.models.editing.editor import find_index, insert_row
+    from graftdet.models.editing.model_file import read_model_text, write_model_text
+
     path, text = read_model_text(args)
     old = ModelSpec.from_text(text, path.name)
     after, new = find_index(old, args.after), text
