@@ -37,7 +37,7 @@ def make_parser() -> cli.ArgumentParser:
 
 
 if startup.is_script(__name__):  # --help and wrong flags end here, before torch is imported
-    startup.parse_and_prepare(make_parser, "graftdet.data.dataset_config")
+    startup.parse_and_prepare(make_parser, follows_load=True)
 
 import numpy as np
 from torch import device as Device
@@ -58,6 +58,7 @@ from graftdet.utils.distributed import Ranks, distribute, process_group
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import new_run_folder
 from graftdet.utils.hyperparameters import Hyperparameters, has_geometric_augmentation, load_hyperparameters
+from graftdet.utils.threads import sharing_cores
 from graftdet.utils.training.acceleration import (
     automatic_batch_size,
     compile_model,
@@ -122,7 +123,7 @@ def train_model(**flags: Any) -> TrainResult | None:
 
 def run_training(options: Namespace, checkpoint: dict[str, Any] | None) -> TrainResult | None:
     """Train in this process, or in this process of the group that torchrun started."""
-    with process_group(options.device) as (ranks, device):
+    with process_group(options.device) as (ranks, device), sharing_cores(device.type):
         return train(options, checkpoint, ranks, device)
 
 

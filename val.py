@@ -57,7 +57,7 @@ def make_parser() -> cli.ArgumentParser:
 
 
 if startup.is_script(__name__):  # --help and wrong flags end here, before torch is imported
-    startup.parse_and_prepare(make_parser, "graftdet.data.dataset_config")
+    startup.parse_and_prepare(make_parser, follows_load=True)
 
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.formats.dataset_split import Split
@@ -76,6 +76,7 @@ from graftdet.utils.evaluation.evaluator import Evaluation, evaluate
 from graftdet.utils.evaluation.report import format_evaluation
 from graftdet.utils.files import new_run_folder, write_atomically
 from graftdet.utils.text import valid_utf8
+from graftdet.utils.threads import sharing_cores
 from graftdet.utils.visualization import evaluation_plots
 
 logger = logging.getLogger("graftdet.val")
@@ -160,17 +161,18 @@ def validate(options: Namespace) -> ValidationResult:
     rect = model.fixed_size is None and not (options.square or model.square_letterbox)
     dataset = open_dataset(split, size, rect=rect, stride=model.stride, label=options.split)
     workers = min(default_workers(), len(dataset) // IMAGES_PER_WORKER) if options.workers is None else options.workers
-    evaluation = evaluate(
-        AugmentedModel(model) if options.augment else model,
-        val_loader(dataset, options.batch_size, workers),
-        ground_truth=split.ground_truth(),
-        category_ids=split.category_ids,
-        conf=options.conf,
-        iou=options.iou,
-        max_det=options.max_det,
-        method=options.nms,
-        device=model.device,
-    )
+    with sharing_cores(str(model.device).partition(":")[0], constant=True):  # the same results on a busy machine
+        evaluation = evaluate(
+            AugmentedModel(model) if options.augment else model,
+            val_loader(dataset, options.batch_size, workers),
+            ground_truth=split.ground_truth(),
+            category_ids=split.category_ids,
+            conf=options.conf,
+            iou=options.iou,
+            max_det=options.max_det,
+            method=options.nms,
+            device=model.device,
+        )
     logger.info(format_evaluation(evaluation))
     folder = new_run_folder(options.project, options.name, options.exist_ok)
     if options.save_txt or options.save_conf:

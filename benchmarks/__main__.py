@@ -21,7 +21,9 @@ def main() -> int:
         "'training --img 640', follow its name; 'python -m benchmarks.training --help' lists them.",
     )
     parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"{', '.join(TABLES)} (default: all)")
-    help_text = f"JSON file for all tables; a Markdown file is written beside it (default: in {FOLDER.relative_to(ROOT)})"
+    help_text = (
+        f"JSON file for all tables; a Markdown file is written beside it (default: in {FOLDER.relative_to(ROOT)})"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE.json", help=help_text)
     options, rest = parser.parse_known_args()
     chosen = options.tables or TABLES

@@ -23,6 +23,7 @@ from graftdet.utils.images.letterbox import unletterbox
 from graftdet.utils.nms.suppression import default_method, select_detections
 from graftdet.utils.pipeline import Pipeline
 from graftdet.utils.progress import Progress
+from graftdet.utils.threads import adapt_threads
 
 if TYPE_CHECKING:
     import torch
@@ -126,6 +127,7 @@ def evaluate(
             if not getattr(loader, "workers", 0):  # workers prefetch themselves and must not be forked from a thread
                 batches = stack.enter_context(Pipeline(loader, [], capacity=PREFETCHED))
             for batch in batches:
+                adapt_threads()
                 dtype = _float_type(model)
                 detections.append(_detect(model, batch, len(category_ids), seconds, device, dtype, settings))
                 bar.step()

@@ -15,6 +15,7 @@ from graftdet.utils.device import device_memory
 from graftdet.utils.distributed import Ranks, average_losses
 from graftdet.utils.errors import UserError
 from graftdet.utils.progress import Progress
+from graftdet.utils.threads import adapt_threads
 from graftdet.utils.training.color_jitter import images_on_device
 from graftdet.utils.training.loss_meter import LossMeter
 from graftdet.utils.training.optim import Stepper, warn_of_missing_gradients
@@ -82,6 +83,7 @@ def train_one_epoch(
     unchecked = epoch == 0  # whether each parameter receives a gradient, with the first batch that has objects
     start = time.perf_counter()
     for number, batch in enumerate(batches):
+        adapt_threads()
         if on_batch:
             on_batch(number, batch)
         stepper.begin(epoch * batches_per_epoch + number)
