@@ -50,6 +50,7 @@ from graftdet.data.training_data import LoaderSettings, make_batches, make_valid
 from graftdet.models import load_plugins
 from graftdet.models.distillation.distiller import load_teacher, set_up_distillation
 from graftdet.models.graph.detection_model import DetectionModel
+from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.weights.initial_model import make_model, restore_model
 from graftdet.models.weights.transfer import TransferReport
 from graftdet.utils.cli.keyword_flags import arguments_from_keywords
@@ -90,9 +91,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.configure_logging()
     options, checkpoint = resolve_options(make_parser(), argv)
     if search_requested(options):
+        check_inputs(options)
         search(options, argv)
     else:
         run_training(options, checkpoint)
+
+
+def check_inputs(options: Namespace) -> None:
+    """Open the dataset and read the model YAML before a search starts the first training.
+
+    Raises:
+        UserError: What each training would end with.
+    """
+    load_plugins(options.plugins)
+    check_not_swapped(options.cfg, options.data)
+    data = load_data_config(options.data)
+    for split in ("train", "val"):
+        open_split(data, split, single_class=options.single_cls)
+    if options.cfg:
+        ModelSpec.read(options.cfg)
 
 
 def train_model(**flags: Any) -> TrainResult | None:

@@ -127,7 +127,11 @@ def test_invalid_input_ends_in_one_line(weights, tmp_path, capfd):
     table = [
         (["--weights", tmp_path / "missing.pt"], "no such file"),
         (["--weights", tmp_path / "text.pt"], "text.pt"),
-        (["--weights", "yolov5n.yaml"], "yolov5n.yaml: is a model YAML, expected trained weights; train.py --cfg"),
+        (["--weights", "yolov5n.yaml"], "yolov5n.yaml: no such file, and a YAML by its name; expected trained weights"),
+        (
+            ["--weights", Path(__file__).parents[1] / "configs/models/yolov5n.yaml"],
+            "yolov5n.yaml: is a YAML file; expected trained weights",
+        ),
         (["--weights", weights, "--include", "onnx", "torchscript"], "torchscript"),
         (["--weights", tmp_path / "unknown.pt"], "--plugins"),
         (["--weights", weights, "--include", "onx"], "did you mean 'onnx'"),

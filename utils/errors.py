@@ -55,7 +55,9 @@ def missing_weights(path: str | Path, known: Iterable[str] = ()) -> UserError:
         known: Names that could have been meant.
     """
     if Path(path).suffix.lower() in (".yaml", ".yml"):
-        return UserError(f"{path}: is a model YAML, expected trained weights; train.py --cfg {path} makes them")
+        found = "is a YAML file" if Path(path).is_file() else "no such file, and a YAML by its name"
+        use = f"the weights of a model YAML are made by train.py --cfg {path}"
+        return UserError(f"{path}: {found}; expected trained weights (.pt, .safetensors); {use}")
     is_bare = Path(path).parent == Path()
     hint = f"; weights are never downloaded, expected the path of a file{did_you_mean(str(path), known)}"
     return UserError(f"{path}: no such file{hint if is_bare else ''}")

@@ -1,5 +1,6 @@
 """Writing a dataset into a new folder: in another format (`convert`) or with other splits (`data.tools.split`)."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -25,6 +26,9 @@ from graftdet.utils.images.header import ImageHeader
 from graftdet.utils.images.io import image_header, write_image
 from graftdet.utils.progress import track
 from graftdet.utils.text import valid_utf8
+
+logger = logging.getLogger(__name__)
+_DRAWING_INTERVAL = 10  # seconds between two reports while images are drawn
 
 IMAGE_MODES = {
     "copy": shutil.copyfile,
@@ -74,7 +78,11 @@ def open_split_verified(config: DataConfig, split: str) -> Split:
     """
     source = open_annotations(config, split)
     if source.drawing:
-        samples = SampleTable.from_samples(track(source, source.drawing.count, f"{split}: objects"))
+        number, side = source.drawing.count, source.drawing.side
+        logger.info(
+            f"{split}: {number} images of {side}x{side} pixels will be drawn; keys of the data YAML set how many"
+        )
+        samples = SampleTable.from_samples(track(source, number, f"{split}: objects", _DRAWING_INTERVAL))
         return Split(split, samples, source.names, source.category_ids, source.problems, source.drawing)
     samples = validate_samples(source, source.problems, f"{config.path}: {split}", every_header=True)
     return Split(split, samples, source.names, source.category_ids, source.problems)
@@ -177,10 +185,11 @@ def _write_splits(
     used_names: set[str] = set()
     content = {}
     for split, samples in splits.items():
-        progress = track(samples, len(samples), split)
         if split in drawings:
+            progress = track(samples, len(samples), f"{split}: images drawn", _DRAWING_INTERVAL)
             paths = [_draw_image(writer, split, sample, drawings[split]) for sample in progress]
         else:
+            progress = track(samples, len(samples), split)
             paths = [_write_image(writer, split, sample, used_names, images) for sample in progress]
         if writer.REQUIRES_UPRIGHT:
             samples = [

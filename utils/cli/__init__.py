@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
-from graftdet.utils.cli.yolov5_flags import successor, translate
+from graftdet.utils.cli.yolov5_flags import refused_value, successor, translate
 from graftdet.utils.errors import UserError, did_you_mean
 
 _DISK_ERRORS = {  # may happen at any write, also at printing into a full disk
@@ -63,9 +63,10 @@ class ArgumentParser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
         """Parse the command line; an unknown argument is an error with a suggestion."""
-        known, unknown = self.parse_known_args(
-            translate(self.script, sys.argv[1:] if args is None else args), namespace
-        )
+        arguments = translate(self.script, sys.argv[1:] if args is None else args)
+        if reason := refused_value(self.script, arguments):
+            self.error(reason)
+        known, unknown = self.parse_known_args(arguments, namespace)
         if unknown:
             flag = unknown[0].split("=")[0]
             published = successor(self.script, flag)
@@ -129,6 +130,7 @@ def run(main: Callable[[], object]) -> None:
     A `UserError` becomes one line on standard error (after its traceback with --verbose) and exit status 2, Ctrl-C
     status 130, SIGTERM status 143 after files being written were closed.
     """
+    _Verbose.is_given = False  # of an earlier call in this process
     configure_logging()
     gc.freeze()  # loaded modules stay alive: no need to scan them for garbage
     gc.enable()  # `graftdet.utils.startup` may have disabled it

@@ -6,6 +6,7 @@ documentation of YOLOv5, v7.0 and earlier.
 """
 
 import functools
+import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -107,7 +108,7 @@ TRAIN = (
 VAL = (
     *_same("--data", "--weights", "--batch-size, --batch", "--imgsz, --img, --img-size"),
     *_same("--conf-thres", "--iou-thres", "--max-det"),
-    *_same("--task", note="`train`, `val` or `test`; also `--split`"),
+    *_same("--task", note="`train`, `val` or `test`, not `speed` and `study`; also `--split`"),
     *_same("--workers", "--single-cls", "--augment"),
     *_HALF,
     *_same("--verbose", note="prints the traceback of an error; results per class are always printed"),
@@ -156,7 +157,15 @@ EXPORT = (
 )
 FLAGS: dict[str, tuple[PublishedFlag, ...]] = {"train": TRAIN, "val": VAL, "detect": DETECT, "export": EXPORT}
 """Script -> its published flags."""
+REFUSED_VALUES = {
+    "val": {
+        ("--task", "speed"): "use `--task val`, which prints the time per image; `--batch-size 1` for single images",
+        ("--task", "study"): "run val.py once for each `--img`; `python -m models compare` compares several models",
+    }
+}
+"""Script -> (flag, value of a published flag that is not taken here) -> what to do instead."""
 HYPERPARAMETERS = {
+    "hyp.finetune.yaml": ("finetune.yaml", ""),
     "hyp.scratch-low.yaml": ("yolov5.yaml", ""),
     "hyp.scratch.yaml": ("yolov5.yaml", ""),
     "hyp.scratch-med.yaml": ("yolov5.yaml", "lrf=0.1 cls=0.3 obj=0.7 scale=0.9 mixup=0.1"),
@@ -213,6 +222,21 @@ def successor(script: str, flag: str) -> str | None:
             if published.here:
                 return f"use {published.here}" + (f": {published.note}" if published.note else "")
             return f"not supported: {published.note}"
+    return None
+
+
+def refused_value(script: str, arguments: Sequence[str]) -> str | None:
+    """What to do instead of a published value of a flag that `script` has; a whole error message, or None.
+
+    Args:
+        script: `train`, `val`, `detect` or `export`.
+        arguments: the command line.
+    """
+    values = REFUSED_VALUES.get(script, {})
+    pairs = [tuple(argument.split("=", 1)) for argument in arguments if "=" in argument]
+    for flag, value in [*itertools.pairwise(arguments), *pairs]:
+        if (flag, value) in values:
+            return f"{flag} {value}: not supported; {values[flag, value]}"
     return None
 
 

@@ -1,5 +1,7 @@
 """`format: contours`: images that are drawn while they are needed."""
 
+import logging
+
 import numpy as np
 import pytest
 
@@ -128,6 +130,14 @@ def test_images_of_the_first_epoch_are_written(tmp_path, to):
             corners = [[x, y, x + w, y + h] for x, y, w, h in image.boxes]
             assert sorted(sample.labels.tolist()) == sorted(image.labels)
             assert np.allclose(sorted(sample.boxes.tolist()), sorted(corners), atol=0.01)
+
+
+def test_the_number_of_images_that_will_be_drawn_is_reported(tmp_path, caplog, capsys, monkeypatch):
+    monkeypatch.setattr("graftdet.data.tools.convert._DRAWING_INTERVAL", 0)
+    with caplog.at_level(logging.INFO, logger="graftdet"):
+        convert(load(tmp_path), "yolo", tmp_path / "out")
+    assert "train: 10 images of 64x64 pixels will be drawn" in caplog.text and "val: 3 images" in caplog.text
+    assert "train: images drawn: 10/10" in capsys.readouterr().err
 
 
 def test_drawn_images_cannot_be_divided(tmp_path):

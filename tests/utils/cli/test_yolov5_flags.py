@@ -96,6 +96,13 @@ def test_command_lines_of_the_other_scripts(script, line, expected):
     assert {key: parsed[key] for key in expected} == expected
 
 
+@pytest.mark.parametrize("line", ["--task speed --batch 1", "--task=study"])
+def test_values_that_are_not_taken_are_answered_with_what_to_do(line, capsys):
+    with pytest.raises(SystemExit):
+        parse("val", line)
+    assert f"error: {line.split(' --batch')[0].replace('=', ' ')}: not supported; " in capsys.readouterr().err
+
+
 def test_notices(caplog):
     _report.cache_clear()
     with caplog.at_level(logging.WARNING):

@@ -38,6 +38,8 @@ def test_a_trial_is_a_training_with_values_of_its_own(search, capsys, monkeypatc
         ({"lro": [1, 2]}, [], "unknown hyperparameter 'lro'"),
         ({"mosaic": [0, 1]}, ["--set", "mixup=3"], "--set mixup"),
         ({"mosaic": [0, 1]}, ["--hyp", "none.yaml"], "none.yaml"),
+        ({"mosaic": [0, 1]}, ["--data", "none.yaml"], "none.yaml: no such file"),
+        ({"mosaic": [0, 1]}, ["--cfg", "none.yaml"], "none.yaml: no such file"),
     ],
 )
 def test_errors(search, workspace, ranges, flags, message):
