@@ -14,6 +14,7 @@ from graftdet.utils.errors import UserError
 LOSSES = {
     "AnchorFreeDetect": ["box", "cls", "dfl"],
     "PicoHead": ["box", "cls", "dfl"],
+    "DetectX": ["box", "obj", "cls"],
     "OneToOneDetect": ["box", "cls", "dfl", "o2o_cls"],
 }
 

@@ -136,13 +136,20 @@ def _row_box(row: RowSummary, layout: Layout, left, color) -> Box:
     repeats = f" x{row.number}" if row.number > 1 else ""
     name = f" '{_shorten(row.name, MAX_NAME)}'" if row.name else ""
     module = _shorten(row.module, max(MAX_TITLE - len(f"{row.index}  {repeats}{name}"), 8))
-    shape = "x".join(map(str, row.shapes[-1])) + (f" +{len(row.shapes) - 1}" if len(row.shapes) > 1 else "")
-    facts = shape + (f", {_short_count(row.params)}" if row.params else "")
+    facts = _shape_text(row.shapes) + (f", {_short_count(row.params)}" if row.params else "")
     full_name = f" '{row.name}'" if row.name else ""
     title = (
         f"row {row.index}{full_name} {row.module}({row.args}), {row.params:,} parameters, {row.macs / 1e6:,.1f} MMACs"
     )
     return Box(x, y, WIDTH, HEIGHT, (f"{row.index}  {module}{repeats}{name}", facts), color, title)
+
+
+def _shape_text(shapes) -> str:
+    """`64x40x40`; of a list of maps `[64, 128]x40x40` where all have one size, else the last one and `+` the others."""
+    if len(shapes) == 1 or len({shape[1:] for shape in shapes}) > 1:
+        return "x".join(map(str, shapes[-1])) + (f" +{len(shapes) - 1}" if len(shapes) > 1 else "")
+    widths = ", ".join(str(shape[0]) for shape in shapes)
+    return f"[{widths}]x{shapes[0][1]}x{shapes[0][2]}"
 
 
 def _head_box(model, row: RowSummary, layout: Layout, left) -> Box:

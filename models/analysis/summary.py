@@ -118,7 +118,7 @@ def _count_norms(layer):
 
 def _on_cpu(inputs):
     if isinstance(inputs, list):
-        return [torch.zeros(i.shape) for i in inputs]
+        return [_on_cpu(i) for i in inputs]
     return torch.zeros(inputs.shape)
 
 

@@ -19,7 +19,9 @@ class BlockOptions:
             nothing is filled in.
         width_in: the argument that takes the input width, if its name does not show it.
         width_out: the argument that, where it is given, is the output width instead of c2.
+        widths_out: the argument that is a list of output widths, one per map that the block gives.
         takes_lists: the block reads a row that gives a list of maps (a whole backbone).
+        joins_lists: the block joins rows, of which any may give a list of maps: it reads a list of maps and lists.
         arguments: argument name -> the range of its values, see `graftdet.models.blocks.argument_ranges`.
         defaults_with_module: module name -> arguments with another default in a model that has a row of that module.
         defaults_by_scale: letters of scales ("mlx") -> values of arguments in a model of one of these scales. They
@@ -30,7 +32,9 @@ class BlockOptions:
     rule: BindingRule = "infer"
     width_in: str | None = None
     width_out: str | None = None
+    widths_out: str | None = None
     takes_lists: bool = False
+    joins_lists: bool = False
     arguments: Mapping[str, ArgumentRange] = field(default_factory=dict)
     defaults_with_module: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     defaults_by_scale: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

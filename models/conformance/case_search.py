@@ -29,6 +29,7 @@ GUESSES = {  # plain name of an argument without default -> value
         (7, "size"),
         (1.0, "alpha"),
         (0, "index"),
+        ([0], "idx"),
         (8, "groupsize numgroups"),
     )
     for name in names.split()

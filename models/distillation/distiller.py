@@ -104,7 +104,8 @@ class Student(nn.Module):
         self._compare_maps = compare_maps
         device = next(model.parameters()).device
         self._layout = fastest_layout(teacher.to(device), device, teacher.trial_shape, teacher.model)
-        widths = [[shape[0] for shape in one.shapes[-1]] for one in (model, teacher)]
+        levels = len(model.head.strides)  # without auxiliary levels, which are inputs of a head as well
+        widths = [[shape[0] for shape in one.shapes[-1][:levels]] for one in (model, teacher)]
         self.adapters = nn.ModuleList(
             nn.Identity() if own == theirs else nn.Conv2d(own, theirs, 1, bias=False, device=device)
             for own, theirs in zip(*widths, strict=True)
@@ -121,8 +122,9 @@ class Student(nn.Module):
             teacher_raw = teacher.head(teacher_maps)
         if not self._compare_maps:
             return DistillationOutputs(raw, [], teacher_raw, [])
-        adapted = [adapter(x) for adapter, x in zip(self.adapters, maps, strict=True)]
-        return DistillationOutputs(raw, adapted, teacher_raw, teacher_maps)
+        levels = len(self.adapters)
+        adapted = [adapter(x) for adapter, x in zip(self.adapters, maps[:levels], strict=True)]
+        return DistillationOutputs(raw, adapted, teacher_raw, teacher_maps[:levels])
 
 
 class DistillationLoss(Criterion):

@@ -164,6 +164,9 @@ def _scale_output_width(block, signature: Signature, options: BlockOptions, boun
             expansion = getattr(block, "expansion", 1)
             if plain_name(name) == "planes" and isinstance(expansion, int):
                 width *= expansion  # as in torchvision's residual blocks: planes are the inner width
+    name = options.widths_out
+    if name in bound and isinstance(bound[name], (list, tuple)):
+        bound[name] = [scale_width(check_width(one, name)) for one in bound[name]]
     return None if signature.guessed else width  # no name promises that a guessed one is the output width
 
 

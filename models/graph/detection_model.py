@@ -10,6 +10,7 @@ from torch import distributed, nn
 
 from graftdet.models.blocks.activations import default_activation, parse_default
 from graftdet.models.blocks.conv import fuse_sequential
+from graftdet.models.blocks.registration import BlockOptions
 from graftdet.models.graph.errors import (
     ignored_key_problems,
     renamed_argument_problem,
@@ -17,11 +18,18 @@ from graftdet.models.graph.errors import (
     written_argument_problems,
 )
 from graftdet.models.graph.modules import find_block
-from graftdet.models.graph.row_builder import build_head, build_row, gather_shapes, options_for_model, renamed_arguments
+from graftdet.models.graph.row_builder import (
+    auxiliary_rows,
+    build_head,
+    build_row,
+    gather_shapes,
+    options_for_model,
+    renamed_arguments,
+)
 from graftdet.models.graph.row_checks import check_head_position, failure
 from graftdet.models.graph.shape_inference import PROBE_SIZE, output_shapes
 from graftdet.models.heads import HEADS
-from graftdet.models.heads.base import Head
+from graftdet.models.heads.base import Head, HeadOptions
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.problems import Problem, ProblemError
 from graftdet.models.spec.row import IMAGE
@@ -83,6 +91,7 @@ class DetectionModel(nn.Module):
             s: row.index for row in spec.rows for s in row.sources
         }
         done = [[s for s, reader in last_read.items() if reader == row.index and s != IMAGE] for row in spec.rows]
+        self._auxiliary_rows = auxiliary_rows(spec, self.head, self.shapes)
         self._plan = [(row.sources, row.joined, done[row.index]) for row in spec.rows]
         self.head.set_strides(level_strides(self))
         for module in self.modules():
@@ -135,12 +144,15 @@ class DetectionModel(nn.Module):
         return self.head(self.head_inputs(images))
 
     def head_inputs(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Images (B, C, H, W) in 0..1 to the maps (B, c, H, W) that the head reads, one per level."""
+        """Images (B, C, H, W) in 0..1 to the maps (B, c, H, W) that the head reads; in eval mode no auxiliary ones."""
         outputs: list = []
         for (sources, joined, done), layer in zip(self._plan, self.model, strict=True):
+            if not self.head.training and len(outputs) in self._auxiliary_rows:
+                outputs.append(None)
+                continue
             maps = [images if s == IMAGE else outputs[s] for s in sources]
             if layer is self.head:
-                return flat_maps(maps)
+                return [one for one in flat_maps(maps) if one is not None]
             outputs.append(self._run_row(layer, maps if joined else maps[0]))
             del maps
             for index in done:  # no later row reads them: their memory is free for the next rows
@@ -222,8 +234,7 @@ def _build_layers(spec: ModelSpec, channels: int):
             block, options, is_head = find_block(row.module)
             check_head_position(spec, row, is_head)
             options = options_for_model(options, spec)
-            takes_lists = not is_head and options.takes_lists
-            inputs = gather_shapes(row, shapes, (channels, PROBE_SIZE, PROBE_SIZE), takes_lists, is_head)
+            inputs = gather_shapes(row, shapes, (channels, PROBE_SIZE, PROBE_SIZE), options)
             build: Any = build_head if is_head else build_row
             layer, call, shape = build(spec, row, block, options, inputs)
         except UserError as error:
@@ -284,6 +295,7 @@ def trace_shapes(model: DetectionModel, size: tuple[int, int]) -> list:
     shapes = []
     for row, layer in zip(model.spec.rows, model.model, strict=True):
         is_head = layer is model.head
-        inputs = gather_shapes(row, shapes, (model.channels, *size), True, is_head)
+        options = HeadOptions() if is_head else BlockOptions(takes_lists=True, joins_lists=True)  # as it was built
+        inputs = gather_shapes(row, shapes, (model.channels, *size), options)
         shapes.append(inputs if is_head else output_shapes(layer, inputs))
     return shapes

@@ -49,9 +49,9 @@ _FAMILIES = {  # paper or family -> module names of published model YAMLs
         "GhostCSPA GhostCSPB GhostCSPC GhostSPPCSPC GhostStem Stem"
         " RepBottleneck RepBottleneckCSPA RepBottleneckCSPB RepBottleneckCSPC RepRes RepResCSPA RepResCSPB RepResCSPC"
         " ResX RepResX ResCSPA ResCSPB ResCSPC ResXCSPA ResXCSPB ResXCSPC Res RepConv_OREPA Chuncat Foldcut Robust"
-        " RobustConv RobustConv2 IAuxDetect IKeypoint IBin"
+        " RobustConv RobustConv2 IKeypoint IBin"
     ),
-    "YOLOv9 (Wang et al., 2024)": "CBLinear CBFuse Silence DualDetect DualDDetect TripleDDetect",
+    "YOLOv9 (Wang et al., 2024)": "DualDetect DualDDetect TripleDDetect",
     "RT-DETR (Lv et al., 2023)": "ResNetBlock AIFI RTDETRDecoder",
     "YOLOv8 and later": (
         "DFL Segment Pose OBB Classify Proto C1 C2fAttn C2fPSA ImagePoolingAttn WorldDetect LightConv Conv2"

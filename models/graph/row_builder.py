@@ -15,7 +15,7 @@ from graftdet.models.graph.shape_inference import output_shapes
 from graftdet.models.graph.signatures import read_signature
 from graftdet.models.graph.written_arguments import Reading
 from graftdet.models.heads import HEADS
-from graftdet.models.heads.base import HeadOptions
+from graftdet.models.heads.base import Head, HeadOptions
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.row import IMAGE, MAX_REPEATS, Row
 from graftdet.utils.errors import UserError
@@ -31,38 +31,43 @@ def options_for_model(options: BlockOptions | HeadOptions, spec: ModelSpec) -> A
     return options.for_model({row.module for row in spec.rows}, spec.size)
 
 
-def gather_shapes(
-    row: Row, shapes: list, image: Shape, takes_lists: bool = False, is_head: bool = False
-) -> Shape | list[Shape]:
+def gather_shapes(row: Row, shapes: list, image: Shape, options: BlockOptions | HeadOptions) -> Shape | list:
     """Collect the shapes that a row reads.
 
     Args:
         row: the row.
         shapes: output of each row before it: a shape, or a list of them for a whole backbone.
         image: shape of the image.
-        takes_lists: whether the row's block reads a list of maps.
-        is_head: whether it is a head, which reads the maps of all its sources.
+        options: those of its block, or of a head, which reads the maps of all its sources.
 
     Returns:
-        A list of shapes for heads, for rows that join, and for blocks that take the list of their only source;
-        otherwise one shape.
+        A list of shapes for heads, for rows that join (with a list of shapes in place of each source that gives a list
+        of maps), and for blocks that take the list of their only source; otherwise one shape.
 
     Raises:
         MapListError: a source gives a list of maps that the row cannot take.
     """
-    inputs = []
+    is_head = isinstance(options, HeadOptions)
+    inputs: list = []
     for source in row.sources:
         shape = image if source == IMAGE else shapes[source]
         if not isinstance(shape, list):
             inputs.append(shape)
         elif is_head:
             inputs.extend(shape)
-        elif takes_lists and not row.joined:
+        elif options.joins_lists and row.joined:
+            inputs.append(shape)
+        elif options.takes_lists and not row.joined:
             return shape
         else:
             fix = f"pick one with a row [{source}, 1, Index, [0]]"
-            raise MapListError(f"row {source} gives {len(shape)} maps", fix)
+            raise MapListError(f"row {source} gives a list of {len(shape)} map{'s' * (len(shape) != 1)}", fix)
     return inputs if row.joined or is_head else inputs[0]
+
+
+def flat_shapes(inputs: Shape | list) -> list[Shape]:
+    """The shapes of all maps that a row reads, from what `gather_shapes` gives."""
+    return [one for item in inputs for one in flat_shapes(item)] if isinstance(inputs, list) else [inputs]
 
 
 def build_row(
@@ -102,7 +107,7 @@ def build_row(
 
 def _build_and_probe(spec: ModelSpec, row: Row, block, options: BlockOptions, inputs, reading=Reading.LIKELY):
     problems = []
-    for widths in input_width_choices([s[0] for s in inputs]) if isinstance(inputs, list) else [inputs[0]]:
+    for widths in input_width_choices([s[0] for s in flat_shapes(inputs)]) if isinstance(inputs, list) else [inputs[0]]:
         layer = None
         try:
             layer, call = _make_layer(spec, row, block, options, inputs, widths, reading)
@@ -192,9 +197,42 @@ def build_head(
     _refuse_anchors(head, row)
     call = make_head_call(head, spec.resolve(row.args), kwargs, [shape[0] for shape in inputs])
     layer = _construct(call, head)
+    _check_auxiliary_levels(layer, inputs)  # type: ignore[arg-type]
     if layer.nc != spec.nc:
         raise RowError(f"is written for {layer.nc} classes, but nc is {spec.nc}", "write nc in its args")
     return layer, call, inputs
+
+
+def _check_auxiliary_levels(head: Head, inputs: list[Shape]) -> None:
+    """Check that the auxiliary levels of a head have the sizes of the main levels, in the same order."""
+    sizes = [f"{width}x{height}" for _, height, width in inputs]
+    main, auxiliary = sizes[: len(sizes) // 2], sizes[len(sizes) // 2 :]
+    if head.has_auxiliary_levels and main != auxiliary:
+        fix = "write the main levels in 'from', then the auxiliary ones in the same order"
+        raise RowError(f"has main levels of {', '.join(main)} and auxiliary levels of {', '.join(auxiliary)}", fix)
+
+
+def auxiliary_rows(spec: ModelSpec, head: Head, shapes: list) -> set[int]:
+    """Find the rows that only the auxiliary levels of a head read: they run in train mode only.
+
+    Args:
+        spec: the model.
+        head: its head.
+        shapes: output of each row, as for `gather_shapes`.
+
+    Returns:
+        Their indices; none where a source of the head gives a list of maps, some of which may be main levels.
+    """
+    last = spec.rows[-1]
+    gives_list = any(isinstance(shapes[source], list) for source in last.sources if source != IMAGE)
+    if not head.has_auxiliary_levels or gives_list:
+        return set()
+    needed = set(last.sources[: len(last.sources) // 2])
+    for row in reversed(spec.rows[:-1]):
+        if row.index in needed:
+            needed.update(row.sources)
+    read = {source for row in spec.rows for source in row.sources}
+    return {row.index for row in spec.rows[:-1] if row.index in read} - needed
 
 
 def renamed_arguments(row: Row, options: BlockOptions | HeadOptions) -> dict[str, str]:

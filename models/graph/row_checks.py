@@ -111,7 +111,7 @@ def run_error(spec: ModelSpec, row: Row, layer: nn.Module, inputs, error: Except
         source = _source_text(spec, row.sources[0])
         hint = "it joins maps: give 'from' as a list" if joins else ""
         return RunError(f"cannot run on {c} channels of {w}x{h} from {source}: {_reason(error)}", hint)
-    for kind, name, verb, unit in _MISMATCHES:
+    for kind, name, verb, unit in _MISMATCHES if all(isinstance(shape, tuple) for shape in inputs) else ():
         values = [f"{w}x{h}" if kind is SizeMismatchError else c for c, h, w in inputs]
         other = next((i for i, value in enumerate(values) if value != values[0]), None)
         if other is not None:

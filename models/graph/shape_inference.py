@@ -27,12 +27,13 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             m.training = training
 
 
-def output_shapes(module: nn.Module, inputs: tuple | list[tuple]) -> tuple | list[tuple]:
+def output_shapes(module: nn.Module, inputs: tuple | list) -> tuple | list[tuple]:
     """Find the output shape of a module in eval mode.
 
     Args:
         module: the module.
-        inputs: shape (c, h, w) that it reads, or a list of them for a block that takes a list of maps.
+        inputs: shape (c, h, w) that it reads, or a list of them for a block that takes a list of maps, itself with
+            lists for a block that joins lists.
 
     Returns:
         Shape (c, h, w), or a list of them where it gives a list of maps.
@@ -101,5 +102,5 @@ def _map_shape(output) -> tuple:
 
 def _empty(shapes, device, batch: int = 1):
     if isinstance(shapes, list):
-        return [torch.zeros(batch, *shape, device=device) for shape in shapes]
+        return [_empty(shape, device, batch) for shape in shapes]
     return torch.zeros(batch, *shapes, device=device)

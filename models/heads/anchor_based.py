@@ -1,6 +1,7 @@
 """Detect: the anchor-based YOLOv5 head, one 1x1 convolution per level."""
 
 import math
+from itertools import cycle
 from typing import Any
 
 import torch
@@ -42,11 +43,12 @@ class Detect(Head):
 
     def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
         """Maps (B, c, H, W), one per level, to raw outputs (B, A, H, W, 5 + nc): x, y, w, h, objectness, classes."""
-        raw = []
-        for conv, x in zip(self.m, maps, strict=True):
-            b, _, h, w = x.shape
-            raw.append(conv(x).view(b, self.num_anchors, -1, h, w).permute(0, 1, 3, 4, 2).contiguous())
-        return raw
+        return [self._raw_outputs(conv, x) for conv, x in zip(self.m, maps, strict=True)]
+
+    def _raw_outputs(self, conv: nn.Module, x):
+        """Map (B, c, H, W) to raw outputs (B, A, H, W, 5 + nc) of one level."""
+        b, _, h, w = x.shape
+        return conv(x).view(b, self.num_anchors, -1, h, w).permute(0, 1, 3, 4, 2).contiguous()
 
     def export_outputs(self, maps: list[torch.Tensor], as_matmul: bool = False) -> torch.Tensor:
         """Rows (B, N, 5 + nc). As matrix products the outputs need no transposition: a tenth faster in OpenVINO."""
@@ -104,7 +106,7 @@ class Detect(Head):
             self.anchors = self.anchors.flip(0)
         self.anchors = self.anchors / torch.tensor(self.strides).view(-1, 1, 1)
         with torch.no_grad():
-            for (box, classes), stride in zip(self.output_biases(), self.strides, strict=True):
+            for (box, classes), stride in zip(self.output_biases(), cycle(self.strides), strict=False):
                 box[:, 4] += math.log(8 / (640 / stride) ** 2)
                 classes += math.log(0.6 / (self.nc - 0.99999))
 

@@ -34,6 +34,8 @@ class Head(nn.Module, ABC):
             Focal Loss, 2020, section 3.2); None where the head predicts no distributions.
         branch_names: branches that can give the boxes; empty where the head has no branches.
         branch: the one of them in use, or None.
+        has_auxiliary_levels: whether the second half of its inputs are auxiliary levels, of the sizes of the first half
+            and read in train mode only; strides, anchors and outputs in eval mode are those of the first half.
         distillation_branch: the branch with many positives per object, whose outputs distillation compares, or None.
     """
 
@@ -44,6 +46,7 @@ class Head(nn.Module, ABC):
     reg_max: int | None = None
     branch_names: tuple[str, ...] = ()
     branch: str | None = None
+    has_auxiliary_levels: bool = False
     distillation_branch: str | None = None
 
     def __init__(self, nc: int):
@@ -82,11 +85,12 @@ class Head(nn.Module, ABC):
         """Biases of the outputs before the classes and of the class outputs, per level (and branch), as views."""
 
     def set_strides(self, strides: list[float]) -> None:
-        """Set the real strides in pixels per cell, one per level; called once, after the model is built.
+        """Set the real strides in pixels per cell, one per input; called once, after the model is built.
 
         Heads extend this to initialize what depends on the strides, such as their output biases.
         """
-        self.strides = [float(stride) for stride in strides]
+        count = len(strides) // 2 if self.has_auxiliary_levels else len(strides)
+        self.strides = [float(stride) for stride in strides[:count]]
 
     def set_anchors(self, anchors_pixels: Any) -> None:
         """Replace the anchors by (levels, A, 2) widths and heights in pixels. Raises `TypeError` for a head without."""

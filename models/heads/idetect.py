@@ -1,10 +1,13 @@
-"""IDetect, the head of YOLOv7: Detect with learned offsets and factors."""
+"""The heads of YOLOv7: IDetect, Detect with learned offsets and factors, and IAuxDetect with auxiliary levels."""
 
 import torch
 from torch import nn
 
 from graftdet.models.heads import HEADS
 from graftdet.models.heads.anchor_based import Detect
+from graftdet.models.losses.anchor_based import AnchorBasedCriterion, AuxiliaryLevelsCriterion
+from graftdet.utils.errors import UserError
+from graftdet.utils.hyperparameters import Hyperparameters
 
 
 class Implicit(nn.Module):
@@ -65,3 +68,80 @@ class IDetect(Detect):
             conv.bias *= factor.implicit.flatten()
             conv.weight *= factor.implicit.view(-1, 1, 1, 1)
         self.ia = self.im = None
+
+
+@HEADS.register()
+class IAuxDetect(IDetect):
+    """IDetect with auxiliary levels, which are trained beside the main levels and dropped afterwards.
+
+    Reads the main levels, then as many auxiliary ones of the same sizes. Raw outputs are those of the main levels,
+    in train mode followed by those of the auxiliary ones. In eval mode and in exported files, rows that only the
+    auxiliary levels read do not run.
+
+    Args:
+        nc: number of classes.
+        anchors: as in `Detect`, for the main levels; the auxiliary ones have the same.
+        ch: input widths, of the main levels, then of the auxiliary ones.
+
+    Source:
+        Wang et al., YOLOv7, 2022, section 4.2, figure 5; head of YOLOv7-W6, E6, D6 and E6E.
+
+    Example:
+        [[17, 20, 23, 24, 25, 26], 1, IAuxDetect, [nc, anchors]]
+    """
+
+    has_auxiliary_levels = True
+
+    def __init__(self, nc=80, anchors=(), ch=()):
+        count = len(ch) // 2
+        if len(ch) % 2:
+            raise UserError(f"reads {len(ch)} maps; expected the main levels, then as many auxiliary ones")
+        if isinstance(anchors, (list, tuple)) and anchors and len(anchors) != count:
+            need = f"they need {2 * len(anchors)} maps, the main levels, then as many auxiliary ones"
+            raise UserError(f"anchors for {len(anchors)} levels: {need}, but 'from' names {len(ch)}")
+        super().__init__(nc, anchors, ch[:count])
+        self.m2 = nn.ModuleList(nn.Conv2d(width, self.num_anchors * (nc + 5), 1) for width in ch[count:])
+
+    def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Maps (B, c, H, W) of the main, then the auxiliary levels to raw outputs (B, A, H, W, 5 + nc); in eval mode of
+        the main levels alone, which are sufficient then.
+        """
+        count = len(self.m)
+        raw = super().forward(maps[:count])
+        if self.training and self.m2 is not None:
+            raw += [self._raw_outputs(conv, x) for conv, x in zip(self.m2, maps[count:], strict=True)]
+        return raw
+
+    def decode_rows(self, raw: list[torch.Tensor]) -> torch.Tensor:
+        """Raw outputs to (B, N, 5 + nc), of the main levels."""
+        return super().decode_rows(raw[: len(self.m)])
+
+    def export_outputs(self, maps: list[torch.Tensor], as_matmul: bool = False) -> torch.Tensor:
+        """Rows (B, N, 5 + nc) of the main levels."""
+        return super().export_outputs(maps[: len(self.m)], as_matmul)
+
+    def distillation_maps(self, raw: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The raw outputs of the main levels."""
+        return raw[: len(self.m)]
+
+    def output_biases(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Biases as in `Detect`, per main level, then per auxiliary level."""
+        biases = [conv.bias.view(self.num_anchors, -1) for conv in self.m2 or ()]
+        return super().output_biases() + [(bias[:, :5], bias[:, 5:]) for bias in biases]
+
+    def class_layers(self) -> dict[str, int]:
+        """The convolutions of all levels and the factors of the outputs of the main ones."""
+        return super().class_layers() | {f"m2.{level}": 5 for level in range(len(self.m2 or ()))}
+
+    def fuse(self) -> None:
+        """Merge the offsets and factors into the convolutions and drop the auxiliary ones, in place."""
+        super().fuse()
+        self.m2 = None
+
+    def criterion(self, hyperparameters: Hyperparameters, image_size: int = 640) -> AuxiliaryLevelsCriterion:
+        """The loss of `Detect` on the main levels, and with the weight 0.25 on the auxiliary ones."""
+        main, auxiliary = (
+            AnchorBasedCriterion.from_hyperparameters(self.nc, self.anchors, hyperparameters, image_size, reach)
+            for reach in (0.5, 1.0)
+        )
+        return AuxiliaryLevelsCriterion(main, auxiliary)

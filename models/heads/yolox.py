@@ -73,7 +73,7 @@ class DetectX(Head):
     def decode_rows(self, raw: list[torch.Tensor]) -> torch.Tensor:
         """Raw outputs to (B, N, 5 + nc): cx, cy, w, h in pixels, objectness and class probabilities."""
         boxes, classes = flatten_levels(raw, 5)
-        points, strides = level_points([y.shape[2:] for y in raw], self.strides, boxes)
+        points, strides = level_points([(y.shape[2], y.shape[3]) for y in raw], self.strides, boxes)
         return torch.cat(
             (decode_boxes(boxes[..., :4], points, strides), boxes[..., 4:].sigmoid(), classes.sigmoid()), -1
         )

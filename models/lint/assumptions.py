@@ -35,10 +35,12 @@ def resized_shapes(shape: Shape) -> list[Shape]:
     return [shape, (c, -(-h // 2), -(-w // 2)), (c, 2 * h, 2 * w), (c, -(-h // 4), -(-w // 4)), (c, 4 * h, 4 * w)]
 
 
-def without_broken_sizes(row: Row, inputs: Shape | list[Shape]) -> Shape | list[Shape]:
+def without_broken_sizes(row: Row, inputs: Shape | list) -> Shape | list:
     """What a row reads, where broken sources have the size of a source that is not."""
     sound = [i for i in range(len(row.sources)) if i not in row.broken_sources]
     if not row.broken_sources or not sound or not isinstance(inputs, list) or len(inputs) != len(row.sources):
+        return inputs
+    if any(isinstance(shape, list) for shape in inputs):  # it takes maps of any size
         return inputs
     size = inputs[sound[0]][1:]
     return [(shape[0], *size) if i in row.broken_sources else shape for i, shape in enumerate(inputs)]

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from graftdet.models.graph.shape_inference import PROBE_SIZE
+from graftdet.models.heads import HEADS
 from graftdet.models.lint.propagation import Propagation
 from graftdet.models.spec.model_spec import ModelSpec, unused_rows
 from graftdet.models.spec.problems import Problem
@@ -26,6 +27,9 @@ def graph_warnings(spec: ModelSpec, found: Propagation, problems: Collection[Pro
     if problems:
         return warnings
     strides = [PROBE_SIZE / shape[1] for shape in found.levels if isinstance(shape, tuple) and shape[1]]
+    last = spec.rows[-1].module
+    if last in HEADS and HEADS[last].has_auxiliary_levels:
+        strides = strides[: len(strides) // 2]
     if len(strides) > 1:
         warnings += _level_strides(spec, strides)
     if strides and isinstance(spec.anchors, list) and len(spec.anchors) == len(strides):

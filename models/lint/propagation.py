@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 
+from graftdet.models.blocks.registration import BlockOptions
 from graftdet.models.graph.errors import (
     HeadPositionError,
     MapListError,
@@ -17,7 +18,7 @@ from graftdet.models.graph.errors import (
 )
 from graftdet.models.graph.module_names import nearest_module
 from graftdet.models.graph.modules import Module, find_block
-from graftdet.models.graph.row_builder import gather_shapes, options_for_model, renamed_arguments
+from graftdet.models.graph.row_builder import flat_shapes, gather_shapes, options_for_model, renamed_arguments
 from graftdet.models.graph.row_checks import check_head_position
 from graftdet.models.graph.shape_inference import PROBE_SIZE
 from graftdet.models.heads import HEADS
@@ -161,17 +162,16 @@ class Propagation:
         return found and found._replace(options=options_for_model(found.options, self.spec))
 
     def _gather(self, row: Row, module: Module | None):
-        is_head = module is not None and module.is_head
-        takes_lists = module is not None and not is_head and module.options.takes_lists
+        options = BlockOptions() if module is None else module.options
         try:
-            return gather_shapes(row, self.shapes, self._image, takes_lists, is_head)
+            return gather_shapes(row, self.shapes, self._image, options)
         except MapListError as error:
             self._report(row, error)
             single = [
                 self._choose(-2 - index, shape) if isinstance(shape, list) and index in row.sources else shape
                 for index, shape in enumerate(self.shapes)
             ]
-            return gather_shapes(row, single, self._image, takes_lists, is_head)
+            return gather_shapes(row, single, self._image, options)
 
     def _after_error(self, row: Row, module: Module, inputs, error: UserError):
         """Report the error unless it follows from another one, and continue with a likely shape."""
@@ -210,7 +210,7 @@ class Propagation:
             return False
         if not isinstance(error, RunError):
             shapes = inputs if isinstance(inputs, list) else [inputs]
-            others = [[(width, *shape[1:]) for shape in shapes] for width in (64, 256)]
+            others = [[_with_width(shape, width) for shape in shapes] for width in (64, 256)]
             others = others if isinstance(inputs, list) else [other[0] for other in others]  # type: ignore[misc]
             if all(isinstance(self._try(row, module, other), UserError) for other in others):
                 return False
@@ -254,6 +254,8 @@ class Propagation:
 
         It is one of the `likely` ones, or its width as written or as it reads, at the same size, half or twice.
         """
+        if isinstance(inputs, list) and any(isinstance(shape, list) for shape in inputs):
+            inputs = flat_shapes(inputs)[-1]  # lists are added to the last source
         first = inputs[0] if isinstance(inputs, list) else inputs
         if not isinstance(first, tuple):
             return first
@@ -271,6 +273,11 @@ class Propagation:
         self.candidates[key] = candidates
         choice = self.choices.get(key, 0)
         return candidates[choice if choice < len(candidates) else 0]
+
+
+def _with_width(shape, width: int):
+    """A shape with another width; a list of shapes with that width each."""
+    return [_with_width(one, width) for one in shape] if isinstance(shape, list) else (width, *shape[1:])
 
 
 def propagate(

@@ -167,7 +167,7 @@ _ERRORS = (
         "map-list",
         "error",
         "graph.row_builder",
-        "A row reads a whole backbone, which gives a list of maps, and takes one map.",
+        "A row reads a list of maps, such as a whole backbone or CBLinear gives, and takes one map.",
         _WHOLE_BACKBONE.format(last=1, rows="[-1, 1, Conv, [64]]"),
         _WHOLE_BACKBONE.format(last=2, rows="[0, 1, Index, [2]]\n  - [-1, 1, Conv, [64]]"),
         EXAMPLE_MODEL,

@@ -28,6 +28,7 @@ class AnchorBasedCriterion(Criterion):
         anchor_t: the largest ratio between the sides of a box and its anchor.
         fl_gamma: gamma of the focal loss; 0: plain cross entropy.
         label_smoothing: targets of the classes are 1 - 0.5 and 0.5 times this.
+        reach: how far a box center may be from a neighboring cell that is assigned to it, in cells.
     """
 
     def __init__(
@@ -42,18 +43,19 @@ class AnchorBasedCriterion(Criterion):
         anchor_t: float = 4.0,
         fl_gamma: float = 0.0,
         label_smoothing: float = 0.0,
+        reach: float = 0.5,
     ):
         self.nc = nc
         self.anchors = anchors
         self.gains = {"box": box, "obj": obj, "cls": cls}
         self.cls_weight, self.obj_weight, self.focal_gamma = cls_pw, obj_pw, fl_gamma
         self.positive, self.negative = 1 - 0.5 * label_smoothing, 0.5 * label_smoothing
-        self.assign = AnchorRatioAssigner(anchor_t)
+        self.assign = AnchorRatioAssigner(anchor_t, reach)
         self.balance = BALANCE.get(len(anchors), BALANCE_MANY + BALANCE_MANY[-1:] * (len(anchors) - 5))
 
     @classmethod
     def from_hyperparameters(
-        cls, nc: int, anchors: torch.Tensor, hyperparameters: Hyperparameters, image_size: int
+        cls, nc: int, anchors: torch.Tensor, hyperparameters: Hyperparameters, image_size: int, reach: float = 0.5
     ) -> "AnchorBasedCriterion":
         """Build the criterion with gains scaled by 3 / levels, number of classes and image size.
 
@@ -63,6 +65,7 @@ class AnchorBasedCriterion(Criterion):
             hyperparameters: the training recipe.
             image_size: longer side of the training images in pixels; the objectness gain is multiplied by
                 (image_size / 640)^2.
+            reach: see the class.
         """
         h, scale = hyperparameters, 3 / len(anchors)
         return cls(
@@ -76,6 +79,7 @@ class AnchorBasedCriterion(Criterion):
             anchor_t=h.anchor_t,
             fl_gamma=h.fl_gamma,
             label_smoothing=h.label_smoothing,
+            reach=reach,
         )
 
     @property
@@ -129,3 +133,35 @@ class AnchorBasedCriterion(Criterion):
         hit = wanted * probability + (1 - wanted) * (1 - probability)
         alpha = wanted * 0.25 + (1 - wanted) * 0.75
         return (loss * alpha * (1 - hit) ** self.focal_gamma).mean()
+
+
+class AuxiliaryLevelsCriterion(Criterion):
+    """The losses of main levels, and those of auxiliary levels with a lower weight and more cells per box.
+
+    Called with a list of raw outputs, of the main levels, then of as many auxiliary ones; returns the losses of the
+    main levels by name and those of the auxiliary ones as "aux_<name>". The latter are assigned coarsely: all four
+    neighbors of a box's cell instead of the two nearest.
+
+    Args:
+        main: the criterion of the main levels.
+        auxiliary: the criterion of the auxiliary levels.
+        weight: factor of the auxiliary losses.
+
+    Source:
+        Wang et al., YOLOv7, 2022, section 4.2 (coarse for auxiliary and fine for lead loss), figure 5; weight 0.25.
+        There the assignment depends on the predictions of the main levels, too, here on shapes and cells only.
+    """
+
+    def __init__(self, main: AnchorBasedCriterion, auxiliary: AnchorBasedCriterion, weight: float = 0.25):
+        self.main, self.auxiliary, self.weight = main, auxiliary, weight
+
+    @property
+    def box_gain(self) -> float:
+        """The gain of the CIoU loss of the main levels."""
+        return self.main.box_gain
+
+    def __call__(self, raw: list[torch.Tensor], targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Compute the losses of all levels; see `Criterion`."""
+        count = len(raw) // 2
+        auxiliary = self.auxiliary(raw[count:], targets)
+        return self.main(raw[:count], targets) | {f"aux_{n}": loss * self.weight for n, loss in auxiliary.items()}

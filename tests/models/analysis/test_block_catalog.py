@@ -23,7 +23,8 @@ def model_with(example: list):
     """A small model in which a block's example row follows three rows of 64 channels at stride 32."""
     name = example[2]
     rows = [[-1, 1, "Conv", [64, 3, 32]], [-1, 1, "Conv", [64]], [-1, 1, "Conv", [64]]]
-    if BLOCKS.options(name).takes_lists:
+    options = BLOCKS.options(name)
+    if options.takes_lists or options.joins_lists:
         rows.append([-1, 1, "MobileNetV1", [0.25]])
     rows.append(example)
     if "list of maps" in describe_module(name).details:
@@ -36,7 +37,8 @@ def model_with(example: list):
 def model_with_head(example: list):
     """A small model with three levels that ends in a head's example row."""
     rows = [[-1, 1, "Conv", [64, 3, 8]], [-1, 1, "Conv", [64, 3, 2]], [-1, 1, "Conv", [64, 3, 2]]]
-    return build_model({"nc": 2, "anchors": 3 * ANCHORS, "backbone": rows, "head": [[[0, 1, 2], *example[1:]]]})
+    sources = [0, 1, 2] * (2 if HEADS[example[2]].has_auxiliary_levels else 1)
+    return build_model({"nc": 2, "anchors": 3 * ANCHORS, "backbone": rows, "head": [[sources, *example[1:]]]})
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)

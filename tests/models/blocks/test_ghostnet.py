@@ -69,7 +69,7 @@ def test_index_selects_a_map_and_wrong_indices_are_reported():
         model_of([-1, 1, "GhostNet", []], [0, 1, "Index", [3]])
     with pytest.raises(UserError, match=r"row 1 .*Index.*single map"):
         model_of([-1, 1, "Conv", [8]], [0, 1, "Index", [0]])
-    with pytest.raises(UserError, match=r"row 0 gives 3 maps; pick one"):
+    with pytest.raises(UserError, match=r"row 0 gives a list of 3 maps; pick one"):
         model_of([-1, 1, "GhostNet", []], [0, 1, "Conv", [8]])
 
 

@@ -24,6 +24,8 @@ def model(request, tiny_yaml):
     """The tiny detector with each head, in eval mode, with batch statistics of `IMAGES`."""
     args = "[nc, anchors]" if issubclass(HEADS[request.param], HEADS["Detect"]) else "[nc]"
     text = tiny_yaml.replace("Detect, [nc, anchors]", f"{request.param}, {args}")
+    if HEADS[request.param].has_auxiliary_levels:
+        text = text.replace("[[7, 4],", "[[7, 4, 7, 4],")
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         model = build_model(ModelSpec.from_text(text, "tiny.yaml"))

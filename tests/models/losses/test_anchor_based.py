@@ -54,19 +54,19 @@ def test_published_loss_values():
     assert matches == PUBLISHED["matches_per_level"]
 
 
-def slow_assign(targets, anchors, height, width, ratio=4.0):
+def slow_assign(targets, anchors, height, width, ratio=4.0, reach=0.5):
     """Box by box: (image, anchor, row, column, class) of every match."""
     matches = []
     for image, label, cx, cy, w, h in targets.tolist():
         x, y, w, h = cx * width, cy * height, w * width, h * height
         cells = [(int(x), int(y))]
-        if x % 1 < 0.5 and x > 1:
+        if x % 1 < reach and x > 1:
             cells.append((int(x) - 1, int(y)))
-        if y % 1 < 0.5 and y > 1:
+        if y % 1 < reach and y > 1:
             cells.append((int(x), int(y) - 1))
-        if (width - x) % 1 < 0.5 and width - x > 1:
+        if (width - x) % 1 < reach and width - x > 1:
             cells.append((int(x) + 1, int(y)))
-        if (height - y) % 1 < 0.5 and height - y > 1:
+        if (height - y) % 1 < reach and height - y > 1:
             cells.append((int(x), int(y) + 1))
         for a, (aw, ah) in enumerate(anchors.tolist()):
             if max(w / aw, aw / w, h / ah, ah / h) < ratio:
@@ -74,17 +74,18 @@ def slow_assign(targets, anchors, height, width, ratio=4.0):
     return sorted(matches)
 
 
-def test_assigner_matches_the_slow_reference():
+@pytest.mark.parametrize("reach", [0.5, 1.0])
+def test_assigner_matches_the_slow_reference(reach):
     torch.manual_seed(1)
     targets = torch.rand(60, 6)
     targets[:, 0] = torch.randint(0, 4, (60,))
     targets[:, 1] = torch.randint(0, 7, (60,))
     anchors = torch.tensor([[1.0, 2.0], [3.0, 2.0], [5.0, 6.0]])
-    (image, anchor, row, column), boxes, labels, matched = AnchorRatioAssigner()(targets, anchors, 9, 13)
+    (image, anchor, row, column), boxes, labels, matched = AnchorRatioAssigner(reach=reach)(targets, anchors, 9, 13)
     got = sorted(zip(*(t.tolist() for t in (image, anchor, row, column, labels)), strict=True))
-    assert got == slow_assign(targets, anchors, 9, 13) and len(got) > 60
+    assert got == slow_assign(targets, anchors, 9, 13, reach=reach) and len(got) > 60
     assert torch.equal(matched, anchors[anchor])
-    assert (boxes[:, :2] > -0.5 - 1e-5).all() and (boxes[:, :2] < 1.5 + 1e-5).all()
+    assert (boxes[:, :2] > -reach - 1e-5).all() and (boxes[:, :2] < 1 + reach + 1e-5).all()
 
 
 def test_empty_targets_give_objectness_loss_only():

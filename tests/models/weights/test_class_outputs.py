@@ -23,9 +23,12 @@ IMAGES = torch.rand(2, 3, 64, 64)
 
 
 def model_of(head, nc, seed):
-    args = "nc, anchors" if head in ("Detect", "IDetect") else "nc"
+    args = "nc, anchors" if issubclass(HEADS[head], HEADS["Detect"]) else "nc"
     torch.manual_seed(seed)
-    return build_model(ModelSpec.from_text(YAML.format(head=head, args=args), "m.yaml"), nc=nc).eval()
+    text = YAML.format(head=head, args=args)
+    if HEADS[head].has_auxiliary_levels:
+        text = text.replace("[[0, 1],", "[[0, 1, 0, 1],")
+    return build_model(ModelSpec.from_text(text, "m.yaml"), nc=nc).eval()
 
 
 def transfer(head, names, old_names, nc=None):

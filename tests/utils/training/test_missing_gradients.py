@@ -16,13 +16,10 @@ class Cuts(nn.Module):
 
 def model_of(head="Detect"):
     rows = [[-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [16, 3, 2]]]
-    args = (
-        ["nc"]
-        if head in ("AnchorFreeDetect", "DDetect", "PicoHead", "OneToOneDetect", "v10Detect")
-        else ["nc", "anchors"]
-    )
+    args = ["nc"] if not issubclass(HEADS[head], HEADS["Detect"]) else ["nc", "anchors"]
+    sources = [1, 2, 1, 2] if HEADS[head].has_auxiliary_levels else [1, 2]
     anchors = {} if args == ["nc"] else {"anchors": 3}
-    return build_model({"nc": 2, **anchors, "backbone": rows, "head": [[[1, 2], 1, head, args]]})
+    return build_model({"nc": 2, **anchors, "backbone": rows, "head": [[sources, 1, head, args]]})
 
 
 def backward(model, targets):
