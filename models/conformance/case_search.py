@@ -16,7 +16,7 @@ from graftdet.utils.errors import UserError, first_line
 
 WIDTHS = (32, 3, 64, 48)  # input widths, in the order in which they are tried
 MAX_ATTEMPTS = 60  # combinations of guesses per input width, output width and stride
-GUESSES = {  # plain name of an argument without default -> value
+GUESSES: dict[str, Any] = {  # plain name of an argument without default -> value
     name: value
     for value, names in (
         (3, "k ks kernel kernels kernelsize ksize dwkernelsize"),

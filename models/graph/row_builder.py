@@ -47,13 +47,12 @@ def gather_shapes(row: Row, shapes: list, image: Shape, options: BlockOptions | 
     Raises:
         MapListError: a source gives a list of maps that the row cannot take.
     """
-    is_head = isinstance(options, HeadOptions)
     inputs: list = []
     for source in row.sources:
         shape = image if source == IMAGE else shapes[source]
         if not isinstance(shape, list):
             inputs.append(shape)
-        elif is_head:
+        elif isinstance(options, HeadOptions):
             inputs.extend(shape)
         elif options.joins_lists and row.joined:
             inputs.append(shape)
@@ -62,7 +61,7 @@ def gather_shapes(row: Row, shapes: list, image: Shape, options: BlockOptions | 
         else:
             fix = f"pick one with a row [{source}, 1, Index, [0]]"
             raise MapListError(f"row {source} gives a list of {len(shape)} map{'s' * (len(shape) != 1)}", fix)
-    return inputs if row.joined or is_head else inputs[0]
+    return inputs if row.joined or isinstance(options, HeadOptions) else inputs[0]
 
 
 def flat_shapes(inputs: Shape | list) -> list[Shape]:

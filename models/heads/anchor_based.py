@@ -11,6 +11,7 @@ from graftdet.models.heads import HEADS
 from graftdet.models.heads.base import Head
 from graftdet.models.heads.row_arguments import check_anchor_lists
 from graftdet.models.losses.anchor_based import AnchorBasedCriterion
+from graftdet.models.losses.criterion import Criterion
 from graftdet.utils.boxes import cxcywh_to_xyxy
 from graftdet.utils.errors import UserError, did_you_mean
 from graftdet.utils.hyperparameters import Hyperparameters
@@ -122,7 +123,7 @@ class Detect(Head):
         self.anchors = pixels / torch.tensor(self.strides, device=pixels.device).view(-1, 1, 1)
         self.placeholder_anchors = False
 
-    def criterion(self, hyperparameters: Hyperparameters, image_size: int = 640) -> AnchorBasedCriterion:
+    def criterion(self, hyperparameters: Hyperparameters, image_size: int = 640) -> Criterion:
         """The published YOLOv5 loss, its gains scaled by levels, classes and training size."""
         return AnchorBasedCriterion.from_hyperparameters(self.nc, self.anchors, hyperparameters, image_size)
 
