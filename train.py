@@ -60,12 +60,9 @@ from graftdet.utils.errors import UserError
 from graftdet.utils.files import new_run_folder
 from graftdet.utils.hyperparameters import Hyperparameters, has_geometric_augmentation, load_hyperparameters
 from graftdet.utils.threads import sharing_cores
-from graftdet.utils.training.acceleration import (
-    automatic_batch_size,
-    compile_model,
-    mixed_precision,
-    prepare_for_training,
-)
+from graftdet.utils.training.acceleration.batch_size import automatic_batch_size
+from graftdet.utils.training.acceleration.preparation import compile_model, prepare_for_training
+from graftdet.utils.training.acceleration.step_choice import StepChoice, Work, choose_steps
 from graftdet.utils.training.autoanchor import MIN_RECALL, MIN_RECALL_OF_TRANSFERRED, fit_head_anchors
 from graftdet.utils.training.ema import ModelEMA
 from graftdet.utils.training.fine_tuning import DEFAULT_RECIPE, choose_recipe
@@ -187,21 +184,25 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     freeze_rows(model.model, options.freeze)
     shape = (model.channels, options.img, options.img)
     layout = prepare_for_training(model.to(device), device, shape, model.model, model.block_error)
-    trainer = make_trainer(model, hyperparameters, transfer, teacher, options, batches, ranks, layout)
+    recorded = (checkpoint or {}).get("precision")
+    trainer, choice = make_trainer(model, hyperparameters, transfer, teacher, options, batches, ranks, layout, recorded)
     ema = trainer.stepper.ema
     state = RunState(model, ema, trainer.stepper, EarlyStopping(options.patience), np.zeros(model.nc), transfer.loaded)
     if checkpoint:
         state.load_state_dict(checkpoint)
 
     run = (
-        open_run(options, model, hyperparameters, state, train_set, transfer.weights, recipe) if ranks.is_main else None
+        open_run(options, model, hyperparameters, state, train_set, transfer.weights, recipe, choice)
+        if ranks.is_main
+        else None
     )
     if run and initial:
         run.record_initial(initial)
     for epoch in range(state.epoch, state.epoch if state.stopping.stop else options.epochs):
         weights = sampling_weights(train_set.labels, state.class_ap) if options.image_weights else None
         result = trainer.train_epoch(epoch, options.epochs, weights=weights, on_batch=run.plot_batch if run else None)
-        evaluation = validate(ema.model) if not options.noval or epoch + 1 == options.epochs else None
+        half = choice.validation != "float32"
+        evaluation = validate(ema.model, half=half) if not options.noval or epoch + 1 == options.epochs else None
         if run:
             run.finish_epoch(result, evaluation)
         state.class_ap, stop = ranks.broadcast((state.class_ap, state.stopping.stop))
@@ -251,8 +252,9 @@ def make_trainer(
     batches: Loader,
     ranks: Ranks,
     layout: memory_format,
-) -> Trainer:
-    """Return what trains `model` epoch by epoch: criterion, optimizer, schedule, EMA, precision."""
+    recorded: Any,
+) -> tuple[Trainer, StepChoice]:
+    """Return what trains `model` epoch by epoch (criterion, optimizer, schedule, EMA), and how its steps compute."""
     device = next(model.parameters()).device
     criterion = model.criterion(hyperparameters, options.img)
     trained, criterion = set_up_distillation(model, criterion, teacher, hyperparameters)
@@ -261,12 +263,17 @@ def make_trainer(
     transferred = [parameter for name, parameter in model.named_parameters() if name in set(transfer.loaded)]
     optimizer = make_optimizer(trained, recipe.optimizer, recipe, options.batch_size, transferred)
     schedule = Schedule(recipe, options.epochs, len(batches), options.batch_size)
+    shape = (options.batch_size // ranks.world_size, model.channels, options.img, options.img)
+    work = Work(model, trained, criterion, optimizer, shape, options.epochs * len(batches), device)
+    choice = ranks.broadcast(choose_steps(options.amp, work, layout, recorded) if ranks.is_main else None)
+    if choice.training.layout != layout:
+        model.to(memory_format=choice.training.layout)
     ema = ModelEMA(model, recipe.ema_decay, recipe.ema_tau, fraction=recipe.ema_fraction)
-    mixed, scaler = mixed_precision(options.amp, device)
     parallel = distribute(compile_model(trained, options.compile, device), ranks, device, options.sync_bn)
-    stepper = Stepper(parallel, optimizer, schedule, ema, recipe.clip_norm, scaler)
+    stepper = Stepper(parallel, optimizer, schedule, ema, recipe.clip_norm, choice.scaler())
     frozen = transferred_batch_norms(model, transfer.loaded) if recipe.freeze_bn else []
-    return Trainer(parallel, criterion, batches, stepper, options.seed, ranks, device, mixed, layout, frozen)
+    mixed, layout = choice.training.autocast_type, choice.training.layout
+    return Trainer(parallel, criterion, batches, stepper, options.seed, ranks, device, mixed, layout, frozen), choice
 
 
 def read_hyperparameters(
@@ -286,6 +293,7 @@ def open_run(
     train_set: DetectionDataset,
     initial_weights: str,
     recipe: str,
+    choice: StepChoice,
 ) -> Run:
     """Open the folder of the run, a new one unless it is resumed, and plot the labels of the training set."""
     for notice in hyperparameters.notices():
@@ -293,7 +301,7 @@ def open_run(
     folder = options.folder or new_run_folder(options.project, options.name, options.exist_ok)
     recorded = {key: value for key, value in vars(options).items() if key not in ("resume", "folder")}
     info = {"yaml": model.yaml_text, "names": model.names, "nc": model.nc, "options": recorded}
-    info |= {"initial_weights": initial_weights, "recipe": recipe}
+    info |= {"initial_weights": initial_weights, "recipe": recipe, "precision": choice.to_record()}
     info |= {"train_images": len(train_set), "hyperparameters": hyperparameters}
     run = Run(folder, info, state, options.epochs, options.save_period)
     run.plot_labels(*train_set.annotations())

@@ -17,9 +17,11 @@ from pathlib import Path
 import torch
 
 from graftdet.models import build_model
-from graftdet.utils.device import cpu_flags, select_device
+from graftdet.utils.device import select_device
 from graftdet.utils.hyperparameters import load_hyperparameters
-from graftdet.utils.training.acceleration import mixed_precision, prepare_for_training
+from graftdet.utils.processor import cpu_flags
+from graftdet.utils.training.acceleration.preparation import prepare_for_training
+from graftdet.utils.training.acceleration.step_choice import StepChoice, Work, choose_steps
 from graftdet.utils.training.ema import ModelEMA
 from graftdet.utils.training.optim import Stepper, make_optimizer
 from graftdet.utils.training.schedule import Schedule
@@ -27,6 +29,7 @@ from graftdet.utils.training.schedule import Schedule
 from .table import ROOT, Table, data_folder, parser, time_alternately
 
 MODEL, CORES, REPEATS = "yolov5n.yaml", 2, 7
+WITH_BFLOAT16, IN_FLOAT32 = 1.8, 1.3  # limits of train.py against the minimal step in float32, by what it chooses
 RECIPES = ("yolov5.yaml", "default.yaml")
 
 
@@ -56,11 +59,14 @@ def main() -> int:
     count = len(images)
     for what, taken in zip(steps, seconds, strict=True):
         table.add(what, f"{count / taken:.1f} images/s", seconds[0] / taken)
+    choices = set()
     for recipe in RECIPES:
-        figure, taken = complete_step(recipe, device, options, images, targets)
-        table.add(f"step of train.py, {recipe}", f"{count / taken:.1f} images/s: {figure}", seconds[0] / taken)
+        figure, taken, choice = complete_step(recipe, device, options, images, targets)
+        choices.add(choice.training.precision)
+        what = f"step of train.py, {recipe}, {choice.training}"
+        table.add(what, f"{count / taken:.1f} images/s: {figure}", seconds[0] / taken)
     if data_folder("bccd"):
-        limit = 1.6 if device.type == "cpu" and mixed_precision("auto", device)[0] else 0.95
+        limit = WITH_BFLOAT16 if choices == {"bfloat16"} else IN_FLOAT32
         ends = {recipe: end_to_end(recipe, options) for recipe in RECIPES}
         now = statistics.mean([seconds[0], *time_alternately([reference], REPEATS)])  # before and after
         for recipe, (rate, notes) in ends.items():
@@ -111,22 +117,27 @@ def minimal_step(device, images, targets, form=False, mixed=None, compiled=False
     return step
 
 
-def complete_step(recipe_name: str, device, options, images, targets):
+def complete_step(recipe_name: str, device, options, images, targets) -> tuple[str, float, StepChoice]:
     """Time the step of train.py with a recipe.
 
     Returns:
-        The percentage of each part as text, and the seconds of the step.
+        The percentage of each part as text, the seconds of the step, and how it computes.
     """
     torch.manual_seed(0)
     count = len(images)
     recipe = load_hyperparameters(recipe_name, ["nominal_batch=0", "warmup_epochs=0"]).for_run(100, 13, count)
     model = build_model(MODEL, nc=3).to(device).train()
-    images = images.contiguous(memory_format=prepare_for_training(model, device))
+    layout = prepare_for_training(model, device)
     criterion = model.criterion(recipe, options.img)
     optimizer = make_optimizer(model, recipe.optimizer, recipe, count)
+    work = Work(model, model, criterion, optimizer, tuple(images.shape), 1000, device)
+    choice = choose_steps("auto", work, layout)
+    mixed, layout = choice.training.autocast_type, choice.training.layout
+    model.to(memory_format=layout)
+    images = images.contiguous(memory_format=layout)
     ema = ModelEMA(model, recipe.ema_decay, recipe.ema_tau, fraction=recipe.ema_fraction)
-    mixed, scaler = mixed_precision("auto", device)
-    stepper = Stepper(model, optimizer, Schedule(recipe, 100, 13, count), ema, recipe.clip_norm, scaler)
+    schedule = Schedule(recipe, 100, 13, count)
+    stepper = Stepper(model, optimizer, schedule, ema, recipe.clip_norm, choice.scaler())
     parts: dict[str, list[float]] = {}
 
     def timed(part, call):
@@ -152,7 +163,7 @@ def complete_step(recipe_name: str, device, options, images, targets):
     medians = {part: statistics.median(taken[2:]) for part, taken in parts.items()}
     medians["backward and clipping"] -= medians["EMA"] + medians[recipe.optimizer]  # called by it
     total = sum(medians.values())
-    return ", ".join(f"{part} {taken / total:.1%}" for part, taken in medians.items()), total
+    return ", ".join(f"{part} {taken / total:.1%}" for part, taken in medians.items()), total, choice
 
 
 def end_to_end(recipe: str, options) -> tuple[float, str]:

@@ -17,7 +17,7 @@ MAX_ENTRIES = {
     "models/blocks": 60,
     "tests/models/blocks": 20,
     "data/formats": 18,
-    "utils": 25,
+    "utils": 27,
     "tests/utils": 25,
     "tests": 26,
     "utils/training": 16,

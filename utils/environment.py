@@ -4,7 +4,7 @@ import os
 import platform
 import subprocess
 import sys
-from importlib import metadata
+from importlib import import_module, metadata
 
 from graftdet.utils.config import ROOT
 
@@ -49,3 +49,8 @@ def commit() -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return head.stdout.strip() + ("+" if changed.stdout.strip() else "") if head.returncode == 0 else ""
+
+
+def project_version() -> str:
+    """Return the version of this project."""
+    return import_module("graftdet").__version__

@@ -15,9 +15,9 @@ from graftdet.models.losses.criterion import Criterion
 from graftdet.models.losses.points import flatten_levels
 from graftdet.models.weights.transfer import build_from_weights
 from graftdet.models.weights.weights_file import load_weights
-from graftdet.utils.device import fastest_layout
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters
+from graftdet.utils.memory_format import prefer_channels_last
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class Student(nn.Module):
         self._pair = (model, teacher)  # in a tuple, so that the teacher is no submodule: neither trained nor saved
         self._compare_maps = compare_maps
         device = next(model.parameters()).device
-        self._layout = fastest_layout(teacher.to(device), device, teacher.trial_shape, teacher.model)
+        self._layout = prefer_channels_last(teacher.to(device), device, teacher.trial_shape, teacher.model)
         levels = len(model.head.strides)  # without auxiliary levels, which are inputs of a head as well
         widths = [[shape[0] for shape in one.shapes[-1][:levels]] for one in (model, teacher)]
         self.adapters = nn.ModuleList(

@@ -8,7 +8,7 @@ from torch import nn
 
 from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.inference.predictor import Predictor
-from graftdet.utils.device import fastest_layout
+from graftdet.utils.memory_format import prefer_channels_last
 
 
 class TorchModel(Predictor):
@@ -37,7 +37,7 @@ class TorchModel(Predictor):
         self.half = half and self.device.type == "cuda"
         self.dtype = torch.float16 if self.half else torch.float32
         self.model: nn.Module = model.fuse().to(self.device).requires_grad_(False)
-        self.layout = fastest_layout(self.model, self.device, model.trial_shape, model.model)
+        self.layout = prefer_channels_last(self.model, self.device, model.trial_shape, model.model)
         self.model.to(self.dtype)
         self.names = list(model.names)
         self.names_known = self.names != [str(index) for index in range(model.nc)]

@@ -95,7 +95,12 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     )
     flag("--noautoanchor", action="store_true", help="leave the anchors as they are, even if they do not fit the data")
     flag("--noval", action="store_true", help="validate after the last epoch only")
-    flag("--amp", choices=("auto", "on", "off"), default="auto", help="mixed precision; auto: where it is faster")
+    flag(
+        "--amp",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="mixed precision: float16 on CUDA, bfloat16 on CPUs; auto: on CPUs what is fastest in a few timed steps",
+    )
     flag("--compile", action="store_true", help="compile the model before training: takes minutes, for long runs")
 
 

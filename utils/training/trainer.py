@@ -63,7 +63,7 @@ def train_one_epoch(
         epoch: Epoch number from 0; with `batches_per_epoch` it numbers the batches for the schedule.
         batches_per_epoch: Length of an epoch.
         device: The device of the model.
-        mixed: Type of autocast (see `mixed_precision`), None for float32 everywhere.
+        mixed: Type of autocast (see `choose_steps`), None for float32 everywhere.
         layout: Memory format of the images.
         world_size: Number of processes whose gradients are averaged.
         progress: Shows losses while the epoch runs.
@@ -121,7 +121,7 @@ class Trainer:
         seed: Seed of all random generators.
         ranks: This process among all.
         device: The device of the model.
-        mixed: Type of autocast (see `mixed_precision`), None for float32 everywhere.
+        mixed: Type of autocast (see `choose_steps`), None for float32 everywhere.
         layout: Memory format of the images.
         frozen: Batch norms that use their running statistics.
     """

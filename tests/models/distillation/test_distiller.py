@@ -7,7 +7,7 @@ import torch
 from graftdet.models import ModelSpec, build_model
 from graftdet.models.distillation.distiller import DistillationLoss, Student, load_teacher, set_up_distillation
 from graftdet.utils.checkpoint import save_checkpoint
-from graftdet.utils.device import fastest_layout
+from graftdet.utils.memory_format import prefer_channels_last
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters
 from graftdet.utils.training.ema import ModelEMA
@@ -77,7 +77,7 @@ def batches(count):
 
 def run_of(model, teacher, h, steps=16, **options):
     """Train `model` for some steps on the same four batches; gives the state and the mean losses of two epochs."""
-    layout = fastest_layout(model, CPU)
+    layout = prefer_channels_last(model, CPU)
     torch.manual_seed(0)
     student, criterion = set_up_distillation(model, model.criterion(h, 64), teacher, h)
     ema = ModelEMA(model, tau=10)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from graftdet.utils.device import fastest_layout
+from graftdet.utils.memory_format import prefer_channels_last
 
 CPU = torch.device("cpu")
 
@@ -76,7 +76,10 @@ def step(model, layout, images):
 @pytest.mark.parametrize("training", [False, True])
 def test_a_model_that_supports_it_becomes_channels_last(training):
     model = model_with()
-    assert fastest_layout(model.train(), CPU, (3, 16, 16), training=training) == torch.channels_last and model.training
+    assert (
+        prefer_channels_last(model.train(), CPU, (3, 16, 16), training=training) == torch.channels_last
+        and model.training
+    )
     assert is_last(model[0][0]) and is_last(model[1])
 
 
@@ -85,7 +88,7 @@ def test_a_model_that_supports_it_becomes_channels_last(training):
 def test_only_the_block_that_needs_it_is_contiguous(block, size):
     model = model_with(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), block()), nn.Conv2d(8, 8, 3, padding=1))
     plain = copy.deepcopy(model)
-    layout = fastest_layout(model.train(), CPU, (3, size, size), training=True)
+    layout = prefer_channels_last(model.train(), CPU, (3, size, size), training=True)
     assert layout == torch.channels_last
     assert [is_last(conv) for conv in (model[0][0], model[1][0], model[2], model[3])] == [True, False, True, True]
     images = torch.rand(3, 3, size, size).double()
@@ -101,7 +104,7 @@ def test_the_trial_changes_nothing():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    fastest_layout(model, CPU, (3, 16, 16), training=True)
+    prefer_channels_last(model, CPU, (3, 16, 16), training=True)
     assert torch.equal(torch.rand(3), expected) and [m.training for m in model.modules()] == modes
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -115,7 +118,7 @@ def test_a_block_that_cannot_be_trained_is_reported(block, message):
         return ValueError(f"{type(module).__name__} {tuple(inputs[0].shape)}: {error}")
 
     with pytest.raises(ValueError, match=rf"{block.__name__} \(2, 8, 16, 16\): {message}"):
-        fastest_layout(model_with(block()), CPU, (3, 16, 16), training=True, explain=explain)
+        prefer_channels_last(model_with(block()), CPU, (3, 16, 16), training=True, explain=explain)
 
 
 def test_without_training_an_error_leaves_contiguous_memory():
@@ -124,4 +127,4 @@ def test_without_training_an_error_leaves_contiguous_memory():
             raise RuntimeError("too small")
 
     model = model_with(Fails())
-    assert fastest_layout(model, CPU, (3, 16, 16)) == torch.contiguous_format and not is_last(model[2])
+    assert prefer_channels_last(model, CPU, (3, 16, 16)) == torch.contiguous_format and not is_last(model[2])
