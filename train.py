@@ -62,7 +62,7 @@ from graftdet.utils.hyperparameters import Hyperparameters, has_geometric_augmen
 from graftdet.utils.threads import sharing_cores
 from graftdet.utils.training.acceleration.batch_size import automatic_batch_size
 from graftdet.utils.training.acceleration.preparation import compile_model, prepare_for_training
-from graftdet.utils.training.acceleration.step_choice import StepChoice, Work, choose_steps
+from graftdet.utils.training.acceleration.step_choice import Work, choose_steps
 from graftdet.utils.training.autoanchor import MIN_RECALL, MIN_RECALL_OF_TRANSFERRED, fit_head_anchors
 from graftdet.utils.training.ema import ModelEMA
 from graftdet.utils.training.fine_tuning import DEFAULT_RECIPE, choose_recipe
@@ -185,24 +185,21 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     shape = (model.channels, options.img, options.img)
     layout = prepare_for_training(model.to(device), device, shape, model.model, model.block_error)
     recorded = (checkpoint or {}).get("precision")
-    trainer, choice = make_trainer(model, hyperparameters, transfer, teacher, options, batches, ranks, layout, recorded)
+    trainer = make_trainer(model, hyperparameters, transfer, teacher, options, batches, ranks, layout, recorded)
     ema = trainer.stepper.ema
     state = RunState(model, ema, trainer.stepper, EarlyStopping(options.patience), np.zeros(model.nc), transfer.loaded)
     if checkpoint:
         state.load_state_dict(checkpoint)
 
-    run = (
-        open_run(options, model, hyperparameters, state, train_set, transfer.weights, recipe, choice)
-        if ranks.is_main
-        else None
-    )
+    origin = {"initial_weights": transfer.weights, "recipe": recipe, "precision": trainer.choice.to_record()}
+    run = open_run(options, model, hyperparameters, state, train_set, origin) if ranks.is_main else None
     if run and initial:
         run.record_initial(initial)
     for epoch in range(state.epoch, state.epoch if state.stopping.stop else options.epochs):
         weights = sampling_weights(train_set.labels, state.class_ap) if options.image_weights else None
         result = trainer.train_epoch(epoch, options.epochs, weights=weights, on_batch=run.plot_batch if run else None)
-        half = choice.validation != "float32"
-        evaluation = validate(ema.model, half=half) if not options.noval or epoch + 1 == options.epochs else None
+        half, last = trainer.choice.validation != "float32", epoch + 1 == options.epochs
+        evaluation = validate(ema.model, half=half) if last or not options.noval else None
         if run:
             run.finish_epoch(result, evaluation)
         state.class_ap, stop = ranks.broadcast((state.class_ap, state.stopping.stop))
@@ -253,8 +250,8 @@ def make_trainer(
     ranks: Ranks,
     layout: memory_format,
     recorded: Any,
-) -> tuple[Trainer, StepChoice]:
-    """Return what trains `model` epoch by epoch (criterion, optimizer, schedule, EMA), and how its steps compute."""
+) -> Trainer:
+    """Return what trains `model` epoch by epoch: criterion, optimizer, schedule, EMA, precision."""
     device = next(model.parameters()).device
     criterion = model.criterion(hyperparameters, options.img)
     trained, criterion = set_up_distillation(model, criterion, teacher, hyperparameters)
@@ -272,8 +269,7 @@ def make_trainer(
     parallel = distribute(compile_model(trained, options.compile, device), ranks, device, options.sync_bn)
     stepper = Stepper(parallel, optimizer, schedule, ema, recipe.clip_norm, choice.scaler())
     frozen = transferred_batch_norms(model, transfer.loaded) if recipe.freeze_bn else []
-    mixed, layout = choice.training.autocast_type, choice.training.layout
-    return Trainer(parallel, criterion, batches, stepper, options.seed, ranks, device, mixed, layout, frozen), choice
+    return Trainer(parallel, criterion, batches, stepper, options.seed, ranks, device, choice, frozen)
 
 
 def read_hyperparameters(
@@ -291,9 +287,7 @@ def open_run(
     hyperparameters: Hyperparameters,
     state: RunState,
     train_set: DetectionDataset,
-    initial_weights: str,
-    recipe: str,
-    choice: StepChoice,
+    origin: dict[str, Any],
 ) -> Run:
     """Open the folder of the run, a new one unless it is resumed, and plot the labels of the training set."""
     for notice in hyperparameters.notices():
@@ -301,8 +295,7 @@ def open_run(
     folder = options.folder or new_run_folder(options.project, options.name, options.exist_ok)
     recorded = {key: value for key, value in vars(options).items() if key not in ("resume", "folder")}
     info = {"yaml": model.yaml_text, "names": model.names, "nc": model.nc, "options": recorded}
-    info |= {"initial_weights": initial_weights, "recipe": recipe, "precision": choice.to_record()}
-    info |= {"train_images": len(train_set), "hyperparameters": hyperparameters}
+    info |= {**origin, "train_images": len(train_set), "hyperparameters": hyperparameters}
     run = Run(folder, info, state, options.epochs, options.save_period)
     run.plot_labels(*train_set.annotations())
     return run

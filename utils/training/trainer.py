@@ -16,6 +16,7 @@ from graftdet.utils.distributed import Ranks, average_losses
 from graftdet.utils.errors import UserError
 from graftdet.utils.progress import Progress
 from graftdet.utils.threads import adapt_threads
+from graftdet.utils.training.acceleration.step_choice import StepChoice
 from graftdet.utils.training.color_jitter import images_on_device
 from graftdet.utils.training.loss_meter import LossMeter
 from graftdet.utils.training.optim import Stepper, warn_of_missing_gradients
@@ -121,8 +122,7 @@ class Trainer:
         seed: Seed of all random generators.
         ranks: This process among all.
         device: The device of the model.
-        mixed: Type of autocast (see `choose_steps`), None for float32 everywhere.
-        layout: Memory format of the images.
+        choice: Precision and memory format.
         frozen: Batch norms that use their running statistics.
     """
 
@@ -133,8 +133,7 @@ class Trainer:
     seed: int
     ranks: Ranks
     device: torch.device
-    mixed: torch.dtype | None = None
-    layout: torch.memory_format = torch.contiguous_format
+    choice: StepChoice
     frozen: Sequence[nn.Module] = ()
 
     def train_epoch(
@@ -164,8 +163,8 @@ class Trainer:
                 epoch=epoch,
                 batches_per_epoch=count,
                 device=self.device,
-                mixed=self.mixed,
-                layout=self.layout,
+                mixed=self.choice.training.autocast_type,
+                layout=self.choice.training.layout,
                 world_size=self.ranks.world_size,
                 progress=progress,
                 on_batch=on_batch,

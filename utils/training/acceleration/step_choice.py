@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from graftdet.utils.threads import adapt_threads
 from graftdet.utils.training.acceleration.remembered_times import (
     Times,
     machine_key,
@@ -133,6 +134,7 @@ def _by_time(work: Work, memory_format: str) -> StepChoice:
     if work.steps < MIN_STEPS:
         logger.info(f"precision: {default.training}; a run of {work.steps} steps is too short to time others")
         return default
+    adapt_threads()  # the number of threads is part of the key
     key = work.key()
     remembered = read_times(key)
     times = remembered or time_steps(work, memory_format)
