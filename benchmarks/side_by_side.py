@@ -1,8 +1,6 @@
 """Two runs of train.py at once on two cores, compared with one that has both cores; images per second."""
 
-import csv
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -10,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.table import ROOT, Table, parser
+from benchmarks.training import median_rate, read_results
 
 CORES, MODEL, LIMIT = 2, "yolov5n.yaml", 0.9
 
@@ -64,14 +63,8 @@ def run_together(count: int, settings: Sequence[str], variables: dict[str, str] 
         ]
         if any([process.wait() for process in processes]):
             sys.exit("train.py failed")
-        return [read_rate(Path(folder) / f"run{number}" / "results.csv") for number in range(count)]
-
-
-def read_rate(path: Path) -> float:
-    """Return the median images per second in a results.csv, without the first two epochs."""
-    with open(path, newline="", encoding="utf-8") as file:
-        rates = [float(row["train/images_per_s"]) for row in csv.DictReader(file)]
-    return statistics.median(rates[2:] or rates)
+        tables = [read_results(Path(folder) / f"run{number}" / "results.csv") for number in range(count)]
+        return [median_rate(rows, skipped=2) for rows in tables]
 
 
 if __name__ == "__main__":

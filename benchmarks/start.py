@@ -19,20 +19,29 @@ GROWTH, SIDE, READ = (100, 1_000, 10_000), 128, 2_000  # dataset sizes; image si
 FLAT = 1.3  # time per image, largest relative to smallest dataset (CPU caches no longer suffice)
 
 
-def make_dataset(folder: Path) -> Path:
-    """Write a COCO dataset of noise; its images are hard links (or copies) of a few files. Returns the data YAML."""
+def make_dataset(folder: Path, images: int = IMAGES, boxes: float = BOXES) -> Path:
+    """Write a COCO dataset of noise; its images are hard links (or copies) of a few files.
+
+    Args:
+        folder: Where to; it is created.
+        images: Training images.
+        boxes: Boxes per image on average.
+
+    Returns:
+        The data YAML.
+    """
     from graftdet.utils.images.io import write_image
 
     rng = np.random.default_rng(0)
     (folder / "annotations").mkdir(parents=True)
-    for split, count in (("train", IMAGES), ("val", VAL)):
-        images = folder / "images" / split
-        first = [images / f"{number:012d}.jpg" for number in range(20)]
+    for split, count in (("train", images), ("val", min(VAL, images))):
+        parent = folder / "images" / split
+        first = [parent / f"{number:012d}.jpg" for number in range(20)]
         for path in first:
             write_image(path, rng.integers(0, 255, (HEIGHT, WIDTH, 3)).astype(np.uint8))
         for number in range(len(first), count):
-            _link(first[number % len(first)], images / f"{number:012d}.jpg")
-        _write_json(folder / "annotations" / f"instances_{split}.json", count, rng)
+            _link(first[number % len(first)], parent / f"{number:012d}.jpg")
+        _write_json(folder / "annotations" / f"instances_{split}.json", count, boxes, rng)
     yaml = "".join(
         f"{s}: {{images: images/{s}, annotations: annotations/instances_{s}.json}}\n" for s in ("train", "val")
     )
@@ -47,9 +56,9 @@ def _link(source: Path, target: Path) -> None:
         target.write_bytes(source.read_bytes())
 
 
-def _write_json(path: Path, count: int, rng: np.random.Generator) -> None:
+def _write_json(path: Path, count: int, boxes: float, rng: np.random.Generator) -> None:
     """Write COCO JSON with the keys of the published files, as text: `json.dump` would take a minute."""
-    counts = rng.integers(0, 2 * BOXES + 1, count)
+    counts = rng.integers(0, round(2 * boxes) + 1, count)
     sides = np.exp(rng.normal(2, 0.8, (counts.sum(), 2))).clip(1, (WIDTH * 0.9, HEIGHT * 0.9))
     corners = rng.random((len(sides), 2)) * ((WIDTH, HEIGHT) - sides)
     table = np.column_stack(

@@ -78,10 +78,15 @@ def main() -> int:
 def variants(options: argparse.Namespace, device: torch.device) -> dict[str, dict]:
     """Return arguments of `minimal_step` by the name of the variant."""
     faster = {"form": True}
-    half = torch.bfloat16 if device.type == "cpu" else torch.float16
+    half = half_type(device)
     units = "" if device.type != "cpu" else " (with AMX)" if "amx_bf16" in cpu_flags() else " (without AMX)"
     found = {"channels last": faster, f"channels last, {str(half)[6:]}{units}": faster | {"mixed": half}}
     return found | ({"channels last, compiled": faster | {"compiled": True}} if options.compile else {})
+
+
+def half_type(device: torch.device) -> torch.dtype:
+    """Return the type of mixed precision on a device."""
+    return torch.bfloat16 if device.type == "cpu" else torch.float16
 
 
 def random_batch(options: argparse.Namespace, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -192,12 +197,21 @@ def end_to_end(recipe: str, options) -> tuple[float, str]:
             )
         if done.returncode:
             sys.exit(f"train.py failed:\n{done.stdout}{done.stderr}")
-        with open(Path(folder) / "run" / "results.csv", newline="", encoding="utf-8") as file:
-            rates = [float(row["train/images_per_s"]) for row in csv.DictReader(file)]
+        rows = read_results(Path(folder) / "run" / "results.csv")
     peak = [line.split("peak memory ")[1] for line in done.stdout.splitlines() if "peak memory " in line]
-    return statistics.median(rates[1:] or rates), ", ".join(
-        [*(f"peak memory {text}" for text in peak), *busy.summary()]
-    )
+    return median_rate(rows), ", ".join([*(f"peak memory {text}" for text in peak), *busy.summary()])
+
+
+def read_results(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a results.csv."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def median_rate(rows: list[dict[str, str]], skipped: int = 1) -> float:
+    """Return the median images per second of training, without the first epochs."""
+    rates = [float(row["train/images_per_s"]) for row in rows]
+    return statistics.median(rates[skipped:] or rates)
 
 
 class Busy:

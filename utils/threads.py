@@ -118,7 +118,7 @@ class SleepingTeam:
         try:
             openmp = _gnu_openmp()
             if openmp:
-                torch.get_num_threads()  # gives this thread the number of torch, which would replace that of the next line
+                torch.get_num_threads()  # first gives this thread the number of the process
                 openmp.omp_set_num_threads(size)  # of this thread alone
                 torch.zeros(1 << 17).add_(1)  # large enough to be computed by all threads, which starts them
         finally:
