@@ -28,8 +28,14 @@ _COMMON = {  # encoding -> ranges of the first and of the second byte of its com
     "GBK": (((0xB0, 0xD7), (0xA1, 0xFE)),),  # level 1 of GB 2312
     "Shift-JIS": (((0x82, 0x82), (0x9F, 0xF1)), ((0x83, 0x83), (0x40, 0x96)), ((0x88, 0x98), (0x40, 0xFC))),
     "Big5": (((0xA4, 0xC6), (0x40, 0xFE)),),  # level 1
+    "EUC-KR": (((0xB0, 0xC8), (0xA1, 0xFE)),),  # Hangul
 }
-_SYMBOLS = {"GBK": (0xA1, 0xA3), "Shift-JIS": (0x81, 0x81), "Big5": (0xA1, 0xA3)}  # first bytes of punctuation
+_SYMBOLS = {
+    "GBK": (0xA1, 0xA3),
+    "Shift-JIS": (0x81, 0x81),
+    "Big5": (0xA1, 0xA3),
+    "EUC-KR": (0xA1, 0xA3),
+}  # first bytes of punctuation
 
 
 def comment_start(line: bytes) -> int:
@@ -95,7 +101,7 @@ def likely_encodings(data: bytes) -> list[str]:
         data: bytes of the text, some of them above 127.
 
     Returns:
-        The most likely of GBK, Shift-JIS, Big5, Windows-1251 and Latin-1; several if they are equally likely.
+        The most likely of GBK, Shift-JIS, Big5, EUC-KR, Windows-1251 and Latin-1; several if they are equally likely.
     """
     high = [byte for byte in data if byte > 127]
     pairs = sum(first >= 0xC0 and second >= 0xC0 for first, second in itertools.pairwise(data))

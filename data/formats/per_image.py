@@ -12,6 +12,7 @@ from graftdet.data.formats.format import OTHER_CLASS, DataConfig, Format, select
 from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.formats.sample import Sample
 from graftdet.data.parallel_io import map_threads
+from graftdet.utils.errors import UserError
 from graftdet.utils.files import LFS_POINTER, is_lfs_pointer
 
 BAD_FILE = "annotation files that cannot be read"
@@ -62,6 +63,8 @@ class PerImageFormat(Format):
             self._read_files = dict(map_threads(self._read, files))
             read = [file for file in self._read_files.values() if isinstance(file, Annotation)]
             classes = list(enumerate(sorted({name for file in read for name, _, _ in file.objects})))
+            if not classes and files:
+                raise UserError(f"{config.path}: {split}: {self._why_no_classes()}")
         self.names, self.category_ids = select_names(classes, names, strict, f"{config.path}: {split}")
 
     @abstractmethod
@@ -75,6 +78,17 @@ class PerImageFormat(Format):
     def make_ids(self, images: list[Path]) -> Sequence[int | str]:
         """Return an id for each image."""
         return make_image_ids(images, self.root)
+
+    def _why_no_classes(self) -> str:
+        """Why the annotation files name no class: the first one that cannot be read, or has objects without a box."""
+        failed = [file for file in self._read_files.values() if isinstance(file, str)]
+        if failed:
+            return f"{len(failed)} of {len(self._read_files)} {BAD_FILE} (first: {failed[0]})"
+        malformed = ((path, file) for path, file in self._read_files.items() if not isinstance(file, str))
+        first = next((f" (first: {path}: {file.malformed[0]})" for path, file in malformed if file.malformed), "")
+        return (
+            f"{len(self._read_files)} annotation files without an object that has a class and a box{first}; add names:"
+        )
 
     def _read(self, path: Path) -> Annotation | str:
         """The content of a file, or why it cannot be read."""

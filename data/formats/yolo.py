@@ -193,7 +193,12 @@ class Yolo(Format):
             # listed images that are missing are counted as such
             stems = stems | {os.path.splitext(name)[0] for name in os.listdir(image_folder)}
             for name in sorted(os.listdir(folder)):
-                if name.endswith(".txt") and name[:-4] not in stems and name not in CLASS_FILES and not is_litter(name):
+                if (
+                    name.lower().endswith(".txt")
+                    and name[:-4] not in stems
+                    and name not in CLASS_FILES
+                    and not is_litter(name)
+                ):
                     self.problems.add(NO_IMAGE_FILE, folder / name)
 
     def _make_sample(self, path: Path, image_id: int | str, rows: np.ndarray, labels: dict[int, int]) -> Sample:

@@ -50,6 +50,12 @@ def test_other_encodings_are_named(tmp_path, encoding, name):
         assert f"iconv -f {encoding.upper()} -t UTF-8 {path}" in text
 
 
+def test_korean_is_one_of_the_likely_encodings(tmp_path):
+    (tmp_path / "data.yaml").write_bytes("names: [사람, 자동차]\n".encode("euc-kr"))
+    with pytest.raises(UserError, match=r"EUC-KR \(names: \[사람, 자동차\]\)"):
+        load_yaml(tmp_path / "data.yaml")
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
 def test_wide_encodings_are_named(tmp_path, encoding):
     path = tmp_path / "data.yaml"

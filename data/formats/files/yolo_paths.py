@@ -37,8 +37,11 @@ class LabelPaths:
         folder, name = os.path.split(image_path)
         file = os.path.splitext(name)[0] + ".txt"
         path = os.path.join(self.folder(folder), file)
+        if os.path.isfile(path):
+            return path
         beside = os.path.join(folder, file)  # below a folder that happens to be called images
-        return beside if not os.path.isfile(path) and os.path.isfile(beside) else path
+        upper = f"{path[:-4]}.TXT"
+        return next((other for other in (beside, upper) if os.path.isfile(other)), path)
 
     def has_label(self, path: str) -> bool:
         """Return whether a file of an unknown kind has a label file, and so should be an image."""

@@ -1,11 +1,17 @@
 """Reading and writing PASCAL VOC annotation files. Files are not trusted."""
 
+import math
 import re
 from typing import NamedTuple
 from xml.etree import ElementTree
 from xml.parsers import expat
 
+from graftdet.data.formats.parsing.sixth_column import turned_box
+
 _DECLARATION = re.compile(rb"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
+_ENCODING = re.compile(
+    rb"""\s*<\?xml[^>]*?encoding\s*=\s*["'](?!utf|iso-8859-1["']|us-ascii)([\w.-]+)["']""", re.IGNORECASE
+)
 MAX_BYTES = 64 * 2**20  # the annotations of an image take a few thousand
 
 
@@ -50,12 +56,12 @@ def parse_voc_xml(data: bytes) -> VocAnnotation:
         raise ValueError(f"expected an <annotation>, got <{root.tag[:40]}>")
     objects, unusable = [], []
     for number, element in enumerate(root.iterfind("object"), 1):
-        name, box = _text(element, "name"), element.find("bndbox")
+        name, box = _text(element, "name"), _box_of_object(element)
         if not name or box is None:
-            unusable.append(f"object {number}")
+            unusable.append(f"object {number}" + (" without a box" if name else " without a name"))
             continue
         difficult = _text(element, "difficult").lower() in ("1", "true", "yes")
-        objects.append(VocObject(name, difficult, _box(box)))
+        objects.append(VocObject(name, difficult, box))
     sides = _size(root, "width"), _size(root, "height")
     return VocAnnotation(_text(root, "filename"), *sides, objects, tuple(unusable))
 
@@ -63,7 +69,15 @@ def parse_voc_xml(data: bytes) -> VocAnnotation:
 def _parse(data: bytes) -> ElementTree.Element:
     """Parse without document types, in any encoding."""
     builder = ElementTree.TreeBuilder()
-    parser = expat.ParserCreate()
+    encoding = _ENCODING.match(data)
+    if encoding:  # such as GBK, which expat does not know
+        try:
+            data = data.decode(encoding[1].decode("ascii")).encode("utf-8")
+        except (LookupError, UnicodeError) as error:
+            raise ValueError(f"not valid XML: {error}") from None
+        if _DECLARATION.search(data):
+            _refuse()
+    parser = expat.ParserCreate("utf-8" if encoding else None)
     parser.StartElementHandler = lambda tag, attributes: builder.start(tag, attributes)
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.data
@@ -90,6 +104,24 @@ def _box(element: ElementTree.Element) -> tuple[float, float, float, float]:
     """
     x1, y1, x2, y2 = (_number(_text(element, tag)) for tag in ("xmin", "ymin", "xmax", "ymax"))
     return max(x1 - 1, min(x1, 0.0)), max(y1 - 1, min(y1, 0.0)), x2, y2
+
+
+def _box_of_object(element: ElementTree.Element) -> tuple[float, float, float, float] | None:
+    """The box of an object; of a rotated box (`robndbox`, in radians) or a polygon the one around it."""
+    box, rotated, polygon = element.find("bndbox"), element.find("robndbox"), element.find("polygon")
+    if box is not None:
+        return _box(box)
+    if rotated is not None:
+        x, y, width, height, angle = (_number(_text(rotated, tag)) for tag in ("cx", "cy", "w", "h", "angle"))
+        if math.isfinite(angle):
+            corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+            return turned_box(corners, angle, "radians", 1.0)
+    if polygon is not None:
+        xs = [_number(child.text or "") for child in polygon.iter() if re.fullmatch(r"x\d*", child.tag)]
+        ys = [_number(child.text or "") for child in polygon.iter() if re.fullmatch(r"y\d*", child.tag)]
+        if xs and ys:
+            return min(xs), min(ys), max(xs), max(ys)
+    return None
 
 
 def _number(text: str) -> float:

@@ -6,6 +6,7 @@ from graftdet.data.formats.format import OTHER_CLASS
 from graftdet.data.formats.parsing.voc_xml import VocObject, format_voc_xml, parse_voc_xml
 from graftdet.data.formats.per_image import BAD_FILE, BAD_OBJECT, NO_FILE
 from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE
+from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import write_image
 
 
@@ -188,6 +189,41 @@ def test_two_complete_sets_of_annotations_are_reported(tmp_path, caplog):
     (tmp_path / "data.yaml").write_text("train: images\nnames: [dog]\n")
     assert load_data_config(tmp_path / "data.yaml").format == "yolo"
     assert "annotations of several formats (voc, yolo) fit images; yolo is used" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ("<robndbox><cx>20</cx><cy>10</cy><w>10</w><h>4</h><angle>1.5707963</angle></robndbox>", [18, 5, 22, 15]),
+        ("<polygon><x1>5</x1><y1>4</y1><x2>9</x2><y2>4</y2><x3>7</x3><y3>12</y3></polygon>", [5, 4, 9, 12]),
+        ("<polygon><pt><x>5</x><y>4</y></pt><pt><x>9</x><y>12</y></pt></polygon>", [5, 4, 9, 12]),
+    ],
+)
+def test_objects_without_an_upright_box(tmp_path, box, expected):
+    path = make(tmp_path, {"a": xml(f"<object><name>dog</name>{box}</object>")})
+    assert open_train(path).samples[0].boxes.tolist()[0] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "shift_jis", "utf-16", "iso-8859-1", "utf-8"])
+def test_files_in_a_declared_encoding(encoding):
+    name = "dög" if encoding == "iso-8859-1" else "人"
+    text = f'<?xml version="1.0" encoding="{encoding}"?>' + xml(box_xml(name, (1, 1, 9, 9)))
+    assert parse_voc_xml(text.encode(encoding)).objects[0].name == name
+
+
+@pytest.mark.parametrize("encoding", ["no-such", "zlib", "gbk"])
+def test_wrong_declared_encodings(encoding):
+    with pytest.raises(ValueError, match="not valid XML|DOCTYPE"):
+        parse_voc_xml(f'<?xml version="1.0" encoding="{encoding}"?>'.encode() + b"<annotation>\xff\xff</annotation>")
+
+
+def test_the_cause_of_missing_classes_is_reported(tmp_path):
+    with pytest.raises(UserError, match=r"1 of 1 annotation files that cannot be read \(first: .*a.xml: not valid XML"):
+        open_train(make(tmp_path, {"a": "<annotation>"}))
+    with pytest.raises(
+        UserError, match=r"without an object that has a class .*a.xml: object 1 without a box\); add names:"
+    ):
+        open_train(make(tmp_path, {"a": xml("<object><name>dog</name></object>")}))
 
 
 def test_all_splits_share_class_indices(tmp_path):

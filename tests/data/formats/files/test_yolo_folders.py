@@ -156,6 +156,13 @@ def test_folders_of_labels(tmp_path, images, labels):
     assert split.samples[0].boxes.tolist() == [[10, 5, 30, 15]]
 
 
+def test_label_files_in_upper_case(tmp_path):
+    add(tmp_path / "images/a.png", label=tmp_path / "labels/a.TXT")
+    (tmp_path / "data.yaml").write_text("train: images\nnames: [cat]\n")
+    split = open_split(load_data_config(tmp_path / "data.yaml"), "train")
+    assert len(split.samples[0].boxes) == 1 and not split.problems
+
+
 def test_published_folders_win(tmp_path):
     for folder in ("labels", "Labels", "label"):
         add(tmp_path / "images/a.jpg", label=tmp_path / folder / "a.txt")
