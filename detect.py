@@ -8,7 +8,8 @@ import time
 from argparse import Namespace
 from collections.abc import Sequence
 
-from graftdet.models.backends.loading import load_models, newest_weights
+from graftdet.models.backends.loading import load_models, model_request, newest_weights
+from graftdet.models.backends.selection.ways import Workload
 from graftdet.models.inference.detection_writer import DetectionWriter, OutputSettings
 from graftdet.models.inference.image_input import in_batches
 from graftdet.models.inference.predictor import Predictor, PredictSettings
@@ -16,9 +17,11 @@ from graftdet.utils import cli
 from graftdet.utils.cli.options import add_model_flags, add_run_flags, add_selection_flags, image_size
 from graftdet.utils.images.bit_depth import DEPTHS
 from graftdet.utils.pipeline import Pipeline
-from graftdet.utils.sources.source import open_source
+from graftdet.utils.sources.sample import expected_frames, sample_images
+from graftdet.utils.sources.source import Source, open_source
 
 logger = logging.getLogger("graftdet.detect")
+SAMPLED_IMAGES = 16  # on which the backends are compared with --backend auto
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -30,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         load_plugins(options.plugins)
     source = open_source(*options.source, stride=options.vid_stride, depth=options.depth)
     weights = options.weights or [newest_weights()]
-    model = load_models(weights, options.device, options.half, backend=options.backend, plugins=options.plugins)
+    model = load_models(weights, model_request(options), workload(options, source))
     steps = model.steps(predict_settings(options, model))  # checks the settings before the first image is read
     logger.info(
         f"weights {', '.join(map(str, weights))}: {model.nc} classes, run by {model.backend}; source {source.text}"
@@ -66,6 +69,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     logger.info(
         f"{writer.num_images} images, {writer.num_detections} detections, {total:.1f} ms per image, "
         f"{inference:.1f} of it in the model; saved to {writer.folder}"
+    )
+
+
+def workload(options: Namespace, source: Source) -> Workload:
+    """What the model will be used for: the choice of the fastest backend depends on it."""
+    size = options.img or [None]
+    return Workload(
+        size=size[0] if len(size) == 1 else tuple(size),
+        batch_size=options.batch_size,
+        num_images=expected_frames(source),
+        images=lambda: sample_images(source, SAMPLED_IMAGES),
+        origin="the source",
     )
 
 

@@ -64,7 +64,8 @@ from graftdet.data.formats.dataset_split import Split
 from graftdet.data.loader import val_loader
 from graftdet.data.synthetic_dataset import open_dataset
 from graftdet.models import load_plugins
-from graftdet.models.backends.loading import load_models, newest_weights
+from graftdet.models.backends.loading import load_models, model_request, newest_weights
+from graftdet.models.backends.selection.ways import Workload
 from graftdet.models.inference.output_files import OutputNames, write_labels
 from graftdet.models.inference.predictor import Predictor
 from graftdet.models.inference.tta import AugmentedModel
@@ -80,6 +81,7 @@ from graftdet.utils.threads import sharing_cores
 from graftdet.utils.visualization import evaluation_plots
 
 logger = logging.getLogger("graftdet.val")
+SAMPLED_IMAGES = 16  # on which the backends are compared with --backend auto
 
 
 @dataclass(frozen=True)
@@ -142,9 +144,9 @@ def validate(options: Namespace) -> ValidationResult:
     """Load model and data, evaluate, write the results."""
     load_plugins(options.plugins)
     weights = options.weights or [newest_weights()]
-    model = load_models(weights, options.device, options.half, options.branch, options.backend, options.plugins)
     data = load_data_config(options.data)
     split = open_split(data, options.split, single_class=options.single_cls)
+    model = load_models(weights, model_request(options), workload(options, split))
     if options.single_cls and model.nc != 1:
         raise UserError(
             f"--single-cls: is for models trained with it, of one class; {weights[0]} has {model.nc} classes"
@@ -178,6 +180,13 @@ def validate(options: Namespace) -> ValidationResult:
     if options.save_txt or options.save_conf:
         write_label_files(evaluation.results, split, folder / "labels", options.save_conf)
     return save_results(evaluation, split.names, folder)
+
+
+def workload(options: Namespace, split: Split) -> Workload:
+    """What the model will be used for: the choice of the fastest backend depends on it."""
+    paths = [sample.path for sample in split.samples]
+    sampled = paths[:: max(len(paths) // SAMPLED_IMAGES, 1)][:SAMPLED_IMAGES]
+    return Workload(options.img, options.batch_size, len(paths), sampled, "the dataset")
 
 
 def save_results(evaluation: Evaluation, names: Sequence[str], folder: Path) -> ValidationResult:

@@ -19,7 +19,7 @@ import torch
 from benchmarks.table import ROOT, Table, parser, time_alternately
 from graftdet.models import DetectionModel, build_model
 from graftdet.models.backends import BACKENDS, ExportOptions
-from graftdet.models.backends.auto import installed_backends, onnx_backends
+from graftdet.models.backends.selection.ways import installed_backends, onnx_backends
 from graftdet.models.backends.verify import noise_images
 from graftdet.utils.device import cpu_flags
 

@@ -41,7 +41,7 @@ TORCH_FREE = [
         "utils.boxes",
     ),
     *("utils.sources.source", "models.inference.predictor", "models.backends.onnx", "models.backends.openvino"),
-    *("models.backends.auto", "models.spec.model_spec"),
+    *("models.backends.selection.auto", "models.spec.model_spec"),
 ]
 
 

@@ -209,9 +209,10 @@ def test_classes_in_another_order_are_matched_by_name(tiny_weights, data, tmp_pa
 
 
 @pytest.mark.parametrize("script", ["val", "detect"])
-def test_half_warns_where_it_has_no_effect(script, tiny_weights, exported, data, tmp_path, capsys):
+def test_half_warns_where_it_has_no_effect(script, tiny_weights, exported, data, tmp_path, capsys, monkeypatch):
     from graftdet import detect
 
+    monkeypatch.setattr("graftdet.models.inference.torch_model.has_bfloat16", lambda: False)
     weights = [tiny_weights, exported[True]]
     if script == "val":
         run(weights, data, tmp_path, "--half")

@@ -3,10 +3,15 @@
 import logging
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from graftdet.models.backends import BACKENDS, Backend, backend_for
+from graftdet.models.backends.selection.ways import Workload
+from graftdet.models.backends.torch_file import load_torch_model
 from graftdet.models.inference.ensemble import Ensemble
 from graftdet.models.inference.predictor import Predictor
 from graftdet.utils.errors import UserError
@@ -22,17 +27,29 @@ def load_model(
     branch: str | None = None,
     backend: str = "torch",
     plugins: Iterable[str] = (),
+    *,
+    precision: str | None = None,
+    imgsz: int | tuple[int, int] | None = None,
+    batch_size: int = 1,
+    images: Sequence[Any] = (),
 ) -> Predictor:
     """Load a model for inference: an own checkpoint or `.safetensors`, a published YOLOv5 `.pt`, or an exported file.
 
     Args:
         weights: a `.pt`, `.safetensors`, `.onnx` or `.xml` file, or the name of a file in `configs/weights`.
         device: 'cpu', 'cuda', the number of a CUDA device, 'mps', or '' for the best one available.
-        half: compute in float16 on CUDA, in bfloat16 with OpenVINO on CPUs that support it; no effect elsewhere.
+        half: the same as `precision="half"`.
         branch: the branch to use of a head that has several.
-        backend: what runs a `.pt` file: 'torch'; 'onnx' or 'openvino' on a CPU, after an export that is cached
-            (`graftdet.models.backends.auto`); 'auto': torch on a GPU, the fastest installed one on a CPU.
+        backend: what runs a `.pt` file: 'torch'; 'onnx' or 'openvino' on a CPU, after an export that is cached; 'auto':
+            torch on a GPU, on a CPU the fastest installed one, timed once per machine
+            (`graftdet.models.backends.selection.auto`).
         plugins: the plugins that the weights need, as given to `load_plugins`; part of the cache key of the export.
+        precision: 'float32'; 'half': float16 on CUDA, bfloat16 with torch and OpenVINO on CPUs that have it, no effect
+            elsewhere; 'auto': half on a CPU where it is faster and its boxes agree with float32. None: 'auto' with
+            `backend="auto"`, else 'float32'.
+        imgsz, batch_size: the input size and the images per call that a choice is timed with; `predict` takes others.
+        images: images that a choice is timed on, and bfloat16 compared with float32 on, as `predict` takes them;
+            without any, drawn ones.
 
     Returns:
         A `Predictor`: `.predict(source)`, or calling it, takes paths, arrays, PIL images, tensors and videos and
@@ -47,38 +64,54 @@ def load_model(
         >>> detections = model.predict("street.jpg", conf=0.4)[0]
         >>> detections.boxes, detections.scores, detections.class_names
     """
-    file_format = backend_for(weights)
+    request = Request(str(device), backend, resolve_precision(half, precision, backend), branch, tuple(plugins))
+    return _load(weights, request, Workload(imgsz, batch_size, images=images))
+
+
+@dataclass(frozen=True)
+class Request:
+    """How a user wants a model to be run; the fields are those of `load_model`."""
+
+    device: str = "cpu"
+    backend: str = "torch"
+    precision: str = "float32"
+    branch: str | None = None
+    plugins: tuple[str, ...] = ()
+
+
+def model_request(options: Namespace) -> Request:
+    """The request of a command line with the flags of `add_model_flags`. Raises `UserError`."""
+    precision = resolve_precision(options.half, options.precision, options.backend)
+    branch = getattr(options, "branch", None)
+    return Request(options.device, options.backend, precision, branch, tuple(options.plugins))
+
+
+def resolve_precision(half: bool, precision: str | None, backend: str) -> str:
+    """The precision that the arguments of `load_model` ask for: 'auto', 'float32' or 'half'. Raises `UserError`."""
+    if precision not in (None, "auto", "float32", "half"):
+        raise UserError(f"precision '{precision}': expected auto, float32 or half")
+    if half and precision in ("auto", "float32"):
+        raise UserError(f"--half and --precision {precision} contradict each other; omit one of them")
+    return "half" if half else precision or ("auto" if backend == "auto" else "float32")
+
+
+def _load(weights: str | Path, request: Request, workload: Workload) -> Predictor:
+    file_format, backend, branch = backend_for(weights), request.backend, request.branch
+    is_half = request.precision == "half"
     if file_format is not None and branch:
         raise UserError(
             f"{weights}: branch '{branch}': an exported file contains one branch only; use the .pt file it is made from"
         )
     if file_format is not None:
-        return backend_for_file(weights, file_format, backend).load(weights, device=str(device), half=half)
-    if backend != "torch" and branch:
+        return backend_for_file(weights, file_format, backend).load(weights, device=request.device, half=is_half)
+    if backend not in ("auto", "torch") and branch:
         raise UserError(f"--backend {backend}: a branch other than the default one is run by torch only")
-    if backend != "torch" and _runs_on_cpu(str(device), backend):
-        from graftdet.models.backends.auto import load_exported
+    is_choice = backend != "torch" or request.precision == "auto"
+    if is_choice and not branch and _runs_on_cpu(request.device, backend):
+        from graftdet.models.backends.selection.auto import load_fastest
 
-        exported = load_exported(weights, backend, half, plugins)
-        if exported is not None:
-            return exported
-    return _load_torch_model(weights, device, half, branch)
-
-
-def _load_torch_model(weights: str | Path, device: str, half: bool, branch: str | None) -> Predictor:
-    from graftdet.models.inference.torch_model import TorchModel
-    from graftdet.models.weights.transfer import build_from_weights
-    from graftdet.models.weights.weights_file import load_weights
-    from graftdet.utils.device import select_device
-
-    file = load_weights(weights)
-    model = build_from_weights(file)
-    if branch:
-        try:
-            model.use_branch(branch)
-        except UserError as error:
-            raise UserError(f"{weights}: {error}") from None
-    return TorchModel(model, select_device(device), half, file.size, file.square_letterbox)
+        return load_fastest(weights, backend, request.precision, request.plugins, workload)
+    return load_torch_model(weights, request.device, is_half, branch)
 
 
 def backend_for_file(weights: str | Path, file_format: Backend, name: str) -> Backend:
@@ -112,26 +145,19 @@ def _runs_on_cpu(device: str, backend: str) -> bool:
     from graftdet.utils.device import select_device
 
     is_cpu = select_device(device).type == "cpu"
-    if not is_cpu and device and backend != "auto":
+    if not is_cpu and device and backend not in ("auto", "torch"):
         raise UserError(f"--backend {backend}: runs a .pt file on the CPU only; add --device cpu")
-    return is_cpu or backend != "auto"
+    return is_cpu or backend not in ("auto", "torch")
 
 
-def load_models(
-    weights: Sequence[str | Path],
-    device: str = "cpu",
-    half: bool = False,
-    branch: str | None = None,
-    backend: str = "torch",
-    plugins: Iterable[str] = (),
-) -> Predictor:
-    """`load_model` for one file, an `Ensemble` for several. Warns where `half` has no effect."""
-    models = [load_model(path, device, half, branch, backend, plugins) for path in weights]
+def load_models(weights: Sequence[str | Path], request: Request, workload: Workload | None = None) -> Predictor:
+    """Load one file as `load_model` does, several as an `Ensemble`. Warns where half precision has no effect."""
+    models = [_load(path, request, workload or Workload()) for path in weights]
     for path, model in zip(weights, models, strict=True):
-        if half and not model.half:
+        if request.precision == "half" and not model.half:
             logger.warning(
-                f"--half: has no effect on {path}; float16 is for .pt files on CUDA, bfloat16 for OpenVINO on CPUs "
-                "that support it"
+                f"--half: has no effect on {path}; float16 is for .pt files on CUDA, bfloat16 for torch and OpenVINO "
+                "on CPUs that have it"
             )
     return models[0] if len(models) == 1 else Ensemble(models)
 

@@ -4,6 +4,7 @@ Input `images` (B, 3, H, W) RGB in 0..1, output `output0` (B, N, 5 + nc): cx, cy
 probabilities. Running a file needs onnxruntime and NumPy, no torch.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from graftdet.utils.files import refuse_lfs_file, write_atomically
 
 OPSETS = range(17, 21)  # torch's tracing exporter supports none above 20
 _DYNAMIC_AXES = {"images": {0: "batch", 2: "height", 3: "width"}, "output0": {0: "batch", 1: "rows"}}
+_EXTERNAL_NAME = re.compile(rb"\n\x08location\x12([\x00-\x7f])([^\n]{0,127})", re.DOTALL)
+"""The key 'location' of a tensor's external data, the length of its value, and the value, as protobuf writes them."""
 _NUMPY_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
@@ -99,6 +102,7 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OnnxMode
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file")
     refuse_lfs_file(path)
+    refuse_external_data(path)
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 4  # errors are raised, not printed
     settings.intra_op_num_threads = thread_limit()
@@ -110,6 +114,21 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OnnxMode
     except Exception as error:  # onnxruntime's exceptions have no common base
         raise UserError(f"{path}: is not a valid ONNX file ({first_line(error)})") from None
     return OnnxModel(session, path)
+
+
+def refuse_external_data(path: str | Path) -> None:
+    """Raise `UserError` if an ONNX file names a file of its weights that is not beside it under a plain name.
+
+    Runtimes read such data from anywhere; OpenVINO takes one form of name as an address in memory, and crashes.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError:
+        return  # reported by the runtime
+    for match in _EXTERNAL_NAME.finditer(data):
+        name = match[2].decode(errors="replace")[: match[1][0]]
+        if not re.fullmatch(r"[^/\\:*\0]+", name) or name in (".", ".."):
+            raise UserError(f"{path}: has its weights in '{name}'; expected the name of a file in the same folder")
 
 
 def _providers(onnxruntime, device: str) -> list:

@@ -19,6 +19,7 @@ from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptio
 from graftdet.models.backends.exported_model import ExportedModel, thread_limit
 from graftdet.models.backends.metadata import READ_KEYS
 from graftdet.models.backends.onnx import export as export_onnx
+from graftdet.models.backends.onnx import refuse_external_data
 from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.files import refuse_lfs_file
 
@@ -75,7 +76,9 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OpenVino
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     refuse_lfs_file(path)
-    if path.suffix.lower() == ".xml":
+    if path.suffix.lower() == ".onnx":
+        refuse_external_data(path)
+    elif path.suffix.lower() == ".xml":
         weights = path.with_suffix(".bin")
         if not weights.is_file():
             raise UserError(f"{weights}: no such file; it contains the weights of {path.name}")

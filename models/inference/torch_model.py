@@ -9,6 +9,7 @@ from torch import nn
 from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.inference.predictor import Predictor
 from graftdet.utils.memory_format import prefer_channels_last
+from graftdet.utils.processor import has_bfloat16
 
 
 class TorchModel(Predictor):
@@ -17,7 +18,7 @@ class TorchModel(Predictor):
     Args:
         model: the model; fused in place and moved to `device`.
         device: where to run it.
-        half: compute in float16 (CUDA only).
+        half: compute in half precision: float16 on CUDA, bfloat16 on CPUs that have it. Boxes are decoded in float32.
         size: longer side of the training images in pixels, where it is known.
         square_letterbox: see `Predictor`.
 
@@ -34,8 +35,10 @@ class TorchModel(Predictor):
         square_letterbox: bool = False,
     ):
         self.device = torch.device(device)
-        self.half = half and self.device.type == "cuda"
-        self.dtype = torch.float16 if self.half else torch.float32
+        self._autocast = half and self.device.type == "cpu" and has_bfloat16()
+        self.dtype = torch.float16 if half and self.device.type == "cuda" else torch.float32
+        self.half = self._autocast or self.dtype == torch.float16
+        self.backend = "torch" + " in bfloat16" * self._autocast
         self.model: nn.Module = model.fuse().to(self.device).requires_grad_(False)
         self.layout = prefer_channels_last(self.model, self.device, model.trial_shape, model.model)
         self.model.to(self.dtype)
@@ -52,4 +55,6 @@ class TorchModel(Predictor):
             images = torch.from_numpy(np.ascontiguousarray(images))
         scale = 1 / 255 if images.dtype == torch.uint8 else 1
         images = images.to(self.device, non_blocking=True).to(self.dtype) * scale
-        return self.model(images.contiguous(memory_format=self.layout))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
+            boxes, scores = self.model(images.contiguous(memory_format=self.layout))
+        return (boxes.float(), scores.float()) if self._autocast else (boxes, scores)

@@ -86,13 +86,18 @@ def _plugin(name: str) -> str:
 
 
 def add_model_flags(parser: argparse.ArgumentParser, backend: str) -> None:
-    """Add the flags that select a trained model: --weights, --half, and --backend (default: `backend`)."""
+    """Add the flags that select a trained model: --weights, --half, --precision, and --backend (default: `backend`)."""
     weights = (
         "a .pt, .safetensors or exported file, or a name that `graftdet weights` lists; several form an ensemble "
         "(default: best.pt of the newest training run)"
     )
     parser.add_argument("--weights", nargs="+", help=weights)
-    parser.add_argument("--half", action="store_true", help="compute in float16 on CUDA, in bfloat16 with OpenVINO")
+    parser.add_argument("--half", action="store_true", help="the same as --precision half")
+    about = (
+        "half: float16 on CUDA, bfloat16 with torch and OpenVINO; auto: half where it is faster and its boxes agree "
+        "with float32 (default: auto with --backend auto, else float32)"
+    )
+    parser.add_argument("--precision", choices=("auto", "float32", "half"), help=about)
     about = f"engine that runs a .pt: torch, onnx, openvino, or auto (the fastest installed) (default: {backend})"
     parser.add_argument("--backend", choices=("auto", "torch", "onnx", "openvino"), default=backend, help=about)
 

@@ -236,3 +236,21 @@ def test_gray_images(tmp_path):
     loaded = BACKEND.load(path)
     assert loaded.channels == 1 and verify(model, loaded, path, options) < 1e-4
     assert (opencv_difference(loaded, path, options) or 0) < 1e-3
+
+
+@pytest.mark.parametrize("name", ["*/_ORT_MEM_ADDR_/*", "../weights.bin", "/etc/passwd", "C:\\weights.bin", ".."])
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_weights_outside_the_folder_are_refused(name, backend, tmp_path):
+    """Before the runtime sees the file: one form of name is an address in memory to OpenVINO, which crashes."""
+    pytest.importorskip(BACKENDS[backend].package)
+    weight = onnx.TensorProto(name="w", data_type=1, dims=[1], data_location=onnx.TensorProto.EXTERNAL)
+    weight.external_data.add(key="location", value=name)
+    image = onnx.helper.make_tensor_value_info("images", 1, [1, 3, 32, 32])
+    output = onnx.helper.make_tensor_value_info("output0", 1, [1, 3, 32, 32])
+    node = onnx.helper.make_node("Mul", ["images", "w"], ["output0"])
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [image], [output], [weight]))
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(
+        UserError, match=r"a\.onnx: has its weights in .*expected the name of a file in the same folder"
+    ):
+        BACKENDS[backend].load(tmp_path / "a.onnx")

@@ -8,9 +8,9 @@ import pytest
 
 from graftdet.models import load_model
 from graftdet.models.backends import BACKENDS
-from graftdet.models.backends.auto import installed_backends
 from graftdet.models.backends.layout_recognition import UnknownLayout, recognize
 from graftdet.models.backends.output_grid import find_grid
+from graftdet.models.backends.selection.ways import installed_backends
 from graftdet.utils.errors import UserError
 
 onnx = pytest.importorskip("onnx")

@@ -7,7 +7,8 @@ import pytest
 
 from graftdet import export, val
 from graftdet.models import load_model
-from graftdet.models.backends import auto, export_cache
+from graftdet.models.backends.selection import export_cache, remembered
+from graftdet.models.backends.selection.ways import installed_backends
 from graftdet.models.weights.pretrained.card import card_markdown
 from graftdet.models.weights.pretrained.files import find_weights, list_pretrained, weights_files
 from graftdet.models.weights.transfer import build_from_weights
@@ -84,9 +85,10 @@ def test_the_scripts_take_the_name(shipped, workspace, tmp_path, monkeypatch):
 
 def test_cached_exports_of_pretrained_weights_are_in_the_users_cache(shipped, tmp_path, monkeypatch):
     path = shipped("tiny-n", nc=3)
-    monkeypatch.setattr(export_cache, "cache_folder", lambda: tmp_path / "cache")
+    for module in (export_cache, remembered):
+        monkeypatch.setattr(module, "cache_folder", lambda: tmp_path / "cache")
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    name = next(iter(auto.installed_backends()))
+    name = next(iter(installed_backends()))
     one, other = (load_model("tiny-n", backend=way).predict(image, conf=0, nms="none")[0] for way in (name, "torch"))
     assert len(one) == len(other) and np.abs(one.scores - other.scores).max() < 0.01
     assert not (path.parent / "exported").exists() and len(list((tmp_path / "cache").rglob("tiny-n-*.onnx"))) == 1

@@ -18,7 +18,7 @@ from graftdet.models.weights.pretrained.files import find_weights, is_pretrained
 from graftdet.utils.errors import UserError, missing_weights
 from graftdet.utils.files import cache_folder, write_atomically
 
-_MODELS = Path(__file__).parents[1]
+_MODELS = Path(__file__).parents[2]
 
 
 def cached_export(weights: Path, plugins: Iterable[str] = ()) -> Path:
@@ -78,13 +78,14 @@ def _plugin_folder(plugin: str) -> Path:
 def read_notes(path: Path) -> dict:
     """What is known about the export at `path`; {} where nothing is, or the notes are malformed.
 
-    Keys: `machine`, and `milliseconds` (way to run -> time per image) or `failed` (why there is no export).
+    Keys: `runtimes` (processor and versions), and `verified` (list of backends that reproduce the model) or `failed`
+    (why there is no export).
     """
     try:
         notes = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    valid = isinstance(notes, dict) and ("failed" in notes or isinstance(notes.get("milliseconds"), dict))
+    valid = isinstance(notes, dict) and ("failed" in notes or isinstance(notes.get("verified"), list))
     return notes if valid else {}
 
 

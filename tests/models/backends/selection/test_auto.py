@@ -1,4 +1,4 @@
-"""The cached export of a .pt: made once, reused, made again when anything changes, with the same boxes as torch."""
+"""The fastest way to run a .pt: exported once, timed once, remembered, with the same boxes as torch."""
 
 import json
 import os
@@ -9,18 +9,22 @@ import numpy as np
 import pytest
 
 from graftdet.models import load_model
-from graftdet.models.backends import ExportError, auto, export_cache, onnx_tracing
+from graftdet.models.backends import ExportError, onnx_tracing
+from graftdet.models.backends.selection import auto, export_cache, remembered, verified_export, ways
+from graftdet.models.backends.selection.agreement import Agreement
+from graftdet.models.backends.selection.ways import Workload
 from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import read_image
 
-BACKEND_NAMES = list(auto.installed_backends())
+BACKEND_NAMES = list(ways.installed_backends())
 
 
 @pytest.fixture
 def weights(tiny_weights, tmp_path, monkeypatch):
     """A copy in its own folder; the user's cache folder is a temporary one."""
-    monkeypatch.setattr(export_cache, "cache_folder", lambda: tmp_path / "cache")
+    for module in (export_cache, remembered):
+        monkeypatch.setattr(module, "cache_folder", lambda: tmp_path / "cache")
     (tmp_path / "run").mkdir()
     return shutil.copy(tiny_weights, tmp_path / "run" / "best.pt")
 
@@ -63,9 +67,9 @@ def test_the_export_is_cached_until_anything_changes(weights, tmp_path, capsys, 
     load_model(weights, backend="auto")
     (first,) = exports(tmp_path)
     assert "exported to" in capsys.readouterr().out and (folder / first).with_suffix(".json").is_file()
-    monkeypatch.setattr(auto, "_make_export", lambda *_: pytest.fail("made again"))
-    load_model(weights, backend="auto")
-    monkeypatch.undo()
+    with monkeypatch.context() as context:
+        context.setattr(verified_export.VerifiedExport, "_make", lambda *_: pytest.fail("made again"))
+        load_model(weights, backend="auto")
 
     before = load_model(weights, backend=BACKEND_NAMES[0])(np.full((1, 3, 64, 64), 99, np.uint8))[1]
     changed(weights)
@@ -74,11 +78,90 @@ def test_the_export_is_cached_until_anything_changes(weights, tmp_path, capsys, 
     assert second != first and not np.allclose(before, after)
 
     notes = json.loads((folder / second).with_suffix(".json").read_text())
-    (folder / second).with_suffix(".json").write_text(json.dumps({**notes, "machine": "another"}))
+    (folder / second).with_suffix(".json").write_text(json.dumps({**notes, "runtimes": "others"}))
     written = (folder / second).stat().st_mtime_ns
-    load_model(weights, backend="auto")  # is timed again, not exported again
-    assert json.loads((folder / second).with_suffix(".json").read_text())["machine"] == notes["machine"]
+    load_model(weights, backend="auto")  # is verified again, not exported again
+    assert json.loads((folder / second).with_suffix(".json").read_text())["runtimes"] == notes["runtimes"]
     assert (folder / second).stat().st_mtime_ns == written
+
+
+def test_a_damaged_export_is_made_again(weights, tmp_path):
+    before = load_model(weights, backend=BACKEND_NAMES[0])(np.full((1, 3, 64, 64), 99, np.uint8))[1]
+    path = weights.parent / "exported" / exports(tmp_path)[0]
+    path.write_bytes(path.read_bytes()[:1000])
+    after = load_model(weights, backend=BACKEND_NAMES[0])(np.full((1, 3, 64, 64), 99, np.uint8))[1]
+    assert np.array_equal(before, after)
+
+
+def timed(monkeypatch, milliseconds, agrees=True):
+    """Replace times and agreement; returns the list of ways that were compared with float32."""
+    compared = []
+
+    def agreement(reference, other, images, size):
+        assert not reference.half and other.half and len(images)
+        compared.append(other.backend)
+        return Agreement(20, 0.999 if agrees else 0.5, 0.001)
+
+    monkeypatch.setattr(auto, "time_ways", lambda calls, seconds: {w: milliseconds.get(str(w), 99) for w in calls})
+    monkeypatch.setattr(auto, "agreement", agreement)
+    monkeypatch.setattr(ways, "has_bfloat16", lambda: True)
+    return compared
+
+
+def test_a_choice_is_remembered_until_its_file_is_damaged(weights, tmp_path, monkeypatch, capsys):
+    timed(monkeypatch, {"torch": 1.0})
+    assert load_model(weights, backend="auto").backend == "torch"
+    assert "timing torch" in capsys.readouterr().out
+    timed(monkeypatch, {"onnx": 1.0})
+    assert load_model(weights, backend="auto").backend == "torch"
+    assert "torch 1.0" in capsys.readouterr().out
+    assert load_model(weights, backend="auto", imgsz=96).backend == "onnxruntime"  # another size: timed again
+
+    (path,) = (tmp_path / "cache" / "choices").iterdir()
+    for damage in (path.read_bytes()[:40], b"[]", b'{"choices": {"as trained, batch 1": {"way": "other"}}}'):
+        path.write_bytes(damage)
+        assert load_model(weights, backend="auto").backend == "onnxruntime"
+        assert json.loads(path.read_text())["choices"]["as trained, batch 1"]["way"] == "onnx"
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_bfloat16_needs_the_boxes_of_float32(agrees, weights, monkeypatch, capsys):
+    compared = timed(monkeypatch, {"torch in bfloat16": 1.0, "onnx": 4.0}, agrees)
+    model = load_model(weights, backend="auto", images=[np.zeros((40, 60, 3), np.uint8)])
+    assert model.half == agrees and compared == ["torch in bfloat16"]
+    text = capsys.readouterr().out
+    assert "on 1 of the given images" in text and ("agrees with float32" in text) == agrees
+
+
+def test_the_flags_of_the_user_win(weights, monkeypatch):
+    compared = timed(monkeypatch, {"torch in bfloat16": 1.0, "torch": 9.0, "onnx": 4.0}, agrees=False)
+    backends = {
+        name: load_model(weights, backend=name[0], precision=name[1]).backend
+        for name in (("auto", "float32"), ("torch", None), ("torch", "half"), ("onnx", None), ("auto", "half"))
+    }
+    assert list(backends.values()) == ["onnxruntime", "torch", "torch in bfloat16", "onnxruntime", "torch in bfloat16"]
+    assert not compared  # nothing to decide
+    assert load_model(weights, backend="torch", precision="auto").backend == "torch"
+    assert compared == ["torch in bfloat16"]
+    with pytest.raises(UserError, match="--half and --precision float32 contradict"):
+        load_model(weights, half=True, precision="float32")
+
+
+def test_few_images_do_not_wait_for_an_export(weights, tmp_path, monkeypatch):
+    """The second start exports, since a start without torch is faster; timing needs many images."""
+    monkeypatch.setattr(auto, "time_ways", lambda *_: pytest.fail("timed"))
+    few = Workload(num_images=1)
+    assert auto.load_fastest(weights, workload=few).backend == "torch" and not exports(tmp_path)
+    assert auto.load_fastest(weights, workload=few).backend == "onnxruntime" and exports(tmp_path)
+    timed(monkeypatch, {"torch": 1.0})
+    assert auto.load_fastest(weights, workload=Workload(num_images=1000)).backend == "torch"
+    assert auto.load_fastest(weights, workload=few).backend == "torch"
+
+
+def test_without_a_choice_the_remaining_images_are_drawn(weights, tmp_path, monkeypatch, capsys):
+    timed(monkeypatch, {})
+    auto.load_fastest(weights, workload=Workload(images=lambda: [str(tmp_path / "missing.png")]))
+    assert "on drawn images" in capsys.readouterr().out
 
 
 def test_the_export_is_renewed_if_the_code_of_the_plugin_changes(weights, tmp_path):
@@ -146,13 +229,13 @@ def test_a_model_that_cannot_be_exported_is_run_by_torch(weights, monkeypatch, c
         assert load_model(weights, backend="auto").backend == "torch"
         message = capsys.readouterr().err
         assert message.count("\n") == 1 and "no such operation; continuing with torch" in message
-        monkeypatch.setattr(auto, "_make_export", lambda *_: pytest.fail("tried again"))
+        monkeypatch.setattr(verified_export.VerifiedExport, "_make", lambda *_: pytest.fail("tried again"))
     with pytest.raises(UserError, match="--backend onnx: .*no such operation"):
         load_model(weights, backend="onnx")
 
 
 def test_without_a_faster_backend_torch_is_used(weights, monkeypatch, capsys):
-    for package in auto.onnx_backends().values():
+    for package in ways.onnx_backends().values():
         monkeypatch.setitem(sys.modules, package, None)
     assert load_model(weights, backend="auto").backend == "torch"
     assert "onnxruntime or openvino, which are not installed; continuing with torch" in capsys.readouterr().err
@@ -171,28 +254,6 @@ def test_a_backend_with_another_output_is_not_used(weights, monkeypatch):
     assert load_model(weights, backend="auto").backend != "onnxruntime"
     with pytest.raises(UserError, match="--backend onnx: the output of onnx differs from torch's"):
         load_model(weights, backend="onnx")
-
-
-@pytest.mark.parametrize(
-    ("milliseconds", "name", "half", "chosen"),
-    [
-        ({"onnx": 2, "openvino": 3}, "auto", False, "onnx"),
-        ({"onnx": 4, "openvino": 3}, "auto", False, "openvino"),
-        ({"onnx": 4, "openvino": 3.9}, "auto", False, "onnx"),
-        ({"openvino": 3}, "auto", False, "openvino"),
-        ({"onnx": 4, "openvino": 3, "openvino bfloat16": 2.5}, "auto", False, "openvino"),
-        ({"onnx": 4, "openvino": 3, "openvino bfloat16": 2.0}, "auto", False, "openvino bfloat16"),
-        ({"onnx": 4, "openvino": 3.8, "openvino bfloat16": 3.3}, "auto", False, "onnx"),
-        ({"onnx": 4, "openvino": 3, "openvino bfloat16": 1.0}, "openvino", False, "openvino"),
-        ({"onnx": 2, "openvino": 3}, "auto", True, "openvino bfloat16"),
-        ({"onnx": 2, "openvino": 3}, "openvino", True, "openvino bfloat16"),
-        ({"onnx": 2, "openvino": 3}, "onnx", True, "onnx"),
-        ({"onnx": 2}, "auto", True, "onnx"),
-    ],
-)
-def test_the_fastest_is_chosen(milliseconds, name, half, chosen):
-    """With 'auto', bfloat16 has to save a fifth of the time, and OpenVINO a tenth of onnxruntime's."""
-    assert auto.choose(milliseconds, name, half) == chosen
 
 
 def test_malformed_weights_are_reported_as_without_export(weights, tmp_path):

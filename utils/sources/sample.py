@@ -1,0 +1,56 @@
+"""How many frames a source has, and some of them before it is read. No torch."""
+
+from itertools import islice
+
+import numpy as np
+
+from graftdet.utils.errors import UserError
+from graftdet.utils.images.io import VIDEO_SUFFIXES, read_image
+from graftdet.utils.images.video import frame_count, open_capture, read_frames
+from graftdet.utils.sources.source import Source
+from graftdet.utils.sources.targets import is_live, suffix_of
+
+VIDEO_STEP = 10  # frames: neighbors are nearly the same
+
+
+def expected_frames(source: Source) -> int | None:
+    """Return the number of frames that the files of a source declare; None with a live target, which has no end."""
+    total = 0
+    for target in source.targets:
+        if isinstance(target, int) or is_live(target):
+            return None
+        total += _video_length(target) // source.stride if _is_video(target) else 1
+    return total
+
+
+def sample_images(source: Source, limit: int) -> list[np.ndarray]:
+    """Return at most `limit` of the first images (H, W, 3) uint8 BGR of a source, spread over its files and frames.
+
+    Live targets and files that cannot be read are skipped, as the latter are reported when the source is read.
+    """
+    files = [str(target) for target in source.targets if not (isinstance(target, int) or is_live(target))]
+    files = files[:: max(len(files) // limit, 1)][:limit]
+    images: list[np.ndarray] = []
+    for number, path in enumerate(files):
+        wanted = -(-(limit - len(images)) // (len(files) - number))
+        try:
+            if _is_video(path):
+                images += islice(read_frames(open_capture(path), VIDEO_STEP), wanted)
+            else:
+                images.append(read_image(path, depth=source.depth))
+        except UserError:
+            continue
+    return images
+
+
+def _is_video(path: str) -> bool:
+    return suffix_of(path) in VIDEO_SUFFIXES
+
+
+def _video_length(path: str) -> int:
+    """The number of frames that a video declares; 0 where it cannot be read."""
+    capture = open_capture(path)
+    try:
+        return (frame_count(capture) or 0) if capture.isOpened() else 0
+    finally:
+        capture.release()
