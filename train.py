@@ -263,8 +263,7 @@ def make_trainer(
     shape = (options.batch_size // ranks.world_size, model.channels, options.img, options.img)
     work = Work(model, trained, criterion, optimizer, shape, options.epochs * len(batches), device)
     choice = ranks.broadcast(choose_steps(options.amp, work, layout, recorded) if ranks.is_main else None)
-    if choice.training.layout != layout:
-        model.to(memory_format=choice.training.layout)
+    choice.apply(work)
     ema = ModelEMA(model, recipe.ema_decay, recipe.ema_tau, fraction=recipe.ema_fraction)
     parallel = distribute(compile_model(trained, options.compile, device), ranks, device, options.sync_bn)
     stepper = Stepper(parallel, optimizer, schedule, ema, recipe.clip_norm, choice.scaler())

@@ -137,9 +137,9 @@ def complete_step(recipe_name: str, device, options, images, targets) -> tuple[s
     optimizer = make_optimizer(model, recipe.optimizer, recipe, count)
     work = Work(model, model, criterion, optimizer, tuple(images.shape), 1000, device)
     choice = choose_steps("auto", work, layout)
-    mixed, layout = choice.training.autocast_type, choice.training.layout
-    model.to(memory_format=layout)
-    images = images.contiguous(memory_format=layout)
+    choice.apply(work)
+    mixed = choice.training.autocast_type
+    images = images.contiguous(memory_format=choice.training.layout)
     ema = ModelEMA(model, recipe.ema_decay, recipe.ema_tau, fraction=recipe.ema_fraction)
     schedule = Schedule(recipe, 100, 13, count)
     stepper = Stepper(model, optimizer, schedule, ema, recipe.clip_norm, choice.scaler())

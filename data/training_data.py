@@ -97,7 +97,7 @@ def make_batches(
 
 def make_validation(
     split: Split, settings: LoaderSettings, geometric_augmentation: bool
-) -> Callable[[nn.Module], Evaluation | None]:
+) -> Callable[..., Evaluation | None]:
     """Open the validation images.
 
     Args:
@@ -107,7 +107,7 @@ def make_validation(
             square letterboxing as training.
 
     Returns:
-        `validate(model)`, which evaluates a model; None in processes other than the main one.
+        `validate(model, half=False)`, which evaluates a model (see `evaluate`); None in processes other than the main one.
     """
     images = open_dataset(split, rect=settings.rect or geometric_augmentation, label="val", **settings.dataset)
     return functools.partial(

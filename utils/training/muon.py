@@ -13,45 +13,69 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of Jordan's quintic iteration: sing
 
 
 @torch.no_grad()
-def orthogonalize(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
+def orthogonalize(matrices: torch.Tensor, steps: int = 5, product_type: torch.dtype | None = None) -> torch.Tensor:
     """Bring all singular values of matrices (..., rows, columns) near 1 by Newton-Schulz iteration.
 
     Each step multiplies from the left by a polynomial of x x^T. If one side is at least twice the other, the product of
     these polynomials, a small square matrix, is computed first: equal up to rounding, at about half the cost.
+
+    Args:
+        matrices: The matrices.
+        steps: Number of iterations.
+        product_type: Type of the matrix products; None: that of `matrices`. In bfloat16 the result is nearer to that
+            in float32 than that is to orthogonal matrices: cosine similarity at least 0.998, against 0.93 (gradients
+            of yolov5n).
+
+    Returns:
+        The new matrices, in the type of `matrices`.
     """
     x = matrices / (matrices.flatten(-2).norm(dim=-1)[..., None, None] + 1e-7)
     tall = x.shape[-2] > x.shape[-1]
-    x = x.mT if tall else x
-    x = _iterate_polynomials(x, steps) if x.shape[-1] >= 2 * x.shape[-2] else _iterate(x, steps)
+    x = (x.mT if tall else x).to(product_type or matrices.dtype)
+    if x.shape[-1] < 2 * x.shape[-2]:
+        x = _iterate(x, steps)
+    else:  # rounded to bfloat16, x x^T lacks small eigenvalues: it is computed again once they have grown
+        for part in (min(2, steps), max(steps - 2, 0)) if product_type == torch.bfloat16 else (steps,):
+            x = _iterate_polynomials(x, part)
+    x = x.to(matrices.dtype)
     return x.mT if tall else x
 
 
 def _iterate(x: torch.Tensor, steps: int) -> torch.Tensor:
-    a, b, c = _COEFFICIENTS
     for _ in range(steps):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = _polynomial(x @ x.mT) @ x
     return x
 
 
 def _iterate_polynomials(x: torch.Tensor, steps: int) -> torch.Tensor:
     """`_iterate` for (..., n, m), with n x n products except for the first and the last one."""
-    a, b, c = _COEFFICIENTS
     gram, product = x @ x.mT, None
     for step in range(steps):
-        factor = b * gram + c * gram @ gram
-        factor.diagonal(dim1=-2, dim2=-1).add_(a)
+        factor = _polynomial(gram)
         product = factor if product is None else factor @ product
         if step + 1 < steps:
             gram = factor @ gram @ factor  # of the next x: all factors commute, being polynomials of the same matrix
-    return product @ x
+    return x if product is None else product @ x
+
+
+def _polynomial(gram: torch.Tensor) -> torch.Tensor:
+    """The factor (..., n, n) of the next step, for x x^T (..., n, n)."""
+    a, b, c = _COEFFICIENTS
+    factor = b * gram + c * gram @ gram
+    factor.diagonal(dim1=-2, dim2=-1).add_(a)
+    return factor
 
 
 class Muon(torch.optim.Optimizer):
     """Muon for groups with `orthogonal` set, whose tensors are reshaped to (shape[0], -1); AdamW for all others.
 
     `betas[0]` is the momentum of both.
+
+    Attributes:
+        product_type: See `orthogonalize`. It is set from outside and no part of the state.
     """
+
+    product_type: torch.dtype | None = None
 
     def __init__(
         self,
@@ -91,7 +115,7 @@ class Muon(torch.optim.Optimizer):
         for shape, indices in by_shape.items():  # tensors of one shape in one product
             stacked = torch.stack([nesterov[i].reshape(shape[0], -1) for i in indices])
             scale = 0.2 * max(stacked.shape[-2:]) ** 0.5
-            for i, update in zip(indices, orthogonalize(stacked), strict=True):
+            for i, update in zip(indices, orthogonalize(stacked, product_type=self.product_type), strict=True):
                 parameters[i].sub_(update.reshape(shape), alpha=group["lr"] * scale)
 
     def _adam(self, group, parameters):

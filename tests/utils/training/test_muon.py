@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from graftdet.utils.hyperparameters import Hyperparameters
+from graftdet.utils.training import muon
 from graftdet.utils.training.muon import Muon, orthogonalize
 from graftdet.utils.training.optim import make_optimizer, parameter_groups
 
@@ -39,8 +40,32 @@ def test_gathering_the_factors_changes_nothing_but_rounding(shape, spread):
     torch.testing.assert_close(orthogonalize(matrices), expected, atol=1e-6, rtol=1e-5)
 
 
-def test_zero_stays_zero():
-    assert orthogonalize(torch.zeros(2, 4, 6)).abs().max() == 0
+@pytest.mark.parametrize("shape", [(64, 64), (64, 576), (576, 64), (128, 1152)])
+@pytest.mark.parametrize("spread", [1e1, 1e4])
+def test_products_in_bfloat16_give_nearly_the_same_directions(shape, spread):
+    generator = torch.Generator().manual_seed(0)
+    u, _, v = torch.linalg.svd(torch.randn(2, *shape, generator=generator), full_matrices=False)
+    matrices = u * torch.logspace(0, -math.log10(spread), min(shape)) @ v
+    expected, result = (orthogonalize(matrices, product_type=one).flatten(1) for one in (None, torch.bfloat16))
+    assert result.dtype == torch.float32 and not torch.equal(result, expected)
+    assert torch.nn.functional.cosine_similarity(result, expected).min() > 0.98
+
+
+@pytest.mark.parametrize("product_type", [None, torch.bfloat16])
+def test_zero_stays_zero(product_type):
+    assert orthogonalize(torch.zeros(2, 4, 16), product_type=product_type).abs().max() == 0
+
+
+def test_the_optimizer_uses_its_type_of_products(monkeypatch):
+    seen = []
+    monkeypatch.setattr(muon, "orthogonalize", lambda x, product_type: seen.append(product_type) or x)
+    layer = nn.Conv2d(4, 6, 3, bias=False)
+    optimizer = Muon([{"params": [layer.weight], "orthogonal": True}], lr=0.1)
+    layer(torch.rand(1, 4, 5, 5)).sum().backward()
+    optimizer.step()
+    optimizer.product_type = torch.bfloat16
+    optimizer.step()
+    assert seen == [None, torch.bfloat16] and copy.deepcopy(optimizer).product_type is None  # no part of the state
 
 
 def slow_step(weight, gradient, momentum, lr, decay, beta):

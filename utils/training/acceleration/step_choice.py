@@ -28,6 +28,7 @@ from graftdet.utils.training.acceleration.step_timing import (
     time_in_turns,
     variants_for,
 )
+from graftdet.utils.training.muon import Muon
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,12 @@ class StepChoice:
             return None
         return choice if choice.validation in ("float32", "bfloat16") else None
 
+    def apply(self, work: "Work") -> None:
+        """Make a model contiguous again if that was chosen, and set the precision of the optimizer."""
+        if self.training.layout == torch.contiguous_format:  # channels last is not for every block
+            work.trained.to(memory_format=torch.contiguous_format)
+        set_products(work.optimizer, self.training)
+
     def scaler(self) -> torch.amp.GradScaler | None:
         """Return the gradient scaler that the precision needs, if any."""
         needs_one = self.device_type == "cuda" and self.training.precision == "float16"
@@ -101,6 +108,12 @@ class Work:
             "training": [type(self.trained).__name__, type(self.criterion).__name__, type(self.optimizer).__name__],
             "images": list(self.images_shape),
         }
+
+
+def set_products(optimizer: torch.optim.Optimizer, variant: StepVariant) -> None:
+    """Let Muon compute its matrix products in bfloat16 where the model does."""
+    if isinstance(optimizer, Muon):
+        optimizer.product_type = torch.bfloat16 if variant.precision == "bfloat16" else None
 
 
 def choose_steps(option: str, work: Work, layout: torch.memory_format, recorded: Any = None) -> StepChoice:
@@ -231,8 +244,10 @@ class TimedSteps:
         trained.train()
         torch.manual_seed(0)
         outputs = self._forward(trained, variant, count)
-        loss = sum(criterion(outputs, self._targets[self._targets[:, 0] < count]).values()) * count
+        losses = criterion(outputs, self._targets[self._targets[:, 0] < count])
+        loss = torch.stack(list(losses.values())).sum() * count
         loss.backward()
+        set_products(optimizer, variant)
         optimizer.step()
         optimizer.zero_grad()
         self.losses[variant] = float(loss.detach())

@@ -107,6 +107,15 @@ def test_a_resumed_run_computes_as_it_began(option, work, times):
         assert choose_steps(option, work, LAST, other) == StepChoice("cpu", StepVariant(precision, "channels last"))
 
 
+def test_a_choice_is_applied_to_model_and_optimizer(work):
+    strides = [parameter.stride() for parameter in work.model.parameters()]
+    StepChoice("cpu", LAST_FLOAT32).apply(work)
+    assert [p.stride() for p in work.model.parameters()] == strides and work.optimizer.product_type is None
+    StepChoice("cpu", CONTIGUOUS_BFLOAT16).apply(work)
+    assert all(parameter.is_contiguous() for parameter in work.model.parameters())
+    assert work.optimizer.product_type == torch.bfloat16
+
+
 def test_timed_steps_change_nothing(work):
     model, optimizer = work.model, work.optimizer
     model.model.insert(0, nn.Dropout(0.0))  # draws random numbers
