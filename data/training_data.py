@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import device as Device
-from torch import nn
 
 from graftdet.data.dataset import DetectionDataset
 from graftdet.data.formats.dataset_split import Split
@@ -107,7 +106,7 @@ def make_validation(
             square letterboxing as training.
 
     Returns:
-        `validate(model, half=False)`, which evaluates a model (see `evaluate`); None in processes other than the main one.
+        `validate(model, half=False)`, which evaluates a model; None in processes other than the main one.
     """
     images = open_dataset(split, rect=settings.rect or geometric_augmentation, label="val", **settings.dataset)
     return functools.partial(
