@@ -21,7 +21,7 @@ from graftdet.models import DetectionModel, build_model
 from graftdet.models.backends import BACKENDS, ExportOptions
 from graftdet.models.backends.selection.ways import installed_backends, onnx_backends
 from graftdet.models.backends.verify import noise_images
-from graftdet.utils.device import cpu_flags
+from graftdet.utils.processor import cpu_flags
 
 CFG, SIDE, BURST = "yolov5n.yaml", 640, 3
 LIMITS = {"onnx": 0.7, "openvino": 0.5}  # ratio to the reference; of OpenVINO in bfloat16 on CPUs with AMX

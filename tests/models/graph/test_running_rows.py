@@ -5,7 +5,7 @@ import torch
 
 from graftdet.models import build_model, load_plugins
 from graftdet.utils.errors import UserError
-from graftdet.utils.training.acceleration import prepare_for_training
+from graftdet.utils.training.acceleration.preparation import prepare_for_training
 from tests.models.graph.test_plugins import write
 
 pytestmark = pytest.mark.usefixtures("restore_registry")
