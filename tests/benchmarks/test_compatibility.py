@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,3 +81,15 @@ def test_flags_of_the_table_all_parse_or_are_refused():
     ]
     assert len(results) > 100 and TRACEBACK not in {result.outcome for result in results}
     assert all(result.detail.count("error:") == 1 for result in results if result.outcome != "accepted")
+
+
+def test_documented_command_lines_parse_or_are_refused():
+    path = Path(__file__).parents[1] / "fixtures" / "yolov5_commands.txt"
+    commands = list(compatibility.read_commands(path))
+    results = [
+        attempt("command", "", lambda script=script, words=words: compatibility.command_outcome(script, words))
+        for script, words in commands
+    ]
+    assert len(commands) == path.read_text().count("\npython")
+    assert {result.outcome for result in results} == {"accepted", "refused with one message"}
+    assert [result.detail.count("error:") for result in results] == [result.outcome != "accepted" for result in results]
