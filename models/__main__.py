@@ -16,6 +16,7 @@ COMMANDS = {  # command -> (module with add_arguments(parser) and run(args), hel
     "blocks": ("commands.blocks", "list the modules that rows may name, or describe one of them"),
     "draw": ("commands.draw", "draw the graph of a model YAML as SVG"),
     "weights": ("weights.pretrained.command", "list pretrained weights and loadable files; pack a run as such a file"),
+    "import": ("commands.import_weights", "convert published weights to a file of GraftDet"),
     "conform": ("commands.conform", "run conformance checks on a block (export, autocast, deepcopy, odd sizes)"),
 }
 

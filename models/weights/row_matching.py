@@ -10,7 +10,7 @@ from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.graph.row_alignment import align
 from graftdet.models.spec.model_spec import ModelSpec
 
-_COUNTER = "num_batches_tracked"  # in every batch norm alike: does not help to tell rows apart
+COUNTER = "num_batches_tracked"  # in every batch norm alike: does not help to tell rows apart; old files lack it
 
 _WITHOUT_WEIGHTS = ("Concat", "ADD", "Index", "nn.Upsample", "nn.MaxPool2d")
 
@@ -141,7 +141,7 @@ def _row_of(name: str) -> int:
 def _signatures(state: Mapping[str, torch.Tensor], count: int) -> list[RowSignature]:
     rows = defaultdict(set)
     for name, tensor in state.items():
-        if not name.endswith(_COUNTER):
+        if not name.endswith(COUNTER):
             rows[_row_of(name)].add((name.split(".", 2)[-1], tuple(tensor.shape)))
     return [frozenset(rows[index]) for index in range(count)]
 

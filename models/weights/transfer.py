@@ -12,6 +12,7 @@ from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.problems import ProblemError
 from graftdet.models.weights.class_outputs import copy_class_layer, match_classes
 from graftdet.models.weights.row_matching import (
+    COUNTER,
     describe_architectures,
     describe_moves,
     describe_scales,
@@ -218,8 +219,8 @@ def build_from_weights(weights: WeightsFile) -> DetectionModel:
         problems = [replace(problem, hint=f"{problem.hint}; {hint}") for problem in error.problems]
         raise ProblemError(*problems) from None
     report = load_into(model, weights)
-    if report.missing or report.partial:
-        mismatched = report.missing + report.partial
+    mismatched = [name for name in report.missing + report.partial if not name.endswith(COUNTER)]
+    if mismatched:
         reason = describe_mismatch(model.spec, model.nc, model.state_dict(), weights.state)
         reason = reason or f"{mismatched[0]}: {report.skipped.get(mismatched[0], 'is not in the file')}"
         raise UserError(

@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,20 @@ from pathlib import Path
 import torch
 import yaml
 
+from graftdet.models.spec.dump import dump_model
 from graftdet.models.spec.model_spec import ModelSpec
-from graftdet.models.weights.families import convert
+from graftdet.models.weights.families import ConvertedWeights, convert, convert_onnx
 from graftdet.models.weights.pretrained.card import WeightsCard
 from graftdet.models.weights.pretrained.files import find_weights, read_card
 from graftdet.models.weights.safetensors_file import is_safetensors, read_safetensors, write_safetensors
 from graftdet.models.weights.yolov5_checkpoint import PublishedWeights, read_published
-from graftdet.utils.checkpoint import ForeignCheckpoint, load_checkpoint
+from graftdet.utils.checkpoint import ForeignCheckpoint, load_checkpoint, save_checkpoint
+from graftdet.utils.config import CONFIGS, read_text
 from graftdet.utils.errors import UserError, missing_weights
 from graftdet.utils.hyperparameters import has_geometric_augmentation
+
+COCO_CLASSES = 80
+_NUM_CLASSES = re.compile(r"^nc\s*:\s*\d+", re.MULTILINE)
 
 
 @dataclass
@@ -40,6 +46,8 @@ class WeightsFile:
         family: name of the family of published weights that the tensors were renamed from, "" for others.
         model: name of the model within the family.
         unused: names of published tensors that detection does not need.
+        merged_batch_norms: whether batch norms were merged into the convolutions and are identities now: training has
+            to find their statistics first.
     """
 
     path: Path
@@ -54,6 +62,19 @@ class WeightsFile:
     family: str = ""
     model: str = ""
     unused: Sequence[str] = ()
+    merged_batch_norms: bool = False
+
+    @property
+    def yaml_text(self) -> str:
+        """The YAML as text, one line per row, with the number of classes of the weights.
+
+        Raises:
+            UserError: the file holds weights without a YAML.
+        """
+        if self.yaml is None:
+            raise UserError(f"{self.path}: holds weights without their YAML")
+        text = self.yaml if isinstance(self.yaml, str) else dump_model(self.yaml)
+        return text if self.nc is None else _NUM_CLASSES.sub(f"nc: {self.nc}", text, count=1)
 
     def read_spec(self, where: str | None = None) -> ModelSpec | None:
         """The YAML of the file as a spec, not yet built; None where the file has no YAML.
@@ -86,6 +107,8 @@ def load_weights(path: str | Path) -> WeightsFile:
     path = find_weights(path)
     if is_safetensors(path):
         return _load_safetensors(path)
+    if path.suffix.lower() == ".onnx":
+        return _from_family(convert_onnx(path), path)
     try:
         content = load_checkpoint(path)
     except ForeignCheckpoint:
@@ -104,41 +127,60 @@ def load_weights(path: str | Path) -> WeightsFile:
         nc=content.get("nc"),
         size=size if isinstance(size, int) else None,
         square_letterbox=not has_geometric_augmentation(hyperparameters) and not options.get("rect"),
+        merged_batch_norms=bool(content.get("merged_batch_norms")),
     )
 
 
 def save_weights(path: str | Path, weights: WeightsFile, half: bool = True) -> Path:
-    """Write a `.safetensors` file that `load_weights` reads with everything that `weights` has.
+    """Write a file that `load_weights` reads with everything that `weights` has.
 
     Args:
-        path: the file to write.
+        path: the file to write: `.safetensors`, or `.pt` for a checkpoint of this project, which holds no card.
         weights: tensors, YAML, class names and card.
-        half: store weights as float16, see `graftdet.models.weights.safetensors_file.write_safetensors`.
+        half: store weights as float16 in `.safetensors`, see `graftdet.models.weights.safetensors_file`.
 
     Returns:
         The path.
 
     Raises:
-        UserError: the name does not end in `.safetensors`, or the file cannot be written.
+        UserError: the name ends otherwise, or the file cannot be written.
     """
     path = Path(path)
+    if path.suffix.lower() == ".pt":
+        return _save_checkpoint(path, weights)
     if not is_safetensors(path):
-        raise UserError(f"{path}: expected a file name that ends in .safetensors")
+        raise UserError(f"{path}: expected a file name that ends in .safetensors or .pt")
     values = {
         "names": weights.names,
         "nc": weights.nc,
         "size": weights.size,
         "square_letterbox": weights.square_letterbox,
+        "merged_batch_norms": weights.merged_batch_norms or None,
         "card": weights.card.as_dict() if weights.card else None,
     }
     metadata = {"format": "pt", **{key: json.dumps(value) for key, value in values.items() if value is not None}}
     if weights.yaml is not None:
-        text = weights.yaml if isinstance(weights.yaml, str) else yaml.safe_dump(weights.yaml, sort_keys=False)
-        metadata["yaml"] = text
+        metadata["yaml"] = weights.yaml if isinstance(weights.yaml, str) else weights.yaml_text
     if weights.card:
         metadata["license"] = weights.card.license
     write_safetensors(path, weights.state, metadata, half)
     return path
+
+
+def _save_checkpoint(path: Path, weights: WeightsFile) -> Path:
+    content = {
+        "yaml": weights.yaml_text,
+        "names": weights.names,
+        "nc": weights.nc,
+        "epoch": 0,
+        "options": {"img": weights.size},
+        "hyperparameters": {},
+        "merged_batch_norms": weights.merged_batch_norms,
+        "model": None,
+        "ema": weights.state,
+        "finished": True,
+    }
+    return save_checkpoint(path, content)
 
 
 def _load_safetensors(path: Path) -> WeightsFile:
@@ -155,6 +197,7 @@ def _load_safetensors(path: Path) -> WeightsFile:
         size=header.read_value("size", int),
         square_letterbox=bool(header.read_value("square_letterbox", bool)),
         card=read_card(header),
+        merged_batch_norms=bool(header.read_value("merged_batch_norms", bool)),
     )
 
 
@@ -164,18 +207,30 @@ def _from_published(published: PublishedWeights, path: Path) -> WeightsFile:
     if converted is None:
         source = "published" if published.yaml else "state dict"
         return WeightsFile(path, source, published.state, published.yaml, published.names, published.nc, published.size)
+    return _from_family(converted, path, published.names)
+
+
+def _from_family(converted: ConvertedWeights, path: Path, names: list[str] | None = None) -> WeightsFile:
+    """Renamed weights; those of as many classes as COCO, without names, are those of COCO."""
     return WeightsFile(
         path=path,
         source="published",
         state=converted.state,
         yaml=converted.yaml,
-        names=published.names,
+        names=names or (coco_names() if converted.nc == COCO_CLASSES else None),
         nc=converted.nc,
         size=converted.size,
         family=converted.family,
         model=converted.model,
         unused=converted.unused,
+        merged_batch_norms=converted.merged_batch_norms,
     )
+
+
+def coco_names() -> list[str]:
+    """The names of the classes of COCO, in order."""
+    names = yaml.safe_load(read_text(CONFIGS / "data" / "coco.yaml"))["names"]
+    return [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
 
 
 def _mapping(value) -> dict:

@@ -33,6 +33,7 @@ class PublishedWeights:
         nc: number of classes, None where it is unknown.
         stride: pixels per cell of each level, None where it is unknown.
         size: longer side of the training images in pixels, None where it is unknown.
+        merged_batch_norms: whether batch norms were merged into the convolutions, so that their statistics are lost.
     """
 
     state: dict[str, torch.Tensor]
@@ -41,6 +42,7 @@ class PublishedWeights:
     nc: int | None = None
     stride: list[float] | None = None
     size: int | None = None
+    merged_batch_norms: bool = False
 
 
 def read_published(path: str | Path) -> PublishedWeights:

@@ -1,11 +1,14 @@
 """Families of published weights, one per file. Every file in this folder is loaded; see `base.WeightsFamily`."""
 
 import pkgutil
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 from graftdet.models.weights.families.base import ConvertedWeights, WeightsFamily
+from graftdet.models.weights.families.onnx_file import name_convolutions, read_convolutions
 from graftdet.models.weights.yolov5_checkpoint import PublishedWeights
+from graftdet.utils.errors import UserError
 from graftdet.utils.registry import Registry
 
 FAMILIES = Registry("family of weights")
@@ -15,16 +18,32 @@ for _module in pkgutil.iter_modules(__path__):
     import_module(f".{_module.name}", __name__)
 
 
-def find_family(weights: PublishedWeights) -> WeightsFamily | None:
-    """The family that recognizes the weights, None where none does."""
-    return next((family for family in (FAMILIES[name]() for name in FAMILIES) if family.recognizes(weights)), None)
-
-
 def convert(weights: PublishedWeights, path: Path) -> ConvertedWeights | None:
     """The weights under the names of a model of this project; None where no family recognizes them.
 
     Raises:
         UserError: they are of a known family, but a part of the model is unknown.
     """
-    family = find_family(weights)
+    family = next((one for one in _families() if one.recognizes(weights)), None)
     return family.convert(weights, path) if family else None
+
+
+def convert_onnx(path: Path) -> ConvertedWeights:
+    """The weights of an ONNX file of a known family, under the names of a model of this project.
+
+    Raises:
+        UserError: the file cannot be read, or its layers are those of no known family.
+    """
+    convolutions, size = read_convolutions(path)
+    for family in _families():
+        weights = name_convolutions(family, convolutions, size)
+        if weights and family.recognizes(weights):
+            return replace(family.convert(weights, path), merged_batch_norms=True)
+    raise UserError(
+        f"{path}: its {len(convolutions)} convolutions are those of no known family of weights; training cannot start "
+        "from it, detect.py and val.py may run it"
+    )
+
+
+def _families() -> list[WeightsFamily]:
+    return [FAMILIES[name]() for name in FAMILIES]

@@ -24,6 +24,7 @@ class ConvertedWeights:
         nc: number of classes.
         size: longer side of the training images in pixels, None where it is unknown.
         unused: names of published tensors that detection does not need.
+        merged_batch_norms: see `PublishedWeights`.
     """
 
     family: str
@@ -33,6 +34,7 @@ class ConvertedWeights:
     nc: int
     size: int | None = None
     unused: list[str] = field(default_factory=list)
+    merged_batch_norms: bool = False
 
 
 class WeightsFamily(ABC):

@@ -38,6 +38,20 @@ FAMILIES = (
         "train, validate, detect, export",
     ),
     PublishedFamily(
+        "YOLOv8, 9, 10, 11, 12",
+        "yolov8n.pt, yolov10n.pt, yolo11n.pt, ...",
+        "AGPL-3.0",
+        "releases of ultralytics/assets on GitHub",
+        "train, validate, detect, export",
+    ),
+    PublishedFamily(
+        "NanoDet",
+        "nanodet_m.ckpt, nanodet_m.pth, nanodet_m.onnx",
+        "Apache-2.0",
+        "releases of RangiLyu/nanodet on GitHub",
+        "train, validate, detect, export",
+    ),
+    PublishedFamily(
         "runs of GraftDet",
         "best.pt, last.pt, *.safetensors",
         "yours",
@@ -59,3 +73,8 @@ FAMILIES = (
         "validate, detect",
     ),
 )
+
+
+def family_of(name: str) -> PublishedFamily | None:
+    """The family of a name, None for an unknown one."""
+    return next((family for family in FAMILIES if family.name == name), None)

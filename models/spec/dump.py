@@ -1,30 +1,12 @@
-"""The model YAML in a weights file, as text."""
-
-import re
+"""A model YAML from a mapping: rows and sizes on one line each, as in the files of this project."""
 
 import yaml
 
 from graftdet.models.spec.keys import SECTIONS
-from graftdet.models.weights.weights_file import WeightsFile
-from graftdet.utils.errors import UserError
-
-_NUM_CLASSES = re.compile(r"^nc\s*:\s*\d+", re.MULTILINE)
 
 
-def yaml_of_weights(weights: WeightsFile) -> str:
-    """The model YAML of a weights file as text, one line per row, with the number of classes of its weights.
-
-    Raises:
-        UserError: the file holds weights without a YAML.
-    """
-    if weights.yaml is None:
-        raise UserError(f"{weights.path}: holds weights without their YAML")
-    text = weights.yaml if isinstance(weights.yaml, str) else _dump(weights.yaml)
-    return text if weights.nc is None else _NUM_CLASSES.sub(f"nc: {weights.nc}", text, count=1)
-
-
-def _dump(values: dict) -> str:
-    """A mapping as YAML: scalars, then tables and rows with one line per entry."""
+def dump_model(values: dict) -> str:
+    """Write the mapping of a model YAML as text: numbers, then tables and rows with one line per entry."""
     lines = []
     for key in sorted(values, key=lambda key: key in SECTIONS):
         value = values[key]
