@@ -1,13 +1,15 @@
 """The images of a training run: batches for training, and validation of a model."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from torch import device as Device
 
-from graftdet.data.dataset import DetectionDataset
+from graftdet.data.dataset import DetectionDataset, Item, ItemKey
 from graftdet.data.formats.dataset_split import Split
 from graftdet.data.loader import Loader, train_loader, val_loader
 from graftdet.data.synthetic_dataset import open_dataset
@@ -92,6 +94,27 @@ def make_batches(
         world_size=settings.ranks.world_size,
     )
     return images, batches
+
+
+def sample_images(images: DetectionDataset, size: int, count: int = 64, batch_size: int = 16) -> Iterator[torch.Tensor]:
+    """Images of the first epoch, augmented as in training, evenly spread over the dataset.
+
+    Args:
+        images: The training images.
+        size: Longer side [pixels].
+        count: Maximum number of images.
+        batch_size: Images per batch.
+
+    Yields:
+        Batches (B, 3, size, size), float32 in 0..1.
+    """
+    step = max(len(images) / count, 1)
+    keys = [ItemKey(0, int(number * step), size) for number in range(min(count, len(images)))]
+    for start in range(0, len(keys), batch_size):
+        items = images.__getitems__(keys[start : start + batch_size])
+        found = [item.image for item in items if isinstance(item, Item)]
+        if found:
+            yield torch.from_numpy(np.stack(found)).float() / 255
 
 
 def make_validation(

@@ -1,8 +1,8 @@
 """`scales: {n: [0.33, 0.25, 1024], ...}`: one file for models of several sizes, as newer published YAMLs have it.
 
 A size is depth_multiple, width_multiple and, optionally, the largest width before the multiple. The key `scale` chooses
-one; otherwise a letter after a digit of the file's name does (`yolov8s.yaml`, `yolov8s-p2.yaml`), otherwise the first
-is used.
+one; otherwise a letter after a digit of the file's name does (`yolov8s.yaml`, `yolov8s-p2.yaml`), or the word after its
+last hyphen (`yolox-tiny.yaml`); otherwise the first is used.
 """
 
 import json
@@ -21,6 +21,7 @@ from graftdet.utils.errors import UserError, nearest
 
 MULTIPLES = ("depth_multiple", "width_multiple")
 _LETTER = re.compile(r"(?<=\d)[a-z](?![A-Za-z0-9])")
+_WORD = re.compile(r"-([a-z]+)(?=\.ya?ml$|$)")
 _TABLE = re.compile(r"""^[\s{]*["']?scales["']?\s*:?""", re.MULTILINE)
 _EXPECTED = "expected [depth, width, largest width]"
 
@@ -50,7 +51,7 @@ def scale_width(width: int, multiple: float, largest: float = math.inf) -> int:
 
 
 def find_sized(name: str | Path) -> tuple[Path, str, str | None]:
-    """Find a model YAML; `yolov8s.yaml` also means size s of `yolov8.yaml`.
+    """Find a model YAML; `yolov8s.yaml` also means size s of `yolov8.yaml`, `yolox-s.yaml` that of `yolox.yaml`.
 
     Args:
         name: a path or a bare name below configs/models.
@@ -65,14 +66,15 @@ def find_sized(name: str | Path) -> tuple[Path, str, str | None]:
         path = find_config(name, "models")
         return path, str(name) if Path(name).is_file() else path.name, None
     except UserError:
-        for letter in _LETTER.finditer(Path(name).name):
-            base = Path(name).with_name(letter.string[: letter.start()] + letter.string[letter.end() :])
+        text = Path(name).name
+        for found in (*_LETTER.finditer(text), *_WORD.finditer(text)):
+            base = Path(name).with_name(text[: found.start()] + text[found.end() :])
             try:
                 path = find_config(base, "models")
             except UserError:
                 continue
             if _TABLE.search(read_text(path)):
-                return path, str(base) if base.is_file() else path.name, letter[0]
+                return path, str(base) if base.is_file() else path.name, found[found.lastindex or 0]
         raise
 
 
@@ -119,8 +121,10 @@ def resolve_size(values: dict, reporter: Reporter, requested: str | None = None)
 
 
 def size_in_name(name: str, sizes: Iterable[str]) -> str | None:
-    """The size in a file's name: the first of `sizes` that follows a digit."""
-    return next((letter[0] for letter in _LETTER.finditer(Path(name).name) if letter[0] in sizes), None)
+    """The size in a file's name: the first of `sizes` that follows a digit, or the one behind the last hyphen."""
+    text = Path(name).name
+    found = (match[match.lastindex or 0] for match in (*_LETTER.finditer(text), *_WORD.finditer(text)))
+    return next((size for size in found if size in sizes), None)
 
 
 def text_of_size(document: Document, size: str) -> str:

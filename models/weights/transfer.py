@@ -47,6 +47,7 @@ class TransferReport:
         scales: in which scales the two YAMLs differ, as text; '' where they agree.
         weights: name or path of the file, as given by the user.
         recipe: the recipe that the file names for training from its weights; "": none.
+        merged_batch_norms: whether the file had them merged: training has to find their statistics first.
     """
 
     loaded: list[str] = field(default_factory=list)
@@ -61,6 +62,7 @@ class TransferReport:
     scales: str = ""
     weights: str = ""
     recipe: str = ""
+    merged_batch_norms: bool = False
 
     def __str__(self):
         copied = len(self.loaded) + len(self.partial)
@@ -102,7 +104,11 @@ def load_into(
         UserError: almost nothing fits, or less than `min_transfer`.
     """
     old = _spec_if_readable(weights)
-    report = TransferReport(row_matches=match_rows(model, weights.state, old), scales=describe_scales(model.spec, old))
+    report = TransferReport(
+        row_matches=match_rows(model, weights.state, old),
+        scales=describe_scales(model.spec, old),
+        merged_batch_norms=weights.merged_batch_norms,
+    )
     sources = match_weights(model, weights.state, report.row_matches)
     head = f"model.{len(model.model) - 1}."
     layers = {head + name: others for name, others in model.head.class_layers().items()}

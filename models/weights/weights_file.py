@@ -41,7 +41,8 @@ class WeightsFile:
         nc: number of classes, None where it is unknown.
         size: longer side of the training images in pixels, None where it is unknown.
         square_letterbox: whether training used square letterboxing without geometric augmentation
-            (`graftdet.utils.hyperparameters.has_geometric_augmentation` is false); validation then does the same.
+            (`graftdet.utils.hyperparameters.has_geometric_augmentation` is false), or the publisher's program
+            letterboxes into squares; validation then does the same.
         card: what pretrained weights were trained on, None for other files.
         family: name of the family of published weights that the tensors were renamed from, "" for others.
         model: name of the model within the family.
@@ -126,7 +127,8 @@ def load_weights(path: str | Path) -> WeightsFile:
         names=[str(name) for name in names] if names else None,
         nc=content.get("nc"),
         size=size if isinstance(size, int) else None,
-        square_letterbox=not has_geometric_augmentation(hyperparameters) and not options.get("rect"),
+        square_letterbox=content.get("square_letterbox") is True  # of imported weights, which have no hyperparameters
+        or (not has_geometric_augmentation(hyperparameters) and not options.get("rect")),
         merged_batch_norms=bool(content.get("merged_batch_norms")),
     )
 
@@ -176,6 +178,7 @@ def _save_checkpoint(path: Path, weights: WeightsFile) -> Path:
         "options": {"img": weights.size},
         "hyperparameters": {},
         "merged_batch_norms": weights.merged_batch_norms,
+        "square_letterbox": weights.square_letterbox,
         "model": None,
         "ema": weights.state,
         "finished": True,
@@ -220,6 +223,7 @@ def _from_family(converted: ConvertedWeights, path: Path, names: list[str] | Non
         names=names or (coco_names() if converted.nc == COCO_CLASSES else None),
         nc=converted.nc,
         size=converted.size,
+        square_letterbox=converted.square_letterbox,
         family=converted.family,
         model=converted.model,
         unused=converted.unused,

@@ -25,6 +25,7 @@ class ConvertedWeights:
         size: longer side of the training images in pixels, None where it is unknown.
         unused: names of published tensors that detection does not need.
         merged_batch_norms: see `PublishedWeights`.
+        square_letterbox: whether the publisher's program letterboxes all images into squares; they are validated so.
     """
 
     family: str
@@ -35,6 +36,7 @@ class ConvertedWeights:
     size: int | None = None
     unused: list[str] = field(default_factory=list)
     merged_batch_norms: bool = False
+    square_letterbox: bool = False
 
 
 class WeightsFamily(ABC):

@@ -65,7 +65,7 @@ class NanoDet(WeightsFamily):
             adapt_batch_norms(state, eps=1e-5)
         nc = state["model.16.outputs.0.bias"].shape[0] - 4 * BINS
         text = ModelSpec.read("nanodet-m.yaml").text
-        return ConvertedWeights(self.name, "m", text, state, nc, weights.size or 320, unused)
+        return ConvertedWeights(self.name, "m", text, state, nc, weights.size or 320, unused, square_letterbox=True)
 
     def layer_order(self, shapes: Sequence[tuple[int, ...]]) -> list[str] | None:
         """Backbone, lateral convolutions, then the head level by level."""

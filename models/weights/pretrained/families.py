@@ -52,6 +52,13 @@ FAMILIES = (
         "train, validate, detect, export",
     ),
     PublishedFamily(
+        "YOLOX",
+        "yolox_nano.pth ... yolox_x.pth, yolox_nano.onnx ... yolox_x.onnx",
+        "Apache-2.0",
+        "releases of Megvii-BaseDetection/YOLOX on GitHub",
+        "train, validate, detect, export",
+    ),
+    PublishedFamily(
         "runs of GraftDet",
         "best.pt, last.pt, *.safetensors",
         "yours",
