@@ -51,8 +51,7 @@ from graftdet.models import load_plugins
 from graftdet.models.distillation.distiller import load_teacher, set_up_distillation
 from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.spec.model_spec import ModelSpec
-from graftdet.models.weights.families.batch_norms import restore_batch_norms
-from graftdet.models.weights.initial_model import make_model, restore_model
+from graftdet.models.weights.initial_model import make_model, restore_model, restore_statistics
 from graftdet.models.weights.transfer import TransferReport
 from graftdet.utils.cli.keyword_flags import arguments_from_keywords
 from graftdet.utils.device import default_workers
@@ -182,9 +181,7 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     train_set, batches = make_batches(splits["train"], hyperparameters, settings, options.epochs, options.multi_scale)
     if not checkpoint and not options.noautoanchor:
         fit_anchors(model, transfer, train_set, options.img, hyperparameters.anchor_t)
-    if transfer.merged_batch_norms:
-        count = restore_batch_norms(model, transfer.loaded, sample_images(train_set, options.img))
-        logger.info(f"batch norms: statistics of {count} found from training images, as the weights had them merged")
+    restore_statistics(model, transfer, sample_images(train_set, options.img))
     freeze_rows(model.model, options.freeze)
     shape = (model.channels, options.img, options.img)
     layout = prepare_for_training(model.to(device), device, shape, model.model, model.block_error)

@@ -1,10 +1,14 @@
 """The model that a training run starts with: built from a YAML, with weights of a file, or from a checkpoint."""
 
 import logging
+from collections.abc import Iterable
 from typing import Any
+
+from torch import Tensor
 
 from graftdet.models.graph.detection_model import DetectionModel, build_model
 from graftdet.models.spec.model_spec import ModelSpec
+from graftdet.models.weights.families.batch_norms import restore_batch_norms
 from graftdet.models.weights.new_row_init import NewRowInit, initialize_new_rows
 from graftdet.models.weights.pretrained.choice import choose_pretrained, describe_scratch, describe_start
 from graftdet.models.weights.row_transfer import load_into_row
@@ -69,6 +73,19 @@ def restore_model(checkpoint: dict[str, Any], path: str, data: str, names: list[
     if names != checkpoint["names"]:
         raise UserError(f"--resume: the classes of {data} are not those that the run was started with")
     return _build(ModelSpec.from_text(checkpoint["yaml"], path), names)
+
+
+def restore_statistics(model: DetectionModel, report: TransferReport, images: Iterable[Tensor]) -> None:
+    """Find the statistics of batch norms that the initial weights had merged into the convolutions, if they had.
+
+    Args:
+        model: The model with its initial weights; changed in place.
+        report: What was copied into it.
+        images: Batches (B, 3, H, W) in 0..1 as in training; read only where they are needed.
+    """
+    if report.merged_batch_norms:
+        count = restore_batch_norms(model, report.loaded, images)
+        logger.info(f"batch norms: statistics of {count} found from training images, as the weights had them merged")
 
 
 def _build(spec: ModelSpec, names: list[str]) -> DetectionModel:

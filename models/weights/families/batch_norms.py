@@ -36,11 +36,11 @@ def restore_batch_norms(model: nn.Module, loaded: Collection[str], batches: Iter
         return hook
 
     hooks = [module.register_forward_pre_hook(record(name)) for name, module in layers.items()]
-    training = model.training
+    training, device = model.training, next(model.parameters()).device
     try:
         model.eval()
         for images in batches:
-            model.raw_outputs(images)  # type: ignore[operator]
+            model.raw_outputs(images.to(device))  # type: ignore[operator]
     finally:
         model.train(training)
         for hook in hooks:
