@@ -19,6 +19,7 @@ from graftdet.utils.device import select_device
 from graftdet.utils.errors import UserError
 
 _LOST_CONNECTION = re.compile("gloo|nccl|connection|timed out|timeout", re.IGNORECASE)  # in messages of torch
+_alone = False  # inside `as_single_process`
 
 
 @dataclass(frozen=True)
@@ -158,8 +159,19 @@ def average_losses(values: dict[str, float], device: torch.device) -> dict[str, 
     )
 
 
+@contextlib.contextmanager
+def as_single_process() -> Iterator[None]:
+    """Let losses be normalized as in a single process, for steps that the other processes do not run."""
+    global _alone
+    _alone = True
+    try:
+        yield
+    finally:
+        _alone = False
+
+
 def _in_group() -> bool:
-    return dist.is_available() and dist.is_initialized()
+    return dist.is_available() and dist.is_initialized() and not _alone
 
 
 class _AllReduceSum(torch.autograd.Function):

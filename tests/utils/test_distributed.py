@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from graftdet.utils.distributed import DistributedBatchNorm
+from graftdet.utils.distributed import DistributedBatchNorm, as_single_process, average_over_processes
 
 BARE = {"affine": False, "track_running_stats": False}
 SETTINGS = [{}, {"affine": False}, {"track_running_stats": False}, BARE, {"momentum": None}]
@@ -70,3 +70,13 @@ def test_distributed_batch_norm_equals_batch_norm_of_the_joint_batch(number, par
         assert all(torch.allclose(part[2][name], state[name], atol=1e-5) for name in state)
     if batch_norm.track_running_stats:  # without, each process has its own images in eval mode, as torch's batch norm
         assert torch.allclose(torch.cat([part[3] for part in parts]), validated, atol=1e-5)
+
+
+def test_a_process_alone_waits_for_no_other(monkeypatch):
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "all_reduce", lambda tensor: tensor.add_(5))
+    total = torch.tensor(3.0)
+    with as_single_process():
+        assert average_over_processes(total) == 3
+    assert average_over_processes(total) == 4

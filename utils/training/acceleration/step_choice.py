@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from graftdet.utils.distributed import as_single_process
 from graftdet.utils.threads import adapt_threads
 from graftdet.utils.training.acceleration.remembered_times import (
     Times,
@@ -182,11 +183,11 @@ def time_steps(work: Work, memory_format: str) -> Times | None:
         memory_format: Name of the memory format that the model is in and supports.
 
     Returns:
-        Seconds per image of the variants that are not much slower than others; None if the steps of a run in float32
-        raise an error, which training then reports.
+        Seconds per image of the variants that are not much slower than others; None if the steps in float32 raise an
+        error, which training or validation then reports.
     """
     clock, variants = cpu_clock(), variants_for(memory_format)
-    with random_states_restored():
+    with random_states_restored(), as_single_process():
         steps = TimedSteps(work, variants)
         few = min(FEW_IMAGES, steps.batch)
         first = time_in_turns({one: functools.partial(steps.train, one, few) for one in variants}, 0, clock, 1)
@@ -198,12 +199,12 @@ def time_steps(work: Work, memory_format: str) -> Times | None:
         count = max(few, min(steps.batch, int(steps.batch * LIMIT_S / (TURNS * seconds_per_turn))))
         calls = {one: functools.partial(steps.train, one, count) for one in kept}
         training = time_in_turns(calls, LIMIT_S / TURNS, clock)
-        if variants[0] not in training:
-            return None
-        name = fastest(training).memory_format
+        name = fastest(training).memory_format if training else memory_format
         inferred = [StepVariant(precision, name) for precision in {one.precision: None for one in kept}]
         calls = {one: functools.partial(steps.validate, one, count) for one in inferred}
         validation = time_in_turns(calls, LIMIT_S / TURNS / 2, clock)
+    if variants[0] not in training or inferred[0] not in validation:
+        return None
     parts = {"training": training, "validation": validation}
     return {part: {one: taken / count for one, taken in found.items()} for part, found in parts.items()}
 
