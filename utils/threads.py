@@ -47,7 +47,7 @@ class CpuTimes:
 
     Attributes:
         busy, total: Ticks of the cores, without and with idle ones.
-        own: Ticks of this process and its child processes.
+        own: Ticks of this process and its child processes, those that have ended included.
         clock: Seconds of a clock.
     """
 
@@ -63,8 +63,10 @@ class CpuTimes:
         if not ticks:
             return None
         loaded = sys.modules.get("multiprocessing")
-        children = sum(_process_ticks(child.pid) for child in loaded.active_children()) if loaded else 0
-        return cls(*ticks, time.process_time() * os.sysconf("SC_CLK_TCK") + children, time.monotonic())
+        running = sum(_process_ticks(child.pid) for child in loaded.active_children()) if loaded else 0
+        used = os.times()
+        seconds = used.user + used.system + used.children_user + used.children_system
+        return cls(*ticks, seconds * os.sysconf("SC_CLK_TCK") + running, time.monotonic())
 
     def used_by_others(self, later: "CpuTimes") -> float:
         """Return the fraction of the cores, from 0 to 1, that other processes used from here to `later`."""

@@ -51,10 +51,11 @@ def test_work_of_this_process_and_its_children_does_not_count(monkeypatch):
         pid = 5
 
     monkeypatch.setattr(threads.os, "sysconf", lambda _: 100, raising=False)
-    ticks, spent, children = iter([(10, 100), (60, 200)]), iter([1.0, 1.2]), iter([[], [Child]])
+    ticks, children = iter([(10, 100), (60, 200)]), iter([[], [Child]])
+    spent = iter([os.times_result((1.0, 0.0, 0.0, 0.0, 0.0)), os.times_result((1.05, 0.05, 0.05, 0.05, 9.0))])
     monkeypatch.setattr(threads, "_ticks", lambda: next(ticks))
     monkeypatch.setattr(threads, "_process_ticks", lambda pid: 20 if pid == 5 else 0)
-    monkeypatch.setattr(threads.time, "process_time", lambda: next(spent))
+    monkeypatch.setattr(threads.os, "times", lambda: next(spent))
     monkeypatch.setattr("multiprocessing.active_children", lambda: next(children))
     before, after = CpuTimes.now(), CpuTimes.now()
     assert before.used_by_others(after) == pytest.approx(0.1)
