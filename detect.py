@@ -74,9 +74,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def workload(options: Namespace, source: Source) -> Workload:
     """What the model will be used for: the choice of the fastest backend depends on it."""
-    size = options.img or [None]
     return Workload(
-        size=size[0] if len(size) == 1 else tuple(size),
+        size=image_size(options.img, stride=1) if options.img else None,
         batch_size=options.batch_size,
         num_images=expected_frames(source),
         images=lambda: sample_images(source, SAMPLED_IMAGES),

@@ -186,7 +186,8 @@ def workload(options: Namespace, split: Split) -> Workload:
     """What the model will be used for: the choice of the fastest backend depends on it."""
     paths = [sample.path for sample in split.samples]
     sampled = paths[:: max(len(paths) // SAMPLED_IMAGES, 1)][:SAMPLED_IMAGES]
-    return Workload(options.img, options.batch_size, len(paths), sampled, "the dataset")
+    size = image_size(options.img, stride=1) if options.img else None
+    return Workload(size, options.batch_size, len(paths), sampled, "the dataset")
 
 
 def save_results(evaluation: Evaluation, names: Sequence[str], folder: Path) -> ValidationResult:

@@ -1,7 +1,7 @@
 """Latency per image of all backends, compared with the fused float32 model in torch.
 
-Also the difference of their boxes, how boxes in bfloat16 agree with float32, and the time from process start to the first
-detection of an exported file.
+Also the difference of their boxes, how boxes in bfloat16 agree with float32, and the time from process start to the
+first detection of an exported file.
 """
 
 import copy

@@ -14,12 +14,15 @@ VIDEO_STEP = 10  # frames: neighbors are nearly the same
 
 
 def expected_frames(source: Source) -> int | None:
-    """Return the number of frames that the files of a source declare; None with a live target, which has no end."""
+    """Return the number of frames that the files of a source declare; None where one does not, or for a live target."""
     total = 0
     for target in source.targets:
-        if isinstance(target, int) or is_live(target):
+        length = None if isinstance(target, int) or is_live(target) else 1
+        if length and _is_video(str(target)):
+            length = _video_length(str(target))
+        if length is None:
             return None
-        total += _video_length(target) // source.stride if _is_video(target) else 1
+        total += -(-length // source.stride) if _is_video(str(target)) else 1
     return total
 
 
@@ -47,10 +50,10 @@ def _is_video(path: str) -> bool:
     return suffix_of(path) in VIDEO_SUFFIXES
 
 
-def _video_length(path: str) -> int:
-    """The number of frames that a video declares; 0 where it cannot be read."""
+def _video_length(path: str) -> int | None:
+    """The number of frames that a video declares, if it does; 0 where it cannot be read."""
     capture = open_capture(path)
     try:
-        return (frame_count(capture) or 0) if capture.isOpened() else 0
+        return frame_count(capture) if capture.isOpened() else 0
     finally:
         capture.release()

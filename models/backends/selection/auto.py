@@ -151,6 +151,8 @@ class _Selection:
         if not self.images:
             self.images, origin = _drawn_images(self._open(ways[0])), "drawn images"
         calls = {way: call for way in ways if (call := self._call(way)) is not None}
+        if not calls:
+            return Choice(ways[0], {})  # what is wrong is raised where it runs
         milliseconds = {
             way: taken / self.workload.batch_size for way, taken in time_ways(calls, TIMING_SECONDS).items()
         }
@@ -160,9 +162,10 @@ class _Selection:
 
     def _call(self, way: Way) -> Callable[[], Any] | None:
         """What runs a batch of the first image once; None, after a warning, for a way that fails."""
-        steps = self._open(way).steps(PredictSettings(size=self.workload.size, batch_size=self.workload.batch_size))
-        batch = steps.preprocess(self.images[:1] * self.workload.batch_size)
+        settings = PredictSettings(size=self.workload.size, batch_size=self.workload.batch_size)
         try:
+            steps = self._open(way).steps(settings)
+            batch = steps.preprocess(self.images[:1] * settings.batch_size)
             steps.infer(batch)
         except Exception as error:  # whatever a block raises in bfloat16
             logger.warning(f"{self.export.weights}: cannot be run by {way} ({first_line(error)})")

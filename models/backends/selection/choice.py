@@ -32,6 +32,11 @@ class Choice:
     agreements: dict[Way, Agreement] = field(default_factory=dict)
     images: str = ""
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether the boxes are those of float32: not where the user asked for bfloat16 without comparing them."""
+        return not self.way.half or (self.way in self.agreements and self.agreements[self.way].holds)
+
     def __str__(self) -> str:
         times = sorted(self.milliseconds.items(), key=lambda item: item[1])
         figures = ", ".join(f"{way} {taken:.1f}" for way, taken in times)

@@ -41,8 +41,9 @@ class Choices:
         return _parse(self._entries.get(work))
 
     def any(self) -> Choice | None:
-        """A choice for any work."""
-        return next(filter(None, map(_parse, self._entries.values())), None)
+        """A choice for any work, whose boxes are those of float32."""
+        choices = map(_parse, self._entries.values())
+        return next((choice for choice in choices if choice is not None and choice.is_exact), None)
 
     def add(self, work: str, choice: Choice) -> None:
         """Remember a choice. Where the cache folder cannot be written, it is made again the next time."""

@@ -158,6 +158,12 @@ def test_few_images_do_not_wait_for_an_export(weights, tmp_path, monkeypatch):
     assert auto.load_fastest(weights, workload=few).backend == "torch"
 
 
+def test_bfloat16_that_was_requested_once_is_no_choice_for_others(weights, monkeypatch):
+    timed(monkeypatch, {"torch in bfloat16": 1.0})
+    assert load_model(weights, backend="auto", precision="half").half
+    assert not auto.load_fastest(weights, workload=Workload(num_images=1)).half
+
+
 def test_without_a_choice_the_remaining_images_are_drawn(weights, tmp_path, monkeypatch, capsys):
     timed(monkeypatch, {})
     auto.load_fastest(weights, workload=Workload(images=lambda: [str(tmp_path / "missing.png")]))

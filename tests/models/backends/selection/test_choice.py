@@ -39,7 +39,9 @@ def test_ways_in_bfloat16_that_differ_are_refused():
     assert str(choice.way) == "torch in bfloat16" and choice.agreements == found
     assert "openvino in bfloat16 is not used, its boxes differ" in str(choice)
     assert str(choose(times, lambda way: BAD).way) == "onnx"
-    assert str(choose(times, None).way) == "openvino in bfloat16"  # requested by the user
+    assert choice.is_exact and choose(times, lambda way: BAD).is_exact
+    requested = choose(times, None)
+    assert str(requested.way) == "openvino in bfloat16" and not requested.is_exact
 
 
 def test_agreement_is_computed_only_where_it_decides():
