@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 SPIN_COUNT = 30_000
 """Iterations that idle threads of torch (GNU OpenMP) spin before they sleep: 1 to 2 ms."""
 BUSY = 0.15  # fraction of the cores used by other processes from which idle threads do not spin
-SPIN_SECONDS, NUMBER_SECONDS, START_SECONDS = 1.0, 4.0, 1.0  # least time for: spinning, number, number at the start
+SPIN_SECONDS, NUMBER_SECONDS = 1.0, 30.0  # least time between two decisions about spinning and about the number
 MAX_PATIENCE = 64  # measurements in a row that must allow more threads, where that was taken back before
 NUMBER_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # where one is set, the number of threads is constant
 
@@ -46,7 +46,8 @@ class CpuTimes:
     """CPU time since boot of the cores that this process may use, and its own since its start, in clock ticks.
 
     Attributes:
-        busy, total: Ticks of the cores, without and with idle ones.
+        busy, total: Ticks of the cores, without and with idle ones. What other virtual machines took is not busy: fewer
+            threads would not help.
         own: Ticks of this process and its child processes, those that have ended included.
         clock: Seconds of a clock.
     """
@@ -87,7 +88,7 @@ def _ticks(path: str = "/proc/stat") -> tuple[int, int] | None:
         ]
     except (OSError, AttributeError, ValueError, IndexError):
         return None
-    total, idle = sum(map(sum, rows)), sum(row[3] + row[4] for row in rows)
+    total, idle = sum(map(sum, rows)), sum(row[3] + row[4] + row[7] for row in rows)
     return total - idle, total
 
 
@@ -149,9 +150,9 @@ def _gnu_openmp() -> Any:
 class ThreadControl:
     """Adapts the threads of torch to the load from other processes, between two batches.
 
-    Where others compute, idle threads do not spin; that changes no result. Where they do so for seconds, only as many
+    Where others compute, idle threads do not spin; that changes no result. Where they do so for a minute, only as many
     threads compute as there are cores left: threads that wait for one without a core lose more than their core is
-    worth. Sums over another number of threads may differ in the last digit.
+    worth. Sums over another number of threads may differ in the last digit, so short loads do not change the number.
 
     Attributes:
         limit: The largest number of threads.
@@ -168,7 +169,7 @@ class ThreadControl:
         self._team: SleepingTeam | None = None
         self._spin_from = self._number_from = self.began
         self._counts: list[int] = []  # numbers of threads that the last measurements allow
-        self._patience, self._grew, self._started = 2, False, False
+        self._patience, self._grew = 2, False
 
     def update(self) -> None:
         """Measure the load since the last measurements, if they are old enough, and adapt the threads.
@@ -177,27 +178,23 @@ class ThreadControl:
         """
         if self.limit == 1 or not self._spin_from or not self._number_from:
             return
-        if self._started and time.monotonic() < self._spin_from.clock + SPIN_SECONDS:
+        if time.monotonic() < self._spin_from.clock + SPIN_SECONDS:
             return
         now = CpuTimes.now()
         if not now:
             return
         busy, self._spin_from = self._spin_from.used_by_others(now), now
         self._set_spinning(busy < BUSY)
-        shortest = NUMBER_SECONDS if self._started else START_SECONDS
-        if not self.constant and now.clock >= self._number_from.clock + shortest:
+        if not self.constant and now.clock >= self._number_from.clock + NUMBER_SECONDS:
             busy, self._number_from = self._number_from.used_by_others(now), now
             self._choose_number(busy)
-        self._started = True
 
     def _choose_number(self, busy: float) -> None:
-        """Change the number where several measurements agree; before the first batch, by one."""
+        """Change the number where several measurements agree."""
         fitting = max(1, math.floor(self.limit * (1 - busy) + 0.5))
         self._counts = [*self._counts, fitting][-MAX_PATIENCE:]
         less, more = self._counts[-2:], self._counts[-self._patience :]
-        if not self._started:
-            chosen = fitting
-        elif len(less) == 2 and max(less) < self.threads:
+        if len(less) == 2 and max(less) < self.threads:
             chosen = max(less)
         elif len(more) == self._patience and min(more) > self.threads:
             chosen = min(more)

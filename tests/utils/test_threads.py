@@ -40,7 +40,7 @@ def test_ticks_of_own_cores(tmp_path, monkeypatch):
         "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 1 2 3 40 5 6 7 8 0 0\ncpu1 100 0 0 0 0 0 0 0 0 0\nintr 5\n", encoding="ascii"
     )
     monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: {0}, raising=False)
-    assert threads._ticks(stat) == (27, 72)
+    assert threads._ticks(stat) == (19, 72)  # neither idle, nor waiting for disks, nor taken by other machines
     assert threads._ticks(tmp_path / "missing") is None
     monkeypatch.setattr(threads, "_ticks", lambda: None)
     assert CpuTimes.now() is None
@@ -88,7 +88,7 @@ class Machine:
         monkeypatch.setattr(torch, "set_num_threads", self.numbers.append)
         self.control = ThreadControl(options.get("limit", cores), options.get("constant", False), self.times)
 
-    def run(self, busy, times=1, seconds=5.0):
+    def run(self, busy, times=1, seconds=30.0):
         for _ in range(times):
             before, ticks = self.times, 100 * seconds
             self.times = CpuTimes(before.busy + busy * ticks, before.total + ticks, 0, before.clock + seconds)
@@ -96,12 +96,17 @@ class Machine:
         return self.control.threads
 
 
-def test_a_run_starts_with_the_threads_that_have_cores(monkeypatch):
-    assert Machine(monkeypatch).run(0.5) == 1
-    assert Machine(monkeypatch).run(0.2) == 2
-    assert Machine(monkeypatch, cores=8).run(0.5) == 4
-    assert Machine(monkeypatch, cores=8).run(1.0) == 1
-    assert Machine(monkeypatch).run(0.5, seconds=0.5) == 2  # too short to tell
+def test_the_number_is_that_of_the_cores_that_are_left(monkeypatch):
+    assert Machine(monkeypatch).run(0.5, times=2) == 1
+    assert Machine(monkeypatch).run(0.2, times=2) == 2
+    assert Machine(monkeypatch, cores=8).run(0.5, times=2) == 4
+    assert Machine(monkeypatch, cores=8).run(1.0, times=2) == 1
+
+
+def test_load_of_less_than_a_minute_does_not_change_the_number(monkeypatch):
+    machine = Machine(monkeypatch)
+    assert machine.run(0.9, times=11, seconds=5) == 2 and not machine.numbers
+    assert machine.run(0.9, seconds=5) == 1
 
 
 def test_the_number_follows_lasting_load(monkeypatch, caplog):
@@ -120,7 +125,7 @@ def test_the_number_follows_lasting_load(monkeypatch, caplog):
 
 def test_threads_that_were_one_too_many_return_later_each_time(monkeypatch):
     machine, waited = Machine(monkeypatch), []
-    machine.run(0.5)
+    machine.run(0.5, times=2)
     for _ in range(3):
         count = 1
         while machine.run(0) == 1:
@@ -142,7 +147,7 @@ def test_a_constant_number_stays_and_only_spinning_follows(monkeypatch):
 
 def test_enough_threads_sleep_when_fewer_compute(monkeypatch):
     machine = Machine(monkeypatch, cores=8)
-    machine.run(0.5)
+    machine.run(0.5, times=2)
     assert machine.teams == [1, "end", 5]  # 4 compute and 5 sleep: more than 8
     machine.control.close()
     assert machine.numbers == [4, 8]
