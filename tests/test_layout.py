@@ -26,7 +26,17 @@ MAX_ENTRIES = {
 MAY_IMPORT = {"utils": {"utils"}, "data": {"data", "utils"}, "models": {"models", "utils"}}
 LAYERS = {  # package -> its layer within its top-level directory; a package imports its own and lower layers
     "models": {
-        **{"spec": 0, "blocks": 1, "losses": 1, "heads": 2, "graph": 3, "weights": 4, "inference": 4, "editing": 4},
+        **{
+            "spec": 0,
+            "blocks": 1,
+            "losses": 1,
+            "heads": 2,
+            "arithmetic": 3,
+            "graph": 3,
+            "weights": 4,
+            "inference": 4,
+            "editing": 4,
+        },
         **{"backends": 5, "distillation": 5, "lint": 6, "analysis": 6, "conformance": 6, "commands": 7},
         "__main__": 8,
     },

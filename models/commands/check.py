@@ -8,6 +8,7 @@ import json
 import sys
 from dataclasses import asdict
 
+from graftdet.models.arithmetic.row_costs import level_strides, row_costs
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.problems import Problem
 from graftdet.utils.errors import UserError
@@ -54,13 +55,24 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _totals(cfg: str, nc: int | None) -> str:
+    spec = ModelSpec.read(cfg).with_classes(nc)
+    params, macs, strides = _totals_by_arithmetic(spec) or _totals_by_torch(spec)
+    return (
+        f"{len(spec.rows)} rows, {params:,} parameters, {macs / 1e9:.2f} GMACs = {2 * macs / 1e9:.2f} GFLOPs at 640x640, "
+        f"strides {', '.join(f'{stride:g}' for stride in strides)}"
+    )
+
+
+def _totals_by_arithmetic(spec: ModelSpec) -> tuple[int, int, list[float]] | None:
+    costs = [cost for cost in row_costs(spec) if cost is not None]
+    strides = level_strides(costs[-1]) if len(costs) == len(spec.rows) else None
+    return strides and (sum(cost.params for cost in costs), sum(cost.macs for cost in costs), strides)
+
+
+def _totals_by_torch(spec: ModelSpec) -> tuple[int, int, list[float]]:
     from graftdet.models.analysis.summary import summarize, totals
     from graftdet.models.graph.detection_model import DetectionModel
 
-    model = DetectionModel(ModelSpec.read(cfg).with_classes(nc))
-    t = totals(summarize(model))
-    strides = ", ".join(f"{stride:g}" for stride in model.head.strides)
-    return (
-        f"{len(model.spec.rows)} rows, {t['params']:,} parameters, {t['macs'] / 1e9:.2f} GMACs = "
-        f"{t['flops'] / 1e9:.2f} GFLOPs at 640x640, strides {strides}"
-    )
+    model = DetectionModel(spec)
+    found = totals(summarize(model))
+    return found["params"], found["macs"], model.head.strides

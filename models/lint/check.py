@@ -1,28 +1,17 @@
-"""All problems of a model YAML, with line and row, without training."""
+"""All problems of a model YAML, with line and row, without training.
 
-from dataclasses import replace
+Arithmetic, which needs no torch, accepts a model without problems. All others are diagnosed with torch.
+"""
+
 from pathlib import Path
 
-from graftdet.models.graph.detection_model import DetectionModel, activation_problem
-from graftdet.models.graph.errors import ignored_key_problems
-from graftdet.models.lint.graph_warnings import graph_warnings
-from graftdet.models.lint.root_cause import find_causes
-from graftdet.models.lint.row_cache import RowCache
-from graftdet.models.lint.stale_indices import explain_stale_indices, explain_unused_rows
-from graftdet.models.spec.keys import KEYS
+from graftdet.models.lint.arithmetic_check import is_faultless
 from graftdet.models.spec.model_spec import ModelSpec
-from graftdet.models.spec.problems import Problem, ProblemError
-from graftdet.models.spec.row import UNREADABLE
-
-_DEFAULT_NC = 80  # number of classes to continue with where the file has none
-_SCOPE = {"row-number": None, "row-name": None, "row-source": "inputs"}  # of a row's problem, what else it may explain
+from graftdet.models.spec.problems import Problem, ProblemError, in_order
 
 
 def check_model(cfg: str | Path | dict | ModelSpec, nc: int | None = None) -> list[Problem]:
-    """Find all problems of a model YAML.
-
-    A broken row is given a likely meaning (the nearest known module, its arguments without the wrong ones, or an output
-    that fits the rows after it), so that the rows after it are checked, too, and each mistake is reported once.
+    """Find all problems of a model YAML, see `graftdet.models.lint.diagnosis.find_problems`.
 
     Args:
         cfg: a path, a bare name below configs/models, a mapping or a ModelSpec.
@@ -38,67 +27,11 @@ def check_model(cfg: str | Path | dict | ModelSpec, nc: int | None = None) -> li
     try:
         spec = ModelSpec.read(cfg, parsed.append)
     except ProblemError as error:
-        return _in_order([*parsed, *error.problems])
+        return in_order([*parsed, *error.problems])
     if not spec.values:  # another kind of file
-        return _in_order(parsed)
-    spec, errors = _check_keys(spec, nc)
-    errors = [*_without_consequences(parsed), *errors]
-    if not spec.rows:
-        return _in_order(errors)
-    cache = RowCache()
-    found, row_errors = find_causes(spec, _scopes(spec, errors), cache)
-    misplaced = {problem.row for problem in found.problems if problem.rule == "head-position"}
-    errors = [problem for problem in errors if problem.row not in misplaced or problem.rule != "row-source"]
-    errors = explain_stale_indices(spec, errors + row_errors, cache)
-    if not errors:
-        try:
-            DetectionModel(spec)
-        except ProblemError as error:
-            errors = list(error.problems)
-    warnings = ignored_key_problems(spec) + found.warnings + graph_warnings(spec, found, errors)
-    return _in_order(errors) + _in_order(warnings if errors else explain_unused_rows(spec, warnings, cache))
+        return in_order(parsed)
+    if not parsed and is_faultless(spec, nc):
+        return []
+    from graftdet.models.lint.diagnosis import find_problems
 
-
-def _check_keys(spec: ModelSpec, nc: int | None) -> tuple[ModelSpec, list[Problem]]:
-    """Problems of the keys that the parser does not find, and the spec without them."""
-    errors = []
-    activation = activation_problem(spec)
-    if activation:
-        errors.append(activation)
-        spec = replace(spec, activation=None)
-    given = any(spec.values.get(key) is not None for key in ("nc", "names"))
-    misspelled = any(key not in KEYS and isinstance(value, int) for key, value in spec.values.items())
-    if spec.nc is None and nc is None and not given and not misspelled:
-        errors.append(spec.problem("missing-classes", "'nc', the number of classes, is missing"))
-    return spec.with_classes(nc or spec.nc or _DEFAULT_NC), errors
-
-
-def _without_consequences(parsed: list[Problem]) -> list[Problem]:
-    """The problems of the parser, without those of rows whose text was repaired provisionally."""
-    repaired = {problem.row for problem in parsed if problem.rule == "yaml-syntax" and problem.row is not None}
-    return [problem for problem in parsed if problem.rule == "yaml-syntax" or problem.row not in repaired]
-
-
-def _scopes(spec: ModelSpec, errors: list[Problem]) -> dict[int, str]:
-    """Rows with a problem already, as `Propagation` takes them; a wrong number or name does not hide others, but rows
-    that read a name which two rows have may mean either.
-    """
-    scopes = {}
-    for problem in errors:
-        if problem.row is None:
-            continue
-        unreadable = spec.rows[problem.row].module == UNREADABLE
-        scope = "all" if unreadable else _SCOPE.get(problem.rule, "own")
-        if scope:
-            scopes[problem.row] = scope
-        if problem.rule == "row-name":
-            name = spec.rows[problem.row].written[-1]
-            for row in spec.rows:
-                if name in row.written_sources:
-                    scopes.setdefault(row.index, "inputs")
-    return scopes
-
-
-def _in_order(problems: list[Problem]) -> list[Problem]:
-    """Without repetitions, those of the file as a whole first, then row by row."""
-    return sorted(dict.fromkeys(problems), key=lambda problem: -1 if problem.row is None else problem.row)
+    return find_problems(spec, parsed, nc)

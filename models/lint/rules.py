@@ -74,7 +74,7 @@ _ERRORS = (
     Rule(
         "missing-classes",
         "error",
-        "lint.check",
+        "lint.diagnosis",
         "The file has neither `nc` nor `names`, so the number of classes is not known.",
         "# neither nc nor names",
         "nc: 3",

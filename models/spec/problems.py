@@ -112,3 +112,8 @@ class Reporter:
         position = self.positions.find(path)
         index = row.pop("row", None)
         self.report(Problem(rule, "error", index, *position, message, hint, self.file, **row))
+
+
+def in_order(problems: list[Problem]) -> list[Problem]:
+    """Problems without repetitions, those of the file as a whole first, then row by row."""
+    return sorted(dict.fromkeys(problems), key=lambda problem: -1 if problem.row is None else problem.row)

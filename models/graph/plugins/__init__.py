@@ -67,6 +67,11 @@ def load_plugins(plugins: Iterable[str | Path] | None = ()) -> list[str]:
     return names
 
 
+def any_loaded() -> bool:
+    """Whether a plugin is loaded."""
+    return bool(_loaded)
+
+
 def refuse_ambiguous(name: str) -> None:
     """Refuse a module name that may mean a block of the project or a class of a plugin.
 

@@ -1,0 +1,47 @@
+"""Whether a model has no problem at all, by arithmetic: the pass over its rows, with the stand-in for torch."""
+
+from graftdet.models.arithmetic.loader import loader
+from graftdet.models.arithmetic.module import Module
+from graftdet.models.arithmetic.row_costs import LOCK, level_strides, row_costs
+from graftdet.models.arithmetic.tensor import Unsupported
+from graftdet.models.spec.model_spec import ModelSpec
+from graftdet.utils.errors import UserError
+
+
+def is_faultless(spec: ModelSpec, nc: int | None = None) -> bool:
+    """Whether a model has neither errors nor warnings.
+
+    Args:
+        spec: the model, which was parsed without problems.
+        nc: number of classes; None takes the file's.
+
+    Returns:
+        True if it has none. False if it has one, or if its code uses something of torch that the arithmetic lacks.
+    """
+    spec = spec.with_classes(nc)
+    if spec.nc is None or not spec.rows:
+        return False
+    with LOCK:
+        Module.restart_count()
+        try:
+            return not _has_warnings(spec) and _can_be_built(spec)
+        except (Unsupported, UserError):
+            return False
+
+
+def _has_warnings(spec: ModelSpec) -> bool:
+    """Whether the pass over the rows finds an error or a warning."""
+    lint = "graftdet.models.lint"
+    found = loader().load(f"{lint}.propagation").Propagation(spec)
+    return bool(
+        found.problems
+        or found.warnings
+        or loader().load("graftdet.models.graph.errors").ignored_key_problems(spec)
+        or loader().load(f"{lint}.graph_warnings").graph_warnings(spec, found, [])
+    )
+
+
+def _can_be_built(spec: ModelSpec) -> bool:
+    """Whether all rows have a cost, and the head has strides that hold at any size."""
+    costs = row_costs(spec)
+    return None not in costs and level_strides(costs[-1]) is not None  # type: ignore[arg-type]
