@@ -35,7 +35,11 @@ HELP = [
     *(["-m", "data", command, "--help"] for command in DATA_COMMANDS),
     *(["-m", program, "--help"] for program in ("graftdet", "models", "data")),
 ]
-OTHERS = [["-m", "graftdet", "--version"], ["-m", "graftdet", "weights"], ["-m", "graftdet", "check", "--help"]]
+OTHERS = [
+    *(["-m", "graftdet", *arguments] for arguments in (["--version"], ["weights"], ["check", "--help"])),
+    ["-m", "models", "check", "yolov5n.yaml", "v5Lite-s.yaml"],
+    ["-m", "models", "check", "--explain", "unknown-module"],
+]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:

@@ -237,15 +237,13 @@ class GroupNorm(Module):
         affine: bool = True,
         device: Any = None,
         dtype: Any = None,
-        bias: bool = True,
     ):
         super().__init__()
         if num_channels % num_groups:
             raise ValueError(f"{num_channels} channels in {num_groups} groups")
         self.num_channels = num_channels
         size = ShapeTensor(num_channels)
-        self.weight = Parameter(size) if affine else None
-        self.bias = Parameter(size) if affine and bias else None
+        self.weight, self.bias = (Parameter(size), Parameter(size)) if affine else (None, None)
 
     def forward(self, x: Any) -> ShapeTensor:
         """Return the output."""

@@ -29,6 +29,7 @@ class Module:
             raise TypeError(f"{type(self).__name__} takes no arguments")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run `forward`, and count the multiply-adds of a normalization layer."""
         output = self.forward(*args, **kwargs)  # type: ignore[attr-defined]
         if "Norm" in type(self).__name__ and not list(self.children()):
             MACS.add(4 * output.numel())  # as published figures have it
@@ -162,13 +163,13 @@ class ModuleList(Module):
 class Sequential(ModuleList):
     """Modules that run one after another."""
 
-    def __init__(self, *modules: Any):
+    def __init__(self, *args: Any):
         super().__init__()
-        if len(modules) == 1 and isinstance(modules[0], dict):
-            for name, module in modules[0].items():
+        if len(args) == 1 and isinstance(args[0], dict):
+            for name, module in args[0].items():
                 self.add_module(name, module)
         else:
-            self.extend(modules)
+            self.extend(args)
 
     @staticmethod
     def _of(modules: list[Module]) -> list[Any]:

@@ -58,8 +58,8 @@ def _totals(cfg: str, nc: int | None) -> str:
     spec = ModelSpec.read(cfg).with_classes(nc)
     params, macs, strides = _totals_by_arithmetic(spec) or _totals_by_torch(spec)
     return (
-        f"{len(spec.rows)} rows, {params:,} parameters, {macs / 1e9:.2f} GMACs = {2 * macs / 1e9:.2f} GFLOPs at 640x640, "
-        f"strides {', '.join(f'{stride:g}' for stride in strides)}"
+        f"{len(spec.rows)} rows, {params:,} parameters, {macs / 1e9:.2f} GMACs = {2 * macs / 1e9:.2f} GFLOPs "
+        f"at 640x640, strides {', '.join(f'{stride:g}' for stride in strides)}"
     )
 
 
