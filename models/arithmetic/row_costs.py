@@ -3,7 +3,6 @@
 import math
 import threading
 from dataclasses import dataclass
-from typing import Any
 
 from graftdet.models.arithmetic.loader import loader
 from graftdet.models.arithmetic.module import Module
@@ -71,15 +70,10 @@ def level_strides(head: RowCost, size: int = 640) -> list[float] | None:
 def _cost_of(spec: ModelSpec, row: Row, costs: list[RowCost | None], image: Shape) -> RowCost | None:
     if any(source >= 0 and costs[source] is None for source in row.sources):
         return None
-    row_builder = loader().load("graftdet.models.graph.row_builder")
-    block, options, is_head = loader().load("graftdet.models.graph.modules").find_block(row.module)
-    options = row_builder.options_for_model(options, spec)
-    takes_lists = not is_head and options.takes_lists
     shapes = [None if cost is None else cost.shape for cost in costs]
-    inputs = row_builder.gather_shapes(row, shapes, image, takes_lists, is_head)
+    find_and_build = loader().load("graftdet.models.graph.row_builder").find_and_build
     with loader().load("graftdet.models.blocks.activations").default_activation(spec.activation):
-        build: Any = row_builder.build_head if is_head else row_builder.build_row
-        layer, _, shape = build(spec, row, block, options, inputs)
+        layer, _, inputs, shape = find_and_build(spec, row, shapes, image)
     MACS.take()
     run(layer, inputs)
     return RowCost(row.index, inputs, shape, sum(one.numel() for one in layer.parameters()), MACS.take())

@@ -16,12 +16,17 @@ def run(layer: Module, inputs: Any) -> Any:
 
     Args:
         layer: a row of a model.
-        inputs: shape (c, h, w) that it reads, or a list of them.
+        inputs: shape (c, h, w) that it reads, or a list of them, also nested.
 
     Returns:
         Its output.
     """
-    return layer([ShapeTensor(1, *one) for one in inputs] if isinstance(inputs, list) else ShapeTensor(1, *inputs))
+    return layer(_image(inputs))
+
+
+def _image(shape: Any) -> Any:
+    """A tensor of one image, or a list of them."""
+    return [_image(one) for one in shape] if isinstance(shape, list) else ShapeTensor(1, *shape)
 
 
 def output_shapes(layer: Module, inputs: Any) -> Any:

@@ -17,16 +17,8 @@ from graftdet.models.graph.errors import (
     row_problem,
     written_argument_problems,
 )
-from graftdet.models.graph.modules import find_block
-from graftdet.models.graph.row_builder import (
-    auxiliary_rows,
-    build_head,
-    build_row,
-    gather_shapes,
-    options_for_model,
-    renamed_arguments,
-)
-from graftdet.models.graph.row_checks import check_head_position, failure
+from graftdet.models.graph.row_builder import auxiliary_rows, find_and_build, gather_shapes, renamed_arguments
+from graftdet.models.graph.row_checks import failure
 from graftdet.models.graph.shape_inference import PROBE_SIZE, output_shapes
 from graftdet.models.heads import HEADS
 from graftdet.models.heads.base import Head, HeadOptions
@@ -231,12 +223,7 @@ def _build_layers(spec: ModelSpec, channels: int):
     layers, shapes, block_calls = [], [], []
     for row in spec.rows:
         try:
-            block, options, is_head = find_block(row.module)
-            check_head_position(spec, row, is_head)
-            options = options_for_model(options, spec)
-            inputs = gather_shapes(row, shapes, (channels, PROBE_SIZE, PROBE_SIZE), options)
-            build: Any = build_head if is_head else build_row
-            layer, call, shape = build(spec, row, block, options, inputs)
+            layer, call, _, shape = find_and_build(spec, row, shapes, (channels, PROBE_SIZE, PROBE_SIZE))
         except UserError as error:
             raise ProblemError(row_problem(spec, row, error)) from None
         layers.append(layer)

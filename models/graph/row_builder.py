@@ -9,8 +9,15 @@ from torch import nn
 from graftdet.models.blocks.registration import PLAIN, BlockOptions
 from graftdet.models.graph.arguments import BlockCall, input_width_choices, make_block_call, make_head_call, scale_depth
 from graftdet.models.graph.errors import MapListError, RowError
+from graftdet.models.graph.modules import find_block
 from graftdet.models.graph.plugins import describe_error
-from graftdet.models.graph.row_checks import check_convolutions, check_weights, divisor_hint, run_error
+from graftdet.models.graph.row_checks import (
+    check_convolutions,
+    check_head_position,
+    check_weights,
+    divisor_hint,
+    run_error,
+)
 from graftdet.models.graph.shape_inference import output_shapes
 from graftdet.models.graph.signatures import read_signature
 from graftdet.models.graph.written_arguments import Reading
@@ -67,6 +74,32 @@ def gather_shapes(row: Row, shapes: list, image: Shape, options: BlockOptions | 
 def flat_shapes(inputs: Shape | list) -> list[Shape]:
     """The shapes of all maps that a row reads, from what `gather_shapes` gives."""
     return [one for item in inputs for one in flat_shapes(item)] if isinstance(inputs, list) else [inputs]
+
+
+def find_and_build(
+    spec: ModelSpec, row: Row, shapes: list, image: Shape
+) -> tuple[nn.Module, BlockCall, Shape | list, Shape | list]:
+    """Find the block or head of a row and build it for what it reads.
+
+    Args:
+        spec: the model.
+        row: the row.
+        shapes: output of each row before it.
+        image: shape of the image.
+
+    Returns:
+        The layer, its constructor arguments, what it reads, and its output shape; of a head, what it reads.
+
+    Raises:
+        UserError: the row is wrong.
+    """
+    block, options, is_head = find_block(row.module)
+    check_head_position(spec, row, is_head)
+    options = options_for_model(options, spec)
+    inputs = gather_shapes(row, shapes, image, options)
+    build: Any = build_head if is_head else build_row
+    layer, call, shape = build(spec, row, block, options, inputs)
+    return layer, call, inputs, shape
 
 
 def build_row(
