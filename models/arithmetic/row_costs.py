@@ -63,7 +63,8 @@ def row_costs(spec: ModelSpec, channels: int | None = None, size: tuple[int, int
 
 def level_strides(head: RowCost, size: int = 640) -> list[float] | None:
     """Pixels per cell of each level that a head reads, from its cost at `size`; None unless all are powers of two."""
-    strides = [size / height for _, height, _ in head.shape]
+    maps = head.shape if isinstance(head.shape, list) else [head.shape]
+    strides = [size / height for _, height, _ in maps]
     return strides if all(math.log2(stride).is_integer() for stride in strides) else None
 
 

@@ -66,7 +66,9 @@ def _totals(cfg: str, nc: int | None) -> str:
 def _totals_by_arithmetic(spec: ModelSpec) -> tuple[int, int, list[float]] | None:
     costs = [cost for cost in row_costs(spec) if cost is not None]
     strides = level_strides(costs[-1]) if len(costs) == len(spec.rows) else None
-    return strides and (sum(cost.params for cost in costs), sum(cost.macs for cost in costs), strides)
+    if strides is None:
+        return None
+    return sum(cost.params for cost in costs), sum(cost.macs for cost in costs), strides
 
 
 def _totals_by_torch(spec: ModelSpec) -> tuple[int, int, list[float]]:

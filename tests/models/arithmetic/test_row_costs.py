@@ -16,7 +16,7 @@ from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import default_activation
 from graftdet.models.conformance.case_search import find_cases
 from graftdet.models.graph import plugins
-from graftdet.models.graph.detection_model import _build_layers
+from graftdet.models.graph.detection_model import _build_layers, flat_maps
 from graftdet.models.heads import HEADS
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.row import IMAGE
@@ -41,12 +41,15 @@ def costs_by_torch(spec):
         layers, shapes, _ = _build_layers(spec, spec.channels)
     image = (spec.channels, 640, 640)
     for row, layer, shape in zip(spec.rows, layers, shapes):
-        inputs = [image if source == IMAGE else shapes[source] for source in row.sources]
-        inputs = [one for item in inputs for one in (item if isinstance(item, list) else [item])]
-        maps = [torch.zeros(1, *one, device="meta") for one in inputs]
-        joined = row.joined or row is spec.rows[-1] or isinstance(shapes[row.sources[0]], list)
-        _, macs = _run(layer, maps if joined else maps[0], row, (640, 640))
+        maps = [empty(image if source == IMAGE else shapes[source]) for source in row.sources]
+        is_head = row is spec.rows[-1]
+        _, macs = _run(layer, flat_maps(maps) if is_head else maps if row.joined else maps[0], row, (640, 640))
         yield shape, sum(parameter.numel() for parameter in layer.parameters()), macs
+
+
+def empty(shape):
+    """A tensor without data for one image, or a list of them."""
+    return [empty(one) for one in shape] if isinstance(shape, list) else torch.zeros(1, *shape, device="meta")
 
 
 @pytest.mark.parametrize("name", CONFIG_NAMES)

@@ -7,9 +7,9 @@ import torch
 from graftdet.models import ModelSpec, build_model
 from graftdet.models.distillation.distiller import DistillationLoss, Student, load_teacher, set_up_distillation
 from graftdet.utils.checkpoint import save_checkpoint
-from graftdet.utils.memory_format import prefer_channels_last
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters
+from graftdet.utils.memory_format import prefer_channels_last
 from graftdet.utils.training.ema import ModelEMA
 from graftdet.utils.training.optim import Stepper, make_optimizer
 from graftdet.utils.training.run_state import EarlyStopping, RunState
