@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from graftdet.models.arithmetic import layers
+from graftdet.models.arithmetic import layers, windows
 from graftdet.models.arithmetic.tensor import ShapeTensor, Unsupported, broadcast, reduce
 
 
@@ -75,17 +75,17 @@ def pad(x: ShapeTensor, padding: Any, mode: str = "constant", value: Any = None)
 
 def max_pool2d(x: Any, *args: Any, **kwargs: Any) -> ShapeTensor:
     """`torch.nn.functional.max_pool2d`."""
-    return layers.MaxPool2d(*args, **kwargs).forward(x)
+    return windows.MaxPool2d(*args, **kwargs).forward(x)
 
 
 def avg_pool2d(x: Any, *args: Any, **kwargs: Any) -> ShapeTensor:
     """`torch.nn.functional.avg_pool2d`."""
-    return layers.AvgPool2d(*args, **kwargs).forward(x)
+    return windows.AvgPool2d(*args, **kwargs).forward(x)
 
 
 def adaptive_avg_pool2d(x: Any, output_size: Any) -> ShapeTensor:
     """`torch.nn.functional.adaptive_avg_pool2d`."""
-    return layers.AdaptiveAvgPool2d(output_size).forward(x)
+    return windows.AdaptiveAvgPool2d(output_size).forward(x)
 
 
 def linear(x: ShapeTensor, weight: ShapeTensor, bias: Any = None) -> ShapeTensor:
@@ -119,7 +119,7 @@ TORCH = {
 
 FUNCTIONAL = {
     **dict.fromkeys(FUNCTIONAL_SAME_SHAPE, same_shape),
-    **{"conv2d": layers.conv2d, "interpolate": layers.interpolate, "pad": pad, "linear": linear},
+    **{"conv2d": windows.conv2d, "interpolate": layers.interpolate, "pad": pad, "linear": linear},
     **{"max_pool2d": max_pool2d, "avg_pool2d": avg_pool2d, "adaptive_avg_pool2d": adaptive_avg_pool2d},
 }
 """Functions of torch.nn.functional by name."""

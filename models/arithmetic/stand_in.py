@@ -4,7 +4,7 @@ import contextlib
 from types import ModuleType
 from typing import Any
 
-from graftdet.models.arithmetic import activations, functions, layers, module
+from graftdet.models.arithmetic import activations, functions, layers, module, windows
 from graftdet.models.arithmetic.tensor import Parameter, ShapeTensor, Size, Unsupported
 
 
@@ -66,7 +66,7 @@ def _layers() -> dict[str, type]:
     """The layers by name, as classes of torch: their arguments are bound as those."""
     found = {
         name: entry
-        for source in (module, layers, activations)
+        for source in (module, windows, layers, activations)
         for name, entry in vars(source).items()
         if isinstance(entry, type) and issubclass(entry, module.Module) and name[0] != "_"
     } | activations.LEFT_TO_TORCH
@@ -113,7 +113,7 @@ def make_torch() -> dict[str, ModuleType]:
     vars(torch)["jit"] = _package("torch.jit", is_tracing=_false, is_scripting=_false)
     vars(torch)["compiler"] = _package("torch.compiler", is_compiling=_false, is_exporting=_false)
     vars(torch)["onnx"] = _package("torch.onnx", is_in_onnx_export=_false)
-    convolutions = _package("torch.nn.modules.conv", _ConvNd=layers.ConvNd, _ConvTransposeNd=layers.ConvTransposeNd)
+    convolutions = _package("torch.nn.modules.conv", _ConvNd=windows.ConvNd, _ConvTransposeNd=windows.ConvTransposeNd)
     every = (torch, nn, functional, init, convolutions, torch.jit, torch.compiler, torch.onnx)
     return {one.__name__: one for one in every}
 
