@@ -90,7 +90,7 @@ def test_options(run_detect, tiny_weights, images, tmp_path):
     assert len(records("--agnostic")[0]) <= len(every)
     assert records("--augment")[0] != every
     assert records("--img", "128")[0] != every
-    assert len(records("--batch-size", "4", "--half")[0]) == len(every)
+    assert abs(len(records("--batch-size", "4", "--half")[0]) - len(every)) <= 3  # bfloat16, where the CPU has it
     (labels,) = (records("--save-conf")[1] / "labels").iterdir()  # without --save-txt, too
     assert {len(line.split()) for line in labels.read_text().splitlines()} == {6}
     _, folder = records("--no-save", "--name", "named")
