@@ -30,6 +30,14 @@ head:
 """
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory):
+    """A new cache folder for all tests: they neither read nor change what the user's programs remember."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRAFTDET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def datasets_dir():
     """The folder of real datasets; the test is skipped where it is not there."""
