@@ -48,7 +48,7 @@ class Owner:
         """
         if self.host != socket.gethostname():
             return time.time() - last_sign < SILENCE
-        return _exists(self.pid) and self.started == _start_time(self.pid)
+        return _exists(self.pid) and self.started in (0, _start_time(self.pid))
 
 
 class RunLock:
@@ -106,6 +106,9 @@ class RunLock:
                 os.replace(aside, self.path)
                 return
             logger.info("%s: process %d on %s has ended; its lock is taken over", self.path, owner.pid, owner.host)
+        if aside.is_dir():
+            os.rename(aside, self.path)
+            raise UserError(f"{self.path}: is a folder, expected a file; remove it if no process writes this run")
         aside.unlink(missing_ok=True)
 
     def _show_life(self) -> None:
@@ -137,9 +140,10 @@ def read_owner(path: str | Path) -> Owner | None:
     """The owner of a lock; None where there is no lock, or a malformed one."""
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
-        return Owner(int(values["pid"]), str(values["host"]), int(values.get("started", 0)))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        owner = Owner(int(values["pid"]), str(values["host"]), int(values.get("started", 0)))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
+    return owner if 0 < owner.pid < 1 << 32 else None
 
 
 def _exists(pid: int) -> bool:
@@ -152,7 +156,7 @@ def _exists(pid: int) -> bool:
         return bool(handle)
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # more than the system's largest id
         return False
     except PermissionError:
         return True  # of another user

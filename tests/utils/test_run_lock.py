@@ -69,8 +69,33 @@ def test_stale_locks_are_taken_over(tmp_path, other, caplog):
             lock.acquire()
         assert f"process {values['pid']} on" in caplog.text and "taken over" in caplog.text
         lock.release()
-    (tmp_path / FILE_NAME).write_text("{")
-    RunLock(tmp_path).acquire()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[1]", "null", '{"pid": 0, "host": "HOST"}', '{"pid": -1, "host": "HOST"}', '{"pid": 1e400, "host": "HOST"}']
+    + ['{"pid": 99999999999999999999, "host": "HOST"}', '{"pid": 3000000000, "host": "HOST"}', "[" * 100_000, "\xff"],
+    ids=lambda content: content[:30],
+)
+def test_malformed_locks_are_taken_over(tmp_path, content):
+    (tmp_path / FILE_NAME).write_text(content.replace("HOST", socket.gethostname()), encoding="latin-1")
+    lock = RunLock(tmp_path)
+    lock.acquire()
+    assert read_owner(tmp_path / FILE_NAME) == Owner.this_process()
+    lock.release()
+
+
+def test_a_lock_without_start_time_belongs_to_the_process_of_its_id(tmp_path, other):
+    write_lock(tmp_path, other[1].pid)
+    with pytest.raises(UserError, match=f"process {other[1].pid} on"):
+        RunLock(tmp_path).acquire()
+
+
+def test_a_folder_in_place_of_the_lock_is_an_error(tmp_path):
+    (tmp_path / FILE_NAME).mkdir()
+    with pytest.raises(UserError, match=r"run\.lock: is a folder, expected a file"):
+        RunLock(tmp_path).acquire()
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
 
 
 def test_other_machines_show_signs_of_life(tmp_path, monkeypatch):
