@@ -73,7 +73,15 @@ def test_stale_locks_are_taken_over(tmp_path, other, caplog):
 
 @pytest.mark.parametrize(
     "content",
-    ["", "{", "[1]", "null", '{"pid": 0, "host": "HOST"}', '{"pid": -1, "host": "HOST"}', '{"pid": 1e400, "host": "HOST"}']
+    [
+        "",
+        "{",
+        "[1]",
+        "null",
+        '{"pid": 0, "host": "HOST"}',
+        '{"pid": -1, "host": "HOST"}',
+        '{"pid": 1e400, "host": "HOST"}',
+    ]
     + ['{"pid": 99999999999999999999, "host": "HOST"}', '{"pid": 3000000000, "host": "HOST"}', "[" * 100_000, "\xff"],
     ids=lambda content: content[:30],
 )

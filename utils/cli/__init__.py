@@ -66,13 +66,38 @@ class ArgumentParser(argparse.ArgumentParser):
         arguments = translate(self.script, sys.argv[1:] if args is None else args)
         if reason := refused_value(self.script, arguments):
             self.error(reason)
+        arguments = self._check_spelling(arguments)
         known, unknown = self.parse_known_args(arguments, namespace)
         if unknown:
             flag = unknown[0].split("=")[0]
+            if self.script and flag[:1] != "-":
+                self._refuse_value(unknown[0], arguments)
             published = successor(self.script, flag)
-            hint = f"; {published}" if published else did_you_mean(flag, self._flags(known)) if flag[0] == "-" else ""
+            hint = f"; {published}" if published else did_you_mean(flag, self._flags(known)) if flag[:1] == "-" else ""
             self.error(f"unknown argument '{unknown[0]}'{hint}")
         return known
+
+    def _check_spelling(self, arguments: Sequence[str]) -> list[str]:
+        """Flags written with underscores become those that exist; a switch that is given a value is an error."""
+        actions = self._option_string_actions
+        result = []
+        for argument in arguments:
+            flag, equals, value = argument.partition("=")
+            hyphenated = flag.replace("_", "-")
+            flag = hyphenated if flag not in actions and hyphenated in actions else flag
+            if equals and flag in actions and actions[flag].nargs == 0:
+                self.error(f"{flag} takes no value, got '{value}'")
+            result.append(flag + equals + value)
+        return result
+
+    def _refuse_value(self, value: str, arguments: Sequence[str]) -> NoReturn:
+        """Report a value that belongs to no flag, with the flag before it."""
+        flags = [item.split("=")[0] for item in arguments[: arguments.index(value)] if item.startswith("--")]
+        action = self._option_string_actions.get(flags[-1]) if flags else None
+        if action is None:
+            self.error(f"unexpected value '{value}'")
+        number = "no value" if action.nargs == 0 else "one value"
+        self.error(f"{flags[-1]} takes {number}, got '{value}'" + (", too" if action.nargs != 0 else ""))
 
     def _flags(self, parsed: argparse.Namespace) -> list[str]:
         """All flags, including those of the subcommand that was `parsed`."""

@@ -166,6 +166,10 @@ REFUSED_VALUES = {
 """Script -> (flag, value of a published flag that is not taken here) -> what to do instead."""
 HYPERPARAMETERS = {
     "hyp.finetune.yaml": ("finetune.yaml", ""),
+    "hyp.finetune_objects365.yaml": ("finetune.yaml", ""),
+    "hyp.Objects365.yaml": ("finetune.yaml", ""),
+    "hyp.VOC.yaml": ("finetune.yaml", ""),
+    "hyp.no-augmentation.yaml": ("yolov5.yaml", "hsv_h=0 hsv_s=0 hsv_v=0 translate=0 scale=0 fliplr=0 mosaic=0"),
     "hyp.scratch-low.yaml": ("yolov5.yaml", ""),
     "hyp.scratch.yaml": ("yolov5.yaml", ""),
     "hyp.scratch-med.yaml": ("yolov5.yaml", "lrf=0.1 cls=0.3 obj=0.7 scale=0.9 mixup=0.1"),
@@ -217,8 +221,12 @@ def successor(script: str, flag: str) -> str | None:
     Returns:
         A part of an error message, or None where the flag is unknown to both or accepted here.
     """
+    flag = flag.replace("_", "-")
     for published in FLAGS.get(script, ()):
-        if flag in published.names and published.status in ("renamed", "not supported"):
+        if flag in (name.replace("_", "-") for name in published.names) and published.status in (
+            "renamed",
+            "not supported",
+        ):
             if published.here:
                 return f"use {published.here}" + (f": {published.note}" if published.note else "")
             return f"not supported: {published.note}"
@@ -242,7 +250,7 @@ def refused_value(script: str, arguments: Sequence[str]) -> str | None:
 
 def published_hyperparameters(name: str) -> str:
     """The name of our hyperparameters file for a published one, with a notice; any other name unchanged."""
-    base = name.replace("\\", "/").split("/")[-1]
+    base = name.replace("\\", "/").split("/")[-1].removesuffix(".yaml") + ".yaml"
     if base not in HYPERPARAMETERS:
         return name
     ours, different = HYPERPARAMETERS[base]

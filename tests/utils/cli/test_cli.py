@@ -123,10 +123,10 @@ def test_an_error_is_one_line_and_has_its_traceback_on_demand(verbose, capsys, m
     parser = cli.ArgumentParser()
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("check")
-    options = parser.parse_args(["check", *["--verbose"] * verbose])
-    assert vars(options) == {"command": "check"}
 
     def fail():
+        options = parser.parse_args(["check", *["--verbose"] * verbose])
+        assert vars(options) == {"command": "check"}
         raise UserError("x.yaml: wrong") from RuntimeError("inner")
 
     with pytest.raises(SystemExit) as stop:

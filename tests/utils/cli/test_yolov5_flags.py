@@ -56,6 +56,10 @@ def parse(script, line):
         ("--nosave --noplots --noautoanchor --notest", {"noautoanchor": True, "noval": True}),
         ("--cache-images --workers 8 --linear-lr", {"cache": "ram", "workers": 8}),
         ("--hyp data/hyps/hyp.scratch-low.yaml --cfg ''", {"hyp": "yolov5.yaml"}),
+        (
+            "--save_period 5 --single_cls --cos_lr --batch_size=8",
+            {"save_period": 5, "single_cls": True, "batch_size": 8},
+        ),
         ("--local_rank 3 --local-rank=1 --epochs 2", {"epochs": 2}),
         ("--resume --freeze 10 --cos-lr --quiet-is-no-flag", None),
     ],
@@ -121,7 +125,9 @@ def test_published_hyperparameters(caplog, tmp_path, monkeypatch):
     _report.cache_clear()
     with caplog.at_level(logging.WARNING):
         assert hyperparameters_name("data/hyps/hyp.scratch-high.yaml") == "yolov5.yaml"
-    assert "add --set lrf=0.1" in caplog.text
+        assert hyperparameters_name("hyp.no-augmentation") == "yolov5.yaml"
+        assert hyperparameters_name("data\\\\hyps\\\\hyp.VOC.yaml") == "finetune.yaml"
+    assert "add --set lrf=0.1" in caplog.text and "fliplr=0 mosaic=0" in caplog.text
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hyp.scratch-low.yaml").write_text("lr0: 0.1")
     assert hyperparameters_name("hyp.scratch-low.yaml") == str(tmp_path / "hyp.scratch-low.yaml")  # a file of the user
@@ -134,6 +140,12 @@ def test_published_hyperparameters(caplog, tmp_path, monkeypatch):
         ("train", "--img 640 320", "--img 640 320: expected one size"),
         ("train", "--batch -2", "expected a whole number of at least 1"),
         ("export", "--int8", "unknown argument '--int8'; not supported: no quantized formats"),
+        ("export", "--weights a.pt b.pt --include onnx", "--weights takes one value, got 'b.pt', too"),
+        ("export", "--topk_all 100", "unknown argument '--topk_all'; not supported: no TensorFlow formats"),
+        ("train", "--upload-dataset x", "unknown argument '--upload-dataset'; not supported: runs are recorded"),
+        ("train", "--single-cls=True", "--single-cls takes no value, got 'True'"),
+        ("train", "--rect False", "--rect takes no value, got 'False'"),
+        ("train", "coco.yaml", "unexpected value 'coco.yaml'"),
         ("detect", "--source x --clases 0", "unknown argument '--clases'; did you mean '--classes'?"),
         ("detect", "--source x --visualize", "not supported: feature maps are not drawn"),
     ],
