@@ -83,7 +83,8 @@ class ExportedModel(Predictor):
             self._output_index = choose_output(outputs)
             self.layout = self._find_layout(outputs[self._output_index][1], names, metadata)
         except UnknownLayout as error:
-            raise UserError(f"{self.path}: {error}") from None
+            convert = "weights of NanoDet and YOLOX become a .pt file by 'python -m models import FILE OUT.pt'"
+            raise UserError(f"{self.path}: {error}; {convert}") from None
         self.needs_nms = parse_value(metadata.get("needs_nms")) is not False and self.layout.needs_nms
         nc = self.layout.num_classes or len(names or ()) or UNKNOWN_CLASSES
         numbers = [str(index) for index in range(nc)]

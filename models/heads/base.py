@@ -104,6 +104,10 @@ class Head(nn.Module, ABC):
         """
         return {}
 
+    def layer_anchors(self, layer: str) -> int:
+        """Anchors per cell of one of the `class_layers`, by its name; other numbers than `num_anchors` are possible."""
+        return self.num_anchors
+
     def decode_rows(self, raw: Any) -> torch.Tensor:
         """Turn raw outputs into the layout of exported files.
 

@@ -162,7 +162,8 @@ def _copy_tensors(
         fraction = float(source.shape == target.shape)
         if layer in class_layers:
             others, matches = class_layers[layer], report.class_matches
-            fraction = copy_class_layer(source, target, model.head.num_anchors, others, model.nc, matches)
+            anchors = model.head.layer_anchors(layer.split(".", 2)[2])
+            fraction = copy_class_layer(source, target, anchors, others, model.nc, matches)
         elif fraction:
             target.copy_(source)
         if fraction == 1:

@@ -1,5 +1,6 @@
 """Weights of other publishers that can be loaded. They are not part of GraftDet, and nothing is downloaded."""
 
+import re
 from dataclasses import dataclass
 
 
@@ -59,6 +60,13 @@ FAMILIES = (
         "train, validate, detect, export",
     ),
     PublishedFamily(
+        "BlazeFace",
+        "blazeface.pth (front camera, 128 pixels)",
+        "Apache-2.0",
+        "repository hollance/BlazeFace-PyTorch on GitHub",
+        "train, validate, detect, export",
+    ),
+    PublishedFamily(
         "runs of GraftDet",
         "best.pt, last.pt, *.safetensors",
         "yours",
@@ -85,3 +93,20 @@ FAMILIES = (
 def family_of(name: str) -> PublishedFamily | None:
     """The family of a name, None for an unknown one."""
     return next((family for family in FAMILIES if family.name == name), None)
+
+
+_NAMES = (  # pattern of the names of published files -> family
+    (r"(v5lite|yolov5-?lite)", "YOLOv5-Lite"),
+    (r"yolov5", "YOLOv5"),
+    (r"yolox", "YOLOX"),
+    (r"yolo(v8|v9|v?10|v?11|v?12)", "YOLOv8, 9, 10, 11, 12"),
+    (r"nanodet", "NanoDet"),
+    (r"blazeface", "BlazeFace"),
+)
+
+
+def publisher_hint(file_name: str) -> str:
+    """`; yolox_s.pth is in the releases of ... (license Apache-2.0)` for names of known files, else ''."""
+    name = next((family for pattern, family in _NAMES if re.match(pattern, file_name, re.IGNORECASE)), "")
+    family = family_of(name)
+    return f"; {family.name} is published in {family.published_by}, license {family.license}" if family else ""

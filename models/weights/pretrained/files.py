@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from graftdet.models.weights.pretrained.card import WeightsCard
+from graftdet.models.weights.pretrained.families import publisher_hint
 from graftdet.models.weights.safetensors_file import SUFFIX, SafetensorsHeader, read_header
 from graftdet.models.weights.unusable_files import describe_file
 from graftdet.utils.config import CONFIGS
@@ -56,7 +57,7 @@ def find_weights(name: str | Path) -> Path:
         return shipped[bare]
     if path.exists():
         return path  # a folder, reported where it is read
-    raise missing_weights(path, shipped)
+    raise UserError(f"{missing_weights(path, shipped)}{publisher_hint(path.name)}")
 
 
 def weights_files() -> list[Path]:

@@ -56,6 +56,10 @@ def test_a_local_file_comes_before_the_pretrained_one(shipped, tmp_path, monkeyp
         ("tiny-n.pt", "tiny-n.pt: no such file; weights are never downloaded"),
         ("runs/tiny-n", "runs/tiny-n: no such file$"),
         ("xyzzy", "xyzzy: no such file; weights are never downloaded, expected the path of a file$"),
+        (
+            "yolox_s.pth",
+            "yolox_s.pth: no such file; .*YOLOX is published in releases of .*YOLOX on GitHub, license Apache",
+        ),
     ],
 )
 def test_unknown_names(name, message, shipped):
