@@ -1,9 +1,15 @@
 """`python -m models import IN OUT`: published weights as a file of this project."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from graftdet.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from graftdet.models.graph.detection_model import DetectionModel
+    from graftdet.models.weights.weights_file import WeightsFile
 
 OUTPUTS = (".pt", ".safetensors")
 
@@ -33,12 +39,12 @@ def run(args: argparse.Namespace) -> None:
     print(f"written: {args.out}")
 
 
-def describe(weights, model) -> str:
+def describe(weights: "WeightsFile", model: "DetectionModel") -> str:
     """What was found in a weights file.
 
     Args:
-        weights: the `WeightsFile`.
-        model: the `DetectionModel` that was built from it.
+        weights: the content of the file.
+        model: what was built from it.
     """
     from graftdet.models.weights.pretrained.families import family_of
 
@@ -59,11 +65,11 @@ def describe(weights, model) -> str:
     return "\n".join(lines)
 
 
-def _family_of_rows(model) -> str:
+def _family_of_rows(model: "DetectionModel") -> str:
     """The family of a published file that has its own YAML with an anchor-based head."""
     modules = {row.module for row in model.spec.rows}
     return "YOLOv5-Lite" if modules & {"Shuffle_Block", "conv_bn_relu_maxpool", "DWConvblock"} else "YOLOv5"
 
 
-def _listed(names) -> str:
+def _listed(names: Sequence[str]) -> str:
     return f": {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" if names else ""

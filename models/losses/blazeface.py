@@ -15,7 +15,7 @@ from graftdet.utils.distributed import average_over_processes
 def flatten_cells(
     raw: list[torch.Tensor], strides: list[float]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Flatten raw outputs: level after level, cell after cell, the boxes of a cell side by side.
+    """Flatten raw outputs: level after level, the first box of all cells, the second, and so on.
 
     Args:
         raw: (B, A, H, W, 4 + nc) tensors, one per level, with its own A.
@@ -27,10 +27,10 @@ def flatten_cells(
     """
     rows, points, strides_of_points = [], [], []
     for y, stride in zip(raw, strides, strict=True):
-        rows.append(y.permute(0, 2, 3, 1, 4).flatten(1, 3))  # (B, H W A, 4 + nc)
+        rows.append(y.flatten(1, 3))  # (B, A H W, 4 + nc)
         centers, pixels = level_points([(y.shape[2], y.shape[3])], [stride], y)
-        points.append(centers.repeat_interleave(y.shape[1], 0))
-        strides_of_points.append(pixels.repeat_interleave(y.shape[1], 0))
+        points.append(centers.repeat(y.shape[1], 1))
+        strides_of_points.append(pixels.repeat(y.shape[1]))
     outputs, centers = torch.cat(rows, 1), torch.cat(points)
     boxes = torch.cat((outputs[..., :2] + centers, outputs[..., 2:4]), -1)
     return boxes, outputs[..., 4:], centers, torch.cat(strides_of_points)

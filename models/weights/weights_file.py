@@ -1,4 +1,4 @@
-"""Weights files: own checkpoints, published YOLOv5 files, `.safetensors`, bare state dicts. None is executed.
+"""Weights files: own checkpoints, published files, `.safetensors`, bare state dicts, ONNX. None is executed.
 
 `graftdet.models.backends.loading` chooses between these and exported files.
 """
@@ -95,10 +95,11 @@ class WeightsFile:
 
 
 def load_weights(path: str | Path) -> WeightsFile:
-    """Read a weights file: an own checkpoint (its EMA where it has one), a published YOLOv5 file or a bare state dict.
+    """Read a weights file: an own checkpoint (its EMA where it has one), a published file or a bare state dict.
 
     Args:
-        path: a `.pt` or `.safetensors` file, or the name of a file in `configs/weights`, with or without suffix.
+        path: a `.pt`, `.pth`, `.safetensors` or, of a known family, `.onnx` file, or the name of a file in
+            `configs/weights`, with or without suffix.
 
     Raises:
         UserError: the file is missing, truncated, of an unknown kind, or asks for anything beyond data.

@@ -8,7 +8,7 @@ from pathlib import Path
 from graftdet.models.weights.families.base import ConvertedWeights, WeightsFamily
 from graftdet.models.weights.families.onnx_file import name_convolutions, read_convolutions
 from graftdet.models.weights.yolov5_checkpoint import PublishedWeights
-from graftdet.utils.errors import UserError
+from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.registry import Registry
 
 FAMILIES = Registry("family of weights")
@@ -25,7 +25,12 @@ def convert(weights: PublishedWeights, path: Path) -> ConvertedWeights | None:
         UserError: they are of a known family, but a part of the model is unknown.
     """
     family = next((one for one in _families() if one.recognizes(weights)), None)
-    return family.convert(weights, path) if family else None
+    if family is None:
+        return None
+    try:
+        return family.convert(weights, path)
+    except (LookupError, RuntimeError) as error:  # a tensor is missing, or has another shape than in published files
+        raise UserError(f"{path}: is of the family {family.name}, but incomplete ({first_line(error)})") from None
 
 
 def convert_onnx(path: Path) -> ConvertedWeights:
@@ -37,8 +42,9 @@ def convert_onnx(path: Path) -> ConvertedWeights:
     convolutions, size = read_convolutions(path)
     for family in _families():
         weights = name_convolutions(family, convolutions, size)
-        if weights and family.recognizes(weights):
-            return replace(family.convert(weights, path), merged_batch_norms=True)
+        converted = convert(weights, path) if weights else None
+        if converted:
+            return replace(converted, merged_batch_norms=True)
     raise UserError(
         f"{path}: its {len(convolutions)} convolutions are those of no known family of weights; training cannot start "
         "from it, detect.py and val.py may run it"

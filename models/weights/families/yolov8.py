@@ -34,15 +34,15 @@ class YOLOv8(WeightsFamily):
 
     def recognizes(self, weights: PublishedWeights) -> bool:
         """Whether the last row is a head with `cv2` and `cv3`."""
-        module = _head_row(weights.yaml)[2] if _head_row(weights.yaml) else None
-        head = _head_prefix(weights.state)
-        known = module in OTHER_TASKS or module in DETECTION_HEADS
+        row, head = _head_row(weights.yaml), _head_prefix(weights.state)
+        known = row is not None and str(row[2]) in (*OTHER_TASKS, *DETECTION_HEADS)
         return known and any(name.startswith((f"{head}cv2.0.", f"{head}linear.")) for name in weights.state)
 
     def convert(self, weights: PublishedWeights, path: Path) -> ConvertedWeights:
         """Rename the branches, and write their widths into the head's row."""
-        assert weights.yaml is not None
-        sources, number, module, _ = _head_row(weights.yaml)
+        row = _head_row(weights.yaml)
+        assert weights.yaml is not None and row is not None
+        sources, number, module, _ = row
         if module in OTHER_TASKS:
             raise UserError(f"{path}: is a model for {OTHER_TASKS[module]} ({module}), expected one for detection")
         head = _head_prefix(weights.state)

@@ -27,7 +27,7 @@ def published_state():
 
 
 def forward(state, images):
-    """The published model: scores (N,) and outputs (N, 16), cell after cell, level after level."""
+    """The published model: scores (N,) and outputs (N, 16), by level and number of the box in its cell."""
 
     def conv(x, name, **options):
         return functional.conv2d(x, state[f"{name}.weight"], state[f"{name}.bias"], **options)
@@ -45,7 +45,7 @@ def forward(state, images):
     for number in range(5):
         y = block(y, f"backbone2.{number}", 2 if number == 0 else 1)
     rows = [
-        conv(maps, f"{kind}_{stride}").permute(0, 2, 3, 1).reshape(-1, columns)
+        conv(maps, f"{kind}_{stride}").unflatten(1, (-1, columns)).permute(0, 1, 3, 4, 2).reshape(-1, columns)
         for kind, columns in (("classifier", 1), ("regressor", 16))
         for maps, stride in ((x, 8), (y, 16))
     ]
@@ -62,15 +62,11 @@ def test_boxes_and_scores_are_those_of_the_published_model(tmp_path):
         boxes, scores = build_from_weights(weights)(images)
         expected, outputs = forward(state, images)
     torch.testing.assert_close(scores[0, :, 0], expected)
-    centers = torch.cat(
-        [
-            torch.tensor(
-                [[(x + 0.5) * s, (y + 0.5) * s] for y in range(64 // s) for x in range(96 // s)]
-            ).repeat_interleave(number, 0)
-            for s, number in ((8, 2), (16, 6))
-        ]
-    )
-    center, half = outputs[:, :2] + centers, outputs[:, 2:4] / 2
+    centers = [
+        torch.tensor([[(x + 0.5) * s, (y + 0.5) * s] for y in range(64 // s) for x in range(96 // s)]).repeat(number, 1)
+        for s, number in ((8, 2), (16, 6))
+    ]
+    center, half = outputs[:, :2] + torch.cat(centers), outputs[:, 2:4] / 2
     torch.testing.assert_close(boxes[0], torch.cat((center - half, center + half), 1), rtol=1e-4, atol=1e-4)
 
 

@@ -73,6 +73,11 @@ def test_other_sizes_are_named(tmp_path):
     torch.save(state, tmp_path / "a.pth")
     with pytest.raises(UserError, match=r"a\.pth: is a YOLOX of another size \(stem of 40 channels, 1 bottlenecks"):
         load_weights(tmp_path / "a.pth")
+    state = published_state(build_model("yolox-nano.yaml"))
+    del state["head.cls_preds.0.bias"]
+    torch.save(state, tmp_path / "b.pth")
+    with pytest.raises(UserError, match=r"b\.pth: is of the family YOLOX, but incomplete"):
+        load_weights(tmp_path / "b.pth")
     assert FAMILIES["YOLOX"]().layer_order([(40, 12, 3, 3), (40, 1, 3, 3)]) is None
 
 
