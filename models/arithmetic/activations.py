@@ -4,6 +4,7 @@ from typing import Any
 
 from graftdet.models.arithmetic.module import Module
 from graftdet.models.arithmetic.tensor import Parameter, ShapeTensor, Unsupported
+from graftdet.models.arithmetic.windows import check_numbers
 
 
 class Activation(Module):
@@ -73,6 +74,7 @@ class LeakyReLU(Activation):
 
     def __init__(self, negative_slope: float = 1e-2, inplace: bool = False):
         super().__init__()
+        check_numbers(negative_slope)
 
 
 class ELU(Activation):
@@ -80,6 +82,7 @@ class ELU(Activation):
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False):
         super().__init__()
+        check_numbers(alpha)
 
 
 class CELU(ELU):

@@ -4,7 +4,7 @@ from typing import Any
 
 from graftdet.models.arithmetic.module import Module
 from graftdet.models.arithmetic.tensor import MACS, Parameter, ShapeTensor, Unsupported
-from graftdet.models.arithmetic.windows import check_map, pair
+from graftdet.models.arithmetic.windows import check_map, check_numbers, pair
 
 
 class BatchNorm2d(Module):
@@ -21,6 +21,7 @@ class BatchNorm2d(Module):
         dtype: Any = None,
     ):
         super().__init__()
+        check_numbers(eps, *([] if momentum is None else [momentum]))
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         size = ShapeTensor(num_features)
         self.weight, self.bias = (Parameter(size), Parameter(size)) if affine else (None, None)
@@ -44,6 +45,7 @@ class GroupNorm(Module):
         dtype: Any = None,
     ):
         super().__init__()
+        check_numbers(eps, num_groups)
         if num_channels % num_groups:
             raise ValueError(f"{num_channels} channels in {num_groups} groups")
         self.num_channels = num_channels
@@ -68,6 +70,7 @@ class LayerNorm(Module):
         dtype: Any = None,
     ):
         super().__init__()
+        check_numbers(eps)
         shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.normalized_shape = shape
         self.weight = Parameter(ShapeTensor(*shape)) if elementwise_affine else None
@@ -111,7 +114,8 @@ class Upsample(Module):
     ):
         super().__init__()
         self.size, self.scale_factor, self.mode = size, scale_factor, mode
-        if align_corners is not None or recompute_scale_factor is not None:
+        fits = align_corners is None or (isinstance(align_corners, bool) and mode in ("bilinear", "bicubic"))
+        if not fits or recompute_scale_factor is not None:
             raise Unsupported("arguments of an enlargement")
 
     def forward(self, x: Any) -> ShapeTensor:
@@ -164,10 +168,11 @@ class Softmax(Module):
 
     def __init__(self, dim: int | None = None):
         super().__init__()
+        self.dim = dim
 
     def forward(self, x: Any) -> ShapeTensor:
         """Return the output."""
-        return x
+        return x if self.dim is None else x.softmax(range(x.ndim)[self.dim])
 
 
 class Dropout(Module):

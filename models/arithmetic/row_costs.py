@@ -61,11 +61,19 @@ def row_costs(spec: ModelSpec, channels: int | None = None, size: tuple[int, int
     return costs
 
 
-def level_strides(head: RowCost, size: int = 640) -> list[float] | None:
-    """Pixels per cell of each level that a head reads, from its cost at `size`; None unless all are powers of two."""
-    maps = head.shape if isinstance(head.shape, list) else [head.shape]
-    strides = [size / height for _, height, _ in maps]
-    return strides if all(math.log2(stride).is_integer() for stride in strides) else None
+def level_strides(spec: ModelSpec, costs: list[RowCost | None], size: int = 640) -> list[float] | None:
+    """Pixels per cell of each level of the head, from the costs of all rows at `size`.
+
+    None where a row has no cost, or a stride is no power of two: that at other sizes may differ.
+    """
+    head = costs[-1] if None not in costs else None
+    if head is None or not isinstance(head.shape, list):
+        return None
+    strides = [size / height for _, height, _ in head.shape]
+    if any(not math.log2(stride).is_integer() for stride in strides):
+        return None
+    has_auxiliary_levels = loader().load("graftdet.models.heads").HEADS[spec.rows[-1].module].has_auxiliary_levels
+    return strides[: len(strides) // 2] if has_auxiliary_levels else strides
 
 
 def _cost_of(spec: ModelSpec, row: Row, costs: list[RowCost | None], image: Shape) -> RowCost | None:

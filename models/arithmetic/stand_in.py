@@ -62,13 +62,16 @@ def _package(name: str, **entries: Any) -> _Package:
     return result
 
 
+_BASES = frozenset(("Activation", "ConvNd", "ConvTransposeNd"))  # of the layers; torch.nn has none of these names
+
+
 def _layers() -> dict[str, type]:
     """The layers by name, as classes of torch: their arguments are bound as those."""
     found = {
         name: entry
         for source in (module, windows, layers, activations)
         for name, entry in vars(source).items()
-        if isinstance(entry, type) and issubclass(entry, module.Module) and name[0] != "_"
+        if isinstance(entry, type) and issubclass(entry, module.Module) and name[0] != "_" and name not in _BASES
     } | activations.LEFT_TO_TORCH
     for entry in found.values():
         entry.__module__ = "torch.nn.modules"

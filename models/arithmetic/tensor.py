@@ -104,6 +104,10 @@ class ShapeTensor:
         """Return the number of elements."""
         return self.shape.numel()
 
+    def _position(self, dim: int) -> int:
+        """The position of a dimension that may count from the end."""
+        return range(self.ndim)[dim]
+
     def size(self, dim: int | None = None) -> Any:
         """Return the shape, or one of its numbers."""
         return self.shape if dim is None else self.shape[dim]
@@ -155,7 +159,7 @@ class ShapeTensor:
     def permute(self, *order: Any) -> "ShapeTensor":
         """Return the dimensions in another order."""
         order = tuple(order[0]) if len(order) == 1 and isinstance(order[0], (tuple, list)) else order
-        if sorted(dim % self.ndim for dim in order) != list(range(self.ndim)):
+        if sorted(map(self._position, order)) != list(range(self.ndim)):
             raise RuntimeError(f"permutation {order} of {self.ndim} dimensions")
         return ShapeTensor(*(self.shape[dim] for dim in order))
 
@@ -167,31 +171,31 @@ class ShapeTensor:
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> "ShapeTensor":
         """Merge the dimensions from `start_dim` to `end_dim`."""
-        start, end = start_dim % self.ndim, end_dim % self.ndim
+        start, end = self._position(start_dim), self._position(end_dim)
         merged = math.prod(self.shape[start : end + 1])
         return ShapeTensor(*self.shape[:start], merged, *self.shape[end + 1 :])
 
     def unflatten(self, dim: int, sizes: Iterable[int]) -> "ShapeTensor":
         """Divide one dimension into several."""
-        dim %= self.ndim
+        dim = self._position(dim)
         parts = ShapeTensor(self.shape[dim]).view(*sizes).shape
         return ShapeTensor(*self.shape[:dim], *parts, *self.shape[dim + 1 :])
 
     def unsqueeze(self, dim: int) -> "ShapeTensor":
         """Insert a dimension of one."""
-        dim %= self.ndim + 1
+        dim = range(self.ndim + 1)[dim]
         return ShapeTensor(*self.shape[:dim], 1, *self.shape[dim:])
 
     def squeeze(self, dim: int | None = None) -> "ShapeTensor":
         """Remove a dimension of one, or all of them."""
         if dim is None:
             return ShapeTensor(*(side for side in self.shape if side != 1))
-        dim %= self.ndim
+        dim = self._position(dim)
         return ShapeTensor(*self.shape[:dim], *self.shape[dim:][self.shape[dim] == 1 :])
 
     def split(self, sizes: Any, dim: int = 0) -> tuple["ShapeTensor", ...]:
         """Divide one dimension into parts of these sizes, or of one size."""
-        dim %= self.ndim
+        dim = self._position(dim)
         side = self.shape[dim]
         if isinstance(sizes, int):
             if sizes < 1:
@@ -207,7 +211,7 @@ class ShapeTensor:
 
     def unbind(self, dim: int = 0) -> tuple["ShapeTensor", ...]:
         """Return the slices along one dimension."""
-        dim %= self.ndim
+        dim = self._position(dim)
         return (ShapeTensor(*self.shape[:dim], *self.shape[dim + 1 :]),) * self.shape[dim]
 
     def expand(self, *shape: Any) -> "ShapeTensor":
@@ -277,7 +281,7 @@ def broadcast(*values: Any) -> ShapeTensor:
 def reduce(tensor: ShapeTensor, dim: Any = None, keepdim: bool = False, **_: Any) -> ShapeTensor:
     """Return the shape without the dimensions `dim`, or with one element there."""
     dims = range(tensor.ndim) if dim is None else [dim] if isinstance(dim, int) else dim
-    removed = {one % tensor.ndim for one in dims}
+    removed = {range(tensor.ndim)[one] for one in dims}
     sides = [1 if i in removed else side for i, side in enumerate(tensor.shape) if keepdim or i not in removed]
     return ShapeTensor(*sides)
 

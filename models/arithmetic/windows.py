@@ -14,6 +14,12 @@ def pair(value: Any, least: int) -> tuple[int, int]:
     return sides
 
 
+def check_numbers(*values: Any) -> None:
+    """Leave it to torch unless all values are numbers above 0."""
+    if any(type(value) not in (int, float) or value <= 0 for value in values):
+        raise Unsupported(f"arguments {values}")
+
+
 def check_map(x: Any, channels: int | None = None) -> ShapeTensor:
     """Raise unless `x` is a map (B, C, H, W) with this number of channels."""
     if not isinstance(x, ShapeTensor):
@@ -39,7 +45,7 @@ class ConvNd(Module):
 
     def _set(self, in_channels, out_channels, k, s, p, d, g, output_padding, bias, padding_mode, transposed) -> None:
         widths = (in_channels, out_channels, g)
-        if any(not isinstance(width, int) for width in widths):
+        if any(type(width) is not int for width in widths):
             raise TypeError(f"widths {widths}")
         if min(widths) < 1 or padding_mode != "zeros":
             raise Unsupported("a convolution with unusual arguments")
@@ -126,9 +132,10 @@ class ConvTranspose2d(ConvTransposeNd):
         values = zip(
             sides, self.kernel_size, self.stride, self.padding, self.dilation, self.output_padding, strict=True
         )
-        result = ShapeTensor(
-            b, self.out_channels, *((side - 1) * s - 2 * p + d * (k - 1) + o + 1 for side, k, s, p, d, o in values)
-        )
+        sizes = [(side - 1) * s - 2 * p + d * (k - 1) + o + 1 for side, k, s, p, d, o in values]
+        if min(sizes) < 1:
+            raise RuntimeError(f"an output of {sizes}")
+        result = ShapeTensor(b, self.out_channels, *sizes)
         MACS.add(x.numel() * self.weight.numel() // self.in_channels)
         return result
 
@@ -139,6 +146,8 @@ class _Pool(Module):
         return ShapeTensor(b, c, *(pooled(*one, self.ceil_mode) for one in zip(sides, *self._window, strict=True)))
 
     def _set(self, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> None:
+        if not isinstance(ceil_mode, bool):
+            raise Unsupported(f"ceil_mode {ceil_mode}")
         k, p = pair(kernel_size, 1), pair(padding, 0)
         if any(2 * one > size for one, size in zip(p, k, strict=True)):
             raise RuntimeError("pad should be at most half of the kernel size")
@@ -177,6 +186,8 @@ class AvgPool2d(_Pool):
         divisor_override: int | None = None,
     ):
         super().__init__()
+        if divisor_override is not None or not isinstance(count_include_pad, bool):
+            raise Unsupported("arguments of a mean of windows")
         self._set(kernel_size, stride, padding, 1, ceil_mode)
 
 

@@ -64,11 +64,12 @@ def _totals(cfg: str, nc: int | None) -> str:
 
 
 def _totals_by_arithmetic(spec: ModelSpec) -> tuple[int, int, list[float]] | None:
-    costs = [cost for cost in row_costs(spec) if cost is not None]
-    strides = level_strides(costs[-1]) if len(costs) == len(spec.rows) else None
+    costs = row_costs(spec)
+    strides = level_strides(spec, costs)
     if strides is None:
         return None
-    return sum(cost.params for cost in costs), sum(cost.macs for cost in costs), strides
+    known = [cost for cost in costs if cost is not None]
+    return sum(cost.params for cost in known), sum(cost.macs for cost in known), strides
 
 
 def _totals_by_torch(spec: ModelSpec) -> tuple[int, int, list[float]]:

@@ -24,7 +24,7 @@ def is_faultless(spec: ModelSpec, nc: int | None = None) -> bool:
     with LOCK:
         Module.restart_count()
         try:
-            return not _has_warnings(spec) and _can_be_built(spec)
+            return not _has_warnings(spec) and level_strides(spec, row_costs(spec)) is not None
         except (Unsupported, UserError):
             return False
 
@@ -39,9 +39,3 @@ def _has_warnings(spec: ModelSpec) -> bool:
         or loader().load("graftdet.models.graph.errors").ignored_key_problems(spec)
         or loader().load(f"{lint}.graph_warnings").graph_warnings(spec, found, [])
     )
-
-
-def _can_be_built(spec: ModelSpec) -> bool:
-    """Whether all rows have a cost, and the head has strides that hold at any size."""
-    costs = row_costs(spec)
-    return None not in costs and level_strides(costs[-1]) is not None  # type: ignore[arg-type]

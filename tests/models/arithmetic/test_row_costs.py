@@ -98,7 +98,7 @@ def test_layers_take_the_arguments_of_torch():
     layers = {name: layer for name, layer in vars(stand_in).items() if getattr(layer, "__module__", "") == TORCH_LAYERS}
     assert len(layers) > 40
     for name, layer in layers.items():
-        if hasattr(nn, name) and name not in activations.LEFT_TO_TORCH:
+        if name not in activations.LEFT_TO_TORCH:
             own, torchs = parameters_of(layer), parameters_of(getattr(nn, name))
             assert own == torchs[: len(own)], name  # newer arguments of torch are left to it
 
@@ -137,8 +137,15 @@ def test_wrong_rows_have_no_cost():
 
 def test_strides_that_are_no_powers_of_two_are_left_to_torch():
     spec = ModelSpec.from_text(SMALL.format(row="Conv, [8, 3, 3]"), "x.yaml").with_classes(3)
-    assert level_strides(row_costs(spec)[-1]) is None
-    assert level_strides(row_costs(read("yolov5n.yaml"))[-1]) == [8, 16, 32]
+    assert level_strides(spec, row_costs(spec)) is None
+    spec = read("yolov5n.yaml")
+    assert level_strides(spec, row_costs(spec)) == [8, 16, 32]
+
+
+def test_strides_of_auxiliary_levels_do_not_count():
+    text = SMALL.format(row="Conv, [8, 3, 2]").replace("[[0], 1, Detect,", "[[0, 0], 1, IAuxDetect,")
+    spec = ModelSpec.from_text(text, "x.yaml").with_classes(3)
+    assert level_strides(spec, row_costs(spec)) == [2]
 
 
 def test_plugins_are_left_to_torch(monkeypatch):
