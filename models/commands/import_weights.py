@@ -48,7 +48,8 @@ def describe(weights: "WeightsFile", model: "DetectionModel") -> str:
     """
     from graftdet.models.weights.pretrained.families import family_of
 
-    family = family_of(weights.family or _family_of_rows(model))
+    own = "runs of GraftDet" if weights.source == "checkpoint" else _family_of_rows(model)
+    family = family_of(weights.family or own)
     name = " ".join(filter(None, (family.name if family else "unknown", weights.model)))
     size = f", trained at {weights.size} pixels" if weights.size else ""
     names = ", ".join(model.names[:3]) + (", ..." if model.nc > 3 else "")
@@ -66,7 +67,7 @@ def describe(weights: "WeightsFile", model: "DetectionModel") -> str:
 
 
 def _family_of_rows(model: "DetectionModel") -> str:
-    """The family of a published file that has its own YAML with an anchor-based head."""
+    """The family of a published file that has its YAML and an anchor-based head."""
     modules = {row.module for row in model.spec.rows}
     return "YOLOv5-Lite" if modules & {"Shuffle_Block", "conv_bn_relu_maxpool", "DWConvblock"} else "YOLOv5"
 

@@ -13,7 +13,7 @@ def test_an_imported_file_is_loaded_as_its_source(tiny_weights, tmp_path, capsys
     out = tmp_path / f"out{suffix}"
     main(["import", str(tiny_weights), str(out), "--names", "x", "y", "z"])
     text = capsys.readouterr().out
-    assert "classes: 3 (x, y, z)" in text and "license: " in text and f"written: {out}" in text
+    assert "classes: 3 (x, y, z)" in text and "license: yours" in text and f"written: {out}" in text
     source, written = load_weights(tiny_weights), load_weights(out)
     assert written.names == ["x", "y", "z"] and written.nc == 3 and written.size == source.size
     assert all(torch.equal(tensor, source.state[name]) for name, tensor in written.state.items())
