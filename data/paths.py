@@ -8,12 +8,14 @@ from typing import Any
 
 from graftdet.utils.errors import UserError
 
-LITTER = frozenset(("__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information"))
+LITTER = frozenset(
+    ("__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information", "lost+found", "recycler")
+)
 
 
 def is_litter(name: str) -> bool:
-    """Return whether a file is not part of a dataset: hidden, or written by an archiver, a notebook or a NAS."""
-    return name.startswith(".") or name.lower() in LITTER
+    """Return whether a file is not part of a dataset: hidden, or written by an archiver, a notebook, an office program or a NAS."""
+    return name.startswith((".", "~$")) or name.lower() in LITTER
 
 
 def split_at_folder(folder: Path, names: Collection[str], ignore_case: bool = False) -> Iterator[tuple[Path, Path]]:

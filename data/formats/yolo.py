@@ -6,6 +6,7 @@ The published layout: images below a folder `images`, labels at the same path be
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,10 @@ class Yolo(Format):
             return 0
         if path.is_file():
             return 2 * int(Path(_first_line(path)).suffix.lower() in IMAGE_SUFFIXES)
-        images = [str(image) for image, _ in zip(walk_images(path), range(SAMPLED_FILES), strict=False)]
-        images = images or list(map(str, images_of_labels(path)[:1]))
         labels = LabelPaths()
+        images = [str(image) for image in islice(walk_images(path), SAMPLED_FILES)]
+        images = images or list(map(str, images_of_labels(path)[:1]))
+        images = images or [str(file) for file in islice(walk_images(path, labels.has_label), 1)]
         if any(os.path.isfile(labels.find(image)) for image in images):
             return 2
         return int(

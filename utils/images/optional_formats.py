@@ -34,10 +34,20 @@ def format_name(data: bytes, path: str | Path) -> str:
 def requirement(data: bytes, path: str | Path) -> str:
     """Return what an image that cannot be decoded requires, for its error message; empty if that is unknown."""
     name = format_name(data, path)
+    article = "an" if name[:1] in ("A", "I") else "a"
+    if name and _can_read(name):
+        return f"is {article} {name} image that is malformed or truncated"
     if name == "JPEG XL":
         return "is a JPEG XL image, which requires: pip install pillow pillow-jxl-plugin; or convert it to PNG"
-    article = "an" if name[:1] in ("A", "I") else "a"
     return f"is {article} {name} image, which requires: {INSTALL_IMAGES}" if name else ""
+
+
+def _can_read(name: str) -> bool:
+    """Whether files of a format of `format_name` can be read as the packages are installed."""
+    if name == "AVIF" and cv2.haveImageWriter("a.avif"):  # OpenCV has readers and writers of AVIF together
+        return True
+    pillow = _load_pillow()
+    return bool(pillow) and {"HEIC": "HEIF", "JPEG XL": "JXL"}.get(name, name) in pillow.OPEN
 
 
 def decode_with_pillow(data: bytes, max_pixels: int, apply_exif: bool = True) -> np.ndarray | None:

@@ -2,6 +2,7 @@
 
 import sys
 
+import cv2
 import numpy as np
 import pytest
 
@@ -37,6 +38,30 @@ def test_what_an_image_requires(tmp_path, name, data, message, no_pillow):
     for read in (read_image, image_header):
         with pytest.raises(UnreadableImage, match=message):
             read(path)
+
+
+def test_a_truncated_image_of_an_installed_format_requires_nothing(tmp_path, monkeypatch):
+    class Pillow:
+        OPEN = ("HEIF", "JXL", "PSD")
+
+        @staticmethod
+        def open(*_, **__):
+            raise OSError("truncated")
+
+    monkeypatch.setattr(optional_formats, "_load_pillow", lambda: Pillow)
+    for name, data in (("a.heic", HEIC), ("a.jpg", JXL), ("a.psd", b"8BPS")):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(UnreadableImage, match="image that is malformed or truncated$"):
+            read_image(tmp_path / name)
+
+
+def test_a_truncated_avif_image(tmp_path, no_pillow):
+    if not cv2.haveImageWriter("a.avif"):
+        pytest.skip("OpenCV without AVIF")
+    data = cv2.imencode(".avif", gradient())[1].tobytes()
+    (tmp_path / "a.avif").write_bytes(data[: len(data) // 2])
+    with pytest.raises(UnreadableImage, match="is an AVIF image that is malformed or truncated"):
+        read_image(tmp_path / "a.avif")
 
 
 def test_mpo_is_read_as_jpeg(tmp_path):

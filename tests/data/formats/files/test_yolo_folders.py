@@ -58,6 +58,8 @@ def test_litter_is_no_image(tmp_path):
         "._a.jpg",
         "deep/.ipynb_checkpoints/c.jpg",
         "$RECYCLE.BIN/d.jpg",
+        "lost+found/e.jpg",
+        "~$a.jpg",
     ):
         add(tmp_path / "images" / litter)
     (tmp_path / "labels/._a.txt").write_bytes(b"\0\5\x16\7")
@@ -117,6 +119,15 @@ def test_files_beside_images_that_are_none(tmp_path):
         add(tmp_path / "images" / name, b"{}")
     split = open_split(write_yaml(tmp_path, "format: yolo\ntrain: images\nnames: [cat]\n"), "train")
     assert [sample.path.name for sample in split.samples] == ["a.jpg"] and not split.problems
+
+
+def test_images_that_all_are_of_unknown_formats(tmp_path):
+    for name in ("a.cr2", "b.dng"):
+        add(tmp_path / "images" / name, b"II*\0" + b"\0" * 50, label=tmp_path / f"labels/{name[0]}.txt")
+    config = write_yaml(tmp_path)
+    assert config.format == "yolo"
+    with pytest.raises(UserError, match=r"train: .*2 .*cr2"):
+        open_split(config, "train")
 
 
 def test_images_that_all_are_heic(tmp_path):
