@@ -12,7 +12,8 @@ from graftdet.models.backends.loading import load_models, model_request, newest_
 from graftdet.models.backends.selection.ways import Workload
 from graftdet.models.inference.detection_writer import DetectionWriter, OutputSettings
 from graftdet.models.inference.image_input import in_batches
-from graftdet.models.inference.predictor import Predictor, PredictSettings
+from graftdet.models.inference.predict_settings import PredictSettings
+from graftdet.models.inference.predictor import Predictor
 from graftdet.utils import cli
 from graftdet.utils.cli.options import add_model_flags, add_run_flags, add_selection_flags, image_size
 from graftdet.utils.images.bit_depth import DEPTHS

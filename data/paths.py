@@ -9,12 +9,21 @@ from typing import Any
 from graftdet.utils.errors import UserError
 
 LITTER = frozenset(
-    ("__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information", "lost+found", "recycler")
+    (
+        "__macosx",
+        "@eadir",
+        "#recycle",
+        "@recycle",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+        "recycler",
+    )
 )
 
 
 def is_litter(name: str) -> bool:
-    """Return whether a file is not part of a dataset: hidden, or written by an archiver, a notebook, an office program or a NAS."""
+    """Return whether a file is no part of a dataset: hidden, or of an archiver, a notebook, an office program, a NAS."""
     return name.startswith((".", "~$")) or name.lower() in LITTER
 
 

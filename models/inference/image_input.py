@@ -1,8 +1,9 @@
 """Images of any kind into letterboxed arrays that a model takes. NumPy and OpenCV only."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from io import IOBase
 from itertools import chain
-from numbers import Integral
+from numbers import Integral, Number
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ KINDS = (
     "of these"
 )
 _EXIF_ORIENTATION = 274
+_OTHER_ITERABLES = (bytes, bytearray, memoryview, Mapping, IOBase)  # of numbers, names or lines, which are no images
 
 
 class LoadedImage(NamedTuple):
@@ -56,7 +58,7 @@ class LetterboxedImage(NamedTuple):
 
 def is_batch(images: Any) -> bool:
     """Whether this is a batch (B, C, H, W) of model inputs: an array or a tensor, channels first."""
-    if not (isinstance(images, np.ndarray) or is_tensor(images)) or images.ndim != 4:
+    if not (isinstance(images, np.ndarray) or is_tensor(images)) or getattr(images, "ndim", 0) != 4:
         return False
     return is_tensor(images) or images.shape[1] in (1, 3) or images.shape[3] not in (1, 3, 4)
 
@@ -81,16 +83,31 @@ def open_images(source: Any, stride: int = 1, depth: int = 16) -> tuple[Iterable
     if isinstance(source, (str, Path)) or (isinstance(source, int) and not isinstance(source, bool)):
         opened = open_source(source, stride=stride, depth=depth, depth_option="depth={}")
         return opened, opened.has_videos
-    if isinstance(source, np.ndarray) or is_tensor(source):
+    if isinstance(source, np.ndarray) or (is_tensor(source) and hasattr(source, "ndim")):
         return ([source] if source.ndim < 4 else list(source)), False
     if _is_pil(source):
         return [source], False
-    if not isinstance(source, Iterable):
-        raise UserError(f"expected {KINDS}; got {type(source).__name__}")
+    if not isinstance(source, Iterable) or isinstance(source, _OTHER_ITERABLES):
+        raise UserError(f"expected {KINDS}; got {_kind_of(source)}")
     if not isinstance(source, (list, tuple)):
-        return (image for item in source for image in open_images(item, stride, depth)[0]), True
+        return _read_now(source, stride, depth), True
+    for item in source:
+        if isinstance(item, (list, tuple)) and any(isinstance(value, Number) for value in item):
+            raise UserError(f"expected {KINDS}; got a list of lists of numbers; convert it to an array")
     opened_items = [open_images(item, stride, depth) for item in source]
     return chain.from_iterable(images for images, _ in opened_items), any(is_lazy for _, is_lazy in opened_items)
+
+
+def _read_now(items: Iterable[Any], stride: int, depth: int) -> Iterator[Any]:
+    """The images of an iterator, which may yield one object several times with other content: read before the next."""
+    for item in items:
+        for image in open_images(item, stride, depth)[0]:
+            if isinstance(image, (Frame, LoadedImage, str, Path)):
+                yield image
+            else:
+                loaded = load_image(image, depth)
+                shared = isinstance(image, np.ndarray)
+                yield loaded._replace(image=loaded.image.copy()) if shared else loaded
 
 
 def in_batches(images: Iterable[Any], size: int) -> Iterator[list[Any]]:
@@ -130,17 +147,26 @@ def group_by_shape(shapes: list[tuple[int, ...]], batch_size: int) -> list[list[
     return [same[i : i + batch_size] for same in by_shape.values() for i in range(0, len(same), batch_size)]
 
 
+def _kind_of(value: Any) -> str:
+    """The type of a value that is no image, and what to do with it."""
+    hints = {bytes: "an encoded image is decoded by cv2.imdecode", dict: "give its values"}
+    hint = next((f"; {text}" for kind, text in hints.items() if isinstance(value, kind)), "")
+    return type(value).__name__ + hint
+
+
 def load_image(image: Any, depth: int = 16) -> LoadedImage:
     """Convert one image to (H, W, 3) uint8 BGR.
 
     Args:
-        image: a path, a `Frame`, an array (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA of uint8, a PIL image, or
-            a tensor (C, H, W) RGB or gray, uint8 0..255 or float 0..1.
+        image: a path, a `Frame`, a `LoadedImage`, an array (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA of uint8,
+            a PIL image, or a tensor (C, H, W) RGB or gray, uint8 0..255 or float 0..1.
         depth: bits that 16-bit images use; below 16, arrays may be uint16, too.
 
     Raises:
         UserError: it is none of these, or cannot be read.
     """
+    if isinstance(image, LoadedImage):
+        return image
     if isinstance(image, Frame):
         return LoadedImage(image.image, Path(image.path), image.index)
     if isinstance(image, (str, Path)):
@@ -155,7 +181,8 @@ def load_image(image: Any, depth: int = 16) -> LoadedImage:
 
 def _from_array(image: Any, depth: int) -> np.ndarray:
     if not isinstance(image, np.ndarray):
-        raise UserError(f"expected {KINDS}; got {type(image).__name__}")
+        raise UserError(f"expected {KINDS}; got {_kind_of(image)}")
+    image = np.asarray(image)  # of subclasses such as np.matrix
     if image.dtype == np.uint16 and depth < 16:
         image = scale_to_uint8(image, depth)
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
@@ -172,6 +199,8 @@ def _from_array(image: Any, depth: int) -> np.ndarray:
 
 def _from_tensor(image: Any) -> np.ndarray:
     """A tensor (C, H, W) or (H, W), RGB or gray -> (H, W, 3) uint8 BGR."""
+    if image.is_sparse or image.is_quantized or image.device.type == "meta":
+        raise UserError("expected a dense tensor with data, got a sparse, quantized or meta tensor")
     array = image.detach().cpu().float().numpy() if image.is_floating_point() else image.detach().cpu().numpy()
     array = array[None] if array.ndim == 2 else array
     if array.ndim != 3 or array.shape[0] not in (1, 3) or not array.size:
@@ -193,10 +222,16 @@ def _is_pil(image: Any) -> bool:
 
 def _from_pil(image: Any, depth: int) -> np.ndarray:
     """A PIL image -> (H, W, 3) uint8 BGR, upright as its EXIF orientation says."""
+    try:
+        image.load()
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception as error:  # plugins raise errors of any kind for malformed files
+        raise UserError(f"{getattr(image, 'filename', '') or 'PIL image'}: cannot be read ({error})") from None
+    if not image.width * image.height:
+        raise UserError(f"expected a PIL image with pixels, got one of {image.width}x{image.height}")
     if image.mode == "I" or image.mode.startswith("I;16"):  # Pillow reads 16-bit gray images as 32-bit integers, too
         values = np.asarray(image).clip(0, 65535).astype(np.uint16)
         array = np.repeat(scale_to_uint8(values, depth)[..., None], 3, axis=2)
     else:
         array = cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR)
-    orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     return apply_orientation(array, orientation if orientation in range(1, 9) else 1)

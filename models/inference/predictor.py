@@ -3,7 +3,6 @@
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
@@ -19,42 +18,13 @@ from graftdet.models.inference.image_input import (
     open_images,
 )
 from graftdet.models.inference.keyword_aliases import resolve_aliases
+from graftdet.models.inference.predict_settings import PredictSettings, check_count, check_size, is_whole
 from graftdet.models.inference.tta import AugmentedModel
 from graftdet.utils.errors import UserError, did_you_mean
 from graftdet.utils.images.letterbox import to_chw, unletterbox
 from graftdet.utils.nms.suppression import default_method, select_detections
 
 IMAGES_AT_ONCE = 64  # images that are read before the model runs, so that those of one shape form batches
-
-
-@dataclass(frozen=True)
-class PredictSettings:
-    """How images become detections.
-
-    Attributes:
-        size: longer side, or (height, width), that images are letterboxed into; None: the size the model was trained
-            or exported for. A file exported for one size accepts no other.
-        conf: lowest score of a detection.
-        iou: of two boxes of a class that overlap by a larger IoU, only the better is returned.
-        max_det: maximum number of detections per image.
-        classes: indices or names of the classes to return; None: all.
-        agnostic: boxes of different classes suppress each other, too.
-        nms: a method of `graftdet.utils.nms.suppression.METHODS`; None: what the model needs.
-        augment: test-time augmentation (`graftdet.models.inference.tta`); slower, needs torch.
-        batch_size: maximum number of images per call of the model.
-        depth: bits that 16-bit images use.
-    """
-
-    size: int | tuple[int, int] | None = None
-    conf: float = 0.25
-    iou: float = 0.45
-    max_det: int = 300
-    classes: int | str | Iterable[int | str] | None = None
-    agnostic: bool = False
-    nms: str | None = None
-    augment: bool = False
-    batch_size: int = 16
-    depth: int = 16
 
 
 class Predictor(ABC):
@@ -164,6 +134,7 @@ class Predictor(ABC):
             own = [name for name in inspect.signature(self.predict).parameters if name != "aliases"]
             return self.predict(**{**_given(locals(), own), **resolve_aliases(aliases, own, "predict")})
         settings = PredictSettings(imgsz, conf, iou, max_det, classes, agnostic, nms, augment, batch_size, depth)
+        check_count("vid_stride", vid_stride)
         steps = self.steps(settings)  # checks the settings before the first image is read
         images, is_lazy = open_images(source, vid_stride, depth)
         detections = steps.run(images, batch_size if is_lazy else max(batch_size, IMAGES_AT_ONCE))
@@ -181,10 +152,7 @@ class Predictor(ABC):
         """
         if size is None:
             size = self.fixed_size or self.train_size
-        sides = (size, size) if isinstance(size, (int, Integral)) else tuple(size)
-        if len(sides) != 2 or min(sides) < 1:
-            raise UserError(f"size {size}: expected one or two whole numbers of at least 1")
-        height, width = (-(-int(side) // self.stride) * self.stride for side in sides)
+        height, width = (-(-side // self.stride) * self.stride for side in check_size(size))
         if self.fixed_size and (height, width) != tuple(self.fixed_size):
             fixed = "x".join(map(str, self.fixed_size))
             raise UserError(
@@ -269,7 +237,10 @@ def class_indices(classes: int | str | Iterable[int | str] | None, names: list[s
     if classes is None:
         return None
     indices = []
-    for wanted in [classes] if isinstance(classes, (int, str)) else classes:
+    classes = classes.tolist() if hasattr(classes, "tolist") else classes  # arrays and tensors
+    if not isinstance(classes, Iterable) and not is_whole(classes):
+        raise UserError(f"classes: expected numbers or names of classes, got {classes!r}")
+    for wanted in [classes] if isinstance(classes, (Integral, str)) else classes:
         text = str(wanted).strip()
         if text in names:
             indices.append(names.index(text))

@@ -1,43 +1,52 @@
 """Class outputs between models with different classes: each class takes the outputs of the class of its name."""
 
 import re
+import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-_PLACEHOLDER = re.compile(r"(class|cls|category|label|object|obj|item)?\d+")  # a number in place of a name
+_PLACEHOLDER = re.compile(  # a number in place of a name
+    r"(class(es|name)?|cls|category|categories|label|object|obj|item|name|id|type|target|clase|classe|klasse|класс"
+    r"|类别?|類別?|クラス)?[#:.(\[]*\d+(\.0)?[)\]]*"
+)
 
 
 def match_classes(names: Sequence[str], old_names: Sequence[str]) -> dict[int, int]:
     """Match classes by name: class index in `names` -> class index in `old_names`.
 
     Names match when they are equal, or when they are equal without case, spaces, underscores and hyphens and no other
-    class has the same such form. Numbers in place of names ("0", "class_3") match nothing: they mean other classes in
-    every dataset.
+    class has the same such form. A name that the file has several times matches in the order of its classes if both have
+    as many, else nothing. Numbers in place of names ("0", "class_3") match nothing: they mean other classes in every
+    dataset.
     """
-    by_name, by_form = {name: index for index, name in enumerate(old_names)}, _by_form(old_names)
-    forms = _by_form(names)
+    own, by_name = _group(names, str), _group(old_names, str)
+    forms, by_form = _group(names, _form), _group(old_names, _form)
     matches = {}
     for index, name in enumerate(names):
         form = _form(name)
         if _PLACEHOLDER.fullmatch(form):
             continue
         if name in by_name:
-            matches[index] = by_name[name]
+            same = by_name[name]
+            if len(same) in (1, len(own[name])):
+                matches[index] = same[own[name].index(index) % len(same)]
         elif len(forms[form]) == 1 and len(by_form[form]) == 1:
             matches[index] = by_form[form][0]
     return matches
 
 
 def _form(name: str) -> str:
-    return re.sub(r"[\s_-]+", "", name).casefold()
+    """A name without case, spaces, underscores, hyphens and the differences between equivalent Unicode texts."""
+    return re.sub(r"[\s_\u2010-\u2015-]+", "", unicodedata.normalize("NFKC", name)).casefold()
 
 
-def _by_form(names: Sequence[str]) -> defaultdict[str, list[int]]:
+def _group(names: Sequence[str], key: Callable[[str], str]) -> defaultdict[str, list[int]]:
+    """Key of a name -> the indices of the names that have it."""
     indices = defaultdict(list)
     for index, name in enumerate(names):
-        indices[_form(name)].append(index)
+        indices[key(name)].append(index)
     return indices
 
 

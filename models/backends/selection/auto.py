@@ -25,7 +25,8 @@ from graftdet.models.backends.selection.ways import (
 )
 from graftdet.models.backends.torch_file import load_torch_model
 from graftdet.models.inference.image_input import load_image
-from graftdet.models.inference.predictor import Predictor, PredictSettings
+from graftdet.models.inference.predict_settings import PredictSettings
+from graftdet.models.inference.predictor import Predictor
 from graftdet.utils.errors import UserError, first_line
 
 logger = logging.getLogger(__name__)

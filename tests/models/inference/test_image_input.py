@@ -182,3 +182,40 @@ def test_depths_that_images_cannot_have_are_refused(image, depth):
 def test_arrays_of_sixteen_bits_need_a_depth(image):
     with pytest.raises(UserError, match="depth=12"):
         FindsBright().predict(image.astype(np.uint16) << 4)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (b"\xff\xd8", "got bytes; an encoded image is decoded by cv2.imdecode"),
+        ({"image": np.zeros((8, 8, 3), np.uint8)}, "got dict; give its values"),
+        ([[60, 60, 60], [70, 70, 70]], "got a list of lists of numbers; convert it to an array"),
+        (torch.zeros(3, 8, 8, device="meta"), "got a sparse, quantized or meta tensor"),
+        (torch.zeros(3, 8, 8).to_sparse(), "got a sparse, quantized or meta tensor"),
+    ],
+    ids=["bytes", "dict", "rows of numbers", "meta", "sparse"],
+)
+def test_values_that_are_no_images(given, message):
+    with pytest.raises(UserError, match=message):
+        FindsBright().predict(given)
+
+
+def test_iterators_may_yield_one_buffer_again(image):
+    def frames():
+        buffer = np.empty_like(image)
+        for source in (image * 0, image, image * 0):
+            buffer[:] = source
+            yield buffer
+
+    assert boxes_of(FindsBright().predict(frames())) == [[], [BOX], []]
+
+
+def test_loaders_of_torch(image):
+    tensor = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)
+    loader = torch.utils.data.DataLoader(torch.stack([tensor, tensor * 0, tensor]), batch_size=2)
+    assert boxes_of(FindsBright().predict(loader)) == [[BOX], [], [BOX]]
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+def test_matrices_are_gray_images():
+    assert FindsBright().predict(np.matrix(np.zeros((20, 30), np.uint8)))[0].image.shape == (20, 30, 3)

@@ -83,6 +83,20 @@ def test_the_same_classes_in_the_same_order_are_copied_whole():
         (["rbc"], ["rbc", "RBC"], {0: 0}),
         (["tv 4k"], ["TV_4K"], {0: 0}),
         (["A"], [], {}),
+        (
+            ["Cafe\u0301", "猫", "Straße"],
+            ["strasse", "caf\u00e9", "猫"],
+            {0: 1, 1: 2, 2: 0},
+        ),  # accents as two characters
+        (["Ａ型", "t–shirt"], ["T-Shirt", "a型"], {0: 1, 1: 0}),  # full width, an en dash
+        (["dog"], ["dog", "cat", "dog"], {}),
+        (["cat", "dog", "dog"], ["dog", "cat", "dog"], {0: 1, 1: 0, 2: 2}),
+        (
+            ["класс 1", "类别2", "class#3", "ID-4", "class (5)", "1.0"],
+            ["класс 1", "类别2", "class#3", "ID-4", "class (5)", "1.0"],
+            {},
+        ),
+        (["cars 2", "3 wheeler", "v8"], ["v8", "Cars_2", "3-Wheeler"], {0: 1, 1: 2, 2: 0}),
     ],
 )
 def test_names_are_compared_without_case_spaces_and_hyphens_if_that_is_unambiguous(names, old_names, matches):
