@@ -23,7 +23,7 @@ LITTER = frozenset(
 
 
 def is_litter(name: str) -> bool:
-    """Return whether a file is no part of a dataset: hidden, or of an archiver, a notebook, an office program, a NAS."""
+    """Return whether a file is no part of a dataset: hidden, or of an archiver, notebook, office program or NAS."""
     return name.startswith((".", "~$")) or name.lower() in LITTER
 
 

@@ -17,9 +17,9 @@ def match_classes(names: Sequence[str], old_names: Sequence[str]) -> dict[int, i
     """Match classes by name: class index in `names` -> class index in `old_names`.
 
     Names match when they are equal, or when they are equal without case, spaces, underscores and hyphens and no other
-    class has the same such form. A name that the file has several times matches in the order of its classes if both have
-    as many, else nothing. Numbers in place of names ("0", "class_3") match nothing: they mean other classes in every
-    dataset.
+    class has the same such form. A name that the file has several times matches in the order of its classes if both
+    have as many, else nothing. Numbers in place of names ("0", "class_3") match nothing: they mean other classes in
+    every dataset.
     """
     own, by_name = _group(names, str), _group(old_names, str)
     forms, by_form = _group(names, _form), _group(old_names, _form)
