@@ -3,6 +3,7 @@
 import codecs
 import itertools
 import re
+from pathlib import PurePath
 
 from graftdet.utils.errors import UserError
 
@@ -87,7 +88,8 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def _conversion(encoding: str, where: str) -> str:
-    return f"save it as UTF-8 in an editor, or run: iconv -f {encoding.upper()} -t UTF-8 {where} > converted.yaml"
+    suffix = PurePath(where).suffix or ".yaml"
+    return f"save it as UTF-8 in an editor, or run: iconv -f {encoding.upper()} -t UTF-8 {where} > converted{suffix}"
 
 
 def likely_encodings(data: bytes) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from graftdet.data.formats.dataset_split import Split
 from graftdet.data.formats.files.image_finder import FoundImages, ImageFinder
+from graftdet.data.formats.files.image_lists import LISTED_TWICE
 from graftdet.data.formats.format import FORMATS, OTHER_CLASS, DataConfig, Format, Writer, select_names
 from graftdet.data.formats.parsing.coco_json import read_columns
 from graftdet.data.formats.sample import Sample
@@ -20,6 +21,8 @@ from graftdet.data.paths import find_below
 from graftdet.utils.boxes import xywh_to_xyxy
 from graftdet.utils.errors import UserError
 
+CORNERS = "boxes that look like x1, y1, x2, y2; COCO JSON has x, y, width, height"
+MIN_CORNERS = 3  # boxes; fewer may exceed their image by mistake
 OUTSIDE_FOLDER = "images whose name leads out of the dataset folder"
 
 
@@ -65,6 +68,7 @@ class Coco(Format):
         self._count_skipped(has_path, labels)
         rows = np.flatnonzero((labels >= 0) & has_path[columns.image_indices])
         boxes = columns.boxes[rows]  # (N, 4) xywh
+        self._check_unit(boxes, columns.image_indices[rows])
         images = np.flatnonzero(has_path).tolist()
         return SampleTable(
             paths=[paths[index] for index in images],
@@ -90,6 +94,23 @@ class Coco(Format):
         for (_, name), count in zip(columns.categories, counts.tolist(), strict=True):
             self.problems.add(OTHER_CLASS, f"{self.json_path}: {count} of '{name:.50}'", count)
 
+    def _check_unit(self, boxes: np.ndarray, image_indices: np.ndarray) -> None:
+        """Refuse boxes (n, 4) that are relative to the image, and count those that are two corners."""
+        finite = np.isfinite(boxes).all(1)
+        boxes, image_indices = boxes[finite], image_indices[finite]
+        if len(boxes) and boxes.max() <= 1:
+            first = ", ".join(f"{value:.4g}" for value in boxes[0])
+            raise UserError(
+                f"{self.json_path}: all boxes lie within 0..1, such as [{first}]; "
+                "expected x, y, width, height in pixels"
+            )
+        sizes = np.stack([self._columns.widths, self._columns.heights], 1)[image_indices]  # (n, 2)
+        if len(boxes) < MIN_CORNERS or not sizes.all():
+            return
+        exceeds = (boxes[:, :2] + boxes[:, 2:] > sizes + 1).any(1)
+        if exceeds.mean() > 0.5 and (boxes[:, 2:] > boxes[:, :2]).all() and (boxes[:, 2:] <= sizes + 1).all():
+            self.problems.add(CORNERS, f"{self.json_path}: {boxes[0].round(2).tolist()}", len(boxes))
+
     def _find_images(self) -> FoundImages:
         """The image of each entry of the JSON; counts names that are ambiguous or lead out of the dataset folder."""
         names = self._columns.file_names
@@ -99,6 +120,11 @@ class Coco(Format):
         for index in found.outside:
             image_id = self._columns.image_ids[index]
             self.problems.add(OUTSIDE_FOLDER, f"{self.json_path}: image {image_id}: {names[index]!r:.100}")
+        if len(set(found.paths)) < len(found.paths):
+            first: dict[str | None, int] = {None: 0}
+            for index, path in enumerate(found.paths):
+                if first.setdefault(path, index) != index and path is not None:
+                    self.problems.add(LISTED_TWICE, f"{self.json_path}: {path}")
         found.count_ambiguous(names, str(self.json_path), self.problems)
         self.notes = found.notes(names)
         return found

@@ -3,7 +3,6 @@
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -240,7 +239,7 @@ def class_indices(classes: int | str | Iterable[int | str] | None, names: list[s
     classes = classes.tolist() if hasattr(classes, "tolist") else classes  # arrays and tensors
     if not isinstance(classes, Iterable) and not is_whole(classes):
         raise UserError(f"classes: expected numbers or names of classes, got {classes!r}")
-    for wanted in [classes] if isinstance(classes, (Integral, str)) else classes:
+    for wanted in [classes] if isinstance(classes, str) or not isinstance(classes, Iterable) else classes:
         text = str(wanted).strip()
         if text in names:
             indices.append(names.index(text))

@@ -44,8 +44,13 @@ def frame_rate_of(durations: list[int]) -> float:
     return min(1000 / math.gcd(*durations), MAX_FPS)
 
 
-def read_animation(path: str | Path, count: int) -> Iterator[np.ndarray]:
-    """Yield the frames (H, W, 3) BGR uint8 of an animation of `count` frames.
+def read_animation(path: str | Path, count: int, depth: int = 16) -> Iterator[np.ndarray]:
+    """Yield the frames (H, W, 3) BGR uint8 of an animation.
+
+    Args:
+        path: the file.
+        count: number of its frames.
+        depth: bits that pages of 16 bits use.
 
     Raises:
         UnreadableImage: The file cannot be decoded, or neither the installed OpenCV nor Pillow reads its frames.
@@ -57,7 +62,7 @@ def read_animation(path: str | Path, count: int) -> Iterator[np.ndarray]:
     silence_opencv()
     area = header.width * header.height if header else 1
     if header and header.format == "tiff":
-        frames = _pages(data)
+        frames = _pages(data, depth)
     elif hasattr(cv2, "imdecodeanimation"):
         frames = _decode_in_chunks(data, count, max(_CHUNK_BYTES // (4 * area), 1))
     else:
@@ -65,7 +70,7 @@ def read_animation(path: str | Path, count: int) -> Iterator[np.ndarray]:
     number = 0
     for image in frames:
         number += 1
-        yield to_bgr8(image)
+        yield to_bgr8(image, depth)
     if not number:
         raise UnreadableImage(path, "is a malformed animation")
 
@@ -82,13 +87,16 @@ def _decode_in_chunks(data: bytes, count: int, size: int) -> Iterator[np.ndarray
         yield from animation.frames
 
 
-def _pages(data: bytes) -> Iterator[np.ndarray]:
+def _pages(data: bytes, depth: int) -> Iterator[np.ndarray]:
     """The pages of a TIFF file. Smaller copies of a page and masks, which some programs add, are skipped."""
     buffer = np.frombuffer(data, np.uint8)
     try:
         good, pages = cv2.imdecodemulti(buffer, cv2.IMREAD_COLOR)
         if not pages:  # such as floats, which cannot be read as color
             good, pages = cv2.imdecodemulti(buffer, cv2.IMREAD_UNCHANGED)
+        elif depth < 16:
+            _, unchanged = cv2.imdecodemulti(buffer, cv2.IMREAD_UNCHANGED)
+            pages = [raw if raw.dtype == np.uint16 else page for raw, page in zip(unchanged, pages, strict=True)]
     except cv2.error:
         return
     kinds = _tiff_kinds(io.BytesIO(data))

@@ -98,19 +98,24 @@ class Source:
         elif suffix_of(target) in VIDEO_SUFFIXES:
             yield from _read_video(target, self.stride)
         elif suffix_of(target) in ANIMATION_SUFFIXES and (durations := frame_durations(target)):
-            yield from _read_animation(target, durations, self.stride)
+            if suffix_of(target) in (".tif", ".tiff"):
+                self._report_depth(target, read_bytes(target))
+            yield from _read_animation(target, durations, self.stride, self.depth)
         else:
             yield Frame(self._read_image(target), target, None, SourceInfo("image"))
 
     def _read_image(self, path: str) -> np.ndarray:
-        """The image of a file; reports once that the values of 16-bit images do not fit the depth."""
         data = read_bytes(path)
         image = decode_image(data, path, depth=self.depth)
+        self._report_depth(path, data)
+        return image
+
+    def _report_depth(self, path: str, data: bytes) -> None:
+        """Report once that the values of 16-bit images do not fit the depth."""
         value_range = None if self._depth_reported else sixteen_bit_range(data)
         if value_range and (problem := depth_problem([value_range], self.depth, self._depth_option)):
             self._depth_reported = True
             logger.warning("%s: %s: %s", path, *problem)
-        return image
 
     def _read_stream(self, target: str | int) -> Iterator[Frame]:
         """A stream or camera, live; an address of finite length (a file over http) is read frame by frame."""
@@ -217,11 +222,11 @@ def _video_frames(capture, path: str, count: int | None, stride: int) -> Iterato
     yield from _number_frames(read_frames(capture, stride), path, info)
 
 
-def _read_animation(path: str, durations: Sequence[int], stride: int) -> Iterator[Frame]:
+def _read_animation(path: str, durations: Sequence[int], stride: int, depth: int) -> Iterator[Frame]:
     """The frames of an animation; each is repeated in a video for as long as it is shown."""
     shown = [sum(durations[start : start + stride]) for start in range(0, len(durations), stride)]
     info = SourceInfo("video", frame_rate_of(shown), len(shown))
-    images = islice(read_animation(path, len(durations)), 0, None, stride)
+    images = islice(read_animation(path, len(durations), depth), 0, None, stride)
     for index, (image, milliseconds) in enumerate(zip(images, shown, strict=False)):
         yield Frame(image, path, index, info, max(round(milliseconds / 1000 * info.fps), 1))
 

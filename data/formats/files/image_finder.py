@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -131,12 +132,23 @@ class ImageFinder:
 
 
 def _readings(name: str) -> Iterator[str]:
-    """The path that a name can be: as it is, with slashes, without address, decoded; the likeliest one last."""
+    """The path that a name can be: with accents in either form, or read in another way; the likeliest one last."""
+    for reading in _decoded(name):
+        yield from (
+            unicodedata.normalize("NFD", reading),
+            unicodedata.normalize("NFC", reading),
+            reading.strip(),
+            reading,
+        )
+
+
+def _decoded(name: str) -> Iterator[str]:
+    """A name as it is, with slashes, without address, decoded; the likeliest one last."""
     yield name
     path = name.replace("\\", "/") if os.sep == "/" else name
     yield path
     if address := _ADDRESS.match(path):
-        path = path[address.end() :]
+        path = path[address.end() :].partition("#")[0]
     path, _, query = path.partition("?")
     yield path
     if "%" in path:

@@ -27,6 +27,7 @@ from graftdet.data.formats.parsing.segmentation import box_of_segmentation
 from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import cache_folder, refuse_lfs_pointer, write_atomically
+from graftdet.utils.text import decode_utf8
 
 BAD_IMAGE = "entries of images that cannot be used"
 BAD_ANNOTATION = "annotations that cannot be used"
@@ -153,7 +154,11 @@ def _without_garbage_collection() -> Iterator[None]:
 
 def _document(data: bytes, path: Path) -> dict:
     try:
-        document = json.loads(data.decode("utf-8-sig"))
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = decode_utf8(data, str(path), comments=False)  # raises an error that names the likely encoding
+    try:
+        document = json.loads(text)
     except RecursionError:
         raise UserError(f"{path}: not COCO JSON: nested too deeply") from None
     except ValueError as error:

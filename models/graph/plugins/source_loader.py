@@ -14,6 +14,7 @@ from graftdet.models.graph.plugins.error_position import PLUGIN_PREFIX
 from graftdet.models.graph.plugins.published_modules import PUBLISHED_PACKAGES, PublishedModules
 from graftdet.models.graph.plugins.published_names import all_names, find_name
 from graftdet.utils.errors import UserError, did_you_mean
+from graftdet.utils.text import decode_utf8
 
 _HANDLER = "__graftdet_missing__"
 
@@ -76,7 +77,11 @@ class PluginLoader(SourceFileLoader):
 
     def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> Any:  # type: ignore[override]
         """Compile the file with its imports guarded."""
-        self.text = importlib.util.decode_source(data)
+        try:
+            self.text = importlib.util.decode_source(data)
+        except (SyntaxError, UnicodeDecodeError):  # without a comment that names the encoding
+            decode_utf8(data, str(path), comments=False)  # raises an error that names the likely one
+            raise
         self.tree = ast.parse(data, path)
         guarded = ast.Module([part for node in self.tree.body for part in _guard(node)], [])
         return super().source_to_code(ast.fix_missing_locations(guarded), path, _optimize=_optimize)  # type: ignore

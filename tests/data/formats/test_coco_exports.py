@@ -7,8 +7,9 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from graftdet.data.dataset_config import load_data_config, open_split
-from graftdet.data.formats.coco import OUTSIDE_FOLDER
+from graftdet.data.formats.coco import CORNERS, OUTSIDE_FOLDER
 from graftdet.data.formats.files.image_finder import AMBIGUOUS
+from graftdet.data.formats.files.image_lists import LISTED_TWICE
 from graftdet.data.formats.parsing.coco_json import BAD_ANNOTATION, NO_IMAGE, read_columns
 from graftdet.data.formats.parsing.segmentation import box_of_segmentation
 from graftdet.data.formats.validation import MISSING, MOST_CROWDS
@@ -260,3 +261,50 @@ def test_categories_without_boxes_are_reported_and_dropped(tmp_path, caplog):
     assert [train.samples[0].labels.tolist(), val.samples[0].labels.tolist()] == [[0], [1]]
     assert report_status(audit(config)) == CLEAN
     assert open_split(config, "val", ["green", "blocks"]).names == ["green", "blocks"]
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("cafe\u0301.jpg", "caf\u00e9.jpg"),  # accents as other systems write them
+        ("x/caf\u00e9.jpg", "cafe\u0301.jpg"),
+        (" a.jpg\n", "a.jpg"),
+        ("https://example.invalid/x/a.jpg#part", "a.jpg"),
+    ],
+)
+def test_names_in_other_spellings(tmp_path, name, file):
+    config = write_dataset(tmp_path, [(1, name)], [annotation()], [f"images/train/{file}"])
+    split = open_split(config, "train")
+    assert split.samples[0].path.name == file and not split.problems
+
+
+def test_an_image_with_two_entries_is_counted(tmp_path):
+    rows = [annotation(1), annotation(2)]
+    split = open_split(write_dataset(tmp_path, [(1, "a.jpg"), (2, "./a.jpg")], rows, ["images/train/a.jpg"]), "train")
+    assert dict(split.problems) == {LISTED_TWICE: 1}
+
+
+def test_relative_boxes_are_refused(tmp_path):
+    config = write_dataset(tmp_path, [(1, "a.jpg")], [annotation(bbox=(0.1, 0.2, 0.5, 0.5))], ["images/train/a.jpg"])
+    with pytest.raises(
+        UserError, match=r"all boxes lie within 0..1, such as \[0.1, 0.2, 0.5, 0.5\]; expected .* pixels"
+    ):
+        open_split(config, "train")
+
+
+def test_boxes_of_two_corners_are_reported(tmp_path):
+    corners = [annotation(bbox=box) for box in ((20, 5, 39, 18), (25, 11, 38, 19), (1, 2, 3, 4))]
+    images, files = [(1, "a.jpg")], ["images/train/a.jpg"]
+    split = open_split(write_dataset(tmp_path, images, corners, files), "train")
+    assert split.problems[CORNERS] == 3
+    ordinary = [annotation(bbox=box) for box in ((20, 5, 39, 18), (25, 11, 38, 19), (9, 2, 3, 4))]
+    assert CORNERS not in open_split(write_dataset(tmp_path, images, ordinary), "train").problems
+
+
+def test_json_in_another_encoding_is_named(tmp_path):
+    config = write_dataset(tmp_path, [(1, "a.jpg")], [annotation()], ["images/train/a.jpg"])
+    document = json.loads((tmp_path / "train.json").read_text())
+    document["categories"][0]["name"] = "\u72d7\u72d7"
+    (tmp_path / "train.json").write_bytes(json.dumps(document, ensure_ascii=False).encode("gbk"))
+    with pytest.raises(UserError, match=r"train.json:1: not UTF-8, likely .*iconv -f \w+ -t UTF-8 .* > converted.json"):
+        open_split(config, "train")

@@ -73,6 +73,17 @@ def test_pages_of_16_bits_and_of_floats(tmp_path, kind, scale):
     assert np.array_equal(first, read_image(tmp_path / "one.tiff")) and np.array_equal(second, first[:, ::-1])
 
 
+def test_pages_are_scaled_by_the_depth(tmp_path, caplog):
+    pages = [np.full((20, 30), value, np.uint16) for value in (1024, 2048, 4095)]
+    assert cv2.imwritemulti(str(tmp_path / "pages.tiff"), pages)
+    assert [int(frame.image.max()) for frame in open_source(tmp_path / "pages.tiff", depth=12)] == [64, 128, 255]
+    assert not caplog.text
+    assert [int(frame.image.max()) for frame in open_source(tmp_path / "pages.tiff")] == [4, 8, 15]
+    assert "values 1024 to 1024 of 65535; --depth 11 scales by it" in caplog.text
+    assert cv2.imwritemulti(str(tmp_path / "eight.tiff"), [np.full((20, 30, 3), value, np.uint8) for value in (9, 99)])
+    assert [int(frame.image.max()) for frame in open_source(tmp_path / "eight.tiff", depth=12)] == [9, 99]
+
+
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".tiff"])
 def test_single_images_stay_images(tmp_path, suffix):
     write_image(tmp_path / f"a{suffix}", np.full((40, 60, 3), 90, np.uint8))

@@ -223,3 +223,13 @@ def test_packages_of_an_application_run_once(tmp_path, monkeypatch, is_imported)
         assert imported.names.SEEN == [16] and imported.names.__spec__ is spec and sys.modules["utils"] is imported
         del sys.modules["utils"], sys.modules["utils.names"]
     assert "utils" not in sys.modules
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path):
+    text = "# \u732b\u72d7\nfrom torch import nn\nfrom models.common import Conv\n" + BODY.format("Conv(c1, c2, k)")
+    (tmp_path / "mine.py").write_bytes(text.encode("gbk"))
+    with pytest.raises(UserError, match=r"mine.py:1: not UTF-8, likely .*iconv -f .* > converted.py"):
+        load_plugins([str(tmp_path / "mine.py")])
+    (tmp_path / "declared.py").write_bytes(b"# coding: gbk\n" + text.encode("gbk"))
+    load_plugins([str(tmp_path / "declared.py")])
+    assert find_block("Pasted") is not None
