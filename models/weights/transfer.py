@@ -20,6 +20,7 @@ from graftdet.models.weights.row_matching import (
     match_rows,
     match_weights,
 )
+from graftdet.models.weights.backbones.statistics_check import MAX_DEVIATION
 from graftdet.models.weights.unusable_files import describe_mismatch
 from graftdet.models.weights.weights_file import WeightsFile
 from graftdet.utils.errors import UserError, nearest
@@ -48,6 +49,9 @@ class TransferReport:
         weights: name or path of the file, as given by the user.
         recipe: the recipe that the file names for training from its weights; "": none.
         merged_batch_norms: whether the file had them merged: training has to find their statistics first.
+        by_structure: whether the layers of a row were matched by structure because names did not agree.
+        deviation: of the batch norms of such a row, see `graftdet.models.weights.backbones.statistics_check`.
+        left_over: modules of the file that hold the tensors that a row does not have.
     """
 
     loaded: list[str] = field(default_factory=list)
@@ -63,14 +67,32 @@ class TransferReport:
     weights: str = ""
     recipe: str = ""
     merged_batch_norms: bool = False
+    by_structure: bool = False
+    deviation: float = 0.0
+    left_over: list[str] = field(default_factory=list)
 
     def __str__(self):
         copied = len(self.loaded) + len(self.partial)
         text = f"{copied} of {copied + len(self.missing)} tensors, {self.fraction:.1%} of the parameters transferred"
         if self.new_classes:
             text += f"; {self._describe_classes()}"
+        if self.by_structure:
+            text += f"; {self._describe_structure()}"
+        if self.left_over:
+            names = ", ".join(self.left_over[:5]) + (", ..." if len(self.left_over) > 5 else "")
+            text += f"; left over in the file: {len(self.skipped)} tensors ({names})"
         moves = describe_moves(self.row_matches)
         return text + self.scales + (f"; {moves}" if moves else "")
+
+    def _describe_structure(self) -> str:
+        """How the layers of a row were matched where names differ, and whether their batch norms fit."""
+        text = "matched by order and shapes of layers, because names differ; activations are those of the row"
+        if self.deviation > MAX_DEVIATION:
+            text += (
+                f"; what its batch norms read is {self.deviation:.1f} standard deviations from their means (usual: below "
+                f"{MAX_DEVIATION:g}), so the publisher's layers may be connected differently: check the first validation"
+            )
+        return text
 
     def _describe_classes(self) -> str:
         """Which class outputs were copied."""

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from graftdet.models import BLOCKS, build_model
 from graftdet.models.analysis.summary import summarize
-from graftdet.models.weights.row_transfer import load_into_row
+from graftdet.models.weights.backbones.row_transfer import load_into_row
 from graftdet.models.weights.weights_file import WeightsFile
 from graftdet.utils.errors import UserError
 
