@@ -8,10 +8,10 @@ from torch import Tensor
 
 from graftdet.models.graph.detection_model import DetectionModel, build_model
 from graftdet.models.spec.model_spec import ModelSpec
+from graftdet.models.weights.backbones.row_transfer import load_into_row
 from graftdet.models.weights.families.batch_norms import restore_batch_norms
 from graftdet.models.weights.new_row_init import NewRowInit, initialize_new_rows
 from graftdet.models.weights.pretrained.choice import choose_pretrained, describe_scratch, describe_start
-from graftdet.models.weights.backbones.row_transfer import load_into_row
 from graftdet.models.weights.transfer import TransferReport, load_into
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils.errors import UserError

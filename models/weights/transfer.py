@@ -10,6 +10,7 @@ from graftdet.models.graph.detection_model import DetectionModel, build_model
 from graftdet.models.heads import HEADS
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.problems import ProblemError
+from graftdet.models.weights.backbones.statistics_check import MAX_DEVIATION
 from graftdet.models.weights.class_outputs import copy_class_layer, match_classes
 from graftdet.models.weights.row_matching import (
     COUNTER,
@@ -20,7 +21,6 @@ from graftdet.models.weights.row_matching import (
     match_rows,
     match_weights,
 )
-from graftdet.models.weights.backbones.statistics_check import MAX_DEVIATION
 from graftdet.models.weights.unusable_files import describe_mismatch
 from graftdet.models.weights.weights_file import WeightsFile
 from graftdet.utils.errors import UserError, nearest
@@ -89,8 +89,9 @@ class TransferReport:
         text = "matched by order and shapes of layers, because names differ; activations are those of the row"
         if self.deviation > MAX_DEVIATION:
             text += (
-                f"; what its batch norms read is {self.deviation:.1f} standard deviations from their means (usual: below "
-                f"{MAX_DEVIATION:g}), so the publisher's layers may be connected differently: check the first validation"
+                f"; what its batch norms read is {self.deviation:.1f} standard deviations from their means (usual: "
+                f"below {MAX_DEVIATION:g}), so the publisher's layers may be connected differently: check the first "
+                "validation"
             )
         return text
 

@@ -26,9 +26,9 @@ def load_into_row(model: DetectionModel, row: int | str, weights: WeightsFile) -
     """Copy weights of a single block or backbone, named as its publishers name them, into one row, in place.
 
     Names may begin with one of `ROW_PREFIXES`. Where they do not give all parameters of the row, its layers are matched
-    by structure, see `graftdet.models.weights.backbones.structure_matching`; what gives more parameters is copied. Activations
-    and the connections between layers are not in the file: they are those of the row, and `deviation` measures whether
-    the batch norms fit them. Tensors that the row does not have, such as a classifier's, are skipped.
+    by structure, see `graftdet.models.weights.backbones.structure_matching`; what gives more parameters is copied.
+    Activations and the connections between layers are not in the file: they are those of the row, and `deviation`
+    measures whether the batch norms fit them. Tensors that the row does not have, such as a classifier's, are skipped.
 
     Batch norms whose eps differs between the model and the block alone are rescaled so that their output in eval mode
     stays the same. Layers matched by structure are of another publisher, and taken to have torch's default.
@@ -64,14 +64,14 @@ def load_into_row(model: DetectionModel, row: int | str, weights: WeightsFile) -
     report.loaded = [name for name in own if name in sources]
     report.missing = [name for name in own if name not in sources]
     report.skipped = (
-        {name: "no such layer in the row" for name in weights.state.keys() - set(sources.values())}
+        {name: "no such layer in the row" for name in weights.state if name not in set(sources.values())}
         if report.by_structure
         else skipped
     )
     report.left_over = list(dict.fromkeys(_top_module(name) for name in weights.state if name in report.skipped))
     report.fraction = copied / sum(sizes.values())
     _adapt_batch_norms(layer, set(report.loaded), DEFAULT_EPS if report.by_structure else None)
-    if report.by_structure and model.spec.rows[index].sources == [IMAGE]:
+    if report.by_structure and list(model.spec.rows[index].sources) == [IMAGE]:
         report.deviation = measure_deviation(layer, model.channels)
     return report
 
@@ -94,7 +94,7 @@ def _match_names(weights: WeightsFile, own: Mapping[str, torch.Tensor]) -> tuple
     names = max(states, key=lambda state: len(own.keys() & state.keys()))
     matched: Names = {}
     skipped = {name: "no such weight in the row" for name in names if name not in own}
-    for name in own.keys() & names.keys():
+    for name in (name for name in own if name in names):
         theirs, ours = (tuple(tensor.shape) for tensor in (weights.state[names[name]], own[name]))
         if theirs == ours:
             matched[name] = names[name]
@@ -125,7 +125,7 @@ def _top_module(name: str) -> str:
 
 
 def _adapt_batch_norms(layer: nn.Module, loaded: set[str], eps: float | None) -> None:
-    """Rescale the `loaded` batch norms for the model's eps, from the `eps` they were trained with; None: the block's."""
+    """Rescale the `loaded` batch norms, trained with `eps` (None: that of the block alone), for the model's eps."""
     for name, batch_norm in layer.named_modules():
         prefix = f"{name}." if name else ""
         if isinstance(batch_norm, nn.BatchNorm2d) and {f"{prefix}weight", f"{prefix}running_var"} <= loaded:

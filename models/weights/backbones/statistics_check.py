@@ -7,7 +7,7 @@ from graftdet.models.graph.shape_inference import evaluating
 
 SIDE, NUM_IMAGES = 128, 8  # of the noise images
 MAX_DEVIATION = 0.5  # standard deviations: 0.25 and 0.28 for weights in their own network, 0.7 in another one
-# Publishers scale images to 0..1, normalize them by the mean and deviation of ImageNet, or subtract the mean from 0..255.
+# Publishers scale images to 0..1, normalize them by ImageNet's mean and deviation, or subtract the mean from 0..255.
 _INPUTS = ((1.0, 0.0), (1 / 0.226, 0.449), (255.0, 0.449))  # factor, and mean of the images in 0..1
 
 

@@ -5,6 +5,7 @@ kinds of tensors in the same shapes and stand at the same position in the order 
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -47,9 +48,9 @@ class _Node:
 def match_structure(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> dict[str, str]:
     """Match all layers of a row with consecutive layers of a file.
 
-    The order in which the file lists its layers comes first. Where it does not lead to a match, modules with names, such
-    as `branch1` and `branch2`, may change places among their siblings, while numbered ones keep their order; the match
-    has to be the only one then.
+    The order in which the file lists its layers comes first. Where it does not lead to a match, modules with names,
+    such as `branch1` and `branch2`, may change places among their siblings, while numbered ones keep their order; the
+    match has to be the only one then.
 
     Args:
         own: tensors of the row, in the order of its `state_dict`.
@@ -71,7 +72,7 @@ def match_structure(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.T
     if not matches:
         matches = _reordered(wanted, tree, order_is_lost)
     if len(matches) > 1:
-        first, second = (next(pair for pair in zip(*matches, strict=True) if pair[0] != pair[1]))
+        first, second = next(pair for pair in zip(*matches, strict=True) if pair[0] != pair[1])
         raise AmbiguousStructureError(f"the same layers occur more than once, as in {first} and {second}")
     found = dict(zip((layer.name for layer in ours), matches[0], strict=True)) if matches else {}
     names = ((name, *name.rpartition(".")[::2]) for name in own)
@@ -160,7 +161,7 @@ class _Search:
             names = [*names, node.name]
         groups = self._groups(node)
         if alike := next((group for group in groups if self.order_is_lost and not _are_numbered(group)), None):
-            if names:
+            if names or Counter(self.wanted) <= Counter(node.outline()):
                 pair = " and ".join(child.name for child in alike[:2])
                 self.problem = f"the file lists its tensors by name, and {pair} have the same shapes"
             return

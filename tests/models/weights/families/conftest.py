@@ -1,23 +1,6 @@
-"""Real published files, where they are present, and the outputs of an ONNX file by onnxruntime."""
-
-import os
-from pathlib import Path
+"""The outputs of an ONNX file by onnxruntime."""
 
 import pytest
-
-
-@pytest.fixture(scope="session")
-def published_file():
-    """`published_file(name)`: the path of a file in WEIGHTS_DIR, else beside the datasets; skips where it is absent."""
-
-    def find(name):
-        datasets = Path(os.environ.get("DATASETS_DIR", Path(__file__).resolve().parents[4] / "datasets"))
-        path = Path(os.environ.get("WEIGHTS_DIR", datasets.parent / "weights")) / name
-        if not path.is_file():
-            pytest.skip(f"needs {path}")
-        return path
-
-    return find
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,117 @@
+"""Weights of a backbone into its row under the names of several publishers, and real files."""
+
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from graftdet.models import BLOCKS, build_model
+from graftdet.models.weights.backbones.row_transfer import load_into_row
+from graftdet.models.weights.weights_file import WeightsFile, load_weights
+from graftdet.utils.errors import UserError
+
+
+def model_of(*row):
+    head = [[[-1], 1, "Detect", ["nc", "anchors"]]]
+    return build_model({"nc": 2, "anchors": 3, "backbone": [[-1, 1, *row], [0, 1, "Index", [2]]], "head": head})
+
+
+def with_statistics(module):
+    """`module` in eval mode with random batch norms, some of little variance."""
+    generator = torch.Generator().manual_seed(1)
+    for batch_norm in module.modules():
+        if isinstance(batch_norm, nn.BatchNorm2d):
+            for tensor in (batch_norm.weight.data, batch_norm.bias.data, batch_norm.running_mean):
+                tensor.copy_(torch.rand(tensor.shape, generator=generator))
+            batch_norm.running_var.copy_(torch.rand(tensor.shape, generator=generator) + 1e-3)
+            batch_norm.eps = 1e-5
+    return module.eval()
+
+
+def timm_mobilenet_v2(name):
+    """torchvision's name -> timm's: blocks of stages, convolutions and batch norms by their position."""
+    parts = name.split(".")
+    if parts[1] == "0":
+        return f"{['conv_stem', 'bn1'][int(parts[2])]}.{parts[-1]}"
+    stages = [count for count in (1, 2, 3, 4, 3, 3, 1) for _ in range(1)]
+    index = int(parts[1]) - 1
+    stage = next(s for s in range(7) if index < sum(stages[: s + 1]))
+    layer, *inner = parts[3:-1]
+    number = (1 if stage == 0 else 0) + int(layer) + (int(inner[0]) if inner else 0) * 10
+    position = {0: "conv_pw", 10: "bn1", 1: "conv_dw", 11: "bn2", 2: "conv_pwl", 3: "bn3"}[number]
+    return f"blocks.{stage}.{index - sum(stages[:stage])}.{position}.{parts[-1]}"
+
+
+def paddle(name):
+    """Other words for containers, and PaddlePaddle's for statistics, as they are after reading."""
+    return re.sub(r"^(\w+)\.", lambda found: f"net.{found[1].upper()}.", name)
+
+
+@pytest.mark.parametrize(
+    ("row", "rename"),
+    [
+        (["MobileNetV2", [0.5]], timm_mobilenet_v2),
+        (["MobileNetV3", ["small"]], paddle),
+        (["ShuffleNetV2", [0.5]], paddle),
+        (["GhostNet", [0.5, [4, 6, 8]]], paddle),
+        (["MobileViT", ["xxs"]], paddle),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+@pytest.mark.parametrize("sort", [False, True], ids=["file", "sorted"])
+def test_other_names_load_by_structure_and_give_the_same_maps(row, rename, sort):
+    if sort and row[0] == "MobileViT":
+        pytest.skip("its layer norms cannot be told apart without an order")
+    torch.manual_seed(0)
+    alone = with_statistics(BLOCKS[row[0]](3, *row[1]))
+    state = {rename(name): tensor for name, tensor in alone.state_dict().items()} | {"fc.weight": torch.zeros(10, 9)}
+    assert len(state) == len(alone.state_dict()) + 1
+    model = model_of(*row).eval()
+    report = load_into_row(model, 0, WeightsFile("x.pth", "state dict", dict(sorted(state.items())) if sort else state))
+    images = torch.rand(1, 3, 64, 64)
+    for ours, theirs in zip(model.model[0](images), alone(images), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3 * theirs.abs().max().item())
+    assert report.by_structure and report.fraction == 1 and not report.missing
+    assert set(report.skipped) == {"fc.weight"} and "left over in the file: 1 tensors (fc)" in str(report)
+    assert "matched by order and shapes" in str(report)
+
+
+def test_ambiguous_structure_is_refused_with_the_reason():
+    state = {
+        f"{copy}.x.{name}": tensor
+        for copy in ("teacher", "student")
+        for name, tensor in BLOCKS["MobileNetV1"](3, 0.25).state_dict().items()
+    }
+    with pytest.raises(UserError, match=r"none of its .* fits row 0 \(MobileNetV1\); .*layers occur more than once"):
+        load_into_row(model_of("MobileNetV1", [0.25]), 0, WeightsFile("x.pth", "state dict", state))
+
+
+def test_names_win_where_they_give_as_much():
+    state = BLOCKS["MobileNetV1"](3, 0.25).state_dict()
+    both = {f"teacher.x.{name}": tensor + 1 for name, tensor in state.items()} | state
+    model = model_of("MobileNetV1", [0.25])
+    report = load_into_row(model, 0, WeightsFile("x.pth", "state dict", both))
+    assert not report.by_structure and report.left_over == ["teacher"]
+    assert torch.equal(model.model[0].conv_stem.weight, state["conv_stem.weight"])
+
+
+@pytest.mark.parametrize(
+    ("file", "row", "first"),
+    [
+        ("retina-mobilenet0.25.pth", ["MobileNetV1", [0.25]], "body.stage1.0.0.weight"),
+        ("nanodet_m.pth", ["ShuffleNetV2", [1.0]], "model.1.conv1.0.weight"),
+    ],
+)
+def test_backbones_of_real_detectors_load_whole_and_their_batch_norms_fit(published_file, file, row, first):
+    weights = load_weights(published_file(file))
+    model = model_of(*row)
+    report = load_into_row(model, 0, weights)
+    assert report.by_structure and report.fraction == 1 and 0.1 < report.deviation < 0.4
+    stem = next(module for module in model.model[0].modules() if isinstance(module, nn.Conv2d))
+    assert torch.equal(stem.weight, weights.state[first])
+
+
+def test_a_real_backbone_that_is_connected_otherwise_is_reported(published_file):
+    report = load_into_row(model_of("ShuffleNetV2", [0.5]), 0, load_weights(published_file("yolo-fastestv2.pth")))
+    assert report.fraction == 1 and "connected differently" in str(report)
