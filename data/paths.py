@@ -94,6 +94,7 @@ def find_root(value: str | None, yaml_path: Path, missing_hint: str) -> Path:
     for candidate in candidates:
         if os.path.isdir(candidate):
             return candidate.absolute()
+    _refuse_escapes(value, f"{yaml_path}: path")
     tried = ", ".join(str(candidate.absolute()) for candidate in dict.fromkeys(candidates))
     raise UserError(f"{yaml_path}: dataset '{value}' not found (tried {tried}); {missing_hint}")
 
@@ -118,9 +119,19 @@ def find_below(root: Path, value: str, where: str, key: str, missing_hint: str) 
     found = find_optional(root, value)
     if found:
         return found
+    _refuse_escapes(value, f"{where}: {key}")
     candidates = _candidates_below(root, value)
     tried = ", ".join(str(candidate) for candidate in candidates[:4]) + (", ..." if len(candidates) > 4 else "")
     raise UserError(f"{where}: {key} '{value}' not found (tried {tried}); {missing_hint}")
+
+
+def _refuse_escapes(value: str, where: str) -> None:
+    r"""Raise `UserError` for a path with control characters: `"images\train"` in double quotes has a tab."""
+    if any(ord(character) < 32 for character in value):
+        raise UserError(
+            f"{where} {value!r} has control characters: in double quotes YAML reads a backslash and a letter as one; "
+            "use single quotes, or / in place of the backslash"
+        )
 
 
 def find_optional(root: Path, value: str) -> Path | None:

@@ -3,6 +3,7 @@
 import codecs
 import itertools
 import re
+from collections.abc import Sequence
 from pathlib import PurePath
 
 from graftdet.utils.errors import UserError
@@ -67,6 +68,8 @@ def decode_utf8(data: bytes, where: str, comments: bool = True) -> str:
     marked = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), "")
     if marked:
         raise UserError(f"{where}: is encoded in {marked}, expected UTF-8; {_conversion(marked, where)}")
+    if b"\0" in data and comments and (half := _utf16_without_mark(data)):
+        raise UserError(f"{where}: is encoded in {half}, expected UTF-8; {_conversion(half, where)}")
     if b"\0" in data and comments:
         raise UserError(f"{where}: not a text file, expected YAML")
     for number, line in enumerate(data.split(b"\n") if not _is_utf8(data) else (), 1):
@@ -77,6 +80,14 @@ def decode_utf8(data: bytes, where: str, comments: bool = True) -> str:
             reason = f"not UTF-8, likely {' or '.join(readings)}"
             raise UserError(f"{where}:{number}: {reason}; {_conversion(encodings[0], where)}")
     return data.decode("utf-8-sig", errors="replace")
+
+
+def _utf16_without_mark(data: bytes) -> str:
+    """UTF-16LE or UTF-16BE if the first line has a zero in every second byte; empty otherwise."""
+    head = data[:16]
+    if len(head) < 4 or all(head[::2]) == all(head[1::2]):
+        return ""
+    return "UTF-16LE" if not any(head[1::2]) else "UTF-16BE" if not any(head[::2]) else ""
 
 
 def _is_utf8(data: bytes) -> bool:
@@ -103,7 +114,8 @@ def likely_encodings(data: bytes) -> list[str]:
         data: bytes of the text, some of them above 127.
 
     Returns:
-        The most likely of GBK, Shift-JIS, Big5, EUC-KR, Windows-1251 and Latin-1; several if they are equally likely.
+        The most likely of GBK, Shift-JIS, Big5, EUC-KR, Windows-1251, Windows-1252 and Latin-1; several if they are
+        equally likely.
     """
     high = [byte for byte in data if byte > 127]
     pairs = sum(first >= 0xC0 and second >= 0xC0 for first, second in itertools.pairwise(data))
@@ -113,7 +125,12 @@ def likely_encodings(data: bytes) -> list[str]:
     best = max(ratings.values())
     if best >= 0.5:
         return [name for name, rating in ratings.items() if rating == best]
-    return ["Windows-1251"] if 2 * pairs > len(high) else ["Latin-1"]
+    return ["Windows-1251"] if 2 * pairs > len(high) else [_single_byte(high)]
+
+
+def _single_byte(high: Sequence[int]) -> str:
+    """The encoding of western languages; Latin-1 has no letters from 128 to 159."""
+    return "Windows-1252" if min(high) < 0xA0 else "Latin-1"
 
 
 def _rate(data: bytes, encoding: str) -> float:

@@ -35,9 +35,9 @@ class Labelme(PerImageFormat):
         if first is None:
             return 0
         try:
-            with open(first, encoding="utf-8-sig") as file:
+            with open(first, encoding="utf-8-sig", errors="replace") as file:  # another encoding is reported on reading
                 head = file.read(_MAX_HEAD)
-        except (OSError, UnicodeDecodeError):
+        except OSError:
             return 0
         if '"shapes"' not in head or ('"imagePath"' not in head and '"shape_type"' not in head):
             return 0

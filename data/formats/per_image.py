@@ -14,6 +14,7 @@ from graftdet.data.formats.sample import Sample
 from graftdet.data.parallel_io import map_threads
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import LFS_POINTER, is_lfs_pointer
+from graftdet.utils.text import likely_encodings
 
 BAD_FILE = "annotation files that cannot be read"
 NO_FILE = "images without an annotation file"
@@ -99,7 +100,9 @@ class PerImageFormat(Format):
             return self.parse(data)
         except OSError as error:
             return f"{path}: {error.strerror}"
-        except ValueError as error:  # UnicodeDecodeError is one
+        except UnicodeDecodeError:
+            return f"{path}: not UTF-8, likely {' or '.join(likely_encodings(data))}"
+        except ValueError as error:
             return f"{path}: {error!s:.200}"
 
     def __iter__(self) -> Iterator[Sample]:

@@ -4,6 +4,7 @@ The published layout: images below a folder `images`, labels at the same path be
 """
 
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -81,7 +82,8 @@ class Yolo(Format):
         if path is None or path.suffix == ".json":
             return 0
         if path.is_file():
-            return 2 * int(Path(_first_line(path)).suffix.lower() in IMAGE_SUFFIXES)
+            is_image = Path(_first_line(path).strip("\"'")).suffix.lower() in IMAGE_SUFFIXES
+            return 2 if is_image else int(path.suffix.lower() == ".txt")
         labels = LabelPaths()
         images = [str(image) for image in islice(walk_images(path), SAMPLED_FILES)]
         images = images or list(map(str, images_of_labels(path)[:1]))
@@ -194,10 +196,11 @@ class Yolo(Format):
                 continue
             # listed images that are missing are counted as such
             stems = stems | {os.path.splitext(name)[0] for name in os.listdir(image_folder)}
+            stems = {unicodedata.normalize("NFC", stem) for stem in stems}
             for name in sorted(os.listdir(folder)):
                 if (
                     name.lower().endswith(".txt")
-                    and name[:-4] not in stems
+                    and unicodedata.normalize("NFC", name[:-4]) not in stems
                     and name not in CLASS_FILES
                     and not is_litter(name)
                 ):

@@ -32,6 +32,7 @@ TEXTS = {
     "Big5": ["紅", "安全帽", "汽車, 行人", "貓"],
     "Shift-JIS": ["赤", "ヘルメット", "自動車", "ねこ"],
     "Latin-1": ["café", "größe", "señal", "Äpfel", "vélo piéton"],
+    "Windows-1252": ["café 5 €", "“mug”"],
     "Windows-1251": ["машина", "кот"],
 }
 
@@ -62,6 +63,15 @@ def test_wide_encodings_are_named(tmp_path, encoding):
     mark = "\ufeff" if encoding == "utf-16-be" else ""
     path.write_bytes((mark + "names: [红]\n").encode(encoding))
     with pytest.raises(UserError, match=f"is encoded in {encoding.upper().removesuffix('-BE')}.*iconv -f UTF-"):
+        load_yaml(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_without_a_mark_is_named(tmp_path, encoding):
+    path = tmp_path / "data.yaml"
+    path.write_bytes("names: [\u7ea2]\n".encode(encoding))
+    name = encoding.upper().replace("-LE", "LE").replace("-BE", "BE")
+    with pytest.raises(UserError, match=f"is encoded in {name}, expected UTF-8; .*iconv -f {name} -t UTF-8"):
         load_yaml(path)
 
 

@@ -118,7 +118,7 @@ def _listed(path: Path, root: Path) -> list[Path]:
 
     Lines that lead nowhere, as those written on another machine, are found by their ends (`ImageFinder`).
     """
-    lines = read_lines(path)
+    lines = [_unquoted(line) for line in read_lines(path)]
     if os.sep == "/":  # written on Windows
         lines = [line.replace("\\", "/") for line in lines]
     lines = [line for line in lines if not _is_litter_path(line, root)]
@@ -132,6 +132,11 @@ def _listed(path: Path, root: Path) -> list[Path]:
         for index, other in zip(missing, found.paths, strict=True):
             paths[index] = Path(other) if other is not None and os.path.exists(other) else paths[index]
     return paths
+
+
+def _unquoted(line: str) -> str:
+    """A line without the quotes around it, which some tools write."""
+    return line[1:-1] if len(line) > 2 and line[0] == line[-1] and line[0] in "\"'" else line
 
 
 def _is_litter_path(line: str, root: Path) -> bool:

@@ -1,6 +1,7 @@
 """Where the label files of YOLO datasets are."""
 
 import os
+import unicodedata
 from pathlib import Path
 
 from graftdet.data.paths import is_litter, replace_last_folder, split_at_folder
@@ -40,8 +41,11 @@ class LabelPaths:
         if os.path.isfile(path):
             return path
         beside = os.path.join(folder, file)  # below a folder that happens to be called images
-        upper = f"{path[:-4]}.TXT"
-        return next((other for other in (beside, upper) if os.path.isfile(other)), path)
+        others = [beside, f"{path[:-4]}.TXT"]
+        if not file.isascii():  # accents as one or two characters
+            forms = (unicodedata.normalize("NFC", file), unicodedata.normalize("NFD", file))
+            others += [os.path.join(base, form) for base in (self.folder(folder), folder) for form in forms]
+        return next((other for other in others if os.path.isfile(other)), path)
 
     def has_label(self, path: str) -> bool:
         """Return whether a file of an unknown kind has a label file, and so should be an image."""

@@ -10,6 +10,7 @@ from graftdet.data.formats.format import OTHER_CLASS
 from graftdet.data.formats.per_image import BAD_FILE, BAD_OBJECT, NO_FILE
 from graftdet.data.formats.validation import MISSING
 from graftdet.data.tools.convert import convert
+from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import write_image
 
 WIDTH, HEIGHT = 100, 50
@@ -151,3 +152,12 @@ def test_conversion_of_labelme(tmp_path):
     assert np.allclose(
         open_split(load_data_config(written.yaml), "train").samples[0].boxes, [[10, 5, 30, 25]], atol=1e-3
     )
+
+
+def test_labelme_in_another_encoding_is_named(tmp_path):
+    write_images(tmp_path / "pics", "a.png")
+    write_labelme(tmp_path / "pics/a.json", [shape("dog", [[1, 2], [30, 4]], "rectangle")])
+    text = (tmp_path / "pics/a.json").read_text().replace("dog", "\u72d7\u72d7")
+    (tmp_path / "pics/a.json").write_bytes(text.encode("gbk"))
+    with pytest.raises(UserError, match=r"first: .*a.json: not UTF-8, likely GBK"):
+        open_train(tmp_path)

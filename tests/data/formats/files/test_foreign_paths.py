@@ -60,10 +60,19 @@ def test_missing_folders_are_named_with_what_was_tried(root):
         load_data_config(root / "data.yaml")
 
 
+def test_a_path_in_double_quotes_that_has_an_escape(root):
+    for key, text in (("train", 'train: "images\\train"\n'), ("path", 'path: "x\\new"\ntrain: images/train\n')):
+        (root / "data.yaml").write_text(text + "names: [cat]\n")
+        with pytest.raises(UserError, match=rf"{key} '.*\\.*' has control characters: in double quotes YAML reads"):
+            load_data_config(root / "data.yaml")
+
+
 @pytest.mark.parametrize(
     "line",
     [
         "images/train/{}.jpg",
+        '"images/train/{}.jpg"',
+        "'./images/train/{}.jpg'",
         "./images/train/{}.jpg",
         "images\\train\\{}.jpg",
         "D:\\data\\set\\images\\train\\{}.jpg",
@@ -78,6 +87,19 @@ def test_lists_of_another_machine(root, line):
     (root / "train.txt").write_text(text, encoding="utf-8")
     split = open_train(root, "train.txt")
     assert [sample.path for sample in split.samples] == [root / f"images/train/{name}.jpg" for name in "ab"]
+    assert [sample.labels.tolist() for sample in split.samples] == [[0], [0]] and not split.problems
+
+
+def test_lists_with_boxes_behind_the_names(root):
+    (root / "train.txt").write_text("images/train/a.jpg 10,10,30,40,0\n")
+    with pytest.raises(UserError, match="first: .*images/train/a.jpg 10,10,30,40,0: no such file"):
+        open_train(root, "train.txt")
+
+
+def test_accents_as_one_or_two_characters(root):
+    add(root / "images/accents/caf\u00e9.jpg", root / "labels/accents/cafe\u0301.txt")
+    add(root / "images/accents/nin\u0303o.jpg", root / "labels/accents/ni\u00f1o.txt")
+    split = open_train(root, "images/accents")
     assert [sample.labels.tolist() for sample in split.samples] == [[0], [0]] and not split.problems
 
 
