@@ -95,6 +95,9 @@ class RunLock:
 
     def _remove_outdated(self) -> None:
         """Remove the lock of a process that has ended; not that of one that has taken it over in this moment."""
+        if _is_being_written(self.path):
+            time.sleep(0.2)
+            return
         aside = self.path.with_name(f"{FILE_NAME}-{secrets.token_hex(8)}")
         try:
             os.rename(self.path, aside)
@@ -117,6 +120,15 @@ class RunLock:
                 os.utime(self.path)
             except OSError:  # the folder was removed or moved
                 return
+
+
+def _is_being_written(path: Path) -> bool:
+    """Whether a lock is empty and new: another process has created it and writes its content in this moment."""
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return status.st_size == 0 and abs(time.time() - status.st_mtime) < 1
 
 
 def check_not_running(folder: str | Path) -> None:

@@ -74,7 +74,7 @@ class TransferReport:
     def __str__(self):
         copied = len(self.loaded) + len(self.partial)
         text = f"{copied} of {copied + len(self.missing)} tensors, {self.fraction:.1%} of the parameters transferred"
-        if self.new_classes:
+        if self.new_classes or any(index != old for index, old in self.class_matches.items()):
             text += f"; {self._describe_classes()}"
         if self.by_structure:
             text += f"; {self._describe_structure()}"
@@ -98,6 +98,8 @@ class TransferReport:
     def _describe_classes(self) -> str:
         """Which class outputs were copied."""
         total = len(self.class_matches) + len(self.new_classes)
+        if not self.new_classes:
+            return f"class outputs: all {total} matched by name, in another order"
         names = ", ".join(self.new_classes[:5]) + (", ..." if len(self.new_classes) > 5 else "")
         new = f"newly initialized: {names}" if self.class_matches else "all are newly initialized"
         return f"class outputs: {len(self.class_matches)} of {total} matched by name, {new}"

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -91,6 +92,17 @@ def test_malformed_locks_are_taken_over(tmp_path, content):
     lock.acquire()
     assert read_owner(tmp_path / FILE_NAME) == Owner.this_process()
     lock.release()
+
+
+def test_a_lock_that_is_being_written_is_waited_for(tmp_path, other):
+    path = tmp_path / FILE_NAME
+    path.touch()
+    content = json.dumps({"pid": other[1].pid, "host": other[1].host, "started": other[1].started})
+    timer = threading.Timer(0.3, path.write_text, [content])
+    timer.start()
+    with pytest.raises(UserError, match=f"process {other[1].pid} on"):
+        RunLock(tmp_path).acquire()
+    timer.join()
 
 
 def test_a_lock_without_start_time_belongs_to_the_process_of_its_id(tmp_path, other):

@@ -72,6 +72,11 @@ def test_the_same_classes_in_the_same_order_are_copied_whole():
     assert "class outputs" not in str(report)
 
 
+def test_another_order_of_the_same_classes_is_reported():
+    _, _, report = transfer("Detect", ["dog", "cat"], ["cat", "dog"])
+    assert report.fraction == 1 and "class outputs: all 2 matched by name, in another order" in str(report)
+
+
 @pytest.mark.parametrize(
     ("names", "old_names", "matches"),
     [
