@@ -16,7 +16,7 @@ OUTPUTS = (".pt", ".safetensors")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("source", metavar="IN", help="published weights: .pt, .pth, .safetensors, .onnx")
+    parser.add_argument("source", metavar="IN", help="published weights: .pt, .pth, .pdparams, .safetensors, .onnx")
     parser.add_argument("out", metavar="OUT", type=Path, help="file to write: .pt, .safetensors")
     parser.add_argument("--names", nargs="+", metavar="NAME", help="names of the classes, where the file has none")
 

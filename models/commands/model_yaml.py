@@ -8,7 +8,7 @@ from graftdet.utils.files import write_atomically
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("weights", metavar="FILE", help="weights file: .pt, .pth, .safetensors, .onnx")
+    parser.add_argument("weights", metavar="FILE", help="weights file: .pt, .pth, .pdparams, .safetensors, .onnx")
     parser.add_argument("--output", type=Path, metavar="OUT.yaml", help="file to write (default: print)")
 
 

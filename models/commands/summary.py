@@ -11,7 +11,7 @@ from graftdet.utils.errors import UserError
 if TYPE_CHECKING:
     from graftdet.models.graph.detection_model import DetectionModel
 
-WEIGHTS_SUFFIXES = (".pt", ".pth", ".safetensors", ".onnx")
+WEIGHTS_SUFFIXES = (".pt", ".pth", ".pdparams", ".safetensors", ".onnx")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

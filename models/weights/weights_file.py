@@ -1,4 +1,4 @@
-"""Weights files: own checkpoints, published files, `.safetensors`, bare state dicts, ONNX. None is executed.
+"""Weights files: own checkpoints, published files, `.safetensors`, `.pdparams`, state dicts, ONNX. None is executed.
 
 `graftdet.models.backends.loading` chooses between these and exported files.
 """
@@ -15,6 +15,7 @@ import yaml
 from graftdet.models.spec.dump import dump_model
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.weights.families import ConvertedWeights, convert, convert_onnx
+from graftdet.models.weights.paddle_file import is_paddle, read_paddle
 from graftdet.models.weights.pretrained.card import WeightsCard
 from graftdet.models.weights.pretrained.files import find_weights, read_card
 from graftdet.models.weights.safetensors_file import is_safetensors, read_safetensors, write_safetensors
@@ -98,7 +99,7 @@ def load_weights(path: str | Path) -> WeightsFile:
     """Read a weights file: an own checkpoint (its EMA where it has one), a published file or a bare state dict.
 
     Args:
-        path: a `.pt`, `.pth`, `.safetensors` or, of a known family, `.onnx` file, or the name of a file in
+        path: a `.pt`, `.pth`, `.pdparams`, `.safetensors` or, of a known family, `.onnx` file, or the name of a file in
             `configs/weights`, with or without suffix.
 
     Raises:
@@ -111,6 +112,8 @@ def load_weights(path: str | Path) -> WeightsFile:
         return _load_safetensors(path)
     if path.suffix.lower() == ".onnx":
         return _from_family(convert_onnx(path), path)
+    if is_paddle(path):
+        return _from_published(read_paddle(path), path)
     try:
         content = load_checkpoint(path)
     except ForeignCheckpoint:

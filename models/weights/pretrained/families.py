@@ -75,7 +75,7 @@ FAMILIES = (
     ),
     PublishedFamily(
         "backbones",
-        "state dict in .pt, .pth or .safetensors",
+        "state dict in .pt, .pth, .pdparams or .safetensors",
         "that of the file",
         "publisher of the backbone",
         "train, into one row: --into ROW",
