@@ -8,24 +8,6 @@ from typing import Any
 
 from graftdet.utils.errors import UserError
 
-LITTER = frozenset(
-    (
-        "__macosx",
-        "@eadir",
-        "#recycle",
-        "@recycle",
-        "$recycle.bin",
-        "system volume information",
-        "lost+found",
-        "recycler",
-    )
-)
-
-
-def is_litter(name: str) -> bool:
-    """Return whether a file is no part of a dataset: hidden, or of an archiver, notebook, office program or NAS."""
-    return name.startswith((".", "~$")) or name.lower() in LITTER
-
 
 def split_at_folder(folder: Path, names: Collection[str], ignore_case: bool = False) -> Iterator[tuple[Path, Path]]:
     """Yield (what comes before, what comes after) for each part of a path that has one of `names`, the last one first.

@@ -151,3 +151,22 @@ def write_errors(path: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+LITTER = frozenset(
+    (
+        "__macosx",
+        "@eadir",
+        "#recycle",
+        "@recycle",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+        "recycler",
+    )
+)
+
+
+def is_litter(name: str) -> bool:
+    """Return whether a file is no part of a dataset: hidden, or of an archiver, notebook, office program or NAS."""
+    return name.startswith((".", "~$")) or name.lower() in LITTER

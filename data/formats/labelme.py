@@ -12,7 +12,8 @@ from graftdet.data.formats.format import FORMATS, DataConfig
 from graftdet.data.formats.parsing.json_values import read_size
 from graftdet.data.formats.parsing.segmentation import box_of_segmentation
 from graftdet.data.formats.per_image import Annotation, Entry, PerImageFormat, rate_annotations
-from graftdet.data.paths import find_first, is_litter
+from graftdet.data.paths import find_first
+from graftdet.utils.files import is_litter
 
 _SAMPLED = 1000  # files that are counted to rate a folder
 _MAX_HEAD = 100_000  # characters that are read to recognize a file; the image itself may follow

@@ -11,8 +11,9 @@ from graftdet.data.formats.format import FORMATS, DataConfig, Writer
 from graftdet.data.formats.parsing.voc_xml import VocObject, format_voc_xml, parse_voc_xml
 from graftdet.data.formats.per_image import Annotation, Entry, PerImageFormat, rate_annotations
 from graftdet.data.formats.sample import Sample
-from graftdet.data.paths import find_first, is_litter, replace_last_folder
+from graftdet.data.paths import find_first, replace_last_folder
 from graftdet.utils.errors import UserError
+from graftdet.utils.files import is_litter
 from graftdet.utils.images.io import IMAGE_SUFFIXES
 
 _XML_FOLDERS = ("Annotations", "annotations", "xmls")

@@ -35,9 +35,10 @@ from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.formats.reading_options import LABEL_READINGS
 from graftdet.data.formats.sample import Sample
 from graftdet.data.parallel_io import map_threads
-from graftdet.data.paths import find_first, is_litter
+from graftdet.data.paths import find_first
 from graftdet.utils.boxes import xywh_to_xyxy
 from graftdet.utils.errors import UserError
+from graftdet.utils.files import is_litter
 from graftdet.utils.images.io import IMAGE_SUFFIXES, UnreadableImage, image_header
 
 BAD_ROW = "malformed rows in label files"

@@ -19,6 +19,9 @@ OPTIONAL_SUFFIXES = frozenset(".heic .heif .hif .jxl".split())  # read by Pillow
 IMAGE_SUFFIXES = OPTIONAL_SUFFIXES.union(
     ".jpg .jpeg .jpe .jfif .png .bmp .dib .webp .tif .tiff .gif .jp2 .avif .pbm .pgm .ppm .pnm .mpo".split()
 )
+RARE_SUFFIXES = frozenset(  # of images that Pillow reads, or nothing here: named where they are skipped
+    ".psd .tga .pcx .sgi .dds .ico .qoi .svg .exr .hdr .jxr .dcm .dng .cr2 .cr3 .nef .arw .raf .rw2 .orf".split()
+)
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .avi .mov .mkv .m4v .mpg .mpeg .mpe .m2v .webm .wmv .ts .mts .m2ts .vob .ogv .flv .f4v .3gp .3g2 .mjpeg"
     " .mjpg .asf .h264 .264 .h265 .265 .hevc .mxf .rm .divx".split()

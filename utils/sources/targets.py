@@ -8,12 +8,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from graftdet.utils.errors import UserError, did_you_mean
-from graftdet.utils.images.io import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from graftdet.utils.files import is_litter
+from graftdet.utils.images.io import IMAGE_SUFFIXES, RARE_SUFFIXES, VIDEO_SUFFIXES
 from graftdet.utils.sources.animation import ANIMATION_SUFFIXES
 from graftdet.utils.sources.screen import is_screen
 
 logger = logging.getLogger(__name__)
 
+_SUFFIXES = IMAGE_SUFFIXES | RARE_SUFFIXES | VIDEO_SUFFIXES | ANIMATION_SUFFIXES
 SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "tcp", "udp", "rtp")
 
 
@@ -67,15 +69,16 @@ def _find_files(text: str) -> list[str]:
     if path.is_file():
         return [str(path)]
     if path.is_dir():
-        found = [str(entry) for entry in path.iterdir() if entry.is_file() and not entry.name.startswith(".")]
+        found = [str(entry) for entry in path.iterdir() if entry.is_file() and not is_litter(entry.name)]
         what = f"{text}: this folder has"
     elif glob.has_magic(text):
         found = [entry for entry in glob.glob(str(path), recursive=True) if Path(entry).is_file()]
+        found = [entry for entry in found if not any(map(is_litter, set(Path(entry).parts) - set(path.parts)))]
         what = f"{text}: this pattern matches"
     else:
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UserError(f"{text}: no such file or folder{did_you_mean(path.name, siblings)}")
-    known = sorted(entry for entry in found if suffix_of(entry) in IMAGE_SUFFIXES | VIDEO_SUFFIXES | ANIMATION_SUFFIXES)
+    known = sorted(entry for entry in found if suffix_of(entry) in _SUFFIXES)
     if not known:
         kinds = ", none of a known kind (.jpg, .png, .mp4, ...)" if found else ""
         nested = path.is_dir() and any(entry.is_dir() for entry in path.iterdir())

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.parallel_io import DirectoryListings
-from graftdet.data.paths import is_litter
+from graftdet.utils.files import is_litter
 
 AMBIGUOUS = "images whose name fits several files, or one file that others fit as well"
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^/]*/")

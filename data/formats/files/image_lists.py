@@ -8,8 +8,9 @@ from graftdet.data.formats.files.image_finder import ImageFinder
 from graftdet.data.formats.format import DataConfig
 from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.parallel_io import DirectoryListings
-from graftdet.data.paths import find_below, is_litter, replace_last_folder
+from graftdet.data.paths import find_below, replace_last_folder
 from graftdet.utils.errors import UserError
+from graftdet.utils.files import is_litter
 from graftdet.utils.images.io import IMAGE_SUFFIXES, OPTIONAL_SUFFIXES
 from graftdet.utils.text import decode_utf8
 

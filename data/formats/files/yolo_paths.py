@@ -4,7 +4,8 @@ import os
 import unicodedata
 from pathlib import Path
 
-from graftdet.data.paths import is_litter, replace_last_folder, split_at_folder
+from graftdet.data.paths import replace_last_folder, split_at_folder
+from graftdet.utils.files import is_litter
 
 CLASS_FILES = ("classes.txt", "obj.names", "classes.names")
 _IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")

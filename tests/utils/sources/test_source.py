@@ -221,6 +221,24 @@ def test_writer_falls_back_to_avi(tmp_path, monkeypatch):
     assert abs(frame_rate(open_capture(str(path))) - 23.976) < 0.01
 
 
+def test_litter_is_no_source(tmp_path):
+    for name in ("a.png", "b/c.png", "__MACOSX/a.png", "@eaDir/a.png/thumb.png", "b/lost+found/d.png"):
+        write_image(tmp_path / name, gray_image(9))
+    (tmp_path / "~$a.png").write_bytes(b"x")
+    assert [Path(target).name for target in open_source(tmp_path).targets] == ["a.png"]
+    found = [Path(target).name for target in open_source(tmp_path / "**/*.png").targets]
+    assert found == ["a.png", "c.png"]
+    assert len(open_source(tmp_path / "__MACOSX/*.png").targets) == 1  # named by the user
+
+
+def test_images_of_rare_kinds_are_named_where_they_are_skipped(folder, capfd):
+    for name in ("x.svg", "y.cr2"):
+        (folder / name).write_bytes(b"<svg/>")
+    assert len(list(open_source(folder))) == 6
+    errors = capfd.readouterr().err
+    assert "x.svg: is not an image that OpenCV can read; skipped" in errors and "y.cr2: is not an image" in errors
+
+
 def test_stop_ends_before_the_next_file(folder):
     source = open_source(folder)
     frames = iter(source)

@@ -9,10 +9,10 @@ from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.formats.files.yolo_paths import LabelPaths
 from graftdet.data.formats.validation import UNREADABLE
 from graftdet.data.formats.voc import Voc
-from graftdet.data.paths import is_litter
 from graftdet.data.tools.audit import audit
 from graftdet.data.tools.report import ERRORS, report_status
 from graftdet.utils.errors import UserError
+from graftdet.utils.files import is_litter
 from graftdet.utils.images import optional_formats
 from graftdet.utils.images.io import write_image
 
