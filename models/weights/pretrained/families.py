@@ -53,6 +53,13 @@ FAMILIES = (
         "train, validate, detect, export",
     ),
     PublishedFamily(
+        "PicoDet",
+        "picodet_xs_320_coco_lcnet.pdparams ... picodet_l_640_coco_lcnet.pdparams",
+        "Apache-2.0",
+        "configs/picodet of PaddlePaddle/PaddleDetection on GitHub",
+        "train, validate, detect, export",
+    ),
+    PublishedFamily(
         "YOLOX",
         "yolox_nano.pth ... yolox_x.pth, yolox_nano.onnx ... yolox_x.onnx",
         "Apache-2.0",
@@ -101,6 +108,7 @@ _NAMES = (  # pattern of the names of published files -> family
     (r"yolox", "YOLOX"),
     (r"yolo(v8|v9|v?10|v?11|v?12)", "YOLOv8, 9, 10, 11, 12"),
     (r"nanodet", "NanoDet"),
+    (r"picodet_.*lcnet", "PicoDet"),
     (r"blazeface", "BlazeFace"),
 )
 
