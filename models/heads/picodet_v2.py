@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from graftdet.models.blocks.conv import Conv
 from graftdet.models.blocks.esnet import DPConv
@@ -14,6 +13,8 @@ from graftdet.models.losses.assigners.task_aligned import TaskAlignedAssigner
 from graftdet.utils.hyperparameters import Hyperparameters
 
 SWISH = "nn.Hardswish()"
+LEAST = 1e-6  # smallest probability that has a logit here, and largest distance to 1
+ALIGNMENT_PRIOR = 0.05  # initial probability of the alignment: with 0.01 the first epochs learn slowly
 
 
 class _Gate(nn.Module):
@@ -74,6 +75,13 @@ class PicoHeadV2(AnchorFreeHead):
         classes = _mean_logit(self.head_cls_list[level](attended), self.cls_align[level](x))
         return torch.cat((self.head_reg_list[level](attended), classes), 1)
 
+    def set_strides(self, strides: list[float]) -> None:
+        """Set the strides and initialize the biases, also those of the alignment."""
+        super().set_strides(strides)
+        bias = torch.logit(torch.tensor(ALIGNMENT_PRIOR)).item()
+        for level in range(len(self.cls_align)):
+            nn.init.constant_(self.get_parameter(f"cls_align.{level}.1.bn.bias"), bias)
+
     def output_biases(self) -> list[tuple[Tensor, Tensor]]:
         """Per level the biases (4 * reg_max,) of the distances and (nc,) of the classes."""
         return [(box.bias, cls.bias) for box, cls in zip(self.head_reg_list, self.head_cls_list, strict=True)]
@@ -97,6 +105,5 @@ class PicoHeadV2(AnchorFreeHead):
 
 def _mean_logit(a: Tensor, b: Tensor) -> Tensor:
     """The logit of the geometric mean of the probabilities whose logits are `a` and `b`."""
-    log_p = 0.5 * (F.logsigmoid(a) + F.logsigmoid(b))
-    log_p = log_p.clamp(max=-1e-6)
-    return log_p - torch.log1p(-log_p.exp())
+    p = (a.float().sigmoid() * b.float().sigmoid()).sqrt().clamp(LEAST, 1 - LEAST)
+    return p.log() - (1 - p).log()

@@ -90,7 +90,10 @@ def test_output_biases_are_views_of_parameters(model):
             assert classes.shape[-1] == 3
             classes.fill_(50.0)
         probabilities = model.head.decode_rows(model.raw_outputs(IMAGES))[..., 5:]
-    assert probabilities.min() > 0.99
+    aligned = (
+        type(model.head).__name__ == "PicoHeadV2"
+    )  # whose classes are multiplied by another prediction, rare at first
+    assert probabilities.min() > (0.02 if aligned else 0.99)
 
 
 def test_each_branch_can_be_selected_and_gives_its_own_scores(model):
