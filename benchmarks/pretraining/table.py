@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 TRAINED_ON, LICENSE = "synthetic contours", "Apache-2.0"
-FINETUNING = "default.yaml"  # the recipe for training from the weights: photographs change much in them
+FINETUNING = "finetune-synthetic.yaml"  # the recipe for training from the weights
 
 
 @dataclass(frozen=True)

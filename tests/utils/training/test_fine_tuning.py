@@ -43,6 +43,7 @@ def test_a_fall_of_more_than_a_fifth_in_the_first_third_is_reported(aps, epochs,
         (1.0, 0.05, "", "finetune.yaml"),  # the same classes on images of another kind
         (1.0, None, "", "finetune.yaml"),
         (0.9, None, "default.yaml", "default.yaml"),
+        (0.8, None, "finetune-synthetic.yaml", "finetune-synthetic.yaml"),
         (0.9, None, "yolov5.yaml", "yolov5.yaml"),
     ],
 )
@@ -56,7 +57,13 @@ def test_recipes_for_fine_tuning_differ_from_the_default_in_rates_alone():
     """Their augmentation must be the same: the validation images are opened before the recipe is chosen."""
     default, *others = (
         load_hyperparameters(name).as_dict()
-        for name in ("default.yaml", "finetune.yaml", "finetune-graft.yaml", "finetune-same-classes.yaml")
+        for name in (
+            "default.yaml",
+            "finetune.yaml",
+            "finetune-graft.yaml",
+            "finetune-same-classes.yaml",
+            "finetune-synthetic.yaml",
+        )
     )
     for other in others:
         assert {key for key in other if other[key] != default[key]} <= {"lr0", "transferred_lr", "freeze_bn"}
