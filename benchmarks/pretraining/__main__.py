@@ -58,7 +58,7 @@ def train(recipe: Pretraining, stage: Stage, folder: Path, start: Path | str) ->
             return
         command = ["--resume", folder]
     else:
-        command = ["--cfg", recipe.cfg, "--weights", start, "--data", recipe.data, "--hyp", recipe.hyp]
+        command = ["--cfg", recipe.cfg, "--weights", start, "--data", stage.data, "--hyp", recipe.hyp]
         command += ["--img", recipe.img, "--batch-size", recipe.batch_size, "--epochs", stage.epochs]
         command += ["--seed", stage.seed, "--patience", 0, "--project", folder.parent, "--name", folder.name]
         command += ["--exist-ok"]

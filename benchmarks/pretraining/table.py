@@ -14,11 +14,13 @@ class Stage:
         epochs: number of epochs; an epoch is `epoch_length` images of the data YAML.
         seed: seed of the initial weights and of the images.
         start: weights of the first stage: "none", or the name of another entry of the table.
+        data: dataset YAML.
     """
 
     epochs: int
     seed: int = 0
     start: str = "none"
+    data: str = "contours.yaml"
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,6 @@ class Pretraining:
         cfg: model YAML.
         stages: training runs, one after the other.
         limits: what the weights are not good for.
-        data: dataset YAML.
         hyp: hyperparameters YAML.
         img: side of the images [pixels].
         batch_size: images per batch.
@@ -38,13 +39,12 @@ class Pretraining:
     cfg: str
     stages: tuple[Stage, ...]
     limits: str = "Pretrained on synthetic images only: they detect nothing useful before fine-tuning."
-    data: str = "contours.yaml"
     hyp: str = "pretrain.yaml"
     img: int = 320
     batch_size: int = 16
 
 
 TABLE = {
-    "graft-n": Pretraining("graft-n.yaml", (Stage(epochs=8),)),
+    "graft-n": Pretraining("graft-n.yaml", (Stage(epochs=8), Stage(epochs=14, seed=1, data="contours200.yaml"))),
     "graft-p": Pretraining("graft-p.yaml", (Stage(epochs=4, start="graft-n"),)),
 }

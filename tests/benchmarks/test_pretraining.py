@@ -20,11 +20,11 @@ def table(tmp_path, tiny_yaml, monkeypatch):
     (tmp_path / "tiny.yaml").write_text(tiny_yaml, encoding="utf-8")
     text = "format: contours\nnc: 2\nimage_size: 64\nepoch_length: 8\nval_images: 2\nmany_small: 0\n"
     (tmp_path / "small.yaml").write_text(text, encoding="utf-8")
-    common = {"data": str(tmp_path / "small.yaml"), "img": 64, "batch_size": 4, "limits": "Tiny."}
-    tiny = str(tmp_path / "tiny.yaml")
+    common = {"img": 64, "batch_size": 4, "limits": "Tiny."}
+    tiny, small = str(tmp_path / "tiny.yaml"), str(tmp_path / "small.yaml")
     entries = {
-        "one": Pretraining(tiny, (Stage(1, seed=3), Stage(2, seed=4)), **common),
-        "other": Pretraining(tiny, (Stage(1, start="one"),), **common),
+        "one": Pretraining(tiny, (Stage(1, seed=3, data=small), Stage(2, seed=4, data=small)), **common),
+        "other": Pretraining(tiny, (Stage(1, start="one", data=small),), **common),
     }
     commands = []
 
@@ -45,8 +45,8 @@ def value_of(command, flag):
 def test_the_entries_of_the_table_can_be_trained():
     for name, entry in TABLE.items():
         assert entry.stages and name == entry.cfg.removesuffix(".yaml")
-        assert build_model(entry.cfg) and load_hyperparameters(entry.hyp) and load_data_config(entry.data)
-        assert all(stage.start in ("none", *TABLE) for stage in entry.stages)
+        assert build_model(entry.cfg) and load_hyperparameters(entry.hyp)
+        assert all(stage.start in ("none", *TABLE) and load_data_config(stage.data) for stage in entry.stages)
 
 
 def test_stages_interruption_and_other_starts(table, tmp_path, shipped):
