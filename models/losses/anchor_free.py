@@ -6,7 +6,7 @@ import torch
 
 from graftdet.models.losses.assigners.assignment import Assigner
 from graftdet.models.losses.classification import CLASS_LOSSES
-from graftdet.models.losses.criterion import Criterion
+from graftdet.models.losses.criterion import Criterion, DenseCriterion
 from graftdet.models.losses.distribution_focal import distribution_focal_loss, expected_distances
 from graftdet.models.losses.iou import IOU_FUNCTIONS
 from graftdet.models.losses.points import boxes_to_distances, distances_to_boxes, flatten_levels, level_points
@@ -14,7 +14,7 @@ from graftdet.models.losses.targets import unpack_targets
 from graftdet.utils.distributed import average_over_processes
 
 
-class AnchorFreeCriterion(Criterion):
+class AnchorFreeCriterion(DenseCriterion):
     """Class, box and distribution focal losses of the points that an assigner selects for each ground-truth box.
 
     Called with raw outputs, a list of (B, 4 * reg_max + nc, H, W), and targets (M, 6); returns {"box", "cls", "dfl"},
@@ -46,23 +46,13 @@ class AnchorFreeCriterion(Criterion):
     ):
         self.nc, self.reg_max, self.strides, self.assign = nc, reg_max, strides, assigner
         self.class_loss, self.iou = CLASS_LOSSES[class_loss], IOU_FUNCTIONS[iou_loss]
-        self.gains = gains or {"box": 1.0, "cls": 1.0, "dfl": 1.0}
+        super().__init__(gains or {"box": 1.0, "cls": 1.0, "dfl": 1.0})
         self.weight_by = weight_by
 
-    @property
-    def box_gain(self) -> float:
-        """The gain of the IoU loss."""
-        return self.gains["box"]
-
-    def __call__(self, raw: list[torch.Tensor], targets: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compute the losses that have a gain; see `Criterion`."""
-        with torch.autocast(raw[0].device.type, enabled=False):
-            return self._losses([y.float() for y in raw], targets.to(raw[0].device, torch.float32))
-
-    def _losses(self, raw, targets):
+    def _losses(self, raw: list[torch.Tensor], targets: torch.Tensor) -> dict[str, torch.Tensor]:
         _, _, height, width = raw[0].shape
         distances, classes = flatten_levels(raw, 4 * self.reg_max)
-        points, strides = level_points([y.shape[2:] for y in raw], self.strides, distances)
+        points, strides = level_points([(y.shape[2], y.shape[3]) for y in raw], self.strides, distances)
         truth = unpack_targets(targets, round(height * self.strides[0]), round(width * self.strides[0]))
         with torch.no_grad():
             scores = classes.sigmoid()

@@ -5,7 +5,7 @@ from torch.nn.functional import smooth_l1_loss
 
 from graftdet.models.losses.assigners.simota import SimOTAAssigner
 from graftdet.models.losses.classification import CLASS_LOSSES
-from graftdet.models.losses.criterion import Criterion
+from graftdet.models.losses.criterion import DenseCriterion
 from graftdet.models.losses.points import level_points
 from graftdet.models.losses.targets import unpack_targets
 from graftdet.utils.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
@@ -36,7 +36,7 @@ def flatten_cells(
     return boxes, outputs[..., 4:], centers, torch.cat(strides_of_points)
 
 
-class BlazeFaceCriterion(Criterion):
+class BlazeFaceCriterion(DenseCriterion):
     """Varifocal loss of the classes, smooth L1 loss of center and size in strides, assigned by SimOTA.
 
     Called with raw outputs, a list of (B, A, H, W, 4 + nc), and targets (M, 6); returns {"box", "cls"}, each a mean
@@ -54,19 +54,9 @@ class BlazeFaceCriterion(Criterion):
     def __init__(self, strides: list[float], gains: dict[str, float] | None = None):
         self.strides, self.assign = strides, SimOTAAssigner()
         self.class_loss = CLASS_LOSSES["varifocal"]
-        self.gains = gains or {"box": 1.0, "cls": 1.0}
+        super().__init__(gains or {"box": 1.0, "cls": 1.0})
 
-    @property
-    def box_gain(self) -> float:
-        """The gain of the box loss."""
-        return self.gains["box"]
-
-    def __call__(self, raw: list[torch.Tensor], targets: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compute {"box", "cls"}; see `Criterion`."""
-        with torch.autocast(raw[0].device.type, enabled=False):
-            return self._losses([y.float() for y in raw], targets.to(raw[0].device, torch.float32))
-
-    def _losses(self, raw, targets):
+    def _losses(self, raw: list[torch.Tensor], targets: torch.Tensor) -> dict[str, torch.Tensor]:
         height, width = (round(side * self.strides[0]) for side in raw[0].shape[2:4])
         boxes, classes, points, strides = flatten_cells(raw, self.strides)
         truth = unpack_targets(targets, height, width)

@@ -29,3 +29,28 @@ class Criterion(ABC):
     @abstractmethod
     def box_gain(self) -> float:
         """The factor of the box loss; distillation losses are weighted relative to it."""
+
+
+class DenseCriterion(Criterion):
+    """A criterion whose losses are computed from the raw outputs of all levels at once.
+
+    Args:
+        gains: factor of each loss by name.
+    """
+
+    def __init__(self, gains: dict[str, float]):
+        self.gains = gains
+
+    @property
+    def box_gain(self) -> float:
+        """The factor of the box loss."""
+        return self.gains["box"]
+
+    def __call__(self, raw: list[torch.Tensor], targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Compute the losses in float32; see `Criterion`."""
+        with torch.autocast(raw[0].device.type, enabled=False):
+            return self._losses([y.float() for y in raw], targets.to(raw[0].device, torch.float32))
+
+    @abstractmethod
+    def _losses(self, raw: list[torch.Tensor], targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Compute the losses of float32 outputs, one tensor per level, and targets on the same device."""

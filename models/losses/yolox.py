@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from graftdet.models.losses.assigners.simota import YOLOXAssigner
-from graftdet.models.losses.criterion import Criterion
+from graftdet.models.losses.criterion import DenseCriterion
 from graftdet.models.losses.iou import iou
 from graftdet.models.losses.points import flatten_levels, level_points
 from graftdet.models.losses.targets import unpack_targets
@@ -27,7 +27,7 @@ def decode_boxes(outputs: torch.Tensor, points: torch.Tensor, strides: torch.Ten
     return torch.cat(((outputs[..., :2] - 0.5) * strides + points, outputs[..., 2:].exp() * strides), -1)
 
 
-class YOLOXCriterion(Criterion):
+class YOLOXCriterion(DenseCriterion):
     """Box, objectness and class losses, each the sum over a batch per positive, times its gain.
 
     The box loss is 1 - IoU^2. Objectness is trained on all cells, 1 for positives; the classes of positives on the IoU
@@ -45,23 +45,13 @@ class YOLOXCriterion(Criterion):
 
     def __init__(self, nc: int, strides: list[float], gains: dict[str, float] | None = None):
         self.nc, self.strides, self.assign = nc, strides, YOLOXAssigner()
-        self.gains = gains or {"box": 5.0, "obj": 1.0, "cls": 1.0}
+        super().__init__(gains or {"box": 5.0, "obj": 1.0, "cls": 1.0})
 
-    @property
-    def box_gain(self) -> float:
-        """The gain of the IoU loss."""
-        return self.gains["box"]
-
-    def __call__(self, raw: list[torch.Tensor], targets: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compute {"box", "obj", "cls"}; see `Criterion`."""
-        with torch.autocast(raw[0].device.type, enabled=False):
-            return self._losses([y.float() for y in raw], targets.to(raw[0].device, torch.float32))
-
-    def _losses(self, raw, targets):
+    def _losses(self, raw: list[torch.Tensor], targets: torch.Tensor) -> dict[str, torch.Tensor]:
         _, _, height, width = raw[0].shape
         outputs, classes = flatten_levels(raw, 5)
         objectness = outputs[..., 4]
-        points, strides = level_points([y.shape[2:] for y in raw], self.strides, outputs)
+        points, strides = level_points([(y.shape[2], y.shape[3]) for y in raw], self.strides, outputs)
         truth = unpack_targets(targets, round(height * self.strides[0]), round(width * self.strides[0]))
         boxes = cxcywh_to_xyxy(decode_boxes(outputs[..., :4], points, strides))
         with torch.no_grad():
