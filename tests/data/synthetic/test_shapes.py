@@ -74,6 +74,7 @@ def test_existing_files_are_not_overwritten(tmp_path):
 def test_yaml_draws_the_dataset_into_a_writable_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(drawn_dataset, "COUNT", 8)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("GRAFTDET_CACHE")
     elsewhere, here = tmp_path / "sets", tmp_path / "hère"
     here.mkdir()
     elsewhere.mkdir()
@@ -94,6 +95,7 @@ def test_yaml_draws_the_dataset_into_a_writable_folder(tmp_path, monkeypatch):
 def test_cache_folder_is_used_if_the_working_directory_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr(drawn_dataset, "COUNT", 8)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("GRAFTDET_CACHE")
     monkeypatch.delenv("DATASETS_DIR", raising=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "datasets").write_text("a file where the folder should be")
@@ -113,6 +115,7 @@ def test_cache_folder_is_used_if_the_working_directory_cannot_be_written(tmp_pat
 def test_dataset_of_another_seed_is_not_overwritten(tmp_path, monkeypatch):
     monkeypatch.setattr(drawn_dataset, "COUNT", 8)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("GRAFTDET_CACHE")
     monkeypatch.delenv("DATASETS_DIR", raising=False)
     monkeypatch.chdir(tmp_path)
     drawn = draw(tmp_path / "datasets" / "shapes")  # of seed 3
@@ -160,6 +163,7 @@ def test_video_of_moving_shapes(tmp_path):
 def test_unwritable_working_directory(tmp_path, monkeypatch):
     monkeypatch.setattr(drawn_dataset, "COUNT", 8)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("GRAFTDET_CACHE")
     monkeypatch.delenv("DATASETS_DIR", raising=False)
     (tmp_path / "datasets").write_text("a file stands where the folder would be")  # also for root
     monkeypatch.chdir(tmp_path)
