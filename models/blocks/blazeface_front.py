@@ -27,7 +27,7 @@ class _FrontBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.convs(functional.pad(x, (0, 2, 0, 2)) if self.s == 2 else x)
-        x = functional.max_pool2d(x, 2) if self.s == 2 else x
+        x = functional.max_pool2d(x, 2, ceil_mode=True) if self.s == 2 else x
         return functional.relu(y + functional.pad(x, (0, 0, 0, 0, 0, self.new)))
 
 
@@ -35,7 +35,7 @@ class _FrontBlock(nn.Module):
 class BlazeFaceFront(Backbone):
     """The backbone of the published BlazeFace of the front camera: maps of 88 and 96 channels at strides 8 and 16.
 
-    (B, c1, H, W) -> list of maps. H and W must be multiples of 16. Weight names are the published ones.
+    (B, c1, H, W) -> list of maps. Weight names are the published ones.
 
     Args:
         c1: input channels.

@@ -225,6 +225,7 @@ def test_bare_names_and_suggestions():
         "coco",
         "coco_tiny",
         "contours",
+        "contours200",
         "shapes",
         "voc",
     ]

@@ -29,6 +29,12 @@ LEFT_TO_TORCH = {"C3TR", "C3STR", "C3ECA", "InceptionConv", "A2C2f"}
 SMALL = "nc: 3\nanchors: 3\nbackbone:\n  - [-1, 1, {row}]\nhead:\n  - [[0], 1, Detect, [nc, anchors]]\n"
 
 
+@pytest.fixture(autouse=True)
+def without_plugins(monkeypatch):
+    """Plugins that other tests of this process have loaded would leave everything to torch."""
+    monkeypatch.setattr(plugins, "_loaded", {})
+
+
 def read(name):
     """The model of a name in configs/models, with its classes or 80."""
     spec = ModelSpec.read(name)

@@ -65,6 +65,9 @@ TRAINABLE = {  # YAML -> None, or arguments of its first row
     "hgnet-blocks": None,
     "attention-rows": None,
     "yolox-blocks": None,
+    "yolox-nano": None,
+    "blazeface-front": None,
+    "picodet-lcnet-xs": None,
     "composite-blocks": None,
 }
 TARGETS = [[0, 1, 0.5, 0.5, 0.4, 0.3], [0, 2, 0.3, 0.6, 0.2, 0.2], [1, 0, 0.4, 0.4, 0.5, 0.6]]

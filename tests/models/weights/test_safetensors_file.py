@@ -147,8 +147,8 @@ def test_missing_files_and_folders(tmp_path):
         load_weights(tmp_path / "folder.safetensors")
     with pytest.raises(UserError, match="no such file"):
         load_weights(tmp_path / "none.safetensors")
-    with pytest.raises(UserError, match="expected a file name that ends in .safetensors"):
-        save_weights(tmp_path / "a.pt", WeightsFile("a", "checkpoint", {}))
+    with pytest.raises(UserError, match="expected a file name that ends in .safetensors or .pt"):
+        save_weights(tmp_path / "a.onnx", WeightsFile("a", "checkpoint", {}))
 
 
 def test_a_bare_state_dict_has_no_yaml(tmp_path):
