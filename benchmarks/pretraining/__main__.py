@@ -38,7 +38,7 @@ def pretrain(name: str, project: Path, out: Path, from_committed: bool = False) 
         folder = project / f"{name}-stage{number}"
         packed = folder.with_suffix(".safetensors")
         if not packed.is_file():
-            train(recipe, stage, folder, start or _other(stage.start, out))
+            train(recipe, stage, folder, start or _other(stage.start, project, out))
             values = {"license": LICENSE, "trained_on": TRAINED_ON, "limits": recipe.limits}
             values |= {"recipe": FINETUNING, "reproduce": f"python -m benchmarks.pretraining {name}"}
             pack(folder / "weights" / "last.pt", packed, values)
@@ -71,12 +71,21 @@ def run_train(arguments: list[str]) -> int:
     return subprocess.run([*train_command(), *arguments], cwd=ROOT).returncode
 
 
-def _other(start: str, out: Path) -> Path | str:
-    """The weights that a first stage starts from: "none", or another entry's file in `out`, else in configs/weights."""
+def _other(start: str, project: Path, out: Path) -> Path | str:
+    """The weights that a first stage starts from, see `Stage.start`.
+
+    Those of another entry are its file in `out`, else in configs/weights; those of its first stages lie in `project`.
+    """
     if start == "none":
         return start
-    path = out / f"{start}.safetensors"
-    return path if path.is_file() else find_weights(start)
+    name, _, stage = start.partition(":")
+    if not stage:
+        path = out / f"{name}.safetensors"
+        return path if path.is_file() else find_weights(name)
+    path = project / f"{name}-stage{stage}.safetensors"
+    if not path.is_file():
+        raise UserError(f"{path}: is needed to start from; train {name} in the same --project first")
+    return path
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -13,7 +13,8 @@ class Stage:
     Attributes:
         epochs: number of epochs; an epoch is `epoch_length` images of the data YAML.
         seed: seed of the initial weights and of the images.
-        start: weights of the first stage: "none", or the name of another entry of the table.
+        start: weights of the first stage: "none", the name of another entry of the table, or "NAME:N" for the first N
+            stages of that entry.
         data: dataset YAML.
     """
 
@@ -46,5 +47,5 @@ class Pretraining:
 
 TABLE = {
     "graft-n": Pretraining("graft-n.yaml", (Stage(epochs=8), Stage(epochs=14, seed=1, data="contours200.yaml"))),
-    "graft-p": Pretraining("graft-p.yaml", (Stage(epochs=4, start="graft-n"),)),
+    "graft-p": Pretraining("graft-p.yaml", (Stage(epochs=4, start="graft-n:1"),)),
 }

@@ -25,6 +25,7 @@ def table(tmp_path, tiny_yaml, monkeypatch):
     entries = {
         "one": Pretraining(tiny, (Stage(1, seed=3, data=small), Stage(2, seed=4, data=small)), **common),
         "other": Pretraining(tiny, (Stage(1, start="one", data=small),), **common),
+        "early": Pretraining(tiny, (Stage(1, start="one:1", data=small),), **common),
     }
     commands = []
 
@@ -46,7 +47,8 @@ def test_the_entries_of_the_table_can_be_trained():
     for name, entry in TABLE.items():
         assert entry.stages and name == entry.cfg.removesuffix(".yaml")
         assert build_model(entry.cfg) and load_hyperparameters(entry.hyp)
-        assert all(stage.start in ("none", *TABLE) and load_data_config(stage.data) for stage in entry.stages)
+        assert all(stage.start.partition(":")[0] in ("none", *TABLE) for stage in entry.stages)
+        assert all(load_data_config(stage.data) for stage in entry.stages)
 
 
 def test_stages_interruption_and_other_starts(table, tmp_path, shipped):
@@ -75,6 +77,10 @@ def test_stages_interruption_and_other_starts(table, tmp_path, shipped):
     pretraining.main(["other", "--project", str(project), "--out", str(out)])
     assert value_of(table[2], "--weights") == str(out / "one.safetensors")
     assert len(load_weights(out / "other.safetensors").card.runs) == 3
+    pretraining.main(["early", "--project", str(project), "--out", str(out)])
+    assert value_of(table[3], "--weights") == str(project / "one-stage1.safetensors")
+    with pytest.raises(UserError, match=r"one-stage1\.safetensors: is needed to start from; train one in the same"):
+        pretraining.main(["early", "--project", str(tmp_path / "elsewhere"), "--out", str(out)])
 
 
 def test_a_committed_file_replaces_the_stages_behind_it(table, tmp_path, shipped):
