@@ -5,17 +5,16 @@ import re
 import pytest
 import torch
 
-from graftdet.models import BLOCKS, build_model
+from graftdet.models import BLOCKS
 from graftdet.models.blocks.registration import BlockOptions
 from graftdet.models.graph.plugins import load_plugins
 from graftdet.utils.errors import UserError
+from tests.models.graph import small_models
 
 
 def model_of(*rows):
     """A small model: a Conv of 64 channels, `rows`, and a one-level Detect."""
-    head = [[[-1], 1, "Detect", ["nc", "anchors"]]]
-    rows = [[-1, 1, "Conv", [64, 3, 2]], *rows]
-    return build_model({"nc": 2, "anchors": [[10, 13, 16, 30, 33, 23]], "backbone": rows, "head": head})
+    return small_models.model_of([-1, 1, "Conv", [64, 3, 2]], *rows)
 
 
 CONVOLUTIONS = [  # torch runs these on an empty batch, and fails with one
