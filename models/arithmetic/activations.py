@@ -4,7 +4,7 @@ from typing import Any
 
 from graftdet.models.arithmetic.module import Module
 from graftdet.models.arithmetic.tensor import Parameter, ShapeTensor, Unsupported
-from graftdet.models.arithmetic.windows import check_numbers
+from graftdet.models.arithmetic.windows import check_numbers, check_tensor
 
 
 class Activation(Module):
@@ -12,9 +12,7 @@ class Activation(Module):
 
     def forward(self, x: Any) -> ShapeTensor:
         """Return the input."""
-        if not isinstance(x, ShapeTensor):
-            raise TypeError(f"expected a tensor, got {type(x).__name__}")
-        return x
+        return check_tensor(x)
 
 
 class Identity(Module):
@@ -42,15 +40,15 @@ class ReLU6(_InPlace):
 
 
 class SiLU(_InPlace):
-    """X sigmoid(x)."""
+    """`x sigmoid(x)`."""
 
 
 class Mish(_InPlace):
-    """X tanh(softplus(x))."""
+    """`x tanh(softplus(x))`."""
 
 
 class Hardswish(_InPlace):
-    """X relu6(x + 3) / 6."""
+    """`x relu6(x + 3) / 6`."""
 
 
 class Hardsigmoid(_InPlace):
@@ -78,7 +76,7 @@ class LeakyReLU(Activation):
 
 
 class ELU(Activation):
-    """X, or alpha (exp(x) - 1) below 0."""
+    """`x`, or `alpha (exp(x) - 1)` below 0."""
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False):
         super().__init__()
@@ -86,11 +84,11 @@ class ELU(Activation):
 
 
 class CELU(ELU):
-    """X, or alpha (exp(x / alpha) - 1) below 0."""
+    """`x`, or `alpha (exp(x / alpha) - 1)` below 0."""
 
 
 class GELU(Activation):
-    """X times the normal distribution function."""
+    """`x` times the normal distribution function."""
 
     def __init__(self, approximate: str = "none"):
         super().__init__()

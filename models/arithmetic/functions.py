@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from graftdet.models.arithmetic import layers, windows
-from graftdet.models.arithmetic.tensor import ShapeTensor, Unsupported, broadcast, reduce
+from graftdet.models.arithmetic.tensor import ShapeTensor, Unsupported, broadcast, reduce, unpack
 
 
 def same_shape(*values: Any, **more: Any) -> ShapeTensor:
@@ -32,7 +32,7 @@ def stack(tensors: Iterable[ShapeTensor], dim: int = 0) -> ShapeTensor:
 
 def filled(*shape: Any, **_: Any) -> ShapeTensor:
     """`torch.zeros`, `torch.ones` and the like."""
-    return ShapeTensor(*(shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape))
+    return ShapeTensor(*unpack(shape))
 
 
 def full(shape: Any, _value: Any, **_: Any) -> ShapeTensor:

@@ -1,7 +1,7 @@
 """Tensors that have a shape and no values."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
@@ -47,6 +47,11 @@ _SAME_SHAPE = frozenset(
 _REDUCING = frozenset("mean sum amax amin prod std var norm logsumexp all any".split())
 
 
+def unpack(numbers: Any) -> list:
+    """The numbers of a method that takes them one by one or as one list."""
+    return list(numbers[0] if len(numbers) == 1 and isinstance(numbers[0], (tuple, list)) else numbers)
+
+
 class ShapeTensor:
     """A tensor without values: `shape` follows from each operation as in torch."""
 
@@ -73,7 +78,6 @@ class ShapeTensor:
         raise Unsupported("the value of a tensor")
 
     __float__ = __int__ = __index__ = __bool__  # type: ignore[assignment]
-    __hash__ = object.__hash__
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -138,7 +142,7 @@ class ShapeTensor:
 
     def view(self, *shape: Any) -> "ShapeTensor":
         """Return the shape with the same number of elements; one side may be -1."""
-        sides = list(shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape)
+        sides = unpack(shape)
         if any(not isinstance(side, int) for side in sides):
             raise TypeError(f"view as {sides}")
         if sides.count(-1) == 1:
@@ -158,7 +162,7 @@ class ShapeTensor:
 
     def permute(self, *order: Any) -> "ShapeTensor":
         """Return the dimensions in another order."""
-        order = tuple(order[0]) if len(order) == 1 and isinstance(order[0], (tuple, list)) else order
+        order = unpack(order)
         if sorted(map(self._position, order)) != list(range(self.ndim)):
             raise RuntimeError(f"permutation {order} of {self.ndim} dimensions")
         return ShapeTensor(*(self.shape[dim] for dim in order))
@@ -216,7 +220,7 @@ class ShapeTensor:
 
     def expand(self, *shape: Any) -> "ShapeTensor":
         """Repeat dimensions of one."""
-        sides = list(shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape)
+        sides = unpack(shape)
         own = [1] * (len(sides) - self.ndim) + list(self.shape)
         wanted = [old if side == -1 else side for side, old in zip(sides, own, strict=True)]
         if any(old not in (1, side) for side, old in zip(wanted, own, strict=True)):
@@ -286,14 +290,9 @@ def reduce(tensor: ShapeTensor, dim: Any = None, keepdim: bool = False, **_: Any
     return ShapeTensor(*sides)
 
 
-def _operator(self: ShapeTensor, *others: Any) -> ShapeTensor:
-    return broadcast(self, *others)
-
-
-def _add_operators(names: str, operation: Callable) -> None:
-    for name in names.split():
-        setattr(ShapeTensor, f"__{name}__", operation)
-
-
-_add_operators("add radd iadd sub rsub isub mul rmul imul truediv rtruediv itruediv pow rpow floordiv mod", _operator)
-_add_operators("lt le gt ge eq ne neg invert and or", _operator)
+_OPERATORS = """
+    add radd iadd sub rsub isub mul rmul imul truediv rtruediv itruediv pow rpow floordiv mod
+    lt le gt ge eq ne neg invert and or
+    """.split()
+for _name in _OPERATORS:
+    setattr(ShapeTensor, f"__{_name}__", broadcast)

@@ -20,11 +20,16 @@ def check_numbers(*values: Any) -> None:
         raise Unsupported(f"arguments {values}")
 
 
-def check_map(x: Any, channels: int | None = None) -> ShapeTensor:
-    """Raise unless `x` is a map (B, C, H, W) with this number of channels."""
+def check_tensor(x: Any) -> ShapeTensor:
+    """Raise unless `x` is a tensor."""
     if not isinstance(x, ShapeTensor):
         raise TypeError(f"expected a tensor, got {type(x).__name__}")
-    if x.ndim != 4:
+    return x
+
+
+def check_map(x: Any, channels: int | None = None) -> ShapeTensor:
+    """Raise unless `x` is a map (B, C, H, W) with this number of channels."""
+    if check_tensor(x).ndim != 4:
         raise Unsupported(f"a tensor of {x.ndim} dimensions")
     if channels is not None and x.shape[1] != channels:
         raise RuntimeError(f"expected {channels} channels, got {x.shape[1]}")
@@ -43,7 +48,10 @@ def pooled(side: int, k: int, s: int, p: int, d: int = 1, ceil_mode: bool = Fals
 class ConvNd(Module):
     """Base of the convolutions."""
 
-    def _set(self, in_channels, out_channels, k, s, p, d, g, output_padding, bias, padding_mode, transposed) -> None:
+    transposed = False
+    output_padding = (0, 0)
+
+    def _set(self, in_channels, out_channels, k, s, p, d, g, bias, padding_mode) -> None:
         widths = (in_channels, out_channels, g)
         if any(type(width) is not int for width in widths):
             raise TypeError(f"widths {widths}")
@@ -53,14 +61,16 @@ class ConvNd(Module):
             raise ValueError(f"{in_channels} and {out_channels} channels in {g} groups")
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, g
         self.kernel_size, self.stride, self.padding = pair(k, 1), pair(s, 1), pair(p, 0)
-        self.dilation, self.output_padding, self.padding_mode = pair(d, 1), pair(output_padding, 0), padding_mode
-        shape = (in_channels, out_channels // g) if transposed else (out_channels, in_channels // g)
+        self.dilation, self.padding_mode = pair(d, 1), padding_mode
+        shape = (in_channels, out_channels // g) if self.transposed else (out_channels, in_channels // g)
         self.weight = Parameter(ShapeTensor(*shape, *self.kernel_size))
         self.bias = Parameter(ShapeTensor(out_channels)) if bias else None
 
 
 class ConvTransposeNd(ConvNd):
     """Base of the transposed convolutions."""
+
+    transposed = True
 
 
 class Conv2d(ConvNd):
@@ -81,9 +91,7 @@ class Conv2d(ConvNd):
         dtype: Any = None,
     ):
         super().__init__()
-        self._set(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, 0, bias, padding_mode, False
-        )
+        self._set(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode)
 
     def forward(self, x: Any) -> ShapeTensor:
         """Return the output."""
@@ -121,10 +129,8 @@ class ConvTranspose2d(ConvTransposeNd):
         dtype: Any = None,
     ):
         super().__init__()
-        more = output_padding
-        self._set(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, more, bias, padding_mode, True
-        )
+        self._set(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode)
+        self.output_padding = pair(output_padding, 0)
 
     def forward(self, x: Any) -> ShapeTensor:
         """Return the output."""
