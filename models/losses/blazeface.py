@@ -61,15 +61,15 @@ class BlazeFaceCriterion(DenseCriterion):
         boxes, classes, points, strides = flatten_cells(raw, self.strides)
         truth = unpack_targets(targets, height, width)
         with torch.no_grad():
-            positive = torch.cat((boxes[..., :2], boxes[..., 2:].clamp(min=1)), -1)
-            found = self.assign(classes.sigmoid(), cxcywh_to_xyxy(positive), points, strides, truth)
+            not_empty = torch.cat((boxes[..., :2], boxes[..., 2:].clamp(min=1)), -1)
+            found = self.assign(classes.sigmoid(), cxcywh_to_xyxy(not_empty), points, strides, truth)
         image, point, label = truth.image[found.box], found.point, truth.labels[found.box]  # (K,)
         wanted = torch.zeros_like(classes)
         wanted[image, point, label] = found.quality
-        norm = average_over_processes(wanted.new_tensor([len(point)]), wanted.new_tensor([1.0]))[0]
+        positives = average_over_processes(wanted.new_tensor(len(point)), minimum=1)
         scale = strides[point, None]
         distance = smooth_l1_loss(
             boxes[image, point] / scale, xyxy_to_cxcywh(truth.boxes[found.box]) / scale, reduction="sum"
         )
-        losses = {"box": distance / norm, "cls": self.class_loss(classes, wanted).sum() / norm}
+        losses = {"box": distance / positives, "cls": self.class_loss(classes, wanted).sum() / positives}
         return {name: losses[name] * gain for name, gain in self.gains.items()}

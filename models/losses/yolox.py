@@ -68,5 +68,5 @@ class YOLOXCriterion(DenseCriterion):
             "obj": F.binary_cross_entropy_with_logits(objectness, wanted_objectness, reduction="none"),
             "cls": F.binary_cross_entropy_with_logits(predicted, wanted_classes, reduction="none"),
         }
-        positives = average_over_processes(objectness.new_tensor([len(label)]), objectness.new_tensor([1.0]))[0]
+        positives = average_over_processes(objectness.new_tensor(len(label)), minimum=1)
         return {name: loss.sum() / positives * self.gains[name] for name, loss in losses.items()}
