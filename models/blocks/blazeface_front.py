@@ -22,13 +22,13 @@ class _FrontBlock(nn.Module):
 
     def __init__(self, c1, c2, s=1):
         super().__init__()
-        self.s, self.new = s, c2 - c1
+        self.s, self.added = s, c2 - c1
         self.convs = nn.Sequential(nn.Conv2d(c1, c1, 3, s, 0 if s == 2 else 1, groups=c1), nn.Conv2d(c1, c2, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.convs(functional.pad(x, (0, 2, 0, 2)) if self.s == 2 else x)
         x = functional.max_pool2d(x, 2, ceil_mode=True) if self.s == 2 else x
-        return functional.relu(y + functional.pad(x, (0, 0, 0, 0, 0, self.new)))
+        return functional.relu(y + functional.pad(x, (0, 0, 0, 0, 0, self.added)))
 
 
 @BLOCKS.register()

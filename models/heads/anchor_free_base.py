@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from graftdet.models.heads.base import Head
+from graftdet.models.heads.base import Head, prior_bias
 from graftdet.models.heads.row_arguments import check_integer
 from graftdet.models.losses.distribution_focal import expected_distances
 from graftdet.models.losses.points import distances_to_boxes, flatten_levels, level_points
@@ -24,8 +24,6 @@ class AnchorFreeHead(Head):
     `forward(maps)`, `output_biases()` and `criterion`.
     """
 
-    prior = 0.01  # initial probability of every class (Lin et al., Focal Loss, 2017, section 4.1)
-
     def __init__(self, nc: int, reg_max: int):
         super().__init__(nc)
         if isinstance(reg_max, (list, tuple)):
@@ -43,7 +41,7 @@ class AnchorFreeHead(Head):
         with torch.no_grad():
             for distances, classes in self.output_biases():
                 distances.copy_(-torch.arange(self.reg_max, dtype=distances.dtype).repeat(4) / 3)
-                classes.fill_(torch.logit(torch.tensor(self.prior)).item())
+                classes.fill_(prior_bias())
 
     def decode_rows(self, raw: Any) -> torch.Tensor:
         """Raw outputs to (B, N, 5 + nc): cx, cy, w, h in pixels, objectness 1, class probabilities."""

@@ -14,6 +14,14 @@ from graftdet.utils.boxes import xyxy_to_cxcywh
 from graftdet.utils.hyperparameters import Hyperparameters
 from graftdet.utils.registry import Registry
 
+PRIOR = 0.01
+"""Initial probability of objects and classes (Lin et al., Focal Loss, 2017, section 4.1)."""
+
+
+def prior_bias(probability: float = PRIOR) -> float:
+    """The bias of an output whose initial probability is `probability`: its logit."""
+    return torch.logit(torch.tensor(probability)).item()
+
 
 class Head(nn.Module, ABC):
     """Base class of detection heads: the last row of a model, which turns feature maps into boxes and scores.

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from graftdet.models.heads import HEADS
-from graftdet.models.heads.base import Head
+from graftdet.models.heads.base import Head, prior_bias
 from graftdet.models.heads.row_arguments import check_integer
 from graftdet.models.losses.blazeface import BlazeFaceCriterion, flatten_cells
 from graftdet.utils.boxes import cxcywh_to_xyxy
@@ -78,7 +78,7 @@ class BlazeFaceHead(Head):
             for stride, (box, classes), number in zip(strides, self.output_biases(), self.boxes, strict=True):
                 sides = torch.linspace(*_SIDES, number) * stride
                 box.view(number, 4).copy_(torch.stack((0 * sides, 0 * sides, sides, sides), 1))
-                classes.fill_(torch.logit(torch.tensor(0.01)).item())
+                classes.fill_(prior_bias())
 
     def criterion(self, hyperparameters: Hyperparameters, image_size: int = 640) -> BlazeFaceCriterion:
         """Varifocal and smooth L1 losses, assigned by SimOTA."""

@@ -7,6 +7,7 @@ from graftdet.models.blocks.conv import Conv
 from graftdet.models.blocks.esnet import DPConv
 from graftdet.models.heads import HEADS
 from graftdet.models.heads.anchor_free_base import ARGUMENT_ALIASES, AnchorFreeHead
+from graftdet.models.heads.base import prior_bias
 from graftdet.models.heads.row_arguments import check_integer
 from graftdet.models.losses.anchor_free import AnchorFreeCriterion
 from graftdet.models.losses.assigners.task_aligned import TaskAlignedAssigner
@@ -59,11 +60,8 @@ class PicoHeadV2(AnchorFreeHead):
         self.head_cls_list = nn.ModuleList(nn.Conv2d(c, nc, 1) for c in ch)
         self.head_reg_list = nn.ModuleList(nn.Conv2d(c, 4 * reg_max, 1) for c in ch)
         self.cls_align = nn.ModuleList(
-            nn.Sequential(
-                Conv(c, 1, 5, act=SWISH), Conv(1, 1, act=False)
-            )  # to one channel, so that nothing is depthwise
-            for c in ch
-        )
+            nn.Sequential(Conv(c, 1, 5, act=SWISH), Conv(1, 1, act=False)) for c in ch
+        )  # to one channel, so that nothing is depthwise
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """Maps (B, c, H, W), one per level, to raw outputs (B, 4 * reg_max + nc, H, W)."""
@@ -78,9 +76,8 @@ class PicoHeadV2(AnchorFreeHead):
     def set_strides(self, strides: list[float]) -> None:
         """Set the strides and initialize the biases, also those of the alignment."""
         super().set_strides(strides)
-        bias = torch.logit(torch.tensor(ALIGNMENT_PRIOR)).item()
         for level in range(len(self.cls_align)):
-            nn.init.constant_(self.get_parameter(f"cls_align.{level}.1.bn.bias"), bias)
+            nn.init.constant_(self.get_parameter(f"cls_align.{level}.1.bn.bias"), prior_bias(ALIGNMENT_PRIOR))
 
     def output_biases(self) -> list[tuple[Tensor, Tensor]]:
         """Per level the biases (4 * reg_max,) of the distances and (nc,) of the classes."""

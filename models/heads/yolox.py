@@ -8,7 +8,7 @@ from torch import nn
 from graftdet.models.blocks.conv import Conv
 from graftdet.models.blocks.yolox import YOLOXDepthwiseConv
 from graftdet.models.heads import HEADS
-from graftdet.models.heads.base import Head
+from graftdet.models.heads.base import Head, prior_bias
 from graftdet.models.heads.row_arguments import check_integer
 from graftdet.models.losses.points import flatten_levels, level_points
 from graftdet.models.losses.yolox import YOLOXCriterion, decode_boxes
@@ -38,8 +38,6 @@ class DetectX(Head):
     Example:
         [[17, 20, 23], 1, DetectX, [nc]]
     """
-
-    prior = 0.01  # initial probability of objectness and classes (Lin et al., Focal Loss, 2017, section 4.1)
 
     def __init__(self, nc=80, anchors=(), depthwise=False, width=None, ch=()):
         super().__init__(nc)
@@ -96,7 +94,7 @@ class DetectX(Head):
         super().set_strides(strides)
         with torch.no_grad():
             for bias in (bias for pair in self.output_biases() for bias in pair):
-                bias.fill_(torch.logit(torch.tensor(self.prior)).item())
+                bias.fill_(prior_bias())
 
     def criterion(self, hyperparameters: Hyperparameters, image_size: int = 640) -> Any:
         """IoU, objectness and class losses with the published weights 5, 1 and 1, assigned by SimOTA."""
