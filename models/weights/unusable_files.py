@@ -36,16 +36,14 @@ def describe_file(path: Path) -> str | None:
     Args:
         path: an existing file or folder.
     """
-    if not path.is_dir():
-        kind = _FORMATS.get(path.suffix.lower())
-        return f"is {kind}, which cannot be loaded; {_INSTEAD}" if kind else None
-    if models := sorted(path.glob("*.xml")):
-        return f"is the folder of an OpenVINO model; give its file, {models[0]}"
-    if (path / "saved_model.pb").is_file():
-        return f"is a TensorFlow SavedModel, which cannot be loaded; {_INSTEAD}"
-    kind = _FORMATS.get(path.suffix.lower()) or next(
-        (_FORMATS[file.suffix] for file in sorted(path.iterdir()) if file.suffix in (".param", ".pdmodel")), None
-    )
+    kind = _FORMATS.get(path.suffix.lower())
+    if path.is_dir():
+        if models := sorted(path.glob("*.xml")):
+            return f"is the folder of an OpenVINO model; give its file, {models[0]}"
+        if (path / "saved_model.pb").is_file():
+            kind = "a TensorFlow SavedModel"
+        inside = (_FORMATS[file.suffix] for file in sorted(path.iterdir()) if file.suffix in (".param", ".pdmodel"))
+        kind = kind or next(inside, None)
     return f"is {kind}, which cannot be loaded; {_INSTEAD}" if kind else None
 
 

@@ -111,7 +111,7 @@ def load_weights(path: str | Path) -> WeightsFile:
     if is_safetensors(path):
         return _load_safetensors(path)
     if path.suffix.lower() == ".onnx":
-        return _from_family(convert_onnx(path), path)
+        return _from_family(convert_onnx(path), path, merged_batch_norms=True)
     if is_paddle(path):
         return _from_published(read_paddle(path), path)
     try:
@@ -217,21 +217,23 @@ def _from_published(published: PublishedWeights, path: Path) -> WeightsFile:
     return _from_family(converted, path, published.names)
 
 
-def _from_family(converted: ConvertedWeights, path: Path, names: list[str] | None = None) -> WeightsFile:
+def _from_family(
+    converted: ConvertedWeights, path: Path, names: list[str] | None = None, merged_batch_norms: bool = False
+) -> WeightsFile:
     """Renamed weights; those of as many classes as COCO, without names, are those of COCO."""
     return WeightsFile(
         path=path,
         source="published",
         state=converted.state,
         yaml=converted.yaml,
-        names=names or (coco_names() if converted.nc == COCO_CLASSES else None),
+        names=names or converted.names or (coco_names() if converted.nc == COCO_CLASSES else None),
         nc=converted.nc,
         size=converted.size,
         square_letterbox=converted.square_letterbox,
         family=converted.family,
         model=converted.model,
         unused=converted.unused,
-        merged_batch_norms=converted.merged_batch_norms,
+        merged_batch_norms=merged_batch_norms,
     )
 
 

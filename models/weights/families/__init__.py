@@ -1,7 +1,6 @@
 """Families of published weights, one per file. Every file in this folder is loaded; see `base.WeightsFamily`."""
 
 import pkgutil
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def convert_onnx(path: Path) -> ConvertedWeights:
         weights = name_convolutions(family, convolutions, size)
         converted = convert(weights, path) if weights else None
         if converted:
-            return replace(converted, merged_batch_norms=True)
+            return converted
     raise UserError(
         f"{path}: its {len(convolutions)} convolutions are those of no known family of weights; training cannot start "
         "from it, detect.py and val.py may run it"

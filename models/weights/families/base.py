@@ -24,8 +24,8 @@ class ConvertedWeights:
         nc: number of classes.
         size: longer side of the training images in pixels, None where it is unknown.
         unused: names of published tensors that detection does not need.
-        merged_batch_norms: see `PublishedWeights`.
         square_letterbox: whether the publisher's program letterboxes all images into squares; they are validated so.
+        names: class names of the family, for files without; None where it has none.
     """
 
     family: str
@@ -35,8 +35,8 @@ class ConvertedWeights:
     nc: int
     size: int | None = None
     unused: list[str] = field(default_factory=list)
-    merged_batch_norms: bool = False
     square_letterbox: bool = False
+    names: list[str] | None = None
 
 
 class WeightsFamily(ABC):

@@ -33,6 +33,6 @@ class BlazeFace(WeightsFamily):
         state, unused = rename(weights.state, _NAMES)
         for name in [name for name in state if "regressors" in name]:
             state[name] = state[name].unflatten(0, (-1, COORDINATES))[:, :4].flatten(0, 1).contiguous()
-        weights.names = weights.names or ["face"]
         text = ModelSpec.read("blazeface-front.yaml").text
-        return ConvertedWeights(self.name, "front", text, state, 1, weights.size or 128, unused, square_letterbox=True)
+        size = weights.size or 128
+        return ConvertedWeights(self.name, "front", text, state, 1, size, unused, square_letterbox=True, names=["face"])
