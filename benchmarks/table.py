@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from graftdet.utils.environment import commit
+from graftdet.utils.processor import cpu_flags, processor_name, usable_cores
 from graftdet.utils.tables import markdown_row, markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -157,8 +158,7 @@ def versions() -> dict[str, str]:
 
 def machine() -> str:
     """Return processor, number of cores that this process may use, and memory."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()}, {cores} cores{_memory()}"
+    return f"{_processor()}, {usable_cores()} cores{_memory()}"
 
 
 def _memory() -> str:
@@ -169,16 +169,8 @@ def _memory() -> str:
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    flags = next((line for line in lines if line.startswith("flags")), "").split()
-    extras = [
-        name for flag, name in (("avx512f", "AVX-512"), ("avx512_bf16", "BF16"), ("amx_bf16", "AMX")) if flag in flags
-    ]
-    return " ".join([names[0] if names else platform.machine(), *extras])
+    extras = {"avx512f": "AVX-512", "avx512_bf16": "BF16", "amx_bf16": "AMX"}
+    return " ".join([processor_name(), *(name for flag, name in extras.items() if flag in cpu_flags())])
 
 
 def time_alternately(calls: list[Callable[[], object]], repeats: int = 20, warmup: int = 2) -> list[float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from graftdet.utils.errors import UserError
+from graftdet.utils.processor import usable_cores
 
 
 def select_device(name: str | torch.device = "") -> torch.device:
@@ -73,8 +74,7 @@ def default_workers(training_device: str = "") -> int:
     Args:
         training_device: Type of the device that trains meanwhile, if any.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores //= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    cores = usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     return max(1, min(8, cores // 8 if training_device == "cpu" else cores))
 
 

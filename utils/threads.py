@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from graftdet.utils.processor import usable_cores
+
 logger = logging.getLogger(__name__)
 
 SPIN_COUNT = 30_000
@@ -203,8 +205,7 @@ class ThreadControl:
         if chosen < self.threads and self._grew:
             self._patience = min(2 * self._patience, MAX_PATIENCE)
         self._grew = chosen > self.threads
-        if chosen != self.threads:
-            self._set_number(chosen, busy)
+        self._set_number(chosen, busy)
 
     def _set_number(self, number: int, busy: float) -> None:
         import torch
@@ -224,7 +225,7 @@ class ThreadControl:
             self._team.end()
             self._team = None
         elif not spin and not self._team and self.threads > 1:
-            self._team = SleepingTeam(max(_core_count() - self.threads + 1, 1))
+            self._team = SleepingTeam(max(usable_cores() - self.threads + 1, 1))
 
     def close(self) -> None:
         """Restore threads and spinning."""
@@ -233,10 +234,6 @@ class ThreadControl:
         self._set_spinning(True)
         if self.threads != self.limit:
             torch.set_num_threads(self.limit)
-
-
-def _core_count() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 _active: ThreadControl | None = None

@@ -15,6 +15,7 @@ from graftdet.models.backends.output_layout import OutputLayout, stack_rows
 from graftdet.models.inference.predictor import Predictor
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.letterbox import GRAY
+from graftdet.utils.processor import usable_cores
 
 logger = logging.getLogger(__name__)
 UNKNOWN_CLASSES = 80
@@ -182,7 +183,7 @@ def thread_limit() -> int:
     text = os.environ.get("OMP_NUM_THREADS", "")
     if text.isdecimal() and int(text):
         return int(text)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = usable_cores()
     return cores if cores != os.cpu_count() else 0
 
 

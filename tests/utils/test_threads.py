@@ -82,7 +82,7 @@ class Machine:
                 machine.teams.append("end")
 
         monkeypatch.setattr(threads, "SleepingTeam", Team)
-        monkeypatch.setattr(threads, "_core_count", lambda: cores)
+        monkeypatch.setattr(threads, "usable_cores", lambda: cores)
         monkeypatch.setattr(CpuTimes, "now", lambda: self.times)
         monkeypatch.setattr(threads.time, "monotonic", lambda: self.times.clock)
         monkeypatch.setattr(torch, "set_num_threads", self.numbers.append)

@@ -148,7 +148,7 @@ def _by_time(work: Work, memory_format: str) -> StepChoice:
     if work.steps < MIN_STEPS:
         logger.info(f"precision: {default.training}; a run of {work.steps} steps is too short to time others")
         return default
-    adapt_threads()  # the number of threads is part of the key
+    adapt_threads()  # timed steps compute as those of the run will
     key = work.key()
     remembered = read_times(key)
     times = remembered or time_steps(work, memory_format)
@@ -224,7 +224,7 @@ class TimedSteps:
     """
 
     def __init__(self, work: Work, variants: list[StepVariant]):
-        self.variants, self.batch = variants, work.images_shape[0]
+        self.batch = work.images_shape[0]
         self.losses: dict[StepVariant, float] = {}
         self._device = work.device
         generator = torch.Generator().manual_seed(0)
