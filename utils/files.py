@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import os
 import secrets
 import shutil
@@ -9,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from graftdet.utils.errors import UserError
 
@@ -142,6 +143,20 @@ def write_atomically(path: str | Path, data: bytes | str) -> None:
     """
     with atomic_file(path) as file:
         file.write(data.encode() if isinstance(data, str) else data)
+
+
+def read_cached_json(path: Path) -> Any:
+    """Return the content of a JSON file in the cache folder; None where it is missing or malformed."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def write_cached_json(path: Path, content: Any) -> None:
+    """Write such a file; nothing is written where the cache folder cannot be written."""
+    with contextlib.suppress(UserError):
+        write_atomically(path, json.dumps(content, indent=1) + "\n")
 
 
 @contextlib.contextmanager

@@ -12,7 +12,14 @@ from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils.checkpoint import load_checkpoint
 from graftdet.utils.config import load_yaml
 from graftdet.utils.errors import UserError
-from graftdet.utils.files import atomic_file, new_run_folder, newest_run_file, write_atomically
+from graftdet.utils.files import (
+    atomic_file,
+    new_run_folder,
+    newest_run_file,
+    read_cached_json,
+    write_atomically,
+    write_cached_json,
+)
 from graftdet.utils.images.io import read_image
 from graftdet.utils.sources.source import open_source
 
@@ -104,3 +111,15 @@ def test_a_git_lfs_pointer_is_called_that(read, tmp_path):
         UserError, match=r"file\.\w+: is a Git LFS pointer, not the file itself; fetch it with 'git lfs"
     ):
         read(tmp_path / "file")
+
+
+def test_a_cached_file_is_read_as_it_was_written_and_none_is_no_error(tmp_path):
+    path = tmp_path / "new" / "file.json"
+    assert read_cached_json(path) is None
+    write_cached_json(path, {"a": [1, "é"]})
+    assert read_cached_json(path) == {"a": [1, "é"]}
+    for malformed in (b"{", b"\xff", b"[" * 9999):
+        path.write_bytes(malformed)
+        assert read_cached_json(path) is None
+    write_cached_json(path / "below a file.json", {})
+    assert path.read_bytes() == b"[" * 9999

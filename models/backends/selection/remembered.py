@@ -4,17 +4,14 @@ KEY has a hash of the weights with the code that builds them, and one of the mac
 A file that is missing or malformed is made again.
 """
 
-import contextlib
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 from graftdet.models.backends.selection.agreement import Agreement
 from graftdet.models.backends.selection.choice import Choice
 from graftdet.models.backends.selection.ways import Way
-from graftdet.utils.errors import UserError
-from graftdet.utils.files import cache_folder, write_atomically
+from graftdet.utils.files import cache_folder, read_cached_json, write_cached_json
 
 
 class Choices:
@@ -64,16 +61,11 @@ class Choices:
         self._write()
 
     def _write(self) -> None:
-        content = {"machine": self._machine, "images": self.images, "choices": self._entries}
-        with contextlib.suppress(UserError):
-            write_atomically(self.path, json.dumps(content, indent=1))
+        write_cached_json(self.path, {"machine": self._machine, "images": self.images, "choices": self._entries})
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
+    content = read_cached_json(path)
     is_valid = isinstance(content, dict) and isinstance(content.get("choices", {}), dict)
     return content if is_valid and type(content.get("images", 0)) is int else {}
 

@@ -1,6 +1,5 @@
 """Times of steps in the user's cache folder: one file for each machine, model, size, batch and set of versions."""
 
-import contextlib
 import hashlib
 import json
 import math
@@ -12,13 +11,12 @@ import torch
 from torch import nn
 
 from graftdet.utils.environment import project_version
-from graftdet.utils.errors import UserError
-from graftdet.utils.files import cache_folder, write_atomically
+from graftdet.utils.files import cache_folder, read_cached_json, write_cached_json
 from graftdet.utils.processor import cpu_flags, processor_name, usable_cores
 from graftdet.utils.training.acceleration.step_timing import StepVariant
 
 Times = dict[str, dict[StepVariant, float]]
-""""training" or "validation" -> variant -> seconds per image."""
+"""Part, "training" or "validation" -> variant -> seconds per image."""
 
 
 def machine_key() -> dict[str, Any]:
@@ -42,13 +40,13 @@ def structure_key(model: nn.Module) -> str:
 
 def read_times(key: Mapping[str, Any]) -> Times | None:
     """Return the times remembered for `key`; None if there are none, or the file is damaged."""
+    content = read_cached_json(_path(key))
     try:
-        content = json.loads(_path(key).read_text(encoding="utf-8"))
         times = {
             part: {StepVariant.parse(name): float(seconds) for name, seconds in content[part].items()}
             for part in ("training", "validation")
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
     values = [seconds for part in times.values() for seconds in part.values()]
     is_valid = all(times.values()) and all(math.isfinite(seconds) and seconds > 0 for seconds in values)
@@ -58,8 +56,7 @@ def read_times(key: Mapping[str, Any]) -> Times | None:
 def remember_times(key: Mapping[str, Any], times: Times) -> None:
     """Write the times for `key`. Where the cache folder cannot be written, the next run takes them again."""
     parts = {part: {str(variant): seconds for variant, seconds in found.items()} for part, found in times.items()}
-    with contextlib.suppress(UserError):
-        write_atomically(_path(key), json.dumps({"key": dict(key), **parts}, indent=1) + "\n")
+    write_cached_json(_path(key), {"key": dict(key), **parts})
 
 
 def _path(key: Mapping[str, Any]) -> Path:
