@@ -17,7 +17,7 @@ from graftdet.utils.training.flags import (
     add_training_flags,
     check_flags,
     check_not_swapped,
-    hyperparameter_overrides,
+    read_hyperparameters,
 )
 from graftdet.utils.training.search.trials import add_search_flags, search, search_requested
 
@@ -58,23 +58,22 @@ from graftdet.utils.device import default_workers
 from graftdet.utils.distributed import Ranks, distribute, process_group
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import new_run_folder
-from graftdet.utils.hyperparameters import Hyperparameters, has_geometric_augmentation, load_hyperparameters
+from graftdet.utils.hyperparameters import Hyperparameters, has_geometric_augmentation
 from graftdet.utils.threads import sharing_cores
 from graftdet.utils.training.acceleration.batch_size import automatic_batch_size
 from graftdet.utils.training.acceleration.preparation import compile_model, prepare_for_training
 from graftdet.utils.training.acceleration.step_choice import Work, choose_steps
 from graftdet.utils.training.autoanchor import MIN_RECALL, MIN_RECALL_OF_TRANSFERRED, fit_head_anchors
 from graftdet.utils.training.ema import ModelEMA
-from graftdet.utils.training.fine_tuning import DEFAULT_RECIPE, choose_recipe
+from graftdet.utils.training.fine_tuning import choose_recipe
 from graftdet.utils.training.optim import Stepper, make_optimizer
 from graftdet.utils.training.resume import resolve_options
-from graftdet.utils.training.run import Run, TrainResult
+from graftdet.utils.training.run import Run, TrainResult, train_epochs
 from graftdet.utils.training.run_state import EarlyStopping, RunState
 from graftdet.utils.training.schedule import Schedule
 from graftdet.utils.training.trainer import (
     Trainer,
     freeze_rows,
-    sampling_weights,
     seed_everything,
     set_bn_momentum,
     transferred_batch_norms,
@@ -154,22 +153,7 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     names = list(splits["train"].names)
     model, transfer = start_model(options, checkpoint, names, round(hyperparameters.anchors))
     teacher = load_teacher(options.teacher, model) if options.teacher else None
-    stride = max(one.size_multiple for one in (model, teacher) if one)
-    options.img = image_size(options.img, stride)[0]
-    if options.batch_size == -1:
-        per_process = automatic_batch_size(model, options.img, device) if ranks.is_main else None
-        options.batch_size = ranks.broadcast(per_process) * ranks.world_size
-    settings = LoaderSettings(
-        size=options.img,
-        stride=stride,
-        batch_size=options.batch_size,
-        workers=default_workers(device.type) if options.workers is None else options.workers,
-        seed=options.seed,
-        cache=options.cache,
-        rect=options.rect,
-        ranks=ranks,
-        device=device,
-    )
+    settings = loader_settings(options, model, teacher, ranks, device)
     validate = make_validation(splits["val"], settings, has_geometric_augmentation(vars(hyperparameters)))
     initial = validate(model.to(device)) if not checkpoint and transfer.class_matches and not options.noval else None
     if options.hyp == AUTO_RECIPE and not checkpoint:
@@ -187,8 +171,8 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     layout = prepare_for_training(model.to(device), device, shape, model.model, model.block_error)
     recorded = (checkpoint or {}).get("precision")
     trainer = make_trainer(model, hyperparameters, transfer, teacher, options, batches, ranks, layout, recorded)
-    ema = trainer.stepper.ema
-    state = RunState(model, ema, trainer.stepper, EarlyStopping(options.patience), np.zeros(model.nc), transfer.loaded)
+    stepper, stopping = trainer.stepper, EarlyStopping(options.patience)
+    state = RunState(model, stepper.ema, stepper, stopping, np.zeros(model.nc), transfer.loaded)
     if checkpoint:
         state.load_state_dict(checkpoint)
 
@@ -196,20 +180,9 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     run = open_run(options, model, hyperparameters, state, train_set, origin) if ranks.is_main else None
     if run and initial:
         run.record_initial(initial)
-    for epoch in range(state.epoch, state.epoch if state.stopping.stop else options.epochs):
-        weights = sampling_weights(train_set.labels, state.class_ap) if options.image_weights else None
-        result = trainer.train_epoch(epoch, options.epochs, weights=weights, on_batch=run.plot_batch if run else None)
-        half, last = trainer.choice.validation != "float32", epoch + 1 == options.epochs
-        evaluation = validate(ema.model, half=half) if last or not options.noval else None
-        if run:
-            run.finish_epoch(result, evaluation)
-        state.class_ap, stop = ranks.broadcast((state.class_ap, state.stopping.stop))
-        if stop:
-            break
-    if run:
-        return run.finish(validate)
-    validate(ema.model)  # every process validates its part of the images
-    return None
+    labels = train_set.labels if options.image_weights else None
+    each = not options.noval
+    return train_epochs(trainer, state, run, validate, epochs=options.epochs, validate_each=each, labels=labels)
 
 
 def start_model(
@@ -228,6 +201,28 @@ def start_model(
         into=options.into,
         min_transfer=options.min_transfer,
         identity_init=options.identity_init,
+    )
+
+
+def loader_settings(
+    options: Namespace, model: DetectionModel, teacher: DetectionModel | None, ranks: Ranks, device: Device
+) -> LoaderSettings:
+    """Complete size and batch size in `options`; return how images are loaded."""
+    stride = max(one.size_multiple for one in (model, teacher) if one)
+    options.img = image_size(options.img, stride)[0]
+    if options.batch_size == -1:
+        per_process = automatic_batch_size(model, options.img, device) if ranks.is_main else None
+        options.batch_size = ranks.broadcast(per_process) * ranks.world_size
+    return LoaderSettings(
+        size=options.img,
+        stride=stride,
+        batch_size=options.batch_size,
+        workers=default_workers(device.type) if options.workers is None else options.workers,
+        seed=options.seed,
+        cache=options.cache,
+        rect=options.rect,
+        ranks=ranks,
+        device=device,
     )
 
 
@@ -258,7 +253,8 @@ def make_trainer(
     trained, criterion = set_up_distillation(model, criterion, teacher, hyperparameters)
     recipe = hyperparameters.for_run(options.epochs, len(batches), options.batch_size)
     set_bn_momentum(model, recipe.bn_momentum)
-    transferred = [parameter for name, parameter in model.named_parameters() if name in set(transfer.loaded)]
+    loaded = set(transfer.loaded)
+    transferred = [parameter for name, parameter in model.named_parameters() if name in loaded]
     optimizer = make_optimizer(trained, recipe.optimizer, recipe, options.batch_size, transferred)
     schedule = Schedule(recipe, options.epochs, len(batches), options.batch_size)
     shape = (options.batch_size // ranks.world_size, model.channels, options.img, options.img)
@@ -270,15 +266,6 @@ def make_trainer(
     stepper = Stepper(parallel, optimizer, schedule, ema, recipe.clip_norm, choice.scaler())
     frozen = transferred_batch_norms(model, transfer.loaded) if recipe.freeze_bn else []
     return Trainer(parallel, criterion, batches, stepper, options.seed, ranks, device, choice, frozen)
-
-
-def read_hyperparameters(
-    options: Namespace, checkpoint: dict[str, Any] | None, recipe: str = DEFAULT_RECIPE
-) -> Hyperparameters:
-    """Return the recipe of the checkpoint, or of `--hyp` (auto: `recipe`), with the values of the command line."""
-    overrides = hyperparameter_overrides(options.optimizer, options.cos_lr, options.set)
-    name = recipe if options.hyp == AUTO_RECIPE else options.hyp
-    return load_hyperparameters(checkpoint["hyperparameters"] if checkpoint else name, overrides)
 
 
 def open_run(

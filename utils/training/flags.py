@@ -1,14 +1,17 @@
 """Flags of train.py: what and how to train, hyperparameters given as flags, flags that depend on others."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from graftdet.utils import cli
 from graftdet.utils.cli.options import fraction
 from graftdet.utils.cli.yolov5_flags import published_hyperparameters
 from graftdet.utils.config import load_yaml
 from graftdet.utils.errors import UserError
+from graftdet.utils.hyperparameters import Hyperparameters, load_hyperparameters
+from graftdet.utils.training.fine_tuning import DEFAULT_RECIPE
 
 AUTO_WEIGHTS, NO_WEIGHTS = "auto", "none"  # values of --weights beside files and names
 OPTIMIZERS = ("SGD", "Adam", "AdamW", "Muon")
@@ -133,6 +136,15 @@ def hyperparameter_overrides(optimizer: str | None, cos_lr: bool, values: Sequen
     """Return hyperparameters given as flags (--optimizer, --cos-lr, --set) as KEY=VALUE."""
     overrides = [f"optimizer={optimizer}"] if optimizer else []
     return [*overrides, *["schedule=cosine"] * cos_lr, *values]
+
+
+def read_hyperparameters(
+    options: argparse.Namespace, checkpoint: Mapping[str, Any] | None, recipe: str = DEFAULT_RECIPE
+) -> Hyperparameters:
+    """Return the recipe of the checkpoint, or of `--hyp` (auto: `recipe`), with the values of the command line."""
+    overrides = hyperparameter_overrides(options.optimizer, options.cos_lr, options.set)
+    name = recipe if options.hyp == AUTO_RECIPE else options.hyp
+    return load_hyperparameters(checkpoint["hyperparameters"] if checkpoint else name, overrides)
 
 
 def check_not_swapped(cfg: str, data: str) -> None:

@@ -21,7 +21,7 @@ from graftdet.utils.training.color_jitter import images_on_device
 from graftdet.utils.training.fine_tuning import describe_fall
 from graftdet.utils.training.results import METRICS, ResultsTable, epoch_line, read_column, results_row, save_config
 from graftdet.utils.training.run_state import RunState, fitness
-from graftdet.utils.training.trainer import EpochResult
+from graftdet.utils.training.trainer import EpochResult, Trainer, sampling_weights
 from graftdet.utils.visualization import evaluation_plots, plots
 
 logger = logging.getLogger(__name__)
@@ -172,3 +172,40 @@ class Run:
             metrics=evaluation.metrics,
             per_class=evaluation.per_class,
         )
+
+
+def train_epochs(
+    trainer: Trainer,
+    state: RunState,
+    run: Run | None,
+    validate: Callable[..., Evaluation | None],
+    *,
+    epochs: int,
+    validate_each: bool = True,
+    labels: list[np.ndarray] | None = None,
+) -> TrainResult | None:
+    """Train, validate and save epoch by epoch, from the epoch of `state` to the last one or until it should stop.
+
+    Args:
+        trainer: Trains an epoch.
+        state: State of the run.
+        run: The run's folder; None in processes other than the main one.
+        validate: `validate(model, half=False)`; every process validates its part of the images.
+        epochs: Length of the run.
+        validate_each: Validate after each epoch; False: after the last one.
+        labels: Class indices (n,) of each image, to sample images by; None: each once.
+    """
+    model, half = state.ema.model, trainer.choice.validation != "float32"
+    for epoch in range(state.epoch, state.epoch if state.stopping.stop else epochs):
+        weights = sampling_weights(labels, state.class_ap) if labels is not None else None
+        result = trainer.train_epoch(epoch, epochs, weights=weights, on_batch=run.plot_batch if run else None)
+        evaluation = validate(model, half=half) if validate_each or epoch + 1 == epochs else None
+        if run:
+            run.finish_epoch(result, evaluation)
+        state.class_ap, stop = trainer.ranks.broadcast((state.class_ap, state.stopping.stop))
+        if stop:
+            break
+    if run:
+        return run.finish(validate)
+    validate(model)
+    return None
