@@ -38,6 +38,17 @@ def cache_folder(tmp_path_factory):
         yield
 
 
+@pytest.fixture
+def one_thread():
+    """One thread of torch: another number sums in another order, and the last digits differ."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def datasets_dir():
     """The folder of real datasets; the test is skipped where it is not there."""

@@ -17,6 +17,7 @@ from graftdet.utils.checkpoint import load_checkpoint
 from graftdet.utils.hyperparameters import load_hyperparameters
 
 ROOT = Path(train.__file__).parent
+pytestmark = pytest.mark.usefixtures("one_thread")  # as many as `command` gives
 COLUMNS = [
     "epoch",
     "time",
@@ -30,15 +31,6 @@ COLUMNS = [
     "val/precision",
     "val/recall",
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As many as `command` gives: another number of threads sums in another order, and the last digits differ."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from graftdet.data.formats.coco import CORNERS, OUTSIDE_FOLDER
 from graftdet.data.formats.files.image_finder import AMBIGUOUS
 from graftdet.data.formats.files.image_lists import LISTED_TWICE
 from graftdet.data.formats.parsing.coco_json import BAD_ANNOTATION, NO_IMAGE, read_columns
-from graftdet.data.formats.parsing.segmentation import box_of_segmentation
 from graftdet.data.formats.validation import MISSING, MOST_CROWDS
 from graftdet.data.tools.audit import audit
 from graftdet.data.tools.report import CLEAN, ERRORS, WARNINGS, format_report, report_status
@@ -158,16 +157,6 @@ def test_boxes_are_derived_from_segmentations(tmp_path, segmentation, bbox):
         row["bbox"] = bbox
     split = open_split(write_dataset(tmp_path, [(1, "a.jpg")], [row], ["images/train/a.jpg"]), "train")
     assert split.samples[0].boxes.tolist() == [[4, 2, 14, 12]] and not split.problems
-
-
-def test_random_masks_have_the_boxes_of_pycocotools():
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        mask = np.asfortranarray(rng.random(rng.integers(1, 30, 2)) < rng.choice([0.02, 0.3, 0.9])).astype(np.uint8)
-        encoded = coco_mask.encode(mask)
-        expected = coco_mask.toBbox(encoded).tolist()
-        found = box_of_segmentation({"size": encoded["size"], "counts": encoded["counts"].decode()})
-        assert found is None if not mask.any() else list(found) == expected
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,8 @@ from graftdet.utils.checkpoint import load_checkpoint
 from graftdet.utils.training.acceleration import step_choice
 from graftdet.utils.training.acceleration.step_timing import StepVariant
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CHOSEN = {"device": "cpu", "training": "bfloat16 contiguous", "validation": "bfloat16"}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from graftdet.utils.hyperparameters import load_hyperparameters
 from graftdet.utils.training.acceleration import step_choice
 from graftdet.utils.training.acceleration.preparation import prepare_for_training
 from graftdet.utils.training.acceleration.step_choice import StepChoice, Work, choose_steps, describe, time_steps
-from graftdet.utils.training.acceleration.step_timing import StepVariant, variants_for
+from graftdet.utils.training.acceleration.step_timing import StepVariant, fastest, variants_for
 from graftdet.utils.training.optim import make_optimizer
 
 CPU, CUDA, MPS = map(torch.device, ("cpu", "cuda", "mps"))
@@ -118,8 +118,6 @@ def test_a_choice_is_applied_to_model_and_optimizer(work):
 
 def test_timed_steps_change_nothing(work):
     model, optimizer = work.model, work.optimizer
-    model.model.insert(0, nn.Dropout(0.0))  # draws random numbers
-    del model.model[0]
     loss = sum(work.criterion(model(torch.rand(4, 3, 64, 64)), torch.zeros(0, 6)).values())
     loss.backward()
     optimizer.step()  # so that there is a state of the optimizer, and gradients
@@ -138,7 +136,8 @@ def test_timed_steps_change_nothing(work):
         assert all(torch.equal(torch.as_tensor(value), torch.as_tensor(before[1]["state"][index][name])) for name, value in state.items())  # fmt: skip
     assert all(map(torch.equal, gradients, [p.grad for p in model.parameters() if p.grad is not None]))
     assert [parameter.stride() for parameter in model.parameters()] == strides
-    assert LAST_FLOAT32 in times["training"] and set(times["validation"]) <= {LAST_FLOAT32, CONTIGUOUS_FLOAT32, LAST_BFLOAT16, CONTIGUOUS_BFLOAT16}  # fmt: skip
+    assert LAST_FLOAT32 in times["training"]
+    assert {one.memory_format for one in times["validation"]} == {fastest(times["training"]).memory_format}
     assert all(taken > 0 for part in times.values() for taken in part.values())
 
 

@@ -21,14 +21,11 @@ LAST, CONTIGUOUS, HALF_LAST, HALF_CONTIGUOUS = variants_for("channels last")
 
 
 class Steps:
-    """Steps that take given seconds, at most `errors` of which raise; `log` lists those that ran."""
+    """Steps that take given seconds or raise a given error; `log` lists those that ran."""
 
     def __init__(self, **seconds):
-        self.now, self.log, self.seconds = (
-            0.0,
-            [],
-            {StepVariant.parse(k.replace("_", " ")): v for k, v in seconds.items()},
-        )
+        self.now, self.log = 0.0, []
+        self.seconds = {StepVariant.parse(name.replace("_", " ")): taken for name, taken in seconds.items()}
 
     def run(self, variant):
         self.log.append(variant)
