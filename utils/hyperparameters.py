@@ -85,10 +85,7 @@ class Hyperparameters:
     lr_update: str = _choice("epoch", "batch", about="how often the decay updates the learning rate")
     lr0: float = _number(0.01, about="learning rate after the warm-up")
     transferred_lr: float = _number(
-        1.0,
-        0,
-        1,
-        about="learning rate of parameters that come from --weights, as a fraction of lr0",
+        1.0, 0, 1, about="learning rate of parameters that come from --weights, as a fraction of lr0"
     )
     lr_batch: int = _number(
         0,
