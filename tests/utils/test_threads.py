@@ -145,6 +145,14 @@ def test_a_constant_number_stays_and_only_spinning_follows(monkeypatch):
     assert machine.teams == [1, "end", 1, "end"] and not machine.numbers
 
 
+def test_spinning_follows_after_a_second(monkeypatch):
+    machine = Machine(monkeypatch)
+    machine.run(0.9, seconds=0.5)
+    assert not machine.teams
+    machine.run(0.9, seconds=0.5)
+    assert machine.teams == [1]
+
+
 def test_enough_threads_sleep_when_fewer_compute(monkeypatch):
     machine = Machine(monkeypatch, cores=8)
     machine.run(0.5, times=2)
@@ -173,6 +181,8 @@ def test_load_is_followed_inside_the_context_on_a_cpu_alone(monkeypatch):
         threads.adapt_threads()
     assert not updates
     with threads.sharing_cores("cpu"):
+        with threads.sharing_cores("cpu", constant=True):  # of a validation inside: the outer one holds
+            threads.adapt_threads()
         threads.adapt_threads()
     with threads.sharing_cores("cpu", constant=True):
         threads.adapt_threads()
@@ -183,7 +193,7 @@ def test_load_is_followed_inside_the_context_on_a_cpu_alone(monkeypatch):
     with threads.sharing_cores("cpu"):
         threads.adapt_threads()
     threads.adapt_threads()
-    assert updates == [False, True, True]
+    assert updates == [False, False, True, True]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs GNU OpenMP and /proc")

@@ -184,7 +184,7 @@ def time_steps(work: Work, memory_format: str) -> Times | None:
 
     Returns:
         Seconds per image of the variants that are not much slower than others; None if the steps in float32 raise an
-        error, which training or validation then reports.
+        error or their loss is not finite, which training or validation then reports.
     """
     clock, variants = cpu_clock(), variants_for(memory_format)
     with random_states_restored(), as_single_process():
@@ -195,6 +195,8 @@ def time_steps(work: Work, memory_format: str) -> Times | None:
             return None
         limit = max(HOPELESS * min(first.values()), first[variants[0]])
         kept = [one for one, taken in first.items() if taken <= limit and same_loss(steps.losses, one)]
+        if variants[0] not in kept:  # its loss is not finite
+            return None
         seconds_per_turn = sum(first[one] for one in kept) / few * steps.batch
         count = max(few, min(steps.batch, int(steps.batch * LIMIT_S / (TURNS * seconds_per_turn))))
         calls = {one: functools.partial(steps.train, one, count) for one in kept}
@@ -220,7 +222,7 @@ class TimedSteps:
 
     Attributes:
         batch: Images per batch of the run.
-        losses: Variant -> loss of its last step.
+        losses: Variant -> loss of its first step; gradients of NaN make the weights NaN, whatever the learning rate.
     """
 
     def __init__(self, work: Work, variants: list[StepVariant]):
@@ -251,7 +253,7 @@ class TimedSteps:
         set_products(optimizer, variant)
         optimizer.step()
         optimizer.zero_grad()
-        self.losses[variant] = float(loss.detach())
+        self.losses.setdefault(variant, float(loss.detach()))
 
     @torch.no_grad()
     def validate(self, variant: StepVariant, count: int) -> None:

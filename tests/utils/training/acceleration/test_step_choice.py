@@ -9,10 +9,18 @@ from torch import nn
 
 from graftdet.models import ModelSpec
 from graftdet.models.graph.detection_model import DetectionModel
+from graftdet.utils import distributed
 from graftdet.utils.hyperparameters import load_hyperparameters
 from graftdet.utils.training.acceleration import step_choice
 from graftdet.utils.training.acceleration.preparation import prepare_for_training
-from graftdet.utils.training.acceleration.step_choice import StepChoice, Work, choose_steps, describe, time_steps
+from graftdet.utils.training.acceleration.step_choice import (
+    StepChoice,
+    TimedSteps,
+    Work,
+    choose_steps,
+    describe,
+    time_steps,
+)
 from graftdet.utils.training.acceleration.step_timing import StepVariant, fastest, variants_for
 from graftdet.utils.training.optim import make_optimizer
 
@@ -141,23 +149,79 @@ def test_timed_steps_change_nothing(work):
     assert all(taken > 0 for part in times.values() for taken in part.values())
 
 
-def test_a_block_without_bfloat16_trains_in_float32(work, monkeypatch):
-    class OnlyFloat32(nn.Module):
-        def forward(self, x):
-            assert x.dtype == torch.float32, "no kernel"
-            return x * 1.0
+def test_losses_of_timed_steps_are_those_of_the_same_weights(work):
+    steps = TimedSteps(work, [LAST_FLOAT32])
+    steps.train(LAST_FLOAT32, 2)
+    copied = steps._copies["channels last"][0].parameters()
+    assert all(map(torch.equal, copied, work.model.parameters()))
 
-    work.model.model[1] = nn.Sequential(work.model.model[1], OnlyFloat32())
+
+def test_timed_steps_do_not_wait_for_other_processes(work, monkeypatch):
+    seen = []
+    monkeypatch.setattr(distributed.dist, "is_initialized", lambda: True)
+
+    def criterion(outputs, targets):
+        seen.append(distributed._in_group())
+        return work.criterion(outputs, targets)
+
+    time_steps(Work(**{**vars(work), "criterion": criterion}), "channels last")
+    assert set(seen) == {False} and distributed._in_group()
+
+
+def test_times_depend_on_the_kind_of_training(work):
+    class OtherLoss:
+        pass
+
+    assert Work(**{**vars(work), "criterion": OtherLoss()}).key() != work.key() == Work(**vars(work)).key()
+
+
+class OnlyFloat32(nn.Module):
+    def forward(self, x):
+        assert x.dtype == torch.float32, "no kernel"
+        return x * 1.0
+
+
+class WrongInBfloat16(nn.Module):
+    def forward(self, x):
+        return x * (1.0 if x.dtype == torch.float32 else torch.nan)
+
+
+@pytest.mark.parametrize("block", [OnlyFloat32, WrongInBfloat16])
+def test_a_block_without_bfloat16_trains_in_float32(block, work, monkeypatch):
+    monkeypatch.setattr(step_choice, "HOPELESS", 1e9)
+    work.model.model[1] = nn.Sequential(work.model.model[1], block())
     times = time_steps(work, "channels last")
     assert {variant.precision for part in times.values() for variant in part} == {"float32"}
 
 
-def test_a_run_that_cannot_train_is_left_to_the_training(work):
-    def fails(outputs, targets):
-        raise ValueError("no loss")
+def fails(outputs, targets):
+    raise ValueError("no loss")
 
-    assert time_steps(Work(**{**vars(work), "criterion": fails}), "channels last") is None
-    assert choose_steps("auto", Work(**{**vars(work), "criterion": fails}), LAST).training == LAST_FLOAT32
+
+def infinite(outputs, targets):
+    return {"box": sum(output.sum() for output in outputs) * torch.inf}
+
+
+@pytest.mark.parametrize("criterion", [fails, infinite])
+def test_a_run_that_cannot_train_is_left_to_the_training(criterion, work):
+    assert time_steps(Work(**{**vars(work), "criterion": criterion}), "channels last") is None
+    assert choose_steps("auto", Work(**{**vars(work), "criterion": criterion}), LAST).training == LAST_FLOAT32
+
+
+def test_much_slower_variants_are_not_timed_with_the_whole_batch(work, monkeypatch):
+    now, calls = [0.0], []
+
+    def step(steps, variant, count):
+        calls.append((variant.precision, count))
+        steps.losses[variant] = 1.0
+        now[0] += 0.01 * (3.0 if variant.precision == "bfloat16" else 1.0)
+
+    monkeypatch.setattr(step_choice.TimedSteps, "train", step)
+    monkeypatch.setattr(step_choice.TimedSteps, "validate", step)
+    monkeypatch.setattr(step_choice, "cpu_clock", lambda: lambda: now[0])
+    times = time_steps(work, "channels last")
+    assert list(times["training"]) == [LAST_FLOAT32, CONTIGUOUS_FLOAT32]
+    assert ("bfloat16", 2) in calls and ("bfloat16", 4) not in calls and ("float32", 4) in calls
 
 
 def test_slow_steps_are_timed_on_fewer_images(work, monkeypatch):
