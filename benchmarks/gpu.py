@@ -217,9 +217,8 @@ def train(values: dict[str, object], seconds: float) -> tuple[float, tuple[float
         if done.returncode:
             raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
         rows = training.read_results(Path(folder) / "run" / "results.csv")
-        peak = [line.split("peak memory ")[1] for line in done.stdout.splitlines() if "peak memory " in line]
     scores = [float(row["val/AP50-95"]) for row in rows if row.get("val/AP50-95")]
-    return max(scores, default=0.0), (training.median_rate(rows), (peak or ["unknown"])[-1])
+    return max(scores, default=0.0), (training.median_rate(rows), training.printed_peak_memory(done.stdout))
 
 
 def peak_memory(device: torch.device, call: Callable[[], object]) -> str:

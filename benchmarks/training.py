@@ -198,8 +198,13 @@ def end_to_end(recipe: str, options) -> tuple[float, str]:
         if done.returncode:
             sys.exit(f"train.py failed:\n{done.stdout}{done.stderr}")
         rows = read_results(Path(folder) / "run" / "results.csv")
-    peak = [line.split("peak memory ")[1] for line in done.stdout.splitlines() if "peak memory " in line]
-    return median_rate(rows), ", ".join([*(f"peak memory {text}" for text in peak), *busy.summary()])
+    return median_rate(rows), ", ".join([f"peak memory {printed_peak_memory(done.stdout)}", *busy.summary()])
+
+
+def printed_peak_memory(output: str) -> str:
+    """Return the peak memory that train.py printed last."""
+    _, found, text = output.rpartition("peak memory ")
+    return text.splitlines()[0] if found else "unknown"
 
 
 def read_results(path: Path) -> list[dict[str, str]]:

@@ -66,3 +66,9 @@ def test_a_failure_is_a_row(monkeypatch):
     for section in (gpu.row_of_compilation, gpu.rows_of_ap, gpu.row_of_training):
         section(found, options, 1.0, 100.0)
     assert [row["figure"] for row in found.rows] == ["failed: RuntimeError: no kernel"] * 3
+
+
+def test_the_peak_memory_that_train_prints():
+    output = "epoch 1/1: peak memory 1.0G\nresults in runs/train/exp; peak memory 2.5G\nend\n"
+    assert training.printed_peak_memory(output) == "2.5G"
+    assert training.printed_peak_memory("nothing of the kind\n") == "unknown"

@@ -6,7 +6,7 @@ scores, and any loader of batches; no model or dataset is defined here.
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
@@ -109,7 +109,6 @@ def evaluate(
     device = torch.device(device)
     if ranks:
         ranks.broadcast_state(model)
-    detections = []  # a list of (image id, rows) for each batch
     seconds = {"preprocess": 0.0, "inference": 0.0, "nms": 0.0}
     was_training = getattr(model, "training", False)
     if was_training:
@@ -123,13 +122,10 @@ def evaluate(
                 dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
                 stack.enter_context(torch.autocast(device.type, dtype))
             bar = stack.enter_context(Progress(len(loader), "validation", quiet=not (progress and is_main)))
-            batches = loader
-            if not getattr(loader, "workers", 0):  # workers prefetch themselves and must not be forked from a thread
-                batches = stack.enter_context(Pipeline(loader, [], capacity=PREFETCHED))
-            for batch in batches:
+            detections = []  # a list of (image id, rows) for each batch
+            for batch in stack.enter_context(_prefetched(loader)):
                 adapt_threads()
-                dtype = _float_type(model)
-                detections.append(_detect(model, batch, len(category_ids), seconds, device, dtype, settings))
+                detections.append(_detect(model, batch, len(category_ids), seconds, device, settings))
                 bar.step()
     finally:
         if was_training:
@@ -139,6 +135,13 @@ def evaluate(
     if parts is None:
         return None
     return _score_parts(parts, ground_truth, category_ids)
+
+
+def _prefetched(loader: Any) -> Any:
+    """A context manager that gives the batches of a loader, prefetched by a thread if there are no workers."""
+    if getattr(loader, "workers", 0):  # workers prefetch themselves and must not be forked from a thread
+        return nullcontext(loader)
+    return Pipeline(loader, [], capacity=PREFETCHED)
 
 
 def _score_parts(parts: list[tuple], ground_truth: dict[str, Any], category_ids: Sequence[Any]) -> Evaluation:
@@ -169,13 +172,13 @@ def _without(ground_truth: dict[str, Any], image_ids: set) -> dict[str, Any]:
 
 
 def _detect(
-    model: Any, batch: dict[str, Any], nc: int, seconds: dict[str, float], device: Any, dtype: Any, settings: dict
+    model: Any, batch: dict[str, Any], nc: int, seconds: dict[str, float], device: Any, settings: dict
 ) -> list[tuple]:
     """Run one batch: the id of each image and its detections (n, 6) in pixels of the original image."""
     import torch
 
     timer = _Timer(device)
-    images = torch.as_tensor(batch["images"]).to(device, non_blocking=True).to(dtype) / 255
+    images = torch.as_tensor(batch["images"]).to(device, non_blocking=True).to(_float_type(model)) / 255
     seconds["preprocess"] += timer.lap()
     boxes, scores = model(images)
     seconds["inference"] += timer.lap()
