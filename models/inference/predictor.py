@@ -2,7 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -122,16 +122,23 @@ class Predictor(ABC):
             iterator, an iterator that reads and detects while it is used.
 
         Raises:
-            UserError: an unknown argument or class, a source that does not exist, an unreadable image, an array of
-                another kind, or a size that the model does not take. Unreadable files of a folder are skipped.
+            UserError: an unknown argument or class, an argument given under two names, a source that does not exist, an
+                unreadable image, an array of another kind, or a size that the model does not take. Unreadable files of
+                a folder are skipped.
 
         Example:
             >>> for detections in model.predict("street.mp4", conf=0.4):
             ...     print(detections.frame, detections.class_names)
         """
         if aliases:
-            own = [name for name in inspect.signature(self.predict).parameters if name != "aliases"]
-            return self.predict(**{**_given(locals(), own), **resolve_aliases(aliases, own, "predict")})
+            values = dict(locals())
+            defaults = {
+                name: parameter.default
+                for name, parameter in inspect.signature(self.predict).parameters.items()
+                if name != "aliases"
+            }
+            given = {name: values[name] for name, default in defaults.items() if values[name] is not default}
+            return self.predict(**{**given, **resolve_aliases(aliases, defaults, "predict", given)})
         settings = PredictSettings(imgsz, conf, iou, max_det, classes, agnostic, nms, augment, batch_size, depth)
         check_count("vid_stride", vid_stride)
         steps = self.steps(settings)  # checks the settings before the first image is read
@@ -249,7 +256,3 @@ def class_indices(classes: int | str | Iterable[int | str] | None, names: list[s
             hint = did_you_mean(text, names) or f"; expected 0 to {len(names) - 1} or one of {', '.join(names[:10])}"
             raise UserError(f"class '{text}': the model has no such class{hint}")
     return indices
-
-
-def _given(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    return {name: values[name] for name in names}

@@ -130,6 +130,20 @@ def test_aliases_are_accepted_with_a_warning(image, caplog):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ({"conf": 0.1, "conf_thres": 0.2}, "'conf' and 'conf_thres'"),
+        ({"img": 64, "size": 128}, "'img' and 'size'"),
+        ({"images": "other.jpg"}, "'source' and 'images'"),
+        ({"agnostic": True, "agnostic_nms": False}, "'agnostic' and 'agnostic_nms'"),
+    ],
+)
+def test_an_argument_under_two_names_is_refused(image, arguments, names):
+    with pytest.raises(UserError, match=f"predict: {names} are the same argument; give one of them"):
+        FindsBright().predict(image, **arguments)
+
+
+@pytest.mark.parametrize(
     ("given", "message"),
     [
         (np.zeros((3, 40, 50), np.uint8), r"channels come last: image.transpose\(1, 2, 0\)"),
