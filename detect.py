@@ -66,10 +66,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     finally:  # a stream ends with Ctrl-C
         writer.finish()
     seconds, model_seconds = time.perf_counter() - start, pipeline.seconds[2]
+    saved = f"saved to {writer.folder}" if writer.settings.writes_files else "nothing saved"
     total, inference = (1000 * value / writer.num_images for value in (seconds, model_seconds))
     logger.info(
         f"{writer.num_images} images, {writer.num_detections} detections, {total:.1f} ms per image, "
-        f"{inference:.1f} of it in the model; saved to {writer.folder}"
+        f"{inference:.1f} of it in the model; {saved}"
     )
 
 

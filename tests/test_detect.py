@@ -102,6 +102,13 @@ def test_options(run_detect, tiny_weights, images, tmp_path):
     assert len(list((tmp_path / "runs").iterdir())) == before
 
 
+def test_the_last_line_says_whether_anything_is_saved(run_detect, tiny_weights, images, capsys):
+    folder = run_detect(tiny_weights, images / "a b.png", "--nosave")
+    assert capsys.readouterr().out.endswith("; nothing saved\n") and not list(folder.iterdir())
+    folder = run_detect(tiny_weights, images / "a b.png", "--nosave", "--save-csv")
+    assert capsys.readouterr().out.endswith(f"; saved to {folder}\n")
+
+
 def test_labels_of_an_earlier_run_are_removed(run_detect, tiny_weights, images, capsys):
     folder = run_detect(tiny_weights, images, "--save-txt", "--save-crop", "--exist-ok")
     assert list((folder / "labels").iterdir()) and "earlier run" not in capsys.readouterr().err

@@ -61,6 +61,11 @@ class OutputSettings:
     hide_labels: bool = False
     hide_conf: bool = False
 
+    @property
+    def writes_files(self) -> bool:
+        """Whether anything is written into the folder of the run."""
+        return self.save_images or self.save_txt or self.save_json or self.save_csv or self.save_crop
+
 
 class DetectionWriter:
     """Writes what the settings ask for about each frame, logs one line per image, and shows a window.
