@@ -10,10 +10,11 @@ from typing import Any
 
 from torch import nn
 
+from graftdet.models.graph.module_names import likely_typo
 from graftdet.models.graph.plugins.error_position import PLUGIN_PREFIX
 from graftdet.models.graph.plugins.published_modules import PUBLISHED_PACKAGES, PublishedModules
 from graftdet.models.graph.plugins.published_names import all_names, find_name
-from graftdet.utils.errors import UserError, did_you_mean
+from graftdet.utils.errors import UserError
 from graftdet.utils.text import decode_utf8
 
 _HANDLER = "__graftdet_missing__"
@@ -147,7 +148,8 @@ def describe_import_error(error: ImportError, imported: str = "") -> str:
     top = module.partition(".")[0]
     if top in PUBLISHED_PACKAGES or top.startswith(PLUGIN_PREFIX):
         where = f".{module.partition('.')[2]}" if top.startswith(PLUGIN_PREFIX) else module
-        hint = did_you_mean(imported, all_names())
+        near = likely_typo(imported, all_names())
+        hint = f"; did you mean '{near}'?" if near else ""
         return f"{where} has no '{imported}'{hint}; for plugins it has {', '.join(all_names())}"
     return f"{type(error).__name__}: {error.msg}"
 

@@ -79,6 +79,7 @@ def test_published_classes_are_those_of_the_project(tmp_path):
         ("from models.common import Conv, Transformer9", "line 2: models.common has no 'Transformer9'"),
         ("from models.common import Convv", "did you mean 'Conv'?; for plugins it has "),
         ("from ultralytics.nn.modules.block import Nothing", "ultralytics.nn.modules.block has no 'Nothing'"),
+        ("from models.common import Nixda", "has no 'Nixda'; for plugins it has "),
         ("from utils.general import nothing_at_all", "has no 'nothing_at_all'; for plugins it has "),
         ("from .conv import Nothing", ".conv has no 'Nothing'"),
     ],
@@ -90,6 +91,7 @@ def test_a_published_name_that_is_lacking_is_reported_with_all_there_are(tmp_pat
         load_plugins([path])
     text = str(caught.value)
     assert text.startswith(f"--plugins {path}: line 2: ") and message in text
+    assert ("did you mean" in text) == ("did you mean" in message)
     assert all(f" {name}," in text for name in ("autopad", "Bottleneck", "GhostConv", "make_divisible", "SPPF"))
 
 
