@@ -13,7 +13,7 @@ from graftdet.models.backends.selection.ways import Workload
 from graftdet.models.inference.detection_writer import DetectionWriter, OutputSettings
 from graftdet.models.inference.image_input import in_batches
 from graftdet.models.inference.predict_settings import PredictSettings
-from graftdet.models.inference.predictor import Predictor
+from graftdet.models.inference.predictor import Predictor, class_indices
 from graftdet.utils import cli
 from graftdet.utils.cli.options import add_model_flags, add_run_flags, add_selection_flags, image_size
 from graftdet.utils.images.bit_depth import DEPTHS
@@ -82,6 +82,7 @@ def workload(options: Namespace, source: Source) -> Workload:
         num_images=expected_frames(source),
         images=lambda: sample_images(source, SAMPLED_IMAGES),
         origin="the source",
+        check_names=lambda names: class_indices(options.classes, names),
     )
 
 

@@ -64,7 +64,9 @@ def load_fastest(
     installed, packages = installed_backends(), onnx_backends()
     if name not in ("auto", "torch", *installed):
         raise UserError(f"--backend {name}: needs {packages[name]}; install it with 'pip install {packages[name]}'")
-    selection = _Selection(VerifiedExport(weights, plugins), name, precision, workload or Workload())
+    workload = workload or Workload()
+    export = VerifiedExport(weights, plugins, workload.check_names)
+    selection = _Selection(export, name, precision, workload)
     try:
         return selection.load()
     except NoExport as error:

@@ -1,7 +1,7 @@
 """The cached export of a `.pt` file, made and verified if needed. Torch is imported only for that."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class VerifiedExport:
     Args:
         weights: a `.pt` or `.safetensors` file, or the name of a file in `configs/weights`.
         plugins: the plugins that it needs, already loaded.
+        check_names: see `graftdet.models.backends.selection.ways.Workload`.
 
     Attributes:
         path: the `.onnx`, which need not exist.
@@ -32,9 +33,15 @@ class VerifiedExport:
         UserError: the weights cannot be read.
     """
 
-    def __init__(self, weights: str | Path, plugins: Iterable[str] = ()):
+    def __init__(
+        self,
+        weights: str | Path,
+        plugins: Iterable[str] = (),
+        check_names: Callable[[list[str]], object] | None = None,
+    ):
         self.weights = Path(weights)
         self.path = cached_export(self.weights, plugins)
+        self.check_names = check_names
 
     @property
     def exists(self) -> bool:
@@ -76,6 +83,8 @@ class VerifiedExport:
 
         file = load_weights(self.weights)
         model = build_from_weights(file)
+        if self.check_names:
+            self.check_names(model.names)
         side = -(-(file.size or 640) // model.size_multiple) * model.size_multiple
         options = ExportOptions((side, side), dynamic=True, square_letterbox=file.square_letterbox)
         notes: dict[str, Any] = {"runtimes": runtimes()}

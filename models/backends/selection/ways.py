@@ -48,6 +48,8 @@ class Workload:
         images: images that the ways to run the model are compared on, as `Predictor.predict` takes them, or a function
             that reads them when they are needed; without any, drawn images are used.
         origin: where these images are from, for messages.
+        check_names: called with the class names before the model is exported; raises `UserError` for names that do not
+            fit the request. None: nothing to check.
     """
 
     size: int | tuple[int, int] | None = None
@@ -55,6 +57,7 @@ class Workload:
     num_images: int | None = None
     images: Sequence[Any] | Callable[[], Sequence[Any]] = ()
     origin: str = "the given images"
+    check_names: Callable[[list[str]], object] | None = None
 
     def read_images(self) -> list[Any]:
         """The images, read now."""

@@ -85,6 +85,15 @@ def test_the_export_is_cached_until_anything_changes(weights, tmp_path, capsys, 
     assert (folder / second).stat().st_mtime_ns == written
 
 
+def test_class_names_are_checked_before_the_export(weights, tmp_path):
+    def refuse(names):
+        raise UserError(f"not one of {names}")
+
+    with pytest.raises(UserError, match="not one of .*circle"):
+        auto.load_fastest(weights, workload=Workload(check_names=refuse))
+    assert not exports(tmp_path)
+
+
 def test_a_damaged_export_is_made_again(weights, tmp_path):
     before = load_model(weights, backend=BACKEND_NAMES[0])(np.full((1, 3, 64, 64), 99, np.uint8))[1]
     path = weights.parent / "exported" / exports(tmp_path)[0]
