@@ -1,9 +1,10 @@
 """Images of several frames: animated GIF, WebP and PNG, and TIFF files of several pages."""
 
 import io
+import logging
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +14,7 @@ import numpy as np
 from graftdet.utils.images.header import parse_header
 from graftdet.utils.images.io import MAX_PIXELS, UnreadableImage, read_bytes, silence_opencv, to_bgr8
 
+logger = logging.getLogger(__name__)
 ANIMATION_SUFFIXES = frozenset((".gif", ".webp", ".png", ".apng", ".tif", ".tiff"))
 DEFAULT_MILLISECONDS = 100  # of a frame that declares less than 20 ms, as browsers show it
 PAGE_MILLISECONDS = 1000  # of a page of a TIFF file
@@ -37,6 +39,20 @@ def frame_durations(path: str | Path) -> list[int]:
     except (OSError, ValueError, struct.error, IndexError):
         pass
     return []
+
+
+def lacks_pages(path: str | Path) -> bool:
+    """Whether a TIFF file names a page that is beyond its end; `frame_durations` has the pages before it."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) in (b"II*\0", b"MM\0*") and file.seek(0) == 0 and not _tiff_pages(file)[1]
+    except (OSError, ValueError, struct.error):
+        return False
+
+
+def report_missing_frames(path: str | Path) -> None:
+    """Warn that a file ends before its last frame or page."""
+    logger.warning("%s: is truncated; frames or pages at its end are missing", path)
 
 
 def frame_rate_of(durations: list[int]) -> float:
@@ -73,6 +89,8 @@ def read_animation(path: str | Path, count: int, depth: int = 16) -> Iterator[np
         yield to_bgr8(image, depth)
     if not number:
         raise UnreadableImage(path, "is a malformed animation")
+    if number < count or lacks_pages(path):
+        report_missing_frames(path)
 
 
 def _decode_in_chunks(data: bytes, count: int, size: int) -> Iterator[np.ndarray]:
@@ -91,18 +109,31 @@ def _pages(data: bytes, depth: int) -> Iterator[np.ndarray]:
     """The pages of a TIFF file. Smaller copies of a page and masks, which some programs add, are skipped."""
     buffer = np.frombuffer(data, np.uint8)
     try:
-        good, pages = cv2.imdecodemulti(buffer, cv2.IMREAD_COLOR)
+        pages = _decode_pages(buffer, cv2.IMREAD_COLOR)
         if not pages:  # such as floats, which cannot be read as color
-            good, pages = cv2.imdecodemulti(buffer, cv2.IMREAD_UNCHANGED)
+            pages = _decode_pages(buffer, cv2.IMREAD_UNCHANGED)
         elif depth < 16:
-            _, unchanged = cv2.imdecodemulti(buffer, cv2.IMREAD_UNCHANGED)
+            unchanged = _decode_pages(buffer, cv2.IMREAD_UNCHANGED)
             pages = [raw if raw.dtype == np.uint16 else page for raw, page in zip(unchanged, pages, strict=True)]
     except cv2.error:
         return
-    kinds = _tiff_kinds(io.BytesIO(data))
-    for index, page in enumerate(pages if good else ()):
+    kinds, _ = _tiff_pages(io.BytesIO(data))
+    for index, page in enumerate(pages):
         if index >= len(kinds) or not kinds[index] & 5:
             yield page
+
+
+def _decode_pages(buffer: np.ndarray, flags: int) -> Sequence[np.ndarray]:
+    """All pages; where they cannot be decoded together, those before the first that cannot be decoded."""
+    good, pages = cv2.imdecodemulti(buffer, flags)
+    if good:
+        return pages
+    decoded: list[np.ndarray] = []
+    while True:
+        good, pages = cv2.imdecodemulti(buffer, flags, range=(len(decoded), len(decoded) + 1))
+        if not good or not pages:
+            return decoded
+        decoded += pages
 
 
 def _with_pillow(data: bytes, path: str | Path) -> Iterator[np.ndarray]:
@@ -179,23 +210,29 @@ def _png(stream: BinaryIO) -> list[int]:
 
 
 def _tiff(stream: BinaryIO) -> list[int]:
-    return [PAGE_MILLISECONDS] * sum(not kind & 5 for kind in _tiff_kinds(stream))
+    return [PAGE_MILLISECONDS] * sum(not kind & 5 for kind in _tiff_pages(stream)[0])
 
 
-def _tiff_kinds(stream: BinaryIO) -> list[int]:
-    """The tag NewSubfileType of each page (TIFF 6.0, section 8): bit 0 for a smaller copy, bit 2 for a mask."""
+def _tiff_pages(stream: BinaryIO) -> tuple[list[int], bool]:
+    """The kind of each page, and whether all pages are there.
+
+    The kind is the tag NewSubfileType (TIFF 6.0, section 8): bit 0 for a smaller copy, bit 2 for a mask.
+    """
     order = {b"II": "<", b"MM": ">"}[stream.read(2)]
     _, offset = _read(stream, order + "HI")
     kinds, seen = [], set()
     while offset and offset not in seen:
         seen.add(offset)
         stream.seek(offset)
-        (count,) = _read(stream, order + "H")
-        entries = stream.read(12 * count)
-        (offset,) = _read(stream, order + "I")
+        try:
+            (count,) = _read(stream, order + "H")
+            entries = stream.read(12 * count)
+            (offset,) = _read(stream, order + "I")
+        except struct.error:
+            return kinds, False
         tags = {tag: value for tag, _, _, value in struct.iter_unpack(order + "HHII", entries)}
         kinds.append(tags.get(254, 0))
-    return kinds
+    return kinds, True
 
 
 _PARSERS = (

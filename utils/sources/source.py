@@ -14,7 +14,14 @@ from graftdet.utils.files import LFS_POINTER, is_lfs_pointer
 from graftdet.utils.images.bit_depth import depth_problem
 from graftdet.utils.images.io import VIDEO_SUFFIXES, UnreadableImage, decode_image, read_bytes, sixteen_bit_range
 from graftdet.utils.images.video import frame_count, frame_rate, open_capture, read_frames
-from graftdet.utils.sources.animation import ANIMATION_SUFFIXES, frame_durations, frame_rate_of, read_animation
+from graftdet.utils.sources.animation import (
+    ANIMATION_SUFFIXES,
+    frame_durations,
+    frame_rate_of,
+    lacks_pages,
+    read_animation,
+    report_missing_frames,
+)
 from graftdet.utils.sources.frame import Frame, SourceInfo
 from graftdet.utils.sources.live import LiveFrames, LiveGroup, open_live
 from graftdet.utils.sources.targets import find_targets, is_live, join_screen, suffix_of, without_duplicates
@@ -102,6 +109,8 @@ class Source:
                 self._report_depth(target, read_bytes(target))
             yield from _read_animation(target, durations, self.stride, self.depth)
         else:
+            if suffix_of(target) in (".tif", ".tiff") and lacks_pages(target):
+                report_missing_frames(target)
             yield Frame(self._read_image(target), target, None, SourceInfo("image"))
 
     def _read_image(self, path: str) -> np.ndarray:

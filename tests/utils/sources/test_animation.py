@@ -84,6 +84,17 @@ def test_pages_are_scaled_by_the_depth(tmp_path, caplog):
     assert [int(frame.image.max()) for frame in open_source(tmp_path / "eight.tiff", depth=12)] == [9, 99]
 
 
+@pytest.mark.parametrize(("fraction", "expected"), [(0.4, VALUES[:1]), (0.7, VALUES[:2]), (0.95, VALUES[:3])])
+def test_missing_pages_of_a_tiff_file_are_reported(tmp_path, caplog, fraction, expected):
+    path = tmp_path / "pages.tiff"
+    noise = np.random.default_rng(0).integers(-9, 9, (40, 60, 3))
+    assert cv2.imwritemulti(str(path), [np.uint8(value + noise) for value in VALUES])
+    path.write_bytes(path.read_bytes()[: int(fraction * path.stat().st_size)])
+    frames = list(open_source(path))
+    assert [int(frame.image.mean()) for frame in frames] == pytest.approx(expected, abs=2)
+    assert f"{path}: is truncated; frames or pages at its end are missing" in caplog.text
+
+
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".tiff"])
 def test_single_images_stay_images(tmp_path, suffix):
     write_image(tmp_path / f"a{suffix}", np.full((40, 60, 3), 90, np.uint8))
