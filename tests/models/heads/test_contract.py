@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from graftdet.models import ModelSpec, build_model
 from graftdet.models.heads import HEADS
@@ -66,9 +67,14 @@ def test_decoded_boxes_rows_and_exported_outputs_agree(model):
 def test_the_criterion_returns_finite_float32_scalars(model):
     criterion = model.criterion(Hyperparameters(), 64)
     assert isinstance(criterion, Criterion) and criterion.box_gain > 0
-    losses = criterion(model.train()(IMAGES), TARGETS)
+    raw = model.train()(IMAGES)
+    losses = criterion(raw, TARGETS)
     assert "box" in losses and all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
     assert all(loss.dtype == torch.float32 and loss.requires_grad for loss in losses.values())
+    half = tree_map(lambda y: y.bfloat16(), raw)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = criterion(half, TARGETS)
+    torch.testing.assert_close(losses, criterion(tree_map(torch.Tensor.float, half), TARGETS), rtol=0, atol=0)
 
 
 def test_anchors_can_be_set_for_anchor_based_heads_only(model):
