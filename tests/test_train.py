@@ -131,6 +131,21 @@ def test_interrupted_run_is_resumed_exactly(finished_run, run_train_until, resum
     assert times == sorted(times)
 
 
+def test_a_run_with_damaged_checkpoints_is_resumed_exactly_from_the_previous_ones(
+    finished_run, run_train_until, resume, capsys
+):
+    folder = run_train_until(4, "damaged", "--epochs", 8)
+    for name in ("best", "last"):
+        path = folder / "weights" / f"{name}.pt"
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 4
+        path.write_bytes(content)
+    resume("--resume", folder)
+    assert "last.previous.pt of epoch 3 instead" in capsys.readouterr().err
+    assert_same(outcome(folder), outcome(finished_run[0]))
+    assert sorted(os.listdir(folder / "weights")) == ["best.pt", "last.pt"]
+
+
 def test_a_run_killed_in_its_final_validation_is_not_trained_further_when_resumed(
     run_train_until, resume, monkeypatch, capsys
 ):

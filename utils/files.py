@@ -121,7 +121,7 @@ def atomic_file(path: str | Path, sync: bool = False, copy_mode: bool = False) -
         path.parent.mkdir(parents=True, exist_ok=True)
         candidate = path.with_name(f".{path.stem[:40]}-{secrets.token_hex(8)}")
         try:
-            with open(candidate, "xb") as file:
+            with open(candidate, "x+b") as file:
                 temporary = candidate  # created here, so it is removed here
                 yield file
                 if sync:

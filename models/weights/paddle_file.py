@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from graftdet.models.weights.restricted_unpickler import (
+from graftdet.models.weights.yolov5_checkpoint import PublishedWeights
+from graftdet.utils.errors import UserError
+from graftdet.utils.untrusted.restricted_unpickler import (
     ForbiddenPickleError,
     GlobalName,
     RecordedObject,
     TruncatedPickleError,
     read_pickle,
 )
-from graftdet.models.weights.yolov5_checkpoint import PublishedWeights
-from graftdet.utils.errors import UserError
 
 _STATISTICS = {"_mean": "running_mean", "_variance": "running_var"}
 _DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1")

@@ -4,6 +4,7 @@
 """
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +20,19 @@ from graftdet.models.weights.paddle_file import is_paddle, read_paddle
 from graftdet.models.weights.pretrained.card import WeightsCard
 from graftdet.models.weights.pretrained.files import find_weights, read_card
 from graftdet.models.weights.safetensors_file import is_safetensors, read_safetensors, write_safetensors
-from graftdet.models.weights.yolov5_checkpoint import PublishedWeights, read_published
-from graftdet.utils.checkpoint import ForeignCheckpoint, load_checkpoint, save_checkpoint
+from graftdet.models.weights.yolov5_checkpoint import PublishedWeights, from_published
+from graftdet.utils.checkpoint import (
+    check_checkpoint,
+    is_checkpoint,
+    non_finite_tensors,
+    read_weights_archive,
+    save_checkpoint,
+)
 from graftdet.utils.config import CONFIGS, read_text
 from graftdet.utils.errors import UserError, missing_weights
 from graftdet.utils.hyperparameters import has_geometric_augmentation
+
+logger = logging.getLogger(__name__)
 
 COCO_CLASSES = 80
 _NUM_CLASSES = re.compile(r"^nc\s*:\s*\d+", re.MULTILINE)
@@ -96,6 +105,17 @@ class WeightsFile:
 
 
 def load_weights(path: str | Path) -> WeightsFile:
+    """Read a weights file, see `read_weights`; weights that are not finite are reported as a warning."""
+    weights = read_weights(path)
+    if broken := non_finite_tensors(weights.state):
+        logger.warning(
+            f"{path}: {len(broken)} of {len(weights.state)} tensors hold NaN or infinite values, the first is "
+            f"'{broken[0]}'; a model with them predicts nothing useful"
+        )
+    return weights
+
+
+def read_weights(path: str | Path) -> WeightsFile:
     """Read a weights file: an own checkpoint (its EMA where it has one), a published file or a bare state dict.
 
     Args:
@@ -114,14 +134,14 @@ def load_weights(path: str | Path) -> WeightsFile:
         return _from_family(convert_onnx(path), path, merged_batch_norms=True)
     if is_paddle(path):
         return _from_published(read_paddle(path), path)
-    try:
-        content = load_checkpoint(path)
-    except ForeignCheckpoint:
-        return _from_published(read_published(path), path)
+    content = read_weights_archive(path)
+    if not is_checkpoint(content):
+        return _from_published(from_published(content, path), path)
+    check_checkpoint(content, path)
     state = _state_dict(content.get("ema")) or _state_dict(content.get("model"))
     if not state or not isinstance(content.get("yaml"), (str, dict)):
         raise UserError(f"{path}: holds no model, expected a checkpoint with its YAML and its weights")
-    options, hyperparameters = (_mapping(content.get(key)) for key in ("options", "hyperparameters"))
+    options, hyperparameters = content.get("options", {}), content.get("hyperparameters", {})
     size, names = options.get("img"), content.get("names")
     return WeightsFile(
         path=path,

@@ -2,17 +2,18 @@
 
 Its `.pt` files hold a dict whose `model` (and, during training, `ema`) is a whole pickled module. Only facts are needed
 of it: the tensors with their names, the YAML, the class names, the strides. They are collected from the recorded state
-of the module (see `graftdet.models.weights.torch_archive`); no class of the file is imported or constructed.
+of the module (see `graftdet.utils.untrusted.torch_archive`); no class of the file is imported or constructed.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from graftdet.models.weights.restricted_unpickler import RecordedObject
-from graftdet.models.weights.torch_archive import read_archive
 from graftdet.utils.errors import UserError
+from graftdet.utils.untrusted.restricted_unpickler import RecordedObject
+from graftdet.utils.untrusted.torch_archive import read_archive
 
 _MAX_MODULES = 100_000  # far above any detector; a crafted file could name one module a million times
 _MAX_DEPTH = 100
@@ -46,15 +47,27 @@ class PublishedWeights:
 
 
 def read_published(path: str | Path) -> PublishedWeights:
-    """Read a published YOLOv5 checkpoint or a bare state dict.
+    """Read a published YOLOv5 checkpoint or a bare state dict, see `from_published`.
+
+    Raises:
+        UserError: the file is missing, truncated, asks for anything beyond data, or holds no weights.
+    """
+    return from_published(read_archive(path), path)
+
+
+def from_published(content: Any, path: str | Path) -> PublishedWeights:
+    """Collect the weights in the object of a published YOLOv5 checkpoint or a bare state dict.
+
+    Args:
+        content: what `read_archive` returned.
+        path: the file, for messages.
 
     Returns:
         The weights, with float16 and bfloat16 tensors as float32.
 
     Raises:
-        UserError: the file is missing, truncated, asks for anything beyond data, or holds no weights.
+        UserError: it holds no weights.
     """
-    content = read_archive(path)
     size = None
     if isinstance(content, dict):
         size = _training_size(content)

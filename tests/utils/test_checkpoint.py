@@ -1,5 +1,6 @@
 """Checkpoints: plain data is saved and loaded, files are written completely or not at all, and their code is never run."""
 
+import errno
 import os
 import pickle
 from pathlib import Path
@@ -9,7 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from graftdet.utils.checkpoint import ForeignCheckpoint, load_checkpoint, save_checkpoint, to_plain
+from graftdet.utils.checkpoint import (
+    load_checkpoint,
+    load_checkpoint_or_previous,
+    non_finite_tensors,
+    previous_checkpoint,
+    save_checkpoint,
+    to_plain,
+)
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters
 
@@ -73,7 +81,10 @@ def test_nothing_in_a_file_is_run(tmp_path, monkeypatch, how):
         torch.save(
             {"format": "graftdet", "version": 1, "x": Evil()}, path, _use_new_zipfile_serialization=how != "torch"
         )
-    with pytest.raises(ForeignCheckpoint, match="holds Python objects, not plain data") as error:
+    reason = (
+        "is not a weights file" if how == "pickle" else "refused: it names '[a-z]+.mkdir', which weights do not need"
+    )
+    with pytest.raises(UserError, match=reason) as error:
         load_checkpoint(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
     assert not evidence.exists()
@@ -83,9 +94,9 @@ def test_nothing_in_a_file_is_run(tmp_path, monkeypatch, how):
     ("content", "message"),
     [
         (None, "no such file"),
-        (b"", "not a checkpoint"),
-        (b"\x00\x01 weights", "not a checkpoint"),
-        (b"PK\x03\x04 truncated", "not a checkpoint"),
+        (b"", "is empty"),
+        (b"\x00\x01 weights", "is not a weights file"),
+        (b"PK\x03\x04 truncated", "is truncated or malformed"),
         ("folder", "is a folder"),
         ({"model": {}}, "its format is not 'graftdet'"),
         ([1, 2], "its format is not 'graftdet'"),
@@ -110,8 +121,87 @@ def test_truncated_files_of_any_length_are_reported(tmp_path):
     path = tmp_path / "truncated.pt"
     for length in range(0, len(complete), 999):  # below 64 KiB torch may look for a workspace before the file's start
         path.write_bytes(complete[:length])
-        with pytest.raises(ForeignCheckpoint, match="truncated, or not a weights file"):
+        with pytest.raises(UserError, match="is empty|is not a weights file|is truncated or malformed"):
             load_checkpoint(path)
+
+
+def test_any_changed_byte_of_a_checkpoint_is_noticed(tmp_path):
+    path = save_checkpoint(tmp_path / "last.pt", {"model": {"w": torch.rand(2000)}, "epoch": 3})
+    complete, random = path.read_bytes(), np.random.default_rng(0)
+    positions = {*random.integers(0, len(complete), 200), *range(len(complete) - 120, len(complete)), *range(80)}
+    for position in positions:
+        changed = bytearray(complete)
+        changed[position] ^= 1 << int(random.integers(8))
+        path.write_bytes(changed)
+        with pytest.raises(UserError, match=r"last\.pt"):
+            load_checkpoint(path)
+    for start in range(0, len(complete) - 64, 700):
+        path.write_bytes(complete[:start] + bytes(4096) + complete[start + 4096 :])
+        with pytest.raises(UserError, match=r"last\.pt"):
+            load_checkpoint(path)
+
+
+def test_a_checkpoint_that_torch_saved_again_is_read(tmp_path):
+    path = save_checkpoint(tmp_path / "last.pt", {"epoch": 3})
+    torch.save({**torch.load(path, weights_only=True), "epoch": 4}, path)
+    assert load_checkpoint(path)["epoch"] == 4
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("nc", "80", "its 'nc' is text, expected an integer"),
+        ("nc", 0, "its 'nc' is 0, expected at least 1"),
+        ("nc", True, "its 'nc' is true or false"),
+        ("epoch", 2**70, "its 'epoch' is an integer of more than 64 bits"),
+        ("names", {"0": "cat"}, "its 'names' is a mapping, expected a list"),
+        ("names", ["cat", 5], "its 'names' has an item that is an integer, expected text"),
+        ("model", [1], "its 'model' is a list, expected a mapping"),
+        ("options", None, "its 'options' is nothing, expected a mapping"),
+        ("version", "1", "written by a newer version"),
+    ],
+)
+def test_values_of_the_wrong_type_are_named(tmp_path, key, value, message):
+    path = save_checkpoint(tmp_path / "x.pt", {key: value})
+    with pytest.raises(UserError) as error:
+        load_checkpoint(path)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_previous_checkpoint_replaces_a_damaged_one(tmp_path, caplog):
+    path = tmp_path / "last.pt"
+    for epoch in range(4):
+        save_checkpoint(path, {"epoch": epoch}, keep_previous=True)
+        assert load_checkpoint_or_previous(path) == ({"format": "graftdet", "version": 1, "epoch": epoch}, path)
+    assert sorted(os.listdir(tmp_path)) == ["last.previous.pt", "last.pt"] and not caplog.text
+    path.write_bytes(path.read_bytes()[:-200])
+    content, used = load_checkpoint_or_previous(path)
+    assert content["epoch"] == 2 and used == previous_checkpoint(path)
+    assert "is truncated or malformed" in caplog.text and "last.previous.pt of epoch 2 instead" in caplog.text
+    used.unlink()
+    with pytest.raises(UserError, match="is truncated or malformed"):
+        load_checkpoint_or_previous(path)
+
+
+def test_the_previous_checkpoint_is_kept_without_hard_links(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "last.pt"
+    for epoch in range(3):
+        save_checkpoint(path, {"epoch": epoch}, keep_previous=True)
+    assert load_checkpoint(path)["epoch"] == 2 and load_checkpoint(previous_checkpoint(path))["epoch"] == 1
+
+
+def test_non_finite_tensors_are_named():
+    state = {
+        "a": torch.ones(3),
+        "b": torch.tensor([1, float("nan")]),
+        "c": torch.tensor(3),
+        "d": torch.tensor([-np.inf]),
+    }
+    assert non_finite_tensors(state) == ["b", "d"]
 
 
 def test_other_objects_than_plain_data_are_refused():

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from graftdet.utils.checkpoint import load_checkpoint
+from graftdet.utils.checkpoint import load_checkpoint_or_previous, previous_checkpoint
 from graftdet.utils.config import load_yaml
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import newest_run_file
@@ -42,7 +42,7 @@ def find_checkpoint(resume: str | Path, project: str | Path) -> Path:
         return found
     path = Path(resume)
     for candidate in (path, path / "weights" / "last.pt", path / "last.pt"):
-        if candidate.is_file():
+        if candidate.is_file() or previous_checkpoint(candidate).is_file():
             return candidate
     if path.is_dir():
         raise UserError(f"--resume {path}: has no weights/last.pt; the run ended before its first epoch was complete")
@@ -85,7 +85,7 @@ def resolve_options(
             allowed = ", ".join(map(_flag, may_change))
             raise UserError(f"--resume: {_flag(key)} is restored from the run; only {allowed} can be changed")
     path = find_checkpoint(options.resume, options.project)
-    checkpoint = load_checkpoint(path)
+    checkpoint, path = load_checkpoint_or_previous(path)
     if checkpoint.get("finished"):
         weights = f"with these weights after epoch {checkpoint.get('epoch')}"
         raise UserError(f"{path}: the run is finished, {weights}; to continue training, give them as --weights")

@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint, to_plain
+from graftdet.utils.checkpoint import (
+    load_checkpoint_or_previous,
+    non_finite_tensors,
+    previous_checkpoint,
+    save_checkpoint,
+    to_plain,
+)
 from graftdet.utils.device import peak_memory
 from graftdet.utils.environment import versions
 from graftdet.utils.evaluation.evaluator import Evaluation
@@ -77,10 +83,11 @@ class Run:
         self.table = ResultsTable(self.folder / "results.csv", completed_epochs=state.epoch)
         if not state.epoch:
             for old in (self.best, self.last):  # of an earlier run in the same folder
-                with write_errors(old):
-                    old.unlink(missing_ok=True)
+                for path in (old, previous_checkpoint(old)):
+                    with write_errors(path):
+                        path.unlink(missing_ok=True)
             save_config(self.folder / "config.yaml", {key: value for key, value in self.info.items() if key != "yaml"})
-        self._fall_reported = False
+        self._fall_reported = self._non_finite_reported = False
         self._initial: dict[str, float] | None = None  # metrics of the initial weights, until the first epoch
         logger.info(f"run: {self.folder}, epochs {state.epoch + 1} to {epochs}")
 
@@ -132,10 +139,16 @@ class Run:
             self._report_fall()
         content = {**self.info, **state.state_dict()}
         if is_best:
-            save_checkpoint(self.best, content)
+            save_checkpoint(self.best, content, keep_previous=True)
         if self.save_period and state.epoch % self.save_period == 0:
             save_checkpoint(self.best.with_name(f"epoch{state.epoch}.pt"), content)
-        save_checkpoint(self.last, content)
+        save_checkpoint(self.last, content, keep_previous=True)
+        if not self._non_finite_reported and (broken := non_finite_tensors(content["ema"])):
+            self._non_finite_reported = True
+            logger.warning(
+                f"{self.last}: {len(broken)} tensors hold NaN or infinite values, the first is '{broken[0]}'; the run "
+                "has diverged, start it again with a lower learning rate (--set lr0=...)"
+            )
 
     def _report_fall(self) -> None:
         """Warn once if the AP has fallen far below that of an earlier epoch."""
@@ -150,17 +163,18 @@ class Run:
         logger.info(f"{self.state.epoch} epochs completed, the best was epoch {stopping.best_epoch}; {self.best}:")
         model = self.state.ema.model
         if not self.best.is_file():  # resumed from a lone checkpoint, and no epoch since then was better
-            save_checkpoint(self.best, load_checkpoint(self.last))
-        model.load_state_dict(load_checkpoint(self.best)["ema"])
+            save_checkpoint(self.best, load_checkpoint_or_previous(self.last)[0])
+        contents = {path: load_checkpoint_or_previous(path)[0] for path in (self.best, self.last)}
+        model.load_state_dict(contents[self.best]["ema"])
         evaluation = validate(model)
         logger.info(format_evaluation(evaluation, self.names))
         plots.plot_results(self.folder / "results.csv", self.folder / "results.png")
         evaluation_plots.plot_curves(evaluation.curves, self.names, self.folder)
         evaluation_plots.plot_confusion(evaluation.confusion, self.names, self.folder / "confusion_matrix.png")
-        for path in (self.best, self.last):
-            content = load_checkpoint(path)
+        for path, content in contents.items():
             final = {key: content[key] for key in (*self.info, "ema", "epoch", "best")}
             save_checkpoint(path, {**final, "model": None, "finished": True})
+            previous_checkpoint(path).unlink(missing_ok=True)
         self._lock.release()
         logger.info(f"results in {self.folder}; peak memory {peak_memory(next(model.parameters()).device)}")
         return TrainResult(

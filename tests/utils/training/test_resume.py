@@ -85,7 +85,7 @@ def test_resume_errors(tmp_path):
     ):  # a text in the workspace of numbers would be read as a file
         broken = checkpoint(tmp_path / "broken" / "last.pt")
         save_checkpoint(broken, {**load_checkpoint(broken), key: 5})
-        with pytest.raises(UserError, match="no training state"):
+        with pytest.raises(UserError, match=f"its '{key}' is an integer, expected"):
             resolve("--resume", broken)
     bare = save_checkpoint(tmp_path / "bare.pt", {"model": {}})
     with pytest.raises(UserError, match="no training state"):

@@ -2,11 +2,20 @@
 
 A pickle is a program. Python's own unpickler imports the names in it and calls them. This one imports nothing and calls
 nothing by name: a table of the caller maps each allowed name to a harmless function, and any other name is refused.
+
+A small pickle can also cost much: keys of nested tuples take exponential time to hash, and copies of copies fill the
+memory. Keys are therefore plain values, and operations and copied items are counted.
 """
 
+import itertools
 import pickletools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, BinaryIO
+
+MAX_STEPS = 3_000_000  # operations and copied items; checkpoints of the largest detectors need a thirtieth
+
+
+_CONTAINERS = (list, tuple, set, frozenset, dict)
 
 
 class RecordedObject:
@@ -46,12 +55,12 @@ class TruncatedPickleError(Exception):
 
 
 def read_pickle(
-    data: bytes, resolve_name: Callable[[str, str], GlobalName], load_persistent: Callable[[Any], Any]
+    data: bytes | BinaryIO, resolve_name: Callable[[str, str], GlobalName], load_persistent: Callable[[Any], Any]
 ) -> Any:
     """Return the value of pickle `data`, built from plain values and `RecordedObject`s.
 
     Args:
-        data: the bytes of the pickle.
+        data: the bytes of the pickle, or a file that stands at its start and is read to its end.
         resolve_name: maps `(module, name)` to a `GlobalName`, or raises `ForbiddenPickleError`.
         load_persistent: maps a persistent id (in `.pt` files: a reference to a tensor's storage) to its value.
 
@@ -67,6 +76,7 @@ def read_pickle(
         step = _OPCODES.get(opcode.name)
         if step is None:
             raise ForbiddenPickleError(f"its pickle uses '{opcode.name}', which weights do not need")
+        machine.count(1)
         step(machine, argument)
     raise TruncatedPickleError("its pickle has no end")
 
@@ -79,6 +89,12 @@ class _PickleMachine:
         self.stack: list = []
         self.stacks_below_marks: list[list] = []
         self.memo: dict[int, object] = {}
+        self.steps = 0
+
+    def count(self, steps: int):
+        self.steps += steps
+        if self.steps > MAX_STEPS:
+            raise ForbiddenPickleError("its pickle is longer than that of any detector")
 
     def push(self, value):
         self.stack.append(value)
@@ -101,11 +117,17 @@ class _PickleMachine:
     def call(self, name, args):
         if not isinstance(name, GlobalName) or not isinstance(args, tuple):
             raise ForbiddenPickleError("it calls something that is not a known name")
+        self.count(sum(len(argument) for argument in args if isinstance(argument, (str, bytes, *_CONTAINERS))))
+        if name.call in (set, frozenset):
+            check_keys(*args)
+        elif name.call is dict:
+            check_keys(*([pair[0] for pair in pairs] for pairs in args if not isinstance(pairs, dict)))
         self.push(name.call(*args))
 
     def set_items(self, items: list):
         target = self.stack[-1]
         if isinstance(target, dict):
+            check_keys(items[::2])
             target.update(zip(items[::2], items[1::2], strict=True))
         elif not isinstance(target, RecordedObject):
             raise TypeError("sets items of something that is not a mapping")
@@ -115,6 +137,7 @@ class _PickleMachine:
         if isinstance(target, list):
             target.extend(items)
         elif isinstance(target, set):
+            check_keys(items)
             target.update(items)
         elif not isinstance(target, RecordedObject):
             raise TypeError("adds items to something that is not a list")
@@ -129,6 +152,18 @@ class _PickleMachine:
 
     def memoize(self, key: int | None):
         self.memo[len(self.memo) if key is None else key] = self.stack[-1]
+
+
+def _frozen_set(items: list) -> frozenset:
+    check_keys(items)
+    return frozenset(items)
+
+
+def check_keys(*collections: Iterable) -> None:
+    """Raise `ForbiddenPickleError` unless all items are plain values or tuples of them, which are hashed at once."""
+    for item in itertools.chain(*collections):
+        if isinstance(item, (tuple, frozenset)) and any(isinstance(inner, (tuple, frozenset)) for inner in item):
+            raise ForbiddenPickleError("a key of nested tuples, which weights do not need")
 
 
 def _opcode_table() -> dict[str, Callable]:
@@ -148,7 +183,7 @@ def _opcode_table() -> dict[str, Callable]:
         "DUP": lambda m, a: m.push(m.stack[-1]),
         "LIST": lambda m, a: m.push(m.pop_to_mark()),
         "TUPLE": lambda m, a: m.push(tuple(m.pop_to_mark())),
-        "FROZENSET": lambda m, a: m.push(frozenset(m.pop_to_mark())),
+        "FROZENSET": lambda m, a: m.push(_frozen_set(m.pop_to_mark())),
         "TUPLE1": lambda m, a: m.push(m.pop(1)),
         "TUPLE2": lambda m, a: m.push(m.pop(2)),
         "TUPLE3": lambda m, a: m.push(m.pop(3)),

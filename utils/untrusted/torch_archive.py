@@ -3,12 +3,10 @@
 A `.pt` file is a zip archive: one pickle (`data.pkl`) that describes how objects are built, and one record per tensor
 storage. Published detectors pickle whole module objects, which `torch.load(weights_only=True)` rightly refuses. Here
 tensors, containers and numbers are read as such; objects of a few known families become a `RecordedObject`; any other
-name is refused (see `graftdet.models.weights.restricted_unpickler`).
+name is refused (see `graftdet.utils.untrusted.restricted_unpickler`).
 """
 
 import errno
-import pickle
-import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +14,13 @@ from typing import Any
 
 import torch
 
-from graftdet.models.weights.restricted_unpickler import (
+from graftdet.utils.errors import UserError
+from graftdet.utils.untrusted.restricted_unpickler import (
     ForbiddenPickleError,
     GlobalName,
     TruncatedPickleError,
     read_pickle,
 )
-from graftdet.utils.errors import UserError
 
 _STORAGE_DTYPES = {
     "DoubleStorage": torch.float64,
@@ -49,6 +47,9 @@ _RECORDED_NAMES = {
     *(f"pathlib._local.{kind}" for kind in ("PosixPath", "WindowsPath")),
     *(f"torch.{name}" for name in ("device", "float32", "float16", "float64", "bfloat16", "int64")),
 }
+MAX_UNPACKED = 4  # size of all records, as a multiple of that of the file: detectors are hardly compressible
+MAX_VIEWED = 16  # size of all tensors, as a multiple of that of the file: several of them may view one record
+_SLACK = 1 << 20  # [bytes] that a small file may take beyond these limits
 _OLD_FORMAT = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
@@ -60,14 +61,14 @@ def read_archive(path: str | Path) -> Any:
 
     Raises:
         UserError: the file is missing, truncated, not a weights file, or names anything that is not on the lists of
-            this module. Files in the format of before torch 1.6 may hold tensors and containers only.
+            this module, or is not worth its size in memory.
     """
     path = Path(path)
     try:
         with path.open("rb") as file:
             start = file.read(len(_OLD_FORMAT))
         if start == _OLD_FORMAT:
-            return _read_old_format(path)
+            return _OldFile(path).load()
         with zipfile.ZipFile(path) as archive:
             return _Archive(archive, path.stat().st_size).load()
     except FileNotFoundError:
@@ -83,23 +84,10 @@ def read_archive(path: str | Path) -> Any:
     except ForbiddenPickleError as error:
         raise UserError(f"{path}: refused: {error}; nothing in it was executed") from None
     except Exception as error:  # a damaged or crafted file decides what is raised: indices, types, sizes, checksums
-        is_zip = start[:2] == b"PK"
-        problem = f"is truncated or malformed ({_reason(error)})" if is_zip else "is not a weights file"
+        known = start[:2] == b"PK" or start == _OLD_FORMAT
+        problem = f"is truncated or malformed ({_reason(error)})" if known else "is not a weights file"
         raise UserError(
             f"{path}: {problem if start else 'is empty'}, expected a .pt file as written by torch.save"
-        ) from None
-
-
-def _read_old_format(path: Path) -> Any:
-    """The object in a file in the format of before torch 1.6: several pickles in a row, without an archive."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns about what it then refuses; one message is enough
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise UserError(
-            f"{path}: refused: in the format of before torch 1.6 only tensors are read, and it holds Python objects or "
-            "is damaged; nothing in it was executed. Save its state_dict() with a newer torch"
         ) from None
 
 
@@ -107,15 +95,57 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__.lstrip('_')}: {str(error)[:100]}"
 
 
-class _Archive:
-    """One opened `.pt` archive: finds its records and caches the storages that several tensors view."""
+class _Storages:
+    """The storages of one `.pt` file: each is read once and viewed by several tensors, within limits."""
+
+    def __init__(self, file_size: int):
+        self.storages: dict[tuple[str, torch.dtype], torch.Tensor] = {}
+        self.viewed, self.max_viewed = 0, MAX_VIEWED * file_size + _SLACK
+
+    def read_storage(self, key: str, dtype: torch.dtype, number: int) -> torch.Tensor:
+        """The flat tensor of the storage `key` of `number` elements."""
+        raise NotImplementedError
+
+    def resolve_name(self, module: str, name: str) -> GlobalName:
+        resolved = _resolve_name(module, name)
+        if resolved.call is _tensor:
+            resolved.call = self._view
+        return resolved
+
+    def load_storage(self, persistent_id) -> torch.Tensor | GlobalName:
+        """The flat tensor of one ("storage", type, key, location, number of elements) reference.
+
+        The format of before torch 1.6 also refers to a class, as ("module", class, file and text of its source).
+        """
+        if persistent_id[0] == "module" and isinstance(persistent_id[1], GlobalName):
+            return persistent_id[1]
+        kind, storage_type, key, _, number = persistent_id[:5]
+        known = isinstance(storage_type, GlobalName)
+        dtype = _STORAGE_DTYPES.get(storage_type.name.removeprefix("torch.")) if known else None
+        if kind != "storage" or dtype is None or type(number) is not int or any(persistent_id[5:]):
+            raise ForbiddenPickleError("a tensor of an unknown type")
+        if (key, dtype) not in self.storages:
+            self.storages[key, dtype] = self.read_storage(key, dtype, number)
+        return self.storages[key, dtype]
+
+    def _view(self, *args) -> torch.Tensor:
+        """A tensor, whose size is counted: readers copy tensors, and many may view one record."""
+        tensor = _tensor(*args)
+        self.viewed += tensor.numel() * tensor.element_size()
+        if self.viewed > self.max_viewed:
+            raise ForbiddenPickleError("its tensors are much larger than the file itself")
+        return tensor
+
+
+class _Archive(_Storages):
+    """One opened `.pt` archive and its records."""
 
     def __init__(self, archive: zipfile.ZipFile, file_size: int):
+        super().__init__(file_size)
         self.archive = archive
         self.records = {info.filename: info for info in archive.infolist()}
-        self.storages: dict[tuple[str, torch.dtype], torch.Tensor] = {}
-        if any(info.file_size > file_size for info in self.records.values()):
-            raise ForbiddenPickleError("a record is larger than the file itself")
+        if sum(info.file_size for info in archive.infolist()) > MAX_UNPACKED * file_size + _SLACK:
+            raise ForbiddenPickleError("its records are much larger than the file itself")
         pickles = [name for name in self.records if name.count("/") <= 1 and name.split("/")[-1] == "data.pkl"]
         if len(pickles) != 1:
             raise ForbiddenPickleError("a zip archive without data.pkl, expected a .pt file as written by torch.save")
@@ -129,24 +159,51 @@ class _Archive:
         return self.archive.read(self.prefix + name)
 
     def load(self) -> Any:
-        return read_pickle(self._read("data.pkl"), _resolve_name, self._load_storage)
+        """The object in the archive. The checksum of every record that is read is verified."""
+        return read_pickle(self._read("data.pkl"), self.resolve_name, self.load_storage)
 
-    def _load_storage(self, persistent_id) -> torch.Tensor:
-        """The flat tensor of one ("storage", type, key, location, number of elements) reference."""
-        kind, storage_type, key, _, number = persistent_id
-        known = isinstance(storage_type, GlobalName)
-        dtype = _STORAGE_DTYPES.get(storage_type.name.removeprefix("torch.")) if known else None
-        if kind != "storage" or dtype is None:
-            raise ForbiddenPickleError("a tensor of an unknown type")
-        if (key, dtype) not in self.storages:
-            raw = self._read(f"data/{key}")
-            if len(raw) != number * dtype.itemsize:
-                raise TruncatedPickleError(
-                    f"tensor record {key} holds {len(raw)} bytes instead of {number * dtype.itemsize}"
-                )
-            flat = torch.frombuffer(bytearray(raw), dtype=dtype) if raw else torch.empty(0, dtype=dtype)
-            self.storages[key, dtype] = flat
-        return self.storages[key, dtype]
+    def read_storage(self, key: str, dtype: torch.dtype, number: int) -> torch.Tensor:
+        """The record `data/key`."""
+        raw = self._read(f"data/{key}")
+        if len(raw) != number * dtype.itemsize:
+            raise TruncatedPickleError(
+                f"tensor record {key} holds {len(raw)} bytes instead of {number * dtype.itemsize}"
+            )
+        return torch.frombuffer(bytearray(raw), dtype=dtype) if raw else torch.empty(0, dtype=dtype)
+
+
+class _OldFile(_Storages):
+    """A file in the format of before torch 1.6.
+
+    Three pickles describe it, one is the object, one lists the keys of its storages; then follows each storage, as its
+    number of elements (8 bytes) and its values.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__(path.stat().st_size)
+        self.path, self.free = path, path.stat().st_size
+
+    def load(self) -> Any:
+        """The object in the file."""
+        with self.path.open("rb") as file:
+            for _ in range(3):
+                read_pickle(file, self.resolve_name, self.load_storage)
+            content = read_pickle(file, self.resolve_name, self.load_storage)
+            flat = {key: storage for (key, _), storage in self.storages.items()}
+            for key in read_pickle(file, self.resolve_name, self.load_storage):
+                number = int.from_bytes(file.read(8), "little")
+                if number != flat[key].numel():
+                    raise TruncatedPickleError(f"tensor {key} has {number} elements instead of {flat[key].numel()}")
+                if number and file.readinto(memoryview(flat[key].view(torch.uint8).numpy())) < flat[key].nbytes:
+                    raise TruncatedPickleError(f"tensor {key} is incomplete")
+        return content
+
+    def read_storage(self, key: str, dtype: torch.dtype, number: int) -> torch.Tensor:
+        """Memory of the storage, whose values follow later in the file."""
+        self.free -= number * dtype.itemsize
+        if number < 0 or self.free < 0:
+            raise TruncatedPickleError("its tensors are larger than the file")
+        return torch.empty(number, dtype=dtype)
 
 
 def _tensor(flat: torch.Tensor, offset: int, size: tuple, stride: tuple, *_) -> torch.Tensor:
