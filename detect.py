@@ -9,7 +9,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from graftdet.models.backends.loading import load_models, model_request, newest_weights
-from graftdet.models.backends.selection.ways import Workload
+from graftdet.models.backends.selection.ways import SAMPLED_IMAGES, Workload
 from graftdet.models.inference.detection_writer import DetectionWriter, OutputSettings
 from graftdet.models.inference.image_input import in_batches
 from graftdet.models.inference.predict_settings import PredictSettings
@@ -22,7 +22,6 @@ from graftdet.utils.sources.sample import expected_frames, sample_images
 from graftdet.utils.sources.source import Source, open_source
 
 logger = logging.getLogger("graftdet.detect")
-SAMPLED_IMAGES = 16  # on which the backends are compared with --backend auto
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -65,7 +65,7 @@ from graftdet.data.loader import val_loader
 from graftdet.data.synthetic_dataset import open_dataset
 from graftdet.models import load_plugins
 from graftdet.models.backends.loading import load_models, model_request, newest_weights
-from graftdet.models.backends.selection.ways import Workload
+from graftdet.models.backends.selection.ways import SAMPLED_IMAGES, Workload
 from graftdet.models.inference.output_files import OutputNames, write_labels
 from graftdet.models.inference.predictor import Predictor
 from graftdet.models.inference.tta import AugmentedModel
@@ -75,13 +75,12 @@ from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.coco_results import CocoResults, plain
 from graftdet.utils.evaluation.evaluator import Evaluation, evaluate
 from graftdet.utils.evaluation.report import format_evaluation
-from graftdet.utils.files import new_run_folder, write_atomically
+from graftdet.utils.files import new_run_folder, spread_sample, write_atomically
 from graftdet.utils.text import valid_utf8
 from graftdet.utils.threads import sharing_cores
 from graftdet.utils.visualization import evaluation_plots
 
 logger = logging.getLogger("graftdet.val")
-SAMPLED_IMAGES = 16  # on which the backends are compared with --backend auto
 
 
 @dataclass(frozen=True)
@@ -185,7 +184,7 @@ def validate(options: Namespace) -> ValidationResult:
 def workload(options: Namespace, split: Split) -> Workload:
     """What the model will be used for: the choice of the fastest backend depends on it."""
     paths = [sample.path for sample in split.samples]
-    sampled = paths[:: max(len(paths) // SAMPLED_IMAGES, 1)][:SAMPLED_IMAGES]
+    sampled = spread_sample(paths, SAMPLED_IMAGES)
     size = image_size(options.img, stride=1) if options.img else None
     return Workload(size, options.batch_size, len(paths), sampled, "the dataset")
 

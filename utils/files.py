@@ -8,11 +8,13 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from graftdet.utils.errors import UserError
+
+PathType = TypeVar("PathType", str, Path)
 
 
 def new_run_folder(project: str | Path, name: str = "exp", exist_ok: bool = False) -> Path:
@@ -54,6 +56,12 @@ def newest_run_file(project: str | Path, name: str) -> Path | None:
     """Return the most recently changed file `name`, such as "weights/last.pt", of all runs below `project`, if any."""
     found = sorted(Path(project).glob(f"**/{name}"), key=lambda path: path.stat().st_mtime)
     return found[-1] if found else None
+
+
+def spread_sample(paths: Sequence[PathType], limit: int) -> list[PathType]:
+    """Return at most `limit` of the paths, spread evenly over the list, in its order."""
+    count = min(len(paths), limit)
+    return [paths[index * len(paths) // count] for index in range(count)]
 
 
 LFS_POINTER = "is a Git LFS pointer, not the file itself; fetch it with 'git lfs pull'"

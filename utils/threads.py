@@ -78,6 +78,12 @@ class CpuTimes:
         return min(max(others / total, 0.0), 1.0) if total > 0 else 0.0
 
 
+def load_since(before: CpuTimes | None) -> float:
+    """Return the fraction of the cores, from 0 to 1, that other processes used since `before`; 0 if it is unknown."""
+    now = CpuTimes.now()
+    return before.used_by_others(now) if before and now else 0.0
+
+
 def _ticks(path: str = "/proc/stat") -> tuple[int, int] | None:
     """Clock ticks (busy, all) since boot of the cores that this process may use."""
     try:

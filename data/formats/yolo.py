@@ -38,7 +38,7 @@ from graftdet.data.parallel_io import map_threads
 from graftdet.data.paths import find_first
 from graftdet.utils.boxes import xywh_to_xyxy
 from graftdet.utils.errors import UserError
-from graftdet.utils.files import is_litter
+from graftdet.utils.files import is_litter, spread_sample
 from graftdet.utils.images.io import IMAGE_SUFFIXES, UnreadableImage, image_header
 
 BAD_ROW = "malformed rows in label files"
@@ -165,7 +165,7 @@ class Yolo(Format):
             if split != self._split:
                 with suppress(UserError):  # a split that does not exist is reported when it is opened
                     found = list_images(self._config, split, ProblemCounts(), self._labels.has_label)
-                    paths += found[:: max(len(found) // SAMPLED_FILES, 1)]
+                    paths += spread_sample(found, SAMPLED_FILES)
         results = map_threads(self._read_labels, paths)
         return [file for _, file in results if isinstance(file, LabelFile)]
 

@@ -17,6 +17,7 @@ from graftdet.utils.files import (
     new_run_folder,
     newest_run_file,
     read_cached_json,
+    spread_sample,
     write_atomically,
     write_cached_json,
 )
@@ -65,6 +66,13 @@ def test_the_newest_file_of_all_runs(tmp_path):
         os.utime(path, (1000 - age, 1000 - age))
     assert newest_run_file(tmp_path, "weights/last.pt") == tmp_path / "exp3" / "weights" / "last.pt"
     assert newest_run_file(tmp_path, "weights/best.pt") is None
+
+
+def test_a_sample_is_spread_over_the_whole_list():
+    paths = [f"{number}.png" for number in range(25)]
+    assert spread_sample(paths, 5) == [paths[0], paths[5], paths[10], paths[15], paths[20]]
+    assert len(spread_sample(paths, 16)) == 16 and spread_sample(paths, 16)[-1] == paths[23]
+    assert spread_sample(paths, 40) == paths and spread_sample([], 3) == []
 
 
 def test_existing_run_folders_get_a_number(tmp_path):

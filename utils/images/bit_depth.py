@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from graftdet.utils.files import spread_sample
 from graftdet.utils.images.io import UnreadableImage, image_header, read_bytes, sixteen_bit_range, unused_depth
 
 PART_OF_RANGE = "16-bit images that use a part of their range"
@@ -18,7 +19,7 @@ def sample_ranges(paths: Sequence[str]) -> dict[str, tuple[int, int]]:
         paths: all images of the split. Missing and unreadable ones are skipped.
     """
     ranges = {}
-    for path in paths[:: max(len(paths) // SAMPLED_IMAGES, 1)][:SAMPLED_IMAGES]:
+    for path in spread_sample(paths, SAMPLED_IMAGES):
         try:
             header = image_header(path)
             value_range = sixteen_bit_range(read_bytes(path)) if header.bits == 16 else None

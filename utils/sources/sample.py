@@ -5,6 +5,7 @@ from itertools import islice
 import numpy as np
 
 from graftdet.utils.errors import UserError
+from graftdet.utils.files import spread_sample
 from graftdet.utils.images.io import VIDEO_SUFFIXES, read_image
 from graftdet.utils.images.video import frame_count, open_capture, read_frames
 from graftdet.utils.sources.source import Source
@@ -32,7 +33,7 @@ def sample_images(source: Source, limit: int) -> list[np.ndarray]:
     Live targets and files that cannot be read are skipped, as the latter are reported when the source is read.
     """
     files = [str(target) for target in source.targets if not (isinstance(target, int) or is_live(target))]
-    files = files[:: max(len(files) // limit, 1)][:limit]
+    files = spread_sample(files, limit)
     images: list[np.ndarray] = []
     for number, path in enumerate(files):
         wanted = -(-(limit - len(images)) // (len(files) - number))

@@ -79,7 +79,7 @@ def _parse(entry: Any) -> Choice | None:
             for name, (boxes, iou, difference) in entry["agreements"].items()
         }
         return Choice(_way(entry["way"]), milliseconds, agreements, str(entry["images"]))
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
 
 

@@ -13,6 +13,7 @@ from graftdet.utils.processor import has_bfloat16, processor_name, usable_cores
 
 PRECISIONS = ("float32", "bfloat16")
 BFLOAT16_BACKENDS = ("torch", "openvino")
+SAMPLED_IMAGES = 16  # of a dataset or source, on which the ways are compared
 
 
 class Way(NamedTuple):

@@ -13,6 +13,7 @@ from torch import nn
 from graftdet.utils.environment import project_version
 from graftdet.utils.files import cache_folder, read_cached_json, write_cached_json
 from graftdet.utils.processor import cpu_flags, processor_name, usable_cores
+from graftdet.utils.threads import BUSY
 from graftdet.utils.training.acceleration.step_timing import StepVariant
 
 Times = dict[str, dict[StepVariant, float]]
@@ -39,24 +40,32 @@ def structure_key(model: nn.Module) -> str:
 
 
 def read_times(key: Mapping[str, Any]) -> Times | None:
-    """Return the times remembered for `key`; None if there are none, or the file is damaged."""
+    """Return the times remembered for `key`; None without a valid file, or where they were taken under load."""
     content = read_cached_json(_path(key))
     try:
         times = {
             part: {StepVariant.parse(name): float(seconds) for name, seconds in content[part].items()}
             for part in ("training", "validation")
         }
-    except (ValueError, KeyError, TypeError, AttributeError):
+        load = float(content.get("load", 0))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
     values = [seconds for part in times.values() for seconds in part.values()]
     is_valid = all(times.values()) and all(math.isfinite(seconds) and seconds > 0 for seconds in values)
-    return times if is_valid else None
+    return times if is_valid and load < BUSY else None
 
 
-def remember_times(key: Mapping[str, Any], times: Times) -> None:
-    """Write the times for `key`. Where the cache folder cannot be written, the next run takes them again."""
+def remember_times(key: Mapping[str, Any], times: Times, load: float = 0.0) -> None:
+    """Write the times for `key`. Where the cache folder cannot be written, the next run takes them again.
+
+    Args:
+        key: What the times depend on.
+        times: The times.
+        load: Fraction of the cores that other processes used meanwhile. From `BUSY` on, `read_times` does not return
+            the times.
+    """
     parts = {part: {str(variant): seconds for variant, seconds in found.items()} for part, found in times.items()}
-    write_cached_json(_path(key), {"key": dict(key), **parts})
+    write_cached_json(_path(key), {"key": dict(key), "load": round(load, 3), **parts})
 
 
 def _path(key: Mapping[str, Any]) -> Path:

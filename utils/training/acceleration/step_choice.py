@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from graftdet.utils.distributed import as_single_process
-from graftdet.utils.threads import adapt_threads
+from graftdet.utils.threads import BUSY, CpuTimes, adapt_threads, load_since
 from graftdet.utils.training.acceleration.remembered_times import (
     Times,
     machine_key,
@@ -150,17 +150,18 @@ def _by_time(work: Work, memory_format: str) -> StepChoice:
         return default
     adapt_threads()  # timed steps compute as those of the run will
     key = work.key()
-    remembered = read_times(key)
-    times = remembered or time_steps(work, memory_format)
+    times, origin = read_times(key), "; as measured in an earlier run"
     if not times:
-        return default
-    if not remembered:
-        remember_times(key, times)
+        before = CpuTimes.now()
+        times = time_steps(work, memory_format)
+        if not times:
+            return default
+        load = load_since(before)
+        remember_times(key, times, load)
+        is_busy = load >= BUSY
+        origin = f"; timed while other processes used {load:.0%} of the cores, so the next run times again" * is_busy
     training, validation = (fastest(times[part]) for part in ("training", "validation"))
-    logger.info(
-        f"precision: {describe(times['training'])}; validation: {describe(times['validation'])}"
-        + ("; as measured in an earlier run" if remembered else "")
-    )
+    logger.info(f"precision: {describe(times['training'])}; validation: {describe(times['validation'])}{origin}")
     return StepChoice(work.device.type, training, validation.precision)
 
 

@@ -44,6 +44,8 @@ def test_times_are_read_as_they_were_written(cache):
         lambda text: "[]",
         lambda text: text.replace("0.03", "-1"),
         lambda text: text.replace("0.03", "NaN"),
+        lambda text: text.replace("0.03", "9" * 400),
+        lambda text: text.replace('"load": 0.0', '"load": ' + "9" * 400),
         lambda text: text.replace("0.03", '"fast"'),
         lambda text: text.replace("bfloat16", "float8"),
         lambda text: text.replace("validation", "other"),
@@ -57,6 +59,14 @@ def test_a_damaged_file_is_written_again(damage, cache):
     assert read_times({}) is None
     remember_times({}, TIMES)
     assert read_times({}) == TIMES
+
+
+def test_times_taken_under_load_are_written_but_not_used(cache):
+    remember_times({}, TIMES, load=0.14)
+    assert read_times({}) == TIMES
+    remember_times({}, TIMES, load=0.4)
+    (path,) = (cache / "steps").iterdir()
+    assert json.loads(path.read_text())["load"] == 0.4 and read_times({}) is None
 
 
 def test_without_a_cache_folder_nothing_is_remembered(cache):

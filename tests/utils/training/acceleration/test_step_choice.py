@@ -38,6 +38,14 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("GRAFTDET_CACHE", str(tmp_path))
 
 
+@pytest.fixture(autouse=True)
+def load(monkeypatch):
+    """Replaces the load from other processes; its item is the fraction of the cores that they use."""
+    loads = [0.0]
+    monkeypatch.setattr(step_choice, "load_since", lambda before: loads[0])
+    return loads
+
+
 @pytest.fixture
 def work(tiny_yaml):
     torch.manual_seed(0)
@@ -90,6 +98,19 @@ def test_auto_takes_the_fastest_and_remembers_the_times(work, times, caplog):
     times.append({part: {LAST_FLOAT32: 1.0, LAST_BFLOAT16: 0.8} for part in ("training", "validation")})
     other = Work(**{**vars(work), "images_shape": (8, 3, 64, 64)})
     assert choose_steps("auto", other, LAST).validation == "bfloat16" and not times
+
+
+def test_times_taken_under_load_are_taken_again_by_the_next_run(work, times, load, caplog):
+    load[0] = 0.4
+    times += [BFLOAT16_TIMES, {part: {LAST_FLOAT32: 0.1, LAST_BFLOAT16: 0.1} for part in BFLOAT16_TIMES}]
+    with caplog.at_level(logging.INFO):
+        assert choose_steps("auto", work, LAST).training == LAST_BFLOAT16
+        load[0] = 0.0
+        assert choose_steps("auto", work, LAST).training == LAST_FLOAT32 and not times
+        choose_steps("auto", work, LAST)
+    busy, idle, remembered = caplog.messages
+    assert busy.endswith("; timed while other processes used 40% of the cores, so the next run times again")
+    assert "timed while" not in idle and remembered == idle + "; as measured in an earlier run"
 
 
 def test_a_short_run_is_not_timed(work, times, caplog):
