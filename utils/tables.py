@@ -1,6 +1,9 @@
 """Tables as text for a terminal and as Markdown."""
 
+import shutil
 from collections.abc import Iterable, Sequence
+
+WIDTH = 120  # characters, where the width of the terminal is unknown
 
 
 def text_table(header: Sequence[object], rows: Iterable[Sequence[object]], right: Iterable[int] = ()) -> str:
@@ -22,6 +25,38 @@ def text_table(header: Sequence[object], rows: Iterable[Sequence[object]], right
         "  ".join(justify(cell, width) for justify, cell, width in zip(pad, line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def wrapped_table(
+    header: Sequence[object], rows: Iterable[Sequence[object]], right: Iterable[int] = (), width: int | None = None
+) -> str:
+    """Return the table of `text_table` as several tables, one below the other, where it is too wide.
+
+    Each of them repeats the first column and has as many of the others as fit, at least one. Rows that are empty but
+    for the first column are omitted.
+
+    Args:
+        header: One title per column.
+        rows: One value per column each.
+        right: Indices of the columns that are aligned right.
+        width: Largest number of characters per line (default: that of the terminal).
+    """
+    width = width or shutil.get_terminal_size((WIDTH, 0)).columns
+    lines, right = [[str(cell) for cell in line] for line in (header, *rows)], set(right)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    groups: list[list[int]] = []
+    for column in range(1, len(widths)):
+        if groups and sum(2 + widths[other] for other in (*groups[-1], column)) + widths[0] <= width:
+            groups[-1].append(column)
+        else:
+            groups.append([column])
+    tables = []
+    for group in groups:
+        columns = [0, *group]
+        chosen = [[line[column] for column in columns] for line in lines]
+        aligned = [index for index, column in enumerate(columns) if column in right]
+        tables.append(text_table(chosen[0], [line for line in chosen[1:] if any(line[1:])], aligned))
+    return "\n\n".join(tables)
 
 
 def markdown_table(header: Sequence[object], rows: Iterable[Sequence[object]], right: Iterable[int] = ()) -> str:

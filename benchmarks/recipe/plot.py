@@ -23,13 +23,26 @@ def plot_curves(
         title: Text above the chart.
     """
     lines = [mean_curve([curves[run.run] for run in runs]) for _, runs in groups]
-    legend = [(label, color) for (label, _), color in zip(groups, SERIES, strict=False)]
+    legend = [(f"{label}, {_count_of(runs)}", color) for (label, runs), color in zip(groups, SERIES, strict=False)]
     last = max(epochs[-1] for epochs, _ in lines)
     highest = max(ap.max() for _, ap in lines)
-    chart = Chart(title, (0, last), (0, highest * 1.05), "epoch", "validation AP50-95", legend=legend, whole_x=True)
+    chart = Chart(
+        title,
+        (0, last),
+        (0, highest * 1.05),
+        "epoch",
+        "validation AP50-95",
+        legend=legend,
+        legend_inside=True,
+        whole_x=True,
+    )
     for (epochs, ap), (_, color) in zip(lines, legend, strict=True):
         chart.line(epochs, ap, color)
     write_image(path, chart.finish())
+
+
+def _count_of(runs: Sequence[RunRecord]) -> str:
+    return f"mean of {len(runs)} seeds" if len(runs) > 1 else "one seed"
 
 
 def mean_curve(seeds: Sequence[list[Epoch]]) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from graftdet.models.analysis.summary import RowSummary, summarize, totals
 from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.graph.row_alignment import align
 from graftdet.utils.errors import UserError
-from graftdet.utils.tables import text_table
+from graftdet.utils.tables import wrapped_table
 
 MAX_LABEL = 36  # characters of a column's header
 
@@ -98,12 +98,13 @@ def _time_onnx(models, size, repeats) -> list[Timing | None]:
         return [None if session is None else next(times) for session in sessions]
 
 
-def row_table(models: list[DetectionModel], size: tuple[int, int]) -> str:
+def row_table(models: list[DetectionModel], size: tuple[int, int], width: int | None = None) -> str:
     """Return a table of the rows of all models, aligned; lines whose rows differ are marked with `*`.
 
     Args:
         models: Are not changed.
         size: (height, width) of the image.
+        width: Largest number of characters per line, see `wrapped_table`.
     """
     columns = [summarize(model, size) for model in models]
     lines: list[list[RowSummary | None]] = [[row] for row in columns[0]]
@@ -113,7 +114,7 @@ def row_table(models: list[DetectionModel], size: tuple[int, int]) -> str:
     for line in lines:
         differs = any(row is None or _facts(row) != _facts(line[0]) for row in line) if line[0] else True
         table.append(["*" if differs else "", *("" if row is None else _describe(row) for row in line)])
-    return text_table(["", *labels_of(models)], table)
+    return wrapped_table(["", *labels_of(models)], table, width=width)
 
 
 def _merge(lines: list[list[RowSummary | None]], rows: list[RowSummary], width: int) -> list[list[RowSummary | None]]:

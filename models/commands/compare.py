@@ -5,7 +5,7 @@ import logging
 
 from graftdet.utils.cli import at_least
 from graftdet.utils.cli.options import add_model_yaml_flags, image_size
-from graftdet.utils.tables import text_table
+from graftdet.utils.tables import wrapped_table
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     if args.train:
         rows += train_all(args.cfg, args)
     header = ["", *labels_of(models)]
-    print(text_table(header, rows, right=range(1, len(header))))
+    print(wrapped_table(header, rows, right=range(1, len(header))))
     if not args.no_rows:
         print("\nrows (* differs): index, module, output, parameters")
         print(row_table(models, size))

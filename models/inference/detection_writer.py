@@ -168,7 +168,8 @@ class DetectionWriter:
                 return
             self._last_report[frame.path] = time.monotonic()
             position = f" frame {frame.index + 1}" + (f"/{frame.info.frame_count}" if frame.info.frame_count else "")
-        counts = ", ".join(f"{number} {name}" for name, number in Counter(detections.class_names).items())
+        numbers = sorted(Counter(map(int, detections.labels)).items())  # by class index, whatever backend ran the model
+        counts = ", ".join(f"{number} {detections.names[label]}" for label, number in numbers)
         logger.info(f"{frame.path}{position}: {counts or 'no detections'}")
 
     def _close_video(self, path: str) -> None:

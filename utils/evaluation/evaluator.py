@@ -214,7 +214,8 @@ def score(ground_truth: dict[str, Any], results: CocoResults, speed: dict[str, f
 
     coco_classes = {entry["id"]: entry for entry in metrics.pop("per_class")}
     for name in ("precision", "recall", "f1"):
-        metrics[name] = float(curves.mean(name)[curves.best])
+        values = curves.at_best(name)[instances > 0]
+        metrics[name] = float(values.mean()) if len(values) else 0.0
     metrics["confidence"] = float(curves.confidence[curves.best])
     undefined = {"name": None, "AP50": float("nan"), "AP50-95": float("nan")}
     per_class = []
@@ -227,7 +228,7 @@ def score(ground_truth: dict[str, Any], results: CocoResults, speed: dict[str, f
             "instances": int(instances[k]),
         }
         for which in ("precision", "recall"):
-            entry[which] = float(getattr(curves, which)[k, curves.best]) if instances[k] else float("nan")
+            entry[which] = float(curves.at_best(which)[k]) if instances[k] else float("nan")
         per_class.append({**entry, "AP50": coco["AP50"], "AP50-95": coco["AP50-95"]})
     images = len(results.image_ids)
     return Evaluation(metrics, per_class, results, curves, confusion, speed, images, int(instances.sum()))

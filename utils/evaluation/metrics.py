@@ -36,6 +36,13 @@ class Curves:
     def __post_init__(self):
         self.best = int(self.mean("f1").argmax())
 
+    def at_best(self, which: str) -> np.ndarray:
+        """Return the values (nc,) of curve `which` at the confidence `best`; precision is 0 for a class that has no
+        detection there, although its curve is 1.
+        """
+        values = getattr(self, which)[:, self.best]
+        return np.where(self.recall[:, self.best] > 0, values, 0)
+
     def mean(self, which: str) -> np.ndarray:
         """Return the mean of curve `which` ("precision", "recall", "f1" or "at_recall") over classes with targets."""
         curves = getattr(self, which)

@@ -12,7 +12,7 @@ from graftdet.utils.visualization.drawing import Color, put_text, shorten, text_
 
 DARK, MEDIUM, LIGHT, WHITE = (40, 40, 40), (120, 120, 120), (228, 228, 228), (255, 255, 255)
 TEXT, TITLE = 0.42, 0.55  # font scales
-LEGEND_WIDTH = 190
+LEGEND_WIDTH, LEGEND_MARKS = 190, 46  # pixels: of a legend beside the chart at most, and of its lines and margins
 # Okabe and Ito's palette for color-blind readers, without black and yellow; BGR
 SERIES = [(178, 114, 0), (0, 94, 213), (115, 158, 0), (167, 121, 204), (0, 159, 230), (233, 180, 86)]
 SUBPIXEL = 3  # fractional bits of coordinates passed to OpenCV
@@ -28,7 +28,10 @@ class Chart:
         x_label: Text below the x axis.
         y_label: Text beside the y axis.
         size: (width, height) in pixels.
-        legend: (text, color) of the entries at the right.
+        legend: (text, color) of the entries.
+        legend_inside: Draw the legend inside the chart, at the bottom right, where rising curves leave space; else
+            beside it.
+        left: Least width of the margin at the left in pixels, so that several charts line up.
         tick_names_y: Names at y = 0, 1, 2, ... instead of numbers.
         whole_x: Ticks of the x axis at integers only.
     """
@@ -42,20 +45,24 @@ class Chart:
         y_label: str = "",
         size: tuple[int, int] = (640, 440),
         legend: Sequence[tuple[str, Color]] = (),
+        legend_inside: bool = False,
+        left: int = 0,
         tick_names_y: Sequence[str] | None = None,
         whole_x: bool = False,
     ):
         width, height = size
         self.image = np.full((height, width, 3), WHITE, np.uint8)  # (H, W, 3) BGR
         self.x_range, self.y_range = _widened(x_range), _widened(y_range)
-        self.legend, self.names = list(legend), tick_names_y
+        self.legend, self.names, self.legend_inside = list(legend), tick_names_y, legend_inside
         self.x_ticks = ticks(*self.x_range, max(3, (width - 120) // 60))
         self.x_ticks = [value for value in self.x_ticks if not whole_x or float(value).is_integer()]
         self.y_ticks = list(range(len(self.names))) if self.names is not None else ticks(*self.y_range, height // 60)
         shown = self.names if self.names is not None else [number(v) for v in self.y_ticks]
         widest = max((text_box(str(text), TEXT)[0] for text in shown), default=0)
-        self.left = min(widest, width // 4) + (34 if y_label else 16)
-        self.right = width - (LEGEND_WIDTH if self.legend else 22)
+        self.left = max(min(widest, width // 4) + (34 if y_label else 16), left)
+        texts = max((text_box(text, TEXT)[0] for text, _ in self.legend), default=0)
+        self._legend_width = min(texts + LEGEND_MARKS, LEGEND_WIDTH) if not legend_inside else texts + LEGEND_MARKS
+        self.right = width - (self._legend_width if self.legend and not legend_inside else 22)
         self.top, self.bottom = 40, height - (52 if x_label else 32)
         self._frame(title, x_label, y_label)
 
@@ -122,13 +129,17 @@ class Chart:
     def finish(self) -> np.ndarray:
         """Draw frame and legend on top and return the image (H, W, 3) BGR uint8."""
         cv2.rectangle(self.image, (self.left, self.top), (self.right, self.bottom), MEDIUM, 1)
+        left, top = self.right, self.top
+        if self.legend_inside and self.legend:
+            left, top = self.right - self._legend_width - 4, self.bottom - 20 * len(self.legend) - 8
+            cv2.rectangle(self.image, (left + 4, top), (self.right - 8, self.bottom - 8), WHITE, -1)
         for row, (text, color) in enumerate(self.legend):
-            y = self.top + 10 + 20 * row
+            y = top + 10 + 20 * row
             if y > self.bottom:
                 break
-            cv2.line(self.image, (self.right + 12, y), (self.right + 32, y), color, 3)
-            text = shorten(text, LEGEND_WIDTH - 46, TEXT)
-            put_text(self.image, text, (self.right + 38, y + 5), TEXT, DARK)
+            cv2.line(self.image, (left + 12, y), (left + 32, y), color, 3)
+            text = shorten(text, self._legend_width - LEGEND_MARKS, TEXT)
+            put_text(self.image, text, (left + 38, y + 5), TEXT, DARK)
         return self.image
 
     def _frame(self, title, x_label, y_label) -> None:

@@ -55,40 +55,68 @@ def draw_boxes(
     corners = corners.astype(int).tolist()
     for i, (x1, y1, x2, y2) in zip(order, corners, strict=True):
         cv2.rectangle(canvas, (x1, y1), (x2, y2), class_color(labels[i]), thickness)
-    for i, (x1, y1, _, _) in zip(order, corners, strict=True) if not hide_labels else ():
+    positions = np.zeros((len(order), 4), int)  # of the labels of better boxes
+    labels_drawn = []
+    for i, (x1, y1, x2, y2) in zip(order[::-1], corners[::-1], strict=True) if not hide_labels else ():
         text = class_name(names, labels[i])
         if scores is not None:
             text = f"{text} {float(np.asarray(scores)[i]):.2f}"
-        draw_label(canvas, text, (x1 - thickness // 2, y1 - thickness // 2), class_color(labels[i]))
+        before, after = thickness // 2, thickness - thickness // 2
+        outline = (x1 - before, y1 - before, x2 + after, y2 + after)
+        placed = _place_label(canvas.shape, text, outline, positions[: len(labels_drawn)])
+        if placed:
+            positions[len(labels_drawn)] = placed[1]
+            labels_drawn.append((*placed, class_color(labels[i])))
+    for text, position, color in reversed(labels_drawn):
+        _draw_label(canvas, text, position, color)
     return canvas
 
 
-def draw_label(canvas: np.ndarray, text: str, corner: tuple[int, int], background: Color) -> None:
-    """Write text on a filled rectangle above `corner`, or below it or shifted if it would leave the image.
-
-    Text wider than the image is shortened, and not drawn if it still does not fit.
+def _place_label(
+    shape: tuple[int, ...], text: str, outline: tuple[int, int, int, int], others: np.ndarray
+) -> tuple[str, tuple[int, int, int, int]] | None:
+    """Choose a position for the label of a box: where it covers no other label, if there is one, and inside the image.
 
     Args:
-        canvas: (H, W, 3) BGR uint8; is changed.
-        text: Any characters.
-        corner: (x, y) of the top left corner of a box.
-        background: Color of the rectangle.
+        shape: (H, W, ...) of the image.
+        text: The label; shortened if it is wider than the image.
+        outline: x1, y1, x2, y2 of the outer edge of the box.
+        others: Positions (n, 4) of other labels.
+
+    Returns:
+        Text and position (x1, y1, x2, y2); None if the label does not fit into the image.
     """
-    height, width = canvas.shape[:2]
-    scale, weight = font_scale(canvas.shape), font_weight(canvas.shape)
-    margin = max(2, round(5 * scale))
+    height, width = shape[:2]
+    scale, weight = font_scale(shape), font_weight(shape)
+    margin = _label_margin(shape)
     text = shorten(text, width - 2 * margin, scale, weight)
     text_width, ascent, descent = text_box(text, scale, weight)
     label_width, label_height = text_width + 2 * margin, ascent + descent + margin
     if not text or label_width > width or label_height > height:
-        return
-    left = min(max(corner[0], 0), width - label_width)
-    top = corner[1] - label_height
-    if top < 0:  # outside the image: move it into the box, at its top
-        top = min(max(corner[1], 0), height - label_height)
-    top = min(top, height - label_height)
-    cv2.rectangle(canvas, (left, top), (left + label_width - 1, top + label_height - 1), background, -1)
-    put_text(canvas, text, (left + margin, top + margin // 2 + ascent), scale, contrast(background), weight)
+        return None
+    x1, y1, x2, y2 = outline
+    above = y1 - label_height if y1 >= label_height else max(y1, 0)  # in the box where there is no space above
+    first = None
+    for left, top in ((x1, above), (x2 - label_width, above), (x1, y2), (x2 - label_width, y2)):
+        left, top = min(max(left, 0), width - label_width), min(max(top, 0), height - label_height)
+        position = (left, top, left + label_width, top + label_height)
+        first = first or position
+        if not (np.minimum(others[:, 2:], position[2:]) > np.maximum(others[:, :2], position[:2])).all(1).any():
+            return text, position
+    return (text, first) if first else None
+
+
+def _draw_label(canvas: np.ndarray, text: str, position: tuple[int, int, int, int], background: Color) -> None:
+    """Draw text on a filled rectangle."""
+    x1, y1, x2, y2 = position
+    scale, weight, margin = font_scale(canvas.shape), font_weight(canvas.shape), _label_margin(canvas.shape)
+    cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), background, -1)
+    ascent = text_box(text, scale, weight)[1]
+    put_text(canvas, text, (x1 + margin, y1 + margin // 2 + ascent), scale, contrast(background), weight)
+
+
+def _label_margin(shape: tuple[int, ...]) -> int:
+    return max(2, round(5 * font_scale(shape)))
 
 
 def image_grid(images: Sequence[np.ndarray], columns: int, gap: int = 4, background: int = 255) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from graftdet.utils.visualization.charts import DARK, MEDIUM, SERIES, Chart, centered_text, shade, vertical_text
+from graftdet.utils.visualization.charts import DARK, MEDIUM, Chart, centered_text, shade, vertical_text
 from graftdet.utils.visualization.drawing import Names, class_color, class_name, put_text, shorten, text_box
 from graftdet.utils.visualization.plots import write
 
@@ -25,6 +25,9 @@ class PlottedCurves(Protocol):
 
     def mean(self, name: str, /) -> np.ndarray:
         """The mean over all classes with ground-truth boxes of the curve `name`."""
+
+    def at_best(self, name: str, /) -> np.ndarray:
+        """The values (nc,) of the curve `name` at the confidence `best`."""
 
 
 class PlottedConfusion(Protocol):
@@ -56,17 +59,16 @@ def plot_curves(curves: PlottedCurves, names: Names, folder: str | Path) -> list
     ):
         x, x_label = (curves.recalls, "recall") if which == "at_recall" else (curves.confidence, "confidence")
         mean, values = curves.mean(which), getattr(curves, which)
+        present = np.flatnonzero(curves.instances).tolist()
         if which == "at_recall":
             title, per_class = f"precision over recall at IoU 0.5: AP50 {mean.mean():.3f}", values.mean(1)
         else:
-            title, per_class = (
-                f"{label} over confidence: {mean[curves.best]:.3f} at {confidence:.2f}",
-                values[:, curves.best],
-            )
-        present = np.flatnonzero(curves.instances).tolist()
+            per_class = curves.at_best(which)
+            overall = per_class[present].mean() if present else 0.0
+            title = f"{label} over confidence: {overall:.3f} at {confidence:.2f}"
         few = len(present) <= MAX_LEGEND
         legend = [("all classes", DARK)] if len(present) != 1 else []
-        colors = [SERIES[i] if len(present) <= len(SERIES) else class_color(k) for i, k in enumerate(present)]
+        colors = [class_color(k) for k in present]  # as their boxes are drawn
         if few:
             legend += [
                 (f"{per_class[k]:.2f} {class_name(names, k)}", color) for k, color in zip(present, colors, strict=True)

@@ -115,7 +115,7 @@ def plot_results(csv_path: str | Path, path: str | Path | None = None) -> Path:
     columns = [name for name in (rows[0] if rows else {}) if name not in ("epoch", "time")]
     columns.sort(key=lambda name: (name == "train/images_per_s", name == "lr", name.startswith("val/")))
     epochs = [_number(row.get("epoch")) for row in rows]
-    charts = []
+    settings, lines = [], []
     for name in columns:
         values = np.array([_number(row.get(name)) for row in rows])
         known = values[np.isfinite(values)]
@@ -127,17 +127,26 @@ def plot_results(csv_path: str | Path, path: str | Path | None = None) -> Path:
                 title += f", best {values[best]:.4g} at epoch {epochs[best]:g}"
         top = known.max(initial=0) * 1.05 or 1
         low = 0 if known.min(initial=0) >= 0 else known.min() * 1.05
-        chart = Chart(title, (min(epochs) - 0.5, max(epochs) + 0.5), (low, top), "epoch", size=(460, 320), whole_x=True)
-        line = SERIES[0] if name.startswith("val/") else SERIES[1] if name.startswith("train/") else SERIES[2]
-        chart.line(np.array(epochs)[np.isfinite(values)], known, line)  # connects epochs that were validated
-        if len(known) < 40:
-            chart.dots(epochs, values, line, 3)
+        settings.append((title, (min(epochs) - 0.5, max(epochs) + 0.5), (low, top)))
+        lines.append((name, values, best))
+    left = max((_result_chart(*one).left for one in settings), default=0)  # so that all frames line up
+    charts = []
+    for one, (name, values, best) in zip(settings, lines, strict=True):
+        chart, finite = _result_chart(*one, left=left), np.isfinite(values)
+        color = SERIES[0] if name.startswith("val/") else SERIES[1] if name.startswith("train/") else SERIES[2]
+        chart.line(np.array(epochs)[finite], values[finite], color)  # connects epochs that were validated
+        if finite.sum() < 40:
+            chart.dots(epochs, values, color, 3)
         if best is not None:
             chart.dots([epochs[best]], [values[best]], DARK, 5)
         charts.append(chart.finish())
     charts = charts or [Chart("no results yet", (0, 1), (0, 1), "epoch").finish()]
     columns = min(4, math.ceil(math.sqrt(len(charts))))
     return write(path or csv_path.with_suffix(".png"), image_grid(charts, columns, gap=0))
+
+
+def _result_chart(title: str, x_range: tuple[float, float], y_range: tuple[float, float], left: int = 0) -> Chart:
+    return Chart(title, x_range, y_range, "epoch", size=(460, 320), whole_x=True, left=left)
 
 
 def _joined(images, axis: int) -> np.ndarray:

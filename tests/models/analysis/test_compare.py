@@ -85,9 +85,15 @@ def test_rows_that_differ_are_marked():
     assert [line[0] for line in lines[1:]] == ["*", " ", "*", "*", "*"]
     assert "SELayer" in lines[3] and lines[3].split()[1] == "2"
     assert lines[2].split()[1::4] == ["Conv"] * 3 and lines[2].count("16x16x16 1,184") == 3
+    narrow = compare.row_table(models, (64, 64), width=70)
+    assert max(map(len, narrow.splitlines())) <= 70
+    assert [line.split() for line in narrow.splitlines() if ".yaml" in line] == [
+        ["tiny.yaml", "new.yaml"],
+        ["third.yaml"],
+    ]
 
 
-def test_the_tables_of_both_commands(capsys, tmp_path):
+def test_the_tables_of_both_commands(capsys, tmp_path, monkeypatch):
     path = tmp_path / "tiny.yaml"
     path.write_text(TINY, encoding="utf-8")
     wide = tmp_path / "wide.yaml"
@@ -106,6 +112,10 @@ def test_the_tables_of_both_commands(capsys, tmp_path):
     counts = [sum(p.numel() for p in m.parameters()) for m in (first, second)]
     assert f"{counts[0]:,}" in lines[1] and f"{counts[1]:,} ({100 * (counts[1] / counts[0] - 1):+.1f} %)" in lines[1]
     assert lines[5].count(" ms (") == 2 and lines[6].count(" ms (") == 2
+    monkeypatch.setenv("COLUMNS", "80")
+    main(["compare", *[str(path), str(wide)] * 3, "--img", "64", "--repeats", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80 and sum(line.startswith("parameters") for line in lines) > 1
     main(["summary", str(path), "--img", "64", "--profile", "--repeats", "1"])
     header, *_, last = capsys.readouterr().out.splitlines()
     assert header.split()[-3:] == ["MMACs", "ms", "%"] and "ms per image" in last

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import threading
 import time
 
@@ -9,10 +10,13 @@ import cv2
 import numpy as np
 import pytest
 
+from graftdet.models.inference.detection_writer import DetectionWriter, OutputSettings
+from graftdet.models.inference.detections import Detections
 from graftdet.utils.images.io import read_image, write_image
 from graftdet.utils.images.video import VideoWriter, open_capture, read_frames
 from graftdet.utils.sources import live
 from graftdet.utils.sources import source as source_module
+from graftdet.utils.sources.source import open_source
 
 
 def noise(height, width, seed=0):
@@ -148,6 +152,23 @@ def test_a_frame_and_an_image_of_its_name_get_different_files(run_detect, video_
     assert len(list((folder / "crops").rglob("*.jpg"))) == sum(detections)
     (image,) = folder.glob("*.png")
     assert (folder / "labels" / f"{image.stem}.txt").read_text().count("\n") == detections[video_first]
+
+
+def test_counts_of_an_image_are_in_the_order_of_the_classes(tmp_path, caplog):
+    settings = OutputSettings(project=tmp_path, name="exp", save_images=False)
+    (frame,) = open_source(write_gray(tmp_path / "a.png"))
+    boxes, names = np.zeros((4, 4)), ["cat", "dog", "cow"]
+    for labels in ([2, 0, 0, 2], [0, 2, 2, 0]):
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            detections = Detections(boxes, np.full(4, 0.5), np.array(labels), names, frame.image)
+            DetectionWriter(settings).add(frame, detections, None)
+        assert caplog.messages[0].endswith("a.png: 2 cat, 2 cow")
+
+
+def write_gray(path):
+    write_image(path, np.full((8, 8, 3), 99, np.uint8))
+    return path
 
 
 def test_drawing_flags(run_detect, tiny_weights, tmp_path):

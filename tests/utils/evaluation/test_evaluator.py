@@ -119,6 +119,23 @@ def test_every_class_of_a_box_is_a_candidate():
     assert len(run(oracle(truth), truth, max_det=1).predictions) == 2
 
 
+def test_a_class_without_detections_at_the_best_confidence_has_precision_0():
+    truth = small_set()
+    found = copy.deepcopy(truth)
+    found["annotations"] = [entry for entry in truth["annotations"] if entry["category_id"] == 9]
+
+    def model(images):
+        boxes, scores = oracle(found)(images)
+        boxes[:, 4], scores[:, 4] = torch.tensor([40.0, 40, 60, 60]), torch.tensor([0.3, 0.1])  # false positives
+        return boxes, scores
+
+    evaluation = run(model, truth)
+    assert evaluation.metrics["confidence"] > 0.3
+    assert [entry["precision"] for entry in evaluation.per_class] == [1, 0]
+    assert evaluation.metrics["precision"] == 0.5
+    assert format_table(evaluation).splitlines()[3].split()[:4] == ["five", "1", "1", "0.000"]
+
+
 def nothing(images):
     return torch.zeros(len(images), 0, 4), torch.zeros(len(images), 0, 2)
 

@@ -29,6 +29,12 @@ def test_curves_known_case():
     assert curves.best == mean.argmax() and curves.confidence[curves.best] <= 0.3
 
 
+def test_a_class_without_detections_at_the_best_confidence_has_precision_0():
+    curves = precision_recall_curves([1, 1, 0, 0], [0.9, 0.8, 0.3, 0.2], [0, 0, 0, 1], [2, 3, 0])
+    assert 0.3 < curves.confidence[curves.best] <= 0.8 and curves.precision[1, curves.best] == 1
+    assert curves.at_best("precision").tolist() == [1, 0, 0] and curves.at_best("recall").tolist() == [1, 0, 0]
+
+
 def test_curves_without_detections():
     curves = precision_recall_curves([], [], [], [3, 0])
     assert curves.mean("precision").max() == curves.mean("f1").max() == 0

@@ -73,6 +73,19 @@ def test_text_stays_inside(corner, monkeypatch):
         assert left >= 0 and top >= 0 and right <= 160 and bottom <= 100
 
 
+def test_labels_of_neighbors_do_not_cover_each_other(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(draw, "_draw_label", lambda canvas, text, position, color: drawn.append((text, position)))
+    boxes = [[300, 300, 330, 330], [266, 296, 296, 326], [300, 400, 330, 430], [304, 304, 334, 334]]
+    draw_boxes(gray(640, 640), boxes, [0, 1, 2, 3], [0.9, 0.8, 0.7, 0.6], ["platelets"] * 4)
+    assert [text for text, _ in drawn] == [f"platelets 0.{score}0" for score in (6, 7, 8, 9)]  # the best on top
+    positions = [position for _, position in reversed(drawn)]
+    assert positions[0][:2] == (299, 299 - (positions[0][3] - positions[0][1]))  # the best has the usual one
+    for index, one in enumerate(positions):
+        for other in positions[:index]:
+            assert min(one[2], other[2]) <= max(one[0], other[0]) or min(one[3], other[3]) <= max(one[1], other[1])
+
+
 def test_the_best_box_is_on_top():
     box = [20, 60, 80, 90]
     drawn = draw_boxes(gray(), [box, box], [1, 2])  # best first

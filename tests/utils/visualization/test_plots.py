@@ -7,7 +7,8 @@ import torch
 from graftdet.utils.evaluation.metrics import ConfusionMatrix, precision_recall_curves
 from graftdet.utils.images.io import read_image
 from graftdet.utils.visualization import drawing as draw
-from graftdet.utils.visualization.charts import Chart, number, shade, ticks
+from graftdet.utils.visualization import evaluation_plots
+from graftdet.utils.visualization.charts import MEDIUM, Chart, number, shade, ticks
 from graftdet.utils.visualization.evaluation_plots import plot_confusion, plot_curves
 from graftdet.utils.visualization.plots import plot_batch, plot_labels, plot_results
 
@@ -127,6 +128,25 @@ def test_plot_labels(nc, boxes, tmp_path):
     assert image.shape[1] < 2000
 
 
+def test_frames_of_results_line_up(tmp_path):
+    (tmp_path / "results.csv").write_text("epoch,lr,train/box,val/AP50\n1,0.00012,1234,0.5\n2,0.0001,1000,0.6\n")
+    image = read_image(plot_results(tmp_path / "results.csv"))
+    frame = (image == MEDIUM).all(-1)
+    upper, lower = (np.flatnonzero(half.sum(0) > 200) for half in (frame[:320], frame[320:]))
+    assert len(lower) == 2 and set(lower) < set(upper) and len(upper) == 4  # left and right edges of the frames
+
+
+def test_a_legend_is_as_wide_as_its_text_or_inside():
+    def of(text, **options):
+        return Chart("", (0, 1), (0, 1), legend=[(text, (0, 0, 255))], **options)
+
+    assert of("w" * 40).right == 640 - 190 < of("abc").right
+    inside = of("w" * 40, legend_inside=True)
+    assert inside.right == Chart("", (0, 1), (0, 1)).right
+    rows, columns = np.nonzero((inside.finish() == (0, 0, 255)).all(-1))
+    assert inside.bottom - 40 < rows.min() and rows.max() < inside.bottom and columns.max() < inside.right
+
+
 @pytest.mark.parametrize("epochs", [0, 1, 3, 60])
 def test_plot_results(epochs, tmp_path):
     columns = ["epoch", "time", "lr", "train/box", "train/obj", "train/images_per_s", "val/AP50-95", "val/AP50"]
@@ -152,6 +172,22 @@ def test_plot_curves(nc, n, tmp_path):
     paths = plot_curves(curves_of(nc, n), names_of(nc), tmp_path)
     assert [path.name for path in paths] == ["P_curve.png", "R_curve.png", "F1_curve.png", "PR_curve.png"]
     assert all(path.is_file() for path in paths)
+
+
+def test_curves_have_the_colors_of_boxes_and_the_numbers_of_the_table(tmp_path, monkeypatch):
+    charts = []
+
+    class Recorded(Chart):
+        def __init__(self, title, *arguments, legend, **options):
+            charts.append((title, legend))
+            super().__init__(title, *arguments, legend=legend, **options)
+
+    monkeypatch.setattr(evaluation_plots, "Chart", Recorded)
+    # the second class has no detection at the best confidence
+    plot_curves(precision_recall_curves([1, 1, 0, 0], [0.9, 0.8, 0.3, 0.2], [0, 0, 0, 1], [2, 3]), ["a", "b"], tmp_path)
+    title, legend = charts[0]
+    assert title.startswith("precision over confidence: 0.500 at ")
+    assert legend[1:] == [("1.00 a", draw.class_color(0)), ("0.00 b", draw.class_color(1))]
 
 
 @pytest.mark.parametrize("normalize", [True, False])
