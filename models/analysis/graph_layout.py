@@ -3,7 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass
 
-COLUMN_WIDTH, GAP = 232, 30  # pixels from column to column, and between lines of boxes
+COLUMN_WIDTH, GAP = 232, 34  # pixels from column to column, and between lines of boxes
 TRACK_COLORS = ("#3b76b5", "#c0702a", "#3d8b47", "#7c55a8", "#b0487f", "#2a8c86", "#b8860b", "#c2453c")
 
 
@@ -60,6 +60,7 @@ def arrange(sources: list[tuple[int, ...]], strides: list[int]) -> Layout:
     columns = sorted(set(strides[:-1] or strides))
     cells: list[tuple[int, int]] = []
     taken: set[tuple[int, int]] = set()
+    passed: set[tuple[int, int]] = set()  # by arrows within a line
     for row, read in enumerate(sources[:-1]):
         column = columns.index(strides[row])
         line = 0
@@ -68,10 +69,15 @@ def arrange(sources: list[tuple[int, ...]], strides: list[int]) -> Layout:
             between = range(min(beside, column) + 1, max(beside, column))
             free = beside != column and not any((c, at) in taken for c in between) and source == row - 1
             line = max(line, at if free else at + 1)
-        while (column, line) in taken or (line and any((column, later) in taken for later in range(line, line + 40))):
+        while (column, line) in taken | passed or (
+            line and any((column, later) in taken for later in range(line, line + 40))
+        ):
             line += 1
         cells.append((column, line))
         taken.add((column, line))
+        for beside, at in (cells[source] for source in read if source >= 0):
+            if at == line:
+                passed.update((between, at) for between in range(min(beside, column) + 1, max(beside, column)))
     lines = max((line for _, line in cells), default=0) + 1
     cells.append((columns.index(strides[-1]), lines))
     return Layout(columns, cells, lines, _route(sources, cells, taken))
@@ -100,12 +106,12 @@ def _route(sources, cells, taken) -> dict[tuple[int, int], Route]:
             entry = -18 if row == last else -26 - 16 * min(entries[row], 3)  # left of the center, at different points
             if to_line == line + 1 and column != to_column:
                 routes[source, row] = Route(
-                    "gap", leave=18 if to_column > column else -18, shift=entry, level=0.5, color=color
+                    "gap", leave=18 if to_column > column else -18, shift=entry, level=1, color=color
                 )
                 continue
             track = next(t for t in range(50) if not any(a < to_line and line < b for a, b in used[to_column, t]))
             used[to_column, track].append((line, to_line))
             routes[source, row] = Route(
-                "track", to_column, track, -18, entry, level=track % 2, level_in=(track + 1) % 2, color=color
+                "track", to_column, track, -18, entry, level=track % 2 / 2, level_in=(track + 1) % 2, color=color
             )
     return routes

@@ -12,6 +12,7 @@ from graftdet.models.graph.detection_model import DetectionModel
 
 WIDTH, HEIGHT = 176, 46  # of a box, pixels
 TOP = 108  # of the first line of boxes, pixels
+TRACK, TRACK_STEP = 17, 5  # of the first track from the boxes, beyond the arrowheads there, and between tracks, pixels
 MAX_TITLE, MAX_NAME = 30, 12  # characters of a box's first line, and of a row's name in it
 PLAIN_CONVOLUTIONS = ("conv", "cbh", "focus", "nn.conv2d", "convbnact")
 FONT = "font-family='Helvetica, Arial, sans-serif'"
@@ -228,9 +229,9 @@ def _arrow(source: int, target: int, boxes: list[Box], layout: Layout, left) -> 
         return _path([(x, start.y + HEIGHT), (x, end.y - 1)], color)
     color = route.color
     x0 = start.x + start.w / 2 + route.leave
-    below = start.y + HEIGHT + GAP * (0.3 + 0.4 * route.level)
-    track = left + route.column * COLUMN_WIDTH + (COLUMN_WIDTH - WIDTH) / 2 - 7 - 6 * route.track
-    above = end.y - GAP * (0.3 + 0.4 * route.level_in)
+    below = start.y + HEIGHT + 5 + 8 * route.level  # in the upper half of the gap
+    track = left + route.column * COLUMN_WIDTH + (COLUMN_WIDTH - WIDTH) / 2 - TRACK - TRACK_STEP * route.track
+    above = end.y - 13 - 4 * route.level_in  # in its lower half, above arrowheads
     if route.kind == "gap":  # to the next line of another column, no box is between
         return _path([(x0, start.y + HEIGHT), (x0, below), (to_x, below), (to_x, end.y - 1)], color)
     return _path(

@@ -1,6 +1,8 @@
 """draw: one box per row, columns by stride, no overlaps."""
 
+import re
 import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
 
 import pytest
 
@@ -50,6 +52,24 @@ def test_boxes_columns_and_arrows(name):
     assert len(root.findall(f"{SVG}path")) == sum(len(row.sources) for row in model.spec.rows)
     shown = " ".join(t.text for t in root.findall(f"{SVG}text"))
     assert f"{sum(p.numel() for p in model.parameters()):,} parameters" in shown and "stride 16: 40x40" in shown
+
+
+@pytest.mark.parametrize("name", ["graft-n", "yolov3-tiny", "nanodet-m"])
+def test_no_line_crosses_an_arrowhead(name):
+    _, root, _ = parts_of(name)
+    arrows = [
+        [(float(x), float(y)) for x, y in re.findall(r"(-?[\d.]+) (-?[\d.]+)", path.get("d"))]
+        for path in root.findall(f"{SVG}path")
+    ]
+    assert all(len(points) >= 2 for points in arrows)
+    for points in arrows:
+        (x0, y0), (x, y) = points[-2:]
+        x_back, y_back = x - 11 * ((x > x0) - (x < x0)), y - 11 * ((y > y0) - (y < y0))  # an arrowhead has 11 pixels
+        left, right = sorted((x, x_back)) if x != x_back else (x - 5, x + 5)
+        top, bottom = sorted((y, y_back)) if y != y_back else (y - 5, y + 5)
+        for other in (other for other in arrows if other is not points):
+            for (x1, y1), (x2, y2) in pairwise(other):
+                assert max(x1, x2) <= left or min(x1, x2) >= right or max(y1, y2) <= top or min(y1, y2) >= bottom
 
 
 def test_rows_are_below_their_sources():
