@@ -5,7 +5,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from graftdet.models.backends.selection.ways import Workload
 from graftdet.models.backends.torch_file import load_torch_model
 from graftdet.models.inference.ensemble import Ensemble
 from graftdet.models.inference.predictor import Predictor
+from graftdet.models.spec.problems import Problem, ProblemError
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import newest_run_file
 
@@ -43,7 +44,7 @@ def load_model(
         backend: what runs a `.pt` file: 'torch'; 'onnx' or 'openvino' on a CPU, after an export that is cached; 'auto':
             torch on a GPU, on a CPU the fastest installed one, timed once per machine
             (`graftdet.models.backends.selection.auto`).
-        plugins: the plugins that the weights need, as given to `load_plugins`; part of the cache key of the export.
+        plugins: files or packages with the blocks that the weights need, loaded as by `load_plugins`.
         precision: 'float32'; 'half': float16 on CUDA, bfloat16 with torch and OpenVINO on CPUs that have it, no effect
             elsewhere; 'auto': half on a CPU where it is faster and its boxes agree with float32. None: 'auto' with
             `backend="auto"`, else 'float32'.
@@ -65,7 +66,21 @@ def load_model(
         >>> detections.boxes, detections.scores, detections.class_names
     """
     request = Request(str(device), backend, resolve_precision(half, precision, backend), branch, tuple(plugins))
-    return _load(weights, request, Workload(imgsz, batch_size, images=images))
+    if request.plugins:
+        from graftdet.models.graph.plugins import load_plugins
+
+        load_plugins(request.plugins)
+    try:
+        return _load(weights, request, Workload(imgsz, batch_size, images=images))
+    except ProblemError as error:
+        raise ProblemError(*map(_with_argument, error.problems)) from None
+
+
+def _with_argument(problem: Problem) -> Problem:
+    """The problem with the argument of `load_model` that corresponds to --plugins, where that may be the fix."""
+    if problem.rule != "unknown-module":
+        return problem
+    return replace(problem, hint=f"{problem.hint} (in Python: load_model(..., plugins=['FILE.py']))")
 
 
 @dataclass(frozen=True)

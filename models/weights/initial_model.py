@@ -58,7 +58,7 @@ def make_model(
         logger.info(f"weights: {weights} into row {into}, {load_into_row(model, into, file)}")
     elif file:
         report = load_into(model, file, min_transfer, names)
-        logger.info(describe_start(model, pretrained, report) if pretrained else f"weights: {weights}, {report}")
+        logger.info(describe_start(pretrained, report) if pretrained else f"weights: {weights}, {report}")
         report.recipe = file.card.recipe if file.card else ""
     elif weights == AUTO_WEIGHTS and (message := describe_scratch(model)):
         logger.info(message)

@@ -1,15 +1,12 @@
 """Weights into a model: all of them into the model they belong to, or what fits into another graph."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 
-from graftdet.models.blocks import BLOCKS
 from graftdet.models.graph.detection_model import DetectionModel, build_model
-from graftdet.models.heads import HEADS
 from graftdet.models.spec.model_spec import ModelSpec
-from graftdet.models.spec.problems import ProblemError
 from graftdet.models.weights.backbones.statistics_check import MAX_DEVIATION
 from graftdet.models.weights.class_outputs import copy_class_layer, match_classes
 from graftdet.models.weights.row_matching import (
@@ -23,7 +20,7 @@ from graftdet.models.weights.row_matching import (
 )
 from graftdet.models.weights.unusable_files import describe_mismatch
 from graftdet.models.weights.weights_file import WeightsFile
-from graftdet.utils.errors import UserError, nearest
+from graftdet.utils.errors import UserError
 
 MIN_FRACTION = 1e-3  # of the parameters: fewer are batch norms and biases of equal length by chance
 MIN_FRACTION_OF_GRAFT = 0.5  # of the parameters: with fewer the model is another one, not a graft with inserted rows
@@ -41,7 +38,8 @@ class TransferReport:
         skipped: tensor name -> why it was not copied.
         fraction: part of the model's (or row's) parameters that came from the file, 0..1.
         row_matches: row of the model -> row of the file it continues.
-        inserted_rows: new rows with parameters that stand between rows of the file
+        new_rows: rows with parameters of which nothing was copied.
+        inserted_rows: those of them that stand between rows of the file
             (see `graftdet.models.weights.new_row_init`).
         class_matches: class of the model -> class of the file whose outputs it continues.
         new_classes: names of classes whose outputs keep their random values.
@@ -60,6 +58,7 @@ class TransferReport:
     skipped: dict[str, str] = field(default_factory=dict)
     fraction: float = 0.0
     row_matches: dict[int, int] = field(default_factory=dict)
+    new_rows: list[int] = field(default_factory=list)
     inserted_rows: list[int] = field(default_factory=list)
     class_matches: dict[int, int] = field(default_factory=dict)
     new_classes: list[str] = field(default_factory=list)
@@ -74,7 +73,8 @@ class TransferReport:
     def __str__(self):
         copied = len(self.loaded) + len(self.partial)
         text = f"{copied} of {copied + len(self.missing)} tensors, {self.fraction:.1%} of the parameters transferred"
-        if self.new_classes or any(index != old for index, old in self.class_matches.items()):
+        is_reordered = any(index != old for index, old in self.class_matches.items())
+        if self.new_classes or is_reordered or (self.new_rows and self.class_matches):
             text += f"; {self._describe_classes()}"
         if self.by_structure:
             text += f"; {self._describe_structure()}"
@@ -82,7 +82,18 @@ class TransferReport:
             names = ", ".join(self.left_over[:5]) + (", ..." if len(self.left_over) > 5 else "")
             text += f"; left over in the file: {len(self.skipped)} tensors ({names})"
         moves = describe_moves(self.row_matches)
-        return text + self.scales + (f"; {moves}" if moves else "")
+        return text + self.scales + (f"; {moves}" if moves else "") + self.describe_new_rows()
+
+    def describe_new_rows(self) -> str:
+        """Which rows are newly initialized, to be appended to a message; '' where none is."""
+        spans: list[list[int]] = []
+        for row in self.new_rows:
+            if spans and row == spans[-1][1] + 1:
+                spans[-1][1] = row
+            else:
+                spans.append([row, row])
+        texts = [f"row {first}" if first == last else f"rows {first}-{last}" for first, last in spans]
+        return f"; newly initialized: {', '.join(texts)}" if texts else ""
 
     def _describe_structure(self) -> str:
         """How the layers of a row were matched where names differ, and whether their batch norms fit."""
@@ -99,7 +110,8 @@ class TransferReport:
         """Which class outputs were copied."""
         total = len(self.class_matches) + len(self.new_classes)
         if not self.new_classes:
-            return f"class outputs: all {total} matched by name, in another order"
+            is_reordered = any(index != old for index, old in self.class_matches.items())
+            return f"class outputs: all {total} matched by name" + ", in another order" * is_reordered
         names = ", ".join(self.new_classes[:5]) + (", ..." if len(self.new_classes) > 5 else "")
         new = f"newly initialized: {names}" if self.class_matches else "all are newly initialized"
         return f"class outputs: {len(self.class_matches)} of {total} matched by name, {new}"
@@ -148,12 +160,21 @@ def load_into(
         report.new_classes = [name for index, name in enumerate(names) if index not in report.class_matches]
     used = set(sources.values())
     report.skipped.update({name: "no such weight in the model" for name in weights.state if name not in used})
+    report.new_rows = _rows_without_weights(model, report)
     _check_fraction(model, weights, report, min_transfer)
     if f"{head}anchors" in report.loaded:
         model.head.placeholder_anchors = False  # the anchors of the file belong to its weights
     if report.fraction >= MIN_FRACTION_OF_GRAFT:
         report.inserted_rows = find_inserted_rows(model, weights.state, report.row_matches)
     return report
+
+
+def _rows_without_weights(model: DetectionModel, report: TransferReport) -> list[int]:
+    """Rows with parameters of which nothing was copied."""
+    copied = {int(name.split(".")[1]) for name in (*report.loaded, *report.partial)}
+    return [
+        index for index, row in enumerate(model.model) if index not in copied and any(True for _ in row.parameters())
+    ]
 
 
 def _match_classes(
@@ -242,14 +263,7 @@ def build_from_weights(weights: WeightsFile) -> DetectionModel:
         raise UserError(
             f"{weights.path}: holds weights without their YAML; build the model with --cfg and start it with --weights"
         )
-    try:
-        model = build_model(spec, nc=weights.nc)
-    except ProblemError as error:
-        if not _has_misspelled_module(spec):
-            raise
-        hint = "if a module is your own, give its file with --plugins FILE.py"
-        problems = [replace(problem, hint=f"{problem.hint}; {hint}") for problem in error.problems]
-        raise ProblemError(*problems) from None
+    model = build_model(spec, nc=weights.nc)
     report = load_into(model, weights)
     mismatched = [name for name in report.missing + report.partial if not name.endswith(COUNTER)]
     if mismatched:
@@ -263,9 +277,3 @@ def build_from_weights(weights: WeightsFile) -> DetectionModel:
             raise UserError(f"{weights.path}: has {len(weights.names)} names for {model.nc} classes")
         model.names = list(weights.names)
     return model.eval()
-
-
-def _has_misspelled_module(spec: ModelSpec) -> bool:
-    """Whether a module is unknown but similar to a known one: the builder then suggests that one, and no plugin."""
-    known = [*BLOCKS, *HEADS]
-    return any(row.module not in known and "." not in row.module and nearest(row.module, known) for row in spec.rows)

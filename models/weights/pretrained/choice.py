@@ -1,7 +1,6 @@
 """The pretrained weights that a training starts from by default: those that know most of the model."""
 
 import functools
-from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
 
@@ -57,40 +56,18 @@ def transferable_fraction(model: DetectionModel, header: SafetensorsHeader) -> f
     return fitting / sum(sizes.values())
 
 
-def describe_start(model: DetectionModel, file: PretrainedFile, report: TransferReport) -> str:
+def describe_start(file: PretrainedFile, report: TransferReport) -> str:
     """The message about the chosen weights: what they are, what was transferred, how to train without them.
 
     Args:
-        model: the model, into which they are loaded.
         file: the weights.
         report: what was transferred.
     """
     text = f"pretrained weights: {file.name} ({file.card.trained_on}, {file.card.license})"
-    new_rows, moves = _rows_without_weights(model, report), describe_moves(report.row_matches)
-    if new_rows or report.scales or moves:
+    moves = describe_moves(report.row_matches)
+    if report.new_rows or report.scales or moves:
         text += f", {report.fraction:.1%} of the parameters transferred{report.scales}" + f"; {moves}" * bool(moves)
-    if new_rows:
-        text += f"; newly initialized: {', '.join(_spans(new_rows))}"
-    return f"{text}; --weights {NO_WEIGHTS} trains from scratch"
-
-
-def _rows_without_weights(model: DetectionModel, report: TransferReport) -> list[int]:
-    """Rows with parameters of which nothing was copied."""
-    copied = {int(name.split(".")[1]) for name in (*report.loaded, *report.partial)}
-    return [
-        index for index, row in enumerate(model.model) if index not in copied and any(True for _ in row.parameters())
-    ]
-
-
-def _spans(rows: Sequence[int]) -> list[str]:
-    """Consecutive rows as `row 3` or `rows 5-8`."""
-    spans: list[list[int]] = []
-    for row in rows:
-        if spans and row == spans[-1][1] + 1:
-            spans[-1][1] = row
-        else:
-            spans.append([row, row])
-    return [f"row {first}" if first == last else f"rows {first}-{last}" for first, last in spans]
+    return f"{text}{report.describe_new_rows()}; --weights {NO_WEIGHTS} trains from scratch"
 
 
 @functools.lru_cache(maxsize=1)

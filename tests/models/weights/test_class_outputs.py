@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from graftdet.models import build_model
+from graftdet.models.editing.editor import insert_row
 from graftdet.models.heads import HEADS
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.weights.class_outputs import match_classes
@@ -70,6 +71,18 @@ def test_the_same_classes_in_the_same_order_are_copied_whole():
     assert report.fraction == 1 and not report.partial and not report.new_classes
     assert all(torch.equal(value, old.state_dict()[name]) for name, value in new.state_dict().items())
     assert "class outputs" not in str(report)
+
+
+def test_a_graft_lists_its_new_rows_and_its_classes(tiny_yaml):
+    names = ["a", "b", "c"]
+    old = build_model(ModelSpec.from_text(tiny_yaml, "tiny.yaml"), nc=3)
+    weights = WeightsFile("old.pt", "checkpoint", old.state_dict(), tiny_yaml, names, 3)
+    text = insert_row(tiny_yaml, 3, "[-1, 1, Conv, [16, 3, 1]]")
+    report = load_into(build_model(ModelSpec.from_text(text, "graft.yaml"), nc=3), weights, names=names)
+    assert report.new_rows == report.inserted_rows == [4]
+    assert "; class outputs: all 3 matched by name;" in str(report) and str(report).endswith(
+        "; newly initialized: row 4"
+    )
 
 
 def test_another_order_of_the_same_classes_is_reported():

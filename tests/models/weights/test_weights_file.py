@@ -127,7 +127,8 @@ def test_models_that_cannot_be_built(tiny_yaml, tiny_weights, tmp_path):
     unknown = error_of("unknown", yaml=tiny_yaml.replace("C3, [16, False]", "MyBlock, [16]"))
     assert "'MyBlock'" in unknown and "--plugins" in unknown and "row 7" in unknown
     near = error_of("near", yaml=tiny_yaml.replace("C3, [16, False]", "Conw, [16]"))
-    assert "'Conw'" in near and "did you mean 'Conv'" in near and "--plugins" in near
+    assert "'Conw'" in near and "did you mean 'Conv'" in near and near.count("plugins FILE.py") == 1
+    assert near.count("load_model(..., plugins=['FILE.py'])") == 1 and "load_model" in unknown
     assert "do not match" in error_of("less", model={k: v for k, v in good["model"].items() if "model.0" not in k})
     assert "2 names for 3 classes" in error_of("names", names=["a", "b"])
     assert "no model" in error_of("empty", model={})
@@ -157,3 +158,10 @@ def test_the_newest_run_is_found(tmp_path):
         path.write_bytes(b"")
         os.utime(path, (number, number))
     assert newest_weights(tmp_path) == tmp_path / "exp2" / "weights" / "best.pt"
+
+
+def test_load_model_loads_the_given_plugins(tiny_weights, tmp_path):
+    (tmp_path / "own.py").write_text("from torch import nn\n\n\nclass GivenToLoadModel(nn.Identity):\n    pass\n")
+    assert "GivenToLoadModel" not in BLOCKS
+    load_model(tiny_weights, plugins=[str(tmp_path / "own.py")])
+    assert "GivenToLoadModel" in BLOCKS

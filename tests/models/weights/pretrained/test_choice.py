@@ -17,7 +17,7 @@ def model_of(text, nc=3):
 
 
 def start(model, file):
-    return describe_start(model, file, load_into(model, load_weights(file.path)))
+    return describe_start(file, load_into(model, load_weights(file.path)))
 
 
 def test_without_files_training_starts_from_scratch(shipped, tiny_yaml):
