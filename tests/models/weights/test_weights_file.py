@@ -11,6 +11,7 @@ from torch import nn
 
 from graftdet.models import ModelSpec, build_model, load_model
 from graftdet.models.backends.loading import newest_weights
+from graftdet.models.blocks import BLOCKS
 from graftdet.models.weights.transfer import build_from_weights, load_into
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint
