@@ -246,6 +246,12 @@ def main() -> int:
     )
     options_parser.add_argument("--inputs", type=Path, metavar="FILE.json", help="file for the result of each input")
     options = options_parser.parse_args()
+    for path in (*options.yamls, *options.weights, *options.data):
+        if not path.is_dir():
+            options_parser.error(f"{path}: {'is a file, expected a folder' if path.exists() else 'no such folder'}")
+    for path in options.commands:
+        if not path.is_file():
+            options_parser.error(f"{path}: no such file")
     results = list(run_inputs(options))
     table = Table("compatibility", options.output)
     add_rows(table, results)

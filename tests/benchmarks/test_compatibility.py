@@ -58,6 +58,24 @@ def test_every_input_has_an_outcome(inputs, monkeypatch):
     assert "model: builds | 1 of 2" in (inputs / "table.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--yamls", "yamls", "missing"], "missing: no such folder"),
+        (["--weights", "missing"], "missing: no such folder"),
+        (["--data", "data/set.yaml"], "is a file, expected a folder"),
+        (["--commands", "missing.txt"], "missing.txt: no such file"),
+    ],
+)
+def test_missing_folders_are_errors(arguments, message, inputs, monkeypatch, capsys):
+    monkeypatch.chdir(inputs)
+    monkeypatch.setattr("sys.argv", ["compatibility", *arguments])
+    monkeypatch.setattr(compatibility, "run_inputs", lambda options: pytest.fail("inputs were run"))
+    with pytest.raises(SystemExit) as stop:
+        compatibility.main()
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
 def test_tracebacks_refusals_and_endless_inputs(monkeypatch):
     def failing(error):
         raise error
