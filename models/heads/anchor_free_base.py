@@ -1,4 +1,4 @@
-"""Base class of anchor-free heads: each cell predicts distributions of the ltrb distances from its center."""
+"""Base class of anchor-free heads: each cell predicts distributions of the ltrb distances from its point."""
 
 from typing import Any
 
@@ -13,22 +13,33 @@ from graftdet.utils.errors import UserError
 
 ARGUMENT_ALIASES = {"bins": "reg_max"}
 """Older names of the constructor arguments, accepted in a row's keywords."""
+INITIAL_DISTANCE = 2.5  # in strides, where there are no distributions
 
 
 class AnchorFreeHead(Head):
     """Base of heads that predict, per cell, `4 * reg_max` distance logits and `nc` class logits.
 
-    The ltrb distances, from the center of the cell to the left, top, right and bottom of the box, are in strides; each
-    is the mean of a distribution over the bins 0 .. reg_max - 1 (Li et al., Generalized Focal Loss, 2020, section 3.2).
+    The ltrb distances, from the point of the cell to the left, top, right and bottom of the box, are in strides; each
+    is the mean of a distribution over the bins 0 .. reg_max - 1 (Li et al., Generalized Focal Loss, 2020, section 3.2),
+    or the output itself where `reg_max` is None, which counts as 1 below.
     Raw outputs are a list of (B, 4 * reg_max + nc, H, W), one per level. A subclass builds its layers and defines
     `forward(maps)`, `output_biases()` and `criterion`.
+
+    Attributes:
+        point_offset: position of the point of a cell, from which the distances are: 0.5 is the center, 0 the upper left
+            corner.
+        has_distributions: whether `reg_max` must be a number.
     """
 
-    def __init__(self, nc: int, reg_max: int):
+    point_offset: float = 0.5
+    has_distributions: bool = True
+
+    def __init__(self, nc: int, reg_max: int | None):
         super().__init__(nc)
         if isinstance(reg_max, (list, tuple)):
             raise UserError("takes no anchors; write [nc] for its args")
-        check_integer(reg_max, "reg_max, the number of distribution bins per distance,", 2)
+        if self.has_distributions:
+            check_integer(reg_max, "reg_max, the number of distribution bins per distance,", 2)
         self.reg_max = reg_max
 
     def set_strides(self, strides: list[float]) -> None:
@@ -40,7 +51,10 @@ class AnchorFreeHead(Head):
         super().set_strides(strides)
         with torch.no_grad():
             for distances, classes in self.output_biases():
-                distances.copy_(-torch.arange(self.reg_max, dtype=distances.dtype).repeat(4) / 3)
+                if self.reg_max is None:
+                    distances.fill_(INITIAL_DISTANCE)
+                else:
+                    distances.copy_(-torch.arange(self.reg_max, dtype=distances.dtype).repeat(4) / 3)
                 classes.fill_(prior_bias())
 
     def decode_rows(self, raw: Any) -> torch.Tensor:
@@ -53,7 +67,7 @@ class AnchorFreeHead(Head):
         return self._decode([y.float() for y in raw])
 
     def _decode(self, raw):
-        distances, classes = flatten_levels(raw, 4 * self.reg_max)
-        points, strides = level_points([y.shape[2:] for y in raw], self.strides, distances)
+        distances, classes = flatten_levels(raw, 4 * (self.reg_max or 1))
+        points, strides = level_points([y.shape[2:] for y in raw], self.strides, distances, self.point_offset)
         boxes = distances_to_boxes(points, expected_distances(distances, self.reg_max) * strides[:, None])
         return boxes, classes.sigmoid()

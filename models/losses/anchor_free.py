@@ -22,7 +22,8 @@ class AnchorFreeCriterion(DenseCriterion):
 
     Args:
         nc: number of classes.
-        reg_max: number of distribution bins per distance.
+        reg_max: number of distribution bins per distance; None: the outputs (B, 4 + nc, H, W) are the distances, and
+            there is no "dfl".
         strides: pixels per cell, one per level.
         assigner: see `graftdet.models.losses.assigners.assignment`.
         class_loss: a name in `CLASS_LOSSES`.
@@ -31,28 +32,31 @@ class AnchorFreeCriterion(DenseCriterion):
         weight_by: "quality": a positive's box losses are weighted by its class target, and the class loss is per unit
             of that (Feng et al., TOOD, 2021, section 3.3); "score": they are weighted by its predicted score, and the
             class loss is per positive (Li et al., Generalized Focal Loss, 2020, section 4).
+        point_offset: position of the points within their cells, see `level_points`.
     """
 
     def __init__(
         self,
         nc: int,
-        reg_max: int,
+        reg_max: int | None,
         strides: list[float],
         assigner: Assigner,
         class_loss: str = "bce",
         iou_loss: str = "ciou",
         gains: dict[str, float] | None = None,
         weight_by: str = "quality",
+        point_offset: float = 0.5,
     ):
         self.nc, self.reg_max, self.strides, self.assign = nc, reg_max, strides, assigner
         self.class_loss, self.iou = CLASS_LOSSES[class_loss], IOU_FUNCTIONS[iou_loss]
         super().__init__(gains or {"box": 1.0, "cls": 1.0, "dfl": 1.0})
-        self.weight_by = weight_by
+        self.weight_by, self.point_offset = weight_by, point_offset
 
     def _losses(self, raw: list[torch.Tensor], targets: torch.Tensor) -> dict[str, torch.Tensor]:
         _, _, height, width = raw[0].shape
-        distances, classes = flatten_levels(raw, 4 * self.reg_max)
-        points, strides = level_points([(y.shape[2], y.shape[3]) for y in raw], self.strides, distances)
+        distances, classes = flatten_levels(raw, 4 * (self.reg_max or 1))
+        sizes = [(y.shape[2], y.shape[3]) for y in raw]
+        points, strides = level_points(sizes, self.strides, distances, self.point_offset)
         truth = unpack_targets(targets, round(height * self.strides[0]), round(width * self.strides[0]))
         with torch.no_grad():
             scores = classes.sigmoid()
@@ -73,19 +77,24 @@ class AnchorFreeCriterion(DenseCriterion):
                 distances[image, point], points[point], strides[point, None], truth.boxes[found.box]
             )
             weight = weight / box_norm
-            losses |= {"box": (box_loss * weight).sum(), "dfl": (distribution_loss * weight).sum()}
+            losses["box"] = (box_loss * weight).sum()
+            if distribution_loss is not None:
+                losses["dfl"] = (distribution_loss * weight).sum()
         return {name: losses[name] * gain for name, gain in self.gains.items()}
 
     def _box_losses(self, logits, points, strides, targets):
-        """IoU and distribution focal losses of K positives, each (K,).
+        """IoU and distribution focal losses of K positives, each (K,); None for the second without distributions.
 
         Distance logits (K, 4 * reg_max), points (K, 2) and targets (K, 4) xyxy in pixels, strides (K, 1). Without
         positives both are empty, and still connected to every parameter: processes that train together wait for the
         gradients of all.
         """
         predicted = distances_to_boxes(points, expected_distances(logits, self.reg_max) * strides)
+        iou_loss = 1 - self.iou(predicted, targets)
+        if self.reg_max is None:
+            return iou_loss, None
         wanted = boxes_to_distances(points / strides, targets / strides, self.reg_max)
-        return 1 - self.iou(predicted, targets), distribution_focal_loss(logits, wanted, self.reg_max)
+        return iou_loss, distribution_focal_loss(logits, wanted, self.reg_max)
 
 
 class TwoBranchCriterion(Criterion):

@@ -3,8 +3,13 @@
 import torch
 
 
-def expected_distances(logits: torch.Tensor, reg_max: int) -> torch.Tensor:
-    """Logits (..., 4 * reg_max) of left, top, right, bottom -> means (..., 4) in strides, from 0 to reg_max - 1."""
+def expected_distances(logits: torch.Tensor, reg_max: int | None) -> torch.Tensor:
+    """Logits (..., 4 * reg_max) of left, top, right, bottom -> means (..., 4) in strides, from 0 to reg_max - 1.
+
+    Without distributions (`reg_max` None) the outputs (..., 4) are the distances themselves.
+    """
+    if reg_max is None:
+        return logits
     probabilities = logits.unflatten(-1, (4, reg_max)).softmax(-1)
     # the product of a matrix and a vector takes onnxruntime four times as long
     bins = torch.arange(reg_max, dtype=probabilities.dtype, device=probabilities.device)

@@ -20,22 +20,23 @@ def flatten_levels(raw: list[torch.Tensor], box_channels: int) -> tuple[torch.Te
 
 
 def level_points(
-    sizes: Iterable[tuple[int, int]], strides: Iterable[float], like: torch.Tensor
+    sizes: Iterable[tuple[int, int]], strides: Iterable[float], like: torch.Tensor, offset: float = 0.5
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compute the centers of all cells.
+    """Compute the points of all cells.
 
     Args:
         sizes: (H, W) of each level.
         strides: pixels per cell of each level.
         like: a tensor of the device and type wanted.
+        offset: position of the point within its cell, in strides: 0.5 is the center, 0 the upper left corner.
 
     Returns:
-        Centers (N, 2) x, y in pixels, and the stride of each, (N,).
+        Points (N, 2) x, y in pixels, and the stride of each, (N,).
     """
     points, stride_of_points = [], []
     for (height, width), stride in zip(sizes, strides, strict=True):
-        y = (torch.arange(height, device=like.device).to(like.dtype) + 0.5) * stride
-        x = (torch.arange(width, device=like.device).to(like.dtype) + 0.5) * stride
+        y = (torch.arange(height, device=like.device).to(like.dtype) + offset) * stride
+        x = (torch.arange(width, device=like.device).to(like.dtype) + offset) * stride
         points.append(torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).reshape(-1, 2))
         stride_of_points.append(torch.full_like(points[-1][:, 0], stride))
     return torch.cat(points), torch.cat(stride_of_points)

@@ -41,14 +41,14 @@ class ModelEMA:
         else:
             decay = self.decay * (1 - math.exp(-self.updates / self.tau))
         current = unwrap(model).state_dict()
-        averages, targets = [], []
+        averages, targets = {}, {}  # by address: weights that several layers share move once
         for name, average in self.model.state_dict().items():
             if average.is_floating_point():
-                averages.append(average)
-                targets.append(current[name].to(average.dtype))
+                averages[average.data_ptr()] = average
+                targets[average.data_ptr()] = current[name].to(average.dtype)
             else:
                 average.copy_(current[name])
-        torch._foreach_lerp_(averages, targets, 1 - decay)
+        torch._foreach_lerp_(list(averages.values()), list(targets.values()), 1 - decay)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The averaged weights by name. `updates` is saved separately."""

@@ -35,7 +35,10 @@ _STORAGE_DTYPES = {
     "BoolStorage": torch.bool,
 }
 # Objects that checkpoints hold and that are recorded, never constructed: whole packages, then single names.
-_RECORDED_PREFIXES = ("models.", "ultralytics.", "torch.nn.", "numpy.core.multiarray.", "numpy._core.multiarray.")
+_RECORDED_PREFIXES = (
+    *("models.", "ultralytics.", "torch.nn.", "numpy.core.multiarray.", "numpy._core.multiarray."),
+    *("mmengine.", "pytorch_lightning.", "lightning."),  # of checkpoints of RTMDet and NanoDet, beside their tensors
+)
 _RECORDED_NAMES = {
     "numpy.dtype",
     "numpy.ndarray",

@@ -44,17 +44,14 @@ class SimOTAAssigner:
         truth: GroundTruthBoxes,
     ) -> Assignment:
         """Assign points to boxes; see `Assigner`."""
-        inside = points_inside(points, truth.boxes)
-        near = points_near(points, truth.boxes, self.radius * strides)
-        box, point = (inside | near).nonzero(as_tuple=True)  # (P,) pairs
+        box, point, cost = self.candidates(points, strides, truth)  # (P,) pairs
         if not len(box):
             return Assignment(box, point, strides.new_zeros(0))
         image, target = truth.image[box], truth.boxes[box]
         predicted = boxes[image, point]
         ious = iou(predicted, target).clamp_(0)
-        cost = self.class_cost(scores, image, point, truth.labels[box], ious)
+        cost = cost + self.class_cost(scores, image, point, truth.labels[box], ious)
         cost += self.box_weight * self.box_cost(predicted, target, ious)
-        cost += _OUTSIDE * ~(inside & near)[box, point]
 
         iou_table, _, _ = table_per_box(ious, box, len(truth), 0.0)
         k = iou_table.topk(min(self.topk, iou_table.shape[1]), 1).values.sum(1).long().clamp(min=1)  # (M,)
@@ -62,13 +59,20 @@ class SimOTAAssigner:
         positive = best[best_box_per_point(-cost[best], image[best] * len(points) + point[best])]
         return Assignment(box[positive], point[positive], ious[positive])
 
+    def candidates(self, points, strides, truth):
+        """Pairs of a box and a point, ordered by box, and what their position adds to the cost; (P,) each."""
+        inside = points_inside(points, truth.boxes)
+        near = points_near(points, truth.boxes, self.radius * strides)
+        box, point = (inside | near).nonzero(as_tuple=True)
+        return box, point, _OUTSIDE * ~(inside & near)[box, point]
+
     def class_cost(self, scores, image, point, labels, ious):
         """The varifocal loss of each pair's (P,) classes if the point were trained on the box.
 
         All classes are negatives but the box's own, whose quality is the IoU (see `classification.varifocal`; here of
         scores (B, N, nc), not of logits).
         """
-        scores = _probabilities(scores)
+        scores = probabilities(scores)
         own = scores[image, point, labels]
         positive = -ious * (ious * own.log() + (1 - ious) * torch.log1p(-own))
         negative = scores**_GAMMA * torch.log1p(-scores) * -_ALPHA  # (B, N, nc)
@@ -99,7 +103,7 @@ class YOLOXAssigner(SimOTAAssigner):
 
     def class_cost(self, scores, image, point, labels, ious):
         """The cross entropy of each pair's (P,) classes, the box's own against 1 and all others against 0."""
-        scores = _probabilities(scores)
+        scores = probabilities(scores)
         own, negative = scores[image, point, labels], torch.log1p(-scores)  # (P,), (B, N, nc)
         return torch.log1p(-own) - own.log() - negative.sum(-1)[image, point]
 
@@ -108,5 +112,6 @@ class YOLOXAssigner(SimOTAAssigner):
         return -(ious + 1e-8).log()
 
 
-def _probabilities(scores):
+def probabilities(scores: torch.Tensor) -> torch.Tensor:
+    """Scores in float32, none of which is 0 or 1: each has a logarithm."""
     return scores.float().clamp(1e-6, 1 - 1e-6)

@@ -1,5 +1,6 @@
 """What a family of published weights defines: how to recognize its files, and how its tensors become a model's."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -75,6 +76,12 @@ class WeightsFamily(ABC):
     def batch_norm_of(self, layer: str) -> str | None:
         """Name of the batch norm behind a convolution, None where it has none."""
         return None
+
+
+def size_in_name(path: Path) -> int | None:
+    """The longer side of the training images in the name of a published file, as in `picodet_s_416_coco.pdparams`."""
+    numbers = [int(number) for number in re.findall(r"(?<!\d)\d{3,4}(?!\d)", path.stem)]
+    return next((number for number in numbers if 128 <= number <= 1536 and number % 32 == 0), None)
 
 
 def rename(

@@ -1,6 +1,5 @@
 """NanoDet-m: ShuffleNet v2, a PAN without convolutions, one branch for boxes and classes."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from graftdet.models.weights.families.base import (
     adapt_batch_norms,
     rename,
     reverse_channels,
+    size_in_name,
 )
 from graftdet.models.weights.yolov5_checkpoint import PublishedWeights
 from graftdet.utils.errors import UserError
@@ -29,7 +29,7 @@ _NAMES = [
     ("head.cls_convs.", "model.16.convs."),
     ("head.gfl_cls.", "model.16.outputs."),
 ]
-_HEAD_LAYERS = {"depthwise": "dw.conv", "dwnorm": "dw.bn", "pointwise": "pw.conv", "pwnorm": "pw.bn"}
+SEPARABLE = {"depthwise": "dw.conv", "dwnorm": "dw.bn", "pointwise": "pw.conv", "pwnorm": "pw.bn"}
 
 
 @FAMILIES.register()
@@ -42,7 +42,7 @@ class NanoDet(WeightsFamily):
 
     def recognizes(self, weights: PublishedWeights) -> bool:
         """Whether there are the backbone, the neck and the head of NanoDet-m."""
-        names = _without_prefix(weights.state)
+        names = without_training_prefix(weights.state)
         wanted = (
             "backbone.stage2.0.branch1.0.weight",
             "fpn.lateral_convs.0.conv.bias",
@@ -52,31 +52,25 @@ class NanoDet(WeightsFamily):
 
     def convert(self, weights: PublishedWeights, path: Path) -> ConvertedWeights:
         """Rename the tensors; the outputs of the head are reordered to distances, then classes."""
-        state, unused = rename(_without_prefix(weights.state), _NAMES)
+        state, unused = rename(without_training_prefix(weights.state), _NAMES)
         if state["model.1.stage2.0.branch1.2.weight"].shape[0] != 58 or state["model.5.weight"].shape[0] != 96:
             raise UserError(f"{path}: is a NanoDet of other widths, expected NanoDet-m (ShuffleNet v2 1.0x)")
-        state = {_head_name(name): tensor for name, tensor in state.items()}
-        for level in range(LEVELS):
-            for kind in ("weight", "bias"):
-                classes_first = state[f"model.16.outputs.{level}.{kind}"]
-                state[f"model.16.outputs.{level}.{kind}"] = classes_first.roll(4 * BINS, 0)
+        state = {rename_separable(name): tensor for name, tensor in state.items()}
+        move_classes_behind_distances(state, "model.16.outputs.")
         state["model.1.conv1.0.weight"] = reverse_channels(state["model.1.conv1.0.weight"])
         if not weights.merged_batch_norms:
             adapt_batch_norms(state, eps=1e-5)
         nc = state["model.16.outputs.0.bias"].shape[0] - 4 * BINS
         text = ModelSpec.read("nanodet-m.yaml").text
-        return ConvertedWeights(self.name, "m", text, state, nc, weights.size or 320, unused, square_letterbox=True)
+        return ConvertedWeights(
+            self.name, "m", text, state, nc, weights.size or size_in_name(path) or 320, unused, square_letterbox=True
+        )
 
     def layer_order(self, shapes: Sequence[tuple[int, ...]]) -> list[str] | None:
         """Backbone, lateral convolutions, then the head level by level."""
         if not shapes or shapes[0] != (24, 3, 3, 3) or shapes[-1][1:] != (96, 1, 1):
             return None
-        names = ["backbone.conv1.0"]
-        for stage, units in STAGES.items():
-            for unit in range(units):
-                layers = ["branch2.0", "branch2.3", "branch2.5"]
-                layers = ["branch1.0", "branch1.2", *layers] if unit == 0 else layers
-                names += [f"backbone.stage{stage}.{unit}.{layer}" for layer in layers]
+        names = backbone_layers()
         names += [f"fpn.lateral_convs.{level}.conv" for level in range(LEVELS)]
         for level in range(LEVELS):
             convs = [f"head.cls_convs.{level}.{number}" for number in range(STACKED)]
@@ -92,7 +86,18 @@ class NanoDet(WeightsFamily):
         return {"depthwise": f"{parent}.dwnorm", "pointwise": f"{parent}.pwnorm"}.get(name)
 
 
-def _without_prefix(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def backbone_layers() -> list[str]:
+    """Published names of the convolutions of ShuffleNet v2, in the order in which they run."""
+    names = ["backbone.conv1.0"]
+    for stage, units in STAGES.items():
+        for unit in range(units):
+            layers = ["branch2.0", "branch2.3", "branch2.5"]
+            layers = ["branch1.0", "branch1.2", *layers] if unit == 0 else layers
+            names += [f"backbone.stage{stage}.{unit}.{layer}" for layer in layers]
+    return names
+
+
+def without_training_prefix(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The tensors without the prefixes of training checkpoints; of an average and the last weights, the average."""
     for prefix in ("avg_model.", "model."):
         found = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
@@ -101,6 +106,14 @@ def _without_prefix(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return state
 
 
-def _head_name(name: str) -> str:
-    found = re.fullmatch(r"(model\.16\.convs\.\d\.\d\.)(\w+)(\..+)", name)
-    return f"{found[1]}{_HEAD_LAYERS[found[2]]}{found[3]}" if found else name
+def rename_separable(name: str) -> str:
+    """`dw.conv` and the like for the layers of a depthwise separable convolution, which has `depthwise`, `dwnorm`."""
+    layer, _, kind = name.rpartition(".")
+    parent, _, last = layer.rpartition(".")
+    return f"{parent}.{SEPARABLE[last]}.{kind}" if last in SEPARABLE else name
+
+
+def move_classes_behind_distances(state: dict[str, torch.Tensor], outputs: str) -> None:
+    """Reorder the outputs of the convolutions `outputs`, classes then distances as published, in place."""
+    for name in [name for name in state if name.startswith(outputs)]:
+        state[name] = state[name].roll(4 * BINS, 0)

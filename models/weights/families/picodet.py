@@ -5,7 +5,13 @@ from pathlib import Path
 
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.weights.families import FAMILIES
-from graftdet.models.weights.families.base import ConvertedWeights, WeightsFamily, adapt_batch_norms, rename
+from graftdet.models.weights.families.base import (
+    ConvertedWeights,
+    WeightsFamily,
+    adapt_batch_norms,
+    rename,
+    size_in_name,
+)
 from graftdet.models.weights.yolov5_checkpoint import PublishedWeights
 from graftdet.utils.errors import UserError
 
@@ -70,7 +76,14 @@ class PicoDet(WeightsFamily):
         text = ModelSpec.read(f"picodet-lcnet-{SIZES[width]}.yaml").text
         nc = state[f"{_HEAD}head_cls_list.0.bias"].shape[0]
         return ConvertedWeights(
-            self.name, SIZES[width], text, state, nc, weights.size or 320, unused, square_letterbox=True
+            self.name,
+            SIZES[width],
+            text,
+            state,
+            nc,
+            weights.size or size_in_name(path) or 320,
+            unused,
+            square_letterbox=True,
         )
 
 

@@ -53,6 +53,13 @@ FAMILIES = (
         "train, validate, detect, export",
     ),
     PublishedFamily(
+        "NanoDet-Plus",
+        "nanodet-plus-m_320.pth, nanodet-plus-m_416_checkpoint.ckpt, nanodet-plus-m-1.5x_416.pth, ...",
+        "Apache-2.0",
+        "releases of RangiLyu/nanodet on GitHub",
+        "train, validate, detect, export",
+    ),
+    PublishedFamily(
         "PicoDet",
         "picodet_xs_320_coco_lcnet.pdparams ... picodet_l_640_coco_lcnet.pdparams",
         "Apache-2.0",
@@ -64,6 +71,13 @@ FAMILIES = (
         "yolox_nano.pth ... yolox_x.pth, yolox_nano.onnx ... yolox_x.onnx",
         "Apache-2.0",
         "releases of Megvii-BaseDetection/YOLOX on GitHub",
+        "train, validate, detect, export",
+    ),
+    PublishedFamily(
+        "RTMDet",
+        "rtmdet_tiny_8xb32-300e_coco_20220902_112414-78e30dcc.pth, rtmdet_s_8xb32-300e_coco_...pth",
+        "Apache-2.0",
+        "configs/rtmdet of open-mmlab/mmdetection on GitHub",
         "train, validate, detect, export",
     ),
     PublishedFamily(
@@ -107,8 +121,10 @@ _NAMES = (  # pattern of the names of published files -> family
     (r"yolov5", "YOLOv5"),
     (r"yolox", "YOLOX"),
     (r"yolo(v8|v9|v?10|v?11|v?12)", "YOLOv8, 9, 10, 11, 12"),
+    (r"nanodet[-_]?plus", "NanoDet-Plus"),
     (r"nanodet", "NanoDet"),
     (r"picodet_.*lcnet", "PicoDet"),
+    (r"rtmdet", "RTMDet"),
     (r"blazeface", "BlazeFace"),
 )
 

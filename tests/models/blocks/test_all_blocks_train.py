@@ -66,6 +66,8 @@ TRAINABLE = {  # YAML -> None, or arguments of its first row
     "attention-rows": None,
     "yolox-blocks": None,
     "yolox-nano": None,
+    "nanodet-plus-m": None,
+    "rtmdet-tiny": None,
     "blazeface-front": None,
     "picodet-lcnet-xs": None,
     "composite-blocks": None,

@@ -34,6 +34,16 @@ def test_follows_the_formula():
             torch.testing.assert_close(value.double(), expected[name], atol=1e-6, rtol=1e-6)
 
 
+def test_weights_that_layers_share_move_once():
+    model = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
+    model[1].weight = model[0].weight
+    ema, before = ModelEMA(model, decay=0.5, tau=1e-6), model[0].weight.detach().clone()
+    with torch.no_grad():
+        model[0].weight += 1
+    ema.update(model)
+    torch.testing.assert_close(ema.state_dict()["1.weight"], before + 0.5)
+
+
 def test_is_a_frozen_copy_in_eval_mode():
     model = small().train()
     ema = ModelEMA(model)
