@@ -30,7 +30,7 @@ def make_parser() -> cli.ArgumentParser:
         help="images per call, of a file that is not --dynamic",
     )
     add("--dynamic", action="store_true", help="accept any batch size, height and width")
-    add("--opset", type=int, default=17, help="ONNX operator set")
+    add("--opset", type=int, default=17, help="ONNX operator set, 11 to 20")
     add("--out", help="file or folder to write to, created if missing (default: beside the weights)")
     add_plugins_flag(parser)
     return parser

@@ -3,6 +3,7 @@
 docs/exported-files.md explains each number. Needs OpenCV 4.7 or newer.
 """
 
+import ast
 import json
 import sys
 
@@ -15,9 +16,8 @@ def detect(path: str, image: np.ndarray, conf: float = 0.25, iou: float = 0.45) 
     """Detect in an image (H, W, 3) uint8 BGR: (class name, score, [x1, y1, x2, y2] in pixels), best first."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     metadata = session.get_modelmeta().custom_metadata_map
-    names, size, stride, dynamic, needs_nms = (
-        json.loads(metadata[key]) for key in ("names", "size", "stride", "dynamic", "needs_nms")
-    )
+    names = ast.literal_eval(metadata["names"])
+    size, stride, dynamic, needs_nms = (json.loads(metadata[key]) for key in ("size", "stride", "dynamic", "needs_nms"))
     sides = np.array(image.shape[:2])  # height, width
     gain = min((max(size) if dynamic else size) / sides)
     scaled = np.maximum(np.round(sides * gain), 1).astype(int)

@@ -135,7 +135,7 @@ def test_invalid_input_ends_in_one_line(weights, tmp_path, capfd):
         (["--weights", weights, "--include", "onnx", "torchscript"], "torchscript"),
         (["--weights", tmp_path / "unknown.pt"], "--plugins"),
         (["--weights", weights, "--include", "onx"], "did you mean 'onnx'"),
-        (["--weights", weights, "--opset", "9"], "17 to"),
+        (["--weights", weights, "--opset", "9"], "11 to 20"),
         (["--weights", weights, "--img", "-5"], "--img"),
         (["--weights", weights, "--batch-size", "0"], "at least 1"),
         (["--weights", weights, "--out", tmp_path / "a.txt"], ".onnx"),

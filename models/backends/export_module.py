@@ -19,6 +19,9 @@ class ExportModule(nn.Module):
     def __init__(self, model: DetectionModel, as_matmul: bool = False):
         super().__init__()
         self.detector = copy.deepcopy(model).cpu().float().fuse().requires_grad_(False)
+        for tensor in (*self.detector.parameters(), *self.detector.buffers()):
+            # some converters compute wrong numbers from weights that are stored channels last
+            tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
         self.as_matmul = as_matmul
         self.eval()
 

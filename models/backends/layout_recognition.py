@@ -225,7 +225,8 @@ def _examine(rows: np.ndarray, layout: OutputLayout, size: tuple[int, int], name
 
 def _refuse_other_families(rows: np.ndarray, grids: list[Grid], normalized: bool, shape: str) -> None:
     """Without class names: one prediction per cell with an objectness is YOLOX, no grid and fractions a transformer."""
-    if grids and all(grid.anchors == 1 for grid in grids) and not np.allclose(rows[:, 4], 1, atol=1e-3):
+    without_objectness = any(np.allclose(column, 1, atol=0.01) for column in (rows[:, 4], rows[:, 5:].max(axis=1)))
+    if grids and all(grid.anchors == 1 for grid in grids) and not without_objectness:
         raise UnknownLayout(
             f"its output {shape} has one prediction per cell with an objectness and the file no class names, as YOLOX "
             "exports, which expect pixel values of 0 to 255; expected YOLOv5's layout, or metadata with 'names'"

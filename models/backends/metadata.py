@@ -18,7 +18,7 @@ def make_metadata(model: Any, options: Any) -> dict[str, str]:
     """
     values = {
         "task": "detect",
-        "names": list(model.names),
+        "names": str(dict(enumerate(model.names))),  # the form that programs for YOLOv5 files parse
         "nc": model.nc,
         "stride": model.size_multiple,
         "size": list(options.size),

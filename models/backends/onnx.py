@@ -17,7 +17,7 @@ from graftdet.models.backends.metadata import make_metadata
 from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.files import refuse_lfs_file, write_atomically
 
-OPSETS = range(17, 21)  # torch's tracing exporter supports none above 20
+OPSETS = range(11, 21)  # torch's tracing exporter supports none above 20
 _DYNAMIC_AXES = {"images": {0: "batch", 2: "height", 3: "width"}, "output0": {0: "batch", 1: "rows"}}
 _EXTERNAL_NAME = re.compile(rb"\n\x08location\x12([\x00-\x7f])([^\n]{0,127})", re.DOTALL)
 """The key 'location' of a tensor's external data, the length of its value, and the value, as protobuf writes them."""
@@ -44,7 +44,7 @@ def export(model: Any, path: str | Path, options: ExportOptions, as_matmul: bool
     import torch
 
     from graftdet.models.backends.export_module import ExportModule
-    from graftdet.models.backends.onnx_tracing import trace_to_onnx
+    from graftdet.models.backends.onnx_tracing import simplified, trace_to_onnx
 
     path, stride = Path(path), model.size_multiple
     if options.opset not in OPSETS:
@@ -63,7 +63,7 @@ def export(model: Any, path: str | Path, options: ExportOptions, as_matmul: bool
             output_names=["output0"],
             dynamic_axes=_DYNAMIC_AXES if options.dynamic else None,
         )
-        data = _check_and_describe(traced, model, options)
+        data = _check_and_describe(simplified(traced, options.dynamic), model, options)
     except Exception as error:  # torch's exporter raises many types for a block that it cannot trace
         raise ExportError(path, f"the model cannot be exported: {first_line(error)}") from error
     write_atomically(path, data)

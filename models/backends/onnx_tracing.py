@@ -2,12 +2,15 @@
 
 import contextlib
 import io
+import logging
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
+
+logger = logging.getLogger(__name__)
 
 
 def trace_to_onnx(module: nn.Module, inputs: tuple[Any, ...], **options: Any) -> bytes:
@@ -33,6 +36,28 @@ def trace_to_onnx(module: nn.Module, inputs: tuple[Any, ...], **options: Any) ->
         warnings.simplefilter("ignore")  # that this exporter is the older one; that shapes are traced
         torch.onnx.export(module, inputs, file, dynamo=False, **options)  # type: ignore[arg-type]
     return file.getvalue()
+
+
+def simplified(data: bytes, is_dynamic: bool) -> bytes:
+    """Fold constants and merge operations by onnxslim, so that older readers, such as OpenCV 4.5, take the file.
+
+    Without onnxslim a warning names it, and the graph stays as traced.
+
+    Args:
+        data: the bytes of an ONNX file.
+        is_dynamic: whether its sizes are free; symbolic inference of all shapes then takes minutes, and is omitted.
+
+    Returns:
+        The bytes of one that computes the same.
+    """
+    try:
+        import onnxslim
+    except ImportError:
+        logger.warning("the graph is not simplified, and OpenCV 4 may not read it: pip install onnxslim")
+        return data
+    import onnx
+
+    return onnxslim.slim(onnx.load_model_from_string(data), no_shape_infer=is_dynamic).SerializeToString()
 
 
 class AxisMean(nn.Module):

@@ -50,7 +50,7 @@ def verify(model: Any, exported: Any, path: str | Path, options: ExportOptions) 
         options: what it was exported with.
 
     Returns:
-        The largest `relative_difference` of boxes, objectness and class probabilities.
+        The largest `relative_difference` of boxes and scores.
 
     Raises:
         ExportError: the difference exceeds `TOLERANCE`, or the model's own output is not finite.
@@ -59,7 +59,7 @@ def verify(model: Any, exported: Any, path: str | Path, options: ExportOptions) 
 
     from graftdet.models.backends.export_module import ExportModule
 
-    reference = ExportModule(model)
+    reference = ExportModule(model).detector
     batches = [noise_images(2, options.size, model.channels)]
     if options.dynamic:
         other_size = tuple(side + model.size_multiple for side in options.size)
@@ -68,15 +68,22 @@ def verify(model: Any, exported: Any, path: str | Path, options: ExportOptions) 
     worst = 0.0
     for images in batches:
         with torch.inference_mode():
-            expected = torch.cat([reference(torch.from_numpy(image[None])) for image in images]).numpy()
-        if not np.isfinite(expected).all():
+            expected = [torch.cat(parts).numpy() for parts in zip(*map(reference, _single(images)), strict=True)]
+        if not all(np.isfinite(array).all() for array in expected):
             raise ExportError(path, "the model's own output contains NaN or infinity; did its training diverge?")
-        worst = max(worst, relative_difference(exported.predictions(images), expected))
+        worst = max(worst, *map(relative_difference, exported.forward(images), expected))
     if worst > TOLERANCE:
         raise ExportError(
             path, f"differs from the model, largest |a-b|/max(1,|b|) is {worst:.2e}, allowed is {TOLERANCE:.0e}"
         )
     return worst
+
+
+def _single(images: np.ndarray) -> list[Any]:
+    """Images (B, C, H, W) as tensors (1, C, H, W)."""
+    import torch
+
+    return [torch.from_numpy(image[None]) for image in images]
 
 
 def opencv_difference(exported: Any, path: str | Path, options: ExportOptions) -> float | None:
@@ -89,6 +96,10 @@ def opencv_difference(exported: Any, path: str | Path, options: ExportOptions) -
     try:
         net = cv2.dnn.readNetFromONNX(np.frombuffer(Path(path).read_bytes(), np.uint8))
         net.setInput(images)
-        return relative_difference(net.forward(), exported.predictions(images))
+        read, expected = (
+            exported.layout.decode(rows, options.size, exported.nc)
+            for rows in (net.forward(), exported.predictions(images))
+        )
+        return max(map(relative_difference, read, expected))
     except cv2.error:
         return None

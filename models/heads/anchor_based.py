@@ -9,6 +9,7 @@ from torch import nn
 
 from graftdet.models.heads import HEADS
 from graftdet.models.heads.base import Head
+from graftdet.models.heads.exported_rows import cells_of_rows
 from graftdet.models.heads.row_arguments import check_anchor_lists
 from graftdet.models.losses.anchor_based import AnchorBasedCriterion
 from graftdet.models.losses.criterion import Criterion
@@ -69,21 +70,20 @@ class Detect(Head):
 
         xy = (2 sigmoid(y) - 0.5 + cell) stride, wh = (2 sigmoid(y))^2 anchor, as in the published YOLOv5 models.
         """
-        rows = []
-        for level, (y, stride) in enumerate(zip(raw, self.strides, strict=True)):
-            b, a, h, w, no = y.shape
-            y = y.sigmoid()
-            grid_y, grid_x = torch.meshgrid(
-                torch.arange(h, device=y.device, dtype=y.dtype),
-                torch.arange(w, device=y.device, dtype=y.dtype),
-                indexing="ij",
-            )
-            cell = torch.stack((grid_x, grid_y), -1)  # (H, W, 2)
-            xy = (y[..., 0:2] * 2 - 0.5 + cell) * stride
-            anchor = (self.anchors[level] * stride).to(y.dtype).view(1, a, 1, 1, 2)
-            wh = (y[..., 2:4] * 2) ** 2 * anchor
-            rows.append(torch.cat((xy, wh, y[..., 4:]), -1).reshape(b, a * h * w, no))
-        return torch.cat(rows, 1)
+        rows = torch.cat([y.flatten(1, 3) for y in raw], 1).sigmoid()
+        corners, doubled, anchors = self._row_constants(raw)  # (1, N, 2)
+        xy, wh = rows[..., :2] * doubled + corners, rows[..., 2:4]
+        return torch.cat((xy, wh * wh * anchors, rows[..., 4:]), -1)
+
+    def _row_constants(self, raw: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Per row (1, N, 2): half a cell before its cell, two strides and four anchors, in pixels."""
+        parts = []
+        for y, stride, anchors in zip(raw, self.strides, self.anchors, strict=True):
+            _, a, h, w, _ = y.shape
+            points, strides = cells_of_rows([(h, w)], [stride], y)
+            four = (4 * stride * anchors).to(y.dtype)[:, None].repeat(1, h * w, 1).view(1, -1, 2)
+            parts.append(((points - strides).repeat(1, a, 1), (2 * strides).repeat(1, a, 1), four))
+        return [torch.cat(level, 1) for level in zip(*parts, strict=True)]
 
     def decode(self, raw: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Raw outputs to boxes (B, N, 4) xyxy pixels and scores (B, N, nc), objectness times class."""

@@ -182,7 +182,7 @@ class OneToOneDetect(AnchorFreeHead):
         return super().decode(self._maps_of_branch(raw, torch.float32))
 
     def decode_rows(self, raw: Any) -> torch.Tensor:
-        """Raw outputs to (B, N, 5 + nc): cx, cy, w, h in pixels, objectness 1, class probabilities."""
+        """Raw outputs to (B, N, 5 + nc): cx, cy, w, h in pixels, objectness and classes as in `with_objectness`."""
         return super().decode_rows(self._maps_of_branch(raw))
 
     def _maps_of_branch(self, raw, dtype=None):

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 
 from graftdet.models.heads.base import Head, prior_bias
+from graftdet.models.heads.exported_rows import cells_of_rows, mean_distances, rows_of_distances
 from graftdet.models.heads.row_arguments import check_integer
 from graftdet.models.losses.distribution_focal import expected_distances
 from graftdet.models.losses.points import distances_to_boxes, flatten_levels, level_points
-from graftdet.utils.boxes import xyxy_to_cxcywh
 from graftdet.utils.errors import UserError
 
 ARGUMENT_ALIASES = {"bins": "reg_max"}
@@ -58,9 +58,11 @@ class AnchorFreeHead(Head):
                 classes.fill_(prior_bias())
 
     def decode_rows(self, raw: Any) -> torch.Tensor:
-        """Raw outputs to (B, N, 5 + nc): cx, cy, w, h in pixels, objectness 1, class probabilities."""
-        boxes, scores = self._decode(raw)
-        return torch.cat((xyxy_to_cxcywh(boxes), torch.ones_like(scores[..., :1]), scores), -1)
+        """Raw outputs to (B, N, 5 + nc): cx, cy, w, h in pixels, objectness and classes as in `with_objectness`."""
+        logits, classes = flatten_levels(raw, 4 * self.reg_max)
+        points, strides = cells_of_rows([(y.shape[2], y.shape[3]) for y in raw], self.strides, logits)
+        distances = mean_distances(logits, self.reg_max) * strides.repeat(1, 1, 2)
+        return rows_of_distances(points, distances, classes.sigmoid())
 
     def decode(self, raw: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Raw outputs to boxes (B, N, 4) xyxy pixels and scores (B, N, nc)."""

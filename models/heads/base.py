@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from graftdet.models.heads.exported_rows import with_objectness
 from graftdet.models.heads.row_arguments import check_num_classes
 from graftdet.utils.boxes import xyxy_to_cxcywh
 from graftdet.utils.hyperparameters import Hyperparameters
@@ -121,10 +122,10 @@ class Head(nn.Module, ABC):
 
         Returns:
             (B, N, 5 + nc): cx, cy, w, h in pixels of the input, objectness, class probabilities. The score of a class
-            is objectness times probability; heads without objectness return 1.
+            is objectness times probability; heads without objectness return both as `with_objectness` states.
         """
         boxes, scores = self.decode(raw)
-        return torch.cat((xyxy_to_cxcywh(boxes), torch.ones_like(scores[..., :1]), scores), -1)
+        return with_objectness(xyxy_to_cxcywh(boxes), scores)
 
     def export_outputs(self, maps: list[torch.Tensor], as_matmul: bool = False) -> torch.Tensor:
         """Compute what an exported file returns.

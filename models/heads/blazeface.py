@@ -5,6 +5,7 @@ from torch import nn
 
 from graftdet.models.heads import HEADS
 from graftdet.models.heads.base import Head, prior_bias
+from graftdet.models.heads.exported_rows import cells_of_rows, with_objectness
 from graftdet.models.heads.row_arguments import check_integer
 from graftdet.models.losses.blazeface import BlazeFaceCriterion, flatten_cells
 from graftdet.utils.boxes import cxcywh_to_xyxy
@@ -58,6 +59,16 @@ class BlazeFaceHead(Head):
         """Raw outputs to boxes (B, N, 4) xyxy pixels and scores (B, N, nc)."""
         boxes, classes, _, _ = flatten_cells([y.float() for y in raw], self.strides)
         return cxcywh_to_xyxy(boxes), classes.sigmoid()
+
+    def decode_rows(self, raw: list[torch.Tensor]) -> torch.Tensor:
+        """Raw outputs to (B, N, 5 + nc): cx, cy, w, h in pixels, objectness and classes as in `with_objectness`."""
+        rows = torch.cat([y.flatten(1, 3) for y in raw], 1)  # (B, N, 4 + nc)
+        cells = [
+            cells_of_rows([(y.shape[2], y.shape[3])], [stride], y)[0].repeat(1, y.shape[1], 1)
+            for y, stride in zip(raw, self.strides, strict=True)
+        ]
+        boxes = torch.cat((rows[..., :2] + torch.cat(cells, 1), rows[..., 2:4]), -1)
+        return with_objectness(boxes, rows[..., 4:].sigmoid())
 
     def output_biases(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Per level the biases (4 A,) of the boxes and (A nc,) of the classes."""

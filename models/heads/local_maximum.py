@@ -33,7 +33,8 @@ def suppress_non_maxima(raw: list[torch.Tensor], box_channels: int, strides: lis
     with torch.no_grad():
         maxima = _maxima_across_levels(logits, strides)
         penalties = [
-            ((most - z) * (PENALTY / FULL_GAP)).clamp(max=PENALTY) for most, z in zip(maxima, logits, strict=True)
+            PENALTY - F.relu(PENALTY - (most - z) * (PENALTY / FULL_GAP))  # a clamp that OpenCV before 4.7 has, too
+            for most, z in zip(maxima, logits, strict=True)
         ]
     return [
         torch.cat((y[:, :box_channels], z - penalty), 1) for y, z, penalty in zip(raw, logits, penalties, strict=True)

@@ -102,5 +102,7 @@ class PicoHeadV2(AnchorFreeHead):
 
 def _mean_logit(a: Tensor, b: Tensor) -> Tensor:
     """The logit of the geometric mean of the probabilities whose logits are `a` and `b`."""
+    if torch.jit.is_tracing():  # OpenCV 5 cannot multiply maps of one and of several channels
+        b = nn.functional.conv2d(b, b.new_ones(int(a.shape[1]), 1, 1, 1))
     p = (a.float().sigmoid() * b.float().sigmoid()).sqrt().clamp(LEAST, 1 - LEAST)
     return p.log() - (1 - p).log()

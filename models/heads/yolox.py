@@ -9,9 +9,10 @@ from graftdet.models.blocks.conv import Conv
 from graftdet.models.blocks.yolox import YOLOXDepthwiseConv
 from graftdet.models.heads import HEADS
 from graftdet.models.heads.base import Head, prior_bias
+from graftdet.models.heads.exported_rows import cells_of_rows
 from graftdet.models.heads.row_arguments import check_integer
-from graftdet.models.losses.points import flatten_levels, level_points
-from graftdet.models.losses.yolox import YOLOXCriterion, decode_boxes
+from graftdet.models.losses.points import flatten_levels
+from graftdet.models.losses.yolox import YOLOXCriterion
 from graftdet.utils.boxes import cxcywh_to_xyxy
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters
@@ -71,10 +72,9 @@ class DetectX(Head):
     def decode_rows(self, raw: list[torch.Tensor]) -> torch.Tensor:
         """Raw outputs to (B, N, 5 + nc): cx, cy, w, h in pixels, objectness and class probabilities."""
         boxes, classes = flatten_levels(raw, 5)
-        points, strides = level_points([(y.shape[2], y.shape[3]) for y in raw], self.strides, boxes)
-        return torch.cat(
-            (decode_boxes(boxes[..., :4], points, strides), boxes[..., 4:].sigmoid(), classes.sigmoid()), -1
-        )
+        points, strides = cells_of_rows([(y.shape[2], y.shape[3]) for y in raw], self.strides, boxes)
+        xy, wh = boxes[..., :2] * strides + (points - 0.5 * strides), boxes[..., 2:4].exp() * strides
+        return torch.cat((xy, wh, boxes[..., 4:].sigmoid(), classes.sigmoid()), -1)
 
     def decode(self, raw: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Raw outputs to boxes (B, N, 4) xyxy pixels and scores (B, N, nc), objectness times class."""
