@@ -17,6 +17,7 @@ from graftdet.utils.training.flags import (
     add_training_flags,
     check_flags,
     check_not_swapped,
+    graft_epochs,
     read_hyperparameters,
 )
 from graftdet.utils.training.search.trials import add_search_flags, search, search_requested
@@ -46,9 +47,11 @@ from torch import memory_format
 from graftdet.data.dataset import DetectionDataset
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.loader import Loader
-from graftdet.data.training_data import LoaderSettings, make_batches, make_validation, sample_images
+from graftdet.data.training_data import LoaderSettings, make_batches, make_validation, plain_images, sample_images
 from graftdet.models import load_plugins
 from graftdet.models.distillation.distiller import load_teacher, set_up_distillation
+from graftdet.models.distillation.grafts import Original
+from graftdet.models.distillation.imitation import start_grafts
 from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.weights.initial_model import make_model, restore_model, restore_statistics
@@ -64,7 +67,7 @@ from graftdet.utils.training.acceleration.batch_size import automatic_batch_size
 from graftdet.utils.training.acceleration.preparation import compile_model, prepare_for_training
 from graftdet.utils.training.acceleration.step_choice import Work, choose_steps
 from graftdet.utils.training.autoanchor import MIN_RECALL, MIN_RECALL_OF_TRANSFERRED, fit_head_anchors
-from graftdet.utils.training.ema import ModelEMA
+from graftdet.utils.training.ema import EpochAverage, ModelEMA
 from graftdet.utils.training.fine_tuning import choose_recipe
 from graftdet.utils.training.optim import Stepper, make_optimizer
 from graftdet.utils.training.resume import resolve_options
@@ -145,7 +148,8 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     seed_everything(options.seed)
     load_plugins(options.plugins)
     check_not_swapped(options.cfg, options.data)
-    check_flags(options.weights, options.teacher, options.into, options.min_transfer, options.set)
+    graft_distill = graft_epochs(options.graft_distill, options.epochs, (checkpoint or {}).get("epoch", 0))
+    check_flags(options.weights, options.teacher, options.into, options.min_transfer, graft_distill, options.set)
     recipe = (checkpoint or {}).get("recipe", options.hyp)
     hyperparameters = read_hyperparameters(options, checkpoint)
     data = load_data_config(options.data)
@@ -154,6 +158,8 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     model, transfer = start_model(options, checkpoint, names, round(hyperparameters.anchors))
     teacher = load_teacher(options.teacher, model) if options.teacher else None
     settings = loader_settings(options, model, teacher, ranks, device)
+    imitate, images = options.imitation_init and not checkpoint, plain_images(splits["train"], settings)
+    original = start_grafts(model.to(device), options.weights, transfer, images, imitate=imitate, epochs=graft_distill)
     validate = make_validation(splits["val"], settings, has_geometric_augmentation(vars(hyperparameters)))
     initial = validate(model.to(device)) if not checkpoint and transfer.class_matches and not options.noval else None
     if options.hyp == AUTO_RECIPE and not checkpoint:
@@ -170,9 +176,11 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     shape = (model.channels, options.img, options.img)
     layout = prepare_for_training(model.to(device), device, shape, model.model, model.block_error)
     recorded = (checkpoint or {}).get("precision")
-    trainer = make_trainer(model, hyperparameters, transfer, teacher, options, batches, ranks, layout, recorded)
-    stepper, stopping = trainer.stepper, EarlyStopping(options.patience)
-    state = RunState(model, stepper.ema, stepper, stopping, np.zeros(model.nc), transfer.loaded)
+    teachers = teacher or original
+    trainer = make_trainer(model, hyperparameters, transfer, teachers, options, batches, ranks, layout, recorded)
+    stepper, stopping = trainer.stepper, EarlyStopping(options.patience, hyperparameters.patience_smoothing)
+    average = EpochAverage(hyperparameters.swa_epochs)
+    state = RunState(model, stepper.ema, stepper, stopping, np.zeros(model.nc), transfer.loaded, average)
     if checkpoint:
         state.load_state_dict(checkpoint)
 
@@ -240,7 +248,7 @@ def make_trainer(
     model: DetectionModel,
     hyperparameters: Hyperparameters,
     transfer: TransferReport,
-    teacher: DetectionModel | None,
+    teacher: DetectionModel | Original | None,
     options: Namespace,
     batches: Loader,
     ranks: Ranks,

@@ -112,6 +112,7 @@ class DetectionDataset:
             raise UserError(f"{label}: no images")
         self.size, self.stride, self.rect, self.seed = int(size), int(stride), rect, abs(int(seed))
         self.augment, self.recipe, self.label = augment, recipe, label
+        self.epochs: int | None = None  # length of the run, on which the strength of the augmentation may depend
         self.defer_hsv = defer_hsv and augment and (recipe.hsv_h or recipe.hsv_s or recipe.hsv_v) > 0
         self.paths, self.image_ids = samples.paths, samples.image_ids
         self.image_sizes = np.stack((samples.heights, samples.widths), 1).astype(np.float32)  # (n, 2) h, w
@@ -197,7 +198,7 @@ class DetectionDataset:
         return self._make_item(key, to_chw(image, out), boxes, labels, gain, pad, original)
 
     def _augmented_item(self, key: ItemKey, rng: np.random.Generator, out: np.ndarray) -> Item:
-        recipe = self.recipe
+        recipe = self._recipe_of(key.epoch)
         height, width = self.image_sizes[key.index].tolist()
         if key.mosaic and not self.rect and rng.random() < recipe.mosaic:
             tile = self._mosaic(key, rng)
@@ -218,14 +219,21 @@ class DetectionDataset:
         item.hsv_gains = gains if self.defer_hsv else None
         return item
 
+    def _recipe_of(self, epoch: int) -> Hyperparameters:
+        """The recipe with the strength of the augmentation in an epoch, from 0."""
+        if not self.epochs or not self.recipe.late_augmentation:
+            return self.recipe
+        return self.recipe.at((epoch + 1) / self.epochs)
+
     def _single(self, key: ItemKey, rng: np.random.Generator) -> Tile:
         """The image of `key`, perhaps a crop of it, jittered."""
         tile, zoom = self._load(key)[:3], key.size / self.size
-        if self.recipe.box_crop and rng.random() < self.recipe.box_crop:
+        recipe = self._recipe_of(key.epoch)
+        if recipe.box_crop and rng.random() < recipe.box_crop:
             side = max(tile[0].shape[:2])
             tile = random_crop(tile, rng)
             zoom *= side / max(tile[0].shape[:2])
-        return jitter(Canvas.from_image(*tile), rng, self.recipe, key.output_shape, zoom)
+        return jitter(Canvas.from_image(*tile), rng, recipe, key.output_shape, zoom)
 
     def _mixed(
         self,
@@ -246,7 +254,7 @@ class DetectionDataset:
             tiles.append(self._draw_readable(rng, lambda other: self._load(key._replace(index=other))[:3]))
         order = rng.permutation(4)
         canvas = mosaic([tiles[quarter] for quarter in order], self.size, center)
-        return jitter(canvas, rng, self.recipe, key.output_shape, key.size / self.size)
+        return jitter(canvas, rng, self._recipe_of(key.epoch), key.output_shape, key.size / self.size)
 
     def _draw_readable(self, rng: np.random.Generator, make: Callable[[int], Result]) -> Result | None:
         """`make(index)` for a random index; drawn again if unreadable, which is the same in every process."""

@@ -182,7 +182,7 @@ def train_loader(
         dataset: the images, with `augment`.
         batch_size: images per batch of this process.
         workers: number of loader processes.
-        epochs: length of the whole training, from which the start of `recipe.close_mosaic` follows.
+        epochs: length of the whole training, which `close_mosaic` and `late_augmentation` of the recipe refer to.
         shuffle: use another order every epoch.
         multi_scale: vary the image size per batch, from 0.5 to 1.5 of that of the dataset.
         rank: number of this process.
@@ -190,6 +190,7 @@ def train_loader(
         pin_memory: copy batches to pinned memory, for a GPU.
         start_method: how workers start ('fork', 'spawn', 'forkserver'; None: default of the platform).
     """
+    dataset.epochs = epochs
     closing_epochs = 0 if epochs is None else dataset.recipe.closing_epochs(epochs)
     mosaic_epochs = epochs - closing_epochs if closing_epochs else math.inf
     sampler = BatchSampler(

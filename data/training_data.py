@@ -117,6 +117,25 @@ def sample_images(images: DetectionDataset, size: int, count: int = 64, batch_si
             yield torch.from_numpy(np.stack(found)).float() / 255
 
 
+def plain_images(
+    split: Split, settings: LoaderSettings, count: int = 48, batch_size: int = 16
+) -> Iterator[torch.Tensor]:
+    """Images of a split without augmentation, evenly spread over it, at 320 pixels or the size of the run if smaller.
+
+    Args:
+        split: The split.
+        settings: How images are loaded.
+        count: Maximum number of images.
+        batch_size: Images per batch.
+
+    Yields:
+        Batches (B, 3, size, size), float32 in 0..1; nothing is read before the first one.
+    """
+    size = min(settings.size, max(320 // settings.stride, 1) * settings.stride)
+    images = open_dataset(split, size, stride=settings.stride, seed=settings.seed, label="train")
+    yield from sample_images(images, size, count, batch_size)
+
+
 def make_validation(
     split: Split, settings: LoaderSettings, geometric_augmentation: bool
 ) -> Callable[..., Evaluation | None]:

@@ -17,7 +17,7 @@ MAX_ENTRIES = {
     "models/blocks": 60,
     "tests/models/blocks": 20,
     "data/formats": 18,
-    "utils": 28,
+    "utils": 29,
     "tests/utils": 26,
     "tests": 26,
     "tests/models": 17,

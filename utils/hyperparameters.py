@@ -4,7 +4,7 @@ The defaults of the dataclass are the published YOLOv5 recipe; `configs/hyp/yolo
 """
 
 import dataclasses
-import logging
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,34 +13,9 @@ from typing import Any
 
 from graftdet.utils.config import find_config, load_yaml, to_number
 from graftdet.utils.errors import UserError, did_you_mean
+from graftdet.utils.hyperparameter_names import COMMON_NAMES, current_keys, with_current_keys
 
-logger = logging.getLogger(__name__)
-
-ALIASES = {
-    "rate_steps": "lr_update",
-    "warmup_share": "warmup_fraction",
-    "norm_momentum": "bn_momentum",
-    "ema_share": "ema_fraction",
-    "free_box": "af_box",
-    "free_cls": "af_cls",
-    "free_dfl": "af_dfl",
-    "free_overlap": "af_iou_loss",
-    "free_class": "af_cls_loss",
-}
-"""Old name of a key -> its name now. Old names are read everywhere; in files and flags with a warning."""
-
-COMMON_NAMES = {
-    "lr": "lr0",
-    "learning_rate": "lr0",
-    "wd": "weight_decay",
-    "warmup": "warmup_epochs",
-    "smoothing": "label_smoothing",
-    "rotate": "degrees",
-    "flip": "fliplr",
-    "batch": "nominal_batch",
-}
-"""Name in other programs -> the key that is meant, for messages."""
-
+_STRENGTHS = ("hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective")
 _GEOMETRIC = ("mosaic", "scale", "translate", "degrees", "shear", "perspective")
 
 
@@ -115,6 +90,16 @@ class Hyperparameters:
     ema_fraction: float = _number(
         0.0, 0, 1, about="the EMA spans this fraction of all steps so far, at most ema_decay; 0: ramp-up by ema_tau"
     )
+    swa_epochs: int = _number(
+        0,
+        about="consecutive epochs of the highest mean AP whose weights are averaged at the end; they become best.pt "
+        "if they are the best; 0: off",
+    )
+    patience_smoothing: int = _number(
+        0,
+        about="epochs whose mean AP --patience waits for to improve; the best weights then become last.pt, too; "
+        "0: the AP of single epochs",
+    )
     box: float = _number(0.05, about="gain of the box loss (Detect)")
     cls: float = _number(0.5, about="gain of the class loss (Detect)")
     cls_pw: float = _number(1.0, about="weight of positives in the class loss (Detect)")
@@ -134,6 +119,9 @@ class Hyperparameters:
     )
     distill_logits: float = _number(
         1.0, about="gain of score and box distillation with --teacher, relative to the gain of the box loss; 0: off"
+    )
+    distill_grafts: float = _number(
+        1.0, about="gain of the errors of grafted rows with --graft-distill, relative to the gain of the box loss"
     )
     iou_t: float = _number(0.2, 0, 1, about="read from published files, without effect")
     anchor_t: float = _number(4.0, 1, about="maximum ratio between the sides of a target and of a matching anchor")
@@ -159,6 +147,11 @@ class Hyperparameters:
     noise: float = _number(0.0, 0, 1, about="probability of noise")
     jpeg: float = _number(0.0, 0, 1, about="probability of a JPEG compression of low quality")
     copy_paste: float = _number(0.0, 0, 1, about="without effect: needs segmentation masks (copy_blend does not)")
+    late_augmentation: float = _number(
+        0.0,
+        about="increase of the strength of hue, saturation, brightness, geometry and translation in the second "
+        "half of the run, linear up to this fraction at its end; 0: constant",
+    )
     close_mosaic: float = _number(
         0, about="last epochs without mosaic, mixup, cutmix, copy_blend [epochs]; below 1: a fraction of the run"
     )
@@ -200,6 +193,20 @@ class Hyperparameters:
         """The number of last epochs, out of `epochs`, without mosaic and mixup."""
         return round(self.close_mosaic * epochs) if self.close_mosaic < 1 else round(self.close_mosaic)
 
+    @functools.lru_cache(maxsize=8)  # noqa: B019  # asked for each image
+    def at(self, progress: float) -> "Hyperparameters":
+        """Values with the strength of the augmentation at a time of the run (`late_augmentation`).
+
+        Args:
+            progress: completed fraction of the run, 0..1.
+        """
+        factor = 1 + self.late_augmentation * max(2 * progress - 1, 0)
+        if factor == 1:
+            return self
+        highest = {item.name: item.metadata["high"] for item in dataclasses.fields(self) if item.name in _STRENGTHS}
+        changes = {name: min(getattr(self, name) * factor, high) for name, high in highest.items()}
+        return dataclasses.replace(self, **changes)
+
     def as_dict(self) -> dict[str, float | int | str]:
         """All values by key: plain numbers and strings, ready for a YAML file or a checkpoint."""
         return dataclasses.asdict(self)
@@ -236,28 +243,6 @@ def load_hyperparameters(name_or_path: str | Path | dict, overrides: Iterable[st
             raise UserError(f"--set {override}: expected KEY=VALUE, for example lr0=0.02")
         values |= _converted("--set ", current_keys({key.strip(): value.strip()}, "--set "))
     return Hyperparameters(**values)
-
-
-def with_current_keys(values: Mapping[str, object]) -> dict[str, object]:
-    """`values` by key, with old names of keys replaced (`ALIASES`); a current key wins over its old name."""
-    renamed = {ALIASES[key]: value for key, value in values.items() if key in ALIASES}
-    return renamed | {key: value for key, value in values.items() if key not in ALIASES}
-
-
-def current_keys(values: Mapping[str, object], location: str) -> dict[str, object]:
-    """`with_current_keys` for what a user wrote at `location`: warns about old names.
-
-    Raises:
-        UserError: a key is given by both names.
-    """
-    for key in values:
-        if key in ALIASES:
-            if ALIASES[key] in values:
-                raise UserError(
-                    f"{location}'{key}' is the old name of '{ALIASES[key]}', which is given, too; remove one"
-                )
-            logger.warning(f"{location}hyperparameter '{key}' is now named '{ALIASES[key]}'")
-    return with_current_keys(values)
 
 
 def check_hyperparameter(location: str, key: str, value: object) -> Any:

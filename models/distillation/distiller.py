@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from graftdet.models.distillation.grafts import Original, set_up_graft_distillation
 from graftdet.models.distillation.losses import box_loss, distribution_loss, map_loss, score_loss
 from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.heads.base import Head
@@ -166,6 +167,10 @@ class DistillationLoss(Criterion):
         """The gain of the head's box loss: heads differ by two orders of magnitude."""
         return self.criterion.box_gain
 
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Prepare the head's criterion for an epoch; see `Criterion`."""
+        self.criterion.begin_epoch(epoch, epochs)
+
     def __call__(self, outputs: DistillationOutputs, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         """Compute the losses of a batch; see `Criterion`."""
         losses = dict(self.criterion(outputs.student_raw, targets))
@@ -197,14 +202,25 @@ class DistillationLoss(Criterion):
 
 
 def set_up_distillation(
-    model: DetectionModel, criterion: Criterion, teacher: DetectionModel | None, hyperparameters: Hyperparameters
+    model: DetectionModel,
+    criterion: Criterion,
+    teacher: DetectionModel | Original | None,
+    hyperparameters: Hyperparameters,
 ) -> tuple[nn.Module, Criterion]:
     """Return the module to train and its criterion: both as given without a teacher, else those of distillation.
+
+    Args:
+        model: the model.
+        criterion: the loss of its head.
+        teacher: a model to learn from; or the original, whose rows are the teachers of grafted rows alone.
+        hyperparameters: gains of the distillation losses.
 
     Raises:
         UserError: the gains of all distillation losses are 0.
     """
     h = hyperparameters
+    if isinstance(teacher, Original):
+        return set_up_graft_distillation(model, criterion, teacher, h.distill_grafts)
     if teacher is None:
         return model, criterion
     if not (h.distill_features or h.distill_logits):

@@ -135,8 +135,13 @@ class DetectionModel(nn.Module):
         """Images (B, C, H, W) in 0..1 to raw maps, in either mode."""
         return self.head(self.head_inputs(images))
 
-    def head_inputs(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Images (B, C, H, W) in 0..1 to the maps (B, c, H, W) that the head reads; in eval mode no auxiliary ones."""
+    def head_inputs(self, images: torch.Tensor, observed: dict[int, Any] | None = None) -> list[torch.Tensor]:
+        """Images (B, C, H, W) in 0..1 to the maps (B, c, H, W) that the head reads; in eval mode no auxiliary ones.
+
+        Args:
+            images: the images.
+            observed: its keys are rows; each value becomes what the row reads, a map or a list of maps.
+        """
         outputs: list = []
         for (sources, joined, done), layer in zip(self._plan, self.model, strict=True):
             if not self.head.training and len(outputs) in self._auxiliary_rows:
@@ -145,6 +150,8 @@ class DetectionModel(nn.Module):
             maps = [images if s == IMAGE else outputs[s] for s in sources]
             if layer is self.head:
                 return [one for one in flat_maps(maps) if one is not None]
+            if observed and len(outputs) in observed:
+                observed[len(outputs)] = maps if joined else maps[0]
             outputs.append(self._run_row(layer, maps if joined else maps[0]))
             del maps
             for index in done:  # no later row reads them: their memory is free for the next rows

@@ -25,6 +25,14 @@ class Criterion(ABC):
             Scalars by name, gains applied.
         """
 
+    def begin_epoch(self, epoch: int, epochs: int) -> None:  # noqa: B027  # most criteria are the same in all epochs
+        """Prepare for an epoch; called before each one. Criteria that change in the course of a run extend it.
+
+        Args:
+            epoch: the epoch, from 0.
+            epochs: length of the run.
+        """
+
     @property
     @abstractmethod
     def box_gain(self) -> float:

@@ -13,7 +13,7 @@ from graftdet.models.weights.families.batch_norms import restore_batch_norms
 from graftdet.models.weights.new_row_init import NewRowInit, initialize_new_rows
 from graftdet.models.weights.pretrained.choice import choose_pretrained, describe_scratch, describe_start
 from graftdet.models.weights.transfer import TransferReport, load_into
-from graftdet.models.weights.weights_file import load_weights
+from graftdet.models.weights.weights_file import WeightsFile, load_weights
 from graftdet.utils.errors import UserError
 from graftdet.utils.training.flags import AUTO_WEIGHTS, NO_WEIGHTS
 
@@ -66,6 +66,14 @@ def make_model(
     if rows := report.inserted_rows:
         logger.info(initialize_new_rows(model, rows) if identity_init else NewRowInit(rows))
     return model, report
+
+
+def open_initial_weights(model: DetectionModel, weights: str) -> WeightsFile | None:
+    """Read the file that `make_model` starts `model` from, for the same value of `weights`; None where it has none."""
+    if weights == AUTO_WEIGHTS:
+        pretrained = choose_pretrained(model)
+        return load_weights(pretrained.path) if pretrained else None
+    return None if weights == NO_WEIGHTS else load_weights(weights)
 
 
 def restore_model(checkpoint: dict[str, Any], path: str, data: str, names: list[str]) -> DetectionModel:

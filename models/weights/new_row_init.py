@@ -126,19 +126,24 @@ def _fit_identity(layer: nn.Module, x: torch.Tensor) -> float | None:
         optimizer.step()
         schedule.step()
     optimizer.zero_grad(set_to_none=True)
-    _recompute_batch_norms(layer, x)
+    recompute_batch_norms(layer, x)
     last = relative_error()
     return last if last < first else None
 
 
-def _recompute_batch_norms(layer: nn.Module, x: torch.Tensor) -> None:
-    """Set the running statistics of all batch norms in `layer` to those of the maps `x`."""
+def recompute_batch_norms(layer: nn.Module, x: torch.Tensor | list[torch.Tensor]) -> None:
+    """Set the running statistics of all batch norms in `layer` to those of its input `x`.
+
+    Args:
+        layer: the module, in train mode.
+        x: what it reads: a map (B, c, H, W) or a list of maps.
+    """
     batch_norms = [m for m in layer.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [m.momentum for m in batch_norms]
     for batch_norm in batch_norms:
         batch_norm.momentum = None
         batch_norm.reset_running_stats()
     with torch.no_grad():
-        layer(x.clone())
+        layer([one.clone() for one in x] if isinstance(x, list) else x.clone())
     for batch_norm, momentum in zip(batch_norms, momenta, strict=True):
         batch_norm.momentum = momentum

@@ -89,6 +89,39 @@ def find_inserted_rows(model: DetectionModel, state: Mapping[str, torch.Tensor],
     ]
 
 
+def find_replaced_rows(model: DetectionModel, original: DetectionModel, rows: dict[int, int]) -> dict[int, int]:
+    """Pair the new rows of `model` that have parameters with the rows of `original` that they stand in for.
+
+    Both stand between the same matched rows and have outputs of the same shape. Where several do, the last ones are
+    paired: their output is what the rows behind them read.
+
+    Args:
+        model: the model.
+        original: the model that its weights come from.
+        rows: row of `model` -> row of `original`, from `match_rows`.
+
+    Returns:
+        Row of `model` -> row of `original`; heads are not included.
+    """
+    new, old = (
+        [
+            index
+            for index, layer in enumerate(one.model)
+            if index not in known and layer is not one.head and any(True for _ in layer.parameters())
+        ]
+        for one, known in ((model, set(rows)), (original, set(rows.values())))
+    )
+
+    def score(a: int, b: int) -> float:
+        i, j = new[a], old[b]
+        shape = model.shapes[i]
+        if not isinstance(shape, tuple) or shape != original.shapes[j]:
+            return 0.0
+        return (1 + 1e-3 * (a + b)) * all((i > k) == (j > m) for k, m in rows.items())
+
+    return {new[a]: old[b] for a, b in align(len(new), len(old), score).items()}
+
+
 def describe_moves(rows: dict[int, int]) -> str:
     """`rows 6-25 are rows 5-24 of the file`, for matched rows whose number changes; '' where none does."""
     spans: list[list[int]] = []  # first, last, shift

@@ -231,3 +231,11 @@ def test_recording_unreadable_images(split):
 def test_no_images():
     with pytest.raises(UserError, match="val: no images"):
         DetectionDataset(Split("val", [], [], []), 64, label="val")
+
+
+def test_late_augmentation_is_stronger_in_the_last_epochs(split):
+    h = replace(WITHOUT_AUGMENTATION, scale=0.4, translate=0.2, late_augmentation=1.0)
+    plain, late = (DetectionDataset(split, 64, recipe, augment=True) for recipe in (replace(h, late_augmentation=0), h))
+    plain.epochs = late.epochs = 8
+    same = [np.array_equal(plain[ItemKey(e, 0, 64)].image, late[ItemKey(e, 0, 64)].image) for e in range(8)]
+    assert same[:4] == [True] * 4 and not any(same[5:])

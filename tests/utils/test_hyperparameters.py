@@ -6,8 +6,8 @@ import logging
 import pytest
 
 from graftdet.utils.errors import UserError
+from graftdet.utils.hyperparameter_names import ALIASES
 from graftdet.utils.hyperparameters import (
-    ALIASES,
     Hyperparameters,
     has_geometric_augmentation,
     load_hyperparameters,
@@ -178,3 +178,10 @@ def test_every_field_has_a_meaning_and_every_alias_a_field():
 def test_geometric_augmentation(recipe, expected):
     off = dict.fromkeys(("mosaic", "scale", "translate", "degrees", "shear", "perspective"), 0)
     assert has_geometric_augmentation(off | {"fliplr": 1} if recipe is None else recipe) is expected
+
+
+def test_augmentation_grows_in_the_second_half_of_the_run():
+    h = Hyperparameters(late_augmentation=0.5, scale=0.4, hsv_s=0.9, mosaic=1.0, fliplr=0.5)
+    assert h.at(0.5) == h and Hyperparameters().at(1.0) == Hyperparameters()
+    assert h.at(0.75).scale == pytest.approx(0.5) and h.at(1.0).scale == pytest.approx(0.6)
+    assert h.at(1.0).hsv_s == 1 and (h.at(1.0).mosaic, h.at(1.0).fliplr) == (1.0, 0.5)

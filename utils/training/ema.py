@@ -1,4 +1,4 @@
-"""Exponential moving average (EMA) of a model's weights: the copy that is validated and saved.
+"""Averages of a model's weights: the exponential moving average (EMA), which is validated and saved, and over epochs.
 
 Averaging the weights along the trajectory generalizes better than the final weights (Polyak and Juditsky, 1992;
 Tarvainen and Valpola, "Mean teachers are better role models", 2017, section 2).
@@ -6,6 +6,7 @@ Tarvainen and Valpola, "Mean teachers are better role models", 2017, section 2).
 
 import copy
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -58,3 +59,53 @@ class ModelEMA:
         """Restore averaged weights and the number of updates behind them."""
         self.model.load_state_dict(state)
         self.updates = updates
+
+
+class EpochAverage:
+    """Average of the weights of the consecutive epochs whose mean fitness is the highest (stochastic weight averaging).
+
+    The single best epoch of a small validation split is partly luck, and after it training may overfit; the mean over
+    several epochs is higher by a flat maximum only (Izmailov et al., Averaging Weights Leads to Wider Optima and Better
+    Generalization, 2018, section 3). Running statistics of batch norms are averaged as the weights are: what is
+    averaged are EMA weights, whose statistics are averages, too, so that they are not computed again.
+
+    Args:
+        span: number of epochs; 0: nothing is averaged.
+
+    Attributes:
+        best: the averaged weights by name, None before the first `span` epochs.
+        fitness: mean fitness of their epochs.
+        epochs: first and last of them.
+    """
+
+    def __init__(self, span: int):
+        self.span = span
+        self.best: dict[str, torch.Tensor] | None = None
+        self.fitness, self.epochs = -1.0, (0, 0)
+        self._recent: list[tuple[int, float, dict[str, torch.Tensor]]] = []
+
+    def update(self, epoch: int, fitness: float, weights: dict[str, torch.Tensor]) -> None:
+        """Add the weights of an epoch; the average changes where the last `span` epochs are the best so far."""
+        if not self.span:
+            return
+        copied = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+        self._recent = [*self._recent, (epoch, fitness, copied)][-self.span :]
+        mean = sum(fitness for _, fitness, _ in self._recent) / self.span
+        if len(self._recent) == self.span and mean > self.fitness:
+            states = [state for _, _, state in self._recent]
+            self.best = {name: _mean([state[name] for state in states]) for name in copied}
+            self.fitness, self.epochs = mean, (self._recent[0][0], epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data for a checkpoint: the average, and the weights of the last epochs."""
+        return {"best": self.best, "fitness": self.fitness, "epochs": self.epochs, "recent": self._recent}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.best, self.fitness = state["best"], state["fitness"]
+        self.epochs, self._recent = tuple(state["epochs"]), [tuple(entry) for entry in state["recent"]]
+
+
+def _mean(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """The mean of tensors; the last one where they are no floating-point numbers."""
+    return torch.stack(tensors).mean(0) if tensors[0].is_floating_point() else tensors[-1]

@@ -45,6 +45,22 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="initialize rows inserted into the model of --weights to pass their input through",
     )
+    flag(
+        "--imitation-init",
+        action=cli.Switch,
+        default=True,
+        help="initialize rows that replace rows of the model of --weights to imitate them on training images",
+    )
+    flag(
+        "--graft-distill",
+        type=cli.at_least(0.0, float),
+        nargs="?",
+        const=0.1,
+        default=0.0,
+        metavar="EPOCHS",
+        help="let rows that replace rows of the model of --weights learn from them in the first epochs; below 1: a "
+        "fraction of the run (without a value: 0.1)",
+    )
     flag("--teacher", type=path_or_name, default="", help="weights of a larger model for distillation")
     flag("--data", type=path_or_name, default="shapes.yaml", help="dataset YAML")
     flag(
@@ -159,17 +175,38 @@ def check_not_swapped(cfg: str, data: str) -> None:
         raise UserError(f"{found}; --cfg takes the model and --data the dataset" + "; swap them" * all(wrong))
 
 
-def check_flags(weights: str, teacher: str, into: str, min_transfer: float, values: Sequence[str]) -> None:
+def graft_epochs(value: float, epochs: int, completed: int = 0) -> int:
+    """The number of first epochs that a value of --graft-distill stands for; 0 where they are over.
+
+    Args:
+        value: The value: a number of epochs, below 1 a fraction of the run; 0: none.
+        epochs: Length of the run.
+        completed: Epochs of a resumed run.
+    """
+    count = round(value) if value >= 1 else max(round(value * epochs), value > 0)
+    return min(count, epochs) if completed < count else 0
+
+
+def check_flags(
+    weights: str, teacher: str, into: str, min_transfer: float, graft_distill: float, values: Sequence[str]
+) -> None:
     """Check flags that depend on others.
 
     Raises:
-        UserError: If --into or --min-transfer is given without --weights, both are given, or distill_... is given with
-            --set, but no --teacher.
+        UserError: If --into, --min-transfer or --graft-distill is given without --weights, two flags exclude each
+            other, or distill_... is given with --set, but no --teacher or --graft-distill.
     """
+    if graft_distill and (weights == NO_WEIGHTS or into):
+        raise UserError("--graft-distill: needs --weights of a whole model, whose rows are the teachers")
+    if graft_distill and teacher:
+        raise UserError("--graft-distill: cannot be combined with --teacher; remove one of them")
     if (into or min_transfer) and weights in (AUTO_WEIGHTS, NO_WEIGHTS):
         raise UserError(f"--{'into' if into else 'min-transfer'}: needs --weights, which are not given")
     if into and min_transfer:
         raise UserError("--min-transfer: applies to a whole model, --into to one row; remove one of them")
     for value in values:
-        if value.startswith("distill_") and not teacher:
+        if value.startswith("distill_grafts"):
+            if not graft_distill:
+                raise UserError(f"--set {value}: needs --graft-distill, which is not given")
+        elif value.startswith("distill_") and not teacher:
             raise UserError(f"--set {value}: needs a --teacher, which is not given")

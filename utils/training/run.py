@@ -126,7 +126,10 @@ class Run:
         state.elapsed = time.monotonic() - self.start
         is_best = False
         if evaluation:
-            is_best = state.stopping.update(state.epoch, fitness(evaluation.metrics) if evaluation.instances else None)
+            reached = fitness(evaluation.metrics) if evaluation.instances else None
+            is_best = state.stopping.update(state.epoch, reached)
+            if reached is not None:
+                state.average.update(state.epoch, reached, state.ema.state_dict())
             state.class_ap = np.nan_to_num([entry["AP50-95"] for entry in evaluation.per_class])
         row = results_row(state.epoch, state.elapsed, trained, evaluation.metrics if evaluation else None)
         if self._initial:  # with the columns of the first epoch
@@ -165,8 +168,12 @@ class Run:
         if not self.best.is_file():  # resumed from a lone checkpoint, and no epoch since then was better
             save_checkpoint(self.best, load_checkpoint_or_previous(self.last)[0])
         contents = {path: load_checkpoint_or_previous(path)[0] for path in (self.best, self.last)}
-        model.load_state_dict(contents[self.best]["ema"])
-        evaluation = validate(model)
+        evaluation = self._validate_average(validate, contents)
+        if evaluation is None:
+            model.load_state_dict(contents[self.best]["ema"])
+            evaluation = validate(model)
+        if stopping.stop and stopping.smoothing > 1:  # what was trained after the best weights is worse
+            contents[self.last] = contents[self.best]
         logger.info(format_evaluation(evaluation, self.names))
         plots.plot_results(self.folder / "results.csv", self.folder / "results.png")
         evaluation_plots.plot_curves(evaluation.curves, self.names, self.folder)
@@ -186,6 +193,38 @@ class Run:
             metrics=evaluation.metrics,
             per_class=evaluation.per_class,
         )
+
+    def _validate_average(
+        self, validate: Callable[[nn.Module], Evaluation], contents: dict[Path, dict[str, Any]]
+    ) -> Evaluation | None:
+        """Validate the averaged weights of the best epochs; they become the last or the best ones if they are better.
+
+        Args:
+            validate: validates a model.
+            contents: the checkpoints, `best` and `last`; changed in place.
+
+        Returns:
+            Their evaluation, None where the best weights stay those of an epoch. They are in the EMA's model then.
+        """
+        state, average = self.state, self.state.average
+        if average.best is None:
+            return None
+        state.ema.model.load_state_dict(average.best)
+        evaluation = validate(state.ema.model)
+        reached, best = fitness(evaluation.metrics), state.stopping.best
+        first, last = average.epochs
+        verb = "are" if reached >= best else "are not"
+        logger.info(
+            f"averaged weights of epochs {first} to {last}: AP50-95 {evaluation.metrics['AP50-95']:.3f}, fitness "
+            f"{reached:.4f}; they {verb} the best (epoch {state.stopping.best_epoch}: {best:.4f})"
+        )
+        averaged = contents[self.last] | {"ema": average.best}
+        if reached >= state.stopping.last:
+            contents[self.last] = averaged
+        if reached < best:
+            return None
+        contents[self.best] = averaged | {"best": reached}
+        return evaluation
 
 
 def train_epochs(

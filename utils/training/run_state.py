@@ -7,15 +7,23 @@ from torch import nn
 
 from graftdet.utils.distributed import unwrap
 from graftdet.utils.errors import UserError
-from graftdet.utils.training.ema import ModelEMA
+from graftdet.utils.training.ema import EpochAverage, ModelEMA
 from graftdet.utils.training.optim import Stepper
 
 
 class EarlyStopping:
-    """Tracks the best fitness; `stop` becomes True after `patience` epochs without a better one (0: never)."""
+    """Tracks the best fitness; `stop` becomes True after `patience` epochs without a better one (0: never).
 
-    def __init__(self, patience: int):
+    Args:
+        patience: number of epochs without a better fitness.
+        smoothing: number of epochs whose mean fitness is to become better: a single epoch may be good by chance.
+    """
+
+    def __init__(self, patience: int, smoothing: int = 1):
         self.patience, self.best, self.best_epoch, self.stop = patience, -1.0, 0, False
+        self.smoothing, self.best_mean, self.best_mean_epoch = max(smoothing, 1), -1.0, 0
+        self.last = -1.0  # fitness of the last epoch
+        self.recent: list[float] = []  # fitness of the last `smoothing` epochs
 
     def update(self, epoch: int, fitness: float | None) -> bool:
         """Record the fitness of `epoch`; return True if it is the best so far.
@@ -25,16 +33,32 @@ class EarlyStopping:
         is_best = fitness is None or fitness > self.best
         if is_best:
             self.best, self.best_epoch = self.best if fitness is None else fitness, epoch
-        self.stop = self.patience > 0 and epoch - self.best_epoch >= self.patience
+        if fitness is not None:
+            self.last = fitness
+            self.recent = [*self.recent, fitness][-self.smoothing :]
+        mean = sum(self.recent) / len(self.recent) if self.recent else -1.0
+        if fitness is None or mean > self.best_mean:
+            self.best_mean, self.best_mean_epoch = mean, epoch
+        self.stop = self.patience > 0 and epoch - self.best_mean_epoch >= self.patience
         return is_best
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data for a checkpoint."""
-        return {"best": self.best, "best_epoch": self.best_epoch, "stop": self.stop}
+        mean = {
+            "last": self.last,
+            "recent": self.recent,
+            "best_mean": self.best_mean,
+            "best_mean_epoch": self.best_mean_epoch,
+        }
+        return {"best": self.best, "best_epoch": self.best_epoch, "stop": self.stop, **mean}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.best, self.best_epoch, self.stop = state["best"], state["best_epoch"], state.get("stop", False)
+        self.last = state.get("last", -1.0)
+        self.recent = list(state.get("recent", []))
+        self.best_mean = state.get("best_mean", self.best)
+        self.best_mean_epoch = state.get("best_mean_epoch", self.best_epoch)
 
 
 class RunState:
@@ -48,6 +72,7 @@ class RunState:
         elapsed: Time spent on them [s].
         class_ap: Last AP of each class (nc,).
         transferred: Names of the model's tensors that came from the initial weights.
+        average: Average of the weights of the best epochs; None: nothing is averaged.
     """
 
     def __init__(
@@ -58,28 +83,34 @@ class RunState:
         stopping: EarlyStopping,
         class_ap: np.ndarray,
         transferred: list[str] | None = None,
+        average: EpochAverage | None = None,
     ):
         self.model, self.ema, self.stepper, self.stopping, self.class_ap = model, ema, stepper, stopping, class_ap
-        self.transferred = transferred or []
+        self.transferred, self.average = transferred or [], average or EpochAverage(0)
         self.epoch, self.elapsed = 0, 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data for `graftdet.utils.checkpoint`."""
         model = self.model.state_dict()
         helpers = {name: value for name, value in unwrap(self.stepper.model).state_dict().items() if name not in model}
-        return ({"helpers": helpers} if helpers else {}) | {
-            "model": model,
-            "ema": self.ema.state_dict(),
-            "ema_updates": self.ema.updates,
-            "optimizer": self.stepper.state_dict(),
-            "scheduler": {"epoch": self.epoch},  # rates are functions of epoch and batch: nothing else to save
-            "epoch": self.epoch,
-            "elapsed": self.elapsed,
-            "best": self.stopping.best,
-            "stopping": self.stopping.state_dict(),
-            "class_ap": self.class_ap.tolist(),
-            "transferred": self.transferred,
-        }
+        average = {"average": self.average.state_dict()} if self.average.span else {}
+        return (
+            ({"helpers": helpers} if helpers else {})
+            | average
+            | {
+                "model": model,
+                "ema": self.ema.state_dict(),
+                "ema_updates": self.ema.updates,
+                "optimizer": self.stepper.state_dict(),
+                "scheduler": {"epoch": self.epoch},  # rates are functions of epoch and batch: nothing else to save
+                "epoch": self.epoch,
+                "elapsed": self.elapsed,
+                "best": self.stopping.best,
+                "stopping": self.stopping.state_dict(),
+                "class_ap": self.class_ap.tolist(),
+                "transferred": self.transferred,
+            }
+        )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned.
@@ -92,6 +123,8 @@ class RunState:
             self.ema.load_state_dict(state["ema"], state["ema_updates"])
             self.stepper.load_state_dict(state["optimizer"])
             self.stopping.load_state_dict(state["stopping"])
+            if self.average.span:
+                self.average.load_state_dict(state["average"])
             self.class_ap = np.array(state["class_ap"], dtype=np.float64)
             self.epoch, self.elapsed = state["epoch"], state["elapsed"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:

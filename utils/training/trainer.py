@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -110,6 +110,16 @@ def train_one_epoch(
     return EpochResult(average_losses(meter.means, device), num_images * world_size / seconds, stepper.learning_rate)
 
 
+class EpochCriterion(Protocol):
+    """A criterion as `train_one_epoch` takes it, which may change from epoch to epoch."""
+
+    def __call__(self, raw: Any, targets: torch.Tensor, /) -> dict[str, torch.Tensor]:
+        """Compute the losses of a batch."""
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Prepare for an epoch, from 0, of `epochs`."""
+
+
 @dataclass
 class Trainer:
     """Trains a model epoch by epoch.
@@ -127,7 +137,7 @@ class Trainer:
     """
 
     model: nn.Module
-    criterion: Callable[[Any, torch.Tensor], dict[str, torch.Tensor]]
+    criterion: EpochCriterion
     batches: Any
     stepper: Stepper
     seed: int
@@ -152,6 +162,7 @@ class Trainer:
             on_batch: See `train_one_epoch`.
         """
         seed_everything(self.seed, epoch + 1, self.ranks.rank)
+        self.criterion.begin_epoch(epoch, epochs)
         self.batches.set_epoch(epoch, weights)
         count = len(self.batches)
         with Progress(count, f"epoch {epoch + 1}/{epochs}", quiet=not self.ranks.is_main) as progress:

@@ -6,7 +6,7 @@ import math
 import torch
 from torch import nn
 
-from graftdet.utils.training.ema import ModelEMA
+from graftdet.utils.training.ema import EpochAverage, ModelEMA
 
 
 def small():
@@ -86,3 +86,26 @@ def test_average_spans_a_fraction_of_all_updates():
         model.weight.fill_(3.0)
     bounded.update(model)
     assert bounded.model.weight.item() == 2.0
+
+
+def test_weights_of_the_consecutive_epochs_with_the_highest_mean_fitness_are_averaged():
+    average = EpochAverage(2)
+    fitness = [0.1, 0.5, 0.2, 0.45, 0.44, 0.1]  # epoch 2 is the best, epochs 4 and 5 are the best two
+    states = [{"w": torch.tensor([float(epoch)]), "n": torch.tensor(epoch)} for epoch in range(1, 7)]
+    for epoch, (value, state) in enumerate(zip(fitness[:4], states[:4], strict=True), 1):
+        average.update(epoch, value, state)
+    resumed = EpochAverage(2)
+    resumed.load_state_dict(average.state_dict())
+    for one in (average, resumed):
+        for epoch in (5, 6):
+            one.update(epoch, fitness[epoch - 1], states[epoch - 1])
+        assert one.epochs == (4, 5) and one.best["w"] == 4.5 and one.best["n"] == 5
+        assert math.isclose(one.fitness, 0.445)
+
+
+def test_nothing_is_averaged_before_enough_epochs_or_with_a_span_of_zero():
+    for span, epochs in ((3, 2), (0, 5)):
+        average = EpochAverage(span)
+        for epoch in range(epochs):
+            average.update(epoch, 0.5, {"w": torch.ones(1)})
+        assert average.best is None

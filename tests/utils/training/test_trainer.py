@@ -251,6 +251,22 @@ def test_early_stopping():
     assert fitness({"AP50": 0.8, "AP50-95": 0.4, "precision": 1.0}) == pytest.approx(0.44)
 
 
+def test_early_stopping_may_wait_for_the_mean_of_several_epochs():
+    values = [0.1, 0.6, 0.2, 0.4, 0.45, 0.46, 0.4, 0.4]  # the second one is good by chance
+    stopping = EarlyStopping(2, smoothing=3)
+    for epoch, value in enumerate(values[:4], 1):
+        stopping.update(epoch, value)
+    assert (stopping.best_epoch, stopping.stop) == (2, False)  # EarlyStopping(2) would stop
+    again = EarlyStopping(2, smoothing=3)
+    again.load_state_dict(stopping.state_dict())
+    for one in (stopping, again):
+        stops = []
+        for epoch, value in enumerate(values[4:], 5):
+            one.update(epoch, value)
+            stops.append(one.stop)
+        assert stops == [False, False, False, True] and one.best_mean_epoch == 6
+
+
 def test_images_with_rare_classes_and_low_ap_are_sampled_more():
     labels = [np.array([0, 0]), np.array([1]), np.array([], int), np.array([0, 2])]
     weights = sampling_weights(labels, np.array([0.5, 0.0, 1.0]))

@@ -6,7 +6,8 @@ from typing import Any
 
 from graftdet.utils.config import find_config, load_yaml, to_number
 from graftdet.utils.errors import UserError, did_you_mean
-from graftdet.utils.hyperparameters import check_hyperparameter, current_keys, type_of
+from graftdet.utils.hyperparameter_names import current_keys
+from graftdet.utils.hyperparameters import check_hyperparameter, type_of
 
 _BOUNDS = ("low", "high", "log", "step")
 

@@ -9,7 +9,8 @@ import yaml
 
 from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.files import write_errors
-from graftdet.utils.hyperparameters import ALIASES, Hyperparameters, with_current_keys
+from graftdet.utils.hyperparameter_names import ALIASES, with_current_keys
+from graftdet.utils.hyperparameters import Hyperparameters
 from graftdet.utils.progress import duration
 from graftdet.utils.tables import text_table
 from graftdet.utils.training.flags import NO_WEIGHTS
