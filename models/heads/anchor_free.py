@@ -30,9 +30,10 @@ class Branches(nn.Module):
         width: of the box branch; None: the larger of 4 * reg_max and a quarter of the first level's width.
         class_light: a light class branch.
         class_width: of the class branch; None: the first level's width.
+        box_groups: groups of the second and the last convolution of a box branch that is not light.
     """
 
-    def __init__(self, ch, nc, reg_max, light, width, class_light=True, class_width=None):
+    def __init__(self, ch, nc, reg_max, light, width, class_light=True, class_width=None, box_groups=1):
         super().__init__()
         for value, name in ((light, "light"), (class_light, "class_light")):
             if not isinstance(value, bool):
@@ -41,7 +42,13 @@ class Branches(nn.Module):
             if value is not None:
                 check_integer(value, name, 1)
         box_width = width or max(ch[0] // 4, 4 * reg_max)
-        self.box = nn.ModuleList(_branch(c, box_width, 4 * reg_max, light) for c in ch)
+        check_integer(box_groups, "box_groups, the groups of the box branch,", 1)
+        if box_width % box_groups or 4 * reg_max % box_groups or (light and box_groups > 1):
+            raise UserError(
+                f"box_groups: {box_groups} groups need a width of the box branch ({box_width}) and distances "
+                f"({4 * reg_max}) that they divide, and no light box branch"
+            )
+        self.box = nn.ModuleList(_branch(c, box_width, 4 * reg_max, light, box_groups) for c in ch)
         self.cls = nn.ModuleList(_branch(c, class_width or ch[0], nc, class_light) for c in ch)
 
     def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -62,12 +69,12 @@ def _class_layers(prefix: str, branches: nn.ModuleList) -> dict[str, int]:
     return {f"{prefix}.{level}.{len(list(branch.children())) - 1}": 0 for level, branch in enumerate(branches)}
 
 
-def _branch(c1, width, outputs, light):
+def _branch(c1, width, outputs, light, groups=1):
     if light:
         convs = [DWConv(c1, c1, 3), Conv(c1, width, 1), DWConv(width, width, 3), Conv(width, width, 1)]
     else:
-        convs = [Conv(c1, width, 3), Conv(width, width, 3)]
-    return nn.Sequential(*convs, nn.Conv2d(width, outputs, 1))
+        convs = [Conv(c1, width, 3), Conv(width, width, 3, g=groups)]
+    return nn.Sequential(*convs, nn.Conv2d(width, outputs, 1, groups=groups))
 
 
 @HEADS.register("AnchorFreeDetect", "DDetect", argument_aliases=ARGUMENT_ALIASES)
@@ -82,6 +89,8 @@ class AnchorFreeDetect(AnchorFreeHead):
         width: of the box branch; None: the larger of 4 * reg_max and a quarter of the first level's width.
         class_light: depthwise convolutions in the class branch; False is the form of YOLOv8.
         class_width: of the class branch; None: the first level's width.
+        box_groups: groups of the second and the last convolution of a box branch that is not light; 4 is the form of
+            YOLOv9, one group per distance.
         ch: input widths, one per level.
 
     Source:
@@ -92,9 +101,11 @@ class AnchorFreeDetect(AnchorFreeHead):
         [[17, 20, 23], 1, AnchorFreeDetect, [nc]]
     """
 
-    def __init__(self, nc=80, reg_max=16, light=False, width=None, class_light=True, class_width=None, ch=()):
+    def __init__(
+        self, nc=80, reg_max=16, light=False, width=None, class_light=True, class_width=None, box_groups=1, ch=()
+    ):
         super().__init__(nc, reg_max)
-        self.branches = Branches(ch, nc, reg_max, light, width, class_light, class_width)
+        self.branches = Branches(ch, nc, reg_max, light, width, class_light, class_width, box_groups)
 
     def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
         """Maps (B, c, H, W), one per level, to raw outputs (B, 4 * reg_max + nc, H, W)."""

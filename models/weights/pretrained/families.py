@@ -81,6 +81,13 @@ FAMILIES = (
         "train, validate, detect, export",
     ),
     PublishedFamily(
+        "YOLOv9 (MIT)",
+        "v9-t.pt, v9-s.pt",
+        "MIT",
+        "releases of MultimediaTechLab/YOLO on GitHub",
+        "train, validate, detect, export",
+    ),
+    PublishedFamily(
         "BlazeFace",
         "blazeface.pth (front camera, 128 pixels)",
         "Apache-2.0",
@@ -125,6 +132,7 @@ _NAMES = (  # pattern of the names of published files -> family
     (r"nanodet", "NanoDet"),
     (r"picodet_.*lcnet", "PicoDet"),
     (r"rtmdet", "RTMDet"),
+    (r"v9-[tsmce]\b", "YOLOv9 (MIT)"),
     (r"blazeface", "BlazeFace"),
 )
 

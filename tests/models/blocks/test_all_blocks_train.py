@@ -68,6 +68,7 @@ TRAINABLE = {  # YAML -> None, or arguments of its first row
     "yolox-nano": None,
     "nanodet-plus-m": None,
     "rtmdet-tiny": None,
+    "yolov9-t": None,
     "blazeface-front": None,
     "picodet-lcnet-xs": None,
     "composite-blocks": None,

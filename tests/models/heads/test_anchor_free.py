@@ -201,6 +201,8 @@ def test_losses_are_selected_by_the_recipe(build, name, choice):
         ("AnchorFreeDetect", "{nc: nc, bin: 8}", "bin"),
         ("AnchorFreeDetect", "[nc, 16, False, 0]", "width, .* at least 1, got 0"),
         ("AnchorFreeDetect", "[nc, 16, False, 48, 5]", "argument"),
+        ("AnchorFreeDetect", "{nc: nc, box_groups: 3}", r"box_groups: 3 groups need a width of the box branch \(64\)"),
+        ("AnchorFreeDetect", "{nc: nc, light: True, box_groups: 4}", "box_groups: 4 groups .* no light box branch"),
         ("OneToOneDetect", "[nc, True]", "reg_max, .* got True"),
         ("PicoHead", "[nc, -1]", "stacked, .* at least 0, got -1"),
         ("PicoHead", "[nc, 2, 8, 4]", "k, the kernel size, must be odd, got 4"),
