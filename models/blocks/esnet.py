@@ -35,8 +35,7 @@ class ESBlock(nn.Module):
         act: activation: True for the model's, False for none, or a name such as nn.ReLU().
 
     Source:
-        Yu et al., PP-PicoDet, 2021, section 3.2, figure 3. The gate of SE is torch's hard sigmoid; PaddlePaddle's has
-        another slope.
+        Yu et al., PP-PicoDet, 2021, section 3.2, figure 3.
 
     Example:
         [-1, 1, ESBlock, [64, 2]]

@@ -19,7 +19,7 @@ SIZES = {8: "xs", 16: "s", 24: "m", 32: "l"}  # width of the first convolution -
 _HEAD = "model.27."  # of picodet-lcnet-*.yaml
 _BLOCKS = {"top_down_blocks": ((10, 11), (14, 15)), "bottom_up_blocks": ((18, 19), (22, 23))}
 _DOWNSAMPLES = {"downsamples.0": 16, "downsamples.1": 20, "first_top_conv": 24, "second_top_conv": 25}
-_SEPARABLE = {"dwconv": "dw.conv", "bn1": "dw.bn", "pwconv": "pw.conv", "bn2": "pw.bn"}
+SEPARABLE = {"dwconv": "dw.conv", "bn1": "dw.bn", "pwconv": "pw.conv", "bn2": "pw.bn"}
 _ALIGNMENT = {"dwconv": "0.conv", "bn1": "0.bn", "pwconv": "1.conv", "bn2": "1.bn"}
 _NAMES = [
     ("backbone.", "model.1."),
@@ -33,7 +33,7 @@ _NAMES = [
     *(
         (f"neck.{name}.{old}.", f"model.{row}.{new}.")
         for name, row in _DOWNSAMPLES.items()
-        for old, new in _SEPARABLE.items()
+        for old, new in SEPARABLE.items()
     ),
     *(
         (f"head.cls_align.{level}.{old}.", f"{_HEAD}cls_align.{level}.{new}.")
@@ -65,7 +65,7 @@ class PicoDet(WeightsFamily):
         """Rename the tensors; each output is published under two names."""
         published = {_output_name(name): tensor for name, tensor in weights.state.items()}
         state, unused = rename(published, _NAMES)
-        state = {_head_name(name): tensor for name, tensor in state.items()}
+        state = {head_name(name, _HEAD): tensor for name, tensor in state.items()}
         width = state["model.1.conv1.conv.weight"].shape[0]
         if width not in SIZES:
             raise UserError(
@@ -92,7 +92,7 @@ def _output_name(name: str) -> str:
     return re.sub(r"^head\.head_(cls|reg)(\d)\.", r"head.head_\1_list.\2.", name)
 
 
-def _head_name(name: str) -> str:
-    """The stacked convolutions and the attention of the head under the names of `PicoHeadV2`."""
+def head_name(name: str, head: str) -> str:
+    """The stacked convolutions of the head, whose names begin with `head`, under the names of `PicoHead`."""
     name = re.sub(r"\.cls_conv_(dw|pw)(\d)\.(\d+)\.", r".convs.\2.\3.\1.", name)
-    return name.replace(".norm.", ".bn.") if name.startswith(_HEAD) else name
+    return name.replace(".norm.", ".bn.") if name.startswith(head) else name

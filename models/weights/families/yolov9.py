@@ -31,9 +31,7 @@ class YOLOv9(WeightsFamily):
     def convert(self, weights: PublishedWeights, path: Path) -> ConvertedWeights:
         """Rename the tensors; the widths of the head's branches are those of the file."""
         prefix = next(prefix for prefix in _PREFIXES if f"{prefix}{_FIRST_BOX}" in weights.state)
-        found = {
-            name.removeprefix(prefix): tensor for name, tensor in weights.state.items() if name.startswith(prefix)
-        }
+        found = {name.removeprefix(prefix): tensor for name, tensor in weights.state.items() if name.startswith(prefix)}
         if "2.conv2.conv.weight" not in found or found.get("3.conv.conv.weight", torch.zeros(0)).shape[0] not in MODELS:
             expected = " or ".join(f"v9-{name}" for name in MODELS.values())
             raise UserError(f"{path}: is a YOLOv9 of another size, expected {expected}")

@@ -61,7 +61,7 @@ FAMILIES = (
     ),
     PublishedFamily(
         "PicoDet",
-        "picodet_xs_320_coco_lcnet.pdparams ... picodet_l_640_coco_lcnet.pdparams",
+        "picodet_xs_320_coco_lcnet.pdparams ... picodet_l_640_coco_lcnet.pdparams, picodet_s_320_coco.pdparams, ...",
         "Apache-2.0",
         "configs/picodet of PaddlePaddle/PaddleDetection on GitHub",
         "train, validate, detect, export",
@@ -130,7 +130,7 @@ _NAMES = (  # pattern of the names of published files -> family
     (r"yolo(v8|v9|v?10|v?11|v?12)", "YOLOv8, 9, 10, 11, 12"),
     (r"nanodet[-_]?plus", "NanoDet-Plus"),
     (r"nanodet", "NanoDet"),
-    (r"picodet_.*lcnet", "PicoDet"),
+    (r"picodet_", "PicoDet"),
     (r"rtmdet", "RTMDet"),
     (r"v9-[tsmce]\b", "YOLOv9 (MIT)"),
     (r"blazeface", "BlazeFace"),

@@ -105,7 +105,7 @@ def test_esnet_reports_what_is_wrong(arguments, message):
 def test_esnet_models_have_four_levels_and_5x5_kernels(size):
     model = build_model(f"picodet-esnet-{size}.yaml")
     assert model.stride.tolist() == [8, 16, 32, 64]
-    extra = model.spec.rows[21]
+    extra = model.spec.rows[22]
     assert extra.module == "ADD" and [model.spec.rows[s].module for s in extra.sources] == ["DPConv", "DPConv"]
     assert all(p.requires_grad for p in model.parameters())
     kernels = {m.dw.conv.kernel_size for m in model.modules() if type(m).__name__ == "DPConv"}

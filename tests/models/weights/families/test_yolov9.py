@@ -90,7 +90,10 @@ class YOLOv9(PublishedNetwork):
         centers, strides = points(maps, (8, 16, 32), offset=0.5)
         distances = torch.cat(distances, 1) * strides
         boxes = torch.cat((centers - distances[..., :2], centers + distances[..., 2:]), 2)
-        self.state |= {"23.conv1.conv.weight": torch.zeros(64, 128, 1, 1), "30.heads.0.class_conv.2.bias": torch.zeros(3)}
+        self.state |= {
+            "23.conv1.conv.weight": torch.zeros(64, 128, 1, 1),
+            "30.heads.0.class_conv.2.bias": torch.zeros(3),
+        }
         return boxes, torch.cat(scores, 1)
 
 
