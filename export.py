@@ -11,7 +11,7 @@ from pathlib import Path
 
 from graftdet.models.backends import BACKENDS, ExportOptions
 from graftdet.utils import cli, startup
-from graftdet.utils.cli.options import add_plugins_flag, image_size
+from graftdet.utils.cli.options import add_trust_flags, image_size
 
 
 def make_parser() -> cli.ArgumentParser:
@@ -32,7 +32,7 @@ def make_parser() -> cli.ArgumentParser:
     add("--dynamic", action="store_true", help="accept any batch size, height and width")
     add("--opset", type=int, default=17, help="ONNX operator set, 11 to 20")
     add("--out", help="file or folder to write to, created if missing (default: beside the weights)")
-    add_plugins_flag(parser)
+    add_trust_flags(parser)
     return parser
 
 

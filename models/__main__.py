@@ -49,11 +49,11 @@ def make_parser(prog: str = "python -m models", loaded: Sequence[str] = tuple(CO
     for command, (module, text) in COMMANDS.items():
         sub = subparsers.add_parser(command, help=text, description=f"{text[0].upper()}{text[1:]}.")
         if command in loaded:
-            from graftdet.utils.cli.options import add_plugins_flag
+            from graftdet.utils.cli.options import add_trust_flags
 
             command_module = import_module(f"graftdet.models.{module}")
             command_module.add_arguments(sub)
-            add_plugins_flag(sub)
+            add_trust_flags(sub)
             sub.set_defaults(run=command_module.run)
     return parser
 

@@ -125,7 +125,6 @@ def test_images_go_to_the_device_of_the_model(tiny_weights, exported, data, tmp_
         ({"mosaic": 0, "scale": 0, "translate": 0, "degrees": 0, "shear": 0, "perspective": 0}, {"rect": True}, False),
         ({"mosaic": 0, "scale": 0.5, "translate": 0, "degrees": 0, "shear": 0, "perspective": 0}, {}, False),
         ({"mosaic": 0}, {}, False),
-        (["truncated"], ["truncated"], False),
     ],
 )
 def test_models_trained_with_square_letterboxing_are_validated_with_it(

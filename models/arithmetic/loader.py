@@ -13,7 +13,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from graftdet.models.arithmetic.stand_in import empty_module, make_torch
-from graftdet.models.arithmetic.substitutes import plugins, shape_inference
+from graftdet.models.arithmetic.substitutes import plugins, shape_inference, size_limit
 
 ROOT = Path(__file__).resolve().parents[1]
 _PACKAGE = "graftdet.models"
@@ -28,6 +28,7 @@ class Loader:
         self._modules: dict[str, ModuleType] = {
             **make_torch(),
             f"{_PACKAGE}.graph.shape_inference": shape_inference(),
+            f"{_PACKAGE}.graph.size_limit": size_limit(),
             f"{_PACKAGE}.graph.plugins": plugins(),
         }
         self._lock = threading.RLock()

@@ -43,6 +43,7 @@ TABLE = {
         nn.Threshold,
     )
 }
+MAX_TEXT = 200  # characters of an activation
 _CALL = re.compile(r"^(?:torch\.)?(?:nn\.)?(\w+)\s*(?:\(\s*(.*?)\s*\))?$")
 _ARGUMENT = re.compile(r"^(?:(\w+)\s*=\s*)?([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|True|False|'\w+'|\"\w+\")$")
 _default: ContextVar[nn.Module | None] = ContextVar("default_activation", default=None)
@@ -57,6 +58,8 @@ def parse_activation(text: str) -> nn.Module:
     Raises:
         UserError: an unknown name, or an argument that is not a number, True, False or a quoted string.
     """
+    if len(text) > MAX_TEXT:
+        raise UserError(f"unknown activation '{text[:40]}...' of {len(text)} characters; expected nn.SiLU() or such")
     match = _CALL.match(text.strip())
     by_lower = {name.lower(): name for name in TABLE}
     if not match or match[1].lower() not in by_lower:

@@ -20,6 +20,7 @@ from graftdet.models.graph.errors import (
 from graftdet.models.graph.row_builder import auxiliary_rows, find_and_build, gather_shapes, renamed_arguments
 from graftdet.models.graph.row_checks import failure
 from graftdet.models.graph.shape_inference import PROBE_SIZE, output_shapes
+from graftdet.models.graph.size_limit import LimitedWeights, check_map
 from graftdet.models.heads import HEADS
 from graftdet.models.heads.base import Head, HeadOptions
 from graftdet.models.spec.model_spec import ModelSpec
@@ -230,7 +231,9 @@ def _build_layers(spec: ModelSpec, channels: int):
     layers, shapes, block_calls = [], [], []
     for row in spec.rows:
         try:
-            layer, call, _, shape = find_and_build(spec, row, shapes, (channels, PROBE_SIZE, PROBE_SIZE))
+            with LimitedWeights(layers):
+                layer, call, _, shape = find_and_build(spec, row, shapes, (channels, PROBE_SIZE, PROBE_SIZE))
+                check_map(shape)
         except UserError as error:
             raise ProblemError(row_problem(spec, row, error)) from None
         layers.append(layer)

@@ -133,8 +133,8 @@ def _anchors_per_level(anchors, levels: int) -> list[list[float]]:
     if isinstance(anchors, str):
         hint = did_you_mean(anchors, ["anchors"]) or "; expected anchors, a number per level or a list per level"
         raise UserError(f"has no anchors: got '{anchors}'{hint}")
-    if isinstance(anchors, (bool, float)) or (isinstance(anchors, int) and anchors < 1):
-        raise UserError(f"anchors must be a number per level of at least 1 or a list per level, got {anchors!r}")
+    if isinstance(anchors, (bool, float)) or (isinstance(anchors, int) and not 1 <= anchors <= 100):
+        raise UserError(f"anchors must be a number per level (1 to 100) or a list per level, got {anchors!r}")
     if isinstance(anchors, int):
         return [list(range(2 * anchors))] * levels
     if not anchors:

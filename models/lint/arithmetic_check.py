@@ -1,11 +1,16 @@
 """Whether a model has no problem at all, by arithmetic: the pass over its rows, with the stand-in for torch."""
 
+import math
+
 from graftdet.models.arithmetic.loader import loader
 from graftdet.models.arithmetic.module import Module
-from graftdet.models.arithmetic.row_costs import LOCK, level_strides, row_costs
+from graftdet.models.arithmetic.row_costs import LOCK, RowCost, level_strides, row_costs
 from graftdet.models.arithmetic.tensor import Unsupported
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.utils.errors import UserError
+from graftdet.utils.untrusted.limits import MAX_MAP, MAX_MODEL_BYTES, limit
+
+_BYTES = 4  # of a float32 parameter
 
 
 def is_faultless(spec: ModelSpec, nc: int | None = None) -> bool:
@@ -24,9 +29,18 @@ def is_faultless(spec: ModelSpec, nc: int | None = None) -> bool:
     with LOCK:
         Module.restart_count()
         try:
-            return not _has_warnings(spec) and level_strides(spec, row_costs(spec)) is not None
+            costs = row_costs(spec)
+            return not _is_large(costs) and not _has_warnings(spec) and level_strides(spec, costs) is not None
         except (Unsupported, UserError):
             return False
+
+
+def _is_large(costs: list[RowCost | None]) -> bool:
+    """Whether weights or a map are larger than is allowed."""
+    known = [cost for cost in costs if cost]
+    shapes = [one for cost in known for one in (cost.shape if isinstance(cost.shape, list) else [cost.shape])]
+    weights = sum(cost.params for cost in known) * _BYTES
+    return weights > limit(MAX_MODEL_BYTES) or any(math.prod(shape) > limit(MAX_MAP) for shape in shapes)
 
 
 def _has_warnings(spec: ModelSpec) -> bool:

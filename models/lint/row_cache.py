@@ -10,6 +10,7 @@ from graftdet.models.blocks.activations import default_activation
 from graftdet.models.graph.modules import Module
 from graftdet.models.graph.row_builder import build_head, build_row
 from graftdet.models.graph.shape_inference import needs_values
+from graftdet.models.graph.size_limit import LimitedWeights, check_map
 from graftdet.models.lint.argument_warnings import argument_warnings
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.row import Row
@@ -45,9 +46,10 @@ def build_without_memory(spec: ModelSpec, row: Row, module: Module, inputs: Any)
     """Build one row without weights in memory; blocks that cannot be built that way are built for real."""
     for device in ("meta", "cpu"):
         try:
-            with torch.device(device), default_activation(spec.activation):
+            with torch.device(device), LimitedWeights(), default_activation(spec.activation):
                 build = build_head if module.is_head else build_row
                 _, call, shape = build(spec, row, module.block, module.options, inputs)
+                check_map(shape)
         except UserError as error:
             if device == "meta" and needs_values(error):
                 continue

@@ -72,6 +72,14 @@ _ERRORS = (
         "nc: 3",
     ),
     Rule(
+        "model-size",
+        "error",
+        "graph.size_limit",
+        "The model has too many rows, or its weights or a map take more than 1 GiB; `--allow-large` allows more.",
+        "[-1, 1, C3, [1000000]]",
+        C3_ROW,
+    ),
+    Rule(
         "missing-classes",
         "error",
         "lint.diagnosis",

@@ -15,7 +15,9 @@ from graftdet.models.spec.row_parser import parse_rows
 from graftdet.models.spec.scales import find_sized, resolve_size, scale_width, text_of_size
 from graftdet.models.spec.yaml_syntax import parse_document
 from graftdet.utils.config import read_text
+from graftdet.utils.untrusted.limits import MAX_BLOCKS, MAX_ROWS, MAX_TEXT, limit
 
+LARGE = "--allow-large reads larger ones"
 CONSTANTS = {"None": None, "True": True, "False": False}
 
 
@@ -78,6 +80,9 @@ class ModelSpec:
     @classmethod
     def from_text(cls, text: str, file: str, report: Report = raise_problem, size: str | None = None) -> "ModelSpec":
         """Parse YAML text; `file` names it in problems, `size` chooses from its `scales`. Otherwise as `read`."""
+        if len(text) > limit(MAX_TEXT):
+            message = f"has {len(text)} characters, expected at most {limit(MAX_TEXT)}"
+            raise ProblemError(Problem("model-size", "error", None, None, None, message, LARGE, file))
         document = parse_document(text, file, report)
         spec = cls._from_values(document.values, text, Reporter(file, report, document.positions), size)
         return spec if spec.size is None else replace(spec, text=text_of_size(document, spec.size))
@@ -92,16 +97,19 @@ class ModelSpec:
     @classmethod
     def _from_values(cls, values: dict, text: str, reporter: Reporter, size: str | None = None) -> "ModelSpec":
         values, sections, spelled = resolve_keys(values, reporter)
+        sections = _limit_rows(sections, reporter)
         reporter.positions = positions = replace(reporter.positions, keys=spelled)
         sized = resolve_size(values, reporter, size)
         nc = read_number(values, "nc", int, 1, reporter)
         names = read_class_names(values, nc, reporter)
         depth, width = (read_number(values, f"{key}_multiple", float, 1e-6, reporter) for key in ("depth", "width"))
-        limit = read_number(values, "max_channels", float, 1, reporter) or math.inf
+        widest = read_number(values, "max_channels", float, 1, reporter) or math.inf
+        rows = parse_rows(sections, reporter)
+        _check_blocks(rows, sized.depth_multiple or depth or 1.0, reporter)
         return cls(
             file=reporter.file,
             text=text,
-            rows=parse_rows(sections, reporter),
+            rows=rows,
             nc=len(names) if names and nc is None else nc,
             names=names,
             channels=read_number(values, "ch", int, 1, reporter) or 3,
@@ -109,7 +117,7 @@ class ModelSpec:
             width_multiple=sized.width_multiple or width or 1.0,
             anchors=read_anchors(values, reporter),
             activation=read_activation(values, reporter),
-            max_channels=limit if sized.max_channels == math.inf else sized.max_channels,
+            max_channels=widest if sized.max_channels == math.inf else sized.max_channels,
             size=sized.name,
             size_chosen=sized.chosen,
             values=values,
@@ -171,6 +179,25 @@ class ModelSpec:
         if isinstance(value, (list, tuple)):
             return [self.resolve(item) for item in value]
         return getattr(self, value) if value in ("nc", "anchors") else resolve_constants(value)
+
+
+def _limit_rows(sections: dict[str, list], reporter: Reporter) -> dict[str, list]:
+    """The rows of the sections, fewer where there are too many, which is reported."""
+    number, largest = sum(map(len, sections.values())), limit(MAX_ROWS)
+    if number > largest:
+        reporter.error("model-size", f"the model has {number} rows, expected at most {largest}", LARGE)
+        return {section: rows[: largest // 2] for section, rows in sections.items()}
+    return sections
+
+
+def _check_blocks(rows: tuple[Row, ...], depth_multiple: float, reporter: Reporter) -> None:
+    """Report rows whose numbers add up to too many blocks."""
+    number, largest = (
+        sum(max(1, round(row.number * depth_multiple)) for row in rows if row.number > 1),
+        limit(MAX_BLOCKS),
+    )
+    if number > largest:
+        reporter.error("model-size", f"the rows build {number} blocks, expected at most {largest}", LARGE)
 
 
 def resolve_constants(value):

@@ -7,6 +7,9 @@ from typing import Any
 from graftdet.models.spec.positions import Path, Positions
 from graftdet.utils.errors import UserError
 
+MAX_MESSAGE = 800
+"""Longest message [characters]."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -47,7 +50,7 @@ class Problem:
     @property
     def text(self) -> str:
         """Message and hint on one line."""
-        return " ".join(f"{self.message}{'; ' if self.hint else ''}{self.hint}".split())
+        return _shorten(" ".join(f"{self.message}{'; ' if self.hint else ''}{self.hint}".split()))
 
     @property
     def position_text(self) -> str:
@@ -61,7 +64,7 @@ class Problem:
             return ""
         name = f" '{self.name}'" if self.name else ""
         size = f", size {self.size}" if self.size else ""
-        module = f" {self.module}" if self.module else ""
+        module = f" {self.module:.80}" if self.module else ""
         return f"row {self.row} ({self.section} row {self.section_row}){name}{module}{size}"
 
     def github(self) -> str:
@@ -70,6 +73,11 @@ class Problem:
         parts = ",".join(f"{key}={_escape(str(value), ':,')}" for key, value in where.items() if value is not None)
         text = f"{self.row_text}: {self.text}" if self.row_text else self.text
         return f"::{self.severity} {parts}::{_escape(text)}"
+
+
+def _shorten(text: str) -> str:
+    """The text without its middle where it is very long: it may quote a value of the file, of any length."""
+    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE // 2]} ... {text[-MAX_MESSAGE // 2 :]}"
 
 
 def _escape(text: str, more: str = "") -> str:

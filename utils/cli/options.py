@@ -9,6 +9,7 @@ from typing import Any
 from graftdet.utils import cli
 from graftdet.utils.errors import UserError
 from graftdet.utils.nms.suppression import METHODS
+from graftdet.utils.untrusted.limits import AllowLarge
 
 MAX_SIDE = 16384  # pixels
 
@@ -64,19 +65,21 @@ def fraction(text: str) -> float:
 
 
 def add_run_flags(parser: argparse.ArgumentParser, project: str) -> None:
-    """Add the flags of every run: --device, --plugins, and the run folder (default: below `project`)."""
+    """Add the flags of every run: --device, --plugins, --allow-large, and the run folder (default: below `project`)."""
     add = parser.add_argument
     add("--device", default="", help="cpu, mps, cuda or the index of a CUDA device (default: the fastest available)")
     add("--project", type=Path, default=Path(project), help="folder of runs; created if missing")
     add("--name", default="exp", help="folder of this run below --project; a number is appended if it exists")
     add("--exist-ok", action="store_true", help="write into an existing folder")
-    add_plugins_flag(parser)
+    add_trust_flags(parser)
 
 
-def add_plugins_flag(parser: argparse.ArgumentParser) -> None:
-    """Add --plugins."""
+def add_trust_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say what a model may do: --plugins and --allow-large."""
     about = "Python files, folders or packages that define your own blocks"
     parser.add_argument("--plugins", nargs="+", action="extend", type=_plugin, default=[], metavar="FILE", help=about)
+    about = "allow models with more than 1000 rows or with weights of more than 1 GiB"
+    parser.add_argument("--allow-large", action=AllowLarge, help=about)
 
 
 def _plugin(name: str) -> str:
