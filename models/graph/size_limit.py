@@ -1,7 +1,7 @@
 """The memory that a model may take for its weights, checked before it is taken."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -48,7 +48,7 @@ class LimitedWeights(TorchFunctionMode):
             self._count(args[0] if args and isinstance(args[0], (tuple, list)) else args, kwargs)
         return function(*args, **kwargs)
 
-    def _count(self, shape: tuple, kwargs: dict) -> None:
+    def _count(self, shape: Sequence, kwargs: dict) -> None:
         self.number += 1
         if self.number > limit(MAX_TENSORS):
             raise TooLargeError(f"with it the model has more than {limit(MAX_TENSORS)} tensors")

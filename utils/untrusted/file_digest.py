@@ -21,14 +21,13 @@ class DamagedFileError(Exception):
 
 def append_digest(file: BinaryIO) -> None:
     """Append the digest to the zip archive that was just written to `file`, which is open for reading and writing."""
-    file.seek(-2, os.SEEK_END)
+    size = file.seek(-2, os.SEEK_END)
     if file.read(2) != b"\0\0":
         raise ValueError("expected a zip archive without a comment")
     file.seek(-2, os.SEEK_END)
     file.write(_COMMENT.to_bytes(2, "little"))
     file.seek(0)
-    digest = hashlib.file_digest(file, "sha256").hexdigest()
-    file.write(_PREFIX + digest.encode())
+    file.write(_PREFIX + _sha256(file, size + 2).encode())
 
 
 def check_digest(path: str | Path) -> bool:
@@ -50,11 +49,16 @@ def check_digest(path: str | Path) -> bool:
         file.seek(max(0, size - _COMMENT))
         comment = file.read()
         file.seek(0)
-        sha256 = hashlib.sha256()
-        left = size - _COMMENT
-        while left > 0 and (block := file.read(min(left, 1 << 20))):
-            sha256.update(block)
-            left -= len(block)
-    if comment != _PREFIX + sha256.hexdigest().encode():
+        digest = _sha256(file, size - _COMMENT)
+    if comment != _PREFIX + digest.encode():
         raise DamagedFileError("its content does not match its digest")
     return True
+
+
+def _sha256(file: BinaryIO, number: int) -> str:
+    """The digest of the next `number` bytes of a file."""
+    sha256 = hashlib.sha256()
+    while number > 0 and (block := file.read(min(number, 1 << 20))):
+        sha256.update(block)
+        number -= len(block)
+    return sha256.hexdigest()

@@ -197,7 +197,7 @@ class _OldFile(_Storages):
                 number = int.from_bytes(file.read(8), "little")
                 if number != flat[key].numel():
                     raise TruncatedPickleError(f"tensor {key} has {number} elements instead of {flat[key].numel()}")
-                if number and file.readinto(memoryview(flat[key].view(torch.uint8).numpy())) < flat[key].nbytes:
+                if number and file.readinto(flat[key].view(torch.uint8).numpy().data) < flat[key].nbytes:
                     raise TruncatedPickleError(f"tensor {key} is incomplete")
         return content
 
