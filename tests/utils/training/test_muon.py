@@ -17,7 +17,7 @@ from graftdet.utils.training.optim import make_optimizer, parameter_groups
 def test_singular_values_are_close_to_one(shape):
     generator = torch.Generator().manual_seed(0)
     matrix = torch.randn(3, *shape, generator=generator) * 1e-3
-    result = orthogonalize(matrix)
+    result = torch.stack(orthogonalize(matrix.unbind()))
     values = torch.linalg.svdvals(result)
     assert result.shape == matrix.shape and values.min() > 0.5 and values.max() < 1.3
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)  # the directions stay
@@ -35,9 +35,9 @@ def test_gathering_the_factors_changes_nothing_but_rounding(shape, spread):
     for _ in range(5):
         gram = expected @ expected.mT
         expected = 3.4445 * expected + (-4.7750 * gram + 2.0315 * gram @ gram) @ expected
-    result = orthogonalize(matrices.float())
+    result = torch.stack(orthogonalize(matrices.float().unbind()))
     assert (result - expected).norm() < 1e-3 * expected.norm()
-    torch.testing.assert_close(orthogonalize(matrices), expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(torch.stack(orthogonalize(matrices.unbind())), expected, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (64, 576), (576, 64), (128, 1152)])
@@ -46,14 +46,47 @@ def test_products_in_bfloat16_give_nearly_the_same_directions(shape, spread):
     generator = torch.Generator().manual_seed(0)
     u, _, v = torch.linalg.svd(torch.randn(2, *shape, generator=generator), full_matrices=False)
     matrices = u * torch.logspace(0, -math.log10(spread), min(shape)) @ v
-    expected, result = (orthogonalize(matrices, product_type=one).flatten(1) for one in (None, torch.bfloat16))
+    expected, result = (
+        torch.stack(orthogonalize(matrices.unbind(), product_type=one)).flatten(1) for one in (None, torch.bfloat16)
+    )
     assert result.dtype == torch.float32 and not torch.equal(result, expected)
     assert torch.nn.functional.cosine_similarity(result, expected).min() > 0.98
 
 
 @pytest.mark.parametrize("product_type", [None, torch.bfloat16])
 def test_zero_stays_zero(product_type):
-    assert orthogonalize(torch.zeros(2, 4, 16), product_type=product_type).abs().max() == 0
+    for result in orthogonalize([torch.zeros(4, 16), torch.zeros(64, 64), torch.zeros(64, 128)], 5, product_type):
+        assert result.abs().max() == 0
+
+
+@pytest.mark.parametrize("product_type", [None, torch.bfloat16])
+def test_matrices_computed_together_equal_those_computed_alone(product_type):
+    """Of one shorter side, tall and wide, square and long; and in their order."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(64, 64), (64, 576), (8, 72), (256, 64), (64, 576), (8, 8), (64, 100)]
+    matrices = [torch.randn(shape, generator=generator) for shape in shapes]
+    together = orthogonalize(matrices, product_type=product_type)
+    for matrix, result in zip(matrices, together, strict=True):
+        (alone,) = orthogonalize([matrix], product_type=product_type)
+        assert result.shape == matrix.shape
+        torch.testing.assert_close(result, alone, atol=1e-5 if product_type is None else 2e-2, rtol=0)
+
+
+def test_small_matrices_are_not_rounded():
+    matrix = torch.randn(32, 288, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(orthogonalize([matrix], product_type=torch.bfloat16)[0], orthogonalize([matrix])[0])
+
+
+def test_memory_format_changes_the_update_by_rounding_only():
+    torch.manual_seed(0)
+    plain = nn.Conv2d(4, 6, 3, bias=False)
+    last = copy.deepcopy(plain).to(memory_format=torch.channels_last)
+    gradient = torch.randn(6, 4, 3, 3)
+    for layer in (plain, last):
+        layer.weight.grad = gradient.clone(memory_format=torch.preserve_format)
+        Muon([{"params": [layer.weight], "orthogonal": True}], lr=0.1).step()
+    assert last.weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(last.weight, plain.weight, atol=1e-6, rtol=1e-5)
 
 
 def test_the_optimizer_uses_its_type_of_products(monkeypatch):
@@ -73,7 +106,7 @@ def slow_step(weight, gradient, momentum, lr, decay, beta):
     momentum = beta * momentum + (1 - beta) * gradient
     ahead = beta * momentum + (1 - beta) * gradient
     matrix = ahead.reshape(len(ahead), -1)
-    update = orthogonalize(matrix).reshape(weight.shape) * 0.2 * max(matrix.shape) ** 0.5
+    update = orthogonalize([matrix])[0].reshape(weight.shape) * 0.2 * max(matrix.shape) ** 0.5
     return weight * (1 - lr * decay) - lr * update, momentum
 
 

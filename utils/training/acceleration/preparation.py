@@ -1,4 +1,7 @@
-"""Preparation of a model for training: memory format, activations, compilation. Results do not change."""
+"""Preparation of a model for training: memory format, activations, gradients, compilation.
+
+Results do not change, or by rounding only.
+"""
 
 import importlib.util
 import os
@@ -10,6 +13,7 @@ from torch import nn
 
 from graftdet.utils.errors import UserError
 from graftdet.utils.memory_format import Explain, prefer_channels_last
+from graftdet.utils.training.acceleration.dense_gradients import make_gradients_dense
 
 _SMOOTH_ACTIVATIONS = (nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid)
 
@@ -37,7 +41,10 @@ def prepare_for_training(
         Exception: What a block raises in training, or what `explain` makes of it.
     """
     disable_inplace_activations(model)
-    return prefer_channels_last(model, device, image_shape, blocks, training=True, explain=explain)
+    layout = prefer_channels_last(model, device, image_shape, blocks, training=True, explain=explain)
+    if device.type == "cpu":
+        make_gradients_dense(model)
+    return layout
 
 
 def compile_model(model: nn.Module, enabled: bool, device: torch.device) -> nn.Module:
