@@ -109,3 +109,20 @@ def test_nothing_is_averaged_before_enough_epochs_or_with_a_span_of_zero():
         for epoch in range(epochs):
             average.update(epoch, 0.5, {"w": torch.ones(1)})
         assert average.best is None
+
+
+def test_shared_replaced_and_temporary_tensors():
+    """A weight that two layers share counts once, a replaced one is found, one that is not saved stays."""
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    model[1].weight = model[0].weight
+    model.register_buffer("grid", torch.zeros(1), persistent=False)
+    ema = ModelEMA(model, decay=0.5, fraction=1e9)
+    with torch.no_grad():
+        model[0].weight.fill_(2.0)
+        ema.model[0].weight.fill_(1.0)
+    model.grid = torch.ones(3)
+    ema.update(model)
+    assert torch.equal(ema.model[1].weight, torch.full((2, 2), 1.5)) and torch.equal(ema.model.grid, torch.zeros(1))
+    model[0].weight = model[1].weight = nn.Parameter(torch.full((2, 2), 3.5))
+    ema.update(model)
+    assert torch.equal(ema.model[0].weight, torch.full((2, 2), 2.5))
