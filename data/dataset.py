@@ -48,7 +48,7 @@ class Item:
     back.
     """
 
-    image: np.ndarray  # (3, h, w) uint8 RGB
+    image: np.ndarray  # (3, h, w) uint8 RGB, in a batch a view of an array (h, w, 3)
     targets: np.ndarray  # (m, 5) float32: class, cx, cy, w, h, normalized by the sides of `image`
     index: int
     path: str
@@ -168,9 +168,9 @@ class DetectionDataset:
         return self._load_item(key, np.empty((3, *key.output_shape), dtype=np.uint8))
 
     def __getitems__(self, keys: list[ItemKey]) -> list[Item | UnreadableItem]:
-        """Load a batch. All keys have one shape; the images are written into one array (B, 3, h, w) without a copy."""
-        images = np.empty((len(keys), 3, *keys[0].output_shape), dtype=np.uint8)
-        return [self._load_item(key, out) for key, out in zip(keys, images, strict=True)]
+        """Load a batch. All keys have one shape; the images are written into one array (B, h, w, 3) without a copy."""
+        images = np.empty((len(keys), *keys[0].output_shape, 3), dtype=np.uint8)
+        return [self._load_item(key, out.transpose(2, 0, 1)) for key, out in zip(keys, images, strict=True)]
 
     def _load_item(self, key: ItemKey, out: np.ndarray) -> Item | UnreadableItem:
         """The item of `key`, its image written into `out` (3, h, w)."""

@@ -24,7 +24,7 @@ def collate(items: list[Item | UnreadableItem]) -> dict[str, Any]:
         items: the items of one batch.
 
     Returns:
-        images: uint8 (B, 3, H, W) RGB.
+        images: uint8 (B, 3, H, W) RGB, in channels-last memory.
         targets: float32 (M, 6): index in the batch, class, cx, cy, w, h normalized.
         paths, image_ids, gains, pads [(left, top)], shapes [(h0, w0)], indices: lists with one entry per image.
         unreadable: the `UnreadableItem`s.
@@ -52,12 +52,12 @@ def collate(items: list[Item | UnreadableItem]) -> dict[str, Any]:
 
 
 def _stack_images(items: list[Item]) -> np.ndarray:
-    """The images (B, 3, H, W): the array that the dataset wrote them into, unless one of them was skipped."""
+    """The images (B, 3, H, W): a view of the array that the dataset wrote them into, unless one was skipped."""
     if not items:
         return np.zeros((0, 3, 1, 1), np.uint8)
-    block = items[0].image.base
+    block = items[0].image.base  # (B, H, W, 3)
     if block is not None and len(block) == len(items) and all(item.image.base is block for item in items):
-        return block
+        return block.transpose(0, 3, 1, 2)
     return np.stack([item.image for item in items])
 
 

@@ -198,14 +198,14 @@ def draw_hsv_gains(rng: np.random.Generator, recipe: Hyperparameters) -> np.ndar
 
 
 def hsv_jitter(image: np.ndarray, gains: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Scale hue, saturation and value, and convert the image to planes.
+    """Scale hue, saturation and value, and convert the image to RGB.
 
     `graftdet.utils.training.color_jitter.scale_hsv` does the same to a batch on any device.
 
     Args:
         image: (h, w, 3) BGR uint8.
         gains: factors (3,) of hue, saturation and value.
-        out: array (3, h, w) uint8 for the result; None for a new one.
+        out: array (3, h, w) uint8 for the result, perhaps a view of an array (h, w, 3); None for a new one.
 
     Returns:
         (3, h, w) RGB uint8.
@@ -216,12 +216,14 @@ def hsv_jitter(image: np.ndarray, gains: np.ndarray, out: np.ndarray | None = No
     hue = (ALL_VALUES * gains[0] % 180).astype(np.uint8)  # OpenCV's hue is 0 to 179
     saturation, value = (np.minimum(ALL_VALUES * gain, 255).astype(np.uint8) for gain in gains[1:])
     image = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
-    planes = cv2.split(image, list(out))
+    planes = cv2.split(image)
     for plane, table in zip(planes, (hue, saturation, value), strict=True):
         cv2.LUT(plane, table, dst=plane)
     image = cv2.merge(planes, dst=image)
-    image = cv2.cvtColor(image, cv2.COLOR_HSV2RGB)
-    cv2.split(image, list(out))
+    if out.flags.c_contiguous:
+        cv2.split(cv2.cvtColor(image, cv2.COLOR_HSV2RGB), list(out))
+    else:
+        cv2.cvtColor(image, cv2.COLOR_HSV2RGB, dst=out.transpose(1, 2, 0))
     return out
 
 

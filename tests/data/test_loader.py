@@ -55,6 +55,7 @@ def test_batch_contents(split):
     assert [len(batch["paths"]) for batch in batches] == [4, 4, 3]
     first = batches[0]
     assert first["images"].shape == (4, 3, 64, 64) and first["images"].dtype == torch.uint8
+    assert first["images"].is_contiguous(memory_format=torch.channels_last)
     assert first["targets"].dtype == torch.float32 and first["targets"].shape == (3, 6)
     assert first["targets"][:, 0].tolist() == [1, 2, 2]  # index in the batch
     assert first["targets"][:, 1].tolist() == [1, 2, 2]  # class

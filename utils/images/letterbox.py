@@ -94,7 +94,10 @@ def unletterbox(boxes_xyxy: np.ndarray, gain: float, pad: tuple[float, float], s
 
 
 def to_chw(image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """(H, W, 3) BGR -> (3, H, W) RGB, contiguous; a new array, or `out`."""
+    """(H, W, 3) BGR -> (3, H, W) RGB, a new contiguous array, or `out`, which may be a view of an array (H, W, 3)."""
     out = np.empty((3, *image.shape[:2]), dtype=image.dtype) if out is None else out
-    cv2.split(image, [out[2], out[1], out[0]])
+    if out.flags.c_contiguous:
+        cv2.split(image, [out[2], out[1], out[0]])
+    else:
+        cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=out.transpose(1, 2, 0))
     return out

@@ -209,6 +209,9 @@ def test_hsv_jitter_equals_the_reference(hue):
         assert np.array_equal(hsv_jitter(view, gains), expected)
         assert hsv_jitter(view, gains, block[1]).base is block
         assert np.array_equal(block[1], expected) and not block[0].any()
+        last = np.zeros((2, 33, 40, 3), np.uint8)
+        assert np.array_equal(hsv_jitter(view, gains, last[1].transpose(2, 0, 1)), expected)
+        assert np.array_equal(last[1].transpose(2, 0, 1), expected) and not last[0].any()
 
 
 def reference_matrix(rng, recipe, source, out):

@@ -97,3 +97,5 @@ def test_to_chw_is_rgb():
     assert chw.shape == (3, 4, 5) and chw.flags.c_contiguous
     assert chw[:, 0, 0].tolist() == [3, 2, 1]
     assert np.array_equal(chw.transpose(1, 2, 0), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+    last = np.zeros((4, 5, 3), np.uint8)
+    assert np.array_equal(to_chw(image, last.transpose(2, 0, 1)), chw) and last[0, 0].tolist() == [3, 2, 1]
