@@ -175,4 +175,5 @@ def _order_in_memory(tensor: torch.Tensor) -> list[int]:
 
     The order of columns changes no direction of an orthogonalized matrix.
     """
-    return [0, *sorted(range(1, tensor.ndim), key=lambda dimension: -tensor.stride(dimension))]
+    strides = tensor.stride()
+    return [0, *sorted(range(1, tensor.ndim), key=lambda dimension: -strides[dimension])]
