@@ -3,6 +3,7 @@
 # make lint      ruff check, ruff format --check, mypy
 # make format    fix and format the code
 # make coverage  every test in one process, then the lines that none of them ran
+# make docs      documentation site in build/site
 # make wheel     source distribution and wheel in dist/
 # make bench     speed on this machine: ratio, limit, verdict; also written to runs/benchmarks/all.json and all.md
 # make pretrained  train the pretrained weights again, into runs/pretraining (hours)
@@ -18,7 +19,7 @@ export DATASETS_DIR := $(BESIDE)
 endif
 endif
 
-.PHONY: demo test lint format bench coverage wheel pretrained clean
+.PHONY: demo test lint format bench coverage docs wheel pretrained clean
 
 demo: .venv/ready
 	$(VENV) -m tests.demo
@@ -41,6 +42,9 @@ coverage: .venv/ready
 	$(VENV) -m coverage combine --quiet
 	$(VENV) -m coverage report
 
+docs: .venv/ready
+	$(VENV) -m docs.site
+
 wheel: .venv/ready
 	$(VENV) -m build --outdir dist .
 
@@ -62,4 +66,4 @@ pretrained: .venv/ready
 	touch .venv/ready
 
 clean:
-	rm -rf .venv demo dist
+	rm -rf .venv build demo dist
