@@ -84,6 +84,11 @@ def load_since(before: CpuTimes | None) -> float:
     return before.used_by_others(now) if before and now else 0.0
 
 
+def load_since_start() -> float:
+    """Return `load_since` the start of the process; 0 where `set_up_spinning` was not called."""
+    return load_since(_process_start)
+
+
 def _ticks(path: str = "/proc/stat") -> tuple[int, int] | None:
     """Clock ticks (busy, all) since boot of the cores that this process may use."""
     try:

@@ -28,6 +28,7 @@ from graftdet.models.inference.image_input import load_image
 from graftdet.models.inference.predict_settings import PredictSettings
 from graftdet.models.inference.predictor import Predictor
 from graftdet.utils.errors import UserError, first_line
+from graftdet.utils.threads import BUSY, CpuTimes, load_since, load_since_start
 
 logger = logging.getLogger(__name__)
 EXPORT_FROM = 20  # images for which an export takes less time than it saves
@@ -93,7 +94,7 @@ class _Selection:
         if len(ways) == 1:
             return self._open_verified(ways[0])
         choice = self.choices.get(self._work())
-        if choice is None or choice.way not in ways:
+        if choice is None or choice.way not in ways or (choice.load >= BUSY and load_since_start() < BUSY):
             if not self._is_long(TIMING_FROM):
                 return self._load_without_timing(ways)
             choice = self._time(ways)
@@ -148,7 +149,7 @@ class _Selection:
 
     def _time(self, ways: Sequence[Way]) -> Choice:
         """Time each way on the first image, and compare bfloat16 with float32 on all of them."""
-        ways = self._verified(ways)
+        ways, before = self._verified(ways), CpuTimes.now()
         logger.info(f"{self.export.weights}: timing {', '.join(map(str, ways))}, once on this machine")
         self.images, origin = _readable(self.workload.read_images()), self.workload.origin
         if not self.images:
@@ -161,6 +162,7 @@ class _Selection:
         }
         choice = choose(milliseconds, self._agreement if self.precision == "auto" else None)
         choice.images = f"{len(self.images)} of {origin}" if origin != "drawn images" else origin
+        choice.load = load_since(before)
         return choice
 
     def _call(self, way: Way) -> Callable[[], Any] | None:

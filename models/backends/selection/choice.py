@@ -7,6 +7,7 @@ from typing import Any
 
 from graftdet.models.backends.selection.agreement import Agreement
 from graftdet.models.backends.selection.ways import Way
+from graftdet.utils.threads import BUSY
 
 WORTHWHILE = 0.9  # of the time of the preferred way, which starts faster (onnxruntime) or is exact (float32)
 PREFERRED = (Way("onnx"), Way("openvino"), Way("torch"))
@@ -25,12 +26,14 @@ class Choice:
         milliseconds: way -> time per image.
         agreements: way in bfloat16 -> how its boxes agree with float32, of those that were looked at.
         images: what these boxes and times were measured on, such as "8 images of the source".
+        load: fraction of the cores that other processes used meanwhile.
     """
 
     way: Way
     milliseconds: dict[Way, float]
     agreements: dict[Way, Agreement] = field(default_factory=dict)
     images: str = ""
+    load: float = 0.0
 
     @property
     def is_exact(self) -> bool:
@@ -44,7 +47,8 @@ class Choice:
         for way, found in self.agreements.items():
             verdict = "agrees with float32" if found.holds else "is not used, its boxes differ from float32"
             texts.append(f"{way} {verdict} ({found})")
-        return "; ".join(texts) + (f"; on {self.images}" if self.images else "")
+        text = "; ".join(texts) + (f"; on {self.images}" if self.images else "")
+        return text + (f"; while other processes used {self.load:.0%} of the cores" if self.load >= BUSY else "")
 
 
 def choose(milliseconds: Mapping[Way, float], agreement_of: Callable[[Way], Agreement] | None) -> Choice:

@@ -51,6 +51,7 @@ class Choices:
                 str(way): [found.boxes, found.iou, found.score_difference] for way, found in choice.agreements.items()
             },
             "images": choice.images,
+            "load": round(choice.load, 3),
         }
         self._entries[work] = entry
         self._write()
@@ -78,7 +79,8 @@ def _parse(entry: Any) -> Choice | None:
             _way(name): Agreement(int(boxes), float(iou), float(difference))
             for name, (boxes, iou, difference) in entry["agreements"].items()
         }
-        return Choice(_way(entry["way"]), milliseconds, agreements, str(entry["images"]))
+        load = float(entry.get("load", 0))
+        return Choice(_way(entry["way"]), milliseconds, agreements, str(entry["images"]), load)
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
 

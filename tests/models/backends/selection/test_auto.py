@@ -114,6 +114,7 @@ def timed(monkeypatch, milliseconds, agrees=True):
 
     monkeypatch.setattr(auto, "time_ways", lambda calls, seconds: {w: milliseconds.get(str(w), 99) for w in calls})
     monkeypatch.setattr(auto, "agreement", agreement)
+    monkeypatch.setattr(auto, "load_since", lambda before: 0.0)
     monkeypatch.setattr(ways, "has_bfloat16", lambda: True)
     return compared
 
@@ -134,6 +135,21 @@ def test_a_choice_is_remembered_until_its_file_is_damaged(weights, tmp_path, mon
         path.write_bytes(damage)
         assert load_model(weights, backend="auto").backend == "onnxruntime"
         assert json.loads(path.read_text())["choices"]["as trained, batch 1"]["way"] == "onnx"
+
+
+def test_ways_timed_under_load_are_timed_again_without(weights, monkeypatch, capsys):
+    loads = {"timing": 0.5, "now": 0.5}
+    timed(monkeypatch, {"torch": 1.0})
+    monkeypatch.setattr(auto, "load_since", lambda before: loads["timing"])
+    monkeypatch.setattr(auto, "load_since_start", lambda: loads["now"])
+    assert load_model(weights, backend="auto").backend == "torch"
+    assert "while other processes used 50% of the cores" in capsys.readouterr().out
+    timed(monkeypatch, {"onnx": 1.0})
+    assert load_model(weights, backend="auto").backend == "torch"  # there is still load
+    loads |= {"timing": 0.0, "now": 0.0}
+    assert load_model(weights, backend="auto").backend == "onnxruntime"
+    timed(monkeypatch, {"torch": 1.0})
+    assert load_model(weights, backend="auto").backend == "onnxruntime"
 
 
 @pytest.mark.parametrize("agrees", [True, False])
