@@ -12,6 +12,7 @@ import numpy as np
 from graftdet.models.backends.layout_recognition import UnknownLayout, choose_output, recognize
 from graftdet.models.backends.metadata import is_own, parse_names, parse_size, parse_stride, parse_value
 from graftdet.models.backends.output_layout import OutputLayout, stack_rows
+from graftdet.models.backends.size_limits import check_declared_sizes, check_label
 from graftdet.models.inference.predictor import Predictor
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.letterbox import GRAY
@@ -69,6 +70,7 @@ class ExportedModel(Predictor):
         Raises:
             UserError: the input is not an image, or the output has a layout that is not known.
         """
+        check_declared_sizes(self.path, input_shape, outputs, metadata)
         self.fixed_batch, channels, height, width = input_shape
         self._dtype, self.channels = dtype, channels or 3
         if not is_own(metadata) and self.channels not in (1, 3):
@@ -163,6 +165,7 @@ class ExportedModel(Predictor):
         """Rows (..., columns), which are overwritten, -> boxes (..., 4) xyxy in pixels, scores (..., nc)."""
         if self.layout.end_to_end and not self.names_known:
             highest = int(self.layout.labels(rows).max(initial=0))
+            check_label(self.path, highest)
             self.names += [f"class{number}" for number in range(self.nc, highest + 1)]
         return self.layout.decode(rows, self.fixed_size or size, self.nc)
 

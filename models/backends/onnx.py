@@ -14,6 +14,8 @@ import numpy as np
 from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptions
 from graftdet.models.backends.exported_model import ExportedModel, thread_limit
 from graftdet.models.backends.metadata import make_metadata
+from graftdet.models.backends.onnx_constants import largest_constant_shape
+from graftdet.models.backends.size_limits import MAX_OUTPUT
 from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.files import refuse_lfs_file, write_atomically
 
@@ -102,7 +104,7 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OnnxMode
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file")
     refuse_lfs_file(path)
-    refuse_external_data(path)
+    check_onnx_file(path)
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 4  # errors are raised, not printed
     settings.intra_op_num_threads = thread_limit()
@@ -116,15 +118,18 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OnnxMode
     return OnnxModel(session, path)
 
 
-def refuse_external_data(path: str | Path) -> None:
-    """Raise `UserError` if an ONNX file names a file of its weights that is not beside it under a plain name.
+def check_onnx_file(path: str | Path) -> None:
+    """Raise `UserError` for an ONNX file that a runtime must not open.
 
-    Runtimes read such data from anywhere; OpenVINO takes one form of name as an address in memory, and crashes.
+    That is one which names a file of its weights that is not beside it under a plain name: runtimes read such data from
+    anywhere, and OpenVINO takes one form of name as an address in memory. And one whose constants take gigabytes.
     """
     try:
         data = Path(path).read_bytes()
     except OSError:
         return  # reported by the runtime
+    if (count := largest_constant_shape(data)) > MAX_OUTPUT:
+        raise UserError(f"{path}: has a constant of {count:.3g} numbers, more than the limit of {MAX_OUTPUT}")
     for match in _EXTERNAL_NAME.finditer(data):
         name = match[2].decode(errors="replace")[: match[1][0]]
         if not re.fullmatch(r"[^/\\:*\0]+", name) or name in (".", ".."):

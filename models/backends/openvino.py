@@ -6,6 +6,7 @@ Running a file needs openvino and NumPy, no torch.
 
 import functools
 import importlib
+import math
 import os
 import sys
 import tempfile
@@ -18,8 +19,9 @@ import numpy as np
 from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptions
 from graftdet.models.backends.exported_model import ExportedModel, thread_limit
 from graftdet.models.backends.metadata import READ_KEYS
+from graftdet.models.backends.onnx import check_onnx_file
 from graftdet.models.backends.onnx import export as export_onnx
-from graftdet.models.backends.onnx import refuse_external_data
+from graftdet.models.backends.size_limits import MAX_OUTPUT, check_declared_sizes
 from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.files import refuse_lfs_file
 
@@ -77,7 +79,7 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OpenVino
         raise UserError(f"{path}: no such file")
     refuse_lfs_file(path)
     if path.suffix.lower() == ".onnx":
-        refuse_external_data(path)
+        check_onnx_file(path)
     elif path.suffix.lower() == ".xml":
         weights = path.with_suffix(".bin")
         if not weights.is_file():
@@ -171,10 +173,13 @@ class OpenVinoModel(ExportedModel):
         if not outputs or len(inputs) != 1 or len(inputs[0].get_partial_shape()) != 4 or dtype not in _NUMPY_TYPES:
             found = ", ".join(f"{i.get_element_type().get_type_name()} {i.get_partial_shape()}" for i in inputs)
             raise UserError(f"{path}: expected one image input (batch, 3, height, width), found {found or 'none'}")
+        shapes = [(_name(output), _dimensions(output)) for output in outputs]
+        metadata = _metadata(network)
+        _refuse_large_constants(path, network)
+        check_declared_sizes(path, _dimensions(inputs[0]), shapes, metadata)  # a request allocates its output
         if not network.is_dynamic():
             self._requests["any"] = core.compile_model(network, "CPU", settings).create_infer_request()
-        shapes = [(_name(output), _dimensions(output)) for output in outputs]
-        self._describe(_dimensions(inputs[0]), shapes, _metadata(network), _NUMPY_TYPES[dtype])
+        self._describe(_dimensions(inputs[0]), shapes, metadata, _NUMPY_TYPES[dtype])
 
     def _run(self, images: np.ndarray) -> np.ndarray:
         try:
@@ -195,6 +200,20 @@ class OpenVinoModel(ExportedModel):
             network.reshape(shape)
         self._requests[key] = self._core.compile_model(network, "CPU", self._settings).create_infer_request()
         return self._requests[key]
+
+
+def _refuse_large_constants(path: Path, network: Any) -> None:
+    """Raise `UserError` for a large layer that does not depend on the input: compiling a graph computes it."""
+    dependent = set()
+    for layer in network.get_ordered_ops():
+        name = layer.get_friendly_name()
+        sources = (port.get_source_output().get_node().get_friendly_name() for port in layer.inputs())
+        if layer.get_type_name() == "Parameter" or any(source in dependent for source in sources):
+            dependent.add(name)
+            continue
+        count = max((math.prod(side or 1 for side in _dimensions(port)) for port in layer.outputs()), default=0)
+        if count > MAX_OUTPUT:
+            raise UserError(f"{path}: constant '{name}' has {count} numbers, more than the limit of {MAX_OUTPUT}")
 
 
 def _name(port: Any) -> str:

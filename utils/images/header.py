@@ -1,9 +1,15 @@
-"""Size and format of an image from its first bytes, without decoding: JPEG, PNG, BMP, GIF, WebP, TIFF, PNM."""
+"""Size and format of an image from its first bytes, without decoding: every format that OpenCV decodes."""
 
 import io
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
+
+from graftdet.utils.images import rare_headers
+from graftdet.utils.images.rare_headers import DeclaredSize
+
+MAX_PIXELS = 2**28  # 16384 x 16384; larger images are refused before memory is allocated
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,16 @@ class ImageHeader:
     def upright_size(self) -> tuple[int, int]:
         """(width, height) of the image after its EXIF orientation is applied."""
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+
+    @property
+    def max_pixels(self) -> int:
+        """The most pixels that an image of this kind may have; decoders of some formats use 32 bits per value."""
+        return MAX_PIXELS // 4 if self.bits > 16 or self.format == "jp2" else MAX_PIXELS
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether the image has more pixels than `max_pixels`."""
+        return self.width * self.height > self.max_pixels
 
 
 def parse_header(stream: BinaryIO) -> ImageHeader | None:
@@ -183,14 +199,35 @@ def exif_orientation(block: bytes) -> int:
 
 def _pnm(stream: BinaryIO) -> ImageHeader:
     """Magic number, width, height and largest value, with comments between them (netpbm)."""
-    text = b" ".join(line.partition(b"#")[0] for line in stream.read(1024).splitlines())
+    text = b" ".join(line.partition(b"#")[0] for line in stream.read(1 << 16).splitlines())
     magic, width, height, *rest = text.split()[:4]
     largest = 1 if magic in (b"P1", b"P4") else int(rest[0])
     channels = 3 if magic in (b"P3", b"P6") else 1
     return ImageHeader(int(width), int(height), 1, channels, 16 if largest > 255 else 8, "pnm")
 
 
-_PARSERS = (
+def _rare(parse: Callable[[BinaryIO], DeclaredSize | None], name: str) -> Callable[[BinaryIO], ImageHeader | None]:
+    """A parser of `rare_headers`, whose formats have no orientation, for the table below."""
+
+    def parse_rare(stream: BinaryIO) -> ImageHeader | None:
+        size = parse(stream)
+        return size and ImageHeader(size.width, size.height, 1, size.channels, size.bits, name)
+
+    return parse_rare
+
+
+def _big_tiff(stream: BinaryIO) -> ImageHeader | None:
+    found = rare_headers.big_tiff(stream)
+    if found is None:
+        return None
+    size, orientation = found
+    return ImageHeader(size.width, size.height, _orientation(orientation), size.channels, size.bits, "tiff")
+
+
+_jpeg2000 = _rare(rare_headers.jpeg2000, "jp2")
+_radiance = _rare(rare_headers.radiance, "hdr")
+_pfm = _rare(rare_headers.portable_float_map, "pfm")
+_PARSERS: tuple[tuple[bytes, Callable[[BinaryIO], ImageHeader | None]], ...] = (
     (b"\xff\xd8", _jpeg),
     (b"\x89PNG\r\n\x1a\n", _png),
     (b"BM", _bmp),
@@ -199,4 +236,16 @@ _PARSERS = (
     (b"II*\0", _tiff),
     (b"MM\0*", _tiff),
     *((b"P%d" % number, _pnm) for number in range(1, 7)),
+    (b"II+\0", _big_tiff),
+    (b"MM\0+", _big_tiff),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", _jpeg2000),
+    (b"\xff\x4f\xff\x51", _jpeg2000),
+    (b"#?RADIANCE", _radiance),
+    (b"#?RGBE", _radiance),
+    (b"PF", _pfm),
+    (b"Pf", _pfm),
+    (b"P7", _rare(rare_headers.portable_arbitrary_map, "pam")),
+    (b"\x59\xa6\x6a\x95", _rare(rare_headers.sun_raster, "sun raster")),
+    (b"\x76\x2f\x31\x01", _rare(rare_headers.open_exr, "exr")),
+    *((bytes((0, 0, 0, size)) + b"ftyp", _rare(rare_headers.avif, "avif")) for size in range(16, 64, 4)),
 )

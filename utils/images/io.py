@@ -12,7 +12,7 @@ import numpy as np
 
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import LFS_POINTER, is_lfs_pointer, write_atomically
-from graftdet.utils.images.header import ImageHeader, parse_header
+from graftdet.utils.images.header import MAX_PIXELS, ImageHeader, parse_header
 from graftdet.utils.images.optional_formats import decode_with_pillow, read_pillow_header, requirement
 
 OPTIONAL_SUFFIXES = frozenset(".heic .heif .hif .jxl".split())  # read by Pillow with its plugins
@@ -26,7 +26,8 @@ VIDEO_SUFFIXES = frozenset(
     ".mp4 .avi .mov .mkv .m4v .mpg .mpeg .mpe .m2v .webm .wmv .ts .mts .m2ts .vob .ogv .flv .f4v .3gp .3g2 .mjpeg"
     " .mjpg .asf .h264 .264 .h265 .265 .hevc .mxf .rm .divx".split()
 )
-MAX_PIXELS = 2**28  # 16384 x 16384; larger images are refused before memory is allocated
+_EITHER = frozenset(("avif", "jp2"))  # formats that some versions of OpenCV lack, and Pillow may have
+_ROWS_BYTES = 2**26  # of values of 32 bits that are converted at once
 
 _ROTATIONS = {3: cv2.ROTATE_180, 6: cv2.ROTATE_90_CLOCKWISE, 8: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
@@ -78,21 +79,29 @@ def decode_image(data: bytes, path: str | Path, apply_exif: bool = True, depth: 
     if is_lfs_pointer(data[:64]):
         raise UnreadableImage(path, LFS_POINTER)
     header = parse_header(io.BytesIO(data))
-    if header and header.width * header.height > MAX_PIXELS:
-        size = f"{header.width}x{header.height}"
-        raise UnreadableImage(path, f"is {size} pixels, more than the limit of {MAX_PIXELS}")
+    refuse_large(path, header)
     if _lacks_end(data, header):
         raise UnreadableImage(path, "is truncated")
-    image = _decode(data, depth if header is None or header.bits == 16 else 16)
-    if image is None and header is None:
-        image = decode_with_pillow(data, MAX_PIXELS, apply_exif)
+    # what has no header that is known has no known size, and is not given to OpenCV
+    image = _decode(data, depth if header.bits == 16 else 16) if header else None
+    if image is None and (header is None or header.format in _EITHER):
+        image = decode_with_pillow(data, header.max_pixels if header else MAX_PIXELS, apply_exif)
     if image is None:
-        reason = f"is a malformed {header.format} image" if header else requirement(data, path)
+        reason = requirement(data, path) if header is None or header.format == "avif" else ""
+        reason = reason or (f"is a malformed {header.format} image" if header else "")
         raise UnreadableImage(path, reason or "is not an image that OpenCV can read")
     orientation = header.orientation if header else 1
     if header and header.format == "tiff":  # OpenCV's TIFF reader always applies the orientation
         return image if apply_exif else apply_orientation(image, {6: 8, 8: 6}.get(orientation, orientation))
     return apply_orientation(image, orientation) if apply_exif else image
+
+
+def refuse_large(path: str | Path, header: ImageHeader | None) -> None:
+    """Raise `UnreadableImage` if the image of this header is larger than its limit."""
+    if header and header.is_too_large:
+        size, limit = f"{header.width}x{header.height}", f"the limit of {header.max_pixels}"
+        kind = f" for images of format {header.format}" if header.max_pixels < MAX_PIXELS else ""
+        raise UnreadableImage(path, f"is {size} pixels, more than {limit}{kind}")
 
 
 def sixteen_bit_range(data: bytes) -> tuple[int, int] | None:
@@ -102,7 +111,7 @@ def sixteen_bit_range(data: bytes) -> tuple[int, int] | None:
         data: The content of an image file.
     """
     header = parse_header(io.BytesIO(data))
-    if header and (header.bits != 16 or header.width * header.height > MAX_PIXELS):
+    if header is None or header.bits != 16 or header.is_too_large:
         return None
     image = _imdecode(data, cv2.IMREAD_UNCHANGED)
     return None if image is None or image.dtype != np.uint16 else (int(image.min()), int(image.max()))
@@ -146,12 +155,25 @@ def to_bgr8(image: np.ndarray, depth: int = 16) -> np.ndarray:
     if image.dtype == np.uint16:
         image = scale_to_uint8(image, depth)
     elif image.dtype != np.uint8:
-        image = np.nan_to_num(image.astype(np.float32), posinf=0, neginf=0)
-        scale = 255 if image.max(initial=0) <= 1 else 1
-        image = np.clip(image * scale + 0.5, 0, 255).astype(np.uint8)
+        image = _floats_to_uint8(image)
     if image.ndim == 2 or image.shape[2] <= 2:  # gray, perhaps with alpha
         return cv2.cvtColor(np.ascontiguousarray(image if image.ndim == 2 else image[..., 0]), cv2.COLOR_GRAY2BGR)
     return np.ascontiguousarray(image[..., :3])
+
+
+def _floats_to_uint8(image: np.ndarray) -> np.ndarray:
+    """(H, W, ...) of numbers in 0..1 or 0..255 -> uint8, a few rows at a time; what is not finite is 0."""
+    result = np.empty(image.shape, np.uint8)
+    rows = max(_ROWS_BYTES // max(image[:1].size * 4, 1), 1)
+    parts = [slice(start, start + rows) for start in range(0, len(image), rows)]
+    scale = 255 if all(_finite(image[part]).max(initial=0) <= 1 for part in parts) else 1
+    for part in parts:
+        result[part] = np.clip(_finite(image[part]) * scale + 0.5, 0, 255)
+    return result
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
 
 
 def scale_to_uint8(image: np.ndarray, depth: int) -> np.ndarray:
@@ -219,7 +241,7 @@ def is_truncated(path: str | Path) -> bool:
     header = parse_header(io.BytesIO(data))
     if header is None:
         return False
-    return _lacks_end(data, header) or (header.width * header.height <= MAX_PIXELS and _decode(data) is None)
+    return _lacks_end(data, header) or (not header.is_too_large and _decode(data) is None)
 
 
 def _lacks_end(data: bytes, header: ImageHeader | None) -> bool:

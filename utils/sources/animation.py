@@ -5,14 +5,15 @@ import logging
 import math
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import cv2
 import numpy as np
 
-from graftdet.utils.images.header import parse_header
-from graftdet.utils.images.io import MAX_PIXELS, UnreadableImage, read_bytes, silence_opencv, to_bgr8
+from graftdet.utils.images.header import MAX_PIXELS, parse_header
+from graftdet.utils.images.io import UnreadableImage, read_bytes, refuse_large, silence_opencv, to_bgr8
 
 logger = logging.getLogger(__name__)
 ANIMATION_SUFFIXES = frozenset((".gif", ".webp", ".png", ".apng", ".tif", ".tiff"))
@@ -73,11 +74,13 @@ def read_animation(path: str | Path, count: int, depth: int = 16) -> Iterator[np
     """
     data = read_bytes(path)
     header = parse_header(io.BytesIO(data))
-    if header and header.width * header.height > MAX_PIXELS:
-        raise UnreadableImage(path, f"is {header.width}x{header.height} pixels, more than the limit of {MAX_PIXELS}")
+    refuse_large(path, header)
     silence_opencv()
-    area = header.width * header.height if header else 1
-    if header and header.format == "tiff":
+    if header is None:
+        raise UnreadableImage(path, "is a malformed animation")
+    area = header.width * header.height
+    if header.format == "tiff":
+        _refuse_large_pages(path, data)
         frames = _pages(data, depth)
     elif hasattr(cv2, "imdecodeanimation"):
         frames = _decode_in_chunks(data, count, max(_CHUNK_BYTES // (4 * area), 1))
@@ -105,6 +108,13 @@ def _decode_in_chunks(data: bytes, count: int, size: int) -> Iterator[np.ndarray
         yield from animation.frames
 
 
+def _refuse_large_pages(path: str | Path, data: bytes) -> None:
+    """Raise `UnreadableImage` for a page that is too large; each has a size of its own. All are decoded together."""
+    pages = _tiff_pages(io.BytesIO(data))[0]
+    if any(page.pixels > MAX_PIXELS for page in pages) or sum(page.pixels for page in pages) > 2 * MAX_PIXELS:
+        raise UnreadableImage(path, f"has pages of {sum(page.pixels for page in pages)} pixels; split it into images")
+
+
 def _pages(data: bytes, depth: int) -> Iterator[np.ndarray]:
     """The pages of a TIFF file. Smaller copies of a page and masks, which some programs add, are skipped."""
     buffer = np.frombuffer(data, np.uint8)
@@ -117,9 +127,9 @@ def _pages(data: bytes, depth: int) -> Iterator[np.ndarray]:
             pages = [raw if raw.dtype == np.uint16 else page for raw, page in zip(unchanged, pages, strict=True)]
     except cv2.error:
         return
-    kinds, _ = _tiff_pages(io.BytesIO(data))
+    declared, _ = _tiff_pages(io.BytesIO(data))
     for index, page in enumerate(pages):
-        if index >= len(kinds) or not kinds[index] & 5:
+        if index >= len(declared) or not declared[index].is_extra:
             yield page
 
 
@@ -210,17 +220,28 @@ def _png(stream: BinaryIO) -> list[int]:
 
 
 def _tiff(stream: BinaryIO) -> list[int]:
-    return [PAGE_MILLISECONDS] * sum(not kind & 5 for kind in _tiff_pages(stream)[0])
+    return [PAGE_MILLISECONDS] * sum(not page.is_extra for page in _tiff_pages(stream)[0])
 
 
-def _tiff_pages(stream: BinaryIO) -> tuple[list[int], bool]:
-    """The kind of each page, and whether all pages are there.
+@dataclass(frozen=True)
+class _Page:
+    """A page of a TIFF file: its tag NewSubfileType (TIFF 6.0, section 8) and its number of pixels."""
 
-    The kind is the tag NewSubfileType (TIFF 6.0, section 8): bit 0 for a smaller copy, bit 2 for a mask.
-    """
+    kind: int
+    pixels: int
+
+    @property
+    def is_extra(self) -> bool:
+        """Whether it is a smaller copy of another page (bit 0) or a mask (bit 2)."""
+        return bool(self.kind & 5)
+
+
+def _tiff_pages(stream: BinaryIO) -> tuple[list[_Page], bool]:
+    """The pages, and whether all of them are there."""
     order = {b"II": "<", b"MM": ">"}[stream.read(2)]
     _, offset = _read(stream, order + "HI")
-    kinds, seen = [], set()
+    pages: list[_Page] = []
+    seen = set()
     while offset and offset not in seen:
         seen.add(offset)
         stream.seek(offset)
@@ -229,10 +250,13 @@ def _tiff_pages(stream: BinaryIO) -> tuple[list[int], bool]:
             entries = stream.read(12 * count)
             (offset,) = _read(stream, order + "I")
         except struct.error:
-            return kinds, False
-        tags = {tag: value for tag, _, _, value in struct.iter_unpack(order + "HHII", entries)}
-        kinds.append(tags.get(254, 0))
-    return kinds, True
+            return pages, False
+        tags = {
+            tag: struct.unpack(order + ("H2x" if kind == 3 else "I"), value)[0]
+            for tag, kind, _, value in struct.iter_unpack(order + "HHI4s", entries)
+        }
+        pages.append(_Page(tags.get(254, 0), tags.get(256, 0) * tags.get(257, 0)))
+    return pages, True
 
 
 _PARSERS = (

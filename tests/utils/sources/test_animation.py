@@ -1,5 +1,6 @@
 """Animated GIF, WebP and PNG files and TIFF files of several pages are videos with their frames and durations."""
 
+import struct
 import sys
 
 import cv2
@@ -125,3 +126,19 @@ def test_without_a_reader_the_message_names_the_extra(tmp_path, monkeypatch):
 )
 def test_the_rate_at_which_durations_are_whole_frames(durations, fps):
     assert frame_rate_of(durations) == fps
+
+
+def test_a_large_page_after_a_small_one_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    assert cv2.imwritemulti(
+        str(tmp_path / "a.tiff"), [np.zeros((20, 30, 3), np.uint8), np.zeros((77, 99, 3), np.uint8)]
+    )
+    data = (tmp_path / "a.tiff").read_bytes()
+    order = "<" if data[:2] == b"II" else ">"
+    entries = [struct.pack(order + "HHIHH", tag, 3, 1, old, 0) for tag, old in ((256, 99), (257, 77))]
+    for entry in entries:
+        assert data.count(entry) == 1
+        data = data.replace(entry, entry[:2] + struct.pack(order + "HII", 4, 1, 60_000))
+    (tmp_path / "a.tiff").write_bytes(data)
+    monkeypatch.setattr(cv2, "imdecodemulti", lambda *_, **__: pytest.fail("decoded"))
+    with pytest.raises(UnreadableImage, match="has pages of 3600000600 pixels"):
+        list(open_source(tmp_path / "a.tiff"))
