@@ -7,7 +7,7 @@ from typing import Any, SupportsFloat, TypeVar
 import yaml
 
 from graftdet.utils.errors import UserError, nearest
-from graftdet.utils.files import refuse_lfs_pointer
+from graftdet.utils.files import read_regular_file, refuse_lfs_pointer
 from graftdet.utils.text import decode_utf8
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +41,8 @@ def find_config(name: str | Path, kind: str) -> Path:
         return folder / path.name
     if path.is_dir():
         raise UserError(f"{name}: is a folder, expected a YAML file")
+    if path.exists():
+        raise UserError(f"{name}: is not a regular file, expected a YAML file")
     for other, flag in _FLAGS.items():
         if any((CONFIGS / other / candidate).is_file() for candidate in (path, f"{path}.yaml")):
             raise UserError(f"{name}: is a YAML of configs/{other}, expected one of configs/{kind}; give it as {flag}")
@@ -73,7 +75,7 @@ def read_text(path: str | Path) -> str:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        data = read_regular_file(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except IsADirectoryError:

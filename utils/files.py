@@ -1,11 +1,13 @@
 """Run folders, the cache folder, and files that are written completely or not at all. No torch."""
 
 import contextlib
+import errno
 import itertools
 import json
 import os
 import secrets
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -64,6 +66,30 @@ def spread_sample(paths: Sequence[PathType], limit: int) -> list[PathType]:
     return [paths[index * len(paths) // count] for index in range(count)]
 
 
+def regular_file(path: str, flags: int) -> int:
+    """The `opener` of `open` for files that may come from strangers: opens regular files only.
+
+    Opening a pipe would wait for its other end, and reading a device may never end.
+
+    Raises:
+        OSError: it is a folder, a pipe, a device or a socket, or cannot be opened.
+    """
+    if stat.S_ISREG(os.stat(path).st_mode):
+        descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0), 0o666)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):  # still: it may have been replaced
+            return descriptor
+        os.close(descriptor)
+    elif os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    raise OSError(errno.EINVAL, "is not a regular file", path)
+
+
+def read_regular_file(path: str | Path) -> bytes:
+    """The content of a regular file. Raises `OSError` for any other kind, see `regular_file`."""
+    with open(path, "rb", opener=regular_file) as file:
+        return file.read()
+
+
 LFS_POINTER = "is a Git LFS pointer, not the file itself; fetch it with 'git lfs pull'"
 """What is reported of a file that `is_lfs_pointer`, after its path."""
 
@@ -81,7 +107,7 @@ def refuse_lfs_pointer(path: str | Path, start: bytes) -> None:
 
 def refuse_lfs_file(path: str | Path) -> None:
     """As `refuse_lfs_pointer`, for a file that is not open. One that cannot be opened is reported where it is read."""
-    with contextlib.suppress(OSError), open(path, "rb") as file:
+    with contextlib.suppress(OSError), open(path, "rb", opener=regular_file) as file:
         refuse_lfs_pointer(path, file.read(64))
 
 
@@ -156,7 +182,7 @@ def write_atomically(path: str | Path, data: bytes | str) -> None:
 def read_cached_json(path: Path) -> Any:
     """Return the content of a JSON file in the cache folder; None where it is missing or malformed."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_regular_file(path))
     except (OSError, ValueError, RecursionError):
         return None
 

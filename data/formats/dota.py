@@ -11,6 +11,7 @@ from graftdet.data.formats.files.yolo_paths import label_path
 from graftdet.data.formats.format import FORMATS, DataConfig
 from graftdet.data.formats.per_image import Annotation, Entry, PerImageFormat
 from graftdet.data.paths import find_first, split_at_folder
+from graftdet.utils.files import read_regular_file
 
 _HEADER = re.compile(r"\s*(imagesource|gsd)\s*:", re.IGNORECASE)
 
@@ -77,7 +78,7 @@ def _parse_row(content: str) -> tuple[str, tuple[float, float, float, float], bo
 
 def _rows(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_regular_file(path).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
         return []
     return [line for line in lines if line.strip() and not _HEADER.match(line)]

@@ -13,7 +13,7 @@ from graftdet.data.formats.parsing.json_values import read_size
 from graftdet.data.formats.parsing.segmentation import box_of_segmentation
 from graftdet.data.formats.per_image import Annotation, Entry, PerImageFormat, rate_annotations
 from graftdet.data.paths import find_first
-from graftdet.utils.files import is_litter
+from graftdet.utils.files import is_litter, read_regular_file, regular_file
 
 _SAMPLED = 1000  # files that are counted to rate a folder
 _MAX_HEAD = 100_000  # characters that are read to recognize a file; the image itself may follow
@@ -36,7 +36,9 @@ class Labelme(PerImageFormat):
         if first is None:
             return 0
         try:
-            with open(first, encoding="utf-8-sig", errors="replace") as file:  # another encoding is reported on reading
+            with open(
+                first, encoding="utf-8-sig", errors="replace", opener=regular_file
+            ) as file:  # reported on reading
                 head = file.read(_MAX_HEAD)
         except OSError:
             return 0
@@ -90,7 +92,7 @@ def _json_files(folder: Path) -> Iterator[Path]:
 def _image_of(path: Path) -> Path:
     """The image that a JSON names, which may not exist."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        document = json.loads(read_regular_file(path).decode("utf-8-sig"))
         name = document["imagePath"].replace("\\", "/")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return path.with_suffix(".jpg")

@@ -13,7 +13,7 @@ from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.formats.sample import Sample
 from graftdet.data.parallel_io import map_threads
 from graftdet.utils.errors import UserError
-from graftdet.utils.files import LFS_POINTER, is_lfs_pointer
+from graftdet.utils.files import LFS_POINTER, is_lfs_pointer, read_regular_file
 from graftdet.utils.text import likely_encodings
 
 BAD_FILE = "annotation files that cannot be read"
@@ -94,7 +94,7 @@ class PerImageFormat(Format):
     def _read(self, path: Path) -> Annotation | str:
         """The content of a file, or why it cannot be read."""
         try:
-            data = path.read_bytes()
+            data = read_regular_file(path)
             if is_lfs_pointer(data[:64]):
                 raise ValueError(LFS_POINTER)
             return self.parse(data)

@@ -38,7 +38,7 @@ from graftdet.data.parallel_io import map_threads
 from graftdet.data.paths import find_first
 from graftdet.utils.boxes import xywh_to_xyxy
 from graftdet.utils.errors import UserError
-from graftdet.utils.files import is_litter, spread_sample
+from graftdet.utils.files import is_litter, regular_file, spread_sample
 from graftdet.utils.images.io import IMAGE_SUFFIXES, UnreadableImage, image_header
 
 BAD_ROW = "malformed rows in label files"
@@ -112,7 +112,7 @@ class Yolo(Format):
         """The rows of the label file of an image, or why it cannot be read."""
         path = self._labels.find(str(image_path))
         try:
-            with open(path, encoding="utf-8-sig") as file:
+            with open(path, encoding="utf-8-sig", opener=regular_file) as file:
                 return parse_labels(file.read())
         except FileNotFoundError:
             return LabelFile.empty()
@@ -239,7 +239,7 @@ def _aspect_of(path: Path) -> float:
 
 def _first_line(path: Path) -> str:
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with open(path, encoding="utf-8-sig", opener=regular_file) as file:
             return next((line.strip() for line in file if line.strip()), "")
     except (OSError, UnicodeDecodeError):
         return ""

@@ -17,7 +17,7 @@ from graftdet.models.backends.metadata import make_metadata
 from graftdet.models.backends.onnx_constants import largest_constant_shape
 from graftdet.models.backends.size_limits import MAX_OUTPUT
 from graftdet.utils.errors import UserError, first_line
-from graftdet.utils.files import refuse_lfs_file, write_atomically
+from graftdet.utils.files import read_regular_file, refuse_lfs_file, write_atomically
 
 OPSETS = range(11, 21)  # torch's tracing exporter supports none above 20
 _DYNAMIC_AXES = {"images": {0: "batch", 2: "height", 3: "width"}, "output0": {0: "batch", 1: "rows"}}
@@ -125,7 +125,7 @@ def check_onnx_file(path: str | Path) -> None:
     anywhere, and OpenVINO takes one form of name as an address in memory. And one whose constants take gigabytes.
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_regular_file(path)
     except OSError:
         return  # reported by the runtime
     if (count := largest_constant_shape(data)) > MAX_OUTPUT:

@@ -15,6 +15,7 @@ import torch
 
 from graftdet.models.weights.yolov5_checkpoint import PublishedWeights
 from graftdet.utils.errors import UserError
+from graftdet.utils.files import read_regular_file
 from graftdet.utils.untrusted.restricted_unpickler import (
     ForbiddenPickleError,
     GlobalName,
@@ -51,7 +52,7 @@ def read_paddle(path: str | Path) -> PublishedWeights:
     """
     path = Path(path)
     try:
-        content = read_pickle(path.read_bytes(), _resolve_name, _refuse_persistent)
+        content = read_pickle(read_regular_file(path), _resolve_name, _refuse_persistent)
         state = _collect(content) if isinstance(content, dict) else {}
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None

@@ -87,6 +87,8 @@ def _read(path: Path, framework: str) -> tuple[SafetensorsHeader, dict[str, "Ten
         raise missing_weights(path)
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected a {SUFFIX} file")
+    if not path.is_file():
+        raise UserError(f"{path}: is not a regular file, expected a {SUFFIX} file")
     refuse_lfs_file(path)
     try:
         with safe_open(path, framework=framework) as file:

@@ -1,6 +1,7 @@
 """Run folders, and files that are written completely or not at all."""
 
 import os
+import signal
 import stat
 import sys
 
@@ -10,13 +11,14 @@ from graftdet.data.formats.parsing.coco_json import read_columns
 from graftdet.models import load_model
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils.checkpoint import load_checkpoint
-from graftdet.utils.config import load_yaml
+from graftdet.utils.config import find_config, load_yaml
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import (
     atomic_file,
     new_run_folder,
     newest_run_file,
     read_cached_json,
+    read_regular_file,
     spread_sample,
     write_atomically,
     write_cached_json,
@@ -131,3 +133,47 @@ def test_a_cached_file_is_read_as_it_was_written_and_none_is_no_error(tmp_path):
         assert read_cached_json(path) is None
     write_cached_json(path / "below a file.json", {})
     assert path.read_bytes() == b"[" * 9999
+
+
+@pytest.fixture
+def deadline():
+    """Ends a test that waits for the other end of a pipe."""
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_only_regular_files_are_read(kind, tmp_path, deadline):
+    def make(name):
+        path = tmp_path / name
+        if kind == "pipe":
+            os.mkfifo(path)
+        else:
+            path.symlink_to("/dev/zero")
+        return path
+
+    with pytest.raises(OSError, match="is not a regular file"):
+        read_regular_file(make("a"))
+    for read, name in (
+        (read_image, "a.jpg"),
+        (load_yaml, "a.yaml"),
+        (read_columns, "a.json"),
+        (load_weights, "a.pt"),
+        (load_weights, "a.safetensors"),
+        (load_weights, "a.onnx"),
+        (load_model, "f.onnx"),
+        (load_model, "b.pt"),
+        (lambda path: load_model(path, backend="auto"), "c.pt"),
+        (lambda path: find_config(path, "hyp"), "hyp.yaml"),
+        (open_source, "d.png"),
+        (open_source, "list.txt"),
+    ):
+        with pytest.raises(UserError, match="not a regular file|no such file"):
+            read(make(name))
+    (tmp_path / "folder").mkdir()
+    os.rename(make("e.jpg"), tmp_path / "folder" / "e.jpg")
+    with pytest.raises(UserError, match="e.jpg: cannot be read .is not a regular file"):
+        list(open_source(tmp_path / "folder"))

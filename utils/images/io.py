@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from graftdet.utils.errors import UserError
-from graftdet.utils.files import LFS_POINTER, is_lfs_pointer, write_atomically
+from graftdet.utils.files import LFS_POINTER, is_lfs_pointer, regular_file, write_atomically
 from graftdet.utils.images.header import MAX_PIXELS, ImageHeader, parse_header
 from graftdet.utils.images.optional_formats import decode_with_pillow, read_pillow_header, requirement
 
@@ -64,7 +64,7 @@ def read_image(path: str | Path, apply_exif: bool = True, depth: int = 16) -> np
 def read_bytes(path: str | Path) -> bytes:
     """Return the content of a file. Raises `UnreadableImage`."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular_file) as file:
             return file.read()
     except FileNotFoundError:
         raise UnreadableImage(path, "no such file") from None
@@ -218,7 +218,7 @@ def image_header(path: str | Path) -> ImageHeader:
         UnreadableImage: If the file is missing or not an image.
     """
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular_file) as file:
             header = parse_header(file)
     except FileNotFoundError:
         raise UnreadableImage(path, "no such file") from None

@@ -12,6 +12,7 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 
+from graftdet.utils.files import regular_file
 from graftdet.utils.images.header import MAX_PIXELS, parse_header
 from graftdet.utils.images.io import UnreadableImage, read_bytes, refuse_large, silence_opencv, to_bgr8
 
@@ -30,7 +31,7 @@ def frame_durations(path: str | Path) -> list[int]:
     reader reports what is wrong.
     """
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular_file) as file:
             start = file.read(12)
             file.seek(0)
             for magic, parse in _PARSERS:
@@ -45,7 +46,7 @@ def frame_durations(path: str | Path) -> list[int]:
 def lacks_pages(path: str | Path) -> bool:
     """Whether a TIFF file names a page that is beyond its end; `frame_durations` has the pages before it."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular_file) as file:
             return file.read(4) in (b"II*\0", b"MM\0*") and file.seek(0) == 0 and not _tiff_pages(file)[1]
     except (OSError, ValueError, struct.error):
         return False

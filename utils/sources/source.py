@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from graftdet.utils.errors import UserError
-from graftdet.utils.files import LFS_POINTER, is_lfs_pointer
+from graftdet.utils.files import LFS_POINTER, is_lfs_pointer, regular_file
 from graftdet.utils.images.bit_depth import depth_problem
 from graftdet.utils.images.io import VIDEO_SUFFIXES, UnreadableImage, decode_image, read_bytes, sixteen_bit_range
 from graftdet.utils.images.video import frame_count, frame_rate, open_capture, read_frames
@@ -213,7 +213,7 @@ def _finite_length(target: str | int, capture) -> int | None:
 
 def _read_video(path: str, stride: int) -> Iterator[Frame]:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular_file) as file:
             start = file.read(64)
     except OSError as error:
         raise UnreadableImage(path, f"cannot be read ({error.strerror})") from None

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from graftdet.utils.errors import UserError, did_you_mean
-from graftdet.utils.files import is_litter
+from graftdet.utils.files import is_litter, read_regular_file
 from graftdet.utils.images.io import IMAGE_SUFFIXES, RARE_SUFFIXES, VIDEO_SUFFIXES
 from graftdet.utils.sources.animation import ANIMATION_SUFFIXES
 from graftdet.utils.sources.screen import is_screen
@@ -69,12 +69,14 @@ def _find_files(text: str) -> list[str]:
     if path.is_file():
         return [str(path)]
     if path.is_dir():
-        found = [str(entry) for entry in path.iterdir() if entry.is_file() and not is_litter(entry.name)]
+        found = [str(entry) for entry in path.iterdir() if not entry.is_dir() and not is_litter(entry.name)]
         what = f"{text}: this folder has"
     elif glob.has_magic(text):
-        found = [entry for entry in glob.glob(str(path), recursive=True) if Path(entry).is_file()]
+        found = [entry for entry in glob.glob(str(path), recursive=True) if not os.path.isdir(entry)]
         found = [entry for entry in found if not any(map(is_litter, set(Path(entry).parts) - set(path.parts)))]
         what = f"{text}: this pattern matches"
+    elif path.exists():
+        raise UserError(f"{text}: is not a regular file, expected an image, a video, a list or a folder")
     else:
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UserError(f"{text}: no such file or folder{did_you_mean(path.name, siblings)}")
@@ -90,7 +92,7 @@ def _find_files(text: str) -> list[str]:
 def _read_list(path: Path) -> list[str | int]:
     """The targets in a list file; a line without any is skipped with a warning."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_regular_file(path).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
         raise UserError(f"{path}: expected a text file with one path or address per line") from None
     targets, errors = [], []

@@ -10,7 +10,7 @@ from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.parallel_io import DirectoryListings
 from graftdet.data.paths import find_below, replace_last_folder
 from graftdet.utils.errors import UserError
-from graftdet.utils.files import is_litter
+from graftdet.utils.files import is_litter, read_regular_file
 from graftdet.utils.images.io import IMAGE_SUFFIXES, OPTIONAL_SUFFIXES
 from graftdet.utils.text import decode_utf8
 
@@ -155,7 +155,7 @@ def read_lines(path: Path) -> list[str]:
         UserError: if the file cannot be read or is not UTF-8; names the likely encoding.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular_file(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     text = decode_utf8(data, str(path), comments=False)

@@ -26,7 +26,7 @@ from graftdet.data.formats.parsing.json_values import (
 from graftdet.data.formats.parsing.segmentation import box_of_segmentation
 from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.utils.errors import UserError
-from graftdet.utils.files import cache_folder, refuse_lfs_pointer, write_atomically
+from graftdet.utils.files import cache_folder, read_regular_file, refuse_lfs_pointer, write_atomically
 from graftdet.utils.text import decode_utf8
 
 BAD_IMAGE = "entries of images that cannot be used"
@@ -73,7 +73,7 @@ def read_columns(path: Path) -> CocoColumns:
         UserError: if the file cannot be read or is not COCO JSON.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular_file(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     refuse_lfs_pointer(path, data[:64])

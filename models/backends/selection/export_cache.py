@@ -16,7 +16,7 @@ from pathlib import Path
 
 from graftdet.models.weights.pretrained.files import find_weights, is_pretrained
 from graftdet.utils.errors import UserError, missing_weights
-from graftdet.utils.files import cache_folder, write_atomically
+from graftdet.utils.files import cache_folder, read_regular_file, regular_file, write_atomically
 
 _MODELS = Path(__file__).parents[2]
 
@@ -57,7 +57,7 @@ def cache_key(weights: Path, plugins: Iterable[str] = ()) -> str:
         for source in sorted(folder.glob(pattern)):
             digest.update(source.read_bytes())
     try:
-        with open(weights, "rb") as file:
+        with open(weights, "rb", opener=regular_file) as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     except FileNotFoundError:
         raise missing_weights(weights) from None
@@ -82,7 +82,7 @@ def read_notes(path: Path) -> dict:
     (why there is no export).
     """
     try:
-        notes = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        notes = json.loads(read_regular_file(path.with_suffix(".json")))
     except (OSError, ValueError):
         return {}
     valid = isinstance(notes, dict) and ("failed" in notes or isinstance(notes.get("verified"), list))

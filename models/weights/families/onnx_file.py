@@ -13,6 +13,7 @@ import torch
 from graftdet.models.weights.families.base import MODEL_EPS, WeightsFamily
 from graftdet.models.weights.yolov5_checkpoint import PublishedWeights
 from graftdet.utils.errors import UserError, first_line
+from graftdet.utils.files import read_regular_file
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def read_convolutions(path: Path) -> tuple[list[OnnxConvolution], int | None]:
     except ImportError:
         raise UserError(f"{path}: needs onnx to read its weights; install it with 'pip install onnx'") from None
     try:
-        graph = onnx.load(str(path), load_external_data=False).graph
+        graph = onnx.load_model_from_string(read_regular_file(path)).graph
         tensors = {tensor.name: tensor for tensor in graph.initializer}
         found = []
         for node in graph.node:

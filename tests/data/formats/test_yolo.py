@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -5,7 +7,7 @@ from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.formats.files.image_lists import LISTED_TWICE
 from graftdet.data.formats.files.yolo_paths import label_path
 from graftdet.data.formats.format import OTHER_CLASS
-from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE, OUTSIDE
+from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE, OUTSIDE, UNREADABLE
 from graftdet.data.formats.yolo import BAD_CLASS, BAD_LABEL_FILE, BAD_ROW, NO_IMAGE_FILE
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import write_image
@@ -167,3 +169,16 @@ def test_names(tmp_path):
 def test_training_split_without_labels_raises(tmp_path):
     with pytest.raises(UserError, match="no boxes to train on"):
         open_train(make(tmp_path, {"a.png": None}, yaml="format: yolo\ntrain: images/train\nnames: [cat]\n"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_images_and_labels_that_are_no_regular_files_are_skipped_and_counted(tmp_path):
+    path = make(tmp_path, {f"{name}.png": "0 0.5 0.5 0.2 0.2\n" for name in "abcde"})
+    for file in ("images/train/a.png", "images/train/b.png", "labels/train/c.txt"):
+        (tmp_path / file).unlink()
+    os.mkfifo(tmp_path / "images/train/a.png")
+    (tmp_path / "images/train/b.png").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "labels/train/c.txt")
+    split = open_train(path)
+    assert [sample.image_id for sample in split.samples] == ["c", "d", "e"]
+    assert (split.problems[UNREADABLE], split.problems[BAD_LABEL_FILE]) == (2, 1)
