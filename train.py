@@ -6,6 +6,7 @@ PROJECT/NAME receives weights/best.pt and weights/last.pt, results.csv, config.y
 import logging
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from graftdet.data.caching.image_cache import CACHES
@@ -53,6 +54,7 @@ from graftdet.models.distillation.distiller import load_teacher, set_up_distilla
 from graftdet.models.distillation.grafts import Original
 from graftdet.models.distillation.imitation import start_grafts
 from graftdet.models.graph.detection_model import DetectionModel
+from graftdet.models.inference.validation_losses import ValidationLosses
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.weights.initial_model import make_model, restore_model, restore_statistics
 from graftdet.models.weights.transfer import TransferReport
@@ -189,6 +191,7 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     if run and initial:
         run.record_initial(initial)
     labels = train_set.labels if options.image_weights else None
+    validate = partial(validate, losses=ValidationLosses(model.criterion(hyperparameters, options.img)))
     each = not options.noval
     return train_epochs(trainer, state, run, validate, epochs=options.epochs, validate_each=each, labels=labels)
 

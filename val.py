@@ -79,6 +79,7 @@ from graftdet.utils.files import new_run_folder, spread_sample, write_atomically
 from graftdet.utils.text import valid_utf8
 from graftdet.utils.threads import sharing_cores
 from graftdet.utils.visualization import evaluation_plots
+from graftdet.utils.visualization.batch_images import ValidationImages
 
 logger = logging.getLogger("graftdet.val")
 
@@ -162,6 +163,7 @@ def validate(options: Namespace) -> ValidationResult:
     rect = model.fixed_size is None and not (options.square or model.square_letterbox)
     dataset = open_dataset(split, size, rect=rect, stride=model.stride, label=options.split)
     workers = min(default_workers(), len(dataset) // IMAGES_PER_WORKER) if options.workers is None else options.workers
+    images = ValidationImages()
     with sharing_cores(str(model.device).partition(":")[0], constant=True):  # the same results on a busy machine
         evaluation = evaluate(
             AugmentedModel(model) if options.augment else model,
@@ -173,9 +175,11 @@ def validate(options: Namespace) -> ValidationResult:
             max_det=options.max_det,
             method=options.nms,
             device=model.device,
+            on_batch=images,
         )
     logger.info(format_evaluation(evaluation))
     folder = new_run_folder(options.project, options.name, options.exist_ok)
+    images.write(folder, split.names)
     if options.save_txt or options.save_conf:
         write_label_files(evaluation.results, split, folder / "labels", options.save_conf)
     return save_results(evaluation, split.names, folder)

@@ -70,7 +70,8 @@ def test_files_that_validation_writes(tiny_weights, data, tmp_path, capsys):
     metrics = json.loads((tmp_path / "exp" / "metrics.json").read_text())
     assert metrics["AP50-95"] == result.metrics["AP50-95"] and [c["name"] for c in metrics["per_class"]] == NAMES
     assert metrics["per_class"][1]["AP50"] is None  # no such object there: not a number, and JSON has none
-    assert {"PR_curve.png", "confusion_matrix.png"} <= {path.name for path in (tmp_path / "exp").iterdir()}
+    images = {"PR_curve.png", "confusion_matrix.png", "val_batch0_labels.jpg", "val_batch0_pred.jpg"}
+    assert images <= {path.name for path in (tmp_path / "exp").iterdir()}
     printed = capsys.readouterr().out
     assert "circle" in printed and "AP50-95" in printed and "tiny näme.pt" in printed
     run(tiny_weights, data, tmp_path)

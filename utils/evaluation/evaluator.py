@@ -5,9 +5,9 @@ scores, and any loader of batches; no model or dataset is defined here.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,9 @@ class Evaluation:
         speed: Milliseconds per image of "preprocess", "inference" and "nms".
         images: Number of images.
         instances: Number of ground-truth boxes.
+        truth: The ground truth.
+        hits: TRUE_POSITIVE, FALSE_POSITIVE or IGNORED (n,) int8 at IoU 0.5 of each row of `results`.
+        losses: Mean of each loss over the images, where they were computed.
     """
 
     metrics: dict[str, float]
@@ -57,6 +60,9 @@ class Evaluation:
     speed: dict[str, float]
     images: int
     instances: int
+    truth: GroundTruth = field(repr=False)
+    hits: np.ndarray = field(repr=False)
+    losses: dict[str, float] = field(default_factory=dict)
 
     @cached_property
     def predictions(self) -> list[dict[str, Any]]:
@@ -78,6 +84,8 @@ def evaluate(
     progress: bool = True,
     method: str | None = None,
     ranks: Any = None,
+    losses: Callable[..., tuple[tuple, dict[str, Any]]] | None = None,
+    on_batch: Callable[[int, dict[str, Any], list[np.ndarray]], None] | None = None,
 ) -> Evaluation | None:
     """Run `model` over `loader` and compare its detections with `ground_truth`.
 
@@ -97,6 +105,10 @@ def evaluate(
         method: Method of `select_detections`; None: the one that the model needs (`default_method`).
         ranks: `graftdet.utils.distributed.Ranks` of several processes. Each runs the weights of the main process on its
             part of the images.
+        losses: Called with the model, images and targets (M, 6) of a batch instead of the model; returns what the model
+            returns, and losses by name.
+        on_batch: Called in the main process with the number of each batch, the batch, and the detections (n, 6) of each
+            image in pixels of the original image, score, class index.
 
     Returns:
         The evaluation; None in processes other than the main one.
@@ -123,14 +135,20 @@ def evaluate(
                 stack.enter_context(torch.autocast(device.type, dtype))
             bar = stack.enter_context(Progress(len(loader), "validation", quiet=not (progress and is_main)))
             detections = []  # a list of (image id, rows) for each batch
-            for batch in stack.enter_context(_prefetched(loader)):
+            totals: dict[str, float] = {}  # of each loss over the images
+            for number, batch in enumerate(stack.enter_context(_prefetched(loader))):
                 adapt_threads()
-                detections.append(_detect(model, batch, len(category_ids), seconds, device, settings))
+                found, values = _detect(model, batch, len(category_ids), seconds, device, settings, losses)
+                detections.append(found)
+                for name, value in values.items():
+                    totals[name] = totals.get(name, 0.0) + float(value) * len(found)
+                if on_batch and is_main:
+                    on_batch(number, batch, [rows for _, rows in found])
                 bar.step()
     finally:
         if was_training:
             model.train()
-    own = detections, seconds, _unreadable_ids(loader)
+    own = detections, seconds, _unreadable_ids(loader), totals
     parts = ranks.gather(own) if ranks else [own]
     if parts is None:
         return None
@@ -145,15 +163,18 @@ def _prefetched(loader: Any) -> Any:
 
 
 def _score_parts(parts: list[tuple], ground_truth: dict[str, Any], category_ids: Sequence[Any]) -> Evaluation:
-    """Combine the (detections, seconds, ids of unreadable images) of all processes."""
+    """Combine the (detections, seconds, ids of unreadable images, sums of losses) of all processes."""
     results = CocoResults(category_ids)
-    for batches in zip_longest(*[detections for detections, _, _ in parts], fillvalue=()):
+    for batches in zip_longest(*[part[0] for part in parts], fillvalue=()):
         for images in zip_longest(*batches):  # the images of a batch are distributed in turn
             for image in filter(None, images):
                 results.add(*image)
     num_images = max(len(results.image_ids), 1)
-    speed = {name: 1000 * sum(seconds[name] for _, seconds, _ in parts) / num_images for name in parts[0][1]}
-    return score(_without(ground_truth, set().union(*(unreadable for _, _, unreadable in parts))), results, speed)
+    speed = {name: 1000 * sum(part[1][name] for part in parts) / num_images for name in parts[0][1]}
+    evaluation = score(_without(ground_truth, set().union(*(part[2] for part in parts))), results, speed)
+    sums = [part[3] for part in parts]
+    evaluation.losses = {name: sum(one.get(name, 0.0) for one in sums) / num_images for name in sums[0]}
+    return evaluation
 
 
 def _unreadable_ids(loader: Any) -> set:
@@ -172,15 +193,22 @@ def _without(ground_truth: dict[str, Any], image_ids: set) -> dict[str, Any]:
 
 
 def _detect(
-    model: Any, batch: dict[str, Any], nc: int, seconds: dict[str, float], device: Any, settings: dict
-) -> list[tuple]:
-    """Run one batch: the id of each image and its detections (n, 6) in pixels of the original image."""
+    model: Any, batch: dict[str, Any], nc: int, seconds: dict[str, float], device: Any, settings: dict, losses: Any
+) -> tuple[list[tuple], dict[str, Any]]:
+    """Run one batch.
+
+    Returns:
+        The id of each image and its detections (n, 6) in pixels of the original image; losses by name.
+    """
     import torch
 
     timer = _Timer(device)
     images = torch.as_tensor(batch["images"]).to(device, non_blocking=True).to(_float_type(model)) / 255
     seconds["preprocess"] += timer.lap()
-    boxes, scores = model(images)
+    if losses:
+        (boxes, scores), values = losses(model, images, batch["targets"].to(device, non_blocking=True))
+    else:
+        (boxes, scores), values = model(images), {}
     seconds["inference"] += timer.lap()
     if scores.shape[2] != nc:
         raise UserError(f"the model has {scores.shape[2]} classes, the dataset has {nc}")
@@ -191,7 +219,7 @@ def _detect(
         rows[:, :4] = unletterbox(rows[:, :4], batch["gains"][index], pad, shape)
         detections.append((image_id, rows))
     seconds["nms"] += timer.lap()
-    return detections
+    return detections, values
 
 
 def score(ground_truth: dict[str, Any], results: CocoResults, speed: dict[str, float]) -> Evaluation:
@@ -231,7 +259,8 @@ def score(ground_truth: dict[str, Any], results: CocoResults, speed: dict[str, f
             entry[which] = float(curves.at_best(which)[k]) if instances[k] else float("nan")
         per_class.append({**entry, "AP50": coco["AP50"], "AP50-95": coco["AP50-95"]})
     images = len(results.image_ids)
-    return Evaluation(metrics, per_class, results, curves, confusion, speed, images, int(instances.sum()))
+    total = int(instances.sum())
+    return Evaluation(metrics, per_class, results, curves, confusion, speed, images, total, truth, hits)
 
 
 class _Timer:

@@ -18,7 +18,7 @@ METRICS = ("AP50-95", "AP50", "precision", "recall")
 
 
 class ResultsTable:
-    """`results.csv`: one row per epoch, counted from 1 (0: the initial weights). The first row defines the columns.
+    """`results.csv`: one row per epoch, counted from 1 (0: the initial weights). A row may add columns at the end.
 
     Args:
         path: The file.
@@ -30,15 +30,25 @@ class ResultsTable:
         self.columns: list[str] | None = None
         rows = []
         if completed_epochs and self.path.is_file():
-            with open(self.path, newline="", encoding="utf-8") as file:
-                reader = csv.DictReader(file)
-                rows = [
-                    row for row in reader if (row["epoch"] or "").isdecimal() and int(row["epoch"]) <= completed_epochs
-                ]
-                self.columns = list(reader.fieldnames or []) or None
+            rows = [
+                row
+                for row in self._read()
+                if (row["epoch"] or "").isdecimal() and int(row["epoch"]) <= completed_epochs
+            ]
+        self._rewrite(rows)
+
+    def _read(self) -> list[dict[str, Any]]:
+        """The rows of the file; its columns become those of the table."""
+        with open(self.path, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            self.columns = list(reader.fieldnames or []) or None
+            return list(reader)
+
+    def _rewrite(self, rows: list[dict[str, Any]]) -> None:
+        """Replace the file."""
         text = io.StringIO()
         if self.columns:
-            writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+            writer = csv.DictWriter(text, self.columns, lineterminator="\n", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
         with write_errors(self.path):
@@ -48,6 +58,11 @@ class ResultsTable:
         """Append one row; None becomes an empty cell, floats get six significant digits."""
         is_first = self.columns is None
         self.columns = self.columns or list(row)
+        if new := [name for name in row if name not in self.columns]:  # the table is of an earlier version
+            with write_errors(self.path):
+                rows = self._read()
+            self.columns = [*self.columns, *new]
+            self._rewrite(rows)
         with write_errors(self.path), open(self.path, "a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, lineterminator="\n")
             if is_first:
@@ -66,7 +81,11 @@ def read_column(path: str | Path, column: str) -> list[tuple[int, float]]:
 
 
 def results_row(
-    epoch: int, seconds: float, trained: "EpochResult | None", metrics: dict[str, float] | None
+    epoch: int,
+    seconds: float,
+    trained: "EpochResult | None",
+    metrics: dict[str, float] | None,
+    losses: dict[str, float] | None = None,
 ) -> dict[str, Any]:
     """Return a row of `results.csv`.
 
@@ -75,19 +94,23 @@ def results_row(
         seconds: Time since the start of the run.
         trained: Losses, speed and learning rate; None for the initial weights.
         metrics: Metrics of the validation; None without one.
+        losses: Losses of the validation by name.
     """
     row: dict[str, Any] = {"epoch": epoch, "time": seconds}
     if trained:
         row["lr"] = trained.lr
         row |= {f"train/{name}": value for name, value in trained.losses.items()}
         row["train/images_per_s"] = trained.images_per_s
-    return row | {f"val/{name}": (metrics or {}).get(name) for name in METRICS}
+    row |= {f"val/{name}": (metrics or {}).get(name) for name in METRICS}
+    return row | {f"val/{name}": value for name, value in (losses or {}).items()}
 
 
 def epoch_line(epoch: int, epochs: int, row: dict[str, Any], seconds_left: float) -> str:
     """Return one line about an epoch from its row of the results table."""
     values = [f"{key.split('/')[1]} {row[key]:.4g}" for key in row if key.startswith("train/") and row[key] is not None]
-    values += [f"{key.split('/')[1]} {row[key]:.3f}" for key in row if key.startswith("val/") and row[key] is not None]
+    values += [f"{name} {row[f'val/{name}']:.3f}" for name in METRICS if row[f"val/{name}"] is not None]
+    others = [key for key in row if key.startswith("val/") and key.removeprefix("val/") not in METRICS]
+    values += [f"{key} {row[key]:.4g}" for key in others]
     return f"epoch {epoch}/{epochs}: {', '.join(values)}, {duration(seconds_left)} left"
 
 

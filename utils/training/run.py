@@ -1,5 +1,6 @@
 """The folder of a training run: what is written into it and what is reported on the console."""
 
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -8,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from graftdet.utils.checkpoint import (
     load_checkpoint_or_previous,
@@ -28,7 +28,7 @@ from graftdet.utils.training.fine_tuning import describe_fall
 from graftdet.utils.training.results import METRICS, ResultsTable, epoch_line, read_column, results_row, save_config
 from graftdet.utils.training.run_state import RunState, fitness
 from graftdet.utils.training.trainer import EpochResult, Trainer, sampling_weights
-from graftdet.utils.visualization import evaluation_plots, plots
+from graftdet.utils.visualization import batch_images, evaluation_plots, plots
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class Run:
         """Draw the first three batches of the run with their targets."""
         if self.state.epoch == 0 and number < 3:
             images = images_on_device(batch, "cpu")
-            plots.plot_batch(images, batch["targets"], self.names, self.folder / f"train_batch{number}.jpg")
+            batch_images.plot_batch(images, batch["targets"], self.names, self.folder / f"train_batch{number}.jpg")
 
     def record_initial(self, evaluation: Evaluation) -> None:
         """Report and save the initial weights as epoch 0; they are the best until an epoch is better."""
@@ -131,7 +131,8 @@ class Run:
             if reached is not None:
                 state.average.update(state.epoch, reached, state.ema.state_dict())
             state.class_ap = np.nan_to_num([entry["AP50-95"] for entry in evaluation.per_class])
-        row = results_row(state.epoch, state.elapsed, trained, evaluation.metrics if evaluation else None)
+        metrics, losses = (evaluation.metrics, evaluation.losses) if evaluation else (None, None)
+        row = results_row(state.epoch, state.elapsed, trained, metrics, losses)
         if self._initial:  # with the columns of the first epoch
             self.table.add(dict.fromkeys(row) | results_row(0, 0.0, None, self._initial))
             self._initial = None
@@ -160,7 +161,7 @@ class Run:
             logger.warning(message)
             self._fall_reported = True
 
-    def finish(self, validate: Callable[[nn.Module], Evaluation]) -> TrainResult:
+    def finish(self, validate: Callable[..., Evaluation]) -> TrainResult:
         """Validate the best weights, report and plot the results, reduce the checkpoints to their EMA weights."""
         stopping = self.state.stopping
         logger.info(f"{self.state.epoch} epochs completed, the best was epoch {stopping.best_epoch}; {self.best}:")
@@ -168,6 +169,8 @@ class Run:
         if not self.best.is_file():  # resumed from a lone checkpoint, and no epoch since then was better
             save_checkpoint(self.best, load_checkpoint_or_previous(self.last)[0])
         contents = {path: load_checkpoint_or_previous(path)[0] for path in (self.best, self.last)}
+        images = batch_images.ValidationImages()
+        validate = functools.partial(validate, on_batch=images)
         evaluation = self._validate_average(validate, contents)
         if evaluation is None:
             model.load_state_dict(contents[self.best]["ema"])
@@ -175,6 +178,7 @@ class Run:
         if stopping.stop and stopping.smoothing > 1:  # what was trained after the best weights is worse
             contents[self.last] = contents[self.best]
         logger.info(format_evaluation(evaluation, self.names))
+        images.write(self.folder, self.names)
         plots.plot_results(self.folder / "results.csv", self.folder / "results.png")
         evaluation_plots.plot_curves(evaluation.curves, self.names, self.folder)
         evaluation_plots.plot_confusion(evaluation.confusion, self.names, self.folder / "confusion_matrix.png")
@@ -195,7 +199,7 @@ class Run:
         )
 
     def _validate_average(
-        self, validate: Callable[[nn.Module], Evaluation], contents: dict[Path, dict[str, Any]]
+        self, validate: Callable[..., Evaluation], contents: dict[Path, dict[str, Any]]
     ) -> Evaluation | None:
         """Validate the averaged weights of the best epochs; they become the last or the best ones if they are better.
 

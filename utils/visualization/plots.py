@@ -1,4 +1,4 @@
-"""Plots of training: batches with boxes, statistics of labels, results over the epochs."""
+"""Plots of training: statistics of labels, results over the epochs."""
 
 import csv
 import math
@@ -8,52 +8,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from graftdet.utils.boxes import cxcywh_to_xyxy, is_tensor
+from graftdet.utils.boxes import is_tensor
 from graftdet.utils.images.io import write_image
 from graftdet.utils.visualization.charts import DARK, MEDIUM, SERIES, Chart
-from graftdet.utils.visualization.drawing import Names, class_color, class_name, draw_boxes, image_grid
+from graftdet.utils.visualization.drawing import Names, class_color, class_name, image_grid
 
 MAX_BARS = 100
-
-
-def plot_batch(
-    images: Any,
-    targets: Any,
-    names: Names,
-    path: str | Path,
-    columns: int = 4,
-    limit: int = 16,
-    width: int = 1920,
-) -> Path:
-    """Write a grid of the first images of a batch with their boxes.
-
-    Args:
-        images: (B, 3, H, W) RGB, uint8 or float 0..1, array or tensor.
-        targets: (M, 6) image, class, cx, cy, w, h normalized, or (M, 7) with a score; array or tensor.
-        names: Class names.
-        path: File to write.
-        columns: Images per row.
-        limit: Maximum number of images.
-        width: Approximate maximum width of the grid in pixels.
-
-    Returns:
-        `path`.
-    """
-    images, targets = _array(images[:limit]), _array(targets)
-    columns = min(columns, len(images))
-    cells = []
-    for index, image in enumerate(images):
-        if image.dtype != np.uint8:
-            image = (image.astype(np.float32) * 255).round().clip(0, 255).astype(np.uint8)
-        image = np.ascontiguousarray(image.transpose(1, 2, 0)[..., ::-1])  # RGB to OpenCV's BGR
-        scale = min(1.0, width / columns / image.shape[1])
-        if scale < 1:
-            image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        own = targets[targets[:, 0] == index]
-        boxes = cxcywh_to_xyxy(own[:, 2:6]) * np.tile(image.shape[1::-1], 2)
-        scores = own[:, 6] if own.shape[1] > 6 else None
-        cells.append(draw_boxes(image, boxes, own[:, 1].astype(int), scores, names))
-    return write(path, image_grid(cells, columns))
 
 
 def plot_labels(boxes_cxcywh: Any, labels: Any, names: Names, path: str | Path) -> Path:

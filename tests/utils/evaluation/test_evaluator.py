@@ -200,3 +200,28 @@ def test_table_has_one_row_per_class():
     assert [line.split()[0] for line in lines[2:]] == ["nine", "five"]
     assert len({len(line) for line in lines}) == 1
     assert "renamed" in format_table(run(oracle(truth), truth), names=["renamed", "x"])
+
+
+def test_losses_are_means_over_images_and_computed_with_the_detections():
+    truth = small_set()
+    loader = [{**batch, "targets": torch.zeros(number + 1, 6)} for number, batch in enumerate(batches(truth))]
+
+    def losses(model, images, targets):
+        return model(images), {"box": torch.tensor(float(len(targets)))}
+
+    evaluation = evaluate(
+        oracle(truth), loader, ground_truth=truth, category_ids=CATEGORY_IDS, progress=False, losses=losses
+    )
+    assert evaluation.metrics["AP50"] == pytest.approx(1)
+    assert evaluation.losses == {"box": pytest.approx((2 * 1 + 1 * 2) / 3)}  # batches of two images and of one
+    assert run(oracle(truth), truth).losses == {}
+
+
+def test_batches_are_passed_on_with_detections_in_pixels_of_the_original_image():
+    truth, seen = small_set(), []
+    run(oracle(truth), truth, on_batch=lambda number, batch, found: seen.append((number, batch["image_ids"], found)))
+    assert [(number, ids) for number, ids, _ in seen] == [(0, [11, "b"]), (1, [3])]
+    boxes = seen[0][2][0]
+    assert (
+        boxes[boxes[:, 5] == 0, :4].tolist() == [pytest.approx([10, 10, 50, 50], abs=0.01)] and len(seen[0][2][1]) == 0
+    )

@@ -305,6 +305,18 @@ def test_results_table(tmp_path):
     assert (duration(59.9), duration(61), duration(3661)) == ("0:59", "1:01", "1:01:01")
 
 
+def test_a_table_without_validation_losses_is_continued_with_them(tmp_path):
+    path = tmp_path / "results.csv"
+    trained = EpochResult({"box": 0.1}, 31.0, 0.01)
+    ResultsTable(path).add(results_row(1, 2.0, trained, None))
+    resumed = ResultsTable(path, completed_epochs=1)
+    resumed.add(results_row(2, 4.0, trained, None, {"box": 0.5}))
+    resumed.add(results_row(3, 6.0, trained, None))
+    lines = path.read_text().splitlines()
+    assert lines[0].endswith(",val/recall,val/box")
+    assert [line.rsplit(",", 1)[1] for line in lines[1:]] == ["", "0.5", ""] and lines[1].startswith("1,2,0.01,0.1,")
+
+
 @pytest.mark.parametrize("name", ["cuda:99", "0,1", "tpu", "cuda:x", "-1"])
 def test_devices_that_do_not_exist(name):
     with pytest.raises(UserError, match="--device"):

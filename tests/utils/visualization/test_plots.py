@@ -2,7 +2,6 @@ import csv
 
 import numpy as np
 import pytest
-import torch
 
 from graftdet.utils.evaluation.metrics import ConfusionMatrix, precision_recall_curves
 from graftdet.utils.images.io import read_image
@@ -10,17 +9,13 @@ from graftdet.utils.visualization import drawing as draw
 from graftdet.utils.visualization import evaluation_plots
 from graftdet.utils.visualization.charts import MEDIUM, Chart, number, shade, ticks
 from graftdet.utils.visualization.evaluation_plots import plot_confusion, plot_curves
-from graftdet.utils.visualization.plots import plot_batch, plot_labels, plot_results
+from graftdet.utils.visualization.plots import plot_labels, plot_results
 
 LONG = "a class with a very long name that goes on and on and on"
 
 
 def names_of(nc):
     return [f"{LONG} 细胞 {k}" for k in range(nc)]
-
-
-def colors_in(image):
-    return set(map(tuple, image.reshape(-1, 3).tolist()))
 
 
 @pytest.mark.parametrize(
@@ -101,21 +96,6 @@ def test_any_range_gives_a_chart(limits):
 def test_shade_goes_from_white_to_dark():
     assert shade(np.array([0.0])).tolist() == [[255, 255, 255]]
     assert (np.diff(shade(np.linspace(0, 1, 20)).sum(-1).astype(int)) < 0).all()
-
-
-@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_plot_batch_draws_the_boxes_of_each_image(kind, dtype, tmp_path):
-    images = np.zeros((5, 3, 64, 96), dtype)
-    images[:, 0] = 1 if dtype == np.float32 else 255  # red, as tensors are RGB
-    targets = np.array([[1, 3, 0.5, 0.5, 0.5, 0.5], [4, 1, 0.5, 0.5, 1.0, 1.0]], np.float32)
-    path = plot_batch(kind(images), kind(targets), ["a", "b", "c", "d"], tmp_path / "neu é" / "batch.png", columns=3)
-    grid = read_image(path)
-    assert grid.shape == (2 * 68 + 4, 3 * 100 + 4, 3)
-    first, second = grid[4:68, 4:100], grid[4:68, 104:200]
-    assert colors_in(first) == {(0, 0, 255)}
-    assert draw.class_color(3) in colors_in(second) and tuple(second[32, 24]) == draw.class_color(3)
-    plot_batch(kind(images), kind(np.zeros((0, 6), np.float32)), [], tmp_path / "empty.png")
 
 
 @pytest.mark.parametrize(("nc", "boxes"), [(1, 0), (3, 500), (80, 2000), (150, 300)])
