@@ -9,6 +9,8 @@ from graftdet.models.blocks import BLOCKS
 from graftdet.models.graph.published_families import family_of
 from graftdet.models.heads import HEADS
 
+TIMM = "timm"
+"""The package for --plugins, and the module of its models in rows."""
 _OWN_BLOCK = "load your own blocks with --plugins FILE.py"
 _ITS_CLASS = "load its class with --plugins FILE.py"
 
@@ -21,6 +23,8 @@ def torch_layers() -> list[str]:
 def nearest_module(module: str) -> str | None:
     """The known module name that an unknown one most likely means; None where a typing error is unlikely."""
     short = module.removeprefix("torch.").removeprefix("nn.")
+    if module == TIMM:
+        return None
     if "." in short:  # the class of a package, not a misspelling
         last = short.rpartition(".")[2]
         return last if last in BLOCKS else None
@@ -36,6 +40,8 @@ def nearest_module(module: str) -> str | None:
 
 def module_hint(module: str) -> str:
     """What to do about an unknown module name."""
+    if module == TIMM:
+        return "models of timm are available with --plugins timm"
     near, family = nearest_module(module), family_of(module)
     if near:
         return f"did you mean '{near}'?" + (f" Otherwise {_ITS_CLASS}" if near in BLOCKS or near in HEADS else "")

@@ -18,10 +18,12 @@ from torch import nn
 
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.graph.errors import UnknownModuleError
+from graftdet.models.graph.module_names import TIMM
 from graftdet.models.graph.plugins.error_position import PLUGIN_PREFIX, class_line, plugin_line
 from graftdet.models.graph.plugins.published_names import import_line
 from graftdet.models.graph.plugins.references import line_of_use, needed_names, undefined
 from graftdet.models.graph.plugins.source_loader import PluginLoader
+from graftdet.models.graph.plugins.timm_models import load_timm
 from graftdet.models.heads import HEADS
 from graftdet.utils.errors import UserError, first_line
 
@@ -44,6 +46,8 @@ def load_plugins(plugins: Iterable[str | Path] | None = ()) -> list[str]:
     its helper; otherwise it is refused, since it may mean either (`refuse_ambiguous`). The classes of a package are
     modules by dotted name (`my_package.MyBlock`, `my_package.parts.MyBlock`). Loading a plugin again does nothing.
 
+    `timm` is the module of that name, see `graftdet.models.graph.plugins.timm_models`.
+
     Args:
         plugins: .py files (or folders with an __init__.py, written with a /) or dotted names of packages that are
             installed or in the working directory.
@@ -62,7 +66,7 @@ def load_plugins(plugins: Iterable[str | Path] | None = ()) -> list[str]:
         is_file = path.suffix == ".py"
         key = str(path.resolve()) if is_file else str(plugin)
         if key not in _loaded:
-            _loaded[key] = _load_file(path) if is_file else _load_package(str(plugin))
+            _loaded[key] = _load_file(path) if is_file else _load_named(str(plugin))
         names += _loaded[key]
     return names
 
@@ -175,6 +179,10 @@ def _describe(error: BaseException, path: Path) -> str:
     if isinstance(error, NameError) and error.name:
         text += add_import_hint(error.name)
     return (f"line {line}: " if line else "") + text
+
+
+def _load_named(name: str) -> list[str]:
+    return load_timm() if name == TIMM else _load_package(name)
 
 
 def _load_package(name: str) -> list[str]:

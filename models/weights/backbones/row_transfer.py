@@ -17,6 +17,8 @@ ROW_PREFIXES = ("", "backbone.", "model.", "module.backbone.")  # that published
 
 DEFAULT_EPS = 1e-5  # of batch norms in torch and PaddlePaddle
 
+_UNKNOWN = "no such weight in the row"
+
 Names = dict[str, str]
 """Name of a tensor of the row -> name in the file."""
 
@@ -48,13 +50,13 @@ def load_into_row(model: DetectionModel, row: int | str, weights: WeightsFile) -
     layer, module = model.model[index], model.spec.rows[index].module
     own = layer.state_dict()
     sizes = {name: parameter.numel() for name, parameter in layer.named_parameters()}
-    by_name, skipped = _match_names(weights, own)
+    by_name, skipped = _match_names(weights, own, getattr(layer, "published_prefix", ""))
     by_structure, problem = _match_structure(weights, own) if sizes.keys() - by_name.keys() else ({}, "")
     report = TransferReport(by_structure=_count(by_structure, sizes) > _count(by_name, sizes))
     sources = by_structure if report.by_structure else by_name
     copied = _count(sources, sizes)
     if not copied:
-        mismatch = next((f"{name} has {text}" for name, text in skipped.items() if name in own), None)
+        mismatch = next((f"{name} has {text}" for name, text in skipped.items() if text != _UNKNOWN), None)
         reason = problem or mismatch or f"expected weights of a {module}"
         raise UserError(
             f"{weights.path}: none of its {len(weights.state)} tensors fits row {index} ({module}); {reason}"
@@ -85,21 +87,34 @@ def _find_row(model: DetectionModel, row: int | str) -> int:
     return index
 
 
-def _match_names(weights: WeightsFile, own: Mapping[str, torch.Tensor]) -> tuple[Names, dict[str, str]]:
-    """What agrees in name and shape behind the prefix that makes most names agree, and why the rest does not."""
+def _match_names(
+    weights: WeightsFile, own: Mapping[str, torch.Tensor], own_prefix: str
+) -> tuple[Names, dict[str, str]]:
+    """What agrees in name and shape behind the prefix that makes most names agree, and why the rest does not.
+
+    Names of the row may begin with `own_prefix`, which those in the publisher's files do not have, and then have `_`
+    for `.`, see `graftdet.models.graph.plugins.timm_models`.
+    """
+
+    def plain(name: str) -> str:
+        return name.replace(".", "_") if own_prefix else name
+
     states = [
-        {name.removeprefix(prefix): name for name in weights.state if name.startswith(prefix)}
+        {plain(own_prefix + name.removeprefix(prefix)): name for name in weights.state if name.startswith(prefix)}
         for prefix in ROW_PREFIXES
     ]
-    names = max(states, key=lambda state: len(own.keys() & state.keys()))
+    keys = {plain(name): name for name in own}
+    names = max(states, key=lambda state: len(keys.keys() & state.keys()))
     matched: Names = {}
-    skipped = {name: "no such weight in the row" for name in names if name not in own}
-    for name in (name for name in own if name in names):
-        theirs, ours = (tuple(tensor.shape) for tensor in (weights.state[names[name]], own[name]))
+    skipped = {name: _UNKNOWN for key, name in names.items() if key not in keys}
+    for key, name in keys.items():
+        if key not in names:
+            continue
+        theirs, ours = (tuple(tensor.shape) for tensor in (weights.state[names[key]], own[name]))
         if theirs == ours:
-            matched[name] = names[name]
+            matched[name] = names[key]
         else:
-            skipped[name] = f"shape {theirs}, the row has {ours}"
+            skipped[names[key]] = f"shape {theirs}, the row has {ours}"
     return matched, skipped
 
 
