@@ -237,6 +237,14 @@ def test_weights_of_a_backbone_go_into_their_row(workspace, run_train, capsys):
     assert "into row 0" in capsys.readouterr().out
     state = load_checkpoint(workspace / "runs/into/weights/best.pt")["ema"]
     assert torch.equal(state["model.0.conv.weight"], published["conv.weight"])
+    pair = ("--weights", workspace / "backbone.pt", "--into", 0)
+    run_train(
+        "pairs", "--epochs", 1, "--noval", *pair, "--weights", workspace / "runs/into/weights/best.pt", "--into", "1-3"
+    )
+    lines = capsys.readouterr().out
+    assert "backbone.pt into row 0, " in lines and "best.pt into rows 1-3, " in lines
+    with pytest.raises(cli.UserError, match=r"--weights best.pt: no --into follows"):
+        run_train("into", "--epochs", 1, *pair, "--weights", "best.pt")
     for flags in (["--into", 0], ["--min-transfer", 0.5]):
         with pytest.raises(cli.UserError, match="--weights"):
             run_train("into", "--epochs", 1, *flags)

@@ -15,7 +15,7 @@ from graftdet.models.weights.pretrained.choice import choose_pretrained, describ
 from graftdet.models.weights.transfer import TransferReport, load_into
 from graftdet.models.weights.weights_file import WeightsFile, load_weights
 from graftdet.utils.errors import UserError
-from graftdet.utils.training.flags import AUTO_WEIGHTS, NO_WEIGHTS
+from graftdet.utils.training.flags import AUTO_WEIGHTS, NO_WEIGHTS, rows_and_files
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,8 @@ def make_model(
         weights: Weights file to start from; "none": train from scratch; "auto": the pretrained weights that fit.
         names: Class names.
         anchors: Anchors per level, to be computed from the dataset; 0: those of the YAML.
-        into: Row, by index or name, that the weights are for (the weights of a backbone); "": the whole model.
+        into: Rows that the weights are for (the weights of a backbone), and further rows with their files, see
+            `graftdet.utils.training.flags.rows_and_files`; "": the whole model.
         min_transfer: Minimum fraction of the parameters that `weights` must provide, 0..1.
         identity_init: Initialize rows inserted into the model of `weights` to pass their input through.
 
@@ -55,7 +56,10 @@ def make_model(
     pretrained = choose_pretrained(model) if weights == AUTO_WEIGHTS else None
     file = load_weights(pretrained.path) if pretrained else file
     if file and into:  # of a backbone, with the names of its publisher
-        logger.info(f"weights: {weights} into row {into}, {load_into_row(model, into, file)}")
+        for rows, path in rows_and_files(into, weights):
+            part = file if path == weights else load_weights(path)
+            where = f"rows {rows}" if "-" in rows else f"row {rows}"
+            logger.info(f"weights: {path} into {where}, {load_into_row(model, rows, part)}")
     elif file:
         report = load_into(model, file, min_transfer, names)
         logger.info(describe_start(pretrained, report) if pretrained else f"weights: {weights}, {report}")

@@ -21,6 +21,48 @@ AUTO_RECIPE = "auto"  # value of --hyp beside files and names
 _MODEL_KEYS, _DATASET_KEYS = {"backbone", "head"}, {"train", "val", "test", "path", "names"}
 
 
+class _InitialWeights(argparse.Action):
+    """--weights; given again behind a pair of --weights and --into, it waits in `into` for its own --into."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if namespace.into and namespace.weights != AUTO_WEIGHTS:
+            namespace.into += f",={values}"
+        else:
+            namespace.weights = values
+
+
+class _Into(argparse.Action):
+    """--into: rows for --weights, or `rows=file` behind a comma for further files."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        pairs, _, waiting = namespace.into.rpartition(",")
+        namespace.into = f"{pairs},{values}{waiting}" if waiting.startswith("=") else values
+
+
+def rows_and_files(into: str, weights: str) -> list[tuple[str, str]]:
+    """Split the value of --into, such as `0-9` or `0-9,12=attention.pth`.
+
+    Args:
+        into: Rows, then pairs of rows and the file that is for them.
+        weights: The file for rows without one.
+
+    Returns:
+        Rows and file of each part.
+
+    Raises:
+        UserError: If rows or a file are missing.
+    """
+    pairs = []
+    for part in into.split(",") if into else ():
+        rows, equals, file = part.partition("=")
+        if not rows:
+            raise UserError(f"--weights {file}: no --into follows; each file but one of a whole model needs its rows")
+        if equals and not file:
+            raise UserError(f"--into {part}: expected a file behind '=', such as {rows}=backbone.pth")
+        pairs.append((rows, file or weights))
+    return pairs
+
+
 def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say what to train: model, initial weights, teacher, dataset, hyperparameters."""
     flag = parser.add_argument
@@ -28,11 +70,19 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
     flag(
         "--weights",
         type=initial_weights,
+        action=_InitialWeights,
         default=AUTO_WEIGHTS,
         help="initial weights: a file, a name that `graftdet weights` lists, none (train from scratch), or auto (those "
         "listed that fit the model, else none)",
     )
-    flag("--into", default="", metavar="ROW", help="row, by index or name, that --weights are for: those of a backbone")
+    flag(
+        "--into",
+        action=_Into,
+        default="",
+        metavar="ROW",
+        help="row, by index or name, or rows (0-9), that --weights are for: those of a backbone; pairs of --weights "
+        "and --into may be repeated",
+    )
     flag(
         "--min-transfer",
         type=fraction,
@@ -202,6 +252,7 @@ def check_flags(
         raise UserError("--graft-distill: cannot be combined with --teacher; remove one of them")
     if (into or min_transfer) and weights in (AUTO_WEIGHTS, NO_WEIGHTS):
         raise UserError(f"--{'into' if into else 'min-transfer'}: needs --weights, which are not given")
+    rows_and_files(into, weights)
     if into and min_transfer:
         raise UserError("--min-transfer: applies to a whole model, --into to one row; remove one of them")
     for value in values:

@@ -28,7 +28,7 @@ class TimmBackbone(nn.Module):
     """
 
     published_prefix = "body."
-    """What the names of the row's tensors begin with and those in files of timm do not. Behind it names may have `_` for
+    """What names of the row begin with and those in files of timm do not. Behind it names may have `_` for
     `.`: timm flattens the containers of some models that give lists of maps.
     """
 

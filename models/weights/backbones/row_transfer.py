@@ -1,4 +1,4 @@
-"""Weights of a single block or backbone into one row of a model."""
+"""Weights of a single block or backbone into one row or several rows of a model."""
 
 from collections.abc import Mapping
 
@@ -27,6 +27,9 @@ Names = dict[str, str]
 def load_into_row(model: DetectionModel, row: int | str, weights: WeightsFile) -> TransferReport:
     """Copy weights of a single block or backbone, named as its publishers name them, into one row, in place.
 
+    The tensors of several rows are those of one block under their names in the model (`model.3.conv.weight`), as files
+    of whole models have them, with the model's eps.
+
     Names may begin with one of `ROW_PREFIXES`. Where they do not give all parameters of the row, its layers are matched
     by structure, see `graftdet.models.weights.backbones.structure_matching`; what gives more parameters is copied.
     Activations and the connections between layers are not in the file: they are those of the row, and `deviation`
@@ -37,30 +40,29 @@ def load_into_row(model: DetectionModel, row: int | str, weights: WeightsFile) -
 
     Args:
         model: the model to change.
-        row: the index of a row, from 0, or its name.
+        row: the index of a row, from 0, its name, or the first and the last index of several (`0-9`).
         weights: the file to copy from.
 
     Returns:
-        What was copied; `fraction` refers to the row's parameters.
+        What was copied; `fraction` refers to the parameters of the row, or of all the rows.
 
     Raises:
         UserError: the model has no such row, nothing fits, or layers fit in more than one way.
     """
-    index = _find_row(model, row)
-    layer, module = model.model[index], model.spec.rows[index].module
-    own = layer.state_dict()
-    sizes = {name: parameter.numel() for name, parameter in layer.named_parameters()}
-    by_name, skipped = _match_names(weights, own, getattr(layer, "published_prefix", ""))
+    indices = _find_rows(model, row)
+    rows = {f"model.{index}." if len(indices) > 1 else "": model.model[index] for index in indices}
+    own = {prefix + name: tensor for prefix, layer in rows.items() for name, tensor in layer.state_dict().items()}
+    sizes = {prefix + name: p.numel() for prefix, layer in rows.items() for name, p in layer.named_parameters()}
+    published_prefix = getattr(rows.get(""), "published_prefix", "")
+    by_name, skipped = _match_names(weights, own, published_prefix)
     by_structure, problem = _match_structure(weights, own) if sizes.keys() - by_name.keys() else ({}, "")
     report = TransferReport(by_structure=_count(by_structure, sizes) > _count(by_name, sizes))
     sources = by_structure if report.by_structure else by_name
     copied = _count(sources, sizes)
     if not copied:
-        mismatch = next((f"{name} has {text}" for name, text in skipped.items() if text != _UNKNOWN), None)
-        reason = problem or mismatch or f"expected weights of a {module}"
-        raise UserError(
-            f"{weights.path}: none of its {len(weights.state)} tensors fits row {index} ({module}); {reason}"
-        )
+        mismatch = next((f"{name} has {text}" for name, text in skipped.items() if text != _UNKNOWN), "")
+        modules = [model.spec.rows[index].module for index in indices]
+        raise _nothing_fits(weights, row, modules, problem or mismatch)
     for name, source in sources.items():
         own[name].copy_(weights.state[source])
     report.loaded = [name for name in own if name in sources]
@@ -72,19 +74,36 @@ def load_into_row(model: DetectionModel, row: int | str, weights: WeightsFile) -
     )
     report.left_over = list(dict.fromkeys(_top_module(name) for name in weights.state if name in report.skipped))
     report.fraction = copied / sum(sizes.values())
-    _adapt_batch_norms(layer, set(report.loaded), DEFAULT_EPS if report.by_structure else None)
-    if report.by_structure and list(model.spec.rows[index].sources) == [IMAGE]:
-        report.deviation = measure_deviation(layer, model.channels)
+    for prefix, layer in rows.items() if report.by_structure or len(indices) == 1 else ():
+        loaded = {name.removeprefix(prefix) for name in report.loaded if name.startswith(prefix)}
+        _adapt_batch_norms(layer, loaded, DEFAULT_EPS if report.by_structure else None)
+    if report.by_structure and len(indices) == 1 and list(model.spec.rows[indices[0]].sources) == [IMAGE]:
+        report.deviation = measure_deviation(model.model[indices[0]], model.channels)
     return report
 
 
-def _find_row(model: DetectionModel, row: int | str) -> int:
-    indices = model.spec.row_names
-    index = int(row) if str(row).isdigit() else indices.get(str(row))
-    if index is None or index >= len(model.model):
-        names = f" or a name ({', '.join(indices)})" if indices else ""
-        raise UserError(f"row {row}: the model has no such row, expected 0 to {len(model.model) - 1}{names}")
-    return index
+def _nothing_fits(weights: WeightsFile, row: int | str, modules: list[str], problem: str) -> UserError:
+    """The error where no tensor of the file fits rows of these modules."""
+    if len(modules) == 1:
+        rows, expected = f"row {row} ({modules[0]})", f"expected weights of a {modules[0]}"
+    else:
+        rows, expected = f"rows {row}", f"expected weights of {', '.join(modules)}"
+    return UserError(f"{weights.path}: none of its {len(weights.state)} tensors fits {rows}; {problem or expected}")
+
+
+def _find_rows(model: DetectionModel, row: int | str) -> list[int]:
+    """The indices of a row, or of a range of rows that have tensors."""
+    names, last = model.spec.row_names, len(model.model) - 1
+    first, dash, end = str(row).partition("-")
+    if dash and first.isdigit() and end.isdigit() and str(row) not in names:
+        if not int(first) <= int(end) <= last:
+            raise UserError(f"rows {row}: the model has rows 0 to {last}; expected a range such as 0-9")
+        return [index for index in range(int(first), int(end) + 1) if model.model[index].state_dict()] or [int(first)]
+    index = int(row) if str(row).isdigit() else names.get(str(row))
+    if index is None or index > last:
+        listed = f" or a name ({', '.join(names)})" if names else ""
+        raise UserError(f"row {row}: the model has no such row, expected 0 to {last}{listed}")
+    return [index]
 
 
 def _match_names(

@@ -115,3 +115,36 @@ def test_backbones_of_real_detectors_load_whole_and_their_batch_norms_fit(publis
 def test_a_real_backbone_that_is_connected_otherwise_is_reported(published_file):
     report = load_into_row(model_of("ShuffleNetV2", [0.5]), 0, load_weights(published_file("yolo-fastestv2.pth")))
     assert report.fraction == 1 and "connected differently" in str(report)
+
+
+def two_rows():
+    rows = [[-1, 1, "Conv", [8, 3, 2]], [-1, 1, "nn.Identity", []], [-1, 1, "C3", [16]], [-1, 1, "Conv", [16, 3, 2]]]
+    return build_model({"nc": 2, "anchors": 3, "backbone": rows, "head": [[[-1], 1, "Detect", ["nc", "anchors"]]]})
+
+
+@pytest.mark.parametrize("renamed", [False, True], ids=["name", "structure"])
+def test_several_rows_take_the_weights_of_one_file(renamed):
+    torch.manual_seed(0)
+    model, other = two_rows(), with_statistics(two_rows())
+    state = {name: tensor for name, tensor in other.state_dict().items() if name.startswith(("model.0.", "model.2."))}
+    if renamed:
+        state = {name.replace("model.0.", "stem.").replace("model.2.", "stage."): state[name] for name in state}
+    before = model.model[3].conv.weight.clone()
+    report = load_into_row(model, "0-2", WeightsFile("x.pth", "state dict", state))
+    assert report.fraction == 1 and report.by_structure == renamed and not report.missing
+    assert torch.equal(model.model[2].cv1.conv.weight, other.model[2].cv1.conv.weight)
+    assert torch.equal(model.model[0].bn.weight, other.model[0].bn.weight) != renamed  # rescaled from another eps
+    assert torch.equal(model.model[3].conv.weight, before)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("2-9", "rows 2-9: the model has rows 0 to 4; expected a range such as 0-9"),
+        ("3-2", "rows 3-2: the model has rows 0 to 4"),
+        ("0-2", "x.pth: none of its 1 tensors fits rows 0-2; expected weights of Conv, C3"),
+    ],
+)
+def test_wrong_ranges_are_reported(rows, message):
+    with pytest.raises(UserError, match=message):
+        load_into_row(two_rows(), rows, WeightsFile("x.pth", "state dict", {"fc.weight": torch.zeros(3)}))
