@@ -12,8 +12,8 @@ from graftdet.models.backends.loading import load_models, model_request, newest_
 from graftdet.models.backends.selection.ways import SAMPLED_IMAGES, Workload
 from graftdet.models.inference.detection_writer import DetectionWriter, OutputSettings
 from graftdet.models.inference.image_input import in_batches
-from graftdet.models.inference.predict_settings import PredictSettings
-from graftdet.models.inference.predictor import Predictor, class_indices
+from graftdet.models.inference.predict_settings import PredictSettings, class_indices
+from graftdet.models.inference.predictor import Predictor
 from graftdet.utils import cli
 from graftdet.utils.cli.options import add_model_flags, add_run_flags, add_selection_flags, image_size
 from graftdet.utils.images.bit_depth import DEPTHS
@@ -22,6 +22,7 @@ from graftdet.utils.sources.sample import expected_frames, sample_images
 from graftdet.utils.sources.source import Source, open_source
 
 logger = logging.getLogger("graftdet.detect")
+WINDOWS_AT_ONCE = 4  # of --slice, per call of the model
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -96,7 +97,9 @@ def predict_settings(options: Namespace, model: Predictor) -> PredictSettings:
         agnostic=options.agnostic,
         nms=options.nms,
         augment=options.augment,
-        batch_size=options.batch_size,
+        batch_size=max(options.batch_size, WINDOWS_AT_ONCE) if options.slice else options.batch_size,
+        slice=options.slice,
+        slice_overlap=options.slice_overlap,
     )
 
 

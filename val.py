@@ -62,12 +62,15 @@ if startup.is_script(__name__):  # --help and wrong flags end here, before torch
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.formats.dataset_split import Split
 from graftdet.data.loader import val_loader
+from graftdet.data.original_images import OriginalImages
 from graftdet.data.synthetic_dataset import open_dataset
 from graftdet.models import load_plugins
 from graftdet.models.backends.loading import load_models, model_request, newest_weights
 from graftdet.models.backends.selection.ways import SAMPLED_IMAGES, Workload
 from graftdet.models.inference.output_files import OutputNames, write_labels
+from graftdet.models.inference.predict_settings import PredictSettings
 from graftdet.models.inference.predictor import Predictor
+from graftdet.models.inference.slicing import SlicedSteps
 from graftdet.models.inference.tta import AugmentedModel
 from graftdet.utils.cli.keyword_flags import arguments_from_keywords
 from graftdet.utils.device import default_workers
@@ -164,10 +167,11 @@ def validate(options: Namespace) -> ValidationResult:
     dataset = open_dataset(split, size, rect=rect, stride=model.stride, label=options.split)
     workers = min(default_workers(), len(dataset) // IMAGES_PER_WORKER) if options.workers is None else options.workers
     images = ValidationImages()
+    steps = sliced_steps(options, model, size) if options.slice else None
     with sharing_cores(str(model.device).partition(":")[0], constant=True):  # the same results on a busy machine
         evaluation = evaluate(
             AugmentedModel(model) if options.augment else model,
-            val_loader(dataset, options.batch_size, workers),
+            OriginalImages(dataset) if steps else val_loader(dataset, options.batch_size, workers),
             ground_truth=split.ground_truth(),
             category_ids=split.category_ids,
             conf=options.conf,
@@ -175,7 +179,8 @@ def validate(options: Namespace) -> ValidationResult:
             max_det=options.max_det,
             method=options.nms,
             device=model.device,
-            on_batch=images,
+            on_batch=None if steps else images,
+            detect=steps.detect_batch if steps else None,
         )
     logger.info(format_evaluation(evaluation))
     folder = new_run_folder(options.project, options.name, options.exist_ok)
@@ -183,6 +188,14 @@ def validate(options: Namespace) -> ValidationResult:
     if options.save_txt or options.save_conf:
         write_label_files(evaluation.results, split, folder / "labels", options.save_conf)
     return save_results(evaluation, split.names, folder)
+
+
+def sliced_steps(options: Namespace, model: Predictor, size: int) -> SlicedSteps:
+    """What --slice does with each image."""
+    same = {
+        name: getattr(options, name) for name in "conf iou max_det nms augment batch_size slice slice_overlap".split()
+    }
+    return SlicedSteps(model, PredictSettings(size=size, multi_label=model.nc > 1, **same))
 
 
 def workload(options: Namespace, split: Split) -> Workload:

@@ -265,6 +265,10 @@ class DetectionDataset:
                 continue
         return None
 
+    def read_original(self, index: int) -> np.ndarray:
+        """Return an image (H, W, 3) BGR uint8 in its own size. Raises `UnreadableImage`."""
+        return self.images.read_original(index)
+
     def _load(self, key: ItemKey) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:
         """(image with longest side `self.size`, may be read-only, boxes xyxy on it, labels, (h, w) of source boxes)."""
         index = key.index

@@ -55,6 +55,10 @@ class SyntheticDataset(DetectionDataset):
         boxes *= np.array([image.shape[1] / width, image.shape[0] / height] * 2, np.float32)
         return image, boxes, np.array(drawn.labels, np.int64), (height, width)
 
+    def read_original(self, index: int) -> np.ndarray:
+        """Return the image (H, W, 3) BGR uint8 as drawn."""
+        return self.drawing.draw(index, 0).image
+
 
 def open_dataset(split: Split, *args: Any, **options: Any) -> DetectionDataset:
     """Return the dataset of a split, from files or drawn. The arguments are those of `DetectionDataset`."""

@@ -258,3 +258,18 @@ def test_a_name_that_is_not_utf8_loses_nothing(tiny_weights, tmp_path):
     predictions = json.loads((tmp_path / "runs" / "exp" / "predictions.json").read_text(encoding="utf-8"))
     assert {found["image_id"] for found in predictions} == {"caf%E9", "b"}
     assert json.loads((tmp_path / "runs" / "exp" / "metrics.json").read_text(encoding="utf-8"))["AP50"] is not None
+
+
+def test_slices_are_validated_in_pixels_of_the_images(exported, data, tmp_path):
+    """A square image that fits into one window has the same detections as without; smaller windows have others."""
+
+    def of_square_image(*flags):
+        found = run(exported[False], data, tmp_path, "--max-det", 3000, *flags).predictions
+        inside = (one for one in found if one["image_id"] == 1021 and min(one["bbox"][2:]) > 0)
+        return sorted((one["category_id"], one["score"], *one["bbox"]) for one in inside)
+
+    plain, whole = of_square_image(), of_square_image("--slice", 200)
+    assert len(plain) > 50
+    np.testing.assert_allclose(whole, plain, atol=1e-3)
+    sliced = of_square_image("--slice", 48, "--slice-overlap", 0.3)
+    assert len(sliced) > 50 and not {one[1] for one in sliced} <= {one[1] for one in plain}

@@ -85,6 +85,15 @@ class ImageStore:
             raise UnreadableImage(self.paths[index], self.errors[index])
         return self._decode(index, read_bytes(self.paths[index]))
 
+    def read_original(self, index: int) -> np.ndarray:
+        """Return an image (H, W, 3) BGR uint8 in its own size; never cached.
+
+        Raises:
+            UnreadableImage: if it cannot be read.
+        """
+        data = read_bytes(self.paths[index])
+        return decode_image(data, self.paths[index], self._rotates(index, data), self.depth)
+
     def fill(self, label: str = "images") -> None:
         """Read all images ahead, if this store caches them. `label` is the title of the progress display."""
 

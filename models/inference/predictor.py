@@ -5,23 +5,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy as np
-
 from graftdet.models.inference.detections import Detections
-from graftdet.models.inference.image_input import (
-    LetterboxedImage,
-    group_by_shape,
-    in_batches,
-    is_batch,
-    letterbox_image,
-    open_images,
-)
+from graftdet.models.inference.image_input import is_batch, open_images
 from graftdet.models.inference.keyword_aliases import resolve_aliases
-from graftdet.models.inference.predict_settings import PredictSettings, check_count, check_size, is_whole
-from graftdet.models.inference.tta import AugmentedModel
-from graftdet.utils.errors import UserError, did_you_mean
-from graftdet.utils.images.letterbox import to_chw, unletterbox
-from graftdet.utils.nms.suppression import default_method, select_detections
+from graftdet.models.inference.predict_settings import PredictSettings, check_count, check_size
+from graftdet.models.inference.predict_steps import PredictSteps
+from graftdet.models.inference.slicing import SlicedSteps
+from graftdet.utils.errors import UserError
 
 IMAGES_AT_ONCE = 64  # images that are read before the model runs, so that those of one shape form batches
 
@@ -93,6 +83,8 @@ class Predictor(ABC):
         agnostic: bool = False,
         nms: str | None = None,
         augment: bool = False,
+        slice: int | tuple[int, int] | None = None,
+        slice_overlap: float = 0.2,
         batch_size: int = 16,
         vid_stride: int = 1,
         depth: int = 16,
@@ -112,6 +104,9 @@ class Predictor(ABC):
             agnostic: boxes of different classes suppress each other, too.
             nms: a method of `graftdet.utils.nms.suppression.METHODS`; None: what the model needs.
             augment: test-time augmentation.
+            slice: side, or (height, width), of overlapping windows in pixels of the image, for small objects in large
+                images; the model runs on each window and on the whole image (`graftdet.models.inference.slicing`).
+            slice_overlap: fraction of a window that it shares with the next one.
             batch_size: maximum number of images per call of the model.
             vid_stride: of videos and streams, every N-th frame is used.
             depth: bits that 16-bit images use, 8 to 16, such as 12 for many sensors; arrays uint16 need it.
@@ -139,16 +134,29 @@ class Predictor(ABC):
             }
             given = {name: values[name] for name, default in defaults.items() if values[name] is not default}
             return self.predict(**{**given, **resolve_aliases(aliases, defaults, "predict", given)})
-        settings = PredictSettings(imgsz, conf, iou, max_det, classes, agnostic, nms, augment, batch_size, depth)
+        settings = PredictSettings(
+            size=imgsz,
+            conf=conf,
+            iou=iou,
+            max_det=max_det,
+            classes=classes,
+            agnostic=agnostic,
+            nms=nms,
+            augment=augment,
+            batch_size=batch_size,
+            depth=depth,
+            slice=slice,
+            slice_overlap=slice_overlap,
+        )
         check_count("vid_stride", vid_stride)
         steps = self.steps(settings)  # checks the settings before the first image is read
         images, is_lazy = open_images(source, vid_stride, depth)
         detections = steps.run(images, batch_size if is_lazy else max(batch_size, IMAGES_AT_ONCE))
         return detections if is_lazy else list(detections)
 
-    def steps(self, settings: PredictSettings) -> "PredictSteps":
+    def steps(self, settings: PredictSettings) -> PredictSteps:
         """The three steps of `predict`, for a pipeline. Raises `UserError` for settings that do not fit the model."""
-        return PredictSteps(self, settings)
+        return SlicedSteps(self, settings) if settings.slice else PredictSteps(self, settings)
 
     def input_size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:
         """The (height, width) that images are letterboxed into for a requested `size`: multiples of the stride.
@@ -165,94 +173,3 @@ class Predictor(ABC):
                 f"size {height}x{width}: this model was exported for {fixed} only; export it with --dynamic"
             )
         return height, width
-
-
-class PredictSteps:
-    """The steps of `Predictor.predict`, each called with the result of the one before.
-
-    They share no mutable state, so that each may run in its own thread, on different images at the same time.
-    """
-
-    def __init__(self, predictor: Predictor, settings: PredictSettings):
-        self._predictor, self._settings = predictor, settings
-        self._size = predictor.input_size(settings.size)
-        self._augmented = AugmentedModel(predictor) if settings.augment else None
-        self._selection: dict[str, Any] = {
-            "conf": settings.conf,
-            "iou": settings.iou,
-            "max_det": settings.max_det,
-            "agnostic": settings.agnostic,
-            "classes": class_indices(settings.classes, predictor.names),
-            "method": settings.nms or default_method(self._augmented or predictor),
-        }
-
-    def run(self, images: Iterable[Any], batch_size: int) -> Iterator[Detections]:
-        """All steps on `batch_size` images at a time."""
-        for batch in in_batches(images, batch_size):
-            yield from self.postprocess(self.infer(self.preprocess(batch)))
-
-    def preprocess(self, images: Iterable[Any]) -> tuple[list[LetterboxedImage], list[tuple[list[int], np.ndarray]]]:
-        """Read and letterbox images; RGB batches (B, 3, H, W) uint8 with the indices of their images."""
-        model = self._predictor
-        auto, depth = model.fixed_size is None, self._settings.depth
-        fitted = [letterbox_image(image, self._size, model.stride, auto, depth) for image in images]
-        groups = group_by_shape([one.letterboxed.shape for one in fitted], self._settings.batch_size)
-        return fitted, [(group, np.stack([to_chw(fitted[i].letterboxed) for i in group])) for group in groups]
-
-    def infer(
-        self, preprocessed: tuple[list[LetterboxedImage], list[tuple[list[int], np.ndarray]]]
-    ) -> tuple[list[LetterboxedImage], dict[int, tuple]]:
-        """Run the model on what `preprocess` returned; candidate boxes and scores by image index."""
-        fitted, groups = preprocessed
-        candidates: dict[int, tuple] = {}
-        for indices, batch in groups:
-            if self._augmented:
-                output = zip(*self._augmented(batch.astype(np.float32) / 255), strict=True)
-            else:
-                output = self._predictor.candidates(batch, self._settings.conf)
-            candidates.update(zip(indices, output, strict=True))
-        return fitted, candidates
-
-    def postprocess(self, inferred: tuple[list[LetterboxedImage], dict[int, Any]]) -> list[Detections]:
-        """Suppress overlapping candidates and map boxes back to the images."""
-        fitted, candidates = inferred
-        return [self._detections(one, *candidates[index]) for index, one in enumerate(fitted)]
-
-    def _detections(self, fitted: LetterboxedImage, boxes, scores) -> Detections:
-        (left, top), gain, (height, width) = fitted.pad, fitted.gain, fitted.source.image.shape[:2]
-        inside = (left, top, left + width * gain, top + height * gain)
-        rows = select_detections(boxes, scores, inside=inside, **self._selection)
-        rows = unletterbox(rows, gain, fitted.pad, (height, width))  # (n, 6): box, score, class
-        return Detections(
-            boxes=rows[:, :4].astype(np.float32),
-            scores=rows[:, 4].astype(np.float32),
-            labels=rows[:, 5].astype(np.int64),
-            names=self._predictor.names,
-            image=fitted.source.image,
-            path=fitted.source.path,
-            frame=fitted.source.frame,
-        )
-
-
-def class_indices(classes: int | str | Iterable[int | str] | None, names: list[str]) -> list[int] | None:
-    """Class indices of numbers or names; None (all classes) for None.
-
-    Raises:
-        UserError: an unknown class; suggests the nearest name.
-    """
-    if classes is None:
-        return None
-    indices = []
-    classes = classes.tolist() if hasattr(classes, "tolist") else classes  # arrays and tensors
-    if not isinstance(classes, Iterable) and not is_whole(classes):
-        raise UserError(f"classes: expected numbers or names of classes, got {classes!r}")
-    for wanted in [classes] if isinstance(classes, str) or not isinstance(classes, Iterable) else classes:
-        text = str(wanted).strip()
-        if text in names:
-            indices.append(names.index(text))
-        elif text.isdecimal() and int(text) < len(names):
-            indices.append(int(text))
-        else:
-            hint = did_you_mean(text, names) or f"; expected 0 to {len(names) - 1} or one of {', '.join(names[:10])}"
-            raise UserError(f"class '{text}': the model has no such class{hint}")
-    return indices

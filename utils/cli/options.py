@@ -118,7 +118,7 @@ def add_model_yaml_flags(
 
 
 def add_selection_flags(parser: argparse.ArgumentParser, conf: float, iou: float) -> None:
-    """Add the flags that select detections: --conf, --iou, --max-det, --nms, --augment."""
+    """Add the flags that select detections: --conf, --iou, --max-det, --nms, --augment, --slice."""
     add = parser.add_argument
     add("--conf", "--conf-thres", type=fraction, default=conf, help="confidence threshold")
     add("--iou", "--iou-thres", type=fraction, default=iou, help="IoU threshold of non-maximum suppression")
@@ -129,3 +129,10 @@ def add_selection_flags(parser: argparse.ArgumentParser, conf: float, iou: float
     )
     add("--nms", choices=tuple(METHODS), help=about)
     add("--augment", action="store_true", help="test-time augmentation")
+    about = (
+        "side of overlapping windows [pixels of the image], each scaled to the input size, for small objects in large "
+        "images; the whole image is one more window, and non-maximum suppression merges all boxes (default: none)"
+    )
+    add("--slice", type=cli.at_least(1), metavar="SIDE", help=about)
+    about = "fraction of a window of --slice that it shares with the next one, 0 to 0.9"
+    add("--slice-overlap", type=fraction, default=0.2, help=about)

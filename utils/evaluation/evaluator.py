@@ -86,6 +86,7 @@ def evaluate(
     ranks: Any = None,
     losses: Callable[..., tuple[tuple, dict[str, Any]]] | None = None,
     on_batch: Callable[[int, dict[str, Any], list[np.ndarray]], None] | None = None,
+    detect: Callable[[dict[str, Any]], list[np.ndarray]] | None = None,
 ) -> Evaluation | None:
     """Run `model` over `loader` and compare its detections with `ground_truth`.
 
@@ -109,6 +110,8 @@ def evaluate(
             returns, and losses by name.
         on_batch: Called in the main process with the number of each batch, the batch, and the detections (n, 6) of each
             image in pixels of the original image, score, class index.
+        detect: Called with each batch instead of `model` and NMS; returns the detections (n, 6) of each image, xyxy in
+            pixels of its shape, score, class. The batches need "image_ids" and what `detect` reads.
 
     Returns:
         The evaluation; None in processes other than the main one.
@@ -138,7 +141,12 @@ def evaluate(
             totals: dict[str, float] = {}  # of each loss over the images
             for number, batch in enumerate(stack.enter_context(_prefetched(loader))):
                 adapt_threads()
-                found, values = _detect(model, batch, len(category_ids), seconds, device, settings, losses)
+                if detect is None:
+                    found, values = _detect(model, batch, len(category_ids), seconds, device, settings, losses)
+                else:
+                    timer = _Timer(device)
+                    found, values = list(zip(batch["image_ids"], detect(batch), strict=True)), {}
+                    seconds["inference"] += timer.lap()
                 detections.append(found)
                 for name, value in values.items():
                     totals[name] = totals.get(name, 0.0) + float(value) * len(found)

@@ -70,7 +70,9 @@ def pad_to(image: np.ndarray, shape: tuple[int, int], color: int = GRAY) -> tupl
     return canvas, (float(left), float(top))
 
 
-def unletterbox(boxes_xyxy: np.ndarray, gain: float, pad: tuple[float, float], shape: tuple[int, int]) -> np.ndarray:
+def unletterbox(
+    boxes_xyxy: np.ndarray, gain: float, pad: tuple[float, float], shape: tuple[int, int], clip: bool = True
+) -> np.ndarray:
     """Map boxes of a letterboxed image to the original image.
 
     Each side is divided by its real scale, whole pixels over whole pixels. With `gain` itself, boxes far from the
@@ -80,7 +82,8 @@ def unletterbox(boxes_xyxy: np.ndarray, gain: float, pad: tuple[float, float], s
         boxes_xyxy: (n, 4 or more) xyxy pixels of the letterboxed image; columns after the fourth stay as they are.
         gain: Of `letterbox`.
         pad: (left, top) of `letterbox`.
-        shape: (height, width) of the original image, which boxes are clipped to.
+        shape: (height, width) of the original image.
+        clip: Clip the boxes to it.
 
     Returns:
         A new float array of the same shape, in pixels of the original image.
@@ -88,9 +91,16 @@ def unletterbox(boxes_xyxy: np.ndarray, gain: float, pad: tuple[float, float], s
     boxes = np.array(boxes_xyxy, dtype=np.result_type(np.asarray(boxes_xyxy).dtype, np.float32))
     height, width = shape
     gain_x, gain_y = (max(round(side * gain), 1) / side for side in (width, height))
-    boxes[:, [0, 2]] = np.clip((boxes[:, [0, 2]] - pad[0]) / gain_x, 0, width)
-    boxes[:, [1, 3]] = np.clip((boxes[:, [1, 3]] - pad[1]) / gain_y, 0, height)
-    return boxes
+    boxes[:, [0, 2]] = (boxes[:, [0, 2]] - pad[0]) / gain_x
+    boxes[:, [1, 3]] = (boxes[:, [1, 3]] - pad[1]) / gain_y
+    return clip_to(boxes, shape) if clip else boxes
+
+
+def clip_to(boxes_xyxy: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Clip boxes (n, 4 or more) xyxy in place to an image of `shape` (height, width); returns them."""
+    height, width = shape
+    np.clip(boxes_xyxy[:, :4], 0, (width, height, width, height), out=boxes_xyxy[:, :4])
+    return boxes_xyxy
 
 
 def to_chw(image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from graftdet.models.inference.predict_settings import PredictSettings, check_size
-from graftdet.models.inference.predictor import class_indices
+from graftdet.models.inference.predict_settings import PredictSettings, check_size, class_indices
 from graftdet.utils.errors import UserError
 
 

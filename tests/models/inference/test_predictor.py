@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from graftdet.models.inference.predictor import Predictor, class_indices
+from graftdet.models.inference.predict_settings import class_indices
+from graftdet.models.inference.predictor import Predictor
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import UnreadableImage, write_image
 
