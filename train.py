@@ -18,6 +18,7 @@ from graftdet.utils.training.flags import (
     add_training_flags,
     check_flags,
     check_not_swapped,
+    gentle_recipe,
     graft_epochs,
     read_hyperparameters,
 )
@@ -68,9 +69,9 @@ from graftdet.utils.threads import sharing_cores
 from graftdet.utils.training.acceleration.batch_size import automatic_batch_size
 from graftdet.utils.training.acceleration.preparation import compile_model, prepare_for_training
 from graftdet.utils.training.acceleration.step_choice import Work, choose_steps
-from graftdet.utils.training.autoanchor import MIN_RECALL, MIN_RECALL_OF_TRANSFERRED, fit_head_anchors
+from graftdet.utils.training.autoanchor import fit_head_anchors
 from graftdet.utils.training.ema import EpochAverage, ModelEMA
-from graftdet.utils.training.fine_tuning import choose_recipe
+from graftdet.utils.training.fine_tuning import RecipeChoice, WeightsOverwritten, choose_recipe
 from graftdet.utils.training.optim import Stepper, make_optimizer
 from graftdet.utils.training.resume import resolve_options
 from graftdet.utils.training.run import Run, TrainResult, train_epochs
@@ -142,22 +143,27 @@ def train_model(**flags: Any) -> TrainResult | None:
 def run_training(options: Namespace, checkpoint: dict[str, Any] | None) -> TrainResult | None:
     """Train in this process, or in this process of the group that torchrun started."""
     with process_group(options.device) as (ranks, device), sharing_cores(device.type):
-        return train(options, checkpoint, ranks, device)
+        try:
+            return train(options, checkpoint, ranks, device)
+        except WeightsOverwritten as again:
+            options.folder = again.folder
+            return train(options, None, ranks, device, again.recipe)
 
 
-def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, device: Device) -> TrainResult | None:
+def train(
+    options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, device: Device, recipe: str = ""
+) -> TrainResult | None:
     """Build the parts in order, then train, validate and save epoch by epoch; continue from `checkpoint` if given."""
     seed_everything(options.seed)
     load_plugins(options.plugins)
     check_not_swapped(options.cfg, options.data)
     graft_distill = graft_epochs(options.graft_distill, options.epochs, (checkpoint or {}).get("epoch", 0))
     check_flags(options.weights, options.teacher, options.into, options.min_transfer, graft_distill, options.set)
-    recipe = (checkpoint or {}).get("recipe", options.hyp)
+    chosen, recipe = recipe, (checkpoint or {}).get("recipe", options.hyp)
     hyperparameters = read_hyperparameters(options, checkpoint)
     data = load_data_config(options.data)
     splits = {name: open_split(data, name, single_class=options.single_cls) for name in ("train", "val")}
-    names = list(splits["train"].names)
-    model, transfer = start_model(options, checkpoint, names, round(hyperparameters.anchors))
+    model, transfer = start_model(options, checkpoint, list(splits["train"].names), round(hyperparameters.anchors))
     teacher = load_teacher(options.teacher, model) if options.teacher else None
     settings = loader_settings(options, model, teacher, ranks, device)
     imitate, images = options.imitation_init and not checkpoint, plain_images(splits["train"], settings)
@@ -166,34 +172,33 @@ def train(options: Namespace, checkpoint: dict[str, Any] | None, ranks: Ranks, d
     initial = validate(model.to(device)) if not checkpoint and transfer.class_matches and not options.noval else None
     if options.hyp == AUTO_RECIPE and not checkpoint:
         initial_ap = ranks.broadcast(initial.metrics["AP50-95"] if initial else None)
-        choice = choose_recipe(transfer.fraction, initial_ap, transfer.recipe)
+        choice = RecipeChoice(chosen) if chosen else choose_recipe(transfer.fraction, initial_ap, transfer.recipe)
         if choice.reason:
             logger.info(choice)
         recipe, hyperparameters = choice.name, read_hyperparameters(options, None, choice.name)
     train_set, batches = make_batches(splits["train"], hyperparameters, settings, options.epochs, options.multi_scale)
     if not checkpoint and not options.noautoanchor:
-        fit_anchors(model, transfer, train_set, options.img, hyperparameters.anchor_t)
+        boxes, _, sizes = train_set.annotations()
+        transferred = f"model.{len(model.model) - 1}.anchors" in transfer.loaded
+        fit_head_anchors(model.head, boxes, sizes, options.img, hyperparameters.anchor_t, transferred)
     restore_statistics(model, transfer, sample_images(train_set, options.img))
     freeze_rows(model.model, options.freeze)
-    shape = (model.channels, options.img, options.img)
+    shape, recorded = (model.channels, options.img, options.img), (checkpoint or {}).get("precision")
     layout = prepare_for_training(model.to(device), device, shape, model.model, model.block_error)
-    recorded = (checkpoint or {}).get("precision")
-    teachers = teacher or original
-    trainer = make_trainer(model, hyperparameters, transfer, teachers, options, batches, ranks, layout, recorded)
+    parts = batches, ranks, layout, recorded
+    trainer = make_trainer(model, hyperparameters, transfer, teacher or original, options, *parts)
     stepper, stopping = trainer.stepper, EarlyStopping(options.patience, hyperparameters.patience_smoothing)
     average = EpochAverage(hyperparameters.swa_epochs)
     state = RunState(model, stepper.ema, stepper, stopping, np.zeros(model.nc), transfer.loaded, average)
     if checkpoint:
         state.load_state_dict(checkpoint)
-
     origin = {"initial_weights": transfer.weights, "recipe": recipe, "precision": trainer.choice.to_record()}
     run = open_run(options, model, hyperparameters, state, train_set, origin) if ranks.is_main else None
     if run and initial:
         run.record_initial(initial)
-    labels = train_set.labels if options.image_weights else None
+    labels, each = train_set.labels if options.image_weights else None, not options.noval
     validate = partial(validate, losses=ValidationLosses(model.criterion(hyperparameters, options.img)))
-    each = not options.noval
-    return train_epochs(trainer, state, run, validate, epochs=options.epochs, validate_each=each, labels=labels)
+    return train_epochs(trainer, state, run, validate, options.epochs, validate_each=each, labels=labels)
 
 
 def start_model(
@@ -235,16 +240,6 @@ def loader_settings(
         ranks=ranks,
         device=device,
     )
-
-
-def fit_anchors(
-    model: DetectionModel, transfer: TransferReport, train_set: DetectionDataset, size: int, anchor_t: float
-) -> None:
-    """Give the head anchors that fit the training set; those that came with its weights may miss more boxes."""
-    boxes, _, sizes = train_set.annotations()
-    recall = MIN_RECALL_OF_TRANSFERRED if f"model.{len(model.model) - 1}.anchors" in transfer.loaded else MIN_RECALL
-    if fit := fit_head_anchors(model.head, boxes, sizes, size, anchor_t, recall):
-        logger.info(fit)
 
 
 def make_trainer(
@@ -294,7 +289,8 @@ def open_run(
     recorded = {key: value for key, value in vars(options).items() if key not in ("resume", "folder")}
     info = {"yaml": model.yaml_text, "names": model.names, "nc": model.nc, "options": recorded}
     info |= {**origin, "train_images": len(train_set), "hyperparameters": hyperparameters}
-    run = Run(folder, info, state, options.epochs, options.save_period)
+    gentle = gentle_recipe(options, origin["recipe"], hyperparameters)
+    run = Run(folder, info, state, options.epochs, options.save_period, options.folder is not None, gentle)
     run.plot_labels(*train_set.annotations())
     return run
 

@@ -57,6 +57,71 @@ def test_other_classes_have_no_epoch_0(run_train, trained, workspace):
     assert config(folder)["hyperparameters"]["transferred_lr"] < 1
 
 
+@pytest.fixture
+def falling(monkeypatch):
+    """Lets AP fall in the second epoch with every recipe but the gentle one, whose rate of transferred rows is lower."""
+    from graftdet.utils.training import run
+
+    original = run.results_row
+
+    def results_row(epoch, seconds, trained, metrics):
+        values = {**metrics, "AP50-95": 0.5 / max(epoch, 1)} if metrics else metrics
+        return original(epoch, seconds, trained, values)
+
+    monkeypatch.setattr(run, "results_row", results_row)
+
+
+def test_training_starts_again_with_a_gentle_recipe_where_ap_falls(run_train, trained, falling, caplog):
+    folder = run_train("fell", "--weights", trained, "--epochs", 6, "--single-cls")
+    assert "AP50-95 fell from 0.500 (epoch 1) to 0.250" in caplog.text
+    assert "starting again with finetune-gentle.yaml" in caplog.text and "lower the learning rate" in caplog.text
+    assert [row["epoch"] for row in rows(folder)] == list("123456") and folder.name == "fell"
+    assert config(folder)["recipe"] == "finetune-gentle.yaml"
+    gentle = run_train("gentle", "--weights", trained, "--epochs", 6, "--single-cls", "--hyp", "finetune-gentle.yaml")
+    one, other = (load_checkpoint(path / "weights" / "last.pt")["ema"] for path in (folder, gentle))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_a_run_that_started_again_is_resumed_exactly(run_train, run_train_until, trained, falling):
+    flags = ["--weights", trained, "--epochs", 6, "--single-cls"]
+    whole = run_train("again whole", *flags)
+    part = run_train_until(3, "again part", *flags)
+    assert config(part)["recipe"] == "finetune-gentle.yaml"
+    train.main(["--resume", str(part)])
+    one, other = (load_checkpoint(path / "weights" / "last.pt")["ema"] for path in (whole, part))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_a_run_that_was_killed_when_it_started_again_is_resumed_exactly(run_train, trained, falling, monkeypatch):
+    from graftdet.utils.training.run import Run
+
+    flags = ["--weights", trained, "--epochs", 6, "--single-cls"]
+    whole, initialize = run_train("start whole", *flags), Run.__init__
+
+    class Killed(Exception):
+        pass
+
+    def start(run, *args):
+        initialize(run, *args)
+        if run.info["recipe"] == "finetune-gentle.yaml":
+            raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Run, "__init__", start)
+        run_train("start part", *flags)
+    part = whole.with_name("start part")
+    assert load_checkpoint(part / "weights" / "last.pt")["epoch"] == 0 and len(rows(part)) == 0
+    train.main(["--resume", str(part)])
+    one, other = (load_checkpoint(path / "weights" / "last.pt")["ema"] for path in (whole, part))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_a_rate_that_is_given_is_kept_where_ap_falls(run_train, trained, falling, caplog):
+    folder = run_train("given", "--weights", trained, "--epochs", 6, "--single-cls", "--set", "transferred_lr=0.04")
+    assert "--set transferred_lr=0.008 (now 0.04)" in caplog.text and "starting again" not in caplog.text
+    assert config(folder)["recipe"] == "finetune.yaml" and len(rows(folder)) == 6
+
+
 def test_flags_win_over_the_chosen_recipe(run_train, trained):
     folder = run_train("flags win", "--weights", trained, "--epochs", 1, "--single-cls", "--set", "transferred_lr=0.5")
     assert config(folder)["hyperparameters"]["transferred_lr"] == 0.5

@@ -5,10 +5,13 @@ mutation that follows maximizes the matching criterion of the anchor-based head:
 `anchor_t` of those of its anchor. All sizes are (width, height) in pixels at the training size. NumPy only.
 """
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+logger = logging.getLogger(__name__)
 
 MIN_RECALL = 0.98
 MIN_RECALL_OF_TRANSFERRED = 0.9  # other anchors make the outputs of trained weights useless
@@ -181,9 +184,9 @@ def fit_head_anchors(
     sizes_hw: np.ndarray,
     size: int,
     anchor_t: float,
-    min_recall: float = MIN_RECALL,
+    transferred: bool = False,
 ) -> AnchorFit | None:
-    """Give a head new anchors if its own do not fit the dataset.
+    """Give a head new anchors if its own do not fit the dataset, and report their recall.
 
     Args:
         head: A `graftdet.models.heads.base.Head`; its anchors are in units of the strides.
@@ -191,7 +194,7 @@ def fit_head_anchors(
         sizes_hw: Height and width (images, 2) of each image.
         size: Longer side of the images in training.
         anchor_t: Maximum ratio between the sides of a box and of its anchor.
-        min_recall: Recall from which the head's own anchors are good enough.
+        transferred: Whether the head's own anchors came with its weights; they may miss more boxes then.
 
     Returns:
         The anchors and their recall; None for a head without anchors.
@@ -202,7 +205,9 @@ def fit_head_anchors(
     sizes = sizes_at(stacked[:, 2:] - stacked[:, :2], np.repeat(sizes_hw, [len(rows) for rows in boxes], 0), size)
     strides = np.asarray(head.strides, dtype=np.float64)
     anchors = head.anchors.cpu().numpy().astype(np.float64) * strides[:, None, None]
+    min_recall = MIN_RECALL_OF_TRANSFERRED if transferred else MIN_RECALL
     fit = fit_anchors(sizes, anchors, strides, anchor_t, head.placeholder_anchors, min_recall=min_recall)
+    logger.info(fit)
     if fit.changed:
         head.set_anchors(fit.anchors)
     return fit

@@ -11,7 +11,7 @@ from graftdet.utils.cli.yolov5_flags import published_hyperparameters
 from graftdet.utils.config import load_yaml
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters, load_hyperparameters
-from graftdet.utils.training.fine_tuning import DEFAULT_RECIPE
+from graftdet.utils.training.fine_tuning import DEFAULT_RECIPE, GENTLE
 
 AUTO_WEIGHTS, NO_WEIGHTS = "auto", "none"  # values of --weights beside files and names
 OPTIMIZERS = ("SGD", "Adam", "AdamW", "Muon")
@@ -211,6 +211,14 @@ def read_hyperparameters(
     overrides = hyperparameter_overrides(options.optimizer, options.cos_lr, options.set)
     name = recipe if options.hyp == AUTO_RECIPE else options.hyp
     return load_hyperparameters(checkpoint["hyperparameters"] if checkpoint else name, overrides)
+
+
+def gentle_recipe(options: argparse.Namespace, recipe: str, hyperparameters: Hyperparameters) -> str:
+    """Return the recipe to start again with where `recipe` overwrites what the initial weights know; "": none."""
+    gentle = GENTLE.get(recipe, "") if options.hyp == AUTO_RECIPE else ""
+    if gentle and read_hyperparameters(options, None, gentle).transferred_lr >= hyperparameters.transferred_lr:
+        return ""  # --set decides
+    return gentle
 
 
 def check_not_swapped(cfg: str, data: str) -> None:

@@ -24,7 +24,7 @@ from graftdet.utils.evaluation.report import format_evaluation
 from graftdet.utils.files import write_errors
 from graftdet.utils.run_lock import RunLock
 from graftdet.utils.training.color_jitter import images_on_device
-from graftdet.utils.training.fine_tuning import describe_fall
+from graftdet.utils.training.fine_tuning import MAX_FALL, MAX_FALL_TO_GO_ON, WeightsOverwritten, find_fall
 from graftdet.utils.training.results import METRICS, ResultsTable, epoch_line, read_column, results_row, save_config
 from graftdet.utils.training.run_state import RunState, fitness
 from graftdet.utils.training.trainer import EpochResult, Trainer, sampling_weights
@@ -65,13 +65,25 @@ class Run:
         state: State of the run, saved after every epoch.
         epochs: Length of the run.
         save_period: Save the weights every `save_period` epochs, too; 0: the best and the last only.
+        again: Whether the run starts again in its folder, and can be resumed from there before its first epoch.
+        gentle_recipe: Recipe to start again with where training overwrites what the initial weights know; "": none.
 
     Raises:
         UserError: If another process still writes this run, or the folder cannot be written.
     """
 
-    def __init__(self, folder: str | Path, info: dict[str, Any], state: RunState, epochs: int, save_period: int = 0):
+    def __init__(
+        self,
+        folder: str | Path,
+        info: dict[str, Any],
+        state: RunState,
+        epochs: int,
+        save_period: int = 0,
+        again: bool = False,
+        gentle_recipe: str = "",
+    ):
         self.folder, self.state, self.epochs, self.save_period = Path(folder), state, epochs, save_period
+        self.gentle_recipe, self.is_abandoned = gentle_recipe, False
         self.info = to_plain({**info, "versions": versions()})
         self.names = self.info["names"]
         self.start = time.monotonic() - state.elapsed
@@ -82,10 +94,12 @@ class Run:
         self._lock.acquire()
         self.table = ResultsTable(self.folder / "results.csv", completed_epochs=state.epoch)
         if not state.epoch:
-            for old in (self.best, self.last):  # of an earlier run in the same folder
-                for path in (old, previous_checkpoint(old)):
-                    with write_errors(path):
-                        path.unlink(missing_ok=True)
+            if again:
+                save_checkpoint(self.last, {**self.info, **state.state_dict()})
+            of_earlier_run = (self.best, *map(previous_checkpoint, (self.best, self.last)), *[self.last] * (not again))
+            for path in of_earlier_run:
+                with write_errors(path):
+                    path.unlink(missing_ok=True)
             save_config(self.folder / "config.yaml", {key: value for key, value in self.info.items() if key != "yaml"})
         self._fall_reported = self._non_finite_reported = False
         self._initial: dict[str, float] | None = None  # metrics of the initial weights, until the first epoch
@@ -139,8 +153,8 @@ class Run:
         self.table.add(row)
         seconds_left = state.elapsed / state.epoch * (self.epochs - state.epoch)
         logger.info(epoch_line(state.epoch, self.epochs, row, seconds_left))
-        if evaluation and state.transferred and not self._fall_reported:
-            self._report_fall()
+        if evaluation and state.transferred and not self._fall_reported and self._abandon_or_report_fall():
+            return
         content = {**self.info, **state.state_dict()}
         if is_best:
             save_checkpoint(self.best, content, keep_previous=True)
@@ -154,12 +168,22 @@ class Run:
                 "has diverged, start it again with a lower learning rate (--set lr0=...)"
             )
 
-    def _report_fall(self) -> None:
-        """Warn once if the AP has fallen far below that of an earlier epoch."""
-        history = read_column(self.table.path, "val/AP50-95")
-        if message := describe_fall(history, self.epochs, self.info["hyperparameters"]["transferred_lr"]):
-            logger.warning(message)
+    def _abandon_or_report_fall(self) -> bool:
+        """Abandon the run, or warn once, if AP has fallen far below an earlier epoch; whether it was abandoned."""
+        largest = MAX_FALL_TO_GO_ON if self.gentle_recipe else MAX_FALL
+        fall = find_fall(read_column(self.table.path, "val/AP50-95"), self.epochs, largest)
+        if fall and self.gentle_recipe:
+            logger.info(f"{fall}; starting again with {self.gentle_recipe}")
+            self.is_abandoned = True
+            self._lock.release()
+        elif fall:
+            rate = self.info["hyperparameters"]["transferred_lr"]
+            logger.warning(
+                f"{fall}; lower the learning rate of their parameters, for example --set transferred_lr={rate / 5:.2g} "
+                f"(now {rate:g})"
+            )
             self._fall_reported = True
+        return self.is_abandoned
 
     def finish(self, validate: Callable[..., Evaluation]) -> TrainResult:
         """Validate the best weights, report and plot the results, reduce the checkpoints to their EMA weights."""
@@ -236,8 +260,8 @@ def train_epochs(
     state: RunState,
     run: Run | None,
     validate: Callable[..., Evaluation | None],
-    *,
     epochs: int,
+    *,
     validate_each: bool = True,
     labels: list[np.ndarray] | None = None,
 ) -> TrainResult | None:
@@ -251,6 +275,9 @@ def train_epochs(
         epochs: Length of the run.
         validate_each: Validate after each epoch; False: after the last one.
         labels: Class indices (n,) of each image, to sample images by; None: each once.
+
+    Raises:
+        WeightsOverwritten: The run was abandoned, to start again with its gentle recipe.
     """
     model, half = state.ema.model, trainer.choice.validation != "float32"
     for epoch in range(state.epoch, state.epoch if state.stopping.stop else epochs):
@@ -259,7 +286,10 @@ def train_epochs(
         evaluation = validate(model, half=half) if validate_each or epoch + 1 == epochs else None
         if run:
             run.finish_epoch(result, evaluation)
-        state.class_ap, stop = trainer.ranks.broadcast((state.class_ap, state.stopping.stop))
+        abandoned = run.gentle_recipe if run and run.is_abandoned else ""
+        state.class_ap, stop, gentle = trainer.ranks.broadcast((state.class_ap, state.stopping.stop, abandoned))
+        if gentle:
+            raise WeightsOverwritten(gentle, run.folder if run else None)
         if stop:
             break
     if run:
