@@ -64,9 +64,9 @@ def falling(monkeypatch):
 
     original = run.results_row
 
-    def results_row(epoch, seconds, trained, metrics):
+    def results_row(epoch, seconds, trained, metrics, *losses):
         values = {**metrics, "AP50-95": 0.5 / max(epoch, 1)} if metrics else metrics
-        return original(epoch, seconds, trained, values)
+        return original(epoch, seconds, trained, values, *losses)
 
     monkeypatch.setattr(run, "results_row", results_row)
 
