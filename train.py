@@ -11,7 +11,7 @@ from typing import Any
 
 from graftdet.data.caching.image_cache import CACHES
 from graftdet.utils import cli, startup
-from graftdet.utils.cli.options import OneSize, add_run_flags, image_size
+from graftdet.utils.cli.options import OneSize, add_plots_flag, add_run_flags, image_size
 from graftdet.utils.training.flags import (
     AUTO_RECIPE,
     add_recipe_flags,
@@ -35,6 +35,7 @@ def make_parser() -> cli.ArgumentParser:
     flag("--cache", nargs="?", const="ram", choices=CACHES, default="auto", help="where to cache decoded images")
     add_training_flags(parser)
     add_run_flags(parser, "runs/train")
+    add_plots_flag(parser)
     add_search_flags(parser)
     return parser
 
@@ -290,7 +291,8 @@ def open_run(
     info = {"yaml": model.yaml_text, "names": model.names, "nc": model.nc, "options": recorded}
     info |= {**origin, "train_images": len(train_set), "hyperparameters": hyperparameters}
     gentle = gentle_recipe(options, origin["recipe"], hyperparameters)
-    run = Run(folder, info, state, options.epochs, options.save_period, options.folder is not None, gentle)
+    again, period = options.folder is not None, options.save_period
+    run = Run(folder, info, state, options.epochs, period, again, gentle, options.plots)
     run.plot_labels(*train_set.annotations())
     return run
 

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from graftdet.utils import cli, startup
-from graftdet.utils.cli.options import OneSize, add_model_flags, add_run_flags, add_selection_flags, image_size
+from graftdet.utils.cli.options import (
+    OneSize,
+    add_model_flags,
+    add_plots_flag,
+    add_run_flags,
+    add_selection_flags,
+    image_size,
+)
 
 IMAGES_PER_WORKER = 500  # fewer images are loaded by a thread before a process has started
 
@@ -53,6 +60,7 @@ def make_parser() -> cli.ArgumentParser:
     )
     add_selection_flags(parser, conf=0.001, iou=0.6)
     add_run_flags(parser, "runs/val")
+    add_plots_flag(parser)
     return parser
 
 
@@ -187,7 +195,7 @@ def validate(options: Namespace) -> ValidationResult:
     images.write(folder, split.names)
     if options.save_txt or options.save_conf:
         write_label_files(evaluation.results, split, folder / "labels", options.save_conf)
-    return save_results(evaluation, split.names, folder)
+    return save_results(evaluation, split.names, folder, options.plots)
 
 
 def sliced_steps(options: Namespace, model: Predictor, size: int) -> SlicedSteps:
@@ -206,13 +214,13 @@ def workload(options: Namespace, split: Split) -> Workload:
     return Workload(size, options.batch_size, len(paths), sampled, "the dataset")
 
 
-def save_results(evaluation: Evaluation, names: Sequence[str], folder: Path) -> ValidationResult:
-    """Write predictions.json, metrics.json and charts into `folder`."""
+def save_results(evaluation: Evaluation, names: Sequence[str], folder: Path, plots: Sequence[str]) -> ValidationResult:
+    """Write predictions.json, metrics.json and charts in the formats `plots` into `folder`."""
     evaluation.results.write(folder / "predictions.json")
     metrics = {**evaluation.metrics, "per_class": evaluation.per_class, "speed": evaluation.speed}
     write_json(folder / "metrics.json", metrics)
-    evaluation_plots.plot_curves(evaluation.curves, names, folder)
-    evaluation_plots.plot_confusion(evaluation.confusion, names, folder / "confusion_matrix.png")
+    evaluation_plots.plot_curves(evaluation.curves, names, folder, plots)
+    evaluation_plots.plot_confusion(evaluation.confusion, names, folder, plots)
     logger.info(f"{len(evaluation.results)} predictions; saved to {folder}")
     return ValidationResult(
         folder=folder,

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from graftdet.utils.images.io import write_image
-from graftdet.utils.visualization.charts import SERIES, Chart
+from graftdet.utils.visualization.figures import SERIES, legend, new_figure, save, styled, whole_ticks
 
 from .results import Epoch, RunRecord
 
 
+@styled
 def plot_curves(
     groups: Sequence[tuple[str, list[RunRecord]]], curves: dict[str, list[Epoch]], path: Path, title: str
 ) -> None:
@@ -23,22 +23,18 @@ def plot_curves(
         title: Text above the chart.
     """
     lines = [mean_curve([curves[run.run] for run in runs]) for _, runs in groups]
-    legend = [(f"{label}, {_count_of(runs)}", color) for (label, runs), color in zip(groups, SERIES, strict=False)]
-    last = max(epochs[-1] for epochs, _ in lines)
-    highest = max(ap.max() for _, ap in lines)
-    chart = Chart(
-        title,
-        (0, last),
-        (0, highest * 1.05),
-        "epoch",
-        "validation AP50-95",
-        legend=legend,
-        legend_inside=True,
-        whole_x=True,
-    )
-    for (epochs, ap), (_, color) in zip(lines, legend, strict=True):
-        chart.line(epochs, ap, color)
-    write_image(path, chart.finish())
+    entries = [(f"{label}, {_count_of(runs)}", color) for (label, runs), color in zip(groups, SERIES, strict=False)]
+    figure, ((axes,),) = new_figure(6.4, 4.4)
+    for (epochs, ap), (_, color) in zip(lines, entries, strict=True):
+        axes.plot(epochs, ap, color=color, linewidth=2)
+    axes.set_title(title)
+    axes.set(xlabel="epoch", ylabel="validation AP50-95")
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.grid(True)
+    whole_ticks(axes)
+    legend(axes, entries, loc="lower right")
+    save(figure, path, [path.suffix.removeprefix(".")])
 
 
 def _count_of(runs: Sequence[RunRecord]) -> str:

@@ -12,6 +12,7 @@ from graftdet.utils.nms.suppression import METHODS
 from graftdet.utils.untrusted.limits import AllowLarge
 
 MAX_SIDE = 16384  # pixels
+PLOT_FORMATS = ("png", "pdf", "svg")
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,12 @@ def add_run_flags(parser: argparse.ArgumentParser, project: str) -> None:
     add("--name", default="exp", help="folder of this run below --project; a number is appended if it exists")
     add("--exist-ok", action="store_true", help="write into an existing folder")
     add_trust_flags(parser)
+
+
+def add_plots_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --plots, the file formats of charts."""
+    about = "file formats of charts: png, pdf, svg (default: png)"
+    parser.add_argument("--plots", nargs="+", choices=PLOT_FORMATS, default=[], metavar="FORMAT", help=about)
 
 
 def add_trust_flags(parser: argparse.ArgumentParser) -> None:

@@ -3,7 +3,7 @@
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ class Run:
         save_period: Save the weights every `save_period` epochs, too; 0: the best and the last only.
         again: Whether the run starts again in its folder, and can be resumed from there before its first epoch.
         gentle_recipe: Recipe to start again with where training overwrites what the initial weights know; "": none.
+        plots: File formats of charts; empty: png.
 
     Raises:
         UserError: If another process still writes this run, or the folder cannot be written.
@@ -81,9 +82,10 @@ class Run:
         save_period: int = 0,
         again: bool = False,
         gentle_recipe: str = "",
+        plots: Sequence[str] = (),
     ):
         self.folder, self.state, self.epochs, self.save_period = Path(folder), state, epochs, save_period
-        self.gentle_recipe, self.is_abandoned = gentle_recipe, False
+        self.gentle_recipe, self.is_abandoned, self.plots = gentle_recipe, False, plots
         self.info = to_plain({**info, "versions": versions()})
         self.names = self.info["names"]
         self.start = time.monotonic() - state.elapsed
@@ -117,7 +119,7 @@ class Run:
         stacked = np.concatenate(boxes)
         corner, size = stacked[:, :2], stacked[:, 2:] - stacked[:, :2]
         normalized = np.hstack(((corner + size / 2) / sizes_wh, size / sizes_wh))
-        plots.plot_labels(normalized, np.concatenate(labels), self.names, self.folder / "labels.png")
+        plots.plot_labels(normalized, np.concatenate(labels), self.names, self.folder / "labels.png", self.plots)
 
     def plot_batch(self, number: int, batch: dict[str, Any]) -> None:
         """Draw the first three batches of the run with their targets."""
@@ -203,9 +205,9 @@ class Run:
             contents[self.last] = contents[self.best]
         logger.info(format_evaluation(evaluation, self.names))
         images.write(self.folder, self.names)
-        plots.plot_results(self.folder / "results.csv", self.folder / "results.png")
-        evaluation_plots.plot_curves(evaluation.curves, self.names, self.folder)
-        evaluation_plots.plot_confusion(evaluation.confusion, self.names, self.folder / "confusion_matrix.png")
+        plots.plot_results(self.folder / "results.csv", formats=self.plots)
+        evaluation_plots.plot_curves(evaluation.curves, self.names, self.folder, self.plots)
+        evaluation_plots.plot_confusion(evaluation.confusion, self.names, self.folder, self.plots)
         for path, content in contents.items():
             final = {key: content[key] for key in (*self.info, "ema", "epoch", "best")}
             save_checkpoint(path, {**final, "model": None, "finished": True})

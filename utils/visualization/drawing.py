@@ -11,6 +11,14 @@ from numpy.typing import ArrayLike
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 DRAWS_UNICODE = int(cv2.__version__.split(".")[0]) >= 5  # OpenCV 5 has a complete font, 4 ASCII characters only
 NUM_COLORS = 96
+COLOR_BLIND_SAFE = 16  # the first colors differ for readers with red-green color blindness, too
+_OKABE_ITO = [  # BGR, without black and yellow
+    *((0, 94, 213), (178, 114, 0), (115, 158, 0), (167, 121, 204), (0, 159, 230), (233, 180, 86)),
+]
+_COLOR_BLIND = [  # protanopia and deuteranopia: Machado et al., Simulation of Color Vision Deficiency, 2009
+    np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]),
+    np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]),
+]
 
 Color = tuple[int, int, int]
 """Blue, green, red from 0 to 255."""
@@ -149,25 +157,42 @@ def image_grid(images: Sequence[np.ndarray], columns: int, gap: int = 4, backgro
 
 
 def class_color(label: int) -> Color:
-    """Return the color of a class index: `NUM_COLORS` distinct colors, then repeated."""
+    """Return the color of a class index: `NUM_COLORS` distinct colors, then repeated. It is the same in all images and
+    charts.
+    """
     return _palette()[int(label) % NUM_COLORS]
 
 
 @functools.cache
 def _palette() -> list[Color]:
-    """Colors selected one by one, each as distant as possible from all before it in CIE L*a*b*."""
+    """The first colors are those of Okabe and Ito (Color Universal Design, 2008); each further one is as distant as
+    possible from all before it in CIE L*a*b*, up to `COLOR_BLIND_SAFE` with red-green color blindness as well.
+    """
     steps = np.linspace(0, 255, 13).round().astype(np.uint8)
-    bgr = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
-    lab = cv2.cvtColor(bgr[None].astype(np.float32) / 255, cv2.COLOR_BGR2LAB)[0]
-    chroma = np.hypot(lab[:, 1], lab[:, 2])
-    usable = (lab[:, 0] > 38) & (lab[:, 0] < 90) & (chroma > 22)  # not close to black, white or gray
-    bgr, lab = bgr[usable], lab[usable]
-    chosen = [int(np.abs(bgr.astype(int) - (48, 64, 255)).sum(1).argmin())]  # the first is a warm red
-    distance = np.full(len(lab), np.inf)
-    while len(chosen) < NUM_COLORS:
-        distance = np.minimum(distance, np.linalg.norm(lab - lab[chosen[-1]], axis=1))
-        chosen.append(int(distance.argmax()))
-    return [(int(b), int(g), int(r)) for b, g, r in bgr[chosen]]
+    grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
+    candidates = np.concatenate((np.array(_OKABE_ITO, np.uint8), grid))
+    seen = [_lab(candidates), *(_lab(candidates, matrix) for matrix in _COLOR_BLIND)]
+    chroma = np.hypot(seen[0][:, 1], seen[0][:, 2])
+    usable = (seen[0][:, 0] > 38) & (seen[0][:, 0] < 84) & (chroma > 22)  # not close to black, white or gray
+    chosen = list(range(len(_OKABE_ITO)))
+    for count, views in ((COLOR_BLIND_SAFE, seen), (NUM_COLORS, seen[:1])):  # more colors differ in normal vision only
+        distance = np.where(usable, np.inf, -1.0)
+        for index in range(count):
+            if index >= len(chosen):
+                chosen.append(int(distance.argmax()))
+            apart = [np.linalg.norm(lab - lab[chosen[index]], axis=1) for lab in views]
+            distance = np.minimum(distance, np.minimum.reduce(apart))
+    return [(int(b), int(g), int(r)) for b, g, r in candidates[chosen]]
+
+
+def _lab(bgr: np.ndarray, matrix: np.ndarray | None = None) -> np.ndarray:
+    """CIE L*a*b* (n, 3) of colors (n, 3) BGR uint8, as seen through a matrix (3, 3) on linear RGB."""
+    values = bgr.astype(np.float32) / 255
+    if matrix is not None:
+        linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+        linear = (linear[:, ::-1] @ matrix.T)[:, ::-1].clip(0, 1)
+        values = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055).astype(np.float32)
+    return cv2.cvtColor(np.ascontiguousarray(values[None]), cv2.COLOR_BGR2LAB)[0]
 
 
 def contrast(background: Color) -> Color:

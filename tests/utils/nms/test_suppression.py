@@ -199,7 +199,7 @@ from graftdet.utils import boxes
 from graftdet.utils.evaluation import metrics
 from graftdet.utils.images import io, letterbox
 from graftdet.utils.nms import suppression
-from graftdet.utils.visualization import charts, drawing, plots
+from graftdet.utils.visualization import drawing, figures, plots
 detections = suppression.select_detections(np.array([[0., 0, 8, 8]]), np.array([[0.5]]))
 drawing.draw_boxes(np.zeros((50, 50, 3), np.uint8), detections[:, :4], detections[:, 5], detections[:, 4])
 boxes.box_area(detections[:, :4])

@@ -92,6 +92,14 @@ def test_the_best_box_is_on_top():
     assert tuple(drawn[75, 20]) == class_color(1)
 
 
+def test_the_colors_of_few_classes_differ_for_color_blind_readers():
+    colors = np.array([class_color(i) for i in range(draw.COLOR_BLIND_SAFE)], np.uint8)
+    for matrix in (None, *draw._COLOR_BLIND):
+        lab = draw._lab(colors, matrix)
+        gaps = np.linalg.norm(lab[:, None] - lab[None], axis=-1) + np.eye(len(lab)) * 999
+        assert gaps.min() > 11
+
+
 def test_colors_are_distinct_and_text_is_readable():
     colors = [class_color(i) for i in range(draw.NUM_COLORS)]
     assert len(set(colors)) == draw.NUM_COLORS >= 80
@@ -100,7 +108,11 @@ def test_colors_are_distinct_and_text_is_readable():
     assert gaps.min() > 10  # a difference of 2.3 is just noticeable
     assert class_color(draw.NUM_COLORS) == class_color(0)
     for background in colors:
-        assert np.abs(np.array(contrast(background)) - background).sum() > 200
+        text, behind = (
+            0.0722 * b**2.2 + 0.7152 * g**2.2 + 0.2126 * r**2.2
+            for b, g, r in np.array([contrast(background), background]) / 255
+        )
+        assert (max(text, behind) + 0.05) / (min(text, behind) + 0.05) > 3.8
 
 
 def test_names_from_lists_dicts_and_none():
