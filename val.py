@@ -4,9 +4,7 @@ PROJECT/NAME receives predictions.json (COCO results with the image and category
 charts.
 """
 
-import json
 import logging
-import math
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -85,9 +83,9 @@ from graftdet.utils.device import default_workers
 from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.coco_results import CocoResults, plain
 from graftdet.utils.evaluation.evaluator import Evaluation, evaluate
+from graftdet.utils.evaluation.json_file import write_json
 from graftdet.utils.evaluation.report import format_evaluation
-from graftdet.utils.files import new_run_folder, spread_sample, write_atomically
-from graftdet.utils.text import valid_utf8
+from graftdet.utils.files import new_run_folder, spread_sample
 from graftdet.utils.threads import sharing_cores
 from graftdet.utils.visualization import evaluation_plots
 from graftdet.utils.visualization.batch_images import ValidationImages
@@ -286,21 +284,6 @@ def square_size(model: Predictor, img: int | None) -> int:
             f"--img {height} {width}: validation needs one size, and files exported for a square or with --dynamic"
         )
     return height
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write plain data; undefined numbers (NaN) become null."""
-    text = json.dumps(without_nan(content), ensure_ascii=False)
-    write_atomically(path, valid_utf8(text))
-
-
-def without_nan(value: Any) -> Any:
-    """Return `value` with None instead of NaN and infinity, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 if __name__ == "__main__":
