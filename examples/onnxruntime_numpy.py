@@ -1,4 +1,4 @@
-"""Run an exported ONNX file with onnxruntime, NumPy and OpenCV: `python onnxruntime_minimal.py best.onnx image.jpg`.
+"""Run an exported ONNX file with onnxruntime, NumPy and OpenCV: `python onnxruntime_numpy.py best.onnx in.jpg out.jpg`.
 
 docs/exported-files.md explains each number. Needs OpenCV 4.7 or newer.
 """
@@ -38,9 +38,22 @@ def detect(path: str, image: np.ndarray, conf: float = 0.25, iou: float = 0.45) 
     return [(names[labels[i]], float(scores[i]), np.hstack(corners)[i].tolist()) for i in list(best)[:300]]
 
 
+def draw(image: np.ndarray, detections: list[tuple[str, float, list[float]]]) -> np.ndarray:
+    """Draw boxes, class names and scores into an image."""
+    for name, score, box in reversed(detections):
+        x1, y1, x2, y2 = (round(side) for side in box)
+        cv2.rectangle(image, (x1, y1), (x2, y2), (64, 64, 255), 2)
+        text, place = f"{name} {score:.2f}", (x1, max(y1 - 4, 12))
+        cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (64, 64, 255), 1, cv2.LINE_AA)
+    return image
+
+
 if __name__ == "__main__":
     image = cv2.imread(sys.argv[2])
     if image is None:
         sys.exit(f"{sys.argv[2]}: no such file, or not an image")
-    for name, score, box in detect(sys.argv[1], image):
+    detections = detect(sys.argv[1], image)
+    for name, score, box in detections:
         print(f"{name} {score:.3f} {[round(side, 1) for side in box]}")
+    if len(sys.argv) > 3:
+        cv2.imwrite(sys.argv[3], draw(image, detections))
