@@ -167,8 +167,10 @@ def train(
     model, transfer = start_model(options, checkpoint, list(splits["train"].names), round(hyperparameters.anchors))
     teacher = load_teacher(options.teacher, model) if options.teacher else None
     settings = loader_settings(options, model, teacher, ranks, device)
-    imitate, images = options.imitation_init and not checkpoint, plain_images(splits["train"], settings)
-    original = start_grafts(model.to(device), options.weights, transfer, images, imitate=imitate, epochs=graft_distill)
+    new = not checkpoint
+    start = {"imitate": new and options.imitation_init, "convert_head": new and options.head_init}
+    images = partial(plain_images, splits["train"], settings)
+    original = start_grafts(model.to(device), options.weights, transfer, images, epochs=graft_distill, **start)
     validate = make_validation(splits["val"], settings, has_geometric_augmentation(vars(hyperparameters)))
     initial = validate(model.to(device)) if not checkpoint and transfer.class_matches and not options.noval else None
     if options.hyp == AUTO_RECIPE and not checkpoint:

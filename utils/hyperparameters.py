@@ -110,6 +110,14 @@ class Hyperparameters:
     af_box: float = _number(7.5, about="gain of the box loss (AnchorFreeDetect, OneToOneDetect)")
     af_cls: float = _number(0.5, about="gain of the class loss (AnchorFreeDetect, OneToOneDetect)")
     af_dfl: float = _number(1.5, about="gain of the distribution focal loss (AnchorFreeDetect, OneToOneDetect)")
+    af_foreground: float = _number(0.5, about="gain of the foreground loss (OneToOneDetect with foreground)")
+    o2o_shift: float = _number(
+        0.0,
+        0,
+        1,
+        about="weight that moves from one-to-many to one-to-one losses: 1 + o2o_shift to 1 - o2o_shift in the course "
+        "of the run, and the reverse (OneToOneDetect, for detach: False)",
+    )
     af_iou_loss: str = _choice("ciou", "giou", "siou", "iou", about="box loss (AnchorFreeDetect, OneToOneDetect)")
     af_cls_loss: str = _choice(
         "bce", "quality_focal", "varifocal", about="class loss (AnchorFreeDetect, OneToOneDetect)"

@@ -189,7 +189,7 @@ class DistillationLoss(Criterion):
             for head, raw in zip(self.heads, (outputs.student_raw, outputs.teacher_raw), strict=True)
         ]
         (boxes, scores), (teacher_boxes, teacher_scores) = (
-            head.decode(maps) if self.same_anchors else _decode_per_cell(head, maps)
+            head.decode(maps) if self.same_anchors else decode_per_cell(head, maps)
             for head, maps in zip(self.heads, raw_maps, strict=True)
         )
         weights = teacher_scores.amax(-1).square()  # (B, N)
@@ -236,7 +236,7 @@ def _same_anchors(own, theirs) -> bool:
     return own.shape == theirs.shape and torch.allclose(own, theirs, rtol=0.25)
 
 
-def _decode_per_cell(head: Head, maps: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+def decode_per_cell(head: Head, maps: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Raw maps to one box per cell, (B, N, 4) xyxy pixels, and scores (B, N, nc).
 
     Of several anchors per cell these are the box of that with the best score, and the best score of each class.

@@ -31,12 +31,14 @@ class Original:
         model: frozen, in eval mode.
         rows: grafted row of the model in training -> row of the original that it replaces.
         path: the weights file, for messages.
+        matched: row of the model in training -> row of the original that it continues.
         epochs: number of first epochs in which the grafted rows learn from it.
     """
 
     model: DetectionModel
     rows: dict[int, int]
     path: str
+    matched: dict[int, int]
     epochs: int = 0
 
 
@@ -44,23 +46,26 @@ def load_original(weights: WeightsFile, model: DetectionModel) -> Original:
     """Build the model that `weights` come from and find the rows of `model` that replace its rows.
 
     Raises:
-        UserError: its structure is unknown, its images have other channels, or no row of `model` replaces one of it
-            with an output of the same shape.
+        UserError: its structure is unknown, or its images have other channels.
     """
     spec = weights.read_spec()
     if spec is None:
         raise UserError(
             f"{weights.path}: holds weights without their YAML, so the rows that a graft has replaced are unknown; "
-            "import them with their model first, or train without --graft-distill"
+            "train without --graft-distill, or give weights that hold their YAML"
         )
     original = build_from_weights(weights)
     if original.channels != model.channels:
         raise UserError(f"{weights.path}: expects images of {original.channels} channels, the model {model.channels}")
     matched = match_rows(model, weights.state, spec)
     rows = find_replaced_rows(model, original, matched)
-    if not rows:
-        raise UserError(f"{weights.path}: {_why_none(model, original, matched)}")
-    return Original(original.requires_grad_(False), rows, str(weights.path))
+    return Original(original.requires_grad_(False), rows, str(weights.path), matched)
+
+
+def check_grafts(model: DetectionModel, original: Original) -> None:
+    """Raise `UserError` if no row of `model` replaces a row of the original with an output of the same shape."""
+    if not original.rows:
+        raise UserError(f"{original.path}: {_why_none(model, original.model, original.matched)}")
 
 
 def _why_none(model: DetectionModel, original: DetectionModel, matched: dict[int, int]) -> str:

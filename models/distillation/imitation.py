@@ -1,14 +1,15 @@
 """Initialization of grafted rows: each is fitted to output what the row that it replaces outputs (least squares)."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from graftdet.models.distillation.grafts import Original, load_original, relative_error
+from graftdet.models.distillation.grafts import Original, check_grafts, load_original, relative_error
+from graftdet.models.distillation.head_imitation import imitate_head
 from graftdet.models.distillation.row_outputs import row_inputs, row_outputs
 from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.graph.shape_inference import evaluating
@@ -52,9 +53,10 @@ def start_grafts(
     model: DetectionModel,
     weights: str,
     transfer: TransferReport,
-    images: Iterable[torch.Tensor],
+    images: Callable[[], Iterable[torch.Tensor]],
     *,
     imitate: bool,
+    convert_head: bool,
     epochs: int,
 ) -> Original | None:
     """Initialize the grafted rows of a model by imitation, and return what they are to learn from.
@@ -63,8 +65,9 @@ def start_grafts(
         model: the model with its initial weights; changed in place.
         weights: where these come from, as given to `make_model`.
         transfer: what was copied from them; of a resumed run, nothing is known.
-        images: batches (B, C, H, W) in 0..1; read only where they are needed.
+        images: gives batches (B, C, H, W) in 0..1; called only where they are needed.
         imitate: whether grafted rows are initialized.
+        convert_head: whether a head of another kind than that of the weights is initialized.
         epochs: number of first epochs in which grafted rows learn from the original.
 
     Returns:
@@ -73,20 +76,26 @@ def start_grafts(
     Raises:
         UserError: grafted rows are to learn from an original that is unknown or does not fit.
     """
-    imitate = imitate and transfer.fraction >= MIN_FRACTION_OF_GRAFT and _has_new_rows(model, transfer)
-    file = open_initial_weights(model, weights) if imitate or epochs else None
+    is_graft = transfer.fraction >= MIN_FRACTION_OF_GRAFT
+    imitate = imitate and is_graft and _has_new_rows(model, transfer)
+    convert_head = convert_head and is_graft and len(model.model) - 1 not in transfer.row_matches
+    file = open_initial_weights(model, weights) if imitate or convert_head or epochs else None
     try:
         if file is None:
             if epochs:
                 raise UserError("no pretrained weights fit the model")
             return None
         original = load_original(file, model)
+        if epochs:
+            check_grafts(model, original)
     except UserError as error:
         if epochs:
             raise UserError(f"--graft-distill: {error}") from None
-        return None  # inserted rows, or an unknown structure: there is nothing to imitate
-    if imitate:
-        logger.info(imitate_rows(model, original, images))
+        return None  # an unknown structure: there is nothing to imitate
+    if imitate and original.rows:
+        logger.info(imitate_rows(model, original, images()))
+    if convert_head and (converted := imitate_head(model, original.model, images())):
+        logger.info(converted)
     original.epochs = epochs
     return original if epochs else None
 

@@ -1,13 +1,16 @@
 """Anchor-free heads with decoupled branches: AnchorFreeDetect, and OneToOneDetect, whose output needs no NMS."""
 
+import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from graftdet.models.blocks.conv import Conv, DWConv
 from graftdet.models.heads import HEADS
-from graftdet.models.heads.anchor_free_base import ARGUMENT_ALIASES, AnchorFreeHead
+from graftdet.models.heads.anchor_free_base import ARGUMENT_ALIASES, INITIAL_DISTANCE, AnchorFreeHead
+from graftdet.models.heads.base import prior_bias
 from graftdet.models.heads.local_maximum import suppress_non_maxima
 from graftdet.models.heads.row_arguments import check_integer
 from graftdet.models.losses.anchor_free import AnchorFreeCriterion, TwoBranchCriterion
@@ -25,7 +28,7 @@ class Branches(nn.Module):
     Args:
         ch: input widths, one per level.
         nc: number of classes.
-        reg_max: number of distribution bins per distance.
+        reg_max: number of distribution bins per distance; 1: the box branch gives the distances.
         light: a light box branch.
         width: of the box branch; None: the larger of 4 * reg_max and a quarter of the first level's width.
         class_light: a light class branch.
@@ -41,6 +44,7 @@ class Branches(nn.Module):
         for value, name in ((width, "width, that of the box branch,"), (class_width, "class_width")):
             if value is not None:
                 check_integer(value, name, 1)
+        self.gives_distances = reg_max == 1
         box_width = width or max(ch[0] // 4, 4 * reg_max)
         check_integer(box_groups, "box_groups, the groups of the box branch,", 1)
         if box_width % box_groups or 4 * reg_max % box_groups or (light and box_groups > 1):
@@ -53,7 +57,16 @@ class Branches(nn.Module):
 
     def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
         """Maps (B, c, H, W) -> a list of (B, 4 * reg_max + nc, H, W)."""
-        return [torch.cat((box(x), cls(x)), 1) for box, cls, x in zip(self.box, self.cls, maps, strict=True)]
+        boxes = [box(x) for box, x in zip(self.box, maps, strict=True)]
+        if self.gives_distances:
+            boxes = [F.softplus(y) for y in boxes]
+        return [torch.cat((y, cls(x)), 1) for y, cls, x in zip(boxes, self.cls, maps, strict=True)]
+
+    def initialize_distances(self) -> None:
+        """Set the biases of distances without distributions to those of new boxes."""
+        if self.gives_distances:
+            for distances, _ in self.output_biases():
+                distances.data.fill_(math.log(math.expm1(INITIAL_DISTANCE)))
 
     def output_biases(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Per level the biases (4 * reg_max,) of the distances and (nc,) of the classes."""
@@ -84,7 +97,7 @@ class AnchorFreeDetect(AnchorFreeHead):
     Args:
         nc: number of classes.
         reg_max: number of distribution bins per distance; a box reaches at most reg_max - 1 strides from the center of
-            a cell.
+            a cell. 1: the softplus of one output per distance, without distributions and limits.
         light: depthwise convolutions in the box branch, too.
         width: of the box branch; None: the larger of 4 * reg_max and a quarter of the first level's width.
         class_light: depthwise convolutions in the class branch; False is the form of YOLOv8.
@@ -101,6 +114,8 @@ class AnchorFreeDetect(AnchorFreeHead):
         [[17, 20, 23], 1, AnchorFreeDetect, [nc]]
     """
 
+    min_reg_max = 1
+
     def __init__(
         self, nc=80, reg_max=16, light=False, width=None, class_light=True, class_width=None, box_groups=1, ch=()
     ):
@@ -114,6 +129,11 @@ class AnchorFreeDetect(AnchorFreeHead):
     def output_biases(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Per level the biases (4 * reg_max,) of the distances and (nc,) of the classes."""
         return self.branches.output_biases()
+
+    def set_strides(self, strides: list[float]) -> None:
+        """Set the strides and initialize the biases."""
+        super().set_strides(strides)
+        self.branches.initialize_distances()
 
     def class_layers(self) -> dict[str, int]:
         """The last convolution of each class branch."""
@@ -136,14 +156,18 @@ class OneToOneDetect(AnchorFreeHead):
     eval mode they are the suppressed mean of both branches' logits: the first branch classifies better, the second
     one selects the cell.
 
-    The input of the second branch is detached, so everything else is trained by one-to-many alone. In eval mode the
+    The input of the second branch is detached, so everything else is trained by one-to-many alone; without `detach`
+    the second branch trains the box branch and the rows before the head, too. In eval mode the
     output is one-to-one unless `branch` is set to "one_to_many", for which `fuse()` drops the second branch.
 
     Args:
         nc: number of classes.
-        reg_max: number of distribution bins per distance.
+        reg_max: number of distribution bins per distance, as in `AnchorFreeDetect`.
         light: depthwise convolutions in the box branch, too.
         width: of the box branch, as in `AnchorFreeDetect`.
+        detach: the second branch trains itself alone.
+        foreground: a third branch, a 1x1 convolution per level for objects of any class, whose loss trains the rows
+            before the head; it runs in train mode only.
         ch: input widths, one per level.
 
     Source:
@@ -154,11 +178,17 @@ class OneToOneDetect(AnchorFreeHead):
     """
 
     distillation_branch = "one_to_many"
+    min_reg_max = 1
 
-    def __init__(self, nc=80, reg_max=16, light=False, width=None, ch=()):
+    def __init__(self, nc=80, reg_max=16, light=False, width=None, detach=True, foreground=False, ch=()):
         super().__init__(nc, reg_max)
+        for value, name in ((detach, "detach"), (foreground, "foreground")):
+            if not isinstance(value, bool):
+                raise UserError(f"{name} must be True or False, got {value!r}")
+        self.detach = detach
         self.one_to_many = Branches(ch, nc, reg_max, light, width)
         self.one_to_one = nn.ModuleList(_branch(c, ch[0], nc, True) for c in ch)
+        self.foreground = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in ch) if foreground else None
         self.branch = "one_to_one"
 
     @property
@@ -175,17 +205,26 @@ class OneToOneDetect(AnchorFreeHead):
         """Maps (B, c, H, W), one per level, to raw outputs by branch: of both in train mode, else of `branch`."""
         raw = {"one_to_many": self.one_to_many(maps)}
         if self.training or self.branch == "one_to_one":
-            second = [cls(x.detach()) for cls, x in zip(self.one_to_one, maps, strict=True)]
-            raw["one_to_one"] = [
-                self._with_classes(y.detach(), z) for y, z in zip(raw["one_to_many"], second, strict=True)
+            first, inputs = ([self._cut(y) for y in one] for one in (raw["one_to_many"], maps))
+            second = [cls(x) for cls, x in zip(self.one_to_one, inputs, strict=True)]
+            raw["one_to_one"] = [self._with_classes(y, z) for y, z in zip(first, second, strict=True)]
+        if self.training and self.foreground is not None:
+            objects = [conv(x) for conv, x in zip(self.foreground, maps, strict=True)]
+            raw["foreground"] = [
+                torch.cat((y[:, : self.box_channels].detach(), z), 1)
+                for y, z in zip(raw["one_to_many"], objects, strict=True)
             ]
         return raw if self.training else {self.branch: raw[self.branch]}
+
+    def _cut(self, x):
+        """Without gradient, if the second branch is to train itself alone."""
+        return x.detach() if self.detach else x
 
     def _with_classes(self, raw, second):
         """One-to-many output (B, 4 * reg_max + nc, H, W) with the class logits of the second branch (B, nc, H, W); in
         eval mode with the mean of both.
         """
-        distances, first = raw.split([4 * self.reg_max, self.nc], 1)
+        distances, first = raw.split([self.box_channels, self.nc], 1)
         return torch.cat((distances, second if self.training else (first + second) / 2), 1)
 
     def decode(self, raw: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -205,7 +244,7 @@ class OneToOneDetect(AnchorFreeHead):
         return self._suppress(maps) if name == "one_to_one" else maps
 
     def _suppress(self, maps):
-        return suppress_non_maxima(maps, 4 * self.reg_max, self.strides)
+        return suppress_non_maxima(maps, self.box_channels, self.strides)
 
     def distillation_maps(self, raw: Any) -> list[torch.Tensor]:
         """The one-to-many maps: those of a single positive per object carry no information on all other cells."""
@@ -217,31 +256,46 @@ class OneToOneDetect(AnchorFreeHead):
         second = self.one_to_one or []
         return first + [(distances, cls[-1].bias) for (distances, _), cls in zip(first, second, strict=False)]
 
+    def set_strides(self, strides: list[float]) -> None:
+        """Set the strides and initialize the biases."""
+        super().set_strides(strides)
+        self.one_to_many.initialize_distances()
+        for conv in self.foreground or ():
+            conv.bias.data.fill_(prior_bias())
+
     def class_layers(self) -> dict[str, int]:
         """The last convolution of each class branch, of both branches."""
         layers = {f"one_to_many.{name}": others for name, others in self.one_to_many.class_layers().items()}
         return layers | _class_layers("one_to_one", self.one_to_one or nn.ModuleList())
 
     def fuse(self) -> None:
-        """Drop the one-to-one branch where it does not run in eval mode."""
+        """Drop the foreground branch, and the one-to-one branch where it does not run in eval mode."""
+        self.foreground = None
         if self.branch == "one_to_many":
             self.one_to_one = None
 
     def criterion(self, hyperparameters: Hyperparameters, image_size: int = 640) -> TwoBranchCriterion:
-        """The losses of one-to-many, and the class loss of one-to-one.
+        """The losses of one-to-many, and the class loss of one-to-one; without `detach` its box losses, too.
 
         Both are assigned by the same metric, so that the best point of one is the best of the other.
         """
         one_to_many = _task_aligned_criterion(self, hyperparameters, topk=10)
-        one_to_one = _task_aligned_criterion(self, hyperparameters, topk=1, names=("cls",))
-        return TwoBranchCriterion(one_to_many, one_to_one, self._suppress)
+        one_to_one = _task_aligned_criterion(self, hyperparameters, topk=1, class_only=self.detach)
+        foreground = None
+        if self.foreground is not None:
+            foreground = AnchorFreeCriterion(
+                1, self.reg_max, self.strides, TaskAlignedAssigner(), gains={"cls": hyperparameters.af_foreground}
+            )
+        return TwoBranchCriterion(one_to_many, one_to_one, self._suppress, foreground, hyperparameters.o2o_shift)
 
 
 def _task_aligned_criterion(
-    head: AnchorFreeHead, hyperparameters: Hyperparameters, topk: int, names=("box", "cls", "dfl")
+    head: AnchorFreeHead, hyperparameters: Hyperparameters, topk: int, class_only: bool = False
 ):
     h = hyperparameters
-    gains = {"box": h.af_box, "cls": h.af_cls, "dfl": h.af_dfl}
+    gains = {"cls": h.af_cls} if class_only else {"box": h.af_box, "cls": h.af_cls}
+    if head.reg_max and not class_only:
+        gains["dfl"] = h.af_dfl
     return AnchorFreeCriterion(
         head.nc,
         head.reg_max,
@@ -249,5 +303,5 @@ def _task_aligned_criterion(
         TaskAlignedAssigner(topk),
         class_loss=h.af_cls_loss,
         iou_loss=h.af_iou_loss,
-        gains={name: gains[name] for name in names},
+        gains=gains,
     )

@@ -29,18 +29,25 @@ class AnchorFreeHead(Head):
         point_offset: position of the point of a cell, from which the distances are: 0.5 is the center, 0 the upper left
             corner.
         has_distributions: whether `reg_max` must be a number.
+        min_reg_max: its least value; 1 stands for no distributions.
     """
 
     point_offset: float = 0.5
     has_distributions: bool = True
+    min_reg_max: int = 2
 
     def __init__(self, nc: int, reg_max: int | None):
         super().__init__(nc)
         if isinstance(reg_max, (list, tuple)):
             raise UserError("takes no anchors; write [nc] for its args")
         if self.has_distributions:
-            check_integer(reg_max, "reg_max, the number of distribution bins per distance,", 2)
-        self.reg_max = reg_max
+            check_integer(reg_max, "reg_max, the number of distribution bins per distance,", self.min_reg_max)
+        self.reg_max = None if reg_max == 1 else reg_max
+
+    @property
+    def box_channels(self) -> int:
+        """Number of outputs per cell before the classes."""
+        return 4 * (self.reg_max or 1)
 
     def set_strides(self, strides: list[float]) -> None:
         """Set the strides and initialize the biases: rare classes, boxes of about five strides.
@@ -59,8 +66,9 @@ class AnchorFreeHead(Head):
 
     def decode_rows(self, raw: Any) -> torch.Tensor:
         """Raw outputs to (B, N, 5 + nc): cx, cy, w, h in pixels, objectness and classes as in `with_objectness`."""
-        logits, classes = flatten_levels(raw, 4 * self.reg_max)
-        points, strides = cells_of_rows([(y.shape[2], y.shape[3]) for y in raw], self.strides, logits)
+        logits, classes = flatten_levels(raw, self.box_channels)
+        sizes = [(y.shape[2], y.shape[3]) for y in raw]
+        points, strides = cells_of_rows(sizes, self.strides, logits, self.point_offset)
         distances = mean_distances(logits, self.reg_max) * strides.repeat(1, 1, 2)
         return rows_of_distances(points, distances, classes.sigmoid())
 
@@ -69,7 +77,7 @@ class AnchorFreeHead(Head):
         return self._decode([y.float() for y in raw])
 
     def _decode(self, raw):
-        distances, classes = flatten_levels(raw, 4 * (self.reg_max or 1))
+        distances, classes = flatten_levels(raw, self.box_channels)
         points, strides = level_points([y.shape[2:] for y in raw], self.strides, distances, self.point_offset)
         boxes = distances_to_boxes(points, expected_distances(distances, self.reg_max) * strides[:, None])
         return boxes, classes.sigmoid()

@@ -14,7 +14,7 @@ LEAST_OBJECTNESS = 1e-7  # so that no class is divided by zero
 
 
 def cells_of_rows(
-    sizes: Iterable[tuple[int, int]], strides: Iterable[float], like: torch.Tensor
+    sizes: Iterable[tuple[int, int]], strides: Iterable[float], like: torch.Tensor, offset: float = 0.5
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The cell of each row, for x and y.
 
@@ -22,24 +22,27 @@ def cells_of_rows(
         sizes: (H, W) of each level.
         strides: pixels per cell of each level.
         like: a tensor of the device and type wanted.
+        offset: position of the points within their cells, see `level_points`.
 
     Returns:
-        Centers of the cells in pixels and the strides, both (1, N, 2).
+        Points of the cells in pixels and the strides, both (1, N, 2).
     """
-    points, pixels = level_points(sizes, strides, like)
+    points, pixels = level_points(sizes, strides, like, offset)
     return points[None], pixels[None, :, None].repeat(1, 1, 2)
 
 
-def mean_distances(logits: torch.Tensor, reg_max: int) -> torch.Tensor:
+def mean_distances(logits: torch.Tensor, reg_max: int | None) -> torch.Tensor:
     """The distances of `expected_distances`, as one matrix product, which all readers compute correctly.
 
     Args:
         logits: (B, N, 4 * reg_max) of left, top, right, bottom.
-        reg_max: number of distribution bins per distance.
+        reg_max: number of distribution bins per distance; None: the outputs are the distances.
 
     Returns:
         (B, N, 4) in strides.
     """
+    if reg_max is None:
+        return logits
     probabilities = logits.reshape(logits.shape[0], -1, reg_max).softmax(-1)  # (B, 4 N, reg_max)
     bins = torch.arange(reg_max, device=logits.device).to(logits.dtype)[:, None]
     return (probabilities @ bins).reshape(logits.shape[0], -1, 4)

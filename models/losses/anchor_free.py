@@ -100,13 +100,19 @@ class AnchorFreeCriterion(DenseCriterion):
 class TwoBranchCriterion(Criterion):
     """The losses of one-to-many and one-to-one branches side by side (Wang et al., YOLOv10, 2024, section 3.1).
 
-    Called with a dict of raw lists; returns the losses of "one_to_many" by name and those of "one_to_one" as
-    "o2o_<name>".
+    Called with a dict of raw lists; returns the losses of "one_to_many" by name, those of "one_to_one" as
+    "o2o_<name>", and the class loss of "foreground" where there is one.
+
+    With a `shift` s the weight moves linearly from one-to-many, whose many positives give a dense signal, to
+    one-to-one, which inference uses: their factors are 1 + s and 1 - s in the first epoch, 1 - s and 1 + s in the last
+    one.
 
     Args:
         one_to_many: the criterion of the branch with many positives per object.
         one_to_one: the criterion of the branch with a single positive per object.
         suppress: applied to the raw list of "one_to_one", in float32, before its losses are computed.
+        foreground: the criterion of objects of any class; None where the head has no such branch.
+        shift: 0..1.
     """
 
     def __init__(
@@ -114,16 +120,30 @@ class TwoBranchCriterion(Criterion):
         one_to_many: AnchorFreeCriterion,
         one_to_one: AnchorFreeCriterion,
         suppress: Callable[[list[torch.Tensor]], list[torch.Tensor]],
+        foreground: AnchorFreeCriterion | None = None,
+        shift: float = 0.0,
     ):
         self.one_to_many, self.one_to_one, self.suppress = one_to_many, one_to_one, suppress
+        self.foreground, self.shift, self.factors = foreground, shift, (1.0, 1.0)
 
     @property
     def box_gain(self) -> float:
         """The gain of the IoU loss of the one-to-many branch."""
         return self.one_to_many.box_gain
 
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Move the weight between the branches; see `Criterion`."""
+        moved = self.shift * (1 - 2 * epoch / max(epochs - 1, 1))
+        self.factors = 1 + moved, 1 - moved
+
     def __call__(self, raw: dict[str, list[torch.Tensor]], targets: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compute the losses of both branches; see `Criterion`."""
-        losses = self.one_to_many(raw["one_to_many"], targets)
+        """Compute the losses of all branches; see `Criterion`."""
+        many, one = self.factors
+        losses = {name: loss * many for name, loss in self.one_to_many(raw["one_to_many"], targets).items()}
         one_to_one = self.one_to_one(self.suppress([y.float() for y in raw["one_to_one"]]), targets)
-        return losses | {f"o2o_{name}": loss for name, loss in one_to_one.items()}
+        losses |= {f"o2o_{name}": loss * one for name, loss in one_to_one.items()}
+        if self.foreground:
+            objects = targets.clone()
+            objects[:, 1] = 0  # one class
+            losses["foreground"] = self.foreground(raw["foreground"], objects)["cls"]
+        return losses

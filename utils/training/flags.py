@@ -102,6 +102,12 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
         help="initialize rows that replace rows of the model of --weights to imitate them on training images",
     )
     flag(
+        "--head-init",
+        action=cli.Switch,
+        default=False,
+        help="initialize a head of another kind than that of --weights to imitate it on training images",
+    )
+    flag(
         "--graft-distill",
         type=cli.at_least(0.0, float),
         nargs="?",

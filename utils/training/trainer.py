@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -110,23 +110,13 @@ def train_one_epoch(
     return EpochResult(average_losses(meter.means, device), num_images * world_size / seconds, stepper.learning_rate)
 
 
-class EpochCriterion(Protocol):
-    """A criterion as `train_one_epoch` takes it, which may change from epoch to epoch."""
-
-    def __call__(self, raw: Any, targets: torch.Tensor, /) -> dict[str, torch.Tensor]:
-        """Compute the losses of a batch."""
-
-    def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Prepare for an epoch, from 0, of `epochs`."""
-
-
 @dataclass
 class Trainer:
     """Trains a model epoch by epoch.
 
     Attributes:
         model: The model to train, perhaps in a DistributedDataParallel wrapper.
-        criterion: See `train_one_epoch`.
+        criterion: See `train_one_epoch`; `begin_epoch(epoch, epochs)` is called where it has one.
         batches: Batches of `graftdet.data.loader`.
         stepper: Optimizer, schedule and EMA.
         seed: Seed of all random generators.
@@ -137,7 +127,7 @@ class Trainer:
     """
 
     model: nn.Module
-    criterion: EpochCriterion
+    criterion: Callable[[Any, torch.Tensor], dict[str, torch.Tensor]]
     batches: Any
     stepper: Stepper
     seed: int
@@ -162,7 +152,8 @@ class Trainer:
             on_batch: See `train_one_epoch`.
         """
         seed_everything(self.seed, epoch + 1, self.ranks.rank)
-        self.criterion.begin_epoch(epoch, epochs)
+        if begin := getattr(self.criterion, "begin_epoch", None):  # a plugin's criterion may be a plain function
+            begin(epoch, epochs)
         self.batches.set_epoch(epoch, weights)
         count = len(self.batches)
         with Progress(count, f"epoch {epoch + 1}/{epochs}", quiet=not self.ranks.is_main) as progress:

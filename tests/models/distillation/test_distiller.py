@@ -240,13 +240,13 @@ def test_a_student_equal_to_its_teacher_has_no_distillation_loss(teacher_file, h
 
 def test_other_anchors_are_compared_cell_by_cell(teacher_file, tiny_yaml):
     """The best anchor of a cell counts: a slow version, cell by cell."""
-    from graftdet.models.distillation.distiller import _decode_per_cell
+    from graftdet.models.distillation.distiller import decode_per_cell
 
     model = model_of(tiny_yaml)
     with torch.no_grad():
         raw = [torch.randn_like(y) for y in model.train().raw_outputs(make_images())]
     boxes, scores = model.head.decode(raw)
-    best_boxes, best_scores = _decode_per_cell(model.head, raw)
+    best_boxes, best_scores = decode_per_cell(model.head, raw)
     start = cell = 0
     for y in raw:
         a, h, w = y.shape[1:4]

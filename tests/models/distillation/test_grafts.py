@@ -5,7 +5,7 @@ import torch
 
 from graftdet.models import ModelSpec, build_model
 from graftdet.models.distillation.distiller import set_up_distillation
-from graftdet.models.distillation.grafts import load_original, relative_error
+from graftdet.models.distillation.grafts import check_grafts, load_original, relative_error
 from graftdet.models.distillation.imitation import imitate_rows, start_grafts
 from graftdet.models.distillation.row_outputs import row_inputs, row_outputs
 from graftdet.models.weights.transfer import TransferReport, load_into
@@ -116,12 +116,13 @@ def test_grafted_rows_become_similar_to_the_replaced_ones(tiny_yaml, file):
 def test_the_original_is_loaded_only_where_it_is_needed(tiny_yaml, file, tiny_weights):
     model, report = graft_of(tiny_yaml, file)
     arguments = (model, str(tiny_weights), TransferReport())
-    assert start_grafts(*arguments, iter([]), imitate=False, epochs=0) is None
-    assert start_grafts(*arguments, iter([]), imitate=True, epochs=0) is None  # a resumed run
-    assert start_grafts(*arguments, iter([]), imitate=False, epochs=3).epochs == 3
+    for imitate, head in ((False, False), (True, True)):  # of a resumed run nothing is known
+        assert start_grafts(*arguments, list, imitate=imitate, convert_head=head, epochs=0) is None
+    assert start_grafts(*arguments, list, imitate=False, convert_head=False, epochs=3).epochs == 3
     weight = model.model[2].cv1.conv.weight.clone()
     report.fraction = 0.6
-    assert start_grafts(model, str(tiny_weights), report, [images()], imitate=True, epochs=0) is None
+    options = {"imitate": True, "convert_head": True, "epochs": 0}
+    assert start_grafts(model, str(tiny_weights), report, lambda: [images()], **options) is None
     assert not torch.equal(model.model[2].cv1.conv.weight, weight)
 
 
@@ -143,7 +144,7 @@ def test_originals_that_do_not_fit_are_reported(tiny_yaml, tiny_weights, change,
     if change is None:
         file = WeightsFile(file.path, "state dict", file.state)
     with pytest.raises(UserError, match=message):
-        load_original(file, model)
+        check_grafts(model, load_original(file, model))
 
 
 def test_no_gain_is_an_error(tiny_yaml, file):

@@ -156,6 +156,26 @@ def test_a_copy_a_fused_copy_and_a_checkpoint_are_the_same(name, build, tmp_path
     assert list(load_checkpoint(path)["model"]) == list(model.state_dict())
 
 
+@pytest.mark.parametrize("name", ["AnchorFreeDetect", "OneToOneDetect"])
+def test_distances_without_distributions(build, name):
+    """With `reg_max` 1 there is one output per distance, no distribution loss, and boxes of any size can be learned."""
+    model = build(name, "{nc: nc, reg_max: 1}").train()
+    raw = model(make_images())
+    maps = raw["one_to_many"] if isinstance(raw, dict) else raw
+    assert maps[0].shape[1] == 4 + 3 and "dfl" not in model.criterion(Hyperparameters())(raw, TARGETS)
+    branches = model.head.one_to_many if name == "OneToOneDetect" else model.head.branches
+    for branch, bias in zip(branches.box, branches.output_biases(), strict=True):
+        assert torch.nn.functional.softplus(bias[0]).allclose(torch.tensor(2.5))
+        torch.nn.init.zeros_(branch[-1].weight)
+        branch[-1].bias.data = torch.tensor([40.0, 50, 60, 70])
+    model.eval()
+    with torch.no_grad():
+        raw = model.raw_outputs(make_images())
+        boxes, rows = model.head.decode(raw)[0], model.head.decode_rows(raw)[..., :4]
+    assert (boxes[0, 0] / 8).allclose(torch.tensor([0.5 - 40, 0.5 - 50, 0.5 + 60, 0.5 + 70]))
+    torch.testing.assert_close(cxcywh_to_xyxy(rows), boxes, atol=1e-3, rtol=1e-5)
+
+
 @pytest.mark.parametrize("targets", [TARGETS, torch.zeros(0, 6)], ids=["boxes", "no boxes"])
 def test_every_parameter_has_a_gradient(name, build, targets):
     """Processes that train together wait for the gradients of all parameters."""
@@ -196,7 +216,8 @@ def test_losses_are_selected_by_the_recipe(build, name, choice):
         ("AnchorFreeDetect", "[nc, anchors]", r"takes no anchors; write \[nc\] for its args"),
         ("AnchorFreeDetect", "[ncc]", "argument 'nc' must be a number, got 'ncc'"),
         ("AnchorFreeDetect", "[4]", "is written for 4 classes, but nc is 3"),
-        ("AnchorFreeDetect", "[nc, 1]", "reg_max, .* at least 2, got 1"),
+        ("AnchorFreeDetect", "[nc, 0]", "reg_max, .* at least 1, got 0"),
+        ("PicoHead", "[nc, 2, 1]", "reg_max, .* at least 2, got 1"),
         ("AnchorFreeDetect", "[nc, 16, 3]", "light, .* must be True or False, got 3"),
         ("AnchorFreeDetect", "{nc: nc, bin: 8}", "bin"),
         ("AnchorFreeDetect", "[nc, 16, False, 0]", "width, .* at least 1, got 0"),

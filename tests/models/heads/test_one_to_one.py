@@ -18,11 +18,11 @@ TARGETS = torch.tensor([[0, 1, 0.4, 0.4, 0.5, 0.4], [1, 0, 0.55, 0.5, 0.6, 0.5],
 def build(tiny_yaml):
     """`build(name)`: the tiny detector with another head, in eval mode, with batch statistics of `IMAGES`."""
 
-    def make(name="OneToOneDetect"):
+    def make(name="OneToOneDetect", args="[nc]"):
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(0)
             model = build_model(
-                ModelSpec.from_text(tiny_yaml.replace("Detect, [nc, anchors]", f"{name}, [nc]"), "tiny.yaml"), nc=3
+                ModelSpec.from_text(tiny_yaml.replace("Detect, [nc, anchors]", f"{name}, {args}"), "tiny.yaml"), nc=3
             )
             for _ in range(60):
                 model.train()(IMAGES)
@@ -104,3 +104,59 @@ def test_fusing_one_to_many_drops_the_second_branch(build):
         model.use_branch("one")
     with pytest.raises(UserError, match=r"branch 'one_to_many': this head has no branches \(PicoHead\)"):
         build("PicoHead").use_branch("one_to_many")
+
+
+def trained_parts(model):
+    """Parts of the head that a gradient other than 0 reaches."""
+    trained = [name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0]
+    return {".".join(name.split(".")[2:4]) for name in trained}
+
+
+def test_without_detach_one_to_one_trains_boxes_and_other_rows(build):
+    model = build(args="{nc: nc, detach: False}").train()
+    losses = model.criterion(Hyperparameters(), 64)(model(IMAGES), TARGETS)
+    assert set(losses) == {"box", "cls", "dfl", "o2o_box", "o2o_cls", "o2o_dfl"}
+    sum(loss for name, loss in losses.items() if name.startswith("o2o_")).backward()
+    assert model.model[0].conv.weight.grad.abs().sum() > 0
+    parts = trained_parts(model)
+    assert {"one_to_one.0", "one_to_many.box"} <= parts and "one_to_many.cls" not in parts
+
+
+def test_the_weight_moves_from_one_to_many_to_one_to_one(build):
+    model = build().train()
+    raw = model(IMAGES)
+    usual = model.criterion(Hyperparameters(), 64)(raw, TARGETS)
+    criterion = model.criterion(Hyperparameters(o2o_shift=0.8), 64)
+    for epoch, (many, one) in {0: (1.8, 0.2), 5: (1.0, 1.0), 10: (0.2, 1.8)}.items():
+        criterion.begin_epoch(epoch, 11)
+        losses = criterion(raw, TARGETS)
+        assert losses["cls"].item() == pytest.approx(many * usual["cls"].item(), rel=1e-5)
+        assert losses["o2o_cls"].item() == pytest.approx(one * usual["o2o_cls"].item(), rel=1e-5)
+    constant = model.criterion(Hyperparameters(), 64)
+    constant.begin_epoch(0, 11)
+    assert torch.equal(constant(raw, TARGETS)["cls"], usual["cls"])
+
+
+def test_the_foreground_branch_learns_objects_of_any_class_and_runs_in_train_mode_only(build):
+    model = build(args="{nc: nc, foreground: True}").train()
+    raw = model(IMAGES)
+    assert [y.shape[1] for y in raw["foreground"]] == [4 * 16 + 1] * 2
+    criterion, other = model.criterion(Hyperparameters(af_foreground=2), 64), TARGETS.clone()
+    other[:, 1] = 0
+    losses = criterion(raw, TARGETS)
+    assert torch.equal(losses["foreground"], criterion(raw, other)["foreground"])
+    losses["foreground"].backward()
+    assert {part.split(".")[0] for part in trained_parts(model) if part.startswith(("one", "fore"))} == {"foreground"}
+    assert model.model[0].conv.weight.grad.abs().sum() > 0
+    model.eval()
+    with torch.no_grad():
+        assert "foreground" not in model.raw_outputs(IMAGES)
+        expected, fused = model(IMAGES), copy.deepcopy(model).fuse()
+        assert fused.head.foreground is None
+        torch.testing.assert_close(fused(IMAGES)[1], expected[1], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("args", ["{nc: nc, detach: 1}", "{nc: nc, foreground: 'yes'}"])
+def test_wrong_switches_are_reported(build, args):
+    with pytest.raises(UserError, match="must be True or False"):
+        build(args=args)
