@@ -72,7 +72,9 @@ def imitate_head(
         raw = head.distillation_maps(head([x[which] for x in maps]))
         own_boxes, own_scores = decode_per_cell(head, raw)
         found = [box_loss(own_boxes, boxes[which], weights[which])]
-        return found + [score_loss(own_scores[..., list(matches)], wanted[which])] * bool(matches)
+        if matches:
+            found.append(score_loss(own_scores[..., list(matches)], wanted[which]))
+        return found
 
     training = head.training
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
