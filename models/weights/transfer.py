@@ -23,6 +23,7 @@ from graftdet.models.weights.weights_file import WeightsFile
 from graftdet.utils.errors import UserError
 
 MIN_FRACTION = 1e-3  # of the parameters: fewer are batch norms and biases of equal length by chance
+WITHOUT_YAML = "give the model YAML that they belong to with --cfg, or with --into the row that a backbone's are for"
 MIN_FRACTION_OF_GRAFT = 0.5  # of the parameters: with fewer the model is another one, not a graft with inserted rows
 
 
@@ -235,6 +236,8 @@ def _check_fraction(model: DetectionModel, weights: WeightsFile, report: Transfe
         else:
             problem = f"none of its {len(weights.state)} tensors fits"
         reason = describe_architectures(model.spec, _spec_if_readable(weights)) or report.scales
+        if weights.yaml is None:
+            reason = f"; {WITHOUT_YAML}"
         raise UserError(f"{weights.path}: {problem} the model, expected weights of a similar model{reason}")
     if report.fraction < min_transfer:
         raise UserError(
@@ -260,9 +263,7 @@ def build_from_weights(weights: WeightsFile) -> DetectionModel:
     """
     spec = weights.read_spec(f"{weights.path} (its YAML)")
     if spec is None:
-        raise UserError(
-            f"{weights.path}: holds weights without their YAML; build the model with --cfg and start it with --weights"
-        )
+        raise UserError(f"{weights.path}: holds weights without their YAML; train.py starts from them: {WITHOUT_YAML}")
     model = build_model(spec, nc=weights.nc)
     report = load_into(model, weights)
     mismatched = [name for name in report.missing + report.partial if not name.endswith(COUNTER)]

@@ -35,6 +35,7 @@ from graftdet.utils.hyperparameters import has_geometric_augmentation
 logger = logging.getLogger(__name__)
 
 COCO_CLASSES = 80
+NOT_EXPORTED = "training and conversion need the .pt or .onnx file that it was made from"
 _NUM_CLASSES = re.compile(r"^nc\s*:\s*\d+", re.MULTILINE)
 
 
@@ -130,6 +131,8 @@ def read_weights(path: str | Path) -> WeightsFile:
     path = find_weights(path)
     if is_safetensors(path):
         return _load_safetensors(path)
+    if path.suffix.lower() == ".xml":
+        raise UserError(f"{path}: is an exported OpenVINO model, which detect.py and val.py run; {NOT_EXPORTED}")
     if path.suffix.lower() == ".onnx":
         return _from_family(convert_onnx(path), path, merged_batch_norms=True)
     if is_paddle(path):

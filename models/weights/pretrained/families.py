@@ -102,6 +102,34 @@ FAMILIES = (
         "train, validate, detect, export",
     ),
     PublishedFamily(
+        "backbones of torchvision",
+        "mobilenet_v2-b0353104.pth, mobilenet_v3_small-047dcff4.pth, shufflenetv2_x1-5666bf0f80.pth, ...",
+        "BSD-3-Clause",
+        "pytorch/vision on GitHub",
+        "train, into one row: --into ROW",
+    ),
+    PublishedFamily(
+        "backbones of PaddlePaddle",
+        "PPLCNet_x1_0_pretrained.pdparams, ESNet_x1_0_pretrained.pdparams, ...",
+        "Apache-2.0",
+        "PaddlePaddle/PaddleClas on GitHub",
+        "train, into one row: --into ROW",
+    ),
+    PublishedFamily(
+        "GhostNet",
+        "state_dict_73.98.pth",
+        "Apache-2.0",
+        "huawei-noah/Efficient-AI-Backbones on GitHub",
+        "train, into one row: --into ROW",
+    ),
+    PublishedFamily(
+        "models of timm",
+        "mobilenetv3_small_100.lamb_in1k, ghostnet_100.in1k, ... (model.safetensors)",
+        "Apache-2.0, that of each file on its page",
+        "timm on Hugging Face",
+        "train, into one row: --into ROW",
+    ),
+    PublishedFamily(
         "backbones",
         "state dict in .pt, .pth, .pdparams or .safetensors",
         "that of the file",
@@ -125,6 +153,7 @@ def family_of(name: str) -> PublishedFamily | None:
 
 _NAMES = (  # pattern of the names of published files -> family
     (r"(v5lite|yolov5-?lite)", "YOLOv5-Lite"),
+    (r"yolov5[nsmlx]6?u\.", "YOLOv8, 9, 10, 11, 12"),
     (r"yolov5", "YOLOv5"),
     (r"yolox", "YOLOX"),
     (r"yolo(v8|v9|v?10|v?11|v?12)", "YOLOv8, 9, 10, 11, 12"),
@@ -134,11 +163,15 @@ _NAMES = (  # pattern of the names of published files -> family
     (r"rtmdet", "RTMDet"),
     (r"v9-[tsmce]\b", "YOLOv9 (MIT)"),
     (r"blazeface", "BlazeFace"),
+    (r"(mobilenet_v[23]|shufflenet_?v2_x)", "backbones of torchvision"),
+    (r".*_x\d+_\d+.*\.pdparams", "backbones of PaddlePaddle"),
+    (r"state_dict_73", "GhostNet"),
+    (r"(mobilenetv[23]|mobilevit|ghostnet|lcnet|repvgg|mobileone|(tf_)?efficientnet)_\w+", "models of timm"),
 )
 
 
 def publisher_hint(file_name: str) -> str:
-    """`; yolox_s.pth is in the releases of ... (license Apache-2.0)` for names of known files, else ''."""
+    """`; YOLOX: published in releases of ..., license Apache-2.0` for names of known files, else ''."""
     name = next((family for pattern, family in _NAMES if re.match(pattern, file_name, re.IGNORECASE)), "")
     family = family_of(name)
-    return f"; {family.name} is published in {family.published_by}, license {family.license}" if family else ""
+    return f"; {family.name}: published in {family.published_by}, license {family.license}" if family else ""

@@ -51,3 +51,15 @@ def test_weights_of_another_architecture_are_named():
     file = WeightsFile("yolov5n.pt", "checkpoint", weights.state_dict(), weights.yaml_text, nc=80)
     with pytest.raises(UserError, match="another architecture: v5Lite-e.yaml consists of .*Shuffle_Block.*omit --cfg"):
         load_into(build_model("v5Lite-e.yaml"), file)
+
+
+def test_a_state_dict_that_does_not_fit_names_cfg_and_into():
+    file = WeightsFile("backbone.pth", "state dict", {"conv_stem.weight": torch.zeros(3, 3, 3, 3)})
+    with pytest.raises(UserError, match="none of its 1 tensors fits .*; give the model YAML .* --cfg, or with --into"):
+        load_into(build_model("yolov5n.yaml"), file)
+
+
+def test_openvino_files_start_no_training(tmp_path):
+    (tmp_path / "model.xml").write_text("<net/>")
+    with pytest.raises(UserError, match=r"model\.xml: is an exported OpenVINO model, .*need the \.pt or \.onnx file"):
+        load_weights(tmp_path / "model.xml")

@@ -58,8 +58,16 @@ def test_a_local_file_comes_before_the_pretrained_one(shipped, tmp_path, monkeyp
         ("xyzzy", "xyzzy: no such file; weights are never downloaded, expected the path of a file$"),
         (
             "yolox_s.pth",
-            "yolox_s.pth: no such file; .*YOLOX is published in releases of .*YOLOX on GitHub, license Apache",
+            "yolox_s.pth: no such file; .*YOLOX: published in releases of .*YOLOX on GitHub, license Apache",
         ),
+        ("v9-s.pt", r"YOLOv9 \(MIT\): published in releases of MultimediaTechLab/YOLO on GitHub, license MIT$"),
+        ("yolov5nu.pt", "YOLOv8, .*: published in releases of ultralytics/assets"),
+        ("nanodet-plus-m_416.pth", "NanoDet-Plus: published in releases of RangiLyu/nanodet"),
+        ("picodet_s_320_coco.pdparams", "PicoDet: published in configs/picodet of PaddlePaddle/PaddleDetection"),
+        ("rtmdet_tiny.pth", "RTMDet: published in configs/rtmdet of open-mmlab/mmdetection"),
+        ("mobilenet_v2-b0353104.pth", "backbones of torchvision: published in pytorch/vision"),
+        ("PPLCNet_x1_0_pretrained.pdparams", "backbones of PaddlePaddle: published in PaddlePaddle/PaddleClas"),
+        ("mobilenetv3_small_100.safetensors", "models of timm: published in timm on Hugging Face"),
     ],
 )
 def test_unknown_names(name, message, shipped):
