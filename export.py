@@ -5,11 +5,13 @@ Each exported file is loaded again and compared with the model. docs/exported-fi
 
 import importlib.util
 import logging
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from graftdet.models.backends import BACKENDS, ExportOptions
+from graftdet.models.backends import BACKENDS, ExportOptions, check_output
+from graftdet.models.backends.layouts.own_outputs import OUTPUTS
 from graftdet.utils import cli, startup
 from graftdet.utils.cli.options import add_trust_flags, image_size
 
@@ -31,6 +33,18 @@ def make_parser() -> cli.ArgumentParser:
     )
     add("--dynamic", action="store_true", help="accept any batch size, height and width")
     add("--opset", type=int, default=17, help="ONNX operator set, 11 to 20")
+    output = "end of the graph: raw maps of the head; split: boxes and scores; decoded: rows as YOLOv5; nms: detections"
+    add("--output", choices=OUTPUTS, default="decoded", help=output)
+    layout = "layout of raw outputs with anchors: (B, A (5 + nc), H, W) or (B, A, H W, 5 + nc)"
+    add("--raw-layout", choices=("maps", "cells"), default="maps", help=layout)
+    add("--conf", type=float, default=0.001, help="lowest score of a detection, with --output nms")
+    add(
+        "--iou", type=float, default=0.45, help="IoU above which the worse box of a class is dropped, with --output nms"
+    )
+    add("--max-det", type=cli.at_least(1), default=300, help="maximum number of detections, with --output nms")
+    data = "data YAML: compare AP of file and weights, and images of its validation split instead of drawn ones"
+    add("--data", help=data)
+    add("--receipt", metavar="FILE", help="compare this exported file again with --weights, instead of an export")
     add("--out", help="file or folder to write to, created if missing (default: beside the weights)")
     add_trust_flags(parser)
     return parser
@@ -41,16 +55,28 @@ if startup.is_script(__name__):  # --help and wrong flags end here, before torch
 
 import cv2
 
+from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.models import load_plugins
 from graftdet.models.backends.loading import newest_weights
-from graftdet.models.backends.verify import opencv_difference, verify
+from graftdet.models.backends.metadata import anchors_in_pixels, weights_sha256
+from graftdet.models.backends.receipt.receipt import Receipt, receipt_table
+from graftdet.models.backends.receipt.verified_export import (
+    Evidence,
+    export_verified,
+    format_of,
+    options_of,
+    verified,
+)
+from graftdet.models.backends.receipt.verify import opencv_difference
 from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.graph.export_check import check_export_size
 from graftdet.models.weights.transfer import build_from_weights
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils.errors import UserError
+from graftdet.utils.images.io import read_image
 
 logger = logging.getLogger("graftdet.export")
+COMPARED_IMAGES = 8  # of the validation split
 
 
 @dataclass
@@ -62,6 +88,7 @@ class ExportedFile:
         path: the file.
         megabytes: its size, with the files that belong to it.
         difference: largest |a-b|/max(1,|b|) between its output and the model's.
+        receipt: what was compared, and the result.
         opencv_difference: the same for OpenCV's dnn module; None where it cannot load the file, or was not asked.
     """
 
@@ -69,6 +96,7 @@ class ExportedFile:
     path: Path
     megabytes: float
     difference: float
+    receipt: Receipt
     opencv_difference: float | None = None
 
 
@@ -90,9 +118,8 @@ class ExportResult:
 
 
 def main(argv: Sequence[str] | None = None) -> ExportResult:
-    """Parse the command line and export."""
-    options = make_parser().parse_args(argv)
-    return export_model(**vars(options))
+    """Parse the command line and export, or make a receipt again."""
+    return export_model(**vars(make_parser().parse_args(argv)))
 
 
 def export_model(
@@ -103,6 +130,13 @@ def export_model(
     batch_size: int = 1,
     dynamic: bool = False,
     opset: int = 17,
+    output: str = "decoded",
+    raw_layout: str = "maps",
+    conf: float = 0.001,
+    iou: float = 0.45,
+    max_det: int = 300,
+    data: str | None = None,
+    receipt: str | Path | None = None,
     out: str | Path | None = None,
     plugins: Sequence[str] = (),
 ) -> ExportResult:
@@ -115,6 +149,11 @@ def export_model(
         batch_size: images per call of a file that is not dynamic.
         dynamic: accept any batch size, height and width.
         opset: ONNX operator set.
+        output: where the graph ends: "raw", "split", "decoded" or "nms".
+        raw_layout: layout of raw outputs, "maps" or "cells".
+        conf, iou, max_det: limits of the non-maximum suppression of the output "nms".
+        data: a data YAML, to compare AP, on its validation split.
+        receipt: an exported file to compare again, instead of an export; its receipt is written beside it.
         out: file or folder to write to; None: beside the weights.
         plugins: files, folders or packages that define blocks of the model.
 
@@ -132,23 +171,36 @@ def export_model(
     load_plugins(plugins)
     include = [include] if isinstance(include, str) else list(include)
     weights = Path(weights or newest_weights())
-    paths = check_formats(include, out, weights)  # before anything is written
+    paths = {format_of(Path(receipt)): Path(receipt)} if receipt else check_formats(include, out, weights)
     file = load_weights(weights)
     model = build_from_weights(file)
     size = image_size(file.size or 640 if img is None else img, model.size_multiple)
     logger.info(f"{weights}: {model.nc} classes, {sum(p.numel() for p in model.parameters()):,} parameters")
-    check_export_size(model, size)
-    options = ExportOptions(size, batch_size, opset, dynamic, file.square_letterbox)
+    options = ExportOptions(
+        size, batch_size, opset, dynamic, file.square_letterbox, output, raw_layout, conf, iou, max_det
+    )
     result = ExportResult(weights, list(model.names), size)
+    if receipt:
+        result.files = [compare_again(model, *next(iter(paths.items())), weights, data)]
+        return result
+    check_export_size(model, size)
+    for name in paths:
+        check_output(model, options, name)
+    if model.head.anchors is not None:
+        logger.info(f"anchors in use, per level [pixels]: {anchors_in_pixels(model)}")
+    evidence = collect_evidence(weights, data, options)
     for name, path in paths.items():
-        exported = export_file(model, name, path, options)
+        exported = export_file(model, name, path, options, evidence)
         result.files.append(exported)
         shape = "any batch and size" if dynamic else f"batch {batch_size}, {size[0]}x{size[1]}"
         logger.info(f"{path}: {exported.megabytes:.1f} MB, input {shape}, {model.nc} class names")
+    logger.info(receipt_table([one.receipt for one in result.files]))
     return result
 
 
-def export_file(model: DetectionModel, name: str, path: Path, options: ExportOptions) -> ExportedFile:
+def export_file(
+    model: DetectionModel, name: str, path: Path, options: ExportOptions, evidence: Evidence
+) -> ExportedFile:
     """Export a model in one format and compare the file with the model.
 
     Args:
@@ -156,23 +208,55 @@ def export_file(model: DetectionModel, name: str, path: Path, options: ExportOpt
         name: the format.
         path: the file to write.
         options: how to export.
+        evidence: what the file is compared on.
 
     Raises:
-        UserError: the model cannot be exported, or the output of the file differs.
+        UserError: the model cannot be exported, or the file misses a limit; nothing is written then.
     """
-    backend = BACKENDS[name]
-    backend.export(model, path, options)
-    loaded = backend.load(path)
-    difference = verify(model, loaded, path, options)
-    logger.info(f"{name}: largest |a-b|/max(1,|b|) to torch {difference:.2e}")
-    parts = [path.with_suffix(suffix) for suffix in (backend.suffix, *backend.companion_suffixes)]
-    exported = ExportedFile(name, path, sum(part.stat().st_size for part in parts) / 1e6, difference)
-    if name == "onnx":
+    loaded, receipt = export_verified(model, name, path, options, evidence)
+    logger.info(f"{name}: largest |a-b|/max(1,|b|) to torch {receipt.difference:.2e}")
+    exported = ExportedFile(name, path, receipt.megabytes, receipt.difference, receipt)
+    if name == "onnx" and options.output == "decoded":
         exported.opencv_difference = opencv_difference(loaded, path, options)
         unreadable = exported.opencv_difference is None
         outcome = "cannot read it" if unreadable else f"reads it, largest difference {exported.opencv_difference:.2e}"
-        logger.info(f"OpenCV {cv2.__version__} dnn: {outcome}")
+        logger.info(f"OpenCV {cv2.__version__} dnn: {outcome}; docs/export-support.md lists other versions")
     return exported
+
+
+def compare_again(model: DetectionModel, name: str, path: Path, weights: Path, data: str | None) -> ExportedFile:
+    """Compare an exported file with its weights and write the receipt. Raises `UserError` where it misses a limit."""
+    metadata = BACKENDS[name].load(path).metadata
+    if metadata.get("weights_sha256") not in (None, weights_sha256(model)):
+        raise UserError(f"--receipt {path}: it was not exported from {weights}, whose tensors have another hash")
+    options = options_of(metadata, path)
+    _, receipt = verified(model, name, path, options, collect_evidence(weights, data, options))
+    receipt.write(path)
+    logger.info(receipt_table([receipt]))
+    receipt.check(path)
+    return ExportedFile(name, path, receipt.megabytes, receipt.difference, receipt)
+
+
+def collect_evidence(weights: Path, data: str | None, options: ExportOptions) -> Evidence:
+    """Images of the validation split, and AP on it; without `data`, drawn images. Raises `UserError`."""
+    if data is None:
+        return Evidence(weights)
+    split = open_split(load_data_config(data), "val")
+    paths = [sample.path for sample in split.samples[:COMPARED_IMAGES]]
+    images = [image for image in map(read_image, paths) if image is not None]
+    remembered: dict[Path | None, float] = {}
+
+    def average_precision(path: Path | None) -> float:
+        from graftdet.val import validate_model
+
+        if path not in remembered:
+            square = {} if options.dynamic else {"square": True}
+            with tempfile.TemporaryDirectory() as folder:
+                flags = {"data": data, "img": max(options.size), "device": "cpu", "project": folder, **square}
+                remembered[path] = validate_model(weights=[str(path or weights)], **flags).metrics["AP50-95"]
+        return remembered[path]
+
+    return Evidence(weights, images, f"{data}, val", f"{data}, val", average_precision)
 
 
 def check_formats(include: Sequence[str], out: str | Path | None, weights: Path) -> dict[str, Path]:

@@ -11,8 +11,8 @@ import torch
 from graftdet.models import build_model
 from graftdet.models.analysis.summary import summarize, totals
 from graftdet.models.backends import ExportOptions
-from graftdet.models.backends.export_module import ExportModule
 from graftdet.models.backends.onnx import export, load
+from graftdet.models.backends.tracing.export_module import ExportModule
 
 from .table import Table, parser, time_alternately
 

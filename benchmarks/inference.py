@@ -21,9 +21,9 @@ from benchmarks.table import ROOT, Table, parser
 from graftdet.data.synthetic.contours import ContoursGenerator
 from graftdet.models import DetectionModel, build_model, load_model
 from graftdet.models.backends import BACKENDS, ExportOptions
+from graftdet.models.backends.receipt.verify import noise_images
 from graftdet.models.backends.selection.agreement import agreement
 from graftdet.models.backends.selection.ways import installed_backends, onnx_backends, possible_ways
-from graftdet.models.backends.verify import noise_images
 from graftdet.utils.processor import has_bfloat16
 
 CFG, SIDE, BURST = "yolov5n.yaml", 640, 3

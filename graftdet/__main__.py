@@ -10,6 +10,7 @@ SCRIPTS = {  # command -> help; the command is the name of the module below graf
     "detect": "detect objects in images, videos, streams and cameras",
     "export": "write trained weights as ONNX or OpenVINO and verify the file",
 }
+RECEIPT_HELP = "compare an exported file with its weights again"
 DATA_HELP = "check, convert or split a dataset, or draw the built-in one"
 
 
@@ -29,7 +30,12 @@ def commands() -> dict[str, str]:
     """Every command with its one-line help, in the order in which `graftdet --help` lists them."""
     from graftdet.models.__main__ import COMMANDS
 
-    return {**SCRIPTS, **{name: text for name, (_, text) in COMMANDS.items()}, "data": DATA_HELP}
+    return {
+        **SCRIPTS,
+        **{name: text for name, (_, text) in COMMANDS.items()},
+        "receipt": RECEIPT_HELP,
+        "data": DATA_HELP,
+    }
 
 
 def _dispatch(arguments: list[str]) -> None:
@@ -40,6 +46,8 @@ def _dispatch(arguments: list[str]) -> None:
 
         sys.argv = [f"graftdet {name}", *rest]  # as `python -m` does; usage lines show argv[0]
         startup.run_script(f"graftdet.{name}", rest)
+    elif name == "receipt":  # `graftdet receipt FILE ...` is `graftdet export --receipt FILE ...`
+        _dispatch(["export", "--receipt" if rest and not rest[0].startswith("-") else "--help", *rest])
     elif name == "data":
         import_module("graftdet.data.__main__").main(rest, prog="graftdet data")
     elif name in commands():

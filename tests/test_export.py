@@ -4,14 +4,17 @@ import argparse
 import dataclasses
 import importlib.util
 import inspect
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from graftdet import export
+from graftdet.__main__ import main
 from graftdet.models import load_model
-from graftdet.models.backends import ExportOptions
+from graftdet.models.backends.receipt import receipt as receipt_module
+from graftdet.models.backends.receipt.receipt import Limits
 from graftdet.utils import cli
 from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint
 from graftdet.utils.errors import UserError
@@ -34,10 +37,10 @@ def test_default_path_and_size(weights, capsys):
     output = capsys.readouterr().out
     differences = [float(n) for n in re.findall(r"[\d.]+e-\d+|0\.00e\+00", output)]
     assert "largest |a-b|/max(1,|b|)" in output and "dnn: reads it" in output
-    assert len(differences) == 2 and max(differences) < 1e-3
+    assert len(differences) == 3 and max(differences) < 1e-3
     loaded = load_model(weights.with_suffix(".onnx"))
     assert loaded.fixed_size == (64, 64) and loaded.fixed_batch == 1
-    assert [path.name for path in weights.parent.iterdir() if path.suffix not in (".pt", ".onnx")] == []
+    assert sorted(path.name for path in weights.parent.iterdir()) == ["best.onnx", "best.onnx.receipt.json", "best.pt"]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +63,14 @@ def test_two_formats_at_once(weights, capsys):
         pytest.skip("openvino is not installed")
     run("--weights", weights, "--include", "onnx", "openvino")
     output = capsys.readouterr().out
-    assert sorted(path.suffix for path in weights.parent.iterdir()) == [".bin", ".onnx", ".pt", ".xml"]
+    assert sorted(path.suffix for path in weights.parent.iterdir()) == [
+        ".bin",
+        ".json",
+        ".json",
+        ".onnx",
+        ".pt",
+        ".xml",
+    ]
     assert re.search(r"openvino: largest .*e-0[4-9]", output) and "best.xml: 0." in output
     assert load_model(weights.with_suffix(".xml")).fixed_size == (64, 64)
 
@@ -99,15 +109,13 @@ def test_a_file_with_other_outputs_than_the_model_is_an_error(weights, monkeypat
     backend = export.BACKENDS["onnx"]
     wrong = load_checkpoint(weights)
     wrong["model"]["model.8.m.0.bias"] += 1
-    path = save_checkpoint(weights.with_name("wrong.pt"), wrong)
-    exported = backend.export(
-        export.build_from_weights(export.load_weights(path)), weights.with_name("wrong.onnx"), ExportOptions((64, 64))
-    )
-    other = backend.load(exported)
-    monkeypatch.setitem(export.BACKENDS._entries, "onnx", dataclasses.replace(backend, load=lambda path: other))
+    other = export.build_from_weights(export.load_weights(save_checkpoint(weights.with_name("wrong.pt"), wrong)))
+    wrong_export = dataclasses.replace(backend, export=lambda model, *args: backend.export(other, *args))
+    monkeypatch.setitem(export.BACKENDS._entries, "onnx", wrong_export)
     with pytest.raises(SystemExit) as ended:
         cli.run(lambda: run("--weights", weights))
     assert ended.value.code == 2 and "differs from the model" in capsys.readouterr().err
+    assert sorted(path.name for path in weights.parent.iterdir()) == ["best.pt", "wrong.pt"]
 
 
 def test_a_diverged_model_is_reported(weights, capsys):
@@ -163,3 +171,36 @@ def test_an_exported_file_is_not_accepted_as_weights(weights):
     run("--weights", weights)
     with pytest.raises(ValueError, match="best.onnx"):
         run("--weights", Path(weights).with_suffix(".onnx"))
+
+
+def test_a_receipt_is_made_again(weights, tmp_path, capsys):
+    run("--weights", weights, "--output", "split", "--dynamic")
+    onnx_file, receipt = weights.with_suffix(".onnx"), weights.with_name("best.onnx.receipt.json")
+    first = json.loads(receipt.read_text())
+    receipt.unlink()
+    main(["receipt", str(onnx_file), "--weights", str(weights)])
+    assert json.loads(receipt.read_text()) == first and first["output"] == "split"
+    assert "boxes matched" in capsys.readouterr().out
+    wrong = load_checkpoint(weights)
+    wrong["model"]["model.8.m.0.bias"] += 1
+    other = save_checkpoint(tmp_path / "other.pt", wrong)
+    for argv, message in [
+        (["--receipt", onnx_file, "--weights", other], "it was not exported from .*other.pt"),
+        (["--receipt", weights, "--weights", weights], "expected an exported file"),
+        (["--receipt", tmp_path / "no.onnx", "--weights", weights], "no such file"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            run(*argv)
+
+
+def test_ap_of_file_and_weights_is_compared(weights, workspace, capsys, monkeypatch):
+    monkeypatch.setattr(receipt_module, "Limits", lambda: Limits(matched=0.9))  # random weights: many equal scores
+    run("--weights", weights, "--data", workspace / "data.yaml")
+    receipt = json.loads(weights.with_name("best.onnx.receipt.json").read_text())
+    assert set(receipt["ap"]) == {"torch", "file"} and abs(receipt["ap"]["torch"] - receipt["ap"]["file"]) < 0.005
+    assert receipt["images"].startswith("6 of ") and "AP50-95 torch" in capsys.readouterr().out
+
+
+def test_anchors_in_use_are_printed(weights, capsys):
+    run("--weights", weights, "--output", "raw")
+    assert "anchors in use, per level [pixels]: [[[10.0, 13.0], [16.0, 30.0]" in capsys.readouterr().out

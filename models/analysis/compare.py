@@ -80,7 +80,7 @@ def _time_onnx(models, size, repeats) -> list[Timing | None]:
     """Latency of the exported files; None for a model that cannot be exported, with a warning."""
     from graftdet.models.backends import ExportOptions
     from graftdet.models.backends.onnx import export, load
-    from graftdet.models.backends.verify import noise_images
+    from graftdet.models.backends.receipt.verify import noise_images
 
     def call(session):
         images = noise_images(1, size, session.channels)

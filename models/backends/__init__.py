@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from graftdet.utils.errors import UserError
+from graftdet.utils.errors import UserError, did_you_mean
 from graftdet.utils.registry import Registry
 
 BACKENDS = Registry("export format")
@@ -29,6 +30,7 @@ class Backend:
         package: the package that runs the format.
         companion_suffixes: suffixes of further files that belong to an exported one.
         reads: suffixes of other formats that `load` opens, too.
+        outputs: values of `ExportOptions.output` that it can write.
     """
 
     suffix: str
@@ -37,6 +39,7 @@ class Backend:
     package: str
     companion_suffixes: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ("raw", "split", "decoded")
 
     def can_load(self, suffix: str) -> bool:
         """Whether `load` opens files with this suffix."""
@@ -53,6 +56,11 @@ class ExportOptions:
         opset: ONNX operator set.
         dynamic: accept any batch size, height and width.
         square_letterbox: written into the file's metadata, see `graftdet.models.inference.predictor.Predictor`.
+        output: where the graph ends, one of `graftdet.models.backends.layouts.own_outputs.OUTPUTS`.
+        raw_layout: of raw outputs, "maps" (B, A (5 + nc), H, W) or "cells" (B, A, H W, 5 + nc).
+        conf: lowest score, with output "nms".
+        iou: limit of the overlap of two boxes of a class, with output "nms".
+        max_det: maximum number of detections per image, with output "nms".
     """
 
     size: tuple[int, int] = (640, 640)
@@ -60,6 +68,11 @@ class ExportOptions:
     opset: int = 17
     dynamic: bool = False
     square_letterbox: bool = False
+    output: str = "decoded"
+    raw_layout: str = "maps"
+    conf: float = 0.001
+    iou: float = 0.45
+    max_det: int = 300
 
 
 class ExportError(UserError):
@@ -73,6 +86,30 @@ class ExportError(UserError):
     def __init__(self, path: str | Path, reason: str):
         super().__init__(f"{path}: {reason}")
         self.path, self.reason = Path(path), reason
+
+
+def check_output(model: Any, options: ExportOptions, name: str) -> None:
+    """Check that a format and a model's head have the requested output.
+
+    Args:
+        model: the `DetectionModel`.
+        options: how to export.
+        name: the format.
+
+    Raises:
+        UserError: they do not.
+    """
+    outputs = BACKENDS[name].outputs
+    if options.output not in outputs:
+        raise UserError(
+            f"--output {options.output}: {name} has {', '.join(outputs)}{did_you_mean(options.output, outputs)}"
+        )
+    head = type(model.head).__name__
+    raw = model.head.raw_format() if options.output == "raw" else {}
+    if raw is None:
+        raise UserError(f"--output raw: nothing decodes the raw outputs of {head}; use --output split or decoded")
+    if options.raw_layout == "cells" and options.output == "raw" and raw["decoder"] != "anchors":
+        raise UserError(f"--raw-layout cells: is for heads with anchors, such as Detect; {head} has none, use maps")
 
 
 def backend_for(path: str | Path) -> Backend | None:

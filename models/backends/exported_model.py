@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from graftdet.models.backends.layout_recognition import UnknownLayout, choose_output, recognize
+from graftdet.models.backends.layouts.output_layout import OutputLayout, stack_rows
+from graftdet.models.backends.layouts.own_outputs import OwnOutput
+from graftdet.models.backends.layouts.raw_decoding import MalformedRaw
+from graftdet.models.backends.layouts.recognition import UnknownLayout, choose_output, recognize
 from graftdet.models.backends.metadata import is_own, parse_names, parse_size, parse_stride, parse_value
-from graftdet.models.backends.output_layout import OutputLayout, stack_rows
 from graftdet.models.backends.size_limits import check_declared_sizes, check_label
 from graftdet.models.inference.predictor import Predictor
 from graftdet.utils.errors import UserError
@@ -33,23 +35,26 @@ class ExportedModel(Predictor):
         channels: channels of the input.
         fixed_batch: the only batch size that the file takes; None: any.
         layout: how the output is read.
+        metadata: the file's metadata.
     """
 
     path: Path
+    metadata: dict[str, str]
     channels: int
     fixed_batch: int | None
     layout: OutputLayout
-    _output_index = 0
+    _output_indices: Sequence[int] = (0,)
+    _own: OwnOutput | None = None
 
     @abstractmethod
-    def _run(self, images: np.ndarray) -> np.ndarray:
+    def _run(self, images: np.ndarray) -> list[np.ndarray]:
         """Run the file once.
 
         Args:
             images: (B, C, H, W) in 0..1, of the file's input type and of a batch and size that it takes.
 
         Returns:
-            The output number `_output_index`, an array that no later call changes.
+            The outputs `_output_indices`, arrays that no later call changes.
         """
 
     def _describe(
@@ -71,6 +76,7 @@ class ExportedModel(Predictor):
             UserError: the input is not an image, or the output has a layout that is not known.
         """
         check_declared_sizes(self.path, input_shape, outputs, metadata)
+        self.metadata = dict(metadata)
         self.fixed_batch, channels, height, width = input_shape
         self._dtype, self.channels = dtype, channels or 3
         if not is_own(metadata) and self.channels not in (1, 3):
@@ -83,8 +89,7 @@ class ExportedModel(Predictor):
         self.train_size = max(self.fixed_size or size or (640,))
         names = parse_names(metadata.get("names"))
         try:
-            self._output_index = choose_output(outputs)
-            self.layout = self._find_layout(outputs[self._output_index][1], names, metadata)
+            self.layout = self._find_layout(outputs, names, metadata)
         except UnknownLayout as error:
             convert = "weights of NanoDet and YOLOX become a .pt file by 'python -m models import FILE OUT.pt'"
             raise UserError(f"{self.path}: {error}; {convert}") from None
@@ -99,13 +104,19 @@ class ExportedModel(Predictor):
             logger.info(f"{self.path}: read as {self.layout}")
 
     def _find_layout(
-        self, shape: Sequence[int | None], names: list[str] | None, metadata: Mapping[str, str]
+        self,
+        outputs: Sequence[tuple[str, Sequence[int | None]]],
+        names: list[str] | None,
+        metadata: Mapping[str, str],
     ) -> OutputLayout:
         """The layout of the output: of own files by their metadata, of others by what they give for noise."""
         nc = parse_value(metadata.get("nc"))
         nc = nc if isinstance(nc, int) and nc > 0 else None
-        if is_own(metadata) and len(shape) == 3 and nc:
-            return OutputLayout(5 + nc)
+        if is_own(metadata) and nc:
+            self._own = OwnOutput(outputs, metadata, nc)
+            self._output_indices = self._own.indices
+            return self._own.layout
+        self._output_indices = [choose_output(outputs)]
         images, output = self._probe(parse_size(metadata.get("size") or metadata.get("imgsz")))
         if output.ndim == 2 and self.fixed_batch is None and output.shape[1] == 6:
             self.fixed_batch = 1  # nothing says which image of a batch a row belongs to
@@ -117,7 +128,7 @@ class ExportedModel(Predictor):
         for size in sizes:
             images = _noise((self.fixed_batch or 1, self.channels, *size)).astype(self._dtype)
             try:
-                return images, self._run(images)
+                return images, self._run(images)[0]
             except UserError:
                 if size == sizes[-1]:
                     raise
@@ -142,8 +153,8 @@ class ExportedModel(Predictor):
             images: RGB (B, 3, H, W), uint8 0..255 or float 0..1, array or tensor.
 
         Returns:
-            (B, N, columns) float32; of an own file (B, N, 5 + nc): cx, cy, w, h in pixels, objectness, class
-            probabilities.
+            (B, N, columns) float32, as `layout` states; of an own file with the output "decoded" (B, N, 5 + nc): cx,
+            cy, w, h in pixels, objectness, class probabilities.
         """
         images = images if isinstance(images, np.ndarray) else images.detach().cpu().numpy()
         if images.dtype == np.uint8:
@@ -158,8 +169,17 @@ class ExportedModel(Predictor):
             batch = chunk
             if len(chunk) < step:
                 batch = np.concatenate((chunk, np.zeros((step - len(chunk), *chunk.shape[1:]), self._dtype)))
-            results.append(self.layout.to_rows(self._run(batch), step)[: len(chunk)])
+            results.append(self._rows(self._run(batch), batch)[: len(chunk)])
         return stack_rows(results)
+
+    def _rows(self, outputs: list[np.ndarray], images: np.ndarray) -> np.ndarray:
+        """The outputs for images (B, C, H, W) as rows (B, N, columns)."""
+        if self._own is None:
+            return self.layout.to_rows(outputs[0], len(images))
+        try:
+            return self._own.to_rows(outputs, images.shape[2:])
+        except MalformedRaw as error:
+            raise UserError(f"{self.path}: {error}") from None
 
     def _decode(self, rows: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Rows (..., columns), which are overwritten, -> boxes (..., 4) xyxy in pixels, scores (..., nc)."""

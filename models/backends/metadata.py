@@ -1,12 +1,19 @@
 """The metadata of exported files: written as JSON texts, read from our files and those of other exporters."""
 
 import ast
+import hashlib
 import json
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
-VERSION = 1
-READ_KEYS = tuple("task names nc stride size imgsz needs_nms square_letterbox squares end2end made_by".split())
+VERSION = 2
+READ_KEYS = tuple(
+    "task names nc stride size imgsz needs_nms square_letterbox squares end2end made_by output raw version "
+    "weights_sha256 conf iou max_det dynamic".split()
+)
+LETTERBOX = {"padding": 114, "centered": True, "enlarges": True}
+NORMALIZATION = {"channels": "RGB", "mean": [0, 0, 0], "std": [255, 255, 255]}
 
 
 def make_metadata(model: Any, options: Any) -> dict[str, str]:
@@ -23,14 +30,41 @@ def make_metadata(model: Any, options: Any) -> dict[str, str]:
         "stride": model.size_multiple,
         "size": list(options.size),
         "dynamic": options.dynamic,
-        "needs_nms": model.needs_nms,
+        "output": options.output,
+        "needs_nms": model.needs_nms and options.output != "nms",
         "square_letterbox": options.square_letterbox,
+        "letterbox": LETTERBOX,
+        "normalization": NORMALIZATION,
+        "anchors": anchors_in_pixels(model),
+        "weights_sha256": weights_sha256(model),
         "version": VERSION,
         "made_by": "graftdet",
+        "graftdet": import_module("graftdet").__version__,
     }
+    if options.output == "raw":
+        values["raw"] = {**model.head.raw_format(), "strides": model.head.strides, "layout": options.raw_layout}
+    if options.output == "nms":
+        values |= {"conf": options.conf, "iou": options.iou, "max_det": options.max_det}
     return {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in values.items()
     }
+
+
+def anchors_in_pixels(model: Any) -> list | None:
+    """The anchors in use, (levels, A, 2) widths and heights in pixels; None for heads without."""
+    if model.head.anchors is None:
+        return None
+    pairs = zip(model.head.anchors.tolist(), model.head.strides, strict=True)
+    return [[[round(side * stride, 3) for side in anchor] for anchor in level] for level, stride in pairs]
+
+
+def weights_sha256(model: Any) -> str:
+    """A hash of all parameters and buffers of a model, independent of the file that contains them."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def parse_value(text: str | None) -> Any:

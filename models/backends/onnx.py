@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptions
+from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptions, check_output
 from graftdet.models.backends.exported_model import ExportedModel, thread_limit
+from graftdet.models.backends.layouts.own_outputs import OUTPUTS
 from graftdet.models.backends.metadata import make_metadata
 from graftdet.models.backends.onnx_constants import largest_constant_shape
 from graftdet.models.backends.size_limits import MAX_OUTPUT
@@ -20,7 +21,6 @@ from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.files import read_regular_file, refuse_lfs_file, write_atomically
 
 OPSETS = range(11, 21)  # torch's tracing exporter supports none above 20
-_DYNAMIC_AXES = {"images": {0: "batch", 2: "height", 3: "width"}, "output0": {0: "batch", 1: "rows"}}
 _EXTERNAL_NAME = re.compile(rb"\n\x08location\x12([\x00-\x7f])([^\n]{0,127})", re.DOTALL)
 """The key 'location' of a tensor's external data, the length of its value, and the value, as protobuf writes them."""
 _NUMPY_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
@@ -45,8 +45,8 @@ def export(model: Any, path: str | Path, options: ExportOptions, as_matmul: bool
     """
     import torch
 
-    from graftdet.models.backends.export_module import ExportModule
-    from graftdet.models.backends.onnx_tracing import simplified, trace_to_onnx
+    from graftdet.models.backends.tracing.export_module import ExportModule
+    from graftdet.models.backends.tracing.onnx_tracing import simplified, trace_to_onnx
 
     path, stride = Path(path), model.size_multiple
     if options.opset not in OPSETS:
@@ -56,14 +56,16 @@ def export(model: Any, path: str | Path, options: ExportOptions, as_matmul: bool
             f"size {options.size}, batch size {options.batch_size}: expected multiples of {stride} (the largest "
             "stride), and a batch size of 1 or more"
         )
+    check_output(model, options, "onnx")
+    module = ExportModule(model, options, as_matmul)
     try:
         traced = trace_to_onnx(
-            ExportModule(model, as_matmul),
+            module,
             (torch.zeros(options.batch_size, model.channels, *options.size),),
             opset_version=options.opset,
             input_names=["images"],
-            output_names=["output0"],
-            dynamic_axes=_DYNAMIC_AXES if options.dynamic else None,
+            output_names=module.output_names(),
+            dynamic_axes=module.dynamic_axes(),
         )
         data = _check_and_describe(simplified(traced, options.dynamic), model, options)
     except Exception as error:  # torch's exporter raises many types for a block that it cannot trace
@@ -78,8 +80,8 @@ def _check_and_describe(data: bytes, model: Any, options: ExportOptions) -> byte
 
     graph = onnx.load_model_from_string(data)
     onnx.checker.check_model(graph)
-    columns = graph.graph.output[0].type.tensor_type.shape.dim[2]
-    columns.dim_value = 5 + model.nc
+    if options.output == "decoded":
+        graph.graph.output[0].type.tensor_type.shape.dim[2].dim_value = 5 + model.nc
     onnx.helper.set_model_props(graph, make_metadata(model, options))
     return graph.SerializeToString()
 
@@ -168,9 +170,9 @@ class OnnxModel(ExportedModel):
         shapes = [(output.name, _dimensions(output.shape or ())) for output in outputs]
         self._describe(_dimensions(inputs[0].shape), shapes, metadata, _NUMPY_TYPES[inputs[0].type])
 
-    def _run(self, images: np.ndarray) -> np.ndarray:
+    def _run(self, images: np.ndarray) -> list[np.ndarray]:
         try:
-            return self.session.run([self._outputs[self._output_index]], {self._input: images})[0]
+            return self.session.run([self._outputs[i] for i in self._output_indices], {self._input: images})
         except Exception as error:  # onnxruntime's exceptions have no common base
             shape = "x".join(map(str, images.shape))
             raise UserError(f"{self.path}: onnxruntime fails on an input of {shape} ({first_line(error)})") from None
@@ -180,4 +182,4 @@ def _dimensions(shape: Sequence) -> list[int | None]:
     return [side if isinstance(side, int) else None for side in shape]
 
 
-BACKENDS.register("onnx")(Backend(suffix=".onnx", export=export, load=load, package="onnxruntime"))
+BACKENDS.register("onnx")(Backend(suffix=".onnx", export=export, load=load, package="onnxruntime", outputs=OUTPUTS))

@@ -18,6 +18,7 @@ import numpy as np
 
 from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptions
 from graftdet.models.backends.exported_model import ExportedModel, thread_limit
+from graftdet.models.backends.layouts.own_outputs import OUTPUTS
 from graftdet.models.backends.metadata import READ_KEYS
 from graftdet.models.backends.onnx import check_onnx_file
 from graftdet.models.backends.onnx import export as export_onnx
@@ -181,14 +182,15 @@ class OpenVinoModel(ExportedModel):
             self._requests["any"] = core.compile_model(network, "CPU", settings).create_infer_request()
         self._describe(_dimensions(inputs[0]), shapes, metadata, _NUMPY_TYPES[dtype])
 
-    def _run(self, images: np.ndarray) -> np.ndarray:
+    def _run(self, images: np.ndarray) -> list[np.ndarray]:
         try:
             request = self._request(images.shape)
             request.infer({0: images}, share_inputs=True)
         except Exception as error:
             shape = "x".join(map(str, images.shape))
             raise UserError(f"{self.path}: OpenVINO fails on an input of {shape} ({_last_line(error)})") from None
-        return request.get_output_tensor(self._output_index).data.copy()  # the next call overwrites it
+        # copies, since the next call overwrites the outputs
+        return [request.get_output_tensor(index).data.copy() for index in self._output_indices]
 
     def _request(self, shape: tuple[int, ...]) -> Any:
         if shape in self._requests or "any" in self._requests:
@@ -238,5 +240,13 @@ def _last_line(error: BaseException) -> str:
 
 
 BACKENDS.register("openvino")(
-    Backend(suffix=".xml", export=export, load=load, package="openvino", companion_suffixes=(".bin",), reads=(".onnx",))
+    Backend(
+        suffix=".xml",
+        export=export,
+        load=load,
+        package="openvino",
+        companion_suffixes=(".bin",),
+        reads=(".onnx",),
+        outputs=OUTPUTS,
+    )
 )

@@ -44,7 +44,8 @@ def check_declared_sizes(
     if isinstance(nc, int) and nc > MAX_CLASSES:
         raise UserError(f"{path}: its 'nc' is {nc:.3g}, more than the limit of {MAX_CLASSES} classes")
     columns = outputs[0][1][-1] if len(outputs) == 1 and outputs[0][1] else None
-    if is_own(metadata) and isinstance(nc, int) and columns is not None and columns != 5 + nc:
+    is_decoded = is_own(metadata) and metadata.get("output", "decoded") == "decoded"
+    if is_decoded and isinstance(nc, int) and columns is not None and columns != 5 + nc:
         raise UserError(f"{path}: its 'nc' is {nc}, but its output has {columns} columns, expected {5 + nc}")
 
 

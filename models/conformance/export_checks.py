@@ -5,7 +5,7 @@ import warnings
 import torch
 from torch import nn
 
-from graftdet.models.backends.onnx_tracing import trace_to_onnx
+from graftdet.models.backends.tracing.onnx_tracing import trace_to_onnx
 from graftdet.models.conformance.block_case import SIZE, BlockCase
 from graftdet.models.conformance.numerics import failing_at, require_equal, run_block, run_eval, seed_all
 from graftdet.models.graph.detection_model import fuse_modules

@@ -58,6 +58,18 @@ class Detect(Head):
             return super().export_outputs(maps)
         return self.decode_rows([self._matmul_outputs(conv, x) for conv, x in zip(self.m, maps, strict=True)])
 
+    def export_maps(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Maps (B, A (5 + nc), H, W) before the sigmoid: per anchor x, y, w, h, objectness, classes."""
+        return [conv(x) for conv, x in zip(self.m, maps, strict=True)]
+
+    def raw_format(self) -> dict[str, Any]:
+        """The anchors, (levels, A, 2) in pixels."""
+        strides = torch.tensor(self.strides, device=self.anchors.device).view(-1, 1, 1)
+        return {
+            "decoder": "anchors",
+            "anchors": [level.tolist() for level in (self.anchors * strides).round(decimals=3)],
+        }
+
     def _matmul_outputs(self, conv: nn.Conv2d, x):
         """Map (B, c, H, W) to raw outputs (B, A, H, W, 5 + nc), as `forward`."""
         weights = conv.weight.flatten(1).unflatten(0, (self.num_anchors, -1))  # (A, 5 + nc, c)

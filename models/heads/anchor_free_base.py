@@ -72,6 +72,10 @@ class AnchorFreeHead(Head):
         distances = mean_distances(logits, self.reg_max) * strides.repeat(1, 1, 2)
         return rows_of_distances(points, distances, classes.sigmoid())
 
+    def raw_format(self) -> dict[str, Any]:
+        """The number of bins per distance, 1 for distances themselves, and where the point of a cell is."""
+        return {"decoder": "distances", "reg_max": self.reg_max or 1, "point_offset": self.point_offset}
+
     def decode(self, raw: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Raw outputs to boxes (B, N, 4) xyxy pixels and scores (B, N, nc)."""
         return self._decode([y.float() for y in raw])

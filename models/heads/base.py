@@ -140,6 +140,26 @@ class Head(nn.Module, ABC):
         """
         return self.decode_rows(self(maps))
 
+    def export_maps(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Compute what an exported file with raw outputs returns.
+
+        Args:
+            maps: (B, c, H, W) tensors, one per level.
+
+        Returns:
+            Outputs before any decoding, (B, channels, H, W), one per level; `raw_format` states how to read them.
+        """
+        return self(maps)
+
+    def raw_format(self) -> dict[str, Any] | None:
+        """How `export_maps` are decoded: plain data for `graftdet.models.backends.layouts.raw_decoding.decode_raw`.
+
+        Returns:
+            "decoder", one of that module's `DECODERS`, and its parameters; None where no decoder reads the maps, and
+            a file cannot be exported with raw outputs.
+        """
+        return None
+
     def distillation_maps(self, raw: Any) -> list[torch.Tensor]:
         """The raw maps that a student and its teacher are compared by, one per level; `decode` accepts them, too."""
         return raw

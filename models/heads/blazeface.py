@@ -1,5 +1,7 @@
 """BlazeFaceHead, the head of BlazeFace."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -69,6 +71,14 @@ class BlazeFaceHead(Head):
         ]
         boxes = torch.cat((rows[..., :2] + torch.cat(cells, 1), rows[..., 2:4]), -1)
         return with_objectness(boxes, rows[..., 4:].sigmoid())
+
+    def export_maps(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Maps (B, A (4 + nc), H, W), per box of a cell x, y, w, h, classes."""
+        return [y.permute(0, 1, 4, 2, 3).flatten(1, 2) for y in self(maps)]
+
+    def raw_format(self) -> dict[str, Any]:
+        """The number of boxes per cell of each level."""
+        return {"decoder": "center-offsets", "boxes": list(self.boxes)}
 
     def output_biases(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Per level the biases (4 A,) of the boxes and (A nc,) of the classes."""

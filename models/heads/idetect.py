@@ -54,6 +54,13 @@ class IDetect(Detect):
         """Rows (B, N, 5 + nc); matrix products are available once the head is fused."""
         return super().export_outputs(maps, as_matmul and self.ia is None)
 
+    def export_maps(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Maps (B, A (5 + nc), H, W) before the sigmoid, as those of `Detect`."""
+        if self.ia is None:
+            return super().export_maps(maps[: len(self.m)])
+        raw = self(maps)[: len(self.m)]
+        return [y.permute(0, 1, 4, 2, 3).flatten(1, 2) for y in raw]
+
     def class_layers(self) -> dict[str, int]:
         """The convolutions and the factors of their outputs."""
         return super().class_layers() | {f"im.{level}": 5 for level in range(len(self.m))}

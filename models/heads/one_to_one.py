@@ -107,6 +107,10 @@ class OneToOneDetect(AnchorFreeHead):
         """Raw outputs to (B, N, 5 + nc): cx, cy, w, h in pixels, objectness and classes as in `with_objectness`."""
         return super().decode_rows(self._maps_of_branch(raw))
 
+    def export_maps(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Maps (B, 4 * reg_max + nc, H, W) of the branch in use; logits of one-to-one are suppressed already."""
+        return self._maps_of_branch(self(maps))
+
     def _maps_of_branch(self, raw, dtype=None):
         """The maps of the branch in use, or of the only one there is."""
         if isinstance(raw, list):

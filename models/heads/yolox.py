@@ -76,6 +76,10 @@ class DetectX(Head):
         xy, wh = boxes[..., :2] * strides + (points - 0.5 * strides), boxes[..., 2:4].exp() * strides
         return torch.cat((xy, wh, boxes[..., 4:].sigmoid(), classes.sigmoid()), -1)
 
+    def raw_format(self) -> dict[str, Any]:
+        """Offsets from the corner of the cell."""
+        return {"decoder": "corner-offsets"}
+
     def decode(self, raw: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Raw outputs to boxes (B, N, 4) xyxy pixels and scores (B, N, nc), objectness times class."""
         rows = self.decode_rows([y.float() for y in raw])

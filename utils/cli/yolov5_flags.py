@@ -67,7 +67,7 @@ _NO_SERVICES = "runs are recorded in local files only; there is no service to lo
 _RUN = _same("--device", "--project", "--name", "--exist-ok")
 _HALF = _same("--half", note="float16 on CUDA, bfloat16 with OpenVINO")
 _DNN = _translated("--dnn", "--backend onnx", "runs the exported file by onnxruntime")
-_NMS_OUTSIDE = "NMS runs outside of the file, see docs/exported-files.md"
+_NMS_OUTSIDE = "NMS inside a file is per class, see docs/exported-files.md"
 
 TRAIN = (
     *_same("--weights", note="nothing is downloaded; `''` and `none` train from scratch"),
@@ -138,21 +138,24 @@ DETECT = (
 )
 EXPORT = (
     *_same("--weights", "--imgsz, --img, --img-size", "--batch-size, --batch", "--dynamic"),
-    *_same("--opset", note="17 to 20"),
+    *_same("--opset", note="11 to 20"),
     *_same("--include", note="`onnx` and `openvino`"),
     *_translated("--format", "--include {}"),
-    *_no_effect("--data", "class names and sizes come from the weights file", values=1),
+    *_same("--data", note="compares AP of file and weights; class names come from the weights file"),
     *_no_effect("--device", "models are exported on the CPU", values=1),
     *_unsupported("files are float32; `val.py` and `detect.py --half` choose the precision when running", "--half"),
     *_no_effect("--inplace", "an exported file is the same with and without it"),
-    *_no_effect("--grid", "boxes are always decoded in the file"),
+    *_no_effect("--grid", "boxes are decoded in the file unless `--output raw` is given"),
     *_no_effect("--simplify", "constants are folded on every export"),
     *_same("--verbose", note="prints the traceback of an error; the report of an export is always printed"),
     *_unsupported("no TensorFlow formats", "--keras", "--topk-per-class", "--topk-all"),
     *_unsupported("no TorchScript for mobile", "--optimize"),
     *_unsupported("no quantized formats", "--int8", "--per-tensor"),
     *_unsupported("no TensorRT engine", "--cache", "--workspace"),
-    *_unsupported(_NMS_OUTSIDE, "--nms", "--agnostic-nms", "--iou-thres", "--conf-thres"),
+    *_translated("--nms", "--output nms", "NMS inside the file, for onnxruntime and OpenVINO"),
+    *_translated("--conf-thres", "--conf {}"),
+    *_translated("--iou-thres", "--iou {}"),
+    *_unsupported(_NMS_OUTSIDE, "--agnostic-nms"),
     *_unsupported("models are exported for inference", "--train"),
 )
 FLAGS: dict[str, tuple[PublishedFlag, ...]] = {"train": TRAIN, "val": VAL, "detect": DETECT, "export": EXPORT}

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from graftdet.models.backends.receipt.matching import pairwise_iou
 from graftdet.models.inference.detections import Detections
 from graftdet.models.inference.predictor import Predictor
-from graftdet.utils.boxes import box_area
 
 MIN_IOU = 0.99  # mean over all boxes of the IoU with the best match
 MAX_SCORE_DIFFERENCE = 0.02  # mean over all boxes
@@ -83,16 +83,8 @@ def _best_matches(boxes: Detections, pool: Detections, is_compared: np.ndarray) 
     scores = boxes.scores[is_compared]
     if not len(pool) or not len(scores):
         return np.zeros(len(scores)), scores
-    overlaps = _ious(boxes.boxes[is_compared], pool.boxes)
+    overlaps = pairwise_iou(boxes.boxes[is_compared], pool.boxes)
     overlaps = np.where(boxes.labels[is_compared][:, None] == pool.labels[None], overlaps, 0)
     best = overlaps.argmax(axis=1)
     iou = overlaps[np.arange(len(best)), best]
     return iou, np.where(iou > 0, np.abs(scores - pool.scores[best]), scores)
-
-
-def _ious(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """IoU of boxes (n, 4) and (m, 4) xyxy -> (n, m). A box without area overlaps nothing."""
-    top_left = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    bottom_right = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    overlap = (bottom_right - top_left).clip(0).prod(axis=2)
-    return overlap / np.maximum(box_area(boxes)[:, None] + box_area(others)[None] - overlap, 1e-9)

@@ -194,7 +194,7 @@ def _readable(images: Iterable[Any]) -> list[np.ndarray]:
 
 def _drawn_images(model: Predictor) -> list[np.ndarray]:
     """Images (H, W, 3) uint8 of the size that the model was trained on."""
-    from graftdet.models.backends.verify import noise_images
+    from graftdet.models.backends.receipt.verify import noise_images
 
     images = noise_images(DRAWN_IMAGES, model.input_size(None))
     return [np.ascontiguousarray((255 * image).astype(np.uint8).transpose(1, 2, 0)) for image in images]

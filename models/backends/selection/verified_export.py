@@ -107,7 +107,7 @@ class VerifiedExport:
 
 def _verified(model: Any, path: Path) -> list[str]:
     """The backends that reproduce `model` at several sizes. Raises `UserError` if none does."""
-    from graftdet.models.backends.verify import verify
+    from graftdet.models.backends.receipt.verify import verify
 
     small = ExportOptions((2 * model.size_multiple,) * 2, dynamic=True)
     names, problem = [], None

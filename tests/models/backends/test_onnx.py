@@ -7,9 +7,9 @@ import torch
 
 from graftdet.models import ModelSpec, build_model, load_model
 from graftdet.models.backends import BACKENDS, ExportOptions, backend_for
-from graftdet.models.backends.export_module import ExportModule
 from graftdet.models.backends.onnx import OPSETS
-from graftdet.models.backends.verify import noise_images, opencv_difference, relative_difference, verify
+from graftdet.models.backends.receipt.verify import noise_images, opencv_difference, relative_difference, verify
+from graftdet.models.backends.tracing.export_module import ExportModule
 from graftdet.utils.errors import UserError
 
 onnx = pytest.importorskip("onnx")

@@ -15,7 +15,7 @@ import torch
 from graftdet.models import load_model
 from graftdet.models.backends import BACKENDS, ExportOptions, backend_for, exported_model
 from graftdet.models.backends.openvino import _core, import_openvino
-from graftdet.models.backends.verify import noise_images, relative_difference, verify
+from graftdet.models.backends.receipt.verify import noise_images, relative_difference, verify
 from graftdet.utils.errors import UserError
 
 try:

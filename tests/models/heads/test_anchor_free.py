@@ -11,7 +11,7 @@ from torch import nn
 from graftdet.models import ModelSpec, build_model, load_model
 from graftdet.models.analysis.summary import summarize, totals
 from graftdet.models.backends import BACKENDS, ExportOptions
-from graftdet.models.backends.verify import opencv_difference
+from graftdet.models.backends.receipt.verify import opencv_difference
 from graftdet.models.heads import HEADS
 from graftdet.models.heads.anchor_free_base import AnchorFreeHead
 from graftdet.models.losses.iou import iou

@@ -182,7 +182,7 @@ def test_a_plugin_head_that_is_no_head_is_reported_with_its_file_and_line(tmp_pa
 def test_a_plugin_head_of_few_methods_is_trained_and_exported(tmp_path, restore_registry, tiny_yaml, monkeypatch):
     """`decode_rows`, `export_outputs` and all the rest have defaults."""
     from graftdet.models import load_plugins
-    from graftdet.models.backends.export_module import ExportModule
+    from graftdet.models.backends.tracing.export_module import ExportModule
 
     monkeypatch.setattr(HEADS, "_entries", dict(HEADS._entries))
     monkeypatch.setattr(HEADS, "_options", dict(HEADS._options))

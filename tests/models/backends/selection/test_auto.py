@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from graftdet.models import load_model
-from graftdet.models.backends import ExportError, onnx_tracing
+from graftdet.models.backends import ExportError
 from graftdet.models.backends.selection import auto, export_cache, remembered, verified_export, ways
 from graftdet.models.backends.selection.agreement import Agreement
 from graftdet.models.backends.selection.ways import Workload
+from graftdet.models.backends.tracing import onnx_tracing
 from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import read_image
@@ -278,7 +279,7 @@ def test_without_a_faster_backend_torch_is_used(weights, monkeypatch, capsys):
 
 
 def test_a_backend_with_another_output_is_not_used(weights, monkeypatch):
-    from graftdet.models.backends import verify
+    from graftdet.models.backends.receipt import verify
 
     def differ(model, loaded, path, options):
         if loaded.backend == "onnxruntime":

@@ -57,7 +57,7 @@ def verify(model: Any, exported: Any, path: str | Path, options: ExportOptions) 
     """
     import torch
 
-    from graftdet.models.backends.export_module import ExportModule
+    from graftdet.models.backends.tracing.export_module import ExportModule
 
     reference = ExportModule(model).detector
     batches = [noise_images(2, options.size, model.channels)]

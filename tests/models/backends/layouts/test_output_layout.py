@@ -8,8 +8,8 @@ import pytest
 
 from graftdet.models import load_model
 from graftdet.models.backends import BACKENDS
-from graftdet.models.backends.layout_recognition import UnknownLayout, recognize
-from graftdet.models.backends.output_grid import find_grid
+from graftdet.models.backends.layouts.grid import find_grid
+from graftdet.models.backends.layouts.recognition import UnknownLayout, recognize
 from graftdet.models.backends.selection.ways import installed_backends
 from graftdet.utils.errors import UserError
 
@@ -241,7 +241,7 @@ def test_inputs_that_are_no_image(tmp_path):
     ],
 )
 def test_published_files_of_other_families(name, message):
-    datasets = Path(os.environ.get("DATASETS_DIR", Path(__file__).resolve().parents[3] / "datasets"))
+    datasets = Path(os.environ.get("DATASETS_DIR", Path(__file__).resolve().parents[4] / "datasets"))
     path = Path(os.environ.get("WEIGHTS_DIR", datasets.parent / "weights")) / f"{name}.onnx"
     if not path.is_file():
         pytest.skip(f"needs {path}")

@@ -8,8 +8,8 @@ import torch
 
 from graftdet.models import build_model
 from graftdet.models.backends import BACKENDS, ExportOptions
-from graftdet.models.backends.export_module import ExportModule
-from graftdet.models.backends.verify import verify
+from graftdet.models.backends.receipt.verify import verify
+from graftdet.models.backends.tracing.export_module import ExportModule
 
 onnx = pytest.importorskip("onnx")
 BACKEND = BACKENDS["onnx"]

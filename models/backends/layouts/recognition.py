@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from graftdet.models.backends.layouts.grid import Grid, correlation, find_grid
+from graftdet.models.backends.layouts.output_layout import OutputLayout
 from graftdet.models.backends.metadata import parse_value
-from graftdet.models.backends.output_grid import Grid, correlation, find_grid
-from graftdet.models.backends.output_layout import OutputLayout
 
 MIN_CORRELATION = 0.8  # of box centers with the cells: 0.95 and more for decoded boxes, 0.2 and less for others
 MAX_DETECTIONS = 1000  # rows of an end-to-end output

@@ -1,0 +1,1 @@
+"""How the outputs of exported files are read. NumPy only, no torch."""

@@ -1,0 +1,170 @@
+"""Export a model, compare the file with it, and move into place only a file that passes."""
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graftdet.models.backends import BACKENDS, Backend, ExportOptions, backend_for
+from graftdet.models.backends.metadata import parse_size, parse_value
+from graftdet.models.backends.receipt.receipt import Limits, Receipt, make_receipt
+from graftdet.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a file is compared on.
+
+    Attributes:
+        weights: the weights file.
+        images: (H, W, 3) uint8 BGR; empty for drawn ones.
+        source: where the images are from.
+        data: the data YAML and split of `average_precision`.
+        average_precision: AP50-95 of a file, or of the weights for None; None: not asked for.
+        limits: what the file must reach; None: the default.
+    """
+
+    weights: Path
+    images: Sequence[np.ndarray] = ()
+    source: str = ""
+    data: str | None = None
+    average_precision: Callable[[Path | None], float] | None = None
+    limits: Limits | None = None
+
+
+def export_verified(
+    model: Any, name: str, path: Path, options: ExportOptions, evidence: Evidence
+) -> tuple[Any, Receipt]:
+    """Export a model in one format.
+
+    The file is written into a temporary folder beside its target and moved only after it has passed.
+
+    Args:
+        model: the `DetectionModel`.
+        name: the format.
+        path: the file to write; the receipt is written beside it.
+        options: how to export.
+        evidence: what the file is compared on.
+
+    Returns:
+        The opened file and its receipt.
+
+    Raises:
+        UserError: the model cannot be exported, the file misses a limit, or nothing can be written.
+    """
+    backend = BACKENDS[name]
+    with staging_folder(path) as folder:
+        staged = backend.export(model, folder / path.name, options)
+        loaded, receipt = verified(model, name, staged, options, evidence)
+        receipt.check(path)
+        move_into_place(backend, staged, path)
+    receipt.write(path)
+    loaded.path = path
+    return loaded, receipt
+
+
+@contextlib.contextmanager
+def staging_folder(path: Path) -> Any:
+    """A temporary folder beside `path`, removed afterwards. Raises `UserError` where it cannot be created."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.mkdtemp(dir=path.parent, prefix=f".{path.stem[:40]}-")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def verified(
+    model: Any, name: str, path: Path, options: ExportOptions, evidence: Evidence, precision: str = "float32"
+) -> tuple[Any, Receipt]:
+    """Open a file and compare it with its model.
+
+    Args:
+        model: the `DetectionModel`.
+        name: the format.
+        path: the file.
+        options: what it was exported with.
+        evidence: what it is compared on.
+        precision: "float32" or "int8".
+
+    Returns:
+        The opened file and its receipt, whose limits are not checked.
+    """
+    backend = BACKENDS[name]
+    loaded = backend.load(path)
+    receipt = make_receipt(
+        model,
+        loaded,
+        path,
+        options,
+        format_name=name,
+        package=backend.package,
+        parts=[part for part in parts_of(backend, path) if part.exists()],
+        weights=evidence.weights,
+        images=evidence.images,
+        source=evidence.source,
+        limits=evidence.limits,
+        precision=precision,
+    )
+    if evidence.average_precision:
+        receipt.data = evidence.data
+        receipt.ap = {"torch": evidence.average_precision(None), "file": evidence.average_precision(path)}
+    return loaded, receipt
+
+
+def parts_of(backend: Backend, path: Path) -> list[Path]:
+    """The files of an export: those that belong to it first, so that no reader finds a graph without its weights."""
+    return [path.with_suffix(suffix) for suffix in (*backend.companion_suffixes, backend.suffix)]
+
+
+def move_into_place(backend: Backend, staged: Path, path: Path) -> None:
+    """Move a staged export to its target. Raises `UserError` where it cannot be written."""
+    try:
+        for source, target in zip(parts_of(backend, staged), parts_of(backend, path), strict=True):
+            if source.exists():
+                os.replace(source, target)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def format_of(path: Path) -> str:
+    """The name of the format of an exported file. Raises `UserError` for any other file."""
+    backend = backend_for(path)
+    if backend is None:
+        suffixes = ", ".join(one.suffix for one in BACKENDS.values())
+        raise UserError(f"--receipt {path}: expected an exported file, one of {suffixes}")
+    if not path.is_file():
+        raise UserError(f"--receipt {path}: no such file")
+    if importlib.util.find_spec(backend.package) is None:
+        raise UserError(f"--receipt {path}: needs {backend.package}; install it with 'pip install {backend.package}'")
+    return next(name for name, one in BACKENDS.items() if one is backend)
+
+
+def options_of(metadata: Mapping[str, str], path: Path) -> ExportOptions:
+    """What a file of this project was exported with, as far as its metadata state it.
+
+    Raises:
+        UserError: it is not one of this project.
+    """
+    size = parse_size(metadata.get("size"))
+    if metadata.get("made_by") != "graftdet" or size is None:
+        raise UserError(f"--receipt {path}: its metadata do not state that this project exported it")
+    default = ExportOptions()
+    return ExportOptions(
+        size,
+        dynamic=parse_value(metadata.get("dynamic")) is True,
+        output=metadata.get("output", "decoded"),
+        conf=float(metadata.get("conf", default.conf)),
+        iou=float(metadata.get("iou", default.iou)),
+        max_det=int(metadata.get("max_det", default.max_det)),
+    )
