@@ -92,7 +92,7 @@ def test_initial_scores_are_the_prior_and_boxes_are_some_strides_wide(name, buil
     assert 3 < widths.median() < 7
     for distances, classes in model.head.output_biases():
         assert torch.allclose(classes.sigmoid(), torch.tensor(0.01))
-        assert len(distances) == 4 * model.head.reg_max and len(classes) == 20
+        assert len(distances) == model.head.box_channels and len(classes) == 20
 
 
 def test_decode_and_decode_rows_agree(name, build):
@@ -239,6 +239,8 @@ def test_wrong_args_are_reported_with_their_row(build, name, args, message):
 @pytest.mark.parametrize("name", ANCHOR_FREE_HEADS)
 @pytest.mark.parametrize("args", ["[nc, anchors]", "{nc: nc, bins: anchors}"])
 def test_anchors_are_not_accepted_for_an_integer_argument(name, args, tiny_yaml):
+    if "bins" in args and not HEADS[name].has_distributions:
+        pytest.skip("has no bins")
     text = re.sub(r"(?m)^anchors:(\n  - .*)+", "anchors: 3", tiny_yaml).replace(
         "Detect, [nc, anchors]", f"{name}, {args}"
     )
