@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from graftdet.data.dataset import DetectionDataset, Item, UnreadableItem
 from graftdet.data.sampler import BatchSampler
+from graftdet.utils.signals import signals_deferred
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +127,9 @@ class Loader:
         return len(self.batch_sampler)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for batch in self._loader:
+        with signals_deferred():  # Python ignores exceptions while it forks the workers
+            batches = iter(self._loader)
+        for batch in batches:
             unreadable = batch.pop("unreadable")
             if unreadable:
                 self.dataset.record_unreadable(unreadable)

@@ -27,6 +27,7 @@ import torch
 
 from graftdet.utils.errors import UserError, missing_weights
 from graftdet.utils.files import atomic_file, refuse_lfs_file
+from graftdet.utils.signals import signals_deferred
 from graftdet.utils.untrusted.file_digest import DamagedFileError, append_digest, check_digest
 from graftdet.utils.untrusted.schema import Field, check_fields
 from graftdet.utils.untrusted.torch_archive import read_archive
@@ -85,7 +86,7 @@ def save_checkpoint(path: str | Path, content: dict, keep_previous: bool = False
     """
     path = Path(path)
     plain = to_plain({"format": FORMAT, "version": VERSION, **content})
-    with atomic_file(path, sync=True) as file:
+    with signals_deferred(), atomic_file(path, sync=True) as file:
         try:
             torch.save(plain, file)
         except RuntimeError:  # raised by torch's archive writer if the file cannot grow

@@ -17,6 +17,7 @@ from torch import nn
 
 from graftdet.utils.device import select_device
 from graftdet.utils.errors import UserError
+from graftdet.utils.parent_watch import end_with_parent
 
 _LOST_CONNECTION = re.compile("gloo|nccl|connection|timed out|timeout", re.IGNORECASE)  # in messages of torch
 _alone = False  # inside `as_single_process`
@@ -83,6 +84,8 @@ def process_group(device_name: str) -> Iterator[tuple[Ranks, torch.device]]:
         yield Ranks(), select_device(device_name)
         return
     ranks = Ranks(int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"]), world_size)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_parent(f"process {ranks.rank} of {world_size}")
     text = str(device_name).strip().lower()
     on_cuda = text not in ("cpu", "mps") and (text != "" or torch.cuda.is_available())
     if text == "mps":

@@ -4,19 +4,16 @@ A `UserError` is printed as one line and ends a script with status 2, Ctrl-C wit
 """
 
 import argparse
-import contextlib
 import errno
 import gc
 import logging
 import os
-import signal
 import sys
-import threading
-import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from graftdet.utils.cli.interruption import INTERRUPTED, TERMINATED, Terminated, interruptible
 from graftdet.utils.cli.yolov5_flags import refused_value, successor, translate
 from graftdet.utils.errors import UserError, did_you_mean
 
@@ -163,19 +160,19 @@ def run(main: Callable[[], object]) -> None:
         if hasattr(stream, "reconfigure") and stream.errors != "backslashreplace":
             stream.reconfigure(errors="replace")  # characters that the encoding lacks raise no error
     try:
-        with _terminable():
+        with interruptible():
             main()
     except UserError as error:
         if _Verbose.is_given:
             traceback.print_exception(error)
         print(error.describe(), file=sys.stderr)
         sys.exit(2)
-    except _Terminated:
+    except Terminated:
         print("terminated", file=sys.stderr)
-        sys.exit(143)
+        sys.exit(TERMINATED)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:  # the reader of a pipe (`| head`) has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -186,34 +183,3 @@ def run(main: Callable[[], object]) -> None:
         if error.filename is None:  # standard output itself, which would fail again at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(2)
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM was received. What cleans up after Ctrl-C also does so after this."""
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Raise `_Terminated` inside on SIGTERM. Not in processes of torchrun, which must end at once when one fails."""
-    main_thread = threading.current_thread() is threading.main_thread()
-    if not main_thread or "TORCHELASTIC_RUN_ID" in os.environ or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-
-    is_terminated = False
-
-    def stop(*_: object) -> None:
-        nonlocal is_terminated
-        is_terminated = True
-        raise _Terminated
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except RuntimeError:  # perhaps of torch's loader, whose processes have received the signal as well, and earlier
-        if not is_terminated:
-            time.sleep(0.2)
-            raise
-        raise _Terminated from None
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

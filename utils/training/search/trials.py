@@ -38,6 +38,7 @@ from graftdet.utils.training.search.study import (
 
 logger = logging.getLogger(__name__)
 
+GRACE_OF_TRIALS = 5.0  # seconds; less than what a command has after a signal
 POLL_SECONDS = 0.5  # between two reads of a training's results
 _FIRST_FAILURES = 3  # failed trials, without a successful one, that end a search
 _SEARCH_FLAGS = {"search": None, "trials": 20, "study": "", "trial_seeds": 1}  # with their defaults
@@ -221,10 +222,10 @@ def _wait(process: subprocess.Popen, seconds: float) -> None:
 
 
 def _terminate(process: subprocess.Popen) -> None:
-    """End a training run that is still running: by SIGTERM, after 30 s by SIGKILL."""
+    """End a training run that is still running: by SIGTERM, after a few seconds by SIGKILL."""
     if process.poll() is None:
         process.terminate()
-        _wait(process, 30)
+        _wait(process, GRACE_OF_TRIALS)
         process.kill()
         process.wait()
 
