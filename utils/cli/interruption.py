@@ -80,8 +80,9 @@ def _watched() -> Iterator[None]:
         yield
     finally:
         signal.set_wakeup_fd(before)
-        watch.cancel()
         os.close(write)  # ends the thread
+        watch.join(timeout=1)
+        watch.cancel()
 
 
 class _Watch(threading.Thread):

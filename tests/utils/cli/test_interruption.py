@@ -21,12 +21,13 @@ from graftdet.utils.cli import interruption
 """
 STUCK = """
 def main():
-    print("ready", flush=True)
+    text = "ready"
     while True:
         try:
+            print(text, flush=True)
             time.sleep(60)
         except BaseException:
-            print("swallowed", flush=True)
+            text = "swallowed"
 cli.run(main)
 """
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows ends processes without asking")
@@ -42,15 +43,22 @@ def start(code):
         cwd=ROOT,
         start_new_session=True,
     )
-    assert process.stdout.readline() == "ready\n"
+    wait_for(process, "ready\n")
+    time.sleep(0.2)  # a signal while it prints would let it print again
     return process
+
+
+def wait_for(process, line):
+    """Read the output up to a line; other lines repeat."""
+    while (read := process.stdout.readline()) != line:
+        assert read
 
 
 @pytest.mark.parametrize(("number", "message", "status"), SIGNALS)
 def test_a_command_that_is_stuck_ends_after_a_while(number, message, status):
     process = start("interruption.GRACE = 0.5" + STUCK)
     process.send_signal(number)
-    assert process.stdout.readline() == "swallowed\n"
+    wait_for(process, "swallowed\n")
     _, errors = process.communicate(timeout=30)
     assert (errors, process.returncode) == (message, status)
 
@@ -59,7 +67,7 @@ def test_a_command_that_is_stuck_ends_after_a_while(number, message, status):
 def test_the_second_signal_ends_it_at_once(number, message, status):
     process = start("interruption.GRACE = 60" + STUCK)
     process.send_signal(number)
-    assert process.stdout.readline() == "swallowed\n"
+    wait_for(process, "swallowed\n")
     time.sleep(0.4)
     process.send_signal(number)
     _, errors = process.communicate(timeout=20)
@@ -67,11 +75,10 @@ def test_the_second_signal_ends_it_at_once(number, message, status):
 
 
 def test_signals_to_a_group_of_processes_are_one():
-    process = start(
-        "interruption.BOUNCE = 0; interruption.GRACE = 60" + STUCK.replace("    while", "    os.fork()\n    while")
-    )
+    fork = "    if not os.fork():\n        interruption.time.sleep(60)\n    while"
+    process = start("interruption.BOUNCE = 0; interruption.GRACE = 60" + STUCK.replace("    while", fork))
     os.killpg(process.pid, signal.SIGINT)
-    assert process.stdout.readline() == process.stdout.readline() == "swallowed\n"
+    wait_for(process, "swallowed\n")
     time.sleep(0.3)
     assert process.poll() is None  # the signal of its child does not count as a second one
     os.killpg(process.pid, signal.SIGKILL)
