@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from graftdet.data.dataset import DetectionDataset, Item, UnreadableItem
 from graftdet.data.sampler import BatchSampler
-from graftdet.utils.signals import signals_deferred
+from graftdet.utils.processes.deferred_signals import signals_deferred
 
 logger = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ import torch
 
 from graftdet.utils.errors import UserError, missing_weights
 from graftdet.utils.files import atomic_file, refuse_lfs_file
-from graftdet.utils.signals import signals_deferred
+from graftdet.utils.processes.deferred_signals import signals_deferred
 from graftdet.utils.untrusted.file_digest import DamagedFileError, append_digest, check_digest
 from graftdet.utils.untrusted.schema import Field, check_fields
 from graftdet.utils.untrusted.torch_archive import read_archive

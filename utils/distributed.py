@@ -17,7 +17,7 @@ from torch import nn
 
 from graftdet.utils.device import select_device
 from graftdet.utils.errors import UserError
-from graftdet.utils.parent_watch import end_with_parent
+from graftdet.utils.processes.parent_watch import end_with_parent
 
 _LOST_CONNECTION = re.compile("gloo|nccl|connection|timed out|timeout", re.IGNORECASE)  # in messages of torch
 _alone = False  # inside `as_single_process`

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CHILD = """
 import time
-from graftdet.utils.parent_watch import end_with_parent
+from graftdet.utils.processes.parent_watch import end_with_parent
 end_with_parent("process 1 of 2", interval=0.1)
 print("ready", flush=True)
 time.sleep(60)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint
-from graftdet.utils.signals import signals_deferred
+from graftdet.utils.processes.deferred_signals import signals_deferred
 
 
 @pytest.fixture
