@@ -10,7 +10,7 @@ from graftdet.utils.checkpoint import load_checkpoint_or_previous, previous_chec
 from graftdet.utils.config import load_yaml
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import newest_run_file
-from graftdet.utils.run_lock import check_not_running
+from graftdet.utils.processes.run_lock import check_not_running
 from graftdet.utils.training.flags import AUTO_WEIGHTS, NO_WEIGHTS
 
 # Options that are plain data: restored from a checkpoint and checked as on the command line. Every other option, also

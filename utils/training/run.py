@@ -22,7 +22,7 @@ from graftdet.utils.environment import versions
 from graftdet.utils.evaluation.evaluator import Evaluation
 from graftdet.utils.evaluation.report import format_evaluation
 from graftdet.utils.files import write_errors
-from graftdet.utils.run_lock import RunLock
+from graftdet.utils.processes.run_lock import RunLock
 from graftdet.utils.training.color_jitter import images_on_device
 from graftdet.utils.training.fine_tuning import MAX_FALL, MAX_FALL_TO_GO_ON, WeightsOverwritten, find_fall
 from graftdet.utils.training.results import METRICS, ResultsTable, epoch_line, read_column, results_row, save_config

@@ -13,7 +13,7 @@ import pytest
 
 from graftdet.utils import run_lock
 from graftdet.utils.errors import UserError
-from graftdet.utils.run_lock import FILE_NAME, Owner, RunLock, check_not_running, read_owner
+from graftdet.utils.processes.run_lock import FILE_NAME, Owner, RunLock, check_not_running, read_owner
 
 
 def write_lock(folder, pid, host=None, started=0, age=0.0):
@@ -135,6 +135,6 @@ def test_other_machines_show_signs_of_life(tmp_path, monkeypatch):
 
 
 def test_the_lock_of_an_ended_process_is_removed(tmp_path):
-    code = f"from graftdet.utils.run_lock import RunLock; RunLock({str(tmp_path)!r}).acquire()"
+    code = f"from graftdet.utils.processes.run_lock import RunLock; RunLock({str(tmp_path)!r}).acquire()"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert not list(tmp_path.iterdir())
