@@ -14,6 +14,7 @@ from graftdet.models.inference.detection_writer import DetectionWriter, OutputSe
 from graftdet.models.inference.image_input import in_batches
 from graftdet.models.inference.predict_settings import PredictSettings, class_indices
 from graftdet.models.inference.predictor import Predictor
+from graftdet.models.inference.tracking import TRACKERS, SequenceTracker
 from graftdet.utils import cli
 from graftdet.utils.cli.options import add_model_flags, add_run_flags, add_selection_flags, image_size
 from graftdet.utils.images.bit_depth import DEPTHS
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     weights = options.weights or [newest_weights()]
     model = load_models(weights, model_request(options), workload(options, source))
     steps = model.steps(predict_settings(options, model))  # checks the settings before the first image is read
+    tracker = SequenceTracker(options.track, options.vid_stride) if options.track else None
     logger.info(
         f"weights {', '.join(map(str, weights))}: {model.nc} classes, run by {model.backend}; source {source.text}"
     )
@@ -49,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             lambda work: (work[0], steps.infer(work[1])),
             lambda work: [
                 (frame, detections, writer.annotate(detections))
-                for frame, detections in zip(work[0], steps.postprocess(work[1]), strict=True)
+                for frame, found in zip(work[0], steps.postprocess(work[1]), strict=True)
+                for detections in [tracker.update(frame, found) if tracker else found]
             ],
         ],
         capacity=3 + 5 // options.batch_size,
@@ -115,6 +118,7 @@ def output_settings(options: Namespace) -> OutputSettings:
         save_json=options.save_json,
         save_csv=options.save_csv,
         save_crop=options.save_crop,
+        save_mot=options.track is not None,
         view=options.view,
         line_thickness=options.line_thickness,
         hide_labels=options.hide_labels,
@@ -143,6 +147,8 @@ def make_parser() -> cli.ArgumentParser:
     add("--line-thickness", type=cli.at_least(1), help="line width of boxes [pixels] (default: by image size)")
     add("--hide-labels", action="store_true", help="draw boxes without class names and scores")
     add("--hide-conf", action="store_true", help="draw class names without scores")
+    track = "follow objects through videos, streams and the images of a folder; writes their ids and tracks/*.txt (MOT)"
+    add("--track", choices=tuple(TRACKERS), help=track)
     add("--vid-stride", type=cli.at_least(1), default=1, help="use every N-th frame of videos and streams")
     depth = "bits that 16-bit images use, such as 12 for many sensors"
     add("--depth", type=int, choices=DEPTHS, default=16, metavar="BITS", help=depth)

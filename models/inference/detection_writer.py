@@ -12,12 +12,15 @@ from graftdet.models.inference.detections import Detections
 from graftdet.models.inference.output_files import (
     OutputNames,
     image_path,
+    mot_lines,
     write_crops,
     write_detections_csv,
     write_detections_json,
     write_labels,
+    write_mot,
 )
 from graftdet.models.inference.preview_window import PreviewWindow
+from graftdet.models.inference.tracking import sequence_of
 from graftdet.utils.files import check_run_name, new_run_folder
 from graftdet.utils.images.io import write_image
 from graftdet.utils.images.video import VideoWriter
@@ -41,6 +44,7 @@ class OutputSettings:
         save_json: detections.json.
         save_csv: detections.csv.
         save_crop: crops/CLASS/*.jpg.
+        save_mot: tracks/*.txt, one file per sequence in the format of the MOT Challenge.
         view: show annotated images in a window, each stream in its own.
         line_thickness: line width of boxes in pixels; None: depends on the size of the image.
         hide_labels: draw boxes without class names and scores.
@@ -56,6 +60,7 @@ class OutputSettings:
     save_json: bool = False
     save_csv: bool = False
     save_crop: bool = False
+    save_mot: bool = False
     view: bool = False
     line_thickness: int | None = None
     hide_labels: bool = False
@@ -64,7 +69,8 @@ class OutputSettings:
     @property
     def writes_files(self) -> bool:
         """Whether anything is written into the folder of the run."""
-        return self.save_images or self.save_txt or self.save_json or self.save_csv or self.save_crop
+        lists = self.save_json or self.save_csv or self.save_mot
+        return self.save_images or self.save_txt or self.save_crop or lists
 
 
 class DetectionWriter:
@@ -87,6 +93,8 @@ class DetectionWriter:
         self.num_images, self.num_detections = 0, 0
         self.window = PreviewWindow(settings.view)
         self._records: list[dict] = []
+        self._mot: dict[str, list[str]] = {}
+        self._sequence_lengths: Counter[str] = Counter()
         self._names = OutputNames()
         self._videos: dict[str, VideoWriter] = {}
         self._last_report: dict[str, float] = {}
@@ -118,6 +126,8 @@ class DetectionWriter:
             height, width = frame.image.shape[:2]
             record = {"source": str(frame.path), "frame": frame.index, "width": width, "height": height}
             self._records.append({**record, "detections": detections.to_dicts()})
+        if settings.save_mot and detections.track_ids is not None:
+            self._add_tracks(frame, detections)
         if self.window.active:
             title = f"detections {frame.path}" if frame.info.kind == "stream" else "detections"
             self.window.show(annotated, 1 if frame.info.is_video else 0, title)
@@ -131,6 +141,15 @@ class DetectionWriter:
             write_detections_json(self.folder / "detections.json", self._records)
         if self.folder and self.settings.save_csv:
             write_detections_csv(self.folder / "detections.csv", self._records)
+        for sequence, lines in self._mot.items():
+            write_mot(self.folder / "tracks" / f"{self._names(sequence)}.txt", lines)
+
+    def _add_tracks(self, frame: Frame, detections: Detections) -> None:
+        """Remember the lines of the MOT file; frames are numbered as they are used, from 1."""
+        sequence = sequence_of(frame)
+        self._sequence_lengths[sequence] += 1
+        lines = mot_lines(self._sequence_lengths[sequence], detections.boxes, detections.scores, detections.track_ids)
+        self._mot.setdefault(sequence, []).extend(lines)
 
     def _make_folder(self) -> Path:
         folder = new_run_folder(self.settings.project, self.settings.name, self.settings.exist_ok)

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from graftdet.utils.errors import UserError
 from graftdet.utils.visualization.drawing import draw_boxes
 
 
@@ -20,6 +22,7 @@ class Detections:
         image: (H, W, 3) uint8 BGR, the image as it was read.
         path: the file of the image, None where an array was given.
         frame: index of the image within a video or stream, None otherwise.
+        track_ids: (n,) int64 ids of objects of a sequence, from 1, -1 for boxes without a track; None without tracking.
 
     Example:
         >>> detections = model.predict("street.jpg")[0]
@@ -34,6 +37,7 @@ class Detections:
     image: np.ndarray = field(repr=False)
     path: Path | None = None
     frame: int | None = None
+    track_ids: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -72,11 +76,39 @@ class Detections:
             in_place,
             thickness=thickness,
             hide_labels=hide_labels,
+            track_ids=self.track_ids,
         )
 
     def to_dicts(self) -> list[dict]:
-        """The detections as plain data, one dict each: `name`, `label`, `score`, `box` ([x1, y1, x2, y2] in pixels)."""
-        return [
+        """The detections as plain data, one dict each.
+
+        Returns:
+            Dicts with `name`, `label`, `score`, `box` ([x1, y1, x2, y2] in pixels) and, with tracking, `track` (the id,
+            None for boxes without a track).
+        """
+        dicts: list[dict] = [
             {"name": self.names[label], "label": int(label), "score": float(score), "box": [float(v) for v in box]}
             for box, score, label in zip(self.boxes, self.scores, self.labels, strict=True)
         ]
+        if self.track_ids is not None:
+            for one, track in zip(dicts, self.track_ids.tolist(), strict=True):
+                one["track"] = track if track > 0 else None
+        return dicts
+
+    def to_supervision(self) -> Any:
+        """The detections as `supervision.Detections`, with `class_name` in their data, for its annotators and zones.
+
+        Raises:
+            UserError: the package supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError:
+            raise UserError("to_supervision: needs supervision; install it with 'pip install supervision'") from None
+        return supervision.Detections(
+            xyxy=self.boxes,
+            confidence=self.scores,
+            class_id=self.labels,
+            tracker_id=self.track_ids,
+            data={"class_name": np.array(self.class_names)},
+        )

@@ -133,16 +133,39 @@ def write_detections_json(path: Path, records: list[dict]) -> None:
 
 
 def write_detections_csv(path: Path, records: list[dict]) -> None:
-    """Write one line per detection of `records` (see `write_detections_json`): `CSV_COLUMNS`, boxes in pixels."""
+    """Write one line per detection of `records` (see `write_detections_json`): `CSV_COLUMNS`, boxes in pixels, track."""
     with write_errors(path), open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(CSV_COLUMNS)
+        tracked = any("track" in detection for record in records for detection in record["detections"])
+        writer.writerow([*CSV_COLUMNS, "track"] if tracked else CSV_COLUMNS)
         for record in records:
             frame = "" if record["frame"] is None else record["frame"]
             for detection in record["detections"]:
                 box = [f"{value:.2f}" for value in detection["box"]]
                 name, score = valid_utf8(detection["name"]), f"{detection['score']:.4f}"
-                writer.writerow([valid_utf8(record["source"]), frame, name, detection["label"], score, *box])
+                track = [detection["track"]] if tracked else []
+                writer.writerow([valid_utf8(record["source"]), frame, name, detection["label"], score, *box, *track])
+
+
+def mot_lines(number: int, boxes_xyxy: np.ndarray, scores: np.ndarray, track_ids: np.ndarray) -> list[str]:
+    """The lines of a MOT Challenge file for one frame: `frame,id,x,y,w,h,score,-1,-1,-1`, boxes of tracks only.
+
+    Args:
+        number: of the frame within its sequence, from 1.
+        boxes_xyxy: (n, 4) in pixels.
+        scores: (n,).
+        track_ids: (n,), positive for boxes of a track.
+    """
+    lines = []
+    for (x1, y1, x2, y2), score, track in zip(np.asarray(boxes_xyxy, float), scores, track_ids, strict=True):
+        if track > 0:
+            lines.append(f"{number},{track},{x1:.2f},{y1:.2f},{x2 - x1:.2f},{y2 - y1:.2f},{score:.4f},-1,-1,-1\n")
+    return lines
+
+
+def write_mot(path: Path, lines: list[str]) -> None:
+    """Write the lines of one sequence."""
+    _write_text(path, "".join(lines))
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -24,9 +24,9 @@ CUT_MARGIN = 0.01  # of the side of a window: a box that ends so close to its ed
 
 
 class Window(NamedTuple):
-    """A part of an image: index of the image, and its rectangle in pixels."""
+    """A part of an image: number of the image, and its rectangle in pixels."""
 
-    index: int
+    number: int
     left: int
     top: int
     right: int
@@ -67,8 +67,8 @@ class SlicedSteps(PredictSteps):
         for batch in self._batches(loaded, windows):
             images = np.stack([to_chw(fitted.letterboxed) for _, fitted in batch])
             for (window, fitted), candidates in zip(batch, self._candidates(images), strict=True):
-                shape = loaded[window.index].image.shape[:2]
-                rows[window.index].append(self._rows(window, fitted, shape, *candidates))
+                shape = loaded[window.number].image.shape[:2]
+                rows[window.number].append(self._rows(window, fitted, shape, *candidates))
         return loaded, [np.concatenate(parts) for parts in rows]
 
     def postprocess(self, inferred: tuple[list[LoadedImage], list[np.ndarray]]) -> list[Detections]:  # type: ignore[override]
@@ -98,11 +98,11 @@ class SlicedSteps(PredictSteps):
         self, loaded: list[LoadedImage], windows: list[Window]
     ) -> Iterator[list[tuple[Window, LetterboxedImage]]]:
         """Windows of one shape, with their letterboxed pixels, one batch at a time."""
-        shapes = [(window.bottom - window.top, window.right - window.left) for window in windows]
+        shapes: list[tuple[int, ...]] = [(window.bottom - window.top, window.right - window.left) for window in windows]
         for group in group_by_shape(shapes, self._settings.batch_size):
             batch = []
             for window in (windows[index] for index in group):
-                part = loaded[window.index].image[window.top : window.bottom, window.left : window.right]
+                part = loaded[window.number].image[window.top : window.bottom, window.left : window.right]
                 batch.append((window, self._letterbox(LoadedImage(part))))
             yield batch
 

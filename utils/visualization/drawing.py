@@ -36,6 +36,7 @@ def draw_boxes(
     *,
     thickness: int | None = None,
     hide_labels: bool = False,
+    track_ids: ArrayLike | None = None,
 ) -> np.ndarray:
     """Draw boxes with class names and scores. Line width and text size grow with the image.
 
@@ -49,6 +50,7 @@ def draw_boxes(
         in_place: Draw into `image` itself if possible (contiguous, writable BGR), else into a copy.
         thickness: Line width in pixels (default: depends on the size of the image).
         hide_labels: Draw boxes only.
+        track_ids: (n,) ids drawn before the class names, where they are positive; None: none.
 
     Returns:
         The image with boxes, (H, W, 3) BGR uint8.
@@ -67,6 +69,8 @@ def draw_boxes(
     labels_drawn = []
     for i, (x1, y1, x2, y2) in zip(order[::-1], corners[::-1], strict=True) if not hide_labels else ():
         text = class_name(names, labels[i])
+        if track_ids is not None and (track := int(np.asarray(track_ids)[i])) > 0:
+            text = f"#{track} {text}"
         if scores is not None:
             text = f"{text} {float(np.asarray(scores)[i]):.2f}"
         before, after = thickness // 2, thickness - thickness // 2
