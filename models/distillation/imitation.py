@@ -20,7 +20,7 @@ from graftdet.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-NUM_STEPS, LEARNING_RATE, BATCH = 150, 0.02, 8
+NUM_STEPS, LEARNING_RATE, BATCH = 150, 0.02, 4
 
 
 @dataclass
