@@ -173,7 +173,12 @@ def _processor() -> str:
     return " ".join([processor_name(), *(name for flag, name in extras.items() if flag in cpu_flags())])
 
 
-def time_alternately(calls: list[Callable[[], object]], repeats: int = 20, warmup: int = 2) -> list[float]:
+def time_alternately(
+    calls: list[Callable[[], object]],
+    repeats: int = 20,
+    warmup: int = 2,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[float]:
     """Return the median seconds of each call.
 
     The calls are timed alternately, so that changes of the machine's speed affect all of them.
@@ -182,14 +187,15 @@ def time_alternately(calls: list[Callable[[], object]], repeats: int = 20, warmu
         calls: What to time.
         repeats: Timed runs of each.
         warmup: Runs of each before that.
+        clock: Returns the time in seconds.
     """
     seconds: list[list[float]] = [[] for _ in calls]
     for number in range(warmup + repeats):
         for call, times in zip(calls, seconds, strict=True):
-            start = time.perf_counter()
+            start = clock()
             call()
             if number >= warmup:
-                times.append(time.perf_counter() - start)
+                times.append(clock() - start)
     return [statistics.median(times) for times in seconds]
 
 

@@ -1,7 +1,7 @@
 """Training in images per second: a minimal training step, variants of it, the step of train.py, and train.py itself.
 
-Runs on two cores, including the data loader. On CUDA (`--device 0 --img 640 --batch-size 64`) all cores are used, and
-the GPU utilization is printed, too.
+Runs on two cores, including the data loader. `--cpu-time` is for busy machines: one thread, which loads the images, too,
+and its CPU time. On CUDA (`--device 0 --img 640 --batch-size 64`) all cores are used, and the GPU utilization is printed.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.models import build_model
 from graftdet.utils.device import select_device
 from graftdet.utils.hyperparameters import load_hyperparameters
@@ -41,12 +42,15 @@ def main() -> int:
     flags.add_argument("--batch-size", type=int, default=16)
     flags.add_argument("--epochs", type=int, default=4, help="epochs of train.py; the first is not counted")
     flags.add_argument("--compile", action="store_true", help="also time torch.compile (takes minutes)")
+    flags.add_argument("--cpu-time", action="store_true", help="CPU time of one thread, for busy machines")
     options = flags.parse_args()
     device = select_device(options.device)
     if device.type == "cpu" and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-        torch.set_num_threads(min(CORES, len(os.sched_getaffinity(0))))
-    table = Table(f"Training {MODEL} at {options.img}, batch {options.batch_size}, {device}", options.output)
+        torch.set_num_threads(1 if options.cpu_time else min(CORES, len(os.sched_getaffinity(0))))
+    clock = time.thread_time if options.cpu_time else time.perf_counter
+    unit = "; images per second of CPU time, one thread" * options.cpu_time
+    table = Table(f"Training {MODEL} at {options.img}, batch {options.batch_size}, {device}{unit}", options.output)
 
     images, targets = random_batch(options, device)
     reference = minimal_step(device, images, targets)
@@ -55,20 +59,20 @@ def main() -> int:
         f"the same, {what}": minimal_step(device, images, targets, **how)
         for what, how in variants(options, device).items()
     }
-    seconds = time_alternately(list(steps.values()), REPEATS)
+    seconds = time_alternately(list(steps.values()), REPEATS, clock=clock)
     count = len(images)
     for what, taken in zip(steps, seconds, strict=True):
         table.add(what, f"{count / taken:.1f} images/s", seconds[0] / taken)
-    choices = set()
+    choices = {}
     for recipe in RECIPES:
-        figure, taken, choice = complete_step(recipe, device, options, images, targets)
-        choices.add(choice.training.precision)
+        figure, taken, choice = complete_step(recipe, device, options, images, targets, clock)
+        choices[recipe] = choice.training.precision
         what = f"step of train.py, {recipe}, {choice.training}"
         table.add(what, f"{count / taken:.1f} images/s: {figure}", seconds[0] / taken)
     if data_folder("bccd"):
-        limit = WITH_BFLOAT16 if choices == {"bfloat16"} else IN_FLOAT32
-        ends = {recipe: end_to_end(recipe, options) for recipe in RECIPES}
-        now = statistics.mean([seconds[0], *time_alternately([reference], REPEATS)])  # before and after
+        limit = WITH_BFLOAT16 if set(choices.values()) == {"bfloat16"} else IN_FLOAT32
+        ends = {recipe: end_to_end(recipe, options, precision) for recipe, precision in choices.items()}
+        now = statistics.mean([seconds[0], *time_alternately([reference], REPEATS, clock=clock)])  # before and after
         for recipe, (rate, notes) in ends.items():
             limits = {"at_least": limit} if device.type == "cpu" else {}
             table.add(f"train.py on BCCD, {recipe}", f"{rate:.1f} images/s, {notes}", rate * now / count, **limits)
@@ -122,7 +126,7 @@ def minimal_step(device, images, targets, form=False, mixed=None, compiled=False
     return step
 
 
-def complete_step(recipe_name: str, device, options, images, targets) -> tuple[str, float, StepChoice]:
+def complete_step(recipe_name: str, device, options, images, targets, clock) -> tuple[str, float, StepChoice]:
     """Time the step of train.py with a recipe.
 
     Returns:
@@ -147,10 +151,10 @@ def complete_step(recipe_name: str, device, options, images, targets) -> tuple[s
 
     def timed(part, call):
         def timed_call(*arguments):
-            start = time.perf_counter()
+            start = clock()
             result = call(*arguments)
             wait(device)
-            parts.setdefault(part, []).append(time.perf_counter() - start)
+            parts.setdefault(part, []).append(clock() - start)
             return result
 
         return timed_call
@@ -171,12 +175,25 @@ def complete_step(recipe_name: str, device, options, images, targets) -> tuple[s
     return ", ".join(f"{part} {taken / total:.1%}" for part, taken in medians.items()), total, choice
 
 
-def end_to_end(recipe: str, options) -> tuple[float, str]:
-    """Run train.py in its own process.
+def end_to_end(recipe: str, options, precision: str) -> tuple[float, str]:
+    """Run train.py in its own process; it chooses the precision itself, except with --cpu-time.
 
     Returns:
-        Images per second, the median of all epochs but the first; peak memory and, on CUDA, GPU utilization as text.
+        Images per second, the median of all epochs but the first, or of the CPU time of all epochs but the first; peak
+        memory and, on CUDA, GPU utilization as text.
     """
+    if options.cpu_time:
+        amp = {"amp": "on" if precision == "bfloat16" else "off"}  # one epoch is too short for its own choice
+        (_, short, _), (_, long, _) = (run_train(recipe, options, epochs, amp) for epochs in (1, options.epochs))
+        images = len(open_split(load_data_config("bccd.yaml"), "train")) * (options.epochs - 1)
+        return images / (long - short), "images loaded by the same thread"
+    with Busy(options.device) as busy:
+        rows, _, output = run_train(recipe, options, options.epochs, {})
+    return median_rate(rows), ", ".join([f"peak memory {printed_peak_memory(output)}", *busy.summary()])
+
+
+def run_train(recipe: str, options, epochs: int, more: dict) -> tuple[list[dict[str, str]], float, str]:
+    """Run train.py without validation between epochs; the rows of results.csv, its CPU seconds, and what it printed."""
     with tempfile.TemporaryDirectory() as folder:
         values = {
             "cfg": MODEL,
@@ -184,21 +201,24 @@ def end_to_end(recipe: str, options) -> tuple[float, str]:
             "weights": "none",
             "hyp": recipe,
             "img": options.img,
-            "epochs": options.epochs,
+            "epochs": epochs,
             "batch-size": options.batch_size,
             "device": options.device,
             "project": folder,
             "name": "run",
-        }
+        } | ({"workers": 0} if options.cpu_time else {})
+        values |= more
         flags = ["--noval", *(text for flag, value in values.items() for text in (f"--{flag}", value))]
-        with Busy(options.device) as busy:
-            done = subprocess.run(
-                [sys.executable, "train.py", *map(str, flags)], cwd=ROOT, capture_output=True, text=True
-            )
+        environment = os.environ | ({"OMP_NUM_THREADS": "1"} if options.cpu_time else {})
+        before = os.times()
+        done = subprocess.run(
+            [sys.executable, "train.py", *map(str, flags)], cwd=ROOT, capture_output=True, text=True, env=environment
+        )
+        after = os.times()
         if done.returncode:
             sys.exit(f"train.py failed:\n{done.stdout}{done.stderr}")
-        rows = read_results(Path(folder) / "run" / "results.csv")
-    return median_rate(rows), ", ".join([f"peak memory {printed_peak_memory(done.stdout)}", *busy.summary()])
+        used = after.children_user + after.children_system - before.children_user - before.children_system
+        return read_results(Path(folder) / "run" / "results.csv"), used, done.stdout
 
 
 def printed_peak_memory(output: str) -> str:
