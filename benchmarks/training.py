@@ -1,7 +1,7 @@
 """Training in images per second: a minimal training step, variants of it, the step of train.py, and train.py itself.
 
-Runs on two cores, including the data loader. `--cpu-time` is for busy machines: one thread, which loads the images, too,
-and its CPU time. On CUDA (`--device 0 --img 640 --batch-size 64`) all cores are used, and the GPU utilization is printed.
+Runs on two cores, including the data loader. `--cpu-time` is for busy machines: CPU time of one thread, which loads the
+images, too. On CUDA (`--device 0 --img 640 --batch-size 64`) all cores are used, and GPU utilization is printed, too.
 """
 
 import argparse
@@ -71,11 +71,13 @@ def main() -> int:
         table.add(what, f"{count / taken:.1f} images/s: {figure}", seconds[0] / taken)
     if data_folder("bccd"):
         limit = WITH_BFLOAT16 if set(choices.values()) == {"bfloat16"} else IN_FLOAT32
-        ends = {recipe: end_to_end(recipe, options, precision) for recipe, precision in choices.items()}
-        now = statistics.mean([seconds[0], *time_alternately([reference], REPEATS, clock=clock)])  # before and after
-        for recipe, (rate, notes) in ends.items():
+        now = seconds[0]
+        for recipe, precision in choices.items():
+            rate, notes = end_to_end(recipe, options, precision)
+            before, (now,) = now, time_alternately([reference], REPEATS, clock=clock)
+            ratio = rate * (before + now) / 2 / count
             limits = {"at_least": limit} if device.type == "cpu" else {}
-            table.add(f"train.py on BCCD, {recipe}", f"{rate:.1f} images/s, {notes}", rate * now / count, **limits)
+            table.add(f"train.py on BCCD, {recipe}", f"{rate:.1f} images/s, {notes}", ratio, **limits)
     return bool(table.short)
 
 
