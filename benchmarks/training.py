@@ -12,15 +12,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from graftdet import train_model
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.models import build_model
 from graftdet.utils.device import select_device
 from graftdet.utils.hyperparameters import load_hyperparameters
 from graftdet.utils.processor import cpu_flags
+from graftdet.utils.training import trainer
 from graftdet.utils.training.acceleration.preparation import prepare_for_training
 from graftdet.utils.training.acceleration.step_choice import StepChoice, Work, choose_steps
 from graftdet.utils.training.ema import ModelEMA
@@ -71,13 +75,17 @@ def main() -> int:
         table.add(what, f"{count / taken:.1f} images/s: {figure}", seconds[0] / taken)
     if data_folder("bccd"):
         limit = WITH_BFLOAT16 if set(choices.values()) == {"bfloat16"} else IN_FLOAT32
+        limits = {"at_least": limit} if device.type == "cpu" else {}
         now = seconds[0]
         for recipe, precision in choices.items():
-            rate, notes = end_to_end(recipe, options, precision)
-            before, (now,) = now, time_alternately([reference], REPEATS, clock=clock)
-            ratio = rate * (before + now) / 2 / count
-            limits = {"at_least": limit} if device.type == "cpu" else {}
-            table.add(f"train.py on BCCD, {recipe}", f"{rate:.1f} images/s, {notes}", ratio, **limits)
+            if options.cpu_time:
+                rate, compared = cpu_time_of_epochs(recipe, options, precision, reference)
+                notes = "images loaded by the same thread"
+            else:
+                rate, notes = end_to_end(recipe, options)
+                before, (now,) = now, time_alternately([reference], REPEATS)
+                compared = (before + now) / 2
+            table.add(f"train.py on BCCD, {recipe}", f"{rate:.1f} images/s, {notes}", rate * compared / count, **limits)
     return bool(table.short)
 
 
@@ -177,50 +185,65 @@ def complete_step(recipe_name: str, device, options, images, targets, clock) -> 
     return ", ".join(f"{part} {taken / total:.1%}" for part, taken in medians.items()), total, choice
 
 
-def end_to_end(recipe: str, options, precision: str) -> tuple[float, str]:
-    """Run train.py in its own process; it chooses the precision itself, except with --cpu-time.
+def cpu_time_of_epochs(recipe: str, options, precision: str, reference: Callable[[], None]) -> tuple[float, float]:
+    """Train in this process, whose only thread loads the images, too; time the reference after each epoch.
 
     Returns:
-        Images per second, the median of all epochs but the first, or of the CPU time of all epochs but the first; peak
-        memory and, on CUDA, GPU utilization as text.
+        Images per second of CPU time, and seconds of the reference: medians of all epochs but the first.
     """
-    if options.cpu_time:
-        amp = {"amp": "on" if precision == "bfloat16" else "off"}  # one epoch is too short for its own choice
-        (_, short, _), (_, long, _) = (run_train(recipe, options, epochs, amp) for epochs in (1, options.epochs))
-        images = len(open_split(load_data_config("bccd.yaml"), "train")) * (options.epochs - 1)
-        return images / (long - short), "images loaded by the same thread"
-    with Busy(options.device) as busy:
-        rows, _, output = run_train(recipe, options, options.epochs, {})
-    return median_rate(rows), ", ".join([f"peak memory {printed_peak_memory(output)}", *busy.summary()])
+    original, epochs, references = trainer.train_one_epoch, [], []
+
+    def timed(*args, **kwargs):
+        start = time.process_time()
+        result = original(*args, **kwargs)
+        epochs.append(time.process_time() - start)
+        references.extend(time_alternately([reference], 3, 1, time.process_time))
+        return result
+
+    trainer.train_one_epoch = timed
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            amp = "on" if precision == "bfloat16" else "off"
+            train_model(**train_flags(recipe, options, folder), noval=True, workers=0, amp=amp)
+    finally:
+        trainer.train_one_epoch = original
+    images = len(open_split(load_data_config("bccd.yaml"), "train"))
+    return images / statistics.median(epochs[1:]), statistics.median(references[1:])
 
 
-def run_train(recipe: str, options, epochs: int, more: dict) -> tuple[list[dict[str, str]], float, str]:
-    """Run train.py without validation between epochs; the rows of results.csv, its CPU seconds, and what it printed."""
+def end_to_end(recipe: str, options) -> tuple[float, str]:
+    """Run train.py in its own process.
+
+    Returns:
+        Images per second, the median of all epochs but the first; peak memory and, on CUDA, GPU utilization as text.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        values = {
-            "cfg": MODEL,
-            "data": "bccd.yaml",
-            "weights": "none",
-            "hyp": recipe,
-            "img": options.img,
-            "epochs": epochs,
-            "batch-size": options.batch_size,
-            "device": options.device,
-            "project": folder,
-            "name": "run",
-        } | ({"workers": 0} if options.cpu_time else {})
-        values |= more
-        flags = ["--noval", *(text for flag, value in values.items() for text in (f"--{flag}", value))]
-        environment = os.environ | ({"OMP_NUM_THREADS": "1"} if options.cpu_time else {})
-        before = os.times()
-        done = subprocess.run(
-            [sys.executable, "train.py", *map(str, flags)], cwd=ROOT, capture_output=True, text=True, env=environment
-        )
-        after = os.times()
+        values = train_flags(recipe, options, folder).items()
+        flags = ["--noval", *(text for flag, value in values for text in (f"--{flag.replace('_', '-')}", value))]
+        with Busy(options.device) as busy:
+            done = subprocess.run(
+                [sys.executable, "train.py", *map(str, flags)], cwd=ROOT, capture_output=True, text=True
+            )
         if done.returncode:
             sys.exit(f"train.py failed:\n{done.stdout}{done.stderr}")
-        used = after.children_user + after.children_system - before.children_user - before.children_system
-        return read_results(Path(folder) / "run" / "results.csv"), used, done.stdout
+        rows = read_results(Path(folder) / "run" / "results.csv")
+    return median_rate(rows), ", ".join([f"peak memory {printed_peak_memory(done.stdout)}", *busy.summary()])
+
+
+def train_flags(recipe: str, options, folder: str) -> dict[str, Any]:
+    """Flags of train.py by name."""
+    return {
+        "cfg": MODEL,
+        "data": "bccd.yaml",
+        "weights": "none",
+        "hyp": recipe,
+        "img": options.img,
+        "epochs": options.epochs,
+        "batch_size": options.batch_size,
+        "device": options.device,
+        "project": folder,
+        "name": "run",
+    }
 
 
 def printed_peak_memory(output: str) -> str:
@@ -250,15 +273,8 @@ class Busy:
     def __enter__(self):
         self.process = None
         if self.device.type == "cuda":
-            command = [
-                "nvidia-smi",
-                "-i",
-                str(self.device.index),
-                "--query-gpu=utilization.gpu",
-                "--format=csv,noheader,nounits",
-                "-lms",
-                "200",
-            ]
+            query = "--query-gpu=utilization.gpu --format=csv,noheader,nounits -lms 200"
+            command = ["nvidia-smi", "-i", str(self.device.index), *query.split()]
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         return self
 
