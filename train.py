@@ -50,8 +50,10 @@ from torch import memory_format
 from graftdet.data.dataset import DetectionDataset
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.loader import Loader
+from graftdet.data.tools.report_section import dataset_section
 from graftdet.data.training_data import LoaderSettings, make_batches, make_validation, plain_images, sample_images
 from graftdet.models import load_plugins
+from graftdet.models.analysis.report_section import model_section
 from graftdet.models.distillation.distiller import load_teacher, set_up_distillation
 from graftdet.models.distillation.grafts import Original
 from graftdet.models.distillation.imitation import start_grafts
@@ -294,7 +296,8 @@ def open_run(
     info |= {**origin, "train_images": len(train_set), "hyperparameters": hyperparameters}
     gentle = gentle_recipe(options, origin["recipe"], hyperparameters)
     again, period = options.folder is not None, options.save_period
-    run = Run(folder, info, state, options.epochs, period, again, gentle, options.plots)
+    sections = [partial(model_section, model, (options.img, options.img)), partial(dataset_section, options.data)]
+    run = Run(folder, info, state, options.epochs, period, again, gentle, options.plots, sections)
     run.plot_labels(*train_set.annotations())
     return run
 

@@ -7,7 +7,7 @@ import numpy as np
 from graftdet.utils.evaluation.coco_matching import IGNORED, TRUE_POSITIVE
 from graftdet.utils.evaluation.evaluator import Evaluation
 
-MIN_SCORE = 0.05  # detections below are too many and say too little
+MIN_SCORE = 0.05  # below are very many detections that nobody uses
 
 
 @dataclass(frozen=True)

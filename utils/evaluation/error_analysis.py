@@ -58,8 +58,8 @@ class _Data:
 
     def ap(self, hits: np.ndarray, labels: np.ndarray, removed: np.ndarray | None = None) -> float:
         """AP50 with other results and classes (n,) of the detections, without the ground-truth boxes `removed` (m,)."""
-        kept = self.target_labels if removed is None else self.target_labels[~removed]
-        counts = np.bincount(kept, minlength=self.nc)
+        remaining = self.target_labels if removed is None else self.target_labels[~removed]
+        counts = np.bincount(remaining, minlength=self.nc)
         return float(precision_recall_curves(hits, self.scores, labels, counts).mean("at_recall").mean())
 
 

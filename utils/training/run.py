@@ -23,6 +23,9 @@ from graftdet.utils.evaluation.evaluator import Evaluation
 from graftdet.utils.evaluation.report import format_evaluation
 from graftdet.utils.files import write_errors
 from graftdet.utils.processes.run_lock import RunLock
+from graftdet.utils.progress import duration
+from graftdet.utils.reporting.page import Section
+from graftdet.utils.reporting.run_report import RunReport
 from graftdet.utils.training.color_jitter import images_on_device
 from graftdet.utils.training.fine_tuning import MAX_FALL, MAX_FALL_TO_GO_ON, WeightsOverwritten, find_fall
 from graftdet.utils.training.results import METRICS, ResultsTable, epoch_line, read_column, results_row, save_config
@@ -68,6 +71,7 @@ class Run:
         again: Whether the run starts again in its folder, and can be resumed from there before its first epoch.
         gentle_recipe: Recipe to start again with where training overwrites what the initial weights know; "": none.
         plots: File formats of charts; empty: png.
+        sections: Make further sections of report.html at the end of the run.
 
     Raises:
         UserError: If another process still writes this run, or the folder cannot be written.
@@ -83,11 +87,13 @@ class Run:
         again: bool = False,
         gentle_recipe: str = "",
         plots: Sequence[str] = (),
+        sections: Sequence[Callable[[], Section]] = (),
     ):
         self.folder, self.state, self.epochs, self.save_period = Path(folder), state, epochs, save_period
         self.gentle_recipe, self.is_abandoned, self.plots = gentle_recipe, False, plots
         self.info = to_plain({**info, "versions": versions()})
         self.names = self.info["names"]
+        self.report = RunReport(self.folder, self.info, sections)
         self.start = time.monotonic() - state.elapsed
         self.best, self.last = self.folder / "weights" / "best.pt", self.folder / "weights" / "last.pt"
         with write_errors(self.best.parent):
@@ -108,18 +114,8 @@ class Run:
         logger.info(f"run: {self.folder}, epochs {state.epoch + 1} to {epochs}")
 
     def plot_labels(self, boxes: list[np.ndarray], labels: list[np.ndarray], sizes_hw: np.ndarray) -> None:
-        """Plot the distribution of the training set's boxes.
-
-        Args:
-            boxes: Boxes (n, 4) xyxy in pixels of each image.
-            labels: Class indices (n,) of each image.
-            sizes_hw: Height and width of each image (images, 2).
-        """
-        sizes_wh = np.repeat(sizes_hw, [len(rows) for rows in boxes], 0)[:, [1, 0]]  # of the image of each box
-        stacked = np.concatenate(boxes)
-        corner, size = stacked[:, :2], stacked[:, 2:] - stacked[:, :2]
-        normalized = np.hstack(((corner + size / 2) / sizes_wh, size / sizes_wh))
-        plots.plot_labels(normalized, np.concatenate(labels), self.names, self.folder / "labels.png", self.plots)
+        """Plot the distribution of the training set's boxes; see `plots.plot_annotations`."""
+        plots.plot_annotations(boxes, labels, sizes_hw, self.names, self.folder / "labels.png", self.plots)
 
     def plot_batch(self, number: int, batch: dict[str, Any]) -> None:
         """Draw the first three batches of the run with their targets."""
@@ -157,6 +153,7 @@ class Run:
         logger.info(epoch_line(state.epoch, self.epochs, row, seconds_left))
         if evaluation and state.transferred and not self._fall_reported and self._abandon_or_report_fall():
             return
+        self.report.refresh(state.epoch, self.epochs, evaluation, state.elapsed)
         content = {**self.info, **state.state_dict()}
         if is_best:
             save_checkpoint(self.best, content, keep_previous=True)
@@ -212,8 +209,11 @@ class Run:
             final = {key: content[key] for key in (*self.info, "ema", "epoch", "best")}
             save_checkpoint(path, {**final, "model": None, "finished": True})
             previous_checkpoint(path).unlink(missing_ok=True)
+        memory = peak_memory(next(model.parameters()).device)
+        took = {"epochs": self.state.epoch, "time": duration(self.state.elapsed), "peak memory": memory}
+        self.report.finish(evaluation, images.paths, {"best epoch": stopping.best_epoch, **took})
         self._lock.release()
-        logger.info(f"results in {self.folder}; peak memory {peak_memory(next(model.parameters()).device)}")
+        logger.info(f"results in {self.folder}; peak memory {memory}")
         return TrainResult(
             folder=self.folder,
             best_weights=self.best,

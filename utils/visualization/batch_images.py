@@ -20,10 +20,14 @@ class ValidationImages:
 
     Args:
         count: Number of batches.
+
+    Attributes:
+        paths: Path, and height and width that the boxes refer to, of each image by its id; of all batches.
     """
 
     def __init__(self, count: int = 3):
         self.count = count
+        self.paths: dict[Any, tuple[str, tuple[int, int]]] = {}
         self._batches: dict[int, tuple[dict[str, Any], Sequence[np.ndarray]]] = {}
 
     def __call__(self, number: int, batch: dict[str, Any], detections: Sequence[np.ndarray]) -> None:
@@ -34,6 +38,7 @@ class ValidationImages:
             batch: A batch of `graftdet.data.loader`.
             detections: (n, 6) of each image: x1, y1, x2, y2 in pixels of the original image, score, class index.
         """
+        self.paths.update(zip(batch["image_ids"], zip(batch["paths"], batch["shapes"], strict=True), strict=True))
         if number < self.count:
             self._batches[number] = batch, detections
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graftdet.utils.boxes import xyxy_to_cxcywh
 from graftdet.utils.visualization.batch_images import to_array
 from graftdet.utils.visualization.drawing import Names, class_name
 from graftdet.utils.visualization.figures import INK, MUTED, SERIES, hex_color, new_figure, save, styled, whole_ticks
@@ -39,6 +40,29 @@ def plot_labels(
         The files written.
     """
     return save(labels_figure(boxes_cxcywh, labels, names), path, formats)
+
+
+def plot_annotations(
+    boxes: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray],
+    sizes_hw: np.ndarray,
+    names: Names,
+    path: str | Path,
+    formats: Sequence[str] = (),
+) -> list[Path]:
+    """As `plot_labels`, of the annotations of each image.
+
+    Args:
+        boxes: Boxes (n, 4) xyxy in pixels of each image.
+        labels: Class indices (n,) of each image.
+        sizes_hw: Height and width of each image (images, 2).
+        names: Class names.
+        path: See `plot_labels`.
+        formats: See `plot_labels`.
+    """
+    sizes_wh = np.repeat(sizes_hw, [len(rows) for rows in boxes], 0)[:, [1, 0]]  # of the image of each box
+    normalized = xyxy_to_cxcywh(np.concatenate(boxes)) / np.tile(sizes_wh, 2)
+    return plot_labels(normalized, np.concatenate(labels), names, path, formats)
 
 
 @styled

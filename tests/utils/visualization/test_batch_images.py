@@ -47,6 +47,8 @@ def batch_of(count, height=64, width=96):
         "images": torch.full((count, 3, height, width), 200, dtype=torch.uint8),
         "targets": torch.tensor([[0, 1, 0.5, 0.5, 0.5, 0.5]]),
         "paths": [f"/data/images/{number} é.png" for number in range(count)],
+        "image_ids": list(range(count)),
+        "shapes": [(height, width)] * count,
         "gains": [0.5] * count,
         "pads": [(8.0, 4.0)] * count,
     }
