@@ -264,8 +264,7 @@ def make_trainer(
     trained, criterion = set_up_distillation(model, criterion, teacher, hyperparameters)
     recipe = hyperparameters.for_run(options.epochs, len(batches), options.batch_size)
     set_bn_momentum(model, recipe.bn_momentum)
-    loaded = set(transfer.loaded)
-    transferred = [parameter for name, parameter in model.named_parameters() if name in loaded]
+    transferred = transfer.loaded_parameters(model)
     optimizer = make_optimizer(trained, recipe.optimizer, recipe, options.batch_size, transferred)
     schedule = Schedule(recipe, options.epochs, len(batches), options.batch_size)
     shape = (options.batch_size // ranks.world_size, model.channels, options.img, options.img)

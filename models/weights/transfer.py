@@ -71,6 +71,11 @@ class TransferReport:
     deviation: float = 0.0
     left_over: list[str] = field(default_factory=list)
 
+    def loaded_parameters(self, model: nn.Module) -> list[nn.Parameter]:
+        """Return the parameters of `model` that were copied whole."""
+        loaded = set(self.loaded)
+        return [parameter for name, parameter in model.named_parameters() if name in loaded]
+
     def __str__(self):
         copied = len(self.loaded) + len(self.partial)
         text = f"{copied} of {copied + len(self.missing)} tensors, {self.fraction:.1%} of the parameters transferred"
