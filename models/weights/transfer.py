@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 
 from graftdet.models.graph.detection_model import DetectionModel, build_model
 from graftdet.models.spec.model_spec import ModelSpec
