@@ -1,7 +1,7 @@
 """Validate trained weights: `python val.py --weights runs/train/exp/weights/best.pt --data bccd.yaml --split test`.
 
-PROJECT/NAME receives predictions.json (COCO results with the image and category ids of the dataset), metrics.json and
-charts.
+PROJECT/NAME receives predictions.json (COCO results with the image and category ids of the dataset), metrics.json,
+charts, and evaluation.npz for `graftdet report`.
 """
 
 import logging
@@ -85,6 +85,7 @@ from graftdet.utils.evaluation.coco_results import CocoResults, plain
 from graftdet.utils.evaluation.evaluator import Evaluation, evaluate
 from graftdet.utils.evaluation.json_file import write_json
 from graftdet.utils.evaluation.report import format_evaluation
+from graftdet.utils.evaluation.saved_evaluation import FILE, save_evaluation
 from graftdet.utils.files import new_run_folder, spread_sample
 from graftdet.utils.threads import sharing_cores
 from graftdet.utils.visualization import evaluation_plots
@@ -215,6 +216,7 @@ def workload(options: Namespace, split: Split) -> Workload:
 def save_results(evaluation: Evaluation, names: Sequence[str], folder: Path, plots: Sequence[str]) -> ValidationResult:
     """Write predictions.json, metrics.json and charts in the formats `plots` into `folder`."""
     evaluation.results.write(folder / "predictions.json")
+    save_evaluation(evaluation, folder / FILE)
     metrics = {**evaluation.metrics, "per_class": evaluation.per_class, "speed": evaluation.speed}
     write_json(folder / "metrics.json", metrics)
     evaluation_plots.plot_curves(evaluation.curves, names, folder, plots)

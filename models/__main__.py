@@ -11,6 +11,7 @@ COMMANDS = {  # command -> (module with add_arguments(parser) and run(args), hel
     "yaml": ("commands.model_yaml", "print the model YAML in a weights file, or write it to a file"),
     "check": ("commands.check", "report all problems in a model YAML, with line and row"),
     "compare": ("commands.compare", "compare models: parameters, MACs, memory, latency, and AP after training"),
+    "report": ("commands.report", "compare finished runs, with confidence intervals of their AP difference"),
     "insert": ("commands.insert", "insert rows into a model YAML; indices, comments and layout are updated"),
     "swap": ("commands.swap", "replace a module by another one in a model YAML"),
     "blocks": ("commands.blocks", "list the modules that rows may name, or describe one of them"),

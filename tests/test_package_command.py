@@ -22,6 +22,7 @@ COMMANDS = [
     "conform",
     "insert",
     "compare",
+    "report",
     "draw",
     "swap",
     "weights",

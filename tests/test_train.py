@@ -81,7 +81,7 @@ def test_a_run_writes_table_images_and_config(finished_run, workspace):
     assert times == sorted(times)
     assert float(table[-1]["train/obj"]) < float(table[0]["train/obj"]) * 1.5
     images = ["labels.png", "results.png", "train_batch0.jpg", "train_batch1.jpg", "train_batch2.jpg"]
-    images += ["val_batch0_labels.jpg", "val_batch0_pred.jpg", "report.html"]
+    images += ["val_batch0_labels.jpg", "val_batch0_pred.jpg", "report.html", "evaluation.npz"]
     assert all((folder / name).stat().st_size > 1000 for name in images)
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     assert config["options"]["epochs"] == 8 and config["options"]["data"] == str(workspace / "data.yaml")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from graftdet.utils.errors import UserError
-from graftdet.utils.evaluation.coco_matching import Boxes, match, precision_and_recall
+from graftdet.utils.evaluation.coco_matching import Boxes, Matches, match, precision_and_recall
 from graftdet.utils.evaluation.coco_results import CocoResults
 
 # indices into `AREA_RANGES` and `MAX_DETECTIONS` of `graftdet.utils.evaluation.coco_matching`
@@ -70,11 +70,17 @@ class GroundTruth:
         """Return the scores of `coco_scores`, and the result of each prediction at IoU 0.5 (n,) int8: TRUE_POSITIVE,
         FALSE_POSITIVE or IGNORED.
         """
-        detections, rows = self._detections(predictions)
-        matches = match(self.boxes, detections, len(self.categories))
+        matches, rows = self.matches(predictions)
         hits = np.zeros(len(predictions), np.int8)
         hits[rows] = matches.at_iou_50()
         return self._summary(*precision_and_recall(self.boxes, matches, len(self.categories))), hits
+
+    def matches(self, predictions: list[dict[str, Any]] | CocoResults) -> tuple[Matches, np.ndarray]:
+        """Match predictions with the ground truth; return the matches of those of known categories, and their indices
+        in `predictions`.
+        """
+        detections, rows = self._detections(predictions)
+        return match(self.boxes, detections, len(self.categories)), rows
 
     def _detections(self, predictions: list[dict[str, Any]] | CocoResults) -> tuple[Boxes, np.ndarray]:
         """The predictions of known categories as arrays, and their indices in `predictions`."""

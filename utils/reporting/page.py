@@ -26,7 +26,7 @@ p { margin: 6px 0; max-width: 90ch; }
 p.note, figcaption { color: var(--muted); font-size: 0.88rem; }
 nav { display: flex; flex-wrap: wrap; gap: 4px 14px; font-size: 0.9rem; }
 a { color: inherit; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; margin-bottom: 12px; }
 .row { display: flex; flex-wrap: wrap; gap: 16px; align-items: flex-start; }
 .row > * { flex: 1 1 380px; min-width: 0; }
 table { border-collapse: collapse; font-size: 0.9rem; }

@@ -21,6 +21,7 @@ from graftdet.utils.device import peak_memory
 from graftdet.utils.environment import versions
 from graftdet.utils.evaluation.evaluator import Evaluation
 from graftdet.utils.evaluation.report import format_evaluation
+from graftdet.utils.evaluation.saved_evaluation import FILE, save_evaluation
 from graftdet.utils.files import write_errors
 from graftdet.utils.processes.run_lock import RunLock
 from graftdet.utils.progress import duration
@@ -202,6 +203,7 @@ class Run:
             contents[self.last] = contents[self.best]
         logger.info(format_evaluation(evaluation, self.names))
         images.write(self.folder, self.names)
+        save_evaluation(evaluation, self.folder / FILE)
         plots.plot_results(self.folder / "results.csv", formats=self.plots)
         evaluation_plots.plot_curves(evaluation.curves, self.names, self.folder, self.plots)
         evaluation_plots.plot_confusion(evaluation.confusion, self.names, self.folder, self.plots)

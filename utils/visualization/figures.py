@@ -28,15 +28,17 @@ _WIDE_FONTS = (  # families with Chinese, Japanese and Korean characters; those 
     *("Hiragino Sans GB", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "SimHei", "Arial Unicode MS"),
 )
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
     """The style of all figures: it must hold when they are made and when they are written."""
     import matplotlib
+    from cycler import cycler
 
-    settings = {
+    settings: Any = {
         "font.family": _families(),
         "font.size": 9,
         "axes.titlesize": 10,
@@ -45,7 +47,7 @@ def style() -> Iterator[None]:
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.axisbelow": True,
-        "axes.prop_cycle": matplotlib.cycler(color=SERIES),
+        "axes.prop_cycle": cycler(color=SERIES),
         "text.color": INK,
         "text.parse_math": False,  # class names may hold $
         "xtick.color": INK,
