@@ -217,6 +217,8 @@ def _load_safetensors(path: Path) -> WeightsFile:
     header, state = read_safetensors(path)
     names = header.read_value("names", list)
     text = header.metadata.get("yaml")
+    if not text and (converted := convert(PublishedWeights(state, size=header.read_value("size", int)), path)):
+        return _from_family(converted, path, [str(name) for name in names] if names else None)
     return WeightsFile(
         path=path,
         source="checkpoint" if text else "state dict",

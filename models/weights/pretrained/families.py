@@ -54,14 +54,14 @@ FAMILIES = (
     ),
     PublishedFamily(
         "NanoDet-Plus",
-        "nanodet-plus-m_320.pth, nanodet-plus-m_416_checkpoint.ckpt, nanodet-plus-m-1.5x_416.pth, ...",
+        "nanodet-plus-m_*, nanodet-plus-m-1.5x_* (.pth, .ckpt, .onnx)",
         "Apache-2.0",
         "releases of RangiLyu/nanodet on GitHub",
         "train, validate, detect, export",
     ),
     PublishedFamily(
         "PicoDet",
-        "picodet_xs_320_coco_lcnet.pdparams ... picodet_l_640_coco_lcnet.pdparams, picodet_s_320_coco.pdparams, ...",
+        "picodet_*_coco_lcnet.pdparams, picodet_*_coco.pdparams",
         "Apache-2.0",
         "configs/picodet of PaddlePaddle/PaddleDetection on GitHub",
         "train, validate, detect, export",
@@ -75,7 +75,7 @@ FAMILIES = (
     ),
     PublishedFamily(
         "RTMDet",
-        "rtmdet_tiny_8xb32-300e_coco_20220902_112414-78e30dcc.pth, rtmdet_s_8xb32-300e_coco_...pth",
+        "rtmdet_tiny_*.pth, rtmdet_s_*.pth",
         "Apache-2.0",
         "configs/rtmdet of open-mmlab/mmdetection on GitHub",
         "train, validate, detect, export",
@@ -103,14 +103,14 @@ FAMILIES = (
     ),
     PublishedFamily(
         "backbones of torchvision",
-        "mobilenet_v2-b0353104.pth, mobilenet_v3_small-047dcff4.pth, shufflenetv2_x1-5666bf0f80.pth, ...",
+        "mobilenet_v2-*.pth, mobilenet_v3_*.pth, shufflenetv2_x*.pth",
         "BSD-3-Clause",
         "pytorch/vision on GitHub",
         "train, into one row: --into ROW",
     ),
     PublishedFamily(
         "backbones of PaddlePaddle",
-        "PPLCNet_x1_0_pretrained.pdparams, ESNet_x1_0_pretrained.pdparams, ...",
+        "PPLCNet_x*_pretrained.pdparams, ...",
         "Apache-2.0",
         "PaddlePaddle/PaddleClas on GitHub",
         "train, into one row: --into ROW",
@@ -124,8 +124,8 @@ FAMILIES = (
     ),
     PublishedFamily(
         "models of timm",
-        "mobilenetv3_small_100.lamb_in1k, ghostnet_100.in1k, ... (model.safetensors)",
-        "Apache-2.0, that of each file on its page",
+        "mobilenetv3_small_100.*, ghostnet_100.*, ... (.safetensors)",
+        "Apache-2.0, see its page",
         "timm on Hugging Face",
         "train, into one row: --into ROW",
     ),

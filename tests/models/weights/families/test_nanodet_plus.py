@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
@@ -131,6 +132,14 @@ def test_outputs_are_those_of_the_published_network(tmp_path, published):
     assert scores.std() > 1e-2 and boxes.std() > 1
     torch.testing.assert_close(found_scores, scores, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(found_boxes, boxes, rtol=1e-4, atol=5e-2)
+
+
+def test_a_safetensors_file_of_the_published_names_is_converted(tmp_path, published):
+    size, network, _, _, _ = published
+    save_file(network.state, tmp_path / "a.safetensors", {"format": "pt", "names": '["a", "b", "c"]'})
+    weights = load_weights(tmp_path / "a.safetensors")
+    assert (weights.family, weights.model, weights.names) == ("NanoDet-Plus", size, ["a", "b", "c"])
+    assert build_from_weights(weights).nc == 3
 
 
 def test_the_order_of_layers_is_the_published_one(published):
