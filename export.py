@@ -3,11 +3,10 @@
 Each exported file is loaded again and compared with the model. docs/exported-files.md describes how to run it.
 """
 
-import importlib.util
 import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from graftdet.models.backends import BACKENDS, ExportOptions, check_output
@@ -44,6 +43,11 @@ def make_parser() -> cli.ArgumentParser:
     add("--max-det", type=cli.at_least(1), default=300, help="maximum number of detections, with --output nms")
     data = "data YAML: compare AP of file and weights, and images of its validation split instead of drawn ones"
     add("--data", help=data)
+    add("--int8", action="store_true", help="quantize to int8 with images of the training split of --data")
+    drop = "largest loss of AP50-95 by --int8; above it the export fails and lists the layers that cost most"
+    add("--int8-drop", type=float, default=0.01, help=drop)
+    add("--calibration-images", type=cli.at_least(1), default=64, help="images that --int8 is calibrated on")
+    add("--seed", type=int, default=0, help="seed that chooses the calibration images")
     add("--receipt", metavar="FILE", help="compare this exported file again with --weights, instead of an export")
     add("--out", help="file or folder to write to, created if missing (default: beside the weights)")
     add_trust_flags(parser)
@@ -54,12 +58,13 @@ if startup.is_script(__name__):  # --help and wrong flags end here, before torch
     startup.parse_and_prepare(make_parser)
 
 import cv2
+import numpy as np
 
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.models import load_plugins
 from graftdet.models.backends.loading import newest_weights
 from graftdet.models.backends.metadata import anchors_in_pixels, weights_sha256
-from graftdet.models.backends.receipt.receipt import Receipt, receipt_table
+from graftdet.models.backends.receipt.receipt import Limits, Receipt, receipt_table
 from graftdet.models.backends.receipt.verified_export import (
     Evidence,
     export_verified,
@@ -68,6 +73,7 @@ from graftdet.models.backends.receipt.verified_export import (
     verified,
 )
 from graftdet.models.backends.receipt.verify import opencv_difference
+from graftdet.models.backends.target_paths import check_formats
 from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.graph.export_check import check_export_size
 from graftdet.models.weights.transfer import build_from_weights
@@ -136,6 +142,10 @@ def export_model(
     iou: float = 0.45,
     max_det: int = 300,
     data: str | None = None,
+    int8: bool = False,
+    int8_drop: float = 0.01,
+    calibration_images: int = 64,
+    seed: int = 0,
     receipt: str | Path | None = None,
     out: str | Path | None = None,
     plugins: Sequence[str] = (),
@@ -153,6 +163,9 @@ def export_model(
         raw_layout: layout of raw outputs, "maps" or "cells".
         conf, iou, max_det: limits of the non-maximum suppression of the output "nms".
         data: a data YAML, to compare AP, on its validation split.
+        int8: quantize, with images of the training split of `data`; file names get the ending -int8.
+        int8_drop: largest loss of AP50-95 by quantization.
+        calibration_images, seed: number of calibration images, and the seed that chooses them.
         receipt: an exported file to compare again, instead of an export; its receipt is written beside it.
         out: file or folder to write to; None: beside the weights.
         plugins: files, folders or packages that define blocks of the model.
@@ -171,7 +184,9 @@ def export_model(
     load_plugins(plugins)
     include = [include] if isinstance(include, str) else list(include)
     weights = Path(weights or newest_weights())
-    paths = {format_of(Path(receipt)): Path(receipt)} if receipt else check_formats(include, out, weights)
+    paths = (
+        {format_of(Path(receipt)): Path(receipt)} if receipt else check_formats(include, out, weights, "-int8" * int8)
+    )
     file = load_weights(weights)
     model = build_from_weights(file)
     size = image_size(file.size or 640 if img is None else img, model.size_multiple)
@@ -189,6 +204,10 @@ def export_model(
     if model.head.anchors is not None:
         logger.info(f"anchors in use, per level [pixels]: {anchors_in_pixels(model)}")
     evidence = collect_evidence(weights, data, options)
+    if int8:
+        images = read_calibration_images(data, calibration_images, seed)
+        limits = Limits(difference=None, matched=None, ap_drop=int8_drop)
+        evidence = replace(evidence, calibration=images, limits=limits)
     for name, path in paths.items():
         exported = export_file(model, name, path, options, evidence)
         result.files.append(exported)
@@ -237,13 +256,24 @@ def compare_again(model: DetectionModel, name: str, path: Path, weights: Path, d
     return ExportedFile(name, path, receipt.megabytes, receipt.difference, receipt)
 
 
+def read_calibration_images(data: str | None, count: int, seed: int) -> list[np.ndarray]:
+    """Images (H, W, 3) of the training split, chosen by a seed. Raises `UserError` without `data`."""
+    if data is None:
+        raise UserError(
+            "--int8: needs --data, whose training split it is calibrated on; AP is compared on its val split"
+        )
+    samples = open_split(load_data_config(data), "train").samples
+    chosen = np.random.default_rng(seed).choice(len(samples), min(count, len(samples)), replace=False)
+    return [read_image(samples[int(index)].path) for index in chosen]
+
+
 def collect_evidence(weights: Path, data: str | None, options: ExportOptions) -> Evidence:
     """Images of the validation split, and AP on it; without `data`, drawn images. Raises `UserError`."""
     if data is None:
         return Evidence(weights)
     split = open_split(load_data_config(data), "val")
     paths = [sample.path for sample in split.samples[:COMPARED_IMAGES]]
-    images = [image for image in map(read_image, paths) if image is not None]
+    images = [read_image(path) for path in paths]
     remembered: dict[Path | None, float] = {}
 
     def average_precision(path: Path | None) -> float:
@@ -257,41 +287,6 @@ def collect_evidence(weights: Path, data: str | None, options: ExportOptions) ->
         return remembered[path]
 
     return Evidence(weights, images, f"{data}, val", f"{data}, val", average_precision)
-
-
-def check_formats(include: Sequence[str], out: str | Path | None, weights: Path) -> dict[str, Path]:
-    """The file to write of each format.
-
-    Raises:
-        UserError: an unknown format, one whose package is not installed, or an `out` that does not fit.
-    """
-    for name in include:
-        package = BACKENDS[name].package
-        if importlib.util.find_spec(package) is None:
-            raise UserError(f"--include {name}: needs {package}; install it with 'pip install {package}'")
-    return {name: output_path(out, weights, BACKENDS[name].suffix, len(include)) for name in include}
-
-
-def output_path(out: str | Path | None, weights: Path, suffix: str, num_formats: int) -> Path:
-    """The file to write.
-
-    Args:
-        out: a file or a folder; a new folder is written with a final slash. None: beside the weights.
-        weights: the weights file, whose stem names the file in a folder.
-        suffix: suffix of the format.
-        num_formats: how many formats are exported; with several, `out` must be a folder.
-
-    Raises:
-        UserError: `out` is a file name that does not fit.
-    """
-    if out is None:
-        return weights.with_suffix(suffix)
-    path = Path(out)
-    if path.is_dir() or str(out).endswith(("/", "\\")):
-        return path / f"{weights.stem}{suffix}"
-    if path.suffix.lower() != suffix or num_formats > 1:
-        raise UserError(f"--out {out}: expected a file name that ends in {suffix}, or a folder (a new one as '{out}/')")
-    return path
 
 
 if __name__ == "__main__":

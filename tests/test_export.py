@@ -204,3 +204,12 @@ def test_ap_of_file_and_weights_is_compared(weights, workspace, capsys, monkeypa
 def test_anchors_in_use_are_printed(weights, capsys):
     run("--weights", weights, "--output", "raw")
     assert "anchors in use, per level [pixels]: [[[10.0, 13.0], [16.0, 30.0]" in capsys.readouterr().out
+
+
+def test_int8_needs_a_dataset_and_names_its_file(weights, workspace, monkeypatch):
+    with pytest.raises(UserError, match="--int8: needs --data"):
+        run("--weights", weights, "--int8")
+    run("--weights", weights, "--int8", "--int8-drop", 1, "--data", workspace / "data.yaml", "--calibration-images", 3)
+    receipt = json.loads(weights.with_name("best-int8.onnx.receipt.json").read_text())
+    assert receipt["precision"] == "int8" and receipt["calibration"] == "moving-average on 3 images"
+    assert weights.with_name("best-int8.onnx").is_file() and receipt["limits"]["ap_drop"] == 1

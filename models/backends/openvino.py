@@ -45,21 +45,37 @@ def export(model: Any, path: str | Path, options: ExportOptions) -> Path:
         ExportError: the model cannot be exported or converted.
         UserError: openvino is not installed, invalid options, or the files cannot be written.
     """
-    openvino, path = _import_for(path), Path(path)
+    path = Path(path)
+    _import_for(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem[:40]}-") as folder:
-            onnx_path = export_onnx(model, Path(folder) / "model.onnx", options, as_matmul=True)
-            openvino.save_model(_convert(openvino, onnx_path), Path(folder) / "model.xml", compress_to_fp16=False)
-            for suffix in (".bin", ".xml"):  # in this order no reader finds a graph without its weights
-                os.replace(Path(folder) / f"model{suffix}", path.with_suffix(suffix))
+            convert(export_onnx(model, Path(folder) / "model.onnx", options, as_matmul=True), path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
-    except UserError:
+    return path
+
+
+def convert(onnx_path: Path, path: Path) -> None:
+    """Convert an ONNX file to an .xml and a .bin.
+
+    Args:
+        onnx_path: the file, in a folder on the same disk as `path`.
+        path: the .xml to write.
+
+    Raises:
+        ExportError: OpenVINO cannot convert it.
+        OSError: the files cannot be written.
+    """
+    openvino, folder = _import_for(path), onnx_path.parent
+    try:
+        openvino.save_model(_convert(openvino, onnx_path), folder / "model.xml", compress_to_fp16=False)
+    except (OSError, UserError):
         raise
     except Exception as error:  # OpenVINO's exceptions have no common base
         raise ExportError(path, f"OpenVINO cannot convert the model: {_last_line(error)}") from error
-    return path
+    for suffix in (".bin", ".xml"):  # in this order no reader finds a graph without its weights
+        os.replace(folder / f"model{suffix}", path.with_suffix(suffix))
 
 
 def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OpenVinoModel":

@@ -59,6 +59,7 @@ class Receipt:
         ap: AP50-95 of "torch" and "file" on `data`; None where it was not asked for.
         data: the data YAML and split.
         limits: see `Limits`.
+        calibration: method and number of images, of int8.
         graftdet: version of this project.
     """
 
@@ -80,6 +81,7 @@ class Receipt:
     ap: dict[str, float] | None = None
     data: str | None = None
     limits: Limits = field(default_factory=Limits)
+    calibration: str | None = None
     graftdet: str = field(default_factory=project_version)
 
     def problems(self) -> list[str]:
@@ -90,12 +92,17 @@ class Receipt:
         fraction = self.matched / self.boxes if self.boxes else 1.0
         if limits.matched is not None and fraction < limits.matched:
             found.append(f"{self.matched} of {self.boxes} detections match, expected are {limits.matched:.0%}")
-        if self.ap and self.ap["torch"] - self.ap["file"] > limits.ap_drop:
+        if self.ap and self.loss > limits.ap_drop:
             found.append(
                 f"AP50-95 is {self.ap['file']:.4f} instead of {self.ap['torch']:.4f}, allowed is a loss of "
                 f"{limits.ap_drop:g}"
             )
         return found
+
+    @property
+    def loss(self) -> float:
+        """The loss of AP50-95; 0 where it is not known."""
+        return self.ap["torch"] - self.ap["file"] if self.ap else 0.0
 
     def check(self, path: str | Path) -> None:
         """Raise `ExportError` if a limit is missed."""

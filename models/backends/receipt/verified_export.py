@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import logging
 import os
 import shutil
 import tempfile
@@ -14,8 +15,12 @@ import numpy as np
 
 from graftdet.models.backends import BACKENDS, Backend, ExportOptions, backend_for
 from graftdet.models.backends.metadata import parse_size, parse_value
+from graftdet.models.backends.quantization import LISTED_LAYERS, METHODS, export_int8, layer_sensitivity
 from graftdet.models.backends.receipt.receipt import Limits, Receipt, make_receipt
 from graftdet.utils.errors import UserError
+from graftdet.utils.tables import text_table
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Evidence:
         data: the data YAML and split of `average_precision`.
         average_precision: AP50-95 of a file, or of the weights for None; None: not asked for.
         limits: what the file must reach; None: the default.
+        calibration: images (H, W, 3) uint8 BGR that int8 is calibrated on; None: the file stays in float32.
     """
 
     weights: Path
@@ -37,6 +43,7 @@ class Evidence:
     data: str | None = None
     average_precision: Callable[[Path | None], float] | None = None
     limits: Limits | None = None
+    calibration: Sequence[np.ndarray] | None = None
 
 
 def export_verified(
@@ -61,8 +68,11 @@ def export_verified(
     """
     backend = BACKENDS[name]
     with staging_folder(path) as folder:
-        staged = backend.export(model, folder / path.name, options)
-        loaded, receipt = verified(model, name, staged, options, evidence)
+        if evidence.calibration is None:
+            staged = backend.export(model, folder / path.name, options)
+            loaded, receipt = verified(model, name, staged, options, evidence)
+        else:
+            staged, loaded, receipt = _quantized(model, name, folder, path.name, options, evidence)
         receipt.check(path)
         move_into_place(backend, staged, path)
     receipt.write(path)
@@ -84,9 +94,35 @@ def staging_folder(path: Path) -> Any:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def verified(
-    model: Any, name: str, path: Path, options: ExportOptions, evidence: Evidence, precision: str = "float32"
-) -> tuple[Any, Receipt]:
+def _quantized(
+    model: Any, name: str, folder: Path, file_name: str, options: ExportOptions, evidence: Evidence
+) -> tuple[Path, Any, Receipt]:
+    """The file of the calibration method with the highest AP; no further method where one loses half of the limit."""
+    images, found = evidence.calibration or (), []
+    for method in METHODS:
+        target = folder / method / file_name
+        target.parent.mkdir()
+        staged = export_int8(model, name, target, options, images, method)
+        loaded, receipt = verified(model, name, staged, options, evidence)
+        receipt.calibration = f"{method} on {len(images)} images"
+        logger.info(f"int8, {receipt.calibration}: AP50-95 {receipt.ap and receipt.ap['file']}")
+        found.append((receipt.loss, len(found), staged, loaded, receipt))
+        if receipt.loss <= receipt.limits.ap_drop / 2:
+            break
+    _, _, staged, loaded, receipt = min(found)
+    if receipt.problems():
+        _report_layers(model, folder, options, images)
+    return staged, loaded, receipt
+
+
+def _report_layers(model: Any, folder: Path, options: ExportOptions, images: Sequence[np.ndarray]) -> None:
+    """Log which layers lose most by quantization."""
+    layers = layer_sensitivity(BACKENDS["onnx"].export(model, folder / "float.onnx", options), images, options)
+    rows = [[one.layer, f"{one.difference:.4f}"] for one in layers[:LISTED_LAYERS]]
+    logger.warning(text_table(["layer quantized alone", "mean difference of the best scores"], rows, right=(1,)))
+
+
+def verified(model: Any, name: str, path: Path, options: ExportOptions, evidence: Evidence) -> tuple[Any, Receipt]:
     """Open a file and compare it with its model.
 
     Args:
@@ -95,7 +131,6 @@ def verified(
         path: the file.
         options: what it was exported with.
         evidence: what it is compared on.
-        precision: "float32" or "int8".
 
     Returns:
         The opened file and its receipt, whose limits are not checked.
@@ -114,7 +149,7 @@ def verified(
         images=evidence.images,
         source=evidence.source,
         limits=evidence.limits,
-        precision=precision,
+        precision="float32" if evidence.calibration is None else "int8",
     )
     if evidence.average_precision:
         receipt.data = evidence.data
