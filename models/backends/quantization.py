@@ -100,8 +100,9 @@ def quantize(
 
     graph = onnx.load(source).graph
     feeds = _Feeds(images, options, graph.input[0].name)
-    level = logging.getLogger().level
-    logging.getLogger().setLevel(logging.ERROR)  # advice to preprocess, which simplification did
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    root.setLevel(logging.ERROR)  # advice to preprocess, which simplification did
     try:
         quantize_static(
             source,
@@ -119,7 +120,8 @@ def quantize(
     except Exception as error:  # onnxruntime's exceptions have no common base
         raise ExportError(target, f"onnxruntime cannot quantize the model: {first_line(error)}") from error
     finally:
-        logging.getLogger().setLevel(level)
+        root.setLevel(level)
+        root.handlers[:] = handlers  # onnxruntime adds one, and every later message would appear twice
     model = onnx.load(target)
     _shorten_names(model.graph)
     onnx.save(model, target)

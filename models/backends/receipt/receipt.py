@@ -14,6 +14,7 @@ from graftdet.models.backends import ExportError, ExportOptions
 from graftdet.models.backends.metadata import weights_sha256
 from graftdet.models.backends.receipt.matching import Matches, match_detections
 from graftdet.models.backends.receipt.verify import TOLERANCE, noise_images, relative_difference
+from graftdet.models.inference.detections import Detections
 from graftdet.models.inference.predictor import Predictor
 from graftdet.utils.environment import project_version
 from graftdet.utils.files import write_atomically
@@ -180,10 +181,10 @@ def compare(
     """
     reference = Reference(model, exported.fixed_size)
     images = list(images) or [_as_image(one) for one in noise_images(4, options.size, 3)]
-    sizes = [tuple(options.size)]
+    sizes = [options.size]
     batches = [exported.fixed_batch] if exported.fixed_batch else [1, 2]
     if options.dynamic:
-        sizes.append(tuple(side + model.size_multiple for side in options.size))
+        sizes.append((options.size[0] + model.size_multiple, options.size[1] + model.size_multiple))
     inputs, worst = [], 0.0
     for size, count in zip(sizes * 2, batches * 2, strict=False):
         batch = _batch(images, count, size, model.channels)
@@ -205,15 +206,24 @@ def compare(
 
 
 def _compare_detections(
-    reference: Predictor, exported: Predictor, options: ExportOptions, images: Sequence[np.ndarray], size: tuple
+    reference: Predictor,
+    exported: Predictor,
+    options: ExportOptions,
+    images: Sequence[np.ndarray],
+    size: tuple[int, int],
 ) -> tuple[float, Matches]:
     """The lowest score compared, and the matches."""
-    settings = {"iou": options.iou, "imgsz": size}
-    everything = reference.predict(images, conf=CONFS[-1], batch_size=1, **settings)
+    everything = _detections(reference, images, CONFS[-1], options.iou, size, 1)
     enough = [c for c in CONFS if sum(int((one.scores > c).sum()) for one in everything) >= ENOUGH_BOXES]
     conf = max([*enough[:1], CONFS[-1]])
-    expected = reference.predict(images, conf=conf, batch_size=1, **settings)
-    return conf, match_detections(expected, exported.predict(images, conf=conf, batch_size=2, **settings))
+    expected = _detections(reference, images, conf, options.iou, size, 1)
+    return conf, match_detections(expected, _detections(exported, images, conf, options.iou, size, 2))
+
+
+def _detections(
+    model: Predictor, images: Sequence[np.ndarray], conf: float, iou: float, size: tuple[int, int], batch_size: int
+) -> list[Detections]:
+    return list(model.predict(list(images), conf=conf, iou=iou, imgsz=size, batch_size=batch_size))
 
 
 def make_receipt(

@@ -1,5 +1,7 @@
 """int8: what is quantized, what stays in float32, and the loss that is allowed."""
 
+import logging
+
 import numpy as np
 import pytest
 
@@ -34,7 +36,9 @@ def test_the_last_convolutions_and_the_decoding_stay_in_float32(trained, images,
     last = [name for name in convolutions if name in kept]
     assert len(last) == 2 and all("/model.8/m." in name for name in last)  # one per level of the head
     assert graph.node[-1].name in kept and graph.node[0].name not in kept
+    handlers = logging.getLogger().handlers[:]
     path = export_int8(trained, "onnx", tmp_path / "int8.onnx", OPTIONS, images, "minmax")
+    assert logging.getLogger().handlers == handlers
     quantized = onnx.load(path).graph
     int8 = [one for one in quantized.initializer if one.data_type == onnx.TensorProto.INT8 and len(one.dims) == 4]
     assert len(int8) == len(convolutions) - 2
