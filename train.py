@@ -49,6 +49,7 @@ from torch import memory_format
 
 from graftdet.data.dataset import DetectionDataset
 from graftdet.data.dataset_config import load_data_config, open_split
+from graftdet.data.formats.manifest import record_data
 from graftdet.data.loader import Loader
 from graftdet.data.tools.report_section import dataset_section
 from graftdet.data.training_data import LoaderSettings, make_batches, make_validation, plain_images, sample_images
@@ -76,7 +77,7 @@ from graftdet.utils.training.autoanchor import fit_head_anchors
 from graftdet.utils.training.ema import EpochAverage, ModelEMA
 from graftdet.utils.training.fine_tuning import RecipeChoice, WeightsOverwritten, choose_recipe
 from graftdet.utils.training.optim import Stepper, make_optimizer
-from graftdet.utils.training.resume import resolve_options
+from graftdet.utils.training.resume import NOT_RECORDED, resolve_options
 from graftdet.utils.training.run import Run, TrainResult, train_epochs
 from graftdet.utils.training.run_state import EarlyStopping, RunState
 from graftdet.utils.training.schedule import Schedule
@@ -166,6 +167,7 @@ def train(
     hyperparameters = read_hyperparameters(options, checkpoint)
     data = load_data_config(options.data)
     splits = {name: open_split(data, name, single_class=options.single_cls) for name in ("train", "val")}
+    origin = record_data(splits, checkpoint, options.allow_changed_data)
     model, transfer = start_model(options, checkpoint, list(splits["train"].names), round(hyperparameters.anchors))
     teacher = load_teacher(options.teacher, model) if options.teacher else None
     settings = loader_settings(options, model, teacher, ranks, device)
@@ -197,7 +199,7 @@ def train(
     state = RunState(model, stepper.ema, stepper, stopping, np.zeros(model.nc), transfer.loaded, average)
     if checkpoint:
         state.load_state_dict(checkpoint)
-    origin = {"initial_weights": transfer.weights, "recipe": recipe, "precision": trainer.choice.to_record()}
+    origin |= {"initial_weights": transfer.weights, "recipe": recipe, "precision": trainer.choice.to_record()}
     run = open_run(options, model, hyperparameters, state, train_set, origin) if ranks.is_main else None
     if run and initial:
         run.record_initial(initial)
@@ -290,7 +292,7 @@ def open_run(
     for notice in hyperparameters.notices():
         logger.warning(notice)
     folder = options.folder or new_run_folder(options.project, options.name, options.exist_ok)
-    recorded = {key: value for key, value in vars(options).items() if key not in ("resume", "folder")}
+    recorded = {key: value for key, value in vars(options).items() if key not in NOT_RECORDED}
     info = {"yaml": model.yaml_text, "names": model.names, "nc": model.nc, "options": recorded}
     info |= {**origin, "train_images": len(train_set), "hyperparameters": hyperparameters}
     gentle = gentle_recipe(options, origin["recipe"], hyperparameters)

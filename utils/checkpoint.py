@@ -60,6 +60,8 @@ _FIELDS = {
     "recipe": Field((str, type(None))),
     "train_images": Field(int, minimum=0),
     "finished": Field(bool),
+    "dataset": Field(dict),
+    "manifest": Field(dict),
     "square_letterbox": Field(bool),
     "merged_batch_norms": Field(bool),
 }

@@ -2,14 +2,17 @@
 
 import contextlib
 import errno
+import functools
 import itertools
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -114,7 +117,8 @@ def refuse_lfs_file(path: str | Path) -> None:
 def cache_folder() -> Path:
     """Return the user's cache folder for this project.
 
-    $GRAFTDET_CACHE if set, else the cache folder of the platform, else (no home, or not writable) a temporary folder.
+    $GRAFTDET_CACHE if set, else the cache folder of the platform, else (no home, or not writable) a temporary folder
+    that nobody else can write into.
     """
     if os.environ.get("GRAFTDET_CACHE"):
         return Path(os.environ["GRAFTDET_CACHE"]).expanduser()
@@ -133,7 +137,22 @@ def cache_folder() -> Path:
             return folder
     except OSError:
         pass
-    return Path(tempfile.gettempdir()) / "graftdet"
+    return _private_temporary_folder()
+
+
+@functools.cache
+def _private_temporary_folder() -> Path:
+    """A folder of this user alone in the shared temporary folder; a new one where its name is taken by another user."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(tempfile.gettempdir()) / f"graftdet-{user}"
+    with contextlib.suppress(OSError):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+        status = os.lstat(folder)
+        is_own = sys.platform == "win32" or (status.st_uid == user and not status.st_mode & 0o077)
+        if stat.S_ISDIR(status.st_mode) and is_own:
+            return folder
+    return Path(tempfile.mkdtemp(prefix="graftdet-"))
 
 
 @contextlib.contextmanager
@@ -169,14 +188,33 @@ def atomic_file(path: str | Path, sync: bool = False, copy_mode: bool = False) -
                 temporary.unlink(missing_ok=True)
 
 
-def write_atomically(path: str | Path, data: bytes | str) -> None:
-    """Write `data` (text as UTF-8) to `path` through `atomic_file`.
+def write_atomically(path: str | Path, data: bytes | str, sync: bool = False) -> None:
+    """Write `data` (text as UTF-8) to `path` through `atomic_file`; with `sync` it is on the disk before.
 
     Raises:
         UserError: If it cannot be written.
     """
-    with atomic_file(path) as file:
+    with atomic_file(path, sync) as file:
         file.write(data.encode() if isinstance(data, str) else data)
+
+
+_TEMPORARY = re.compile(r"\..+-[0-9a-f]{16}|run\.lock-[0-9a-f]{16}|\.[^.]+\.previous\.pt")
+
+
+def remove_temporary_files(*folders: str | Path, age: float = 0) -> None:
+    """Remove what `atomic_file` and others leave in folders when their process is killed.
+
+    Args:
+        folders: Their own files only; they may not exist. No other process may write into them, unless an age is given.
+        age: Seconds since the last change of a file.
+    """
+    for folder in map(Path, folders):
+        for path in folder.iterdir() if folder.is_dir() else ():
+            with contextlib.suppress(OSError):
+                status = path.lstat()
+                is_old = stat.S_ISREG(status.st_mode) and status.st_mtime <= time.time() - age
+                if is_old and _TEMPORARY.fullmatch(path.name):
+                    path.unlink()
 
 
 def read_cached_json(path: Path) -> Any:

@@ -1,7 +1,13 @@
-"""Tables as text for a terminal and as Markdown."""
+"""Tables as text for a terminal, as Markdown and as CSV."""
 
+import csv
+import io
 import shutil
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from graftdet.utils.errors import UserError
+from graftdet.utils.files import read_regular_file
 
 WIDTH = 120  # characters, where the width of the terminal is unknown
 
@@ -57,6 +63,33 @@ def wrapped_table(
         aligned = [index for index, column in enumerate(columns) if column in right]
         tables.append(text_table(chosen[0], [line for line in chosen[1:] if any(line[1:])], aligned))
     return "\n\n".join(tables)
+
+
+def read_csv_table(path: str | Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Read a CSV table with a header, which may be being written: an incomplete last line is omitted.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The names of the columns, and the rows; rows with more cells than columns are omitted, missing cells are empty.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        UserError: If it cannot be read or is no such table.
+    """
+    try:
+        text = read_regular_file(path).decode("utf-8")
+        reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""), restval="")
+        rows = [row for row in reader if None not in row]
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise UserError(f"{path}: is not a CSV table ({reason}); it was damaged or edited") from None
+    return list(reader.fieldnames or ()), rows
 
 
 def markdown_table(header: Sequence[object], rows: Iterable[Sequence[object]], right: Iterable[int] = ()) -> str:

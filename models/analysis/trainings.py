@@ -1,7 +1,6 @@
 """Training of several models over several seeds for `python -m models compare --train`."""
 
 import argparse
-import csv
 import shlex
 import statistics
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 from graftdet.utils.environment import train_command
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import new_run_folder
+from graftdet.utils.tables import read_csv_table
 
 METRICS = ("val/AP50-95", "val/AP50")  # columns of results.csv
 
@@ -63,8 +63,7 @@ def best_epoch(path: Path) -> dict[str, float]:
         UserError: If the file has no such column or no validated epoch.
     """
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row.get(METRICS[0])]
+        rows = [row for row in read_csv_table(path)[1] if row.get(METRICS[0])]
         best = max(rows, key=lambda row: float(row[METRICS[0]]))
         return {key: float(best[key]) for key in METRICS}
     except (OSError, ValueError, KeyError) as error:

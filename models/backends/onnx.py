@@ -68,6 +68,8 @@ def export(model: Any, path: str | Path, options: ExportOptions, as_matmul: bool
             dynamic_axes=module.dynamic_axes(),
         )
         data = _check_and_describe(simplified(traced, options.dynamic), model, options)
+    except (MemoryError, OSError) as error:  # says nothing about the model
+        raise UserError(f"{path}: cannot be exported ({first_line(error)})") from None
     except Exception as error:  # torch's exporter raises many types for a block that it cannot trace
         raise ExportError(path, f"the model cannot be exported: {first_line(error)}") from error
     write_atomically(path, data)

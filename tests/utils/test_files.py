@@ -14,11 +14,14 @@ from graftdet.utils.checkpoint import load_checkpoint
 from graftdet.utils.config import find_config, load_yaml
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import (
+    _private_temporary_folder,
     atomic_file,
+    cache_folder,
     new_run_folder,
     newest_run_file,
     read_cached_json,
     read_regular_file,
+    remove_temporary_files,
     spread_sample,
     write_atomically,
     write_cached_json,
@@ -177,3 +180,34 @@ def test_only_regular_files_are_read(kind, tmp_path, deadline):
     os.rename(make("e.jpg"), tmp_path / "folder" / "e.jpg")
     with pytest.raises(UserError, match="e.jpg: cannot be read .is not a regular file"):
         list(open_source(tmp_path / "folder"))
+
+
+def test_files_of_killed_processes_are_removed(tmp_path):
+    names = ["last.pt", ".hidden", ".last-0123456789abcdef.pt", "run.lock"]
+    killed = [".last-0123456789abcdef", ".results-fedcba9876543210", ".last.previous.pt", "run.lock-0123456789abcdef"]
+    for name in (*names, *killed):
+        (tmp_path / name).touch()
+    remove_temporary_files(tmp_path, tmp_path / "missing", age=60)
+    assert len(os.listdir(tmp_path)) == len(names) + len(killed)  # another process may write them
+    remove_temporary_files(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted(names)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no modes of folders")
+@pytest.mark.parametrize("taken", ["", "link", "open"])
+def test_cache_without_a_home_is_a_folder_of_the_user_alone(taken, tmp_path, monkeypatch):
+    monkeypatch.delenv("GRAFTDET_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    own = tmp_path / f"graftdet-{os.getuid()}"
+    if taken == "link":
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        own.symlink_to(tmp_path / "elsewhere")
+    elif taken:
+        own.mkdir()
+        own.chmod(0o777)
+    _private_temporary_folder.cache_clear()
+    folder = cache_folder()
+    _private_temporary_folder.cache_clear()
+    assert (folder == own) == (not taken) and folder.parent == tmp_path
+    assert stat.S_IMODE(os.lstat(folder).st_mode) == 0o700 and not folder.is_symlink()

@@ -141,6 +141,8 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
         const="",
         help="resume a run: its folder or its last.pt (without a value: the newest run below --project)",
     )
+    about = "resume although images or labels were added, removed or changed since the run was started"
+    flag("--allow-changed-data", action="store_true", help=about)
     flag("--seed", type=cli.at_least(0), default=0, help="seed of all random generators")
     flag("--optimizer", choices=OPTIMIZERS, help="optimizer (default: that of --hyp)")
     flag(

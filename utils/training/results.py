@@ -2,13 +2,17 @@
 
 import csv
 import io
+import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from graftdet.utils.files import write_errors
+from graftdet.utils.errors import UserError
+from graftdet.utils.files import write_atomically, write_errors
 from graftdet.utils.progress import duration
+from graftdet.utils.tables import read_csv_table
 
 if TYPE_CHECKING:
     from graftdet.utils.training.trainer import EpochResult
@@ -33,16 +37,18 @@ class ResultsTable:
             rows = [
                 row
                 for row in self._read()
-                if (row["epoch"] or "").isdecimal() and int(row["epoch"]) <= completed_epochs
+                if re.fullmatch("[0-9]{1,9}", row["epoch"]) and int(row["epoch"]) <= completed_epochs
             ]
         self._rewrite(rows)
 
-    def _read(self) -> list[dict[str, Any]]:
-        """The rows of the file; its columns become those of the table."""
-        with open(self.path, newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            self.columns = list(reader.fieldnames or []) or None
-            return list(reader)
+    def _read(self) -> list[dict[str, str]]:
+        """The rows of the file; its columns become those of the table. Raises `UserError`."""
+        columns, rows = read_csv_table(self.path)
+        if columns and "epoch" not in columns:
+            names = ", ".join(columns)
+            raise UserError(f"{self.path}: has no column 'epoch' but {names:.80}; it was edited, remove or restore it")
+        self.columns = columns or None
+        return rows
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
         """Replace the file."""
@@ -51,16 +57,14 @@ class ResultsTable:
             writer = csv.DictWriter(text, self.columns, lineterminator="\n", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
-        with write_errors(self.path):
-            self.path.write_text(text.getvalue(), encoding="utf-8")
+        write_atomically(self.path, text.getvalue(), sync=True)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Append one row; None becomes an empty cell, floats get six significant digits."""
+        """Append one row, which is then on the disk; None becomes an empty cell, floats get six significant digits."""
         is_first = self.columns is None
         self.columns = self.columns or list(row)
         if new := [name for name in row if name not in self.columns]:  # the table is of an earlier version
-            with write_errors(self.path):
-                rows = self._read()
+            rows = self._read()
             self.columns = [*self.columns, *new]
             self._rewrite(rows)
         with write_errors(self.path), open(self.path, "a", newline="", encoding="utf-8") as file:
@@ -68,16 +72,25 @@ class ResultsTable:
             if is_first:
                 writer.writeheader()
             writer.writerow({key: _cell(value) for key, value in row.items()})
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def read_column(path: str | Path, column: str) -> list[tuple[int, float]]:
-    """Return (epoch, value) of each row of a results table with a value in `column`; it may be being written."""
+    """Return (epoch, value) of each row of a results table with a value in `column`; it may be being written.
+
+    Raises:
+        UserError: If it is not such a table.
+    """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        rows = read_csv_table(path)[1]
+        return [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
     except FileNotFoundError:
         return []
-    complete = text[: text.rfind("\n") + 1]  # the last line may be incomplete
-    return [(int(row["epoch"]), float(row[column])) for row in csv.DictReader(io.StringIO(complete)) if row.get(column)]
+    except UserError:
+        raise
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: is not a table of results ({error}); it was damaged or edited") from None
 
 
 def results_row(
@@ -117,8 +130,7 @@ def epoch_line(epoch: int, epochs: int, row: dict[str, Any], seconds_left: float
 def save_config(path: str | Path, content: dict[str, Any]) -> None:
     """Write plain data (see `graftdet.utils.checkpoint.to_plain`) as YAML, in the order of `content`."""
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-    with write_errors(path):
-        Path(path).write_text(text, encoding="utf-8")
+    write_atomically(path, text, sync=True)
 
 
 def _cell(value: object) -> str:

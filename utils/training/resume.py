@@ -20,7 +20,8 @@ _DATA_OPTIONS = frozenset(
     " image_weights rect cos_lr noautoanchor sync_bn save_period noval amp compile device exist_ok"
     " identity_init imitation_init head_init graft_distill".split()
 )
-_LOCATION = ("resume", "project", "name")  # defined by the location of the checkpoint
+_NOT_RESTORED = ("resume", "project", "name", "allow_changed_data")  # location of the checkpoint, consent of one call
+NOT_RECORDED = ("resume", "folder", "allow_changed_data")
 _MAY_MOVE = ("data", "teacher", "plugins")  # files that a resumed run reads and that may have moved
 _REQUIRED = {"options": dict, "hyperparameters": dict, "yaml": str, "names": list, "epoch": int, "optimizer": dict}
 
@@ -120,7 +121,7 @@ def _restored(parser: argparse.ArgumentParser, given: dict, recorded: dict, path
     values, missing = {}, []
     for action in parser._actions:
         key, default = action.dest, action.default
-        if default is argparse.SUPPRESS or key in _LOCATION or key not in recorded:
+        if default is argparse.SUPPRESS or key in _NOT_RESTORED or key not in recorded:
             continue
         if key in _DATA_OPTIONS and key in given:
             continue

@@ -22,7 +22,7 @@ from graftdet.utils.environment import versions
 from graftdet.utils.evaluation.evaluator import Evaluation
 from graftdet.utils.evaluation.report import format_evaluation
 from graftdet.utils.evaluation.saved_evaluation import FILE, save_evaluation
-from graftdet.utils.files import write_errors
+from graftdet.utils.files import remove_temporary_files, write_errors
 from graftdet.utils.processes.run_lock import RunLock
 from graftdet.utils.progress import duration
 from graftdet.utils.reporting.page import Section
@@ -101,6 +101,7 @@ class Run:
             self.best.parent.mkdir(parents=True, exist_ok=True)
         self._lock = RunLock(self.folder)
         self._lock.acquire()
+        remove_temporary_files(self.folder, self.best.parent)  # of processes that were killed
         self.table = ResultsTable(self.folder / "results.csv", completed_epochs=state.epoch)
         if not state.epoch:
             if again:
@@ -109,7 +110,8 @@ class Run:
             for path in of_earlier_run:
                 with write_errors(path):
                     path.unlink(missing_ok=True)
-            save_config(self.folder / "config.yaml", {key: value for key, value in self.info.items() if key != "yaml"})
+            config = {key: value for key, value in self.info.items() if key not in ("yaml", "manifest")}
+            save_config(self.folder / "config.yaml", config)
         self._fall_reported = self._non_finite_reported = False
         self._initial: dict[str, float] | None = None  # metrics of the initial weights, until the first epoch
         logger.info(f"run: {self.folder}, epochs {state.epoch + 1} to {epochs}")
@@ -208,7 +210,8 @@ class Run:
         evaluation_plots.plot_curves(evaluation.curves, self.names, self.folder, self.plots)
         evaluation_plots.plot_confusion(evaluation.confusion, self.names, self.folder, self.plots)
         for path, content in contents.items():
-            final = {key: content[key] for key in (*self.info, "ema", "epoch", "best")}
+            final = {key: content[key] for key in content if key in (*self.info, "ema", "epoch", "best")}
+            final.pop("manifest", None)
             save_checkpoint(path, {**final, "model": None, "finished": True})
             previous_checkpoint(path).unlink(missing_ok=True)
         memory = peak_memory(next(model.parameters()).device)

@@ -1,6 +1,5 @@
 """Plots of training: statistics of labels, results over the epochs."""
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graftdet.utils.boxes import xyxy_to_cxcywh
+from graftdet.utils.tables import read_csv_table
 from graftdet.utils.visualization.batch_images import to_array
 from graftdet.utils.visualization.drawing import Names, class_name
 from graftdet.utils.visualization.figures import INK, MUTED, SERIES, hex_color, new_figure, save, styled, whole_ticks
@@ -122,8 +122,7 @@ def plot_results(csv_path: str | Path, path: str | Path | None = None, formats: 
 
 def read_results(csv_path: str | Path) -> dict[str, np.ndarray]:
     """Return the columns of a results.csv as arrays (epochs,); empty cells are NaN."""
-    with open(csv_path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv_table(csv_path)[1]
     return {name: np.array([_number(row.get(name)) for row in rows]) for name in (rows[0] if rows else {})}
 
 

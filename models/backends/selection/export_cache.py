@@ -16,7 +16,13 @@ from pathlib import Path
 
 from graftdet.models.weights.pretrained.files import find_weights, is_pretrained
 from graftdet.utils.errors import UserError, missing_weights
-from graftdet.utils.files import cache_folder, read_regular_file, regular_file, write_atomically
+from graftdet.utils.files import (
+    cache_folder,
+    read_regular_file,
+    regular_file,
+    remove_temporary_files,
+    write_atomically,
+)
 
 _MODELS = Path(__file__).parents[2]
 
@@ -78,8 +84,8 @@ def _plugin_folder(plugin: str) -> Path:
 def read_notes(path: Path) -> dict:
     """What is known about the export at `path`; {} where nothing is, or the notes are malformed.
 
-    Keys: `runtimes` (processor and versions), and `verified` (list of backends that reproduce the model) or `failed`
-    (why there is no export).
+    Keys: `runtimes` (processor and versions), and `verified` (list of backends that reproduce the model) with `sha256`
+    of the file, or `failed` (why there is no export).
     """
     try:
         notes = json.loads(read_regular_file(path.with_suffix(".json")))
@@ -89,6 +95,23 @@ def read_notes(path: Path) -> dict:
     return notes if valid else {}
 
 
+def notes_time(path: Path) -> float:
+    """When the notes about the export at `path` were written, as `time.time()`; 0 where there are none."""
+    try:
+        return path.with_suffix(".json").stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def file_hash(path: Path) -> str | None:
+    """SHA-256 of a file; None where it cannot be read."""
+    try:
+        with open(path, "rb", opener=regular_file) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
 def write_notes(path: Path, notes: dict) -> None:
     """Write what is known about the export at `path`. Raises `UserError`."""
     write_atomically(path.with_suffix(".json"), json.dumps(notes, indent=1).encode())
@@ -96,6 +119,7 @@ def write_notes(path: Path, notes: dict) -> None:
 
 def remove_outdated(path: Path, stem: str) -> None:
     """Remove exports of earlier weights of the same name from the folder of `path`."""
+    remove_temporary_files(path.parent, age=3600)
     for other in path.parent.iterdir() if path.parent.is_dir() else ():
         if re.fullmatch(re.escape(stem) + r"-[0-9a-f]{16}\.(onnx|json)", other.name):
             with contextlib.suppress(OSError):  # another process may run it

@@ -1,16 +1,25 @@
 """The cached export of a `.pt` file, made and verified if needed. Torch is imported only for that."""
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from graftdet.models.backends import BACKENDS, ExportError, ExportOptions
-from graftdet.models.backends.selection.export_cache import cached_export, read_notes, remove_outdated, write_notes
+from graftdet.models.backends.selection.export_cache import (
+    cached_export,
+    file_hash,
+    notes_time,
+    read_notes,
+    remove_outdated,
+    write_notes,
+)
 from graftdet.models.backends.selection.ways import installed_backends, onnx_backends, runtimes
 from graftdet.models.inference.predictor import Predictor
 from graftdet.utils.errors import UserError
 
+RETRY = 86_400.0  # seconds after which a failed export is tried again: its reason may be gone
 logger = logging.getLogger(__name__)
 
 
@@ -73,8 +82,11 @@ class VerifiedExport:
 
     def _known_notes(self) -> dict:
         notes = read_notes(self.path)
-        is_current = notes.get("runtimes") == runtimes() and (self.path.is_file() or "failed" in notes)
-        return notes if is_current else {}
+        if notes.get("runtimes") != runtimes():
+            return {}
+        if "failed" in notes:
+            return notes if time.time() - notes_time(self.path) < RETRY else {}
+        return notes if notes.get("sha256") == file_hash(self.path) else {}
 
     def _make(self) -> dict:
         """Export the weights unless they are, verify the file with each backend; the notes, which are written."""
@@ -89,11 +101,12 @@ class VerifiedExport:
         options = ExportOptions((side, side), dynamic=True, square_letterbox=file.square_letterbox)
         notes: dict[str, Any] = {"runtimes": runtimes()}
         try:
-            if not self.path.is_file():
+            if not self.path.is_file() or read_notes(self.path).get("sha256") != file_hash(self.path):
                 remove_outdated(self.path, self.weights.stem)
                 BACKENDS["onnx"].export(model, self.path, options, as_matmul=True)
                 logger.info(f"{self.weights}: exported to {self.path}")
             notes["verified"] = _verified(model, self.path)
+            notes["sha256"] = file_hash(self.path)
         except ExportError as error:
             notes["failed"] = error.reason
         except UserError as error:  # such as a full disk: not remembered

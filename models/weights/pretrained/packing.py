@@ -1,6 +1,5 @@
 """From a finished training run to a file for `configs/weights`: float16 weights with a card."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from graftdet.utils.checkpoint import ForeignCheckpoint, load_checkpoint
 from graftdet.utils.config import to_number
 from graftdet.utils.errors import UserError, did_you_mean
 from graftdet.utils.files import write_atomically
+from graftdet.utils.tables import read_csv_table
 from graftdet.utils.training.flags import AUTO_WEIGHTS, NO_WEIGHTS
 
 CARD_FIELDS = ("model", "trained_on", "license", "limits", "recipe", "reproduce")  # texts that --card may give
@@ -110,8 +110,10 @@ def _seconds(path: Path, epoch: int) -> float:
     table = path.absolute().parent.parent / "results.csv"
     if not table.is_file():
         return 0.0
-    with open(table, newline="", encoding="utf-8") as file:
-        times = [float(row["time"]) for row in csv.DictReader(file) if row.get("epoch") == str(epoch)]
+    try:
+        times = [float(row["time"]) for row in read_csv_table(table)[1] if row.get("epoch") == str(epoch)]
+    except (KeyError, ValueError):  # damaged or edited
+        return 0.0
     return times[-1] if times else 0.0
 
 

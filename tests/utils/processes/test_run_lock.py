@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from graftdet.utils.processes import run_lock
 from graftdet.utils.errors import UserError
+from graftdet.utils.processes import run_lock
 from graftdet.utils.processes.run_lock import FILE_NAME, Owner, RunLock, check_not_running, read_owner
 
 

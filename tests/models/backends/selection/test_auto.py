@@ -1,5 +1,6 @@
 """The fastest way to run a .pt: exported once, timed once, remembered, with the same boxes as torch."""
 
+import errno
 import json
 import os
 import re
@@ -102,6 +103,38 @@ def test_a_damaged_export_is_made_again(weights, tmp_path):
     path.write_bytes(path.read_bytes()[:1000])
     after = load_model(weights, backend=BACKEND_NAMES[0])(np.full((1, 3, 64, 64), 99, np.uint8))[1]
     assert np.array_equal(before, after)
+
+
+def test_an_export_with_a_flipped_bit_is_made_again(weights, tmp_path):
+    before = load_model(weights, backend=BACKEND_NAMES[0])(np.full((1, 3, 64, 64), 99, np.uint8))[1]
+    path = weights.parent / "exported" / exports(tmp_path)[0]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 64
+    path.write_bytes(content)
+    after = load_model(weights, backend=BACKEND_NAMES[0])(np.full((1, 3, 64, 64), 99, np.uint8))[1]
+    assert np.array_equal(before, after) and path.read_bytes() != content
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), MemoryError()])
+def test_a_full_disk_is_not_remembered(error, weights, tmp_path, monkeypatch):
+    with monkeypatch.context() as context:
+        context.setattr(onnx_tracing, "trace_to_onnx", lambda *_, **__: (_ for _ in ()).throw(error))
+        assert load_model(weights, backend="auto").backend == "torch"
+    assert not exports(tmp_path)
+    load_model(weights, backend="auto")
+    assert len(exports(tmp_path)) == 1
+
+
+def test_a_failed_export_is_tried_again_after_a_day(weights, tmp_path, monkeypatch):
+    with monkeypatch.context() as context:
+        context.setattr(onnx_tracing, "trace_to_onnx", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("no")))
+        load_model(weights, backend="auto")
+    load_model(weights, backend="auto")
+    assert not exports(tmp_path)
+    (notes,) = (weights.parent / "exported").glob("*.json")
+    os.utime(notes, (0, 0))
+    load_model(weights, backend="auto")
+    assert len(exports(tmp_path)) == 1
 
 
 def timed(monkeypatch, milliseconds, agrees=True):
