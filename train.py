@@ -216,15 +216,8 @@ def start_model(
         model = restore_model(checkpoint, options.resume, options.data, names)
         loaded, weights = checkpoint.get("transferred", []), checkpoint.get("initial_weights", "")
         return model, TransferReport(loaded=loaded, weights=weights)
-    return make_model(
-        options.cfg,
-        options.weights,
-        names,
-        anchors=anchors,
-        into=options.into,
-        min_transfer=options.min_transfer,
-        identity_init=options.identity_init,
-    )
+    flags = {key: getattr(options, key) for key in ("into", "min_transfer", "identity_init")}
+    return make_model(options.cfg, options.weights, names, anchors=anchors, **flags)
 
 
 def loader_settings(
