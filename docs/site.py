@@ -44,6 +44,7 @@ NAV = {
         "Detection": "docs/detection.md",
         "Export": "docs/export.md",
         "Exported files": "docs/exported-files.md",
+        "Serving": "docs/serving.md",
     },
     "Look up": {
         "Command line": "docs/command-line.md",

@@ -18,6 +18,7 @@ COMMANDS = {  # command -> (module with add_arguments(parser) and run(args), hel
     "draw": ("commands.draw", "draw the graph of a model YAML as SVG"),
     "weights": ("weights.pretrained.command", "list pretrained weights and loadable files; pack a run as such a file"),
     "import": ("commands.import_weights", "convert published weights to a file of GraftDet"),
+    "serve": ("commands.serve", "detect over HTTP: POST /predict, a page, metrics"),
     "conform": ("commands.conform", "run conformance checks on a block (export, autocast, deepcopy, odd sizes)"),
 }
 

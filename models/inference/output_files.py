@@ -133,7 +133,7 @@ def write_detections_json(path: Path, records: list[dict]) -> None:
 
 
 def write_detections_csv(path: Path, records: list[dict]) -> None:
-    """Write one line per detection of `records` (see `write_detections_json`): `CSV_COLUMNS`, boxes in pixels, track."""
+    """Write one line per detection of `records` (see `write_detections_json`): `CSV_COLUMNS`, pixels, and the track."""
     with write_errors(path), open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         tracked = any("track" in detection for record in records for detection in record["detections"])

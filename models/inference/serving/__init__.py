@@ -1,0 +1,1 @@
+"""`graftdet serve`: detection over HTTP. Needs the extra `serve`."""
