@@ -75,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"{writer.num_images} images, {writer.num_detections} detections, {total:.1f} ms per image, "
         f"{inference:.1f} of it in the model; {saved}"
     )
+    if source.incomplete:  # reported by the source
+        raise SystemExit(1)
 
 
 def workload(options: Namespace, source: Source) -> Workload:

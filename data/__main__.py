@@ -12,7 +12,7 @@ from graftdet.data.synthetic.drawn_dataset import COUNT, SEED, draw_shapes, ensu
 from graftdet.data.synthetic.shapes import draw_video
 from graftdet.utils import cli
 from graftdet.utils.errors import UserError
-from graftdet.utils.text import valid_utf8
+from graftdet.utils.text import printable, valid_utf8
 
 _DATA_HELP = "dataset YAML, or the name of a file in configs/data"
 _FORMAT_HELP = "coco, yolo or voc"
@@ -112,7 +112,7 @@ def check_command(args: argparse.Namespace) -> None:
 
     report = audit(load_data_config(args.data))
     as_json = args.format == "json"
-    print(valid_utf8(json.dumps(report, indent=1, ensure_ascii=False) if as_json else format_report(report)))
+    print(valid_utf8(json.dumps(report, indent=1, ensure_ascii=False)) if as_json else printable(format_report(report)))
     if status := report_status(report):
         sys.exit(status)
 
@@ -153,7 +153,7 @@ def shapes_command(args: argparse.Namespace) -> None:
 
 def _print_written(messages: list[str], yaml_path: Path) -> None:
     for message in messages:
-        print(valid_utf8(message))
+        print(printable(message))
     print(f"to train on it: --data {yaml_path}")
 
 

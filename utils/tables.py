@@ -8,6 +8,7 @@ from pathlib import Path
 
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import read_regular_file
+from graftdet.utils.text import printable
 
 WIDTH = 120  # characters, where the width of the terminal is unknown
 
@@ -23,7 +24,7 @@ def text_table(header: Sequence[object], rows: Iterable[Sequence[object]], right
     Returns:
         Lines joined by newlines, without trailing spaces.
     """
-    lines = [[str(cell) for cell in line] for line in (header, *rows)]
+    lines = [[printable(str(cell)) for cell in line] for line in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     right = set(right)
     pad = [str.rjust if index in right else str.ljust for index in range(len(widths))]

@@ -19,6 +19,18 @@ def valid_utf8(text: str) -> str:
     return _SURROGATE.sub(_percent_encoded, text)
 
 
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # not tab and newline
+
+
+def printable(text: str) -> str:
+    r"""Return `text` for a terminal: control characters, also those that reverse the order of letters, as escapes.
+
+    Names of classes and files may come from strangers, and terminals execute escape sequences: `\x1b[2J` clears the
+    screen. Bytes that are not UTF-8 are percent-encoded, see `valid_utf8`.
+    """
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], valid_utf8(text))
+
+
 def _percent_encoded(match: re.Match) -> str:
     code = ord(match[0])
     data = bytes([code - 0xDC00]) if 0xDC80 <= code <= 0xDCFF else match[0].encode("utf-8", "surrogatepass")

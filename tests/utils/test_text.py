@@ -6,7 +6,7 @@ import pytest
 
 from graftdet.utils.config import load_yaml
 from graftdet.utils.errors import UserError
-from graftdet.utils.text import valid_utf8
+from graftdet.utils.text import printable, valid_utf8
 
 
 @pytest.mark.parametrize(
@@ -97,3 +97,8 @@ def test_a_number_sign_in_a_value_starts_no_comment(tmp_path, line):
     path.write_bytes(line.encode("gbk"))
     with pytest.raises(UserError, match="likely GBK"):
         load_yaml(path)
+
+
+def test_escape_sequences_do_not_reach_the_terminal():
+    assert printable("a\x1b[2Jb\x07\r\x9b1m\u202egpj.exe") == "a\\x1b[2Jb\\x07\\r\\x9b1m\\u202egpj.exe"
+    assert printable("caf\udce9 \u732b\tA\nB") == "caf%E9 \u732b\tA\nB"

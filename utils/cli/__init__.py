@@ -15,7 +15,8 @@ from typing import NoReturn
 
 from graftdet.utils.cli.interruption import INTERRUPTED, TERMINATED, Terminated, interruptible
 from graftdet.utils.cli.yolov5_flags import refused_value, successor, translate
-from graftdet.utils.errors import UserError, did_you_mean
+from graftdet.utils.errors import UserError, did_you_mean, first_line
+from graftdet.utils.text import printable
 
 _DISK_ERRORS = {  # may happen at any write, also at printing into a full disk
     getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES") if hasattr(errno, name)
@@ -107,7 +108,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print `PROG: error: message` and exit with status 2."""
-        sys.stderr.write(f"{self.prog}: error: {message}\n")
+        sys.stderr.write(printable(f"{self.prog}: error: {message}\n"))
         sys.exit(2)
 
 
@@ -131,7 +132,7 @@ class _ConsoleHandler(logging.Handler):
     """INFO to standard output as it is; warnings and errors to standard error after `warning: ` or `error: `."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = self.format(record)
+        text = printable(self.format(record))
         if record.levelno < logging.WARNING:
             print(text, flush=True)  # an OSError, such as a closed pipe, is for `run`
         elif sys.stderr is not None:
@@ -165,7 +166,7 @@ def run(main: Callable[[], object]) -> None:
     except UserError as error:
         if _Verbose.is_given:
             traceback.print_exception(error)
-        print(error.describe(), file=sys.stderr)
+        print(printable(error.describe()), file=sys.stderr)
         sys.exit(2)
     except Terminated:
         print("terminated", file=sys.stderr)
@@ -173,6 +174,11 @@ def run(main: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        print(f"error: out of memory ({first_line(error)}); use smaller images or batches", file=sys.stderr)
+        sys.exit(2)
     except BrokenPipeError:  # the reader of a pipe (`| head`) has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -183,3 +189,9 @@ def run(main: Callable[[], object]) -> None:
         if error.filename is None:  # standard output itself, which would fail again at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(2)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory is exhausted; torch raises a RuntimeError on the CPU, and is not imported here."""
+    is_torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: " in str(error)
+    return isinstance(error, MemoryError) or is_torch

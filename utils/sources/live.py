@@ -64,6 +64,7 @@ class LiveFrames:
         self._frame: np.ndarray | None = None
         self._error: BaseException | None = None
         self._stopped = False
+        self.is_gone = False  # ended because it gave no frames any more
         self.name, self.failures, self.fps = f"camera {target}" if isinstance(target, int) else target, 0, DEFAULT_FPS
         self._capture = capture or opener(target)
         if self._capture.isOpened():
@@ -125,7 +126,7 @@ class LiveFrames:
                 if self.failures:
                     logger.info("%s: connected again", self.name)
                 with self._ready:
-                    self._frame, self.failures = image, 0
+                    self._frame, self.failures, self.is_gone = image, 0, False
                     self._ready.notify_all()
                 continue
             if not self.failures:
@@ -133,7 +134,8 @@ class LiveFrames:
             with self._ready:
                 self.failures += 1
                 self._ready.notify_all()
-            if self._attempts is not None and self.failures > self._attempts:
+            self.is_gone = self.failures > (LOST if self._attempts is None else self._attempts)
+            if self.is_gone and self._attempts is not None:
                 return
             self._capture.release()
             pause = min(self._pause * 2 ** min(self.failures - 1, 20), MAX_PAUSE)

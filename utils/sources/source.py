@@ -26,6 +26,7 @@ from graftdet.utils.sources.frame import Frame, SourceInfo
 from graftdet.utils.sources.live import LiveFrames, LiveGroup, open_live
 from graftdet.utils.sources.targets import find_targets, is_live, join_screen, suffix_of, without_duplicates
 
+MISSING_FRAMES, MISSING_FRACTION = 2, 0.01  # of a video, which are not reported: some containers estimate the number
 logger = logging.getLogger(__name__)
 
 
@@ -42,6 +43,10 @@ class Source:
         depth: bits that 16-bit image files use; the first file that uses another number is reported.
         depth_option: how to give another depth, for that report.
 
+    Attributes:
+        incomplete: what was not read completely in the last iteration, one message each: videos with less frames than
+            they declare, streams that gave no frames any more.
+
     Raises:
         UserError: while iterating, if the only target cannot be read, or none of several.
     """
@@ -56,6 +61,7 @@ class Source:
     ):
         self.text, self.targets, self.stride, self.depth = text, targets, stride, depth
         self._depth_option, self._depth_reported = depth_option, False
+        self.incomplete: list[str] = []
         self._streams: list[LiveFrames] = []
         self._stopped = False
 
@@ -69,6 +75,7 @@ class Source:
 
     def __iter__(self) -> Iterator[Frame]:
         self._streams, self._stopped = [], False
+        self.incomplete.clear()
         live = [target for target in self.targets if is_live(target)]
         several = len(live) > 1
         count = 0
@@ -78,9 +85,12 @@ class Source:
             if several and is_live(target):
                 continue
             try:
+                before = count
                 for frame in self._read_target(target):
                     count += 1
                     yield frame
+                if count > before:
+                    self._report_missing(target, count - before, frame.info)
             except UserError as error:
                 if len(self.targets) == 1:
                     raise
@@ -89,8 +99,24 @@ class Source:
             for frame in self._read_side_by_side(live):
                 count += 1
                 yield frame
+            self._report_gone()
         if not count and not self._stopped:
             raise UserError(f"{self.text}: none of its {len(self.targets)} images and videos can be read")
+
+    def _report_missing(self, target: str | int, count: int, info: SourceInfo) -> None:
+        """Report a video that gave less frames than it declares, beyond what containers round, and a lost stream."""
+        declared = info.frame_count or 0
+        if not self._stopped and declared - count > max(MISSING_FRAMES, declared * MISSING_FRACTION):
+            self.incomplete.append(f"{target}: {count} of {declared} frames could be read")
+            logger.warning("%s", self.incomplete[-1])
+        elif info.kind == "stream":
+            self._report_gone()
+
+    def _report_gone(self) -> None:
+        for stream in () if self._stopped else self._streams:
+            if stream.is_gone:
+                self.incomplete.append(f"{stream.name}: the stream is gone")
+                logger.warning("%s", self.incomplete[-1])
 
     def stop(self) -> None:
         """End an iteration that runs in another thread: no other target is opened, and no stream is waited for."""

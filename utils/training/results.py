@@ -13,6 +13,7 @@ from graftdet.utils.errors import UserError
 from graftdet.utils.files import write_atomically, write_errors
 from graftdet.utils.progress import duration
 from graftdet.utils.tables import read_csv_table
+from graftdet.utils.text import valid_utf8
 
 if TYPE_CHECKING:
     from graftdet.utils.training.trainer import EpochResult
@@ -130,7 +131,7 @@ def epoch_line(epoch: int, epochs: int, row: dict[str, Any], seconds_left: float
 def save_config(path: str | Path, content: dict[str, Any]) -> None:
     """Write plain data (see `graftdet.utils.checkpoint.to_plain`) as YAML, in the order of `content`."""
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-    write_atomically(path, text, sync=True)
+    write_atomically(path, valid_utf8(text), sync=True)
 
 
 def _cell(value: object) -> str:

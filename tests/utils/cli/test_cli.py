@@ -12,6 +12,7 @@ import pytest
 
 from graftdet.utils import cli
 from graftdet.utils.errors import UserError
+from graftdet.utils.tables import text_table
 
 ROOT = Path(__file__).resolve().parents[3]
 CODE = """
@@ -134,3 +135,30 @@ def test_an_error_is_one_line_and_has_its_traceback_on_demand(verbose, capsys, m
     lines = capsys.readouterr().err.splitlines()
     assert stop.value.code == 2 and lines[-1] == "error: x.yaml: wrong"
     assert ("RuntimeError: inner" in lines) == verbose and (len(lines) == 1) == (not verbose)
+
+
+def test_escape_sequences_are_not_printed(capsys):
+    def main():
+        logging.getLogger("graftdet.x").info("class \x1b[2J")
+        print(text_table(["class"], [["\x1b]0;title\x07"]]))
+        raise UserError("\x1b[31m.jpg: is empty")
+
+    with pytest.raises(SystemExit):
+        cli.run(main)
+    with pytest.raises(SystemExit):
+        cli.ArgumentParser(prog="train.py").parse_args(["\x1b[2J"])
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err and "class \\x1b[2J" in out and "\\x1b[31m.jpg: is empty" in err
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 40 bytes")]
+)
+def test_exhausted_memory_is_one_line(error, capsys):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        cli.run(main)
+    text = capsys.readouterr().err
+    assert end.value.code == 2 and text.startswith("error: out of memory") and text.count("\n") == 1

@@ -12,6 +12,7 @@ import pytest
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import write_image
 from graftdet.utils.images.video import DEFAULT_FPS, VideoWriter, frame_rate, open_capture
+from graftdet.utils.sources.live import LiveFrames
 from graftdet.utils.sources.source import open_source
 
 
@@ -274,3 +275,53 @@ def test_sources_need_no_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[3]).returncode == 0
+
+
+class Hole:
+    """A reader that ends early, as OpenCV's does at a hole in a file."""
+
+    def __init__(self, declared, readable):
+        self.declared, self.left = declared, readable
+
+    def isOpened(self):
+        return True
+
+    def get(self, key):
+        return {cv2.CAP_PROP_FRAME_COUNT: self.declared, cv2.CAP_PROP_FPS: 25}[key]
+
+    def grab(self):
+        self.left -= 1
+        return self.left >= 0
+
+    def read(self):
+        return (True, np.zeros((20, 30, 3), np.uint8)) if self.grab() else (False, None)
+
+    def release(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("declared", "readable", "stride", "report"),
+    [
+        (50, 12, 1, "12 of 50 frames"),
+        (50, 12, 3, "4 of 17 frames"),
+        (50, 48, 1, ""),
+        (0, 12, 1, ""),
+        (12, 50, 1, ""),
+    ],
+)
+def test_a_video_with_less_frames_than_it_declares(declared, readable, stride, report, tmp_path, monkeypatch, caplog):
+    (tmp_path / "a.mp4").write_bytes(b"video")
+    monkeypatch.setattr("graftdet.utils.sources.source.open_capture", lambda path: Hole(declared, readable))
+    source = open_source(tmp_path / "a.mp4", stride=stride)
+    assert len(list(source)) == -(-readable // stride)
+    assert len(source.incomplete) == bool(report) and report in caplog.text
+
+
+def test_a_stream_that_is_gone_is_incomplete(monkeypatch):
+    monkeypatch.setattr("graftdet.utils.sources.source.open_live", lambda target: Hole(0, 3))
+    monkeypatch.setattr("graftdet.utils.sources.live.LOST", 0)
+    monkeypatch.setattr("graftdet.utils.sources.source.LiveFrames", functools.partial(LiveFrames, attempts=0))
+    source = open_source("rtsp://host/a")
+    assert list(source)
+    assert source.incomplete == ["rtsp://host/a: the stream is gone"]
