@@ -4,6 +4,8 @@ A checkpoint is a dict with
 
 - `format`, `version`;
 - the model and the recipe: `yaml` (the model's YAML as text), `names`, `nc`, `options`, `hyperparameters`, `versions`;
+- the data: `dataset` (number of images and digest of each split), `manifest` (hashes of their images, while the run
+  is not finished);
 - the state of the run (`graftdet.utils.training.run_state.RunState`): `model` (state dict), `ema`, `ema_updates`,
   `optimizer`, `scheduler`, `epoch`, `elapsed` [s], `best`, `stopping`, `class_ap`, `transferred` (names of tensors that
   came from the initial weights), and `helpers` where modules are trained beside the model.

@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from graftdet.utils.device import device_memory
-from graftdet.utils.distributed import Ranks, average_losses
+from graftdet.utils.distributed import Ranks, average_losses, unwrap
 from graftdet.utils.errors import UserError
 from graftdet.utils.progress import Progress
 from graftdet.utils.threads import adapt_threads
+from graftdet.utils.training.acceleration.batch_size import exceeded_memory
 from graftdet.utils.training.acceleration.step_choice import StepChoice
 from graftdet.utils.training.color_jitter import images_on_device
 from graftdet.utils.training.loss_meter import LossMeter
@@ -156,22 +157,27 @@ class Trainer:
             begin(epoch, epochs)
         self.batches.set_epoch(epoch, weights)
         count = len(self.batches)
-        with Progress(count, f"epoch {epoch + 1}/{epochs}", quiet=not self.ranks.is_main) as progress:
-            return train_one_epoch(
-                self.model,
-                self.criterion,
-                self.batches,
-                self.stepper,
-                epoch=epoch,
-                batches_per_epoch=count,
-                device=self.device,
-                mixed=self.choice.training.autocast_type,
-                layout=self.choice.training.layout,
-                world_size=self.ranks.world_size,
-                progress=progress,
-                on_batch=on_batch,
-                frozen=self.frozen,
-            )
+        try:
+            with Progress(count, f"epoch {epoch + 1}/{epochs}", quiet=not self.ranks.is_main) as progress:
+                return train_one_epoch(
+                    self.model,
+                    self.criterion,
+                    self.batches,
+                    self.stepper,
+                    epoch=epoch,
+                    batches_per_epoch=count,
+                    device=self.device,
+                    mixed=self.choice.training.autocast_type,
+                    layout=self.choice.training.layout,
+                    world_size=self.ranks.world_size,
+                    progress=progress,
+                    on_batch=on_batch,
+                    frozen=self.frozen,
+                )
+        except torch.OutOfMemoryError:
+            pass  # its traceback holds the tensors of the batch: they are free after this block
+        size, batch_size = self.batches.dataset.size, self.batches.batch_size * self.ranks.world_size
+        raise exceeded_memory(unwrap(self.model), batch_size, size, self.device, self.ranks.world_size)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from graftdet.utils.errors import UserError
+
 logger = logging.getLogger(__name__)
 DEFAULT_BATCH_SIZE = 16
 MEMORY_FRACTION = 0.8  # of the free memory of a device that a batch may need
@@ -31,6 +33,30 @@ def automatic_batch_size(model: nn.Module, size: int, device: torch.device) -> i
     if device.type != "cuda":
         logger.info("--batch-size -1: %d, as there is no CUDA device", DEFAULT_BATCH_SIZE)
         return DEFAULT_BATCH_SIZE
+    chosen, fraction = _fitting_batch(model, size, device)
+    logger.info("--batch-size -1: %d, for %s of memory", chosen, fraction)
+    return chosen
+
+
+def exceeded_memory(model: nn.Module, batch_size: int, size: int, device: torch.device, processes: int) -> UserError:
+    """The error for a batch that did not fit into the memory of a CUDA device; names the batch size that fits.
+
+    Args:
+        model: The model; unchanged.
+        batch_size: Images per batch of all processes.
+        size: Largest side of the images in pixels.
+        device: The device.
+        processes: Number of processes.
+    """
+    torch.cuda.empty_cache()
+    fitting = min(_fitting_batch(model, size, device)[0] * processes, batch_size - 1)
+    hint = f"--batch-size {fitting} fits" if fitting > 0 else "use a smaller --img or model"
+    batch = f"--batch-size {batch_size}: images of {size} pixels"
+    return UserError(f"{batch} do not fit into the memory of {device}; {hint}")
+
+
+def _fitting_batch(model: nn.Module, size: int, device: torch.device) -> tuple[int, str]:
+    """The largest batch of a process within `MEMORY_FRACTION` of the free memory, and that memory for messages."""
     free, total = torch.cuda.mem_get_info(device)
     probe = copy.deepcopy(model).to(device).train()
     counts, peaks = [], []
@@ -42,9 +68,8 @@ def automatic_batch_size(model: nn.Module, size: int, device: torch.device) -> i
         pass
     del probe
     torch.cuda.empty_cache()
-    chosen = largest_batch(counts, peaks, MEMORY_FRACTION * free)
-    logger.info("--batch-size -1: %d, for %.1f of %.1f GB of memory", chosen, MEMORY_FRACTION * free / 1e9, total / 1e9)
-    return chosen
+    budget = MEMORY_FRACTION * free
+    return largest_batch(counts, peaks, budget), f"{budget / 1e9:.1f} of {total / 1e9:.1f} GB"
 
 
 def largest_batch(counts: Sequence[int], peaks: Sequence[float], budget: float) -> int:

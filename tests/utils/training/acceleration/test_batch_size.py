@@ -1,11 +1,16 @@
 import contextlib
 import logging
+from unittest.mock import MagicMock
 
+import pytest
 import torch
 
 from graftdet.models import build_model
+from graftdet.utils.distributed import Ranks
+from graftdet.utils.errors import UserError
+from graftdet.utils.training import trainer as trainer_module
 from graftdet.utils.training.acceleration import batch_size
-from graftdet.utils.training.acceleration.batch_size import automatic_batch_size, largest_batch
+from graftdet.utils.training.acceleration.batch_size import automatic_batch_size, exceeded_memory, largest_batch
 
 
 def test_the_batch_size_by_memory(caplog):
@@ -28,3 +33,25 @@ def test_the_memory_of_a_batch_is_that_of_a_training_step(monkeypatch):
     monkeypatch.setattr(torch, "autocast", lambda *_: contextlib.nullcontext())
     assert batch_size._training_memory(model.train(), 2, 64, torch.device("cpu")) == 7 and seen == [1]
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("fitting", "processes", "hint"), [(6, 2, "--batch-size 12 fits"), (99, 1, "--batch-size 31 fits")]
+)
+def test_error_names_the_batch_size_that_fits(fitting, processes, hint, monkeypatch):
+    monkeypatch.setattr(batch_size, "_fitting_batch", lambda *_: (fitting, ""))
+    error = exceeded_memory(torch.nn.Identity(), 32, 640, torch.device("cuda:0"), processes)
+    assert str(error) == f"--batch-size 32: images of 640 pixels do not fit into the memory of cuda:0; {hint}"
+
+
+def test_training_names_the_batch_size_that_fits(monkeypatch):
+    def fail(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(trainer_module, "train_one_epoch", fail)
+    monkeypatch.setattr(batch_size, "_fitting_batch", lambda *_: (3, ""))
+    batches = MagicMock(batch_size=8, dataset=MagicMock(size=64))
+    parts = MagicMock(), batches, MagicMock(), 0, Ranks(), torch.device("cpu"), MagicMock()
+    trainer = trainer_module.Trainer(torch.nn.Identity(), *parts)
+    with pytest.raises(UserError, match="--batch-size 8: images of 64 pixels .*; --batch-size 3 fits"):
+        trainer.train_epoch(0, 1)
