@@ -140,7 +140,7 @@ def test_invalid_input_ends_in_one_line(weights, tmp_path, capfd):
             ["--weights", Path(__file__).parents[1] / "configs/models/yolov5n.yaml"],
             "yolov5n.yaml: is a YAML file; expected trained weights",
         ),
-        (["--weights", weights, "--include", "onnx", "torchscript"], "torchscript"),
+        (["--weights", weights, "--include", "onnx", "torchscrip"], "did you mean 'torchscript'"),
         (["--weights", tmp_path / "unknown.pt"], "--plugins"),
         (["--weights", weights, "--include", "onx"], "did you mean 'onnx'"),
         (["--weights", weights, "--opset", "9"], "11 to 20"),

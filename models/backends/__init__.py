@@ -118,5 +118,5 @@ def backend_for(path: str | Path) -> Backend | None:
     return next((backend for backend in BACKENDS.values() if backend.suffix == suffix), None)
 
 
-for _format in ("onnx", "openvino"):
+for _format in ("onnx", "openvino", "torchscript"):
     import_module(f".{_format}", __name__)

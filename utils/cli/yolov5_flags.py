@@ -139,7 +139,7 @@ DETECT = (
 EXPORT = (
     *_same("--weights", "--imgsz, --img, --img-size", "--batch-size, --batch", "--dynamic"),
     *_same("--opset", note="11 to 20"),
-    *_same("--include", note="`onnx` and `openvino`"),
+    *_same("--include", note="`onnx`, `openvino` and `torchscript`"),
     *_translated("--format", "--include {}"),
     *_same("--data", note="compares AP of file and weights; class names come from the weights file"),
     *_no_effect("--device", "models are exported on the CPU", values=1),
@@ -149,7 +149,7 @@ EXPORT = (
     *_no_effect("--simplify", "constants are folded on every export"),
     *_same("--verbose", note="prints the traceback of an error; the report of an export is always printed"),
     *_unsupported("no TensorFlow formats", "--keras", "--topk-per-class", "--topk-all"),
-    *_unsupported("no TorchScript for mobile", "--optimize"),
+    *_unsupported("TorchScript files are not changed for mobile devices", "--optimize"),
     *_same("--int8", note="needs `--data`; `onnx` and `openvino`, with the loss of AP"),
     *_unsupported("weights have a scale per channel", "--per-tensor"),
     *_unsupported("no TensorRT engine", "--cache", "--workspace"),
