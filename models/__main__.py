@@ -16,6 +16,7 @@ COMMANDS = {  # command -> (module with add_arguments(parser) and run(args), hel
     "swap": ("commands.swap", "replace a module by another one in a model YAML"),
     "blocks": ("commands.blocks", "list the modules that rows may name, or describe one of them"),
     "draw": ("commands.draw", "draw the graph of a model YAML as SVG"),
+    "edit": ("commands.edit", "edit a model YAML in a local page, with its problems and its graph"),
     "weights": ("weights.pretrained.command", "list pretrained weights and loadable files; pack a run as such a file"),
     "import": ("commands.import_weights", "convert published weights to a file of GraftDet"),
     "serve": ("commands.serve", "detect over HTTP: POST /predict, a page, metrics"),

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from graftdet.models.analysis.profiling import Timing, peak_activation_bytes, time_calls
-from graftdet.models.analysis.summary import RowSummary, summarize, totals
+from graftdet.models.analysis.row_summary import RowSummary, totals
+from graftdet.models.analysis.summary import summarize
 from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.graph.row_alignment import align
 from graftdet.utils.errors import UserError
@@ -45,7 +46,7 @@ def cost_rows(
             "peak activations, MiB",
             *_relative_to_first([peak_activation_bytes(m, size) / 2**20 for m in models], "{:.1f}"),
         ],
-        [f"torch, median and quartiles ({device})", *_texts(_time_torch(models, size, repeats, device))],
+        [f"torch, median and quartiles ({device})", *_texts(time_torch(models, size, repeats, device))],
     ]
     if onnx:
         rows.append(["onnxruntime (cpu)", *_texts(_time_onnx(models, size, repeats))])
@@ -64,7 +65,8 @@ def _texts(times: list[Timing | None]) -> list[str]:
     return ["-" if timing is None else str(timing) for timing in times]
 
 
-def _time_torch(models, size, repeats, device) -> list[Timing]:
+def time_torch(models: list[DetectionModel], size: tuple[int, int], repeats: int, device: str = "cpu") -> list[Timing]:
+    """Return the latency of each model per image, fused, in torch; arguments as for `cost_rows`."""
     fused = [copy.deepcopy(model).fuse().to(device).requires_grad_(False) for model in models]
 
     def call(model: DetectionModel) -> Callable[[], object]:
@@ -106,15 +108,23 @@ def row_table(models: list[DetectionModel], size: tuple[int, int], width: int | 
         size: (height, width) of the image.
         width: Largest number of characters per line, see `wrapped_table`.
     """
-    columns = [summarize(model, size) for model in models]
+    table = []
+    for line in align_rows([summarize(model, size) for model in models]):
+        table.append(["*" if rows_differ(line) else "", *("" if row is None else _describe(row) for row in line)])
+    return wrapped_table(["", *labels_of(models)], table, width=width)
+
+
+def align_rows(columns: list[list[RowSummary]]) -> list[list[RowSummary | None]]:
+    """Return lines with a row of each model, None where a model has no such row; `columns` are the rows per model."""
     lines: list[list[RowSummary | None]] = [[row] for row in columns[0]]
     for number, rows in enumerate(columns[1:], 1):
         lines = _merge(lines, rows, number)
-    table = []
-    for line in lines:
-        differs = any(row is None or _facts(row) != _facts(line[0]) for row in line) if line[0] else True
-        table.append(["*" if differs else "", *("" if row is None else _describe(row) for row in line)])
-    return wrapped_table(["", *labels_of(models)], table, width=width)
+    return lines
+
+
+def rows_differ(line: list[RowSummary | None]) -> bool:
+    """Whether the rows of a line differ in module, arguments, repeats, output or parameters, or one is missing."""
+    return any(row is None or line[0] is None or _facts(row) != _facts(line[0]) for row in line)
 
 
 def _merge(lines: list[list[RowSummary | None]], rows: list[RowSummary], width: int) -> list[list[RowSummary | None]]:

@@ -4,11 +4,14 @@ import math
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 from unicodedata import east_asian_width
 
 from graftdet.models.analysis.graph_layout import COLUMN_WIDTH, GAP, Layout, arrange
-from graftdet.models.analysis.summary import RowSummary, summarize, totals
-from graftdet.models.graph.detection_model import DetectionModel
+from graftdet.models.analysis.row_summary import RowSummary, totals
+
+if TYPE_CHECKING:
+    from graftdet.models.graph.detection_model import DetectionModel
 
 WIDTH, HEIGHT = 176, 46  # of a box, pixels
 TOP = 108  # of the first line of boxes, pixels
@@ -21,6 +24,7 @@ COLORS = {  # (fill, edge) by the role of a row
     "join": ("#fff3c4", "#b8860b"),
     "resize": ("#e8e8e8", "#777777"),
     "conv": ("#dcebfa", "#3b76b5"),
+    "broken": ("#ffffff", "#c2453c"),
 }
 FAMILIES = (
     ("#dff2df", "#3d8b47"),
@@ -33,7 +37,7 @@ FAMILIES = (
 
 @dataclass(frozen=True)
 class Box:
-    """A box in pixels: left, top, width, height; `lines` of text, the first one bold; `title` is the tooltip."""
+    """The box of a row in pixels: left, top, width, height; `lines` of text, the first bold; `title` is the tooltip."""
 
     x: float
     y: float
@@ -42,12 +46,13 @@ class Box:
     lines: tuple[str, ...]
     color: tuple[str, str]
     title: str
+    row: int
 
     def svg(self) -> str:
         """Return the box as an SVG element; text that is too wide is squeezed."""
         fill, edge = self.color
         parts = [
-            f"<g><title>{escape(self.title)}</title>",
+            f"<g data-row='{self.row}'><title>{escape(self.title)}</title>",
             f"<rect x='{self.x:g}' y='{self.y:g}' width='{self.w:g}' height='{self.h:g}' rx='6' "
             f"fill='{fill}' stroke='{edge}'/>",
         ]
@@ -65,18 +70,44 @@ class Box:
         return "".join([*parts, "</g>"])
 
 
-def draw_model(model: DetectionModel, size: tuple[int, int] = (640, 640)) -> str:
+@dataclass(frozen=True)
+class Graph:
+    """What is drawn.
+
+    Attributes:
+        label: File name of the model.
+        rows: All rows, the head last.
+        nc: Number of classes.
+        head_strides: Strides of the head's levels; None where they are not known.
+        size: (height, width) of the image that shapes were computed for.
+    """
+
+    label: str
+    rows: list[RowSummary]
+    nc: int | None
+    head_strides: list[float] | None
+    size: tuple[int, int] = (640, 640)
+
+
+def draw_model(model: "DetectionModel", size: tuple[int, int] = (640, 640)) -> str:
     """Return the graph of a model as SVG text.
 
     Args:
         model: Is not changed.
         size: (height, width) of the image that shapes are computed for.
     """
-    rows = summarize(model, size)
-    strides = [_stride(row, size, rows) for row in rows]
+    from graftdet.models.analysis.summary import summarize
+
+    return draw_graph(Graph(model.spec.label, summarize(model, size), model.nc, model.head.strides, size))
+
+
+def draw_graph(graph: Graph) -> str:
+    """Return a graph as SVG text. Rows without shapes are drawn as broken, in the column of their first source."""
+    rows, size = graph.rows, graph.size
+    strides = row_strides(rows, size)
     layout = arrange([row.sources for row in rows], strides)
     left = 20
-    heading = _heading(model, rows, size)
+    heading = _heading(graph)
     heading_widths = [
         math.ceil(left * 2 + scale * _text_width(text, True)) for text, scale in zip(heading, (1.6, 1.05), strict=True)
     ]
@@ -84,7 +115,7 @@ def draw_model(model: DetectionModel, size: tuple[int, int] = (640, 640)) -> str
     height = TOP + (layout.lines + 1) * (HEIGHT + GAP) + 10
     colors = _colors(rows)
     boxes = [_row_box(row, layout, left, colors[row.index]) for row in rows]
-    boxes[-1] = _head_box(model, rows[-1], layout, left)
+    boxes[-1] = _head_box(graph, layout, left, colors[-1])
     lines = [
         f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' "
         f"viewBox='0 0 {width} {height}' {FONT}>",
@@ -99,17 +130,27 @@ def draw_model(model: DetectionModel, size: tuple[int, int] = (640, 640)) -> str
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
-def _stride(row: RowSummary, size, rows) -> int:
-    """Pixels per cell of the row's output; of several outputs the last one, of a head its last input."""
-    shapes = row.shapes if row.index < len(rows) - 1 else rows[row.sources[-1]].shapes
-    return 2 ** round(math.log2(max(size[0] / shapes[-1][1], 1)))
+def row_strides(rows: list[RowSummary], size: tuple[int, int]) -> list[int]:
+    """Return the pixels per cell of each row's output; of several outputs the last one, of a head its last input.
+
+    A row without shapes has that of its first source.
+    """
+    strides: list[int] = []
+    for row in rows:
+        is_last, source = row.index == len(rows) - 1, row.sources[-1 if row.index == len(rows) - 1 else 0]
+        if row.shapes and (not is_last or source < 0):
+            strides.append(2 ** round(math.log2(max(size[0] / row.shapes[-1][1], 1))))
+        else:
+            strides.append(strides[source] if source >= 0 else 1)
+    return strides
 
 
-def _heading(model, rows, size) -> tuple[str, str]:
+def _heading(graph: Graph) -> tuple[str, str]:
     """File name, and cost of the model."""
+    rows, size = graph.rows, graph.size
     t = totals(rows)
     cost = f"{t['params']:,} parameters, {t['macs'] / 1e9:.2f} GMACs at {size[1]}x{size[0]}"
-    return _shorten(Path(model.spec.label).name, 60), f"{len(rows)} rows, {cost}, {model.nc} classes"
+    return _shorten(Path(graph.label).name, 60), f"{len(rows)} rows, {cost}, {graph.nc} classes"
 
 
 def _titles(heading, layout: Layout, size, left, height) -> list[str]:
@@ -142,33 +183,37 @@ def _row_box(row: RowSummary, layout: Layout, left, color) -> Box:
     title = (
         f"row {row.index}{full_name} {row.module}({row.args}), {row.params:,} parameters, {row.macs / 1e6:,.1f} MMACs"
     )
-    return Box(x, y, WIDTH, HEIGHT, (f"{row.index}  {module}{repeats}{name}", facts), color, title)
+    return Box(x, y, WIDTH, HEIGHT, (f"{row.index}  {module}{repeats}{name}", facts), color, title, row.index)
 
 
 def _shape_text(shapes) -> str:
     """`64x40x40`; of a list of maps `[64, 128]x40x40` where all have one size, else the last one and `+` the others."""
+    if not shapes:
+        return "?"
     if len(shapes) == 1 or len({shape[1:] for shape in shapes}) > 1:
         return "x".join(map(str, shapes[-1])) + (f" +{len(shapes) - 1}" if len(shapes) > 1 else "")
     widths = ", ".join(str(shape[0]) for shape in shapes)
     return f"[{widths}]x{shapes[0][1]}x{shapes[0][2]}"
 
 
-def _head_box(model, row: RowSummary, layout: Layout, left) -> Box:
-    """The box of the head spans all columns that it reads."""
+def _head_box(graph: Graph, layout: Layout, left, color) -> Box:
+    """The box of the last row, the head, spans all columns that it reads."""
+    row = graph.rows[-1]
     columns = [layout.cells[s][0] for s in row.sources if s >= 0] or [layout.cells[row.index][0]]
     first, last = min(columns), max(columns)
     x = left + first * COLUMN_WIDTH + (COLUMN_WIDTH - WIDTH) / 2
     y = TOP + layout.cells[row.index][1] * (HEIGHT + GAP)
-    strides = ", ".join(f"{s:g}" for s in model.head.strides)
-    lines = (f"{row.index}  {row.module}", f"strides {strides}; {_short_count(row.params)}")
+    strides = ", ".join(f"{s:g}" for s in graph.head_strides or ()) or "?"
+    lines = (f"{row.index}  {_shorten(row.module, MAX_TITLE)}", f"strides {strides}; {_short_count(row.params)}")
     return Box(
         x,
         y,
         (last - first) * COLUMN_WIDTH + WIDTH,
         HEIGHT,
         lines,
-        COLORS["head"],
+        COLORS["head"] if row.shapes else color,
         f"row {row.index} {row.module}({row.args})",
+        row.index,
     )
 
 
@@ -177,7 +222,9 @@ def _colors(rows: list[RowSummary]) -> list[tuple[str, str]]:
     families: dict[str, tuple[str, str]] = {}
     colors = []
     for row in rows:
-        if len(row.sources) > 1:
+        if not row.shapes:
+            colors.append(COLORS["broken"])
+        elif len(row.sources) > 1:
             colors.append(COLORS["join"])
         elif not row.params:
             colors.append(COLORS["resize"])

@@ -1,45 +1,15 @@
 """`python -m models summary FILE`: one row per layer of a model YAML or of a weights file, and totals."""
 
-from dataclasses import dataclass
-
 import torch
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from graftdet.models.analysis.row_summary import RowSummary, totals
 from graftdet.models.graph.detection_model import DetectionModel, flat_maps
 from graftdet.models.graph.shape_inference import evaluating
 from graftdet.models.spec.row import IMAGE
 from graftdet.utils.errors import UserError
 from graftdet.utils.tables import text_table
-
-
-@dataclass(frozen=True)
-class RowSummary:
-    """Structure and cost of one row of a model.
-
-    Attributes:
-        index: Of the row, over backbone and head.
-        name: The row's own name, or "".
-        sources: Rows that it reads, -1 for the image.
-        number: Repeats.
-        module: Name of the block or head.
-        args: Constructor arguments as text.
-        shapes: (c, h, w) of each output.
-        params: Number of parameters.
-        unused: Number of parameters that are frozen because no output depends on them.
-        macs: Multiply-adds of convolutions, matrix products and normalization layers, for one image.
-    """
-
-    index: int
-    name: str
-    sources: tuple[int, ...]
-    number: int
-    module: str
-    args: str
-    shapes: tuple[tuple[int, ...], ...]
-    params: int
-    unused: int
-    macs: int
 
 
 def summarize(model: DetectionModel, size: tuple[int, int] = (640, 640)) -> list[RowSummary]:
@@ -126,17 +96,6 @@ def _describe(call) -> str:
     """The constructor arguments, without spaces inside values."""
     shown = [str(a) for a in call.args] + [f"{k}={v}" for k, v in call.kwargs.items()]
     return ", ".join(shown).replace(" ", "").replace(",", ", ")
-
-
-def totals(rows: list[RowSummary]) -> dict[str, int]:
-    """Return the sums over all rows: params, unused, macs, flops (2 x multiply-adds)."""
-    macs = sum(r.macs for r in rows)
-    return {
-        "params": sum(r.params for r in rows),
-        "unused": sum(r.unused for r in rows),
-        "macs": macs,
-        "flops": 2 * macs,
-    }
 
 
 def summary_text(model: DetectionModel, size: tuple[int, int] = (640, 640), times: list[float] | None = None) -> str:

@@ -1,19 +1,14 @@
 """Read a model YAML to be edited, and write the result if the model can be built."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
+from graftdet.models.editing.file_text import decode_text, encode_text, write_file
 from graftdet.models.graph.detection_model import build_model
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.scales import find_sized
 from graftdet.utils.errors import UserError
-from graftdet.utils.files import atomic_file
-
-_BYTES = {0xDC80 + i: 0x10FE80 + i for i in range(128)}  # bytes that are not UTF-8 -> characters that YAML allows
-_BACK = {character: byte for byte, character in _BYTES.items()}
-_BYTE_ORDER_MARK = "\ufeff".encode()
 
 
 def read_model_text(args: argparse.Namespace) -> tuple[Path, str]:
@@ -24,7 +19,7 @@ def read_model_text(args: argparse.Namespace) -> tuple[Path, str]:
     path, where, size = find_sized(args.cfg)
     if size and args.in_place:
         raise UserError(f"{args.cfg}: is size {size} of {path}; edit that file, or write elsewhere with -o")
-    text = path.read_bytes().removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "surrogateescape").translate(_BYTES)
+    text = decode_text(path.read_bytes())
     spec = ModelSpec.from_text(text, where, lambda problem: None, size)
     return path, text if args.in_place else spec.text
 
@@ -54,10 +49,9 @@ def write_model_text(args: argparse.Namespace, path: Path, old: str, new: str, w
         except UserError as before:
             raise UserError(f"before any change: {before}") from None
         raise UserError(f"{what}: {error}") from None
-    mark = _BYTE_ORDER_MARK if path.read_bytes().startswith(_BYTE_ORDER_MARK) else b""
-    data = mark + new.translate(_BACK).encode("utf-8", "surrogateescape")
+    data = encode_text(new, path.read_bytes())
     if args.output or args.in_place:
-        _write(path if args.in_place else Path(args.output), data)
+        write_file(path if args.in_place else Path(args.output), data)
     elif hasattr(sys.stdout, "buffer"):  # original line ends, also on Windows
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
@@ -65,14 +59,3 @@ def write_model_text(args: argparse.Namespace, path: Path, old: str, new: str, w
     else:
         sys.stdout.write(new)
     return spec
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file completely or not at all; a link is followed, permissions are preserved."""
-    path = path.resolve()
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder, expected a file to write")
-    if path.exists() and not os.access(path, os.W_OK):
-        raise UserError(f"{path}: cannot be written (it is read-only); write elsewhere with -o")
-    with atomic_file(path, copy_mode=True) as file:
-        file.write(data)

@@ -8,14 +8,17 @@ from graftdet.utils.errors import UserError
 
 
 class RowError(UserError):
-    """A row that cannot be built: message, hint (the fix), and the `rule` and the `part` of the row it is about."""
+    """A row that cannot be built: message, hint (the fix), and the `rule` and the `part` of the row it is about.
+
+    `replacement` is YAML text that resolves it in place of that part, where it is known.
+    """
 
     rule = "invalid-arguments"
     part: str | None = "args"
 
-    def __init__(self, message: str, hint: str = ""):
+    def __init__(self, message: str, hint: str = "", replacement: str | None = None):
         super().__init__(f"{message}; {hint}" if hint else message)
-        self.message, self.hint = message, hint
+        self.message, self.hint, self.replacement = message, hint, replacement
 
 
 class UnknownModuleError(RowError):
@@ -65,7 +68,7 @@ def row_problem(spec: ModelSpec, row: Row, error: UserError) -> Problem:
     """
     if not isinstance(error, RowError):
         return spec.problem(RowError.rule, str(error), row=row, part=RowError.part)
-    return spec.problem(error.rule, error.message, error.hint, row, error.part)
+    return spec.problem(error.rule, error.message, error.hint, row, error.part, replacement=error.replacement)
 
 
 def renamed_argument_problem(spec: ModelSpec, row: Row, old: str, new: str) -> Problem:
@@ -85,13 +88,16 @@ def written_argument_problems(spec: ModelSpec, row: Row, call: BlockCall) -> lis
     found = []
     if call.same_width is not None and call.written_width is None:
         message = f"args omit the output width {call.same_width}, which is that of the input: {_call_text(call)}"
-        hint = f"write {show_row([None, *row.args])} if that is meant"
-        found.append(spec.problem("omitted-width", message, hint, row, "args", severity="warning"))
+        meant = show_row([None, *row.args])
+        hint = f"write {meant} if that is meant"
+        meant = None if row.kwargs else meant
+        found.append(spec.problem("omitted-width", message, hint, row, "args", severity="warning", replacement=meant))
     elif call.written_width is not None:
         use = "which is filled in" if call.same_width is None else "which is not scaled here"
         message = f"args begin with {call.written_width}, the input width, {use}: {_call_text(call)}"
-        hint = f"write {show_row(row.args[1:])}" if call.same_width is None else ""
-        found.append(spec.problem("written-width", message, hint, row, "args", severity="warning"))
+        without = show_row(row.args[1:]) if call.same_width is None else ""
+        hint, meant = f"write {without}" if without else "", None if row.kwargs else without or None
+        found.append(spec.problem("written-width", message, hint, row, "args", severity="warning", replacement=meant))
     if call.written_number is not None:
         message = f"args give n={call.written_number}, which is the number of the row elsewhere: {_call_text(call)}"
         stacked = f"the row's number stacks {call.repeats} such blocks" if call.repeats > 1 else ""

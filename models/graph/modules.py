@@ -7,7 +7,7 @@ from torch import nn
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.registration import BlockOptions
 from graftdet.models.graph.errors import UnknownModuleError
-from graftdet.models.graph.module_names import module_hint
+from graftdet.models.graph.module_names import module_hint, nearest_module
 from graftdet.models.graph.plugins import find_in_packages, refuse_ambiguous
 from graftdet.models.heads import HEADS
 
@@ -39,8 +39,8 @@ def find_block(module: str) -> Module:
         layer = getattr(nn, short, None)
         if isinstance(layer, type) and issubclass(layer, nn.Module):
             return Module(layer, BlockOptions(), False)
-        raise UnknownModuleError(f"torch.nn has no layer '{short}'", module_hint(module))
+        raise UnknownModuleError(f"torch.nn has no layer '{short}'", module_hint(module), nearest_module(module))
     plugin = find_in_packages(module)
     if plugin is not None:
         return Module(plugin, BlockOptions(), False)
-    raise UnknownModuleError(f"'{module}' is not a known module", module_hint(module))
+    raise UnknownModuleError(f"'{module}' is not a known module", module_hint(module), nearest_module(module))

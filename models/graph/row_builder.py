@@ -224,7 +224,7 @@ def build_head(
         raise RowError(f"a head is not repeated; its number must be 1, got {row.number}")
     if options.without_anchors and not row.args[1:] and set(row.kwargs) <= {"nc"}:
         if spec.anchors is not None:
-            raise RowError("has no anchors in its args, but the file has some", "write [nc, anchors]")
+            raise RowError("has no anchors in its args, but the file has some", "write [nc, anchors]", "[nc, anchors]")
         head = HEADS[options.without_anchors]
     _refuse_anchors(head, row)
     call = make_head_call(head, spec.resolve(row.args), kwargs, [shape[0] for shape in inputs])
@@ -288,4 +288,4 @@ def _refuse_anchors(head: type, row: Row) -> None:
     given = dict(zip((name for name in named if name != "ch"), row.args, strict=False)) | row.kwargs
     numbers = [key for key, value in given.items() if value == "anchors" and key in named]
     if "anchors" not in named and any(isinstance(named[key].default, int) for key in numbers):
-        raise RowError("takes no anchors", "write [nc] for its args")
+        raise RowError("takes no anchors", "write [nc] for its args", "[nc]")

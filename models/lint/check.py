@@ -3,11 +3,16 @@
 Arithmetic, which needs no torch, accepts a model without problems. All others are diagnosed with torch.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from graftdet.models.lint.arithmetic_check import is_faultless
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.problems import Problem, ProblemError, in_order
+
+if TYPE_CHECKING:
+    from graftdet.models.lint.row_cache import RowCache
 
 
 def check_model(cfg: str | Path | dict | ModelSpec, nc: int | None = None) -> list[Problem]:
@@ -28,10 +33,27 @@ def check_model(cfg: str | Path | dict | ModelSpec, nc: int | None = None) -> li
         spec = ModelSpec.read(cfg, parsed.append)
     except ProblemError as error:
         return in_order([*parsed, *error.problems])
+    return check_spec(spec, parsed, nc)
+
+
+def check_spec(
+    spec: ModelSpec,
+    parsed: list[Problem],
+    nc: int | None = None,
+    caches: "Callable[[ModelSpec], RowCache] | None" = None,
+) -> list[Problem]:
+    """As `check_model`, for a model that was read.
+
+    Args:
+        spec: the model.
+        parsed: the problems that were reported when it was read.
+        nc: number of classes; None takes the file's.
+        caches: gives the outcomes of building rows of an earlier check, see `graftdet.models.lint.row_cache.RowCaches`.
+    """
     if not spec.values:  # another kind of file
         return in_order(parsed)
     if not parsed and is_faultless(spec, nc):
         return []
     from graftdet.models.lint.diagnosis import find_problems
 
-    return find_problems(spec, parsed, nc)
+    return find_problems(spec, parsed, nc, caches)

@@ -1,5 +1,6 @@
 """What is wrong with a model YAML that arithmetic cannot accept: its rows are built, broken or not."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from graftdet.models.graph.detection_model import DetectionModel, activation_problem
@@ -17,7 +18,12 @@ _DEFAULT_NC = 80  # number of classes to continue with where the file has none
 _SCOPE = {"row-number": None, "row-name": None, "row-source": "inputs"}  # of a row's problem, what else it may explain
 
 
-def find_problems(spec: ModelSpec, parsed: list[Problem], nc: int | None = None) -> list[Problem]:
+def find_problems(
+    spec: ModelSpec,
+    parsed: list[Problem],
+    nc: int | None = None,
+    caches: Callable[[ModelSpec], RowCache] | None = None,
+) -> list[Problem]:
     """Find all problems of a model.
 
     A broken row is given a likely meaning (the nearest known module, its arguments without the wrong ones, or an output
@@ -27,6 +33,7 @@ def find_problems(spec: ModelSpec, parsed: list[Problem], nc: int | None = None)
         spec: the model.
         parsed: problems that the parser found.
         nc: number of classes; None takes the file's.
+        caches: gives the outcomes of building rows of an earlier check, by default none.
 
     Returns:
         Errors, then warnings; both start with those of the file as a whole and continue row by row.
@@ -35,7 +42,7 @@ def find_problems(spec: ModelSpec, parsed: list[Problem], nc: int | None = None)
     errors = [*_without_consequences(parsed), *errors]
     if not spec.rows:
         return in_order(errors)
-    cache = RowCache()
+    cache = RowCache() if caches is None else caches(spec)
     found, row_errors = find_causes(spec, _scopes(spec, errors), cache)
     misplaced = {problem.row for problem in found.problems if problem.rule == "head-position"}
     errors = [problem for problem in errors if problem.row not in misplaced or problem.rule != "row-source"]

@@ -225,7 +225,7 @@ class Propagation:
         if isinstance(without, UserError):
             return None
         message = f"args begin with {row.args[0]}, but the input width is filled in"
-        return RowError(message, f"write {show_row(row.args[1:])}")
+        return RowError(message, f"write {show_row(row.args[1:])}", None if row.kwargs else show_row(row.args[1:]))
 
     def _source_hint(self, row: Row, inputs) -> str:
         """Rows of the size that the first source has, nearest to the source that differs."""

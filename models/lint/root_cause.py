@@ -10,10 +10,12 @@ from graftdet.models.lint.propagation import INPUT_RULES, Propagation, propagate
 from graftdet.models.lint.row_cache import RowCache
 from graftdet.models.spec.model_spec import ModelSpec, unused_rows
 from graftdet.models.spec.problems import Problem
+from graftdet.models.spec.row import IMAGE, Row, show_row
 
 _MAX_CAUSES = 6
 _MAX_ALTERNATIVES = 4  # changes that leave problems, and are tried together with a second one
 _CHANGEABLE = INPUT_RULES - {"map-list"}
+PARTS_OF_RULES = {"size-mismatch": "from", "width-mismatch": "from"}  # the part of a row that a problem is at
 
 
 class _Attempt(NamedTuple):
@@ -135,10 +137,38 @@ def _first_odd_size(found: Propagation, index: int) -> int | None:
 
 def _cause(found: Propagation, failing: Problem, change: Change) -> Problem:
     """The problem of the row that is changed."""
+    row = found.spec.rows[change.row.index]
     own = {problem.row: problem for problem in found.problems}.get(change.row.index)
     if own is not None:
-        return replace(own, hint=change.fix) if own.rule in INPUT_RULES else own
-    row, reader = found.spec.rows[change.row.index], found.spec.rows[failing.row]
+        if own.rule not in INPUT_RULES:
+            return own
+        fixed = _replacement(row, change) if PARTS_OF_RULES.get(own.rule) == change.part else None
+        return replace(own, hint=change.fix, replacement=fixed)
+    reader = found.spec.rows[failing.row]
     message = f"{change.what} does not fit row {reader.index} ({reader.module}: {failing.message})"
     rule = "source-misfit" if change.part == "from" else "row-misfit"
-    return found.spec.problem(rule, message, change.fix, row, change.part)
+    fixed = _replacement(row, change)
+    return found.spec.problem(rule, message, change.fix, row, change.part, replacement=fixed)
+
+
+def _replacement(row: Row, change: Change) -> str | None:
+    """The YAML text of the part of the row that is changed; None where the whole row is to be removed."""
+    if change.part == "args":
+        return _args_text(change.row)
+    if change.part != "from":
+        return None
+    pairs = zip(row.written_sources, row.sources, change.row.sources, strict=True)
+    texts = [show_row(written if new == old else _source(row, new)) for written, old, new in pairs]
+    return f"[{', '.join(texts)}]" if row.joined else texts[0]
+
+
+def _source(row: Row, source: int) -> int:
+    """A source as the row may write it: -1 for the row before it and for the image."""
+    return source - row.index if source in (IMAGE, row.index - 1) else source
+
+
+def _args_text(row: Row) -> str:
+    """Positional and named arguments as a row has them."""
+    if row.kwargs and not row.args:
+        return show_row(row.kwargs)
+    return show_row([*row.args, row.kwargs] if row.kwargs else row.args)

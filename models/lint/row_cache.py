@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.activations import default_activation
 from graftdet.models.graph.modules import Module
 from graftdet.models.graph.row_builder import build_head, build_row
@@ -31,6 +32,11 @@ class RowCache(dict[Any, Any]):
         super().__init__()
         self._seconds, self._deadline = seconds, math.inf
 
+    def restart(self) -> "RowCache":
+        """Allow the whole time again, for another model; returns the cache."""
+        self._deadline = math.inf
+        return self
+
     def start_search(self) -> None:
         """Start the clock, at the first call."""
         if self._deadline == math.inf:
@@ -40,6 +46,34 @@ class RowCache(dict[Any, Any]):
     def is_expired(self) -> bool:
         """Whether the time is over; the best result so far counts then."""
         return self._deadline != math.inf and time.thread_time() > self._deadline
+
+
+class RowCaches:
+    """Caches for checks of one model after another, such as a text that is being edited.
+
+    Args:
+        models: Caches to hold, of models whose rows may differ although they are written alike.
+        entries: Outcomes in a cache, before it is emptied.
+    """
+
+    def __init__(self, models: int = 4, entries: int = 4000):
+        self._models, self._entries = models, entries
+        self._caches: dict[tuple, RowCache] = {}
+        options = (BLOCKS.options(name) for name in BLOCKS)
+        self._decisive = {module for option in options for module in option.defaults_with_module}
+
+    def __call__(self, spec: ModelSpec) -> RowCache:
+        """Return the cache for a model, with the whole time for its search."""
+        multiples = spec.depth_multiple, spec.width_multiple, spec.max_channels
+        modules = frozenset(row.module for row in spec.rows if row.module in self._decisive)
+        key = (*multiples, spec.activation, spec.size, spec.nc, spec.channels, repr(spec.anchors), modules)
+        cache = self._caches.pop(key, None)
+        if cache is None or len(cache) > self._entries:
+            cache = RowCache()
+        self._caches[key] = cache
+        while len(self._caches) > self._models:
+            del self._caches[next(iter(self._caches))]
+        return cache.restart()
 
 
 def build_without_memory(spec: ModelSpec, row: Row, module: Module, inputs: Any) -> Any:

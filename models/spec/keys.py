@@ -48,7 +48,7 @@ def resolve_keys(values: dict, reporter: Reporter) -> tuple[dict, dict[str, list
             continue
         has_rows = _has_rows(value)
         meant, hint = _meaning(str(key), value, has_rows, values)
-        reporter.error("unknown-key", f"unknown key '{key}'", hint, (str(key),))
+        reporter.error("unknown-key", f"unknown key '{key}'", hint, (str(key),), replacement=meant)
         if meant:
             resolved[meant], spelled[meant] = resolved.pop(key), str(key)
         complete = complete and (meant is not None or not has_rows)

@@ -145,14 +145,26 @@ class ModelSpec:
         part: str | None = None,
         path: tuple[str | int, ...] = (),
         severity: str = "error",
+        replacement: str | None = None,
     ) -> Problem:
         """A problem of this file: about element `part` ("from", "module", ...) of a row, or at `path` in the YAML."""
         if row is None:
-            return Problem(rule, severity, None, *self.positions.find(path), message, hint, self.file, size=self.size)
+            return Problem(
+                rule,
+                severity,
+                None,
+                *self.positions.find(path),
+                message,
+                hint,
+                self.file,
+                size=self.size,
+                replacement=replacement,
+            )
         position = self.positions.find(row.path_of(part))
         module = None if part == "module" else row.module
         about: tuple[Any, ...] = (self.file, row.section, row.position, row.name, module, self.size)
-        return Problem(rule, severity, row.index, *position, message, hint, *about)
+        known = replacement if row.in_order else None
+        return Problem(rule, severity, row.index, *position, message, hint, *about, replacement=known)
 
     def scale_width(self, width: int) -> int:
         """The channels that an output width, as written, becomes."""

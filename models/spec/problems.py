@@ -1,7 +1,7 @@
 """Problems of a model YAML: values with file, position, row, rule and fix, and the text made from them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from graftdet.models.spec.positions import Path, Positions
@@ -26,6 +26,7 @@ class Problem:
         section, section_row: the section of the row and its index there.
         name, module: the row's own name and its module, where they are known.
         size: the model size (of `scales`) that was read, where the file has several.
+        replacement: YAML text that resolves the problem in place of the element at line and column, where it is known.
     """
 
     rule: str
@@ -41,6 +42,7 @@ class Problem:
     name: str | None = None
     module: str | None = None
     size: str | None = None
+    replacement: str | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         """`x.yaml:31:12: error[unknown-module] row 19 (head row 10): 'Cnv' is not a known module; ...`."""

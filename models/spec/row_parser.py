@@ -40,17 +40,21 @@ class _RowParser:
         self.module: str | None = None
         self.in_order, self.reported = True, False
 
-    def error(self, rule: str, message: str, hint: str = "", part: str | None = None) -> None:
+    def error(
+        self, rule: str, message: str, hint: str = "", part: str | None = None, replacement: str | None = None
+    ) -> None:
         if not self.reported:
             self.reported = True
             path = (*self.path, PARTS.index(part)) if part and self.in_order else self.path
             about = {"row": self.index, "section": self.section, "section_row": self.position, "module": self.module}
+            about["replacement"] = replacement
             self.reporter.error(rule, message, hint, path, **about)
 
     def parse(self, written) -> Row:
         elements, problem = repair_row(written, self.index)
         if problem:
-            self.error("row-format", *problem)
+            likely = None if elements[2] == UNREADABLE else show_row(elements)
+            self.error("row-format", *problem, replacement=likely)
             self.in_order = False
         source, number, module, args, *name = elements
         if not isinstance(module, str) or not module:
@@ -100,7 +104,7 @@ class _RowParser:
             args = args[:-1] if args and isinstance(args[-1], dict) else args
         else:
             message = f"args must be a list or a mapping of names, got {args!r}"
-            self.error("row-format", message, f"write [{args}]", "args")
+            self.error("row-format", message, f"write [{args}]", "args", f"[{show_row(args)}]")
             args, kwargs = [args], {}
         if any(not isinstance(key, str) for key in kwargs):
             message = f"argument names must be text, got {sorted(map(str, kwargs))}"
@@ -112,7 +116,9 @@ class _RowParser:
         """Sources as row indices, None for those that name no row, and whether they were a list."""
         joined = isinstance(source, list)
         if joined and len(source) == 1 and isinstance(source[0], list):
-            self.error("row-source", "'from' is a list in a list", f"write {show_row(source[0])}", "from")
+            self.error(
+                "row-source", "'from' is a list in a list", f"write {show_row(source[0])}", "from", show_row(source[0])
+            )
             source = source[0]
         if joined and not source:
             self.error("row-source", "'from' is empty", "expected -1, an index of a row or a list of them", "from")
