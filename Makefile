@@ -4,6 +4,7 @@
 # make format    fix and format the code
 # make coverage  every test in one process, then the lines that none of them ran
 # make docs      documentation site in build/site
+# make editor    bundle the page of `graftdet edit` from docs/editor (Node.js 20 and npm)
 # make wheel     source distribution and wheel in dist/
 # make bench     speed on this machine: ratio, limit, verdict; also written to runs/benchmarks/all.json and all.md
 # make pretrained  train the pretrained weights again, into runs/pretraining (hours)
@@ -19,7 +20,7 @@ export DATASETS_DIR := $(BESIDE)
 endif
 endif
 
-.PHONY: demo test lint format bench coverage docs wheel pretrained clean
+.PHONY: demo test lint format bench coverage docs editor wheel pretrained clean
 
 demo: .venv/ready
 	$(VENV) -m tests.demo
@@ -44,6 +45,10 @@ coverage: .venv/ready
 
 docs: .venv/ready
 	$(VENV) -m docs.site
+
+# The bundle is committed: only changes of docs/editor need this.
+editor:
+	cd docs/editor && npm ci --no-audit --no-fund && npm run build
 
 wheel: .venv/ready
 	$(VENV) -m build --outdir dist .

@@ -29,6 +29,7 @@ NAV = {
         "Blocks": "docs/blocks.md",
         "Heads": "docs/heads.md",
         "Models": "docs/models.md",
+        "Model editor": "docs/editor.md",
         "Lint rules": "docs/lint-rules.md",
         "Grafting and weight transfer": "docs/grafting.md",
         "Plugins": "docs/plugins.md",

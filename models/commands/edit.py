@@ -1,6 +1,7 @@
 """`python -m models edit FILE.yaml`: edit a model YAML in a page of the browser, with its problems and its graph."""
 
 import argparse
+import contextlib
 import threading
 import webbrowser
 
@@ -27,17 +28,13 @@ def run(args: argparse.Namespace) -> None:
     file = EditedFile(args.cfg)
     server = EditorServer(EditorApi(file, args.plugins), args.port)
     new = f" (new, from {file.origin})" if file.origin else ""
-    print(f"{file.path}{new}: edit it at {server.url}", flush=True)
-    print("Ctrl-C ends the program.", flush=True)
-    threading.Thread(target=_prepare, daemon=True).start()
-    if args.open:
-        threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
-    try:
+    with contextlib.suppress(KeyboardInterrupt), server:
+        print("Ctrl-C ends the program.")
+        print(f"{file.path}{new}: edit it at {server.url}", flush=True)
+        threading.Thread(target=_prepare, daemon=True).start()
+        if args.open:
+            threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
         server.serve_forever()
-    except KeyboardInterrupt:
-        print()
-    finally:
-        server.server_close()
 
 
 def _prepare() -> None:

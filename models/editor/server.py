@@ -24,12 +24,13 @@ PAGES = {
     "/editor.js": ("editor.js", "text/javascript; charset=utf-8"),
     "/editor.css": ("editor.css", "text/css; charset=utf-8"),
 }
+NONCE = b"STYLE-NONCE"  # in index.html; the editor adds style sheets with it
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-{nonce}'; style-src-attr 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
@@ -107,7 +108,9 @@ class _Handler(BaseHTTPRequestHandler):
             if self.path not in PAGES:
                 raise RequestError(HTTPStatus.NOT_FOUND, "no such page")
             name, kind = PAGES[self.path]
-            self._send(HTTPStatus.OK, (STATIC / name).read_bytes(), kind)
+            nonce = secrets.token_urlsafe(16)
+            body = (STATIC / name).read_bytes()
+            self._send(HTTPStatus.OK, body.replace(NONCE, nonce.encode()) if self.path == "/" else body, kind, nonce)
         except RequestError as error:
             self._refuse(error)
 
@@ -171,9 +174,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_json(self, status: HTTPStatus, values: Any) -> None:
         self._send(status, json.dumps(values).encode(), "application/json")
 
-    def _send(self, status: HTTPStatus, body: bytes, kind: str) -> None:
+    def _send(self, status: HTTPStatus, body: bytes, kind: str, nonce: str = "none") -> None:
         self.send_response(status)
-        for name, value in {**HEADERS, "Content-Type": kind, "Content-Length": str(len(body))}.items():
+        policy = {"Content-Security-Policy": POLICY.format(nonce=nonce)}
+        for name, value in {**HEADERS, **policy, "Content-Type": kind, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
         if self.close_connection:
             self.send_header("Connection", "close")
