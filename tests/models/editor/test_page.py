@@ -55,7 +55,9 @@ def page(browser, server, request):
     page.goto(server.url)
     page.wait_for_selector("body[data-ready]")
     yield page
-    assert [text for text in page.problems if "409 (Conflict)" not in text] == [] and page.addresses == {f"127.0.0.1:{server.port}"}
+    assert [text for text in page.problems if "409 (Conflict)" not in text] == [] and page.addresses == {
+        f"127.0.0.1:{server.port}"
+    }
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
     context.close()
 
