@@ -76,6 +76,8 @@ from graftdet.utils.training.acceleration.step_choice import Work, choose_steps
 from graftdet.utils.training.autoanchor import fit_head_anchors
 from graftdet.utils.training.ema import EpochAverage, ModelEMA
 from graftdet.utils.training.fine_tuning import RecipeChoice, WeightsOverwritten, choose_recipe
+from graftdet.utils.training.loggers.callback import Callback
+from graftdet.utils.training.loggers.trackers import make_loggers
 from graftdet.utils.training.optim import Stepper, make_optimizer
 from graftdet.utils.training.resume import NOT_RECORDED, resolve_options
 from graftdet.utils.training.run import Run, TrainResult, train_epochs
@@ -118,10 +120,11 @@ def check_inputs(options: Namespace) -> None:
         ModelSpec.read(options.cfg)
 
 
-def train_model(**flags: Any) -> TrainResult | None:
+def train_model(*, callbacks: Sequence[Callback] = (), **flags: Any) -> TrainResult | None:
     """Train a detector, as `train.py` does.
 
     Args:
+        callbacks: Called after each epoch and at the end; see `graftdet.Callback`.
         **flags: Flags of train.py with underscores instead of hyphens, such as `cfg`, `data`, `epochs`, `batch_size`
             or `set={"lr0": 0.01}`; see `python train.py --help`. All have the defaults of the script.
 
@@ -141,6 +144,7 @@ def train_model(**flags: Any) -> TrainResult | None:
     options, checkpoint = resolve_options(parser, arguments_from_keywords(parser, flags, "train_model"))
     if search_requested(options):
         raise UserError("train_model: search starts train.py many times; run the command train.py --search RANGES.yaml")
+    options.callbacks = callbacks
     return run_training(options, checkpoint)
 
 
@@ -200,7 +204,8 @@ def train(
     if checkpoint:
         state.load_state_dict(checkpoint)
     origin |= {"initial_weights": transfer.weights, "recipe": recipe, "precision": trainer.choice.to_record()}
-    run = open_run(options, model, hyperparameters, state, train_set, origin) if ranks.is_main else None
+    origin["hyperparameters"] = hyperparameters
+    run = open_run(options, model, state, train_set, origin) if ranks.is_main else None
     if run and initial:
         run.record_initial(initial)
     labels, each = train_set.labels if options.image_weights else None, not options.noval
@@ -274,24 +279,19 @@ def make_trainer(
 
 
 def open_run(
-    options: Namespace,
-    model: DetectionModel,
-    hyperparameters: Hyperparameters,
-    state: RunState,
-    train_set: DetectionDataset,
-    origin: dict[str, Any],
+    options: Namespace, model: DetectionModel, state: RunState, train_set: DetectionDataset, origin: dict[str, Any]
 ) -> Run:
     """Open the folder of the run, a new one unless it is resumed, and plot the labels of the training set."""
-    for notice in hyperparameters.notices():
+    again, callbacks = options.folder is not None, [*make_loggers(options.logger), *options.callbacks]
+    for notice in origin["hyperparameters"].notices():
         logger.warning(notice)
     folder = options.folder or new_run_folder(options.project, options.name, options.exist_ok)
     recorded = {key: value for key, value in vars(options).items() if key not in NOT_RECORDED}
     info = {"yaml": model.yaml_text, "names": model.names, "nc": model.nc, "options": recorded}
-    info |= {**origin, "train_images": len(train_set), "hyperparameters": hyperparameters}
-    gentle = gentle_recipe(options, origin["recipe"], hyperparameters)
-    again, period = options.folder is not None, options.save_period
-    sections = [partial(model_section, model, (options.img, options.img)), partial(dataset_section, options.data)]
-    run = Run(folder, info, state, options.epochs, period, again, gentle, options.plots, sections)
+    info |= {**origin, "train_images": len(train_set)}
+    gentle = gentle_recipe(options, origin["recipe"], origin["hyperparameters"])
+    parts = [partial(model_section, model, (options.img, options.img)), partial(dataset_section, options.data)]
+    run = Run(folder, info, state, options.epochs, options.save_period, again, gentle, options.plots, parts, callbacks)
     run.plot_labels(*train_set.annotations())
     return run
 

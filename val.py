@@ -191,7 +191,8 @@ def validate(options: Namespace) -> ValidationResult:
         )
     logger.info(format_evaluation(evaluation))
     folder = new_run_folder(options.project, options.name, options.exist_ok)
-    images.write(folder, split.names)
+    if "none" not in options.plots:
+        images.write(folder, split.names)
     if options.save_txt or options.save_conf:
         write_label_files(evaluation.results, split, folder / "labels", options.save_conf)
     return save_results(evaluation, split.names, folder, options.plots)
@@ -219,8 +220,7 @@ def save_results(evaluation: Evaluation, names: Sequence[str], folder: Path, plo
     save_evaluation(evaluation, folder / FILE)
     metrics = {**evaluation.metrics, "per_class": evaluation.per_class, "speed": evaluation.speed}
     write_json(folder / "metrics.json", metrics)
-    evaluation_plots.plot_curves(evaluation.curves, names, folder, plots)
-    evaluation_plots.plot_confusion(evaluation.confusion, names, folder, plots)
+    evaluation_plots.plot_evaluation(evaluation.curves, evaluation.confusion, names, folder, plots)
     logger.info(f"{len(evaluation.results)} predictions; saved to {folder}")
     return ValidationResult(
         folder=folder,

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from graftdet.models.graph.detection_model import build_model
     from graftdet.models.graph.plugins import load_plugins
     from graftdet.train import train_model
+    from graftdet.utils.training.loggers.callback import Callback
     from graftdet.val import validate_model
 
 __version__ = "0.2.0"
 __all__ = [
+    "Callback",
     "__version__",
     "build_model",
     "export_model",
@@ -38,6 +40,7 @@ _MODULE_OF = {  # public name -> the module that defines it
     "load_model": "models",
     "load_plugins": "models",
     "train_model": "train",
+    "Callback": "utils.training.loggers.callback",
     "validate_model": "val",
     "export_model": "export",
 }

@@ -188,6 +188,8 @@ def train_arguments(workspace):
         8,
         "--device",
         "cpu",
+        "--plots",
+        "none",
     ]
     return lambda *more: [
         str(argument) for argument in (*start, "--project", workspace / "runs", "--workers", 0, *more)

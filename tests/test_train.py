@@ -67,7 +67,9 @@ def assert_same(one, other):
 @pytest.fixture(scope="module")
 def finished_run(workspace, train_arguments):
     """An uninterrupted run of 8 epochs in a separate process: (folder, standard output)."""
-    done = subprocess.run(**command(*train_arguments("--name", "whole", "--epochs", 8)), capture_output=True, text=True)
+    done = subprocess.run(
+        **command(*train_arguments("--name", "whole", "--epochs", 8, "--plots", "png")), capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return workspace / "runs" / "whole", done.stdout
 

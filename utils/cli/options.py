@@ -12,7 +12,7 @@ from graftdet.utils.nms.suppression import METHODS
 from graftdet.utils.untrusted.limits import AllowLarge
 
 MAX_SIDE = 16384  # pixels
-PLOT_FORMATS = ("png", "pdf", "svg")
+PLOT_FORMATS = ("png", "pdf", "svg", "none")
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def add_run_flags(parser: argparse.ArgumentParser, project: str) -> None:
 
 def add_plots_flag(parser: argparse.ArgumentParser) -> None:
     """Add --plots, the file formats of charts."""
-    about = "file formats of charts: png, pdf, svg (default: png)"
+    about = "file formats of charts: png, pdf, svg; none: no charts, images and report (default: png)"
     parser.add_argument("--plots", nargs="+", choices=PLOT_FORMATS, default=[], metavar="FORMAT", help=about)
 
 

@@ -149,7 +149,7 @@ def settings_section(info: Mapping[str, Any], run: Mapping[str, Any]) -> Section
         run: Further single values, such as time and memory.
     """
     groups = ("options", "hyperparameters", "versions")
-    hidden = (*groups, "yaml", "names")
+    hidden = (*groups, "yaml", "names", "manifest")
     single = {name: value for name, value in info.items() if name not in hidden}
     parts = [table(("run", ""), [(name, _short(value)) for name, value in {**run, **single}.items()])]
     for group in groups:

@@ -14,6 +14,7 @@ from graftdet.utils.hyperparameters import Hyperparameters, load_hyperparameters
 from graftdet.utils.training.fine_tuning import DEFAULT_RECIPE, GENTLE
 
 AUTO_WEIGHTS, NO_WEIGHTS = "auto", "none"  # values of --weights beside files and names
+LOGGERS = ("csv", "tensorboard", "mlflow", "wandb", "trackio")
 OPTIMIZERS = ("SGD", "Adam", "AdamW", "Muon")
 AUTO_RECIPE = "auto"  # value of --hyp beside files and names
 
@@ -178,6 +179,11 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="mixed precision: float16 on CUDA, bfloat16 on CPUs; auto: on CPUs what is fastest in a few timed steps",
     )
+    about = "experiment trackers beside results.csv (offline unless their own settings say otherwise): " + ", ".join(
+        LOGGERS
+    )
+    parser.set_defaults(callbacks=())  # of train_model, which has no flag for them
+    flag("--logger", nargs="+", choices=LOGGERS, default=[], metavar="NAME", help=about)
     flag("--compile", action="store_true", help="compile the model before training: takes minutes, for long runs")
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,29 @@ if TYPE_CHECKING:
 
 
 METRICS = ("AP50-95", "AP50", "precision", "recall")
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Result of a training run.
+
+    Attributes:
+        folder: Folder of the run, with results.csv, config.yaml, charts and weights.
+        best_weights: Checkpoint of the best epoch.
+        last_weights: Checkpoint of the last epoch.
+        epochs: Number of epochs trained, less than asked for after early stopping.
+        best_epoch: The best epoch, counted from 1.
+        metrics: Metrics of the best weights on the validation split (see `Evaluation.metrics`).
+        per_class: Metrics per class (see `Evaluation.per_class`).
+    """
+
+    folder: Path
+    best_weights: Path
+    last_weights: Path
+    epochs: int
+    best_epoch: int
+    metrics: dict[str, float]
+    per_class: list[dict[str, Any]]
 
 
 class ResultsTable:

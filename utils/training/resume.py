@@ -21,7 +21,7 @@ _DATA_OPTIONS = frozenset(
     " identity_init imitation_init head_init graft_distill".split()
 )
 _NOT_RESTORED = ("resume", "project", "name", "allow_changed_data")  # location of the checkpoint, consent of one call
-NOT_RECORDED = ("resume", "folder", "allow_changed_data")
+NOT_RECORDED = ("resume", "folder", "allow_changed_data", "callbacks")
 _MAY_MOVE = ("data", "teacher", "plugins")  # files that a resumed run reads and that may have moved
 _REQUIRED = {"options": dict, "hyperparameters": dict, "yaml": str, "names": list, "epoch": int, "optimizer": dict}
 

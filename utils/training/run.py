@@ -4,7 +4,6 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,35 +28,21 @@ from graftdet.utils.reporting.page import Section
 from graftdet.utils.reporting.run_report import RunReport
 from graftdet.utils.training.color_jitter import images_on_device
 from graftdet.utils.training.fine_tuning import MAX_FALL, MAX_FALL_TO_GO_ON, WeightsOverwritten, find_fall
-from graftdet.utils.training.results import METRICS, ResultsTable, epoch_line, read_column, results_row, save_config
+from graftdet.utils.training.loggers.callback import Callback
+from graftdet.utils.training.results import (
+    METRICS,
+    ResultsTable,
+    TrainResult,
+    epoch_line,
+    read_column,
+    results_row,
+    save_config,
+)
 from graftdet.utils.training.run_state import RunState, fitness
 from graftdet.utils.training.trainer import EpochResult, Trainer, sampling_weights
 from graftdet.utils.visualization import batch_images, evaluation_plots, plots
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """Result of a training run.
-
-    Attributes:
-        folder: Folder of the run, with results.csv, config.yaml, charts and weights.
-        best_weights: Checkpoint of the best epoch.
-        last_weights: Checkpoint of the last epoch.
-        epochs: Number of epochs trained, less than asked for after early stopping.
-        best_epoch: The best epoch, counted from 1.
-        metrics: Metrics of the best weights on the validation split (see `Evaluation.metrics`).
-        per_class: Metrics per class (see `Evaluation.per_class`).
-    """
-
-    folder: Path
-    best_weights: Path
-    last_weights: Path
-    epochs: int
-    best_epoch: int
-    metrics: dict[str, float]
-    per_class: list[dict[str, Any]]
 
 
 class Run:
@@ -71,8 +56,9 @@ class Run:
         save_period: Save the weights every `save_period` epochs, too; 0: the best and the last only.
         again: Whether the run starts again in its folder, and can be resumed from there before its first epoch.
         gentle_recipe: Recipe to start again with where training overwrites what the initial weights know; "": none.
-        plots: File formats of charts; empty: png.
+        plots: File formats of charts; empty: png; "none" among them: no images, charts and report.
         sections: Make further sections of report.html at the end of the run.
+        callbacks: Called in their order.
 
     Raises:
         UserError: If another process still writes this run, or the folder cannot be written.
@@ -89,13 +75,13 @@ class Run:
         gentle_recipe: str = "",
         plots: Sequence[str] = (),
         sections: Sequence[Callable[[], Section]] = (),
+        callbacks: Sequence[Callback] = (),
     ):
         self.folder, self.state, self.epochs, self.save_period = Path(folder), state, epochs, save_period
-        self.gentle_recipe, self.is_abandoned, self.plots = gentle_recipe, False, plots
+        self.gentle_recipe, self.is_abandoned, self.plots, self.callbacks = gentle_recipe, False, plots, callbacks
         self.info = to_plain({**info, "versions": versions()})
-        self.names = self.info["names"]
-        self.report = RunReport(self.folder, self.info, sections)
-        self.start = time.monotonic() - state.elapsed
+        self.names, self.start = self.info["names"], time.monotonic() - state.elapsed
+        self.report, self.draws = RunReport(self.folder, self.info, sections), "none" not in plots
         self.best, self.last = self.folder / "weights" / "best.pt", self.folder / "weights" / "last.pt"
         with write_errors(self.best.parent):
             self.best.parent.mkdir(parents=True, exist_ok=True)
@@ -115,14 +101,17 @@ class Run:
         self._fall_reported = self._non_finite_reported = False
         self._initial: dict[str, float] | None = None  # metrics of the initial weights, until the first epoch
         logger.info(f"run: {self.folder}, epochs {state.epoch + 1} to {epochs}")
+        for callback in callbacks:
+            callback.on_start(self.folder, self.info)
 
     def plot_labels(self, boxes: list[np.ndarray], labels: list[np.ndarray], sizes_hw: np.ndarray) -> None:
         """Plot the distribution of the training set's boxes; see `plots.plot_annotations`."""
-        plots.plot_annotations(boxes, labels, sizes_hw, self.names, self.folder / "labels.png", self.plots)
+        if self.draws:
+            plots.plot_annotations(boxes, labels, sizes_hw, self.names, self.folder / "labels.png", self.plots)
 
     def plot_batch(self, number: int, batch: dict[str, Any]) -> None:
         """Draw the first three batches of the run with their targets."""
-        if self.state.epoch == 0 and number < 3:
+        if self.draws and self.state.epoch == 0 and number < 3:
             images = images_on_device(batch, "cpu")
             batch_images.plot_batch(images, batch["targets"], self.names, self.folder / f"train_batch{number}.jpg")
 
@@ -156,7 +145,8 @@ class Run:
         logger.info(epoch_line(state.epoch, self.epochs, row, seconds_left))
         if evaluation and state.transferred and not self._fall_reported and self._abandon_or_report_fall():
             return
-        self.report.refresh(state.epoch, self.epochs, evaluation, state.elapsed)
+        if self.draws:
+            self.report.refresh(state.epoch, self.epochs, evaluation, state.elapsed)
         content = {**self.info, **state.state_dict()}
         if is_best:
             save_checkpoint(self.best, content, keep_previous=True)
@@ -169,6 +159,8 @@ class Run:
                 f"{self.last}: {len(broken)} tensors hold NaN or infinite values, the first is '{broken[0]}'; the run "
                 "has diverged, start it again with a lower learning rate (--set lr0=...)"
             )
+        for callback in self.callbacks:
+            callback.on_epoch_end(row)
 
     def _abandon_or_report_fall(self) -> bool:
         """Abandon the run, or warn once, if AP has fallen far below an earlier epoch; whether it was abandoned."""
@@ -204,22 +196,18 @@ class Run:
         if stopping.stop and stopping.smoothing > 1:  # what was trained after the best weights is worse
             contents[self.last] = contents[self.best]
         logger.info(format_evaluation(evaluation, self.names))
-        images.write(self.folder, self.names)
         save_evaluation(evaluation, self.folder / FILE)
-        plots.plot_results(self.folder / "results.csv", formats=self.plots)
-        evaluation_plots.plot_curves(evaluation.curves, self.names, self.folder, self.plots)
-        evaluation_plots.plot_confusion(evaluation.confusion, self.names, self.folder, self.plots)
         for path, content in contents.items():
             final = {key: content[key] for key in content if key in (*self.info, "ema", "epoch", "best")}
             final.pop("manifest", None)
             save_checkpoint(path, {**final, "model": None, "finished": True})
             previous_checkpoint(path).unlink(missing_ok=True)
         memory = peak_memory(next(model.parameters()).device)
-        took = {"epochs": self.state.epoch, "time": duration(self.state.elapsed), "peak memory": memory}
-        self.report.finish(evaluation, images.paths, {"best epoch": stopping.best_epoch, **took})
+        if self.draws:
+            self._draw(evaluation, images, memory)
         self._lock.release()
         logger.info(f"results in {self.folder}; peak memory {memory}")
-        return TrainResult(
+        result = TrainResult(
             folder=self.folder,
             best_weights=self.best,
             last_weights=self.last,
@@ -228,6 +216,18 @@ class Run:
             metrics=evaluation.metrics,
             per_class=evaluation.per_class,
         )
+        for callback in self.callbacks:
+            callback.on_end(result)
+        return result
+
+    def _draw(self, evaluation: Evaluation, images: batch_images.ValidationImages, memory: str) -> None:
+        """Write validation images, charts and the report of the finished run."""
+        images.write(self.folder, self.names)
+        plots.plot_results(self.folder / "results.csv", formats=self.plots)
+        evaluation_plots.plot_evaluation(evaluation.curves, evaluation.confusion, self.names, self.folder, self.plots)
+        run = {"best epoch": self.state.stopping.best_epoch, "epochs": self.state.epoch}
+        run |= {"time": duration(self.state.elapsed), "peak memory": memory}
+        self.report.finish(evaluation, images.paths, run)
 
     def _validate_average(
         self, validate: Callable[..., Evaluation], contents: dict[Path, dict[str, Any]]

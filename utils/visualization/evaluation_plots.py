@@ -51,6 +51,15 @@ class PlottedConfusion(Protocol):
     iou: float
 
 
+def plot_evaluation(
+    curves: PlottedCurves, confusion: PlottedConfusion, names: Names, folder: str | Path, formats: Sequence[str] = ()
+) -> list[Path]:
+    """Write all charts of an evaluation; see `plot_curves` and `plot_confusion`. "none" among `formats`: none."""
+    if "none" in formats:
+        return []
+    return plot_curves(curves, names, folder, formats) + plot_confusion(confusion, names, folder, formats)
+
+
 def plot_curves(curves: PlottedCurves, names: Names, folder: str | Path, formats: Sequence[str] = ()) -> list[Path]:
     """Write the curves of precision, recall and F1 over confidence, and of precision over recall.
 

@@ -1,0 +1,1 @@
+"""What is called while a run goes: callbacks from Python, and loggers of `--logger`."""
