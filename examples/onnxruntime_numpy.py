@@ -16,6 +16,8 @@ def detect(path: str, image: np.ndarray, conf: float = 0.25, iou: float = 0.45) 
     """Detect in an image (H, W, 3) uint8 BGR: (class name, score, [x1, y1, x2, y2] in pixels), best first."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     metadata = session.get_modelmeta().custom_metadata_map
+    if metadata.get("output", "decoded") != "decoded":
+        raise SystemExit(f"{path}: has another output; export it without --output")
     names = ast.literal_eval(metadata["names"])
     size, stride, dynamic, needs_nms = (json.loads(metadata[key]) for key in ("size", "stride", "dynamic", "needs_nms"))
     sides = np.array(image.shape[:2])  # height, width
@@ -43,8 +45,7 @@ def draw(image: np.ndarray, detections: list[tuple[str, float, list[float]]]) ->
     for name, score, box in reversed(detections):
         x1, y1, x2, y2 = (round(side) for side in box)
         cv2.rectangle(image, (x1, y1), (x2, y2), (64, 64, 255), 2)
-        text, place = f"{name} {score:.2f}", (x1, max(y1 - 4, 12))
-        cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (64, 64, 255), 1, cv2.LINE_AA)
+        cv2.putText(image, f"{name} {score:.2f}", (x1, max(y1 - 4, 12)), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (64, 64, 255))
     return image
 
 

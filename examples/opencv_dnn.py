@@ -16,6 +16,8 @@ import numpy as np
 def detect(path: str, image: np.ndarray, conf: float = 0.25, iou: float = 0.45) -> list[tuple[str, float, list[float]]]:
     """Detect in an image (H, W, 3) uint8 BGR: (class name, score, [x1, y1, x2, y2] in pixels), best first."""
     metadata = read_metadata(path)
+    if metadata.get("output", "decoded") != "decoded":
+        raise SystemExit(f"{path}: has another output; export it without --output")
     names = ast.literal_eval(metadata["names"])
     size, dynamic, needs_nms = (json.loads(metadata[key]) for key in ("size", "dynamic", "needs_nms"))
     if dynamic:
@@ -74,8 +76,7 @@ def draw(image: np.ndarray, detections: list[tuple[str, float, list[float]]]) ->
     for name, score, box in reversed(detections):
         x1, y1, x2, y2 = (round(side) for side in box)
         cv2.rectangle(image, (x1, y1), (x2, y2), (64, 64, 255), 2)
-        text, place = f"{name} {score:.2f}", (x1, max(y1 - 4, 12))
-        cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (64, 64, 255), 1, cv2.LINE_AA)
+        cv2.putText(image, f"{name} {score:.2f}", (x1, max(y1 - 4, 12)), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (64, 64, 255))
     return image
 
 

@@ -12,6 +12,7 @@ export async function detect(model, image, conf = 0.25, iou = 0.45) {
 // Load an ONNX file from its bytes; names, size and needs_nms are read from its metadata.
 export async function loadModel(bytes) {
   const metadata = readMetadata(bytes);
+  if ((metadata.output ?? "decoded") !== "decoded") throw Error("the file has another output; export it without --output");
   const session = await ort.InferenceSession.create(bytes);
   const quoted = [...metadata.names.matchAll(/'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"/g)];
   const names = quoted.map((match) => (match[1] ?? match[2]).replace(/\\(.)/g, "$1"));

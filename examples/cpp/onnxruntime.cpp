@@ -24,6 +24,8 @@ int main(int argc, char** argv) try {
     const auto names = quoted(look_up("names"));
     const auto size = integers(look_up("size"));  // height, width; also a valid size of dynamic files
     if (names.empty() || size.size() != 2) throw std::runtime_error(path + ": lacks names or size");
+    const std::string end = look_up("output");
+    if (!end.empty() && end != "decoded") throw std::runtime_error(path + ": has another output; export it without --output");
 
     const Letterbox input = letterbox(image, {size[1], size[0]});
     cv::Mat blob = cv::dnn::blobFromImage(input.image, 1 / 255.0, {}, {}, true);  // (1, 3, H, W) RGB 0..1

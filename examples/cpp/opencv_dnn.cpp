@@ -47,6 +47,8 @@ int main(int argc, char** argv) try {
     const auto size = integers(metadata["size"]);  // height, width
     if (names.empty() || size.size() != 2) throw std::runtime_error(std::string(argv[1]) + ": lacks names or size");
     if (metadata["dynamic"] == "true") throw std::runtime_error(std::string(argv[1]) + ": export it without --dynamic");
+    if (metadata.count("output") && metadata["output"] != "decoded")
+        throw std::runtime_error(std::string(argv[1]) + ": has another output; export it without --output");
     cv::Mat image = cv::imread(argv[2]);
     if (image.empty()) throw std::runtime_error(std::string(argv[2]) + ": no such file, or not an image");
 

@@ -133,6 +133,14 @@ def test_the_program_prints_and_draws_detections(models, images, tmp_path, name)
     assert drawn.shape == image.shape and (drawn != image).any()
 
 
+@pytest.mark.parametrize("name", ["onnxruntime_numpy", "opencv_dnn"])
+def test_files_with_another_output_are_refused(models, images, tmp_path, name):
+    options = ExportOptions((64, 64), output="split")
+    path = BACKENDS["onnx"].export(models[True], tmp_path / "model.onnx", options)
+    with pytest.raises(SystemExit, match="export it without --output"):
+        load_example(name).detect(str(path), read_image(images / "noise0.png"))
+
+
 def test_opencv_refuses_dynamic_files(models, images, tmp_path):
     path = BACKENDS["onnx"].export(models[True], tmp_path / "model.onnx", ExportOptions((64, 64), dynamic=True))
     with pytest.raises(SystemExit, match="export it without --dynamic"):
