@@ -106,7 +106,7 @@ def _difference(first: Evaluation, other: Evaluation) -> str:
         for truth in (one, two)
     ]
     boxes = [rows[np.lexsort(rows.T)] for rows in boxes]
-    same = boxes[0].shape == boxes[1].shape and np.allclose(*boxes)
+    same = boxes[0].shape == boxes[1].shape and np.allclose(boxes[0], boxes[1])
     return "" if same else f"{len(boxes[0])} and {len(boxes[1])} boxes, or other ones"
 
 

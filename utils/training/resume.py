@@ -18,7 +18,7 @@ from graftdet.utils.training.flags import AUTO_WEIGHTS, NO_WEIGHTS
 _DATA_OPTIONS = frozenset(
     "min_transfer set img epochs batch_size workers seed optimizer patience freeze cache multi_scale single_cls"
     " image_weights rect cos_lr noautoanchor sync_bn save_period noval amp compile device exist_ok"
-    " identity_init imitation_init head_init graft_distill".split()
+    " identity_init imitation_init head_init graft_distill plots".split()
 )
 _NOT_RESTORED = ("resume", "project", "name", "allow_changed_data")  # location of the checkpoint, consent of one call
 NOT_RECORDED = ("resume", "folder", "allow_changed_data", "callbacks")

@@ -225,7 +225,7 @@ class Run:
         images.write(self.folder, self.names)
         plots.plot_results(self.folder / "results.csv", formats=self.plots)
         evaluation_plots.plot_evaluation(evaluation.curves, evaluation.confusion, self.names, self.folder, self.plots)
-        run = {"best epoch": self.state.stopping.best_epoch, "epochs": self.state.epoch}
+        run: dict[str, Any] = {"best epoch": self.state.stopping.best_epoch, "epochs": self.state.epoch}
         run |= {"time": duration(self.state.elapsed), "peak memory": memory}
         self.report.finish(evaluation, images.paths, run)
 
