@@ -45,6 +45,7 @@ NAV = {
         "Detection": "docs/detection.md",
         "Export": "docs/export.md",
         "Exported files": "docs/exported-files.md",
+        "Export support": "docs/export-support.md",
         "Serving": "docs/serving.md",
     },
     "Look up": {
