@@ -44,7 +44,9 @@ def test_training_with_two_processes_equals_one_process(workspace, tiny_yaml, tr
     both, alone = table(workspace / "runs" / "two"), table(run_train("one", *arguments))
     for together, single in zip(both, alone, strict=True):
         for key in set(single) - {"time", "train/images_per_s"}:  # rounding in the weights moves a few weak detections
-            assert together[key] == pytest.approx(single[key], rel=1e-5, abs=1e-5 if key[:5] == "train" else 2e-3), key
+            is_loss = key.startswith("val/") and key.replace("val", "train") in single  # mean over other batches
+            limits = {"rel": 0.02 if is_loss else 1e-5, "abs": 1e-5 if key[:5] == "train" else 2e-3}
+            assert together[key] == pytest.approx(single[key], **limits), key
 
 
 class Part:

@@ -148,7 +148,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, nominal):
 
 def test_the_docstring_of_checkpoints_names_every_entry():
     named = set(re.findall(r"`(\w+)`", checkpoint.__doc__))
-    about = {"format", "version", "yaml", "names", "nc", "options", "hyperparameters", "versions"} | {"dataset", "manifest"}
+    about = {"format", "version", "yaml", "names", "nc", "options", "hyperparameters", "versions"} | {
+        "dataset",
+        "manifest",
+    }
     assert named - {"finished", "helpers"} == about | set(make().state_dict())
 
 
