@@ -3,6 +3,7 @@
 # make lint      ruff check, ruff format --check, mypy
 # make format    fix and format the code
 # make coverage  every test in one process, then the lines that none of them ran
+# make chaos     kill trainings at exact and random points, compare the resumed runs bit by bit (minutes)
 # make docs      documentation site in build/site
 # make editor    bundle the page of `graftdet edit` from docs/editor (Node.js 20 and npm)
 # make wheel     source distribution and wheel in dist/
@@ -20,7 +21,7 @@ export DATASETS_DIR := $(BESIDE)
 endif
 endif
 
-.PHONY: demo test lint format bench coverage docs editor wheel pretrained clean
+.PHONY: demo test lint format bench coverage chaos docs editor wheel pretrained clean
 
 demo: .venv/ready
 	$(VENV) -m tests.demo
@@ -42,6 +43,9 @@ coverage: .venv/ready
 	OMP_NUM_THREADS=1 $(VENV) -m coverage run -m pytest
 	$(VENV) -m coverage combine --quiet
 	$(VENV) -m coverage report
+
+chaos: .venv/ready
+	OMP_NUM_THREADS=1 $(VENV) -m tests.chaos.kill_harness
 
 docs: .venv/ready
 	$(VENV) -m docs.site
