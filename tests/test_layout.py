@@ -21,7 +21,7 @@ MAX_ENTRIES = {
     "data/formats": 18,
     "utils": 30,
     "tests/utils": 26,
-    "tests": 27,
+    "tests": 29,
     "tests/models": 18,
     "utils/training": 17,
     "models/graph": 16,
