@@ -4,6 +4,7 @@ import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from graftdet.models.analysis.graph_svg import Graph, draw_graph, row_strides
@@ -28,14 +29,16 @@ class ParsedModel:
     Attributes:
         spec: the model; None where its text cannot be read at all.
         problems: all problems.
-        rows: structure and cost of each row, without shapes where a row cannot be built.
+        rows: structure and cost of each row; with a likely shape and no cost where a row cannot be built.
         costs: what each row reads and costs; None for those rows.
+        complete: whether the cost of every row is in `rows`.
     """
 
     spec: ModelSpec | None
     problems: Sequence[Problem]
     rows: list[RowSummary]
     costs: list[RowCost | None]
+    complete: bool = False
 
 
 def read_model(text: str, file: str, size: str | None = None) -> ParsedModel:
@@ -61,9 +64,10 @@ def read_model(text: str, file: str, size: str | None = None) -> ParsedModel:
         costs = row_costs(built)
     has_errors = any(problem.severity == "error" for problem in problems)
     if None in costs and not has_errors:
-        return ParsedModel(spec, problems, _rows_by_torch(built), costs)
-    rows = [_summary(row, cost) for row, cost in zip(spec.rows, costs, strict=True)]
-    return ParsedModel(spec, problems, rows, costs)
+        return ParsedModel(spec, problems, _rows_by_torch(built), costs, complete=True)
+    shapes = _likely_shapes(built) if None in costs and not _is_too_large(problems) else []
+    rows = [_summary(row, cost, shape) for row, cost, shape in zip_longest(spec.rows, costs, shapes[: len(costs)])]
+    return ParsedModel(spec, problems, rows, costs, None not in costs)
 
 
 def report_model(text: str, file: str, size: str | None = None) -> dict[str, Any]:
@@ -84,15 +88,14 @@ def report_model(text: str, file: str, size: str | None = None) -> dict[str, Any
     strides = row_strides(model.rows, (SIZE, SIZE))
     levels = level_strides(spec, model.costs)
     sums = totals(model.rows)
-    known = [row for row in model.rows if row.shapes]
     return {
         "problems": problems,
         "rows": [
-            row_values(row, summary, cost, stride, spec)
+            row_values(row, summary, cost, stride, spec, model.complete or cost is not None)
             for row, summary, cost, stride in zip(spec.rows, model.rows, model.costs, strides, strict=True)
         ],
         "totals": {
-            **{"rows": len(model.rows), "incomplete": len(known) < len(model.rows), "params": sums["params"]},
+            **{"rows": len(model.rows), "incomplete": not model.complete, "params": sums["params"]},
             **{"macs": sums["macs"], "gflops": sums["flops"] / 1e9, "strides": levels, "size": SIZE},
         },
         "svg": draw_graph(Graph(spec.label, model.rows, spec.nc or DEFAULT_NC, levels, (SIZE, SIZE))),
@@ -115,15 +118,17 @@ def problem_values(problem: Problem, text: str) -> dict[str, Any]:
     }
 
 
-def row_values(row: Row, summary: RowSummary, cost: RowCost | None, stride: int, spec: ModelSpec) -> dict[str, Any]:
-    """A row as JSON values; `line` is where it starts, from 1."""
+def row_values(
+    row: Row, summary: RowSummary, cost: RowCost | None, stride: int, spec: ModelSpec, known: bool
+) -> dict[str, Any]:
+    """A row as JSON values; `line` is where it starts, from 1, `known` whether its shape and cost are."""
     inputs = None if cost is None else cost.inputs
     line, _ = spec.positions.find(row.path)
     return {
         **{"index": row.index, "section": row.section, "line": line, "name": row.name, "module": row.module},
         **{"number": row.number, "args": summary.args, "sources": list(row.sources), "stride": stride},
         **{"inputs": inputs if isinstance(inputs, list) or inputs is None else [inputs]},
-        **{"shapes": list(summary.shapes), "params": summary.params, "macs": summary.macs},
+        **{"shapes": list(summary.shapes), "known": known, "params": summary.params, "macs": summary.macs},
     }
 
 
@@ -176,11 +181,17 @@ def _is_too_large(problems: Sequence[Problem]) -> bool:
     return any(problem.rule == "model-size" for problem in problems)
 
 
-def _summary(row: Row, cost: RowCost | None) -> RowSummary:
+def _likely_shapes(spec: ModelSpec) -> list:
+    """The outputs that the rows have if those that cannot be built have a likely one."""
+    from graftdet.models.lint.propagation import propagate
+
+    return propagate(spec, _cache_of(spec)).shapes
+
+
+def _summary(row: Row, cost: RowCost | None, likely: Any) -> RowSummary:
     args = show_row([*row.args, *([row.kwargs] if row.kwargs else [])])[1:-1]
-    shapes: tuple[tuple[int, ...], ...] = ()
-    if cost is not None:
-        shapes = tuple(cost.shape) if isinstance(cost.shape, list) else (cost.shape,)
+    shape = likely if cost is None else cost.shape
+    shapes = tuple(shape) if isinstance(shape, list) else (shape,) if shape else ()
     about = row.index, row.name or "", row.sources, row.number, row.module, args
     return RowSummary(*about, shapes, cost.params if cost else 0, 0, cost.macs if cost else 0)
 

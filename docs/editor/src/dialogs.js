@@ -136,7 +136,7 @@ export function showComparison(answer, measure) {
   const lines = h("table", { class: "lines" }, h("tbody", {}, differing.map((line) => h("tr", {}, line.rows.map(cell)))));
   const dialog = h("dialog", { class: "wide", "aria-label": "Comparison" }, h("form", { method: "dialog" },
     h("h2", {}, "Comparison"), totals,
-    h("h3", {}, differing.length ? `${differing.length} rows differ` : "No row differs"), lines,
+    h("h3", {}, differing.length ? `${differing.length} ${differing.length === 1 ? "row differs" : "rows differ"}` : "No row differs"), lines,
     h("div", { class: "buttons" }, h("button", { class: "primary", autofocus: true }, "Close"))));
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);

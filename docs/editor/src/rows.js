@@ -25,9 +25,9 @@ export class RowTable {
       h("td", { class: "module" }, row.module, row.number > 1 ? h("small", {}, ` ×${row.number}`) : null,
         row.name ? h("small", {}, ` ${row.name}`) : null),
       h("td", { class: "from" }, row.sources.map((source) => (source < 0 ? "image" : source)).join(", ")),
-      h("td", {}, shapeText(row.shapes)),
+      h("td", {}, shapeText(row.shapes), row.known ? null : h("small", { title: "likely: the row cannot be built" }, " ?")),
       strides.map((stride) => h("td", { class: stride === row.stride ? "stride here" : "stride" })),
-      bar(row.params, params), bar(row.macs, macs)));
+      bar(row, "params", params), bar(row, "macs", macs)));
     this.pane.replaceChildren(h("table", { class: "rows" }, h("thead", {}, head), h("tbody", {}, lines)));
     this.mark(this.marked);
   }
@@ -42,8 +42,9 @@ export class RowTable {
   }
 }
 
-function bar(value, most) {
+function bar(row, key, most) {
+  const value = row[key];
   const fill = h("i");
   fill.style.width = `${(100 * value) / most}%`;
-  return h("td", { class: "bar", title: count(value) }, h("span", {}, fill), h("b", {}, value ? short(value) : ""));
+  return h("td", { class: "bar", title: count(value) }, h("span", {}, fill), h("b", {}, row.known ? (value ? short(value) : "") : "?"));
 }

@@ -30,6 +30,7 @@ const theme = EditorView.theme({
   ".cm-selectionMatch, .cm-matchingBracket": { backgroundColor: "var(--match) !important" },
   ".cm-tooltip, .cm-panels": { backgroundColor: "var(--panel)", color: "var(--text)", border: "1px solid var(--line)" },
   ".cm-tooltip-autocomplete ul li[aria-selected]": { backgroundColor: "var(--accent)", color: "var(--on-accent)" },
+  ".cm-completionInfo": { width: "380px", maxHeight: "320px", overflow: "auto" },
   ".cm-completionDetail": { fontStyle: "normal", opacity: "0.75" },
   ".cm-diagnosticAction": { backgroundColor: "var(--accent)", color: "var(--on-accent)", padding: "2px 8px" },
   ".cm-row-selected": { backgroundColor: "var(--active)" },

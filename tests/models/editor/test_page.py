@@ -118,7 +118,7 @@ def test_rows_modules_and_comparison(page, path):
     page.locator(".sums", has_text="24 rows").wait_for()
     page.click("#compare")
     page.click("dialog button.primary")
-    page.locator("dialog h3", has_text="rows differ").wait_for()
+    page.locator("dialog h3", has_text="differ").wait_for()
     assert "9 SPPF" in page.locator("dialog .lines").inner_text()
     page.click("dialog button.primary")
     show(page, "modules")
