@@ -1,7 +1,6 @@
 """`python -m models edit FILE.yaml`: edit a model YAML in a page of the browser, with its problems and its graph."""
 
 import argparse
-import contextlib
 import threading
 import webbrowser
 
@@ -28,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
     file = EditedFile(args.cfg)
     server = EditorServer(EditorApi(file, args.plugins), args.port)
     new = f" (new, from {file.origin})" if file.origin else ""
-    with contextlib.suppress(KeyboardInterrupt), server:
+    with server:
         print("Ctrl-C ends the program.")
         print(f"{file.path}{new}: edit it at {server.url}", flush=True)
         threading.Thread(target=_prepare, daemon=True).start()

@@ -162,9 +162,9 @@ class ModelSpec:
             )
         position = self.positions.find(row.path_of(part))
         module = None if part == "module" else row.module
-        about: tuple[Any, ...] = (self.file, row.section, row.position, row.name, module, self.size)
         known = replacement if row.in_order else None
-        return Problem(rule, severity, row.index, *position, message, hint, *about, replacement=known)
+        about: tuple[Any, ...] = (self.file, row.section, row.position, row.name, module, self.size, known)
+        return Problem(rule, severity, row.index, *position, message, hint, *about)
 
     def scale_width(self, width: int) -> int:
         """The channels that an output width, as written, becomes."""

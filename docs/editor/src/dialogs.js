@@ -105,7 +105,7 @@ export function askConflict(message) {
 /** The comparison of two models; `measure` gives latencies. */
 export function showComparison(answer, measure) {
   const [other, own] = answer.models;
-  const relation = (a, b) => (a ? ` (${b >= a ? "+" : "−"}${Math.abs(100 * (b / a - 1)).toFixed(1)} %)` : "");
+  const relation = (a, b) => (a ? ` (${b >= a ? "+" : "−"}${Math.abs(100 * (b / a - 1)).toFixed(1)}\u00a0%)` : "");
   const latency = h("tr", {}, h("th", {}, "latency"), h("td", { colspan: 2 },
     h("button", { type: "button", onclick: async (event) => {
       event.target.disabled = true;
@@ -124,7 +124,7 @@ export function showComparison(answer, measure) {
       h("tr", {}, h("th", {}, "rows"), h("td", {}, String(other.rows)), h("td", {}, String(own.rows))),
       h("tr", {}, h("th", {}, "parameters"), h("td", {}, count(other.params)),
         h("td", {}, count(own.params) + relation(other.params, own.params))),
-      h("tr", {}, h("th", {}, "GFLOPs at 640×640"), h("td", {}, other.gflops.toFixed(2)),
+      h("tr", {}, h("th", {}, "GFLOPs at 640"), h("td", {}, other.gflops.toFixed(2)),
         h("td", {}, own.gflops.toFixed(2) + relation(other.gflops, own.gflops))),
       other.errors || own.errors
         ? h("tr", {}, h("th", {}, "errors"), h("td", {}, String(other.errors)), h("td", {}, String(own.errors))) : null,
