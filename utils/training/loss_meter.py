@@ -1,11 +1,59 @@
 """Running means of the losses of an epoch."""
 
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import torch
+from torch import nn
 
 from graftdet.utils.errors import UserError
 
 MAX_PATHS = 16  # images of a batch that an error names
+
+
+class NonFiniteLoss(UserError):
+    """A loss is NaN or infinite."""
+
+
+@contextlib.contextmanager
+def non_finite_rows_named(model: nn.Module, images: torch.Tensor) -> Iterator[None]:
+    """Add to a `NonFiniteLoss` which rows of the model have outputs that are not finite.
+
+    Args:
+        model: The model that is trained, whose rows are its `model`; for any other nothing is added.
+        images: The batch (B, 3, H, W).
+    """
+    try:
+        yield
+    except NonFiniteLoss as error:
+        rows = _non_finite_rows(model, images)
+        raise NonFiniteLoss(f"{error}{f'; rows with outputs that are not finite: {rows}' if rows else ''}") from None
+
+
+@torch.no_grad()
+def _non_finite_rows(model: nn.Module, images: torch.Tensor) -> str:
+    """Indices of the rows, such as "3, 4, 5 and 10 others"."""
+    rows, found = getattr(model, "model", None), []
+    if not isinstance(rows, nn.Sequential):
+        return ""
+
+    def examine(index: int, output: Any) -> None:
+        tensors = [output] if isinstance(output, torch.Tensor) else output if isinstance(output, (list, tuple)) else []
+        if any(isinstance(tensor, torch.Tensor) and not tensor.isfinite().all() for tensor in tensors):
+            found.append(str(index))
+
+    hooks = [
+        row.register_forward_hook(lambda _, __, output, index=index: examine(index, output))
+        for index, row in enumerate(rows)
+    ]
+    try:
+        model(images)  # in training mode, as it was; the run ends
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return ", ".join(found[:3]) + (f" and {len(found) - 3} others" if len(found) > 3 else "")
 
 
 class LossMeter:
@@ -32,7 +80,7 @@ class LossMeter:
         """Add the losses of batch `number` of the epoch, which consists of the images `paths`.
 
         Raises:
-            UserError: If a loss of a batch that is counted is not finite; names its images.
+            NonFiniteLoss: If a loss of a batch that is counted is not finite; names its images.
         """
         values, copied = torch.stack([loss.detach().float() for loss in losses.values()]), None
         if values.is_cuda:
@@ -44,7 +92,7 @@ class LossMeter:
             self.flush()
 
     def flush(self) -> None:
-        """Count the pending batch. Raises `UserError` as `add` does."""
+        """Count the pending batch. Raises `NonFiniteLoss` as `add` does."""
         if self._pending is None:
             return
         (names, values, copied, paths, number), self._pending = self._pending, None
@@ -52,7 +100,7 @@ class LossMeter:
             copied.synchronize()
         losses = dict(zip(names, values.tolist(), strict=True))
         if not np.isfinite(list(losses.values())).all():
-            raise UserError(_not_finite(losses, paths, self.epoch, number))
+            raise NonFiniteLoss(_not_finite(losses, paths, self.epoch, number))
         self.count += 1
         for name, value in losses.items():
             self._totals[name] = self._totals.get(name, 0.0) + value

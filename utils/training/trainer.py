@@ -19,7 +19,7 @@ from graftdet.utils.threads import adapt_threads
 from graftdet.utils.training.acceleration.batch_size import exceeded_memory
 from graftdet.utils.training.acceleration.step_choice import StepChoice
 from graftdet.utils.training.color_jitter import images_on_device
-from graftdet.utils.training.loss_meter import LossMeter
+from graftdet.utils.training.loss_meter import LossMeter, non_finite_rows_named
 from graftdet.utils.training.optim import Stepper, warn_of_missing_gradients
 
 
@@ -93,7 +93,8 @@ def train_one_epoch(
         with torch.autocast(device.type, dtype=mixed, enabled=mixed is not None), _batch_norm_errors(model, images):
             raw = model(images)
         losses = criterion(raw, batch["targets"].to(device, non_blocking=True))
-        meter.add(losses, batch["paths"], number)
+        with non_finite_rows_named(unwrap(model), images):
+            meter.add(losses, batch["paths"], number)
         # the recipe's total loss is a sum over images; averaging gradients over processes divides by world_size
         check, unchecked = unchecked and len(batch["targets"]) > 0, unchecked and not len(batch["targets"])
         on_gradients = warn_of_missing_gradients if check else None
