@@ -21,6 +21,7 @@ MAX_ENTRIES = {
     "data/formats": 18,
     "utils": 30,
     "tests/utils": 26,
+    "tests/utils/training": 16,
     "tests": 29,
     "tests/models": 18,
     "utils/training": 17,
