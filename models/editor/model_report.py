@@ -32,6 +32,7 @@ class ParsedModel:
         rows: structure and cost of each row; with a likely shape and no cost where a row cannot be built.
         costs: what each row reads and costs; None for those rows.
         complete: whether the cost of every row is in `rows`.
+        strides: those of the levels of the head; None where they are not known.
     """
 
     spec: ModelSpec | None
@@ -39,6 +40,7 @@ class ParsedModel:
     rows: list[RowSummary]
     costs: list[RowCost | None]
     complete: bool = False
+    strides: list[float] | None = None
 
 
 def read_model(text: str, file: str, size: str | None = None) -> ParsedModel:
@@ -64,10 +66,12 @@ def read_model(text: str, file: str, size: str | None = None) -> ParsedModel:
         costs = row_costs(built)
     has_errors = any(problem.severity == "error" for problem in problems)
     if None in costs and not has_errors:
-        return ParsedModel(spec, problems, _rows_by_torch(built), costs, complete=True)
+        summaries, strides = _rows_by_torch(built)
+        return ParsedModel(spec, problems, summaries, costs, True, strides)
     shapes = _likely_shapes(built) if None in costs and not _is_too_large(problems) else []
     rows = [_summary(row, cost, shape) for row, cost, shape in zip_longest(spec.rows, costs, shapes[: len(costs)])]
-    return ParsedModel(spec, problems, rows, costs, None not in costs)
+    strides = level_strides(spec, costs) if costs else None
+    return ParsedModel(spec, problems, rows, costs, None not in costs, strides)
 
 
 def report_model(text: str, file: str, size: str | None = None) -> dict[str, Any]:
@@ -86,7 +90,6 @@ def report_model(text: str, file: str, size: str | None = None) -> dict[str, Any
     if spec is None or not model.rows:
         return {"problems": problems, "rows": [], "totals": None, "svg": None}
     strides = row_strides(model.rows, (SIZE, SIZE))
-    levels = level_strides(spec, model.costs)
     sums = totals(model.rows)
     return {
         "problems": problems,
@@ -96,9 +99,9 @@ def report_model(text: str, file: str, size: str | None = None) -> dict[str, Any
         ],
         "totals": {
             **{"rows": len(model.rows), "incomplete": not model.complete, "params": sums["params"]},
-            **{"macs": sums["macs"], "gflops": sums["flops"] / 1e9, "strides": levels, "size": SIZE},
+            **{"macs": sums["macs"], "gflops": sums["flops"] / 1e9, "strides": model.strides, "size": SIZE},
         },
-        "svg": draw_graph(Graph(spec.label, model.rows, spec.nc or DEFAULT_NC, levels, (SIZE, SIZE))),
+        "svg": draw_graph(Graph(spec.label, model.rows, spec.nc or DEFAULT_NC, model.strides, (SIZE, SIZE))),
     }
 
 
@@ -196,9 +199,10 @@ def _summary(row: Row, cost: RowCost | None, likely: Any) -> RowSummary:
     return RowSummary(*about, shapes, cost.params if cost else 0, 0, cost.macs if cost else 0)
 
 
-def _rows_by_torch(spec: ModelSpec) -> list[RowSummary]:
-    """The rows of a model without errors whose code the arithmetic does not know, such as that of plugins."""
+def _rows_by_torch(spec: ModelSpec) -> tuple[list[RowSummary], list[float]]:
+    """Rows and strides of a model without errors whose code the arithmetic does not know, such as that of plugins."""
     from graftdet.models.analysis.summary import summarize
     from graftdet.models.graph.detection_model import DetectionModel
 
-    return summarize(DetectionModel(spec), (SIZE, SIZE))
+    model = DetectionModel(spec)
+    return summarize(model, (SIZE, SIZE)), list(model.head.strides)

@@ -7,6 +7,7 @@ import pytest
 
 from graftdet.models import build_model
 from graftdet.models.analysis.summary import summarize, totals
+from graftdet.models.editor import model_report
 from graftdet.models.editor.catalog import module_list
 from graftdet.models.editor.edited_file import model_text
 from graftdet.models.editor.model_report import element_end, report_model
@@ -138,3 +139,11 @@ def test_modules_have_signature_purpose_and_source():
     assert {argument["name"] for argument in modules["Conv"]["arguments"]} >= {"c2", "k", "s"}
     sourced = [module for module in modules.values() if module["kind"] != "layer" and module["source"]]
     assert len(sourced) > 100
+
+
+def test_rows_that_the_arithmetic_does_not_know_are_built(monkeypatch):
+    expected = report(EXAMPLE_MODEL)
+    monkeypatch.setattr(model_report, "row_costs", lambda spec: [None] * len(spec.rows))
+    found = report(EXAMPLE_MODEL)
+    assert found["totals"] == expected["totals"] and all(row["known"] for row in found["rows"])
+    assert [row["shapes"] for row in found["rows"][:-1]] == [row["shapes"] for row in expected["rows"][:-1]]
