@@ -24,7 +24,7 @@ from graftdet.utils.tables import text_table
 SUFFIX = ".receipt.json"
 CONFS = (0.25, 0.1, 0.05, 0.01)  # the first with which the reference detects enough is used
 ENOUGH_BOXES = 5
-DRAWN_MATCHED = 0.9  # limit on drawn images, where hundreds of boxes have almost the same score
+DRAWN_MATCHED = 0.9  # limit on drawn images for files with NMS inside, whose values cannot be compared one by one
 
 
 @dataclass(frozen=True)
@@ -265,9 +265,22 @@ def make_receipt(
         weights=str(weights),
         weights_sha256=weights_sha256(model),
         images=f"{len(images)} of {source}" if images else "4 of drawn noise",
-        limits=limits or (Limits() if len(images) else Limits(matched=DRAWN_MATCHED)),
+        limits=limits or default_limits(options.output, drawn=not images),
         **compare(model, exported, options, images, path),
     )
+
+
+def default_limits(output: str, drawn: bool) -> Limits:
+    """The limits of a float32 file.
+
+    On drawn images and after little training, hundreds of boxes have almost the same score. Which of them NMS keeps
+    says nothing; the values before it decide.
+
+    Args:
+        output: where its graph ends.
+        drawn: whether the images are drawn.
+    """
+    return Limits(matched=DRAWN_MATCHED if output == "nms" else None) if drawn else Limits()
 
 
 def _version(package: str) -> str:

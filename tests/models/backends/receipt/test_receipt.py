@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from graftdet.models.backends import BACKENDS, ExportError, ExportOptions
-from graftdet.models.backends.receipt.receipt import SUFFIX, Limits, receipt_table
+from graftdet.models.backends.receipt.receipt import SUFFIX, Limits, default_limits, receipt_table
 from graftdet.models.backends.receipt.verified_export import Evidence, export_verified
 from graftdet.models.weights.transfer import build_from_weights
 from graftdet.models.weights.weights_file import load_weights
@@ -86,3 +86,9 @@ def test_a_file_of_other_weights_fails(trained, images, tiny_weights, tmp_path, 
     with pytest.raises(ExportError, match="differs from the model"):
         export_verified(trained, "onnx", tmp_path / "a.onnx", OPTIONS, Evidence(tiny_weights, images))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_boxes_of_drawn_images_are_a_limit_only_where_values_cannot_be_compared():
+    assert default_limits("decoded", drawn=True).matched is None and default_limits("decoded", drawn=True).difference
+    assert default_limits("nms", drawn=True).matched == 0.9
+    assert default_limits("decoded", drawn=False).matched == 0.98
