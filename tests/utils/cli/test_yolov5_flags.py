@@ -139,7 +139,6 @@ def test_published_hyperparameters(caplog, tmp_path, monkeypatch):
         ("train", "--evolve 300", "train.py: error: unknown argument '--evolve'; use --search: "),
         ("train", "--img 640 320", "--img 640 320: expected one size"),
         ("train", "--batch -2", "expected a whole number of at least 1"),
-        ("export", "--int8", "unknown argument '--int8'; not supported: no quantized formats"),
         ("export", "--weights a.pt b.pt --include onnx", "--weights takes one value, got 'b.pt', too"),
         ("export", "--topk_all 100", "unknown argument '--topk_all'; not supported: no TensorFlow formats"),
         ("train", "--upload-dataset x", "unknown argument '--upload-dataset'; not supported: runs are recorded"),
