@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DISPLAY = """import sys, types
 p, m = types.ModuleType('IPython'), types.ModuleType('IPython.display')
-p.get_ipython = lambda: None
+p.get_ipython, p.version_info = lambda: None, (9, 0)
 m.Image, m.display = bytes, lambda image: print(len(image))
 """
 
