@@ -1,7 +1,7 @@
 """Trainings that are killed at exact or random points, and what must be equal after they were resumed.
 
 `make chaos` runs the long version: `python -m tests.chaos.kill_harness --exact 25 --random 20`. A training runs in a
-forked process, so that torch is imported once; POSIX only.
+forked process, so that torch is imported once; POSIX only, and in a process of one thread only: others may hold locks.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import torch
 import yaml
 
@@ -162,12 +163,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--exact", type=int, default=25, help="number of exact points")
     parser.add_argument("--random", type=int, default=20, help="number of random points")
+    parser.add_argument("--epochs", type=int, default=3, help="length of each training")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    cv2.setNumThreads(0)
     draw, failures = random.Random(options.seed), 0
     with tempfile.TemporaryDirectory() as folder:
-        trainings = Trainings(Path(folder))
+        trainings = Trainings(Path(folder), options.epochs)
         start = time.monotonic()
         assert not wait(trainings.start("whole")), (Path(folder) / "whole.log").read_text()
         seconds, expected = time.monotonic() - start, trainings.outcome("whole")
