@@ -152,7 +152,10 @@ def _private_temporary_folder() -> Path:
         is_own = sys.platform == "win32" or (status.st_uid == user and not status.st_mode & 0o077)
         if stat.S_ISDIR(status.st_mode) and is_own:
             return folder
-    return Path(tempfile.mkdtemp(prefix="graftdet-"))
+    try:
+        return Path(tempfile.mkdtemp(prefix="graftdet-"))
+    except OSError:  # reported where something is written
+        return folder
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import yaml
 from graftdet.models.spec.keys import read_activation, read_anchors, read_class_names, read_number, resolve_keys
 from graftdet.models.spec.positions import Positions
 from graftdet.models.spec.problems import Problem, ProblemError, Report, Reporter, raise_problem
-from graftdet.models.spec.row import Row
+from graftdet.models.spec.row import MAX_REPEATS, Row
 from graftdet.models.spec.row_parser import parse_rows
 from graftdet.models.spec.scales import find_sized, resolve_size, scale_width, text_of_size
 from graftdet.models.spec.yaml_syntax import parse_document
@@ -204,12 +204,10 @@ def _limit_rows(sections: dict[str, list], reporter: Reporter) -> dict[str, list
 
 def _check_blocks(rows: tuple[Row, ...], depth_multiple: float, reporter: Reporter) -> None:
     """Report rows whose numbers add up to too many blocks."""
-    number, largest = (
-        sum(max(1, round(row.number * depth_multiple)) for row in rows if row.number > 1),
-        limit(MAX_BLOCKS),
-    )
-    if number > largest:
-        reporter.error("model-size", f"the rows build {number} blocks, expected at most {largest}", LARGE)
+    numbers, largest = [max(1, round(row.number * depth_multiple)) for row in rows], limit(MAX_BLOCKS)
+    too_long = max(numbers, default=0) > MAX_REPEATS  # a single row, which is reported itself
+    if sum(numbers) > largest and not too_long:
+        reporter.error("model-size", f"the rows build {sum(numbers)} blocks, expected at most {largest}", LARGE)
 
 
 def resolve_constants(value):

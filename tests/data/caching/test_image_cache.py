@@ -224,7 +224,7 @@ def test_cache_folder_prefers_the_variable(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "xdg" / "graftdet"
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert cache_folder().name == "graftdet"  # in the temporary folder
+    assert cache_folder().name.startswith("graftdet-")  # of this user, in the temporary folder
     assert str(tmp_path / "file") not in str(cache_folder())
 
 

@@ -13,6 +13,7 @@ from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.synthetic import drawn_dataset
 from graftdet.data.synthetic.drawn_dataset import draw_shapes, ensure_shapes
 from graftdet.data.synthetic.shapes import ShapesGenerator, draw_video
+from graftdet.utils import files
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import read_image
 from graftdet.utils.images.video import open_capture, read_frames
@@ -92,7 +93,7 @@ def test_yaml_draws_the_dataset_into_a_writable_folder(tmp_path, monkeypatch):
     assert not (here / "datasets" / "shapes").exists()
 
 
-def test_cache_folder_is_used_if_the_working_directory_cannot_be_written(tmp_path, monkeypatch):
+def test_cache_folder_is_used_if_the_working_directory_cannot_be_written(tmp_path, monkeypatch, request):
     monkeypatch.setattr(drawn_dataset, "COUNT", 8)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("GRAFTDET_CACHE")
@@ -106,8 +107,13 @@ def test_cache_folder_is_used_if_the_working_directory_cannot_be_written(tmp_pat
     monkeypatch.setattr(
         "tempfile.tempdir", str(tmp_path / "temporary")
     )  # where there is no home, or none to write into
-    assert ensure_shapes() == tmp_path / "temporary" / "graftdet" / "shapes"
+    request.addfinalizer(files._private_temporary_folder.cache_clear)
+    files._private_temporary_folder.cache_clear()
+    found = ensure_shapes()
+    assert found.name == "shapes" and found.parent.name.startswith("graftdet-")
+    assert found.parent.parent == tmp_path / "temporary"
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "cache"))
+    files._private_temporary_folder.cache_clear()
     with pytest.raises(UserError, match="cannot be written anywhere"):
         ensure_shapes()
 

@@ -44,7 +44,7 @@ def test_the_layout_consumers_expect(model, exported, dynamic):
     assert not any(tensor.external_data for tensor in graph.graph.initializer)
     metadata = {entry.key: entry.value for entry in graph.metadata_props}
     assert metadata["names"] == "{0: 'circle', 1: 'square', 2: 'triangle'}"
-    assert (metadata["stride"], metadata["size"], metadata["version"], metadata["nc"]) == ("16", "[64, 96]", "1", "3")
+    assert (metadata["stride"], metadata["size"], metadata["version"], metadata["nc"]) == ("16", "[64, 96]", "2", "3")
 
 
 def test_published_shape_of_the_default_model(tmp_path):

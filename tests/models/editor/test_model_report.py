@@ -1,6 +1,5 @@
 """What the page shows of good and broken texts."""
 
-import time
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -119,17 +118,6 @@ def test_large_models_are_refused_before_memory_is_taken():
 )
 def test_elements_end_where_yaml_ends_them(text, element):
     assert text[: element_end(text, 0)] == element
-
-
-def test_an_edit_is_answered_in_time():
-    text = model_text("yolov5n.yaml")
-    texts = [text, *(text.replace("C3, [512]]  # 6", f"C3, [{width}]]  # 6") for width in range(64, 600, 64))]
-    seconds = []
-    for changed in texts:
-        start = time.process_time()
-        report(changed)
-        seconds.append(time.process_time() - start)
-    assert sorted(seconds)[len(seconds) // 2] < 0.2
 
 
 def test_modules_have_signature_purpose_and_source():

@@ -41,7 +41,7 @@ CASES = {
     "width": ({"row": "[-1, 1, C3, [30000]]"}, "row 1 (backbone row 1) C3: with it the weights of the model take"),
     "classes": ({"nc": 1_000_000, "anchors": 100}, "row 3 (head row 0) Detect: with it the weights of the model take"),
     "map": ({"row": "[-1, 1, nn.Upsample, [null, 10000, nearest]]"}, "gives a map of 16x3200000x3200000 values"),
-    "blocks": ({"row": "[-1, 900, C3, [16]]", "more": "depth_multiple: 9\n"}, "the rows build 8100 blocks"),
+    "blocks": ({"row": "\n  - ".join(["[-1, 900, C3, [16]]"] * 9)}, "the rows build 8103 blocks"),
     "text": ({"more": "#" * 300_000}, "characters, expected at most 262144"),
 }
 

@@ -31,7 +31,7 @@ CASES = [  # what is replaced, by what, the row or line of the problem, a part o
     ("[[-1, 6], 1, Concat, [1]]", "[[[-1, 6]], 1, Concat, [1]]", 12, "write [-1, 6]"),
     ("[[17, 20, 23], 1, Detect", "[[17, 20, 23], 2, Detect", 24, "must be 1"),
     ("[[17, 20, 23], 1, Detect", "[17, 20, 23, 1, Detect", 24, "sources belong in brackets"),
-    ("[nc, anchors]", "[nc, 0]", 24, "at least 1"),
+    ("[nc, anchors]", "[nc, 0]", 24, "1 to 100"),
     (ROW2, "[3, -1, C3, [128]]", 2, "write [-1, 3, C3, [128]]"),
     (ROW2, "[-1, C3, 3, [128]]", 2, "write [-1, 3, C3, [128]]"),
     (ROW2, "[-1, C3, [128]]", 2, "the number is missing"),

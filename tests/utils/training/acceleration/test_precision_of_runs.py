@@ -53,7 +53,7 @@ def test_only_validation_between_epochs_is_in_bfloat16(fastest_is, run_train, mo
 
     def recorded(*arguments):
         validate = evaluate(*arguments)
-        return lambda model, half=False: seen.append(half) or validate(model, half=half)
+        return lambda model, half=False, **more: seen.append(half) or validate(model, half=half, **more)
 
     monkeypatch.setattr(train, "make_validation", recorded)
     fastest_is("bfloat16 channels last")
