@@ -1,5 +1,6 @@
 """The server of the page: who may call it, and with what."""
 
+import functools
 import http.client
 import json
 import signal
@@ -185,7 +186,10 @@ def test_a_port_in_use_is_reported(server):
 
 def test_command_prints_the_address_and_ends_on_interrupt(path):
     command = [sys.executable, "-m", "graftdet.models", "edit", str(path), "--no-open"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    listen = functools.partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # ignored where tests run in the background
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
     assert "Ctrl-C" in process.stdout.readline()
     line = process.stdout.readline()
     assert f"{path}: edit it at http://127.0.0.1:" in line
