@@ -74,13 +74,16 @@ from graftdet.utils.training.acceleration.batch_size import automatic_batch_size
 from graftdet.utils.training.acceleration.preparation import compile_model, prepare_for_training
 from graftdet.utils.training.acceleration.step_choice import Work, choose_steps
 from graftdet.utils.training.autoanchor import fit_head_anchors
+from graftdet.utils.training.divergence.step_guard import StepGuard
 from graftdet.utils.training.ema import EpochAverage, ModelEMA
+from graftdet.utils.training.epochs import train_epochs
 from graftdet.utils.training.fine_tuning import RecipeChoice, WeightsOverwritten, choose_recipe
 from graftdet.utils.training.loggers.callback import Callback
 from graftdet.utils.training.loggers.trackers import make_loggers
 from graftdet.utils.training.optim import Stepper, make_optimizer
+from graftdet.utils.training.results import TrainResult
 from graftdet.utils.training.resume import NOT_RECORDED, resolve_options
-from graftdet.utils.training.run import Run, TrainResult, train_epochs
+from graftdet.utils.training.run import Run
 from graftdet.utils.training.run_state import EarlyStopping, RunState
 from graftdet.utils.training.schedule import Schedule
 from graftdet.utils.training.trainer import (
@@ -273,7 +276,8 @@ def make_trainer(
     choice.apply(work)
     ema = ModelEMA(model, recipe.ema_decay, recipe.ema_tau, fraction=recipe.ema_fraction)
     parallel = distribute(compile_model(trained, options.compile, device), ranks, device, options.sync_bn)
-    stepper = Stepper(parallel, optimizer, schedule, ema, recipe.clip_norm, choice.scaler())
+    guard = StepGuard(options.on_nan, ranks)
+    stepper = Stepper(parallel, optimizer, schedule, ema, recipe.clip_norm, choice.scaler(), guard)
     frozen = transferred_batch_norms(model, transfer.loaded) if recipe.freeze_bn else []
     return Trainer(parallel, criterion, batches, stepper, options.seed, ranks, device, choice, frozen)
 

@@ -87,7 +87,7 @@ class DetectionDataset:
         seed: seed of the augmentation.
         label: name of the split in messages.
         defer_hsv: draw the color jitter, but leave it to the training device
-            (`graftdet.utils.training.color_jitter`).
+            (`graftdet.utils.training.acceleration.color_jitter`).
 
     Raises:
         UserError: if there is no image, or more than half are found to be unreadable.

@@ -52,6 +52,14 @@ class Ranks:
         dist.gather_object(value, values)
         return values
 
+    def any(self, value: bool) -> bool:
+        """Return whether `value` is true in any process."""
+        if self.world_size == 1:
+            return value
+        flag = torch.tensor(float(value), device="cuda" if dist.get_backend() == "nccl" else "cpu")
+        dist.all_reduce(flag, dist.ReduceOp.MAX)
+        return bool(flag)
+
     @torch.no_grad()
     def broadcast_state(self, model: nn.Module) -> None:
         """Copy the floating-point state of `model` from the main process to all others."""
@@ -195,12 +203,12 @@ class _AllReduceSum(torch.autograd.Function):
 
 class DistributedBatchNorm(nn.BatchNorm2d):
     """Batch norm with statistics over the images of all processes, for devices that torch's `SyncBatchNorm` does not
-    support. In eval mode it is an ordinary batch norm.
+    support. In eval mode, and inside `as_single_process`, it is an ordinary batch norm.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalize x (B, C, H, W)."""
-        if not self.training:
+        if not self.training or not _in_group():
             return super().forward(x)
         values = x.float()  # (B, C, H, W)
         sums = torch.cat((values.sum((0, 2, 3)), values.new_tensor([values[:, 0].numel()])))

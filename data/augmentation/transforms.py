@@ -200,7 +200,7 @@ def draw_hsv_gains(rng: np.random.Generator, recipe: Hyperparameters) -> np.ndar
 def hsv_jitter(image: np.ndarray, gains: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Scale hue, saturation and value, and convert the image to RGB.
 
-    `graftdet.utils.training.color_jitter.scale_hsv` does the same to a batch on any device.
+    `graftdet.utils.training.acceleration.color_jitter.scale_hsv` does the same to a batch on any device.
 
     Args:
         image: (h, w, 3) BGR uint8.

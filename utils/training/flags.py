@@ -16,6 +16,7 @@ from graftdet.utils.training.fine_tuning import DEFAULT_RECIPE, GENTLE
 AUTO_WEIGHTS, NO_WEIGHTS = "auto", "none"  # values of --weights beside files and names
 LOGGERS = ("csv", "tensorboard", "mlflow", "wandb", "trackio")
 OPTIMIZERS = ("SGD", "Adam", "AdamW", "Muon")
+ON_NAN = ("stop", "skip", "rollback")
 AUTO_RECIPE = "auto"  # value of --hyp beside files and names
 
 
@@ -144,6 +145,11 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     )
     about = "resume although images or labels were added, removed or changed since the run was started"
     flag("--allow-changed-data", action="store_true", help=about)
+    about = (
+        "what to do where the loss or gradients are not finite: end the run, skip the batch (at most 10 in a row), or "
+        "return to the last good checkpoint and halve the learning rate (at most 3 times); can change with --resume"
+    )
+    flag("--on-nan", choices=ON_NAN, default="stop", help=about)
     flag("--seed", type=cli.at_least(0), default=0, help="seed of all random generators")
     flag("--optimizer", choices=OPTIMIZERS, help="optimizer (default: that of --hyp)")
     flag(

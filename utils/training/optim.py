@@ -10,6 +10,8 @@ from torch import nn
 from graftdet.utils.distributed import unwrap
 from graftdet.utils.errors import UserError, did_you_mean
 from graftdet.utils.hyperparameters import Hyperparameters, accumulation
+from graftdet.utils.training.divergence.loss_meter import NonFiniteLoss
+from graftdet.utils.training.divergence.step_guard import NonFiniteGradients, StepGuard
 from graftdet.utils.training.ema import ModelEMA
 from graftdet.utils.training.flags import OPTIMIZERS
 from graftdet.utils.training.muon import Muon
@@ -148,6 +150,7 @@ class Stepper:
         ema: Updated after each step.
         clip_norm: Maximum norm of the gradient; 0: no clipping.
         scaler: Gradient scaler of mixed precision; None: no scaling.
+        guard: What happens to steps that are not finite; None: they raise.
     """
 
     def __init__(
@@ -158,23 +161,36 @@ class Stepper:
         ema: ModelEMA,
         clip_norm: float = 10.0,
         scaler: torch.amp.GradScaler | None = None,
+        guard: StepGuard | None = None,
     ):
         self.model, self.optimizer, self.schedule, self.ema, self.clip_norm = model, optimizer, schedule, ema, clip_norm
         self.scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
+        self.guard = guard or StepGuard()
         self.pending = 0  # batches accumulated for the next step
 
     def begin(self, iteration: int) -> None:
         """Set learning rates and momentum for batch `iteration`, counted over all epochs from 0."""
-        self._batches_per_step = self.schedule.apply(self.optimizer, iteration)
+        self._batches_per_step = self.schedule.apply(self.optimizer, iteration, self.guard.rate_factor)
 
-    def backward(self, loss: torch.Tensor, on_gradients: Callable[[nn.Module], None] | None = None) -> bool:
+    def backward(
+        self,
+        loss: torch.Tensor,
+        on_gradients: Callable[[nn.Module], None] | None = None,
+        describe: Callable[[str], str] = str,
+    ) -> bool:
         """Accumulate the gradients of `loss` (a sum over images); after enough batches step and return True.
 
         Args:
             loss: The loss.
             on_gradients: Called with the model while it has the gradients.
+            describe: Makes the message about the batch from what is not finite.
+
+        Raises:
+            NonFiniteGradients: If gradients are not finite and the guard checks them.
         """
         self.scaler.scale(loss).backward()
+        if not self.scaler.is_enabled():  # else overflow is a matter of the scaler
+            self.guard.check_gradients(self.model, describe)
         if on_gradients:
             on_gradients(self.model)
         self.pending += 1
@@ -190,6 +206,13 @@ class Stepper:
         self.ema.update(self.model)
         return True
 
+    def skip(self, error: NonFiniteLoss) -> None:
+        """Skip the batch that raised `error`, as `StepGuard.skip`, which may raise it again."""
+        self.guard.skip(error)
+        if isinstance(error, NonFiniteGradients):  # they are part of the sum
+            self.optimizer.zero_grad()
+            self.pending = 0
+
     @property
     def learning_rate(self) -> float:
         """The current learning rate of the weights, the highest where they have several."""
@@ -197,13 +220,14 @@ class Stepper:
         return rates.get("weights", self.optimizer.param_groups[0]["lr"])
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain data: optimizer, scaler, number of accumulated batches and their gradients by parameter name."""
+        """Plain data: optimizer, scaler, guard, number of accumulated batches and their gradients by parameter name."""
         gradients = (
             {n: p.grad for n, p in unwrap(self.model).named_parameters() if p.grad is not None} if self.pending else {}
         )
         return {
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "guard": self.guard.state_dict(),
             "pending": self.pending,
             "gradients": gradients,
         }
@@ -213,7 +237,9 @@ class Stepper:
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
+        self.guard.load_state_dict(state.get("guard", {}))
         self.pending = state["pending"]
+        self.optimizer.zero_grad()
         for name, parameter in unwrap(self.model).named_parameters():
             if name in state["gradients"]:
                 parameter.grad = state["gradients"][name].to(parameter.device, parameter.dtype).clone()

@@ -17,7 +17,7 @@ from graftdet.utils.training.flags import AUTO_WEIGHTS, NO_WEIGHTS
 # one that is added later, may name code to run or files to read, and is never restored from a checkpoint alone.
 _DATA_OPTIONS = frozenset(
     "min_transfer set img epochs batch_size workers seed optimizer patience freeze cache multi_scale single_cls"
-    " image_weights rect cos_lr noautoanchor sync_bn save_period noval amp compile device exist_ok"
+    " image_weights rect cos_lr noautoanchor sync_bn save_period noval amp compile device exist_ok on_nan"
     " identity_init imitation_init head_init graft_distill plots".split()
 )
 _NOT_RESTORED = ("resume", "project", "name", "allow_changed_data")  # location of the checkpoint, consent of one call
@@ -53,7 +53,7 @@ def find_checkpoint(resume: str | Path, project: str | Path) -> Path:
 def resolve_options(
     parser: argparse.ArgumentParser,
     arguments: Sequence[str] | None = None,
-    may_change: Sequence[str] = ("device", "workers"),
+    may_change: Sequence[str] = ("device", "workers", "on_nan"),
 ) -> tuple[argparse.Namespace, dict | None]:
     """Parse the command line; with `--resume`, restore the options of the run.
 

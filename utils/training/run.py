@@ -1,5 +1,6 @@
 """The folder of a training run: what is written into it and what is reported on the console."""
 
+import contextlib
 import functools
 import logging
 import time
@@ -18,6 +19,7 @@ from graftdet.utils.checkpoint import (
 )
 from graftdet.utils.device import peak_memory
 from graftdet.utils.environment import versions
+from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.evaluator import Evaluation
 from graftdet.utils.evaluation.report import format_evaluation
 from graftdet.utils.evaluation.saved_evaluation import FILE, save_evaluation
@@ -26,8 +28,8 @@ from graftdet.utils.processes.run_lock import RunLock
 from graftdet.utils.progress import duration
 from graftdet.utils.reporting.page import Section
 from graftdet.utils.reporting.run_report import RunReport
-from graftdet.utils.training.color_jitter import images_on_device
-from graftdet.utils.training.fine_tuning import MAX_FALL, MAX_FALL_TO_GO_ON, WeightsOverwritten, find_fall
+from graftdet.utils.training.acceleration.color_jitter import images_on_device
+from graftdet.utils.training.fine_tuning import MAX_FALL, MAX_FALL_TO_GO_ON, find_fall
 from graftdet.utils.training.loggers.callback import Callback
 from graftdet.utils.training.results import (
     METRICS,
@@ -39,7 +41,7 @@ from graftdet.utils.training.results import (
     save_config,
 )
 from graftdet.utils.training.run_state import RunState, fitness
-from graftdet.utils.training.trainer import EpochResult, Trainer, sampling_weights
+from graftdet.utils.training.trainer import EpochResult
 from graftdet.utils.visualization import batch_images, evaluation_plots, plots
 
 logger = logging.getLogger(__name__)
@@ -162,6 +164,16 @@ class Run:
         for callback in self.callbacks:
             callback.on_epoch_end(row)
 
+    def return_to_state(self) -> None:
+        """Continue from `state`, which has been set to that of an earlier epoch."""
+        if self.state.epoch:
+            self.table = ResultsTable(self.table.path, completed_epochs=self.state.epoch)
+            save_checkpoint(self.last, {**self.info, **self.state.state_dict()})
+        with contextlib.suppress(UserError, OSError):
+            if load_checkpoint_or_previous(self.best)[0]["epoch"] > self.state.epoch:  # it is trained again
+                self.best.unlink()
+                previous_checkpoint(self.best).rename(self.best)
+
     def _abandon_or_report_fall(self) -> bool:
         """Abandon the run, or warn once, if AP has fallen far below an earlier epoch; whether it was abandoned."""
         largest = MAX_FALL_TO_GO_ON if self.gentle_recipe else MAX_FALL
@@ -260,46 +272,3 @@ class Run:
             return None
         contents[self.best] = averaged | {"best": reached}
         return evaluation
-
-
-def train_epochs(
-    trainer: Trainer,
-    state: RunState,
-    run: Run | None,
-    validate: Callable[..., Evaluation | None],
-    epochs: int,
-    *,
-    validate_each: bool = True,
-    labels: list[np.ndarray] | None = None,
-) -> TrainResult | None:
-    """Train, validate and save epoch by epoch, from the epoch of `state` to the last one or until it should stop.
-
-    Args:
-        trainer: Trains an epoch.
-        state: State of the run.
-        run: The run's folder; None in processes other than the main one.
-        validate: `validate(model, half=False)`; every process validates its part of the images.
-        epochs: Length of the run.
-        validate_each: Validate after each epoch; False: after the last one.
-        labels: Class indices (n,) of each image, to sample images by; None: each once.
-
-    Raises:
-        WeightsOverwritten: The run was abandoned, to start again with its gentle recipe.
-    """
-    model, half = state.ema.model, trainer.choice.validation != "float32"
-    for epoch in range(state.epoch, state.epoch if state.stopping.stop else epochs):
-        weights = sampling_weights(labels, state.class_ap) if labels is not None else None
-        result = trainer.train_epoch(epoch, epochs, weights=weights, on_batch=run.plot_batch if run else None)
-        evaluation = validate(model, half=half) if validate_each or epoch + 1 == epochs else None
-        if run:
-            run.finish_epoch(result, evaluation)
-        abandoned = run.gentle_recipe if run and run.is_abandoned else ""
-        state.class_ap, stop, gentle = trainer.ranks.broadcast((state.class_ap, state.stopping.stop, abandoned))
-        if gentle:
-            raise WeightsOverwritten(gentle, run.folder if run else None)
-        if stop:
-            break
-    if run:
-        return run.finish(validate)
-    validate(model)
-    return None

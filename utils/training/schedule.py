@@ -37,13 +37,17 @@ class Schedule:
         decay = progress if self.h.schedule == "linear" else (1 - math.cos(progress * math.pi)) / 2
         return 1 - decay * (1 - self.h.lrf)
 
-    def apply(self, optimizer: torch.optim.Optimizer, iteration: int) -> int:
-        """Set learning rates and momentum for batch `iteration`; return the number of batches per optimizer step."""
+    def apply(self, optimizer: torch.optim.Optimizer, iteration: int, rate_factor: float = 1.0) -> int:
+        """Set learning rates, times `rate_factor`, and momentum for batch `iteration`.
+
+        Returns:
+            The number of batches per optimizer step.
+        """
         h, warm = self.h, min(iteration / self.warmup, 1.0) if self.warmup > 0 else 1.0
         for group in optimizer.param_groups:
             # the high initial learning rate of biases is for SGD: Adam's steps are as large as the learning rate itself
             start = h.warmup_bias_lr if group["name"] == "biases" and "momentum" in group else 0.0
-            group["lr"] = _interpolate(start, group["initial_lr"] * self.factor(iteration), warm)
+            group["lr"] = _interpolate(start, group["initial_lr"] * self.factor(iteration), warm) * rate_factor
             if "momentum" in group:
                 group["momentum"] = _interpolate(h.warmup_momentum, h.momentum, warm)
         if warm < 1:

@@ -1,6 +1,7 @@
 """One epoch of training, and helpers around it. Takes objects: no model or dataset is defined here."""
 
 import contextlib
+import functools
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -17,9 +18,9 @@ from graftdet.utils.errors import UserError
 from graftdet.utils.progress import Progress
 from graftdet.utils.threads import adapt_threads
 from graftdet.utils.training.acceleration.batch_size import exceeded_memory
+from graftdet.utils.training.acceleration.color_jitter import images_on_device
 from graftdet.utils.training.acceleration.step_choice import StepChoice
-from graftdet.utils.training.color_jitter import images_on_device
-from graftdet.utils.training.loss_meter import LossMeter, non_finite_rows_named
+from graftdet.utils.training.divergence.loss_meter import LossMeter, NonFiniteLoss, non_finite_rows_named
 from graftdet.utils.training.optim import Stepper, warn_of_missing_gradients
 
 
@@ -61,7 +62,7 @@ def train_one_epoch(
         criterion: `(raw, targets (M, 6)) -> dict of named losses`, each a mean.
         batches: Batches of `graftdet.data.loader`: images uint8 (B, 3, H, W) RGB, targets (M, 6) image, class, cx, cy,
             w, h normalized, paths, and perhaps hsv_gains (B, 3).
-        stepper: Optimizer, schedule and EMA.
+        stepper: Optimizer, schedule, EMA, and what happens to steps that are not finite.
         epoch: Epoch number from 0; with `batches_per_epoch` it numbers the batches for the schedule.
         batches_per_epoch: Length of an epoch.
         device: The device of the model.
@@ -73,14 +74,14 @@ def train_one_epoch(
         frozen: Batch norms that use their running statistics.
 
     Raises:
-        UserError: If a loss is not finite (names the images), no image can be read, or a batch of a single image is too
-            small for batch norm.
+        NonFiniteLoss: If a loss is not finite (names images and rows) and its batch is not skipped.
+        UserError: If no image can be read, or a batch of a single image is too small for batch norm.
     """
     model.train()
     set_frozen_layers_to_eval(model)
     for batch_norm in frozen:
         batch_norm.eval()
-    meter = LossMeter(epoch)
+    meter, guard = LossMeter(epoch, stepper.guard.is_active), stepper.guard
     num_images = 0
     unchecked = epoch == 0  # whether each parameter receives a gradient, with the first batch that has objects
     start = time.perf_counter()
@@ -90,23 +91,29 @@ def train_one_epoch(
             on_batch(number, batch)
         stepper.begin(epoch * batches_per_epoch + number)
         images = images_on_device(batch, device).to(torch.float32, memory_format=layout).div_(255)  # (B, 3, H, W)
+        guard.remember(model)
         with torch.autocast(device.type, dtype=mixed, enabled=mixed is not None), _batch_norm_errors(model, images):
             raw = model(images)
         losses = criterion(raw, batch["targets"].to(device, non_blocking=True))
-        with non_finite_rows_named(unwrap(model), images):
-            meter.add(losses, batch["paths"], number)
+        on_gradients = warn_of_missing_gradients if unchecked and len(batch["targets"]) else None
         # the recipe's total loss is a sum over images; averaging gradients over processes divides by world_size
-        check, unchecked = unchecked and len(batch["targets"]) > 0, unchecked and not len(batch["targets"])
-        on_gradients = warn_of_missing_gradients if check else None
-        stepper.backward(sum(losses.values()) * (len(images) * world_size), on_gradients)  # type: ignore[arg-type]
-
+        total = sum(losses.values()) * (len(images) * world_size)
+        try:
+            with guard.agreed(), non_finite_rows_named(unwrap(model), images):
+                meter.add(losses, batch["paths"], number)
+            describe = functools.partial(meter.describe, batch["paths"], number)
+            stepper.backward(total, on_gradients, describe)  # type: ignore[arg-type]
+        except NonFiniteLoss as error:
+            stepper.skip(error)
+            continue
+        guard.passed()
+        unchecked = unchecked and not len(batch["targets"])
         num_images += len(images)
         if progress:
             means = " ".join(f"{name} {mean:.4f}" for name, mean in meter.means.items())
             size = f"{images.shape[3]}x{images.shape[2]}"
             progress.step(f"{means} boxes {len(batch['targets'])} size {size} memory {device_memory(device)}")
-    if not num_images:
-        raise UserError("no image of the training split can be read")
+    guard.check_epoch(num_images)
     meter.flush()
     seconds = time.perf_counter() - start
     return EpochResult(average_losses(meter.means, device), num_images * world_size / seconds, stepper.learning_rate)

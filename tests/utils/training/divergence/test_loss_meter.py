@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from graftdet.utils.training.loss_meter import NonFiniteLoss, non_finite_rows_named
+from graftdet.utils.training.divergence.loss_meter import NonFiniteLoss, non_finite_rows_named
 
 
 def test_rows_with_outputs_that_are_not_finite_are_named():

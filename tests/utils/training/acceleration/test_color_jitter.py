@@ -9,7 +9,7 @@ from graftdet.data.dataset import DetectionDataset
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.loader import train_loader
 from graftdet.utils.hyperparameters import load_hyperparameters
-from graftdet.utils.training.color_jitter import images_on_device, scale_hsv
+from graftdet.utils.training.acceleration.color_jitter import images_on_device, scale_hsv
 
 
 def smooth_images(count, side=48):

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from graftdet.utils.distributed import as_single_process
 from graftdet.utils.errors import UserError
+from graftdet.utils.training.acceleration.step_timing import random_states_restored
 
 MAX_PATHS = 16  # images of a batch that an error names
 
@@ -48,9 +50,15 @@ def _non_finite_rows(model: nn.Module, images: torch.Tensor) -> str:
         row.register_forward_hook(lambda _, __, output, index=index: examine(index, output))
         for index, row in enumerate(rows)
     ]
+    synchronized = [module for module in model.modules() if isinstance(module, nn.SyncBatchNorm) and module.training]
     try:
-        model(images)  # in training mode, as it was; the run ends
+        for module in synchronized:  # other processes may not wait for this one
+            module.eval()
+        with random_states_restored(), as_single_process():
+            model(images)  # in training mode, as it was; running statistics change
     finally:
+        for module in synchronized:
+            module.train()
         for hook in hooks:
             hook.remove()
     return ", ".join(found[:3]) + (f" and {len(found) - 3} others" if len(found) > 3 else "")
@@ -64,10 +72,11 @@ class LossMeter:
 
     Args:
         epoch: Epoch number from 0, for messages.
+        wait: Wait for the losses of each batch.
     """
 
-    def __init__(self, epoch: int):
-        self.epoch, self.count = epoch, 0
+    def __init__(self, epoch: int, wait: bool = False):
+        self.epoch, self.count, self.wait = epoch, 0, wait
         self._totals: dict[str, float] = {}
         self._pending: tuple | None = None
 
@@ -88,7 +97,7 @@ class LossMeter:
             copied.record()
         self.flush()
         self._pending = list(losses), values, copied, paths, number
-        if copied is None:
+        if copied is None or self.wait:
             self.flush()
 
     def flush(self) -> None:
@@ -100,16 +109,15 @@ class LossMeter:
             copied.synchronize()
         losses = dict(zip(names, values.tolist(), strict=True))
         if not np.isfinite(list(losses.values())).all():
-            raise NonFiniteLoss(_not_finite(losses, paths, self.epoch, number))
+            values = ", ".join(f"{name} {value}" for name, value in losses.items())
+            raise NonFiniteLoss(self.describe(paths, number, f"the loss is not finite ({values}); try a lower lr0"))
         self.count += 1
         for name, value in losses.items():
             self._totals[name] = self._totals.get(name, 0.0) + value
 
-
-def _not_finite(losses: dict[str, float], paths: list[str], epoch: int, number: int) -> str:
-    """The message about a batch whose loss is not finite."""
-    values = ", ".join(f"{name} {value}" for name, value in losses.items())
-    files = ", ".join(map(str, paths[:MAX_PATHS]))
-    if len(paths) > MAX_PATHS:
-        files += f" and {len(paths) - MAX_PATHS} others"
-    return f"epoch {epoch + 1}, batch {number + 1}: the loss is not finite ({values}); try a lower lr0; images: {files}"
+    def describe(self, paths: list[str], number: int, problem: str) -> str:
+        """Return the message about a problem with batch `number` of the epoch, which consists of the images `paths`."""
+        files = ", ".join(map(str, paths[:MAX_PATHS]))
+        if len(paths) > MAX_PATHS:
+            files += f" and {len(paths) - MAX_PATHS} others"
+        return f"epoch {self.epoch + 1}, batch {number + 1}: {problem}; images: {files}"
