@@ -1,8 +1,8 @@
 """`.safetensors` files: tensors by name and a text header, without anything that could be executed.
 
 The header of a file of this project holds what is needed to build its model
-(see `graftdet.models.weights.weights_file`) and, for pretrained weights, their card. Torch is imported only where
-tensors are read or written.
+(see `graftdet.models.weights.weights_file`) and, for pretrained weights, their card, and a digest of the file, which is
+verified whenever it is read. Torch is imported only where tensors are read or written.
 """
 
 import json
@@ -15,6 +15,8 @@ from safetensors import SafetensorError, safe_open
 
 from graftdet.utils.errors import UserError, missing_weights
 from graftdet.utils.files import refuse_lfs_file, write_atomically
+from graftdet.utils.untrusted.file_digest import DamagedFileError
+from graftdet.utils.untrusted.header_digest import KEYS, check_header_digest, fill_digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +32,7 @@ class SafetensorsHeader:
 
     Attributes:
         path: the file.
-        metadata: texts by key, as stored.
+        metadata: texts by key, as stored, without the digest.
         shapes: tensor name -> shape.
     """
 
@@ -67,7 +69,7 @@ def read_header(path: str | Path) -> SafetensorsHeader:
     """Read the header of a file, without its tensors and without torch.
 
     Raises:
-        UserError: the file is missing, cannot be read, or is truncated or malformed.
+        UserError: the file is missing, cannot be read, or is truncated, malformed or damaged.
     """
     return _read(Path(path), "np")[0]
 
@@ -76,7 +78,7 @@ def read_safetensors(path: str | Path) -> tuple[SafetensorsHeader, dict[str, "Te
     """Read the header and the tensors of a file, with float16 and bfloat16 tensors as float32.
 
     Raises:
-        UserError: the file is missing, cannot be read, or is truncated or malformed.
+        UserError: the file is missing, cannot be read, or is truncated, malformed or damaged.
     """
     return _read(Path(path), "pt")
 
@@ -92,9 +94,13 @@ def _read(path: Path, framework: str) -> tuple[SafetensorsHeader, dict[str, "Ten
     refuse_lfs_file(path)
     try:
         with safe_open(path, framework=framework) as file:
+            check_header_digest(path)
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            header = SafetensorsHeader(path, dict(file.metadata() or {}), shapes)
+            metadata = {key: text for key, text in (file.metadata() or {}).items() if key not in KEYS}
+            header = SafetensorsHeader(path, metadata, shapes)
             tensors = {name: _as_float32(file.get_tensor(name)) for name in shapes} if framework == "pt" else {}
+    except DamagedFileError as error:
+        raise UserError(f"{path}: is damaged: {error}; copy it again") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     except SafetensorError as error:
@@ -107,7 +113,7 @@ def _read(path: Path, framework: str) -> tuple[SafetensorsHeader, dict[str, "Ten
 def write_safetensors(
     path: str | Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str], half: bool = True
 ) -> None:
-    """Write tensors and metadata. Equal content gives equal bytes.
+    """Write tensors, metadata and a digest. Equal content gives equal bytes.
 
     Args:
         path: the file to write.
@@ -123,7 +129,7 @@ def write_safetensors(
     from safetensors.torch import save
 
     stored = {name: _as_stored(tensor, half) for name, tensor in tensors.items()}
-    write_atomically(path, _with_sorted_metadata(save(stored, dict(metadata))))
+    write_atomically(path, fill_digest(_with_sorted_metadata(save(stored, {**metadata, **KEYS}))))
 
 
 def _as_float32(tensor: "Tensor") -> "Tensor":

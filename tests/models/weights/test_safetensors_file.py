@@ -9,12 +9,14 @@ from safetensors.torch import load_file, save_file
 
 from graftdet.models import ModelSpec, build_model, load_model
 from graftdet.models.weights.pretrained.card import WeightsCard
+from graftdet.models.weights.pretrained.files import weights_files
 from graftdet.models.weights.safetensors_file import MAX_HALF, read_header, read_safetensors, write_safetensors
 from graftdet.models.weights.transfer import build_from_weights
 from graftdet.models.weights.weights_file import WeightsFile, load_weights, save_weights
 from graftdet.utils.checkpoint import load_checkpoint, save_checkpoint
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import read_image
+from graftdet.utils.untrusted.header_digest import check_header_digest
 
 LARGE = torch.rand(32, 33)
 
@@ -166,3 +168,35 @@ def test_metadata_are_readable_by_other_programs(tiny_weights, tmp_path):
     metadata = read_header(save_weights(tmp_path / "a.safetensors", weights)).metadata
     assert metadata["yaml"] == load_checkpoint(tiny_weights)["yaml"] and metadata["license"] == "Apache-2.0"
     assert json.loads(metadata["names"]) == weights.names and json.loads(metadata["card"])["license"] == "Apache-2.0"
+
+
+def test_any_flipped_bit_is_noticed(tmp_path):
+    path = tmp_path / "whole.safetensors"
+    write_safetensors(path, {"x": torch.rand(4, 5), "n": torch.tensor(1)}, {"names": '["a"]', "yaml": "nc: 1"})
+    whole = path.read_bytes()
+    read_header(path)
+    for position in range(len(whole)):
+        for bit in (0, 3, 7) if position < 400 else (position % 8,):
+            damaged = bytearray(whole)
+            damaged[position] ^= 1 << bit
+            path.write_bytes(damaged)
+            with pytest.raises(UserError, match=r"is (truncated or malformed|damaged)") as error:
+                read_header(path)
+            assert "\n" not in str(error.value)
+    for start in (0, 100, len(whole) - 40):
+        path.write_bytes(whole[:start] + b"\0" * 40 + whole[start + 40 :])
+        with pytest.raises(UserError, match=r"is (truncated or malformed|damaged)"):
+            read_safetensors(path)
+
+
+def test_files_without_digest_are_read(tmp_path):
+    save_file({"x": LARGE}, tmp_path / "other.safetensors", {"names": "[]"})
+    assert read_header(tmp_path / "other.safetensors").metadata == {"names": "[]"}
+    save_file({"x": LARGE}, tmp_path / "odd.safetensors", {"sha256": "\ud7ff"})
+    with pytest.raises(UserError, match="is damaged: its digest is damaged; copy it again"):
+        read_header(tmp_path / "odd.safetensors")
+
+
+def test_the_weights_of_configs_have_a_digest():
+    for path in weights_files():
+        assert check_header_digest(path), path

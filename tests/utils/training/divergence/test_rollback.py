@@ -103,7 +103,9 @@ def test_a_stopped_run_names_its_checkpoint_and_is_resumed_with_another_action(r
     folder = workspace / "runs" / "stopped"
     with pytest.raises(NonFiniteLoss) as raised:
         run_train("stopped", *FLAGS)
-    advice = f"last good checkpoint: {folder / 'weights' / 'last.pt'} (epoch 1); resume from it: --resume {folder} --on-nan"
+    advice = (
+        f"last good checkpoint: {folder / 'weights' / 'last.pt'} (epoch 1); resume from it: --resume {folder} --on-nan"
+    )
     assert advice in str(raised.value) and "epoch 2, batch 2" in str(raised.value)
     train.main(["--resume", str(folder), "--on-nan", "skip"])
     captured = capsys.readouterr()
