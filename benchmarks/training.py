@@ -41,6 +41,7 @@ RECIPES = ("yolov5.yaml", "default.yaml")
 def main() -> int:
     """Print the table; returns the exit status."""
     flags = parser("training", __doc__)
+    flags.add_argument("--cfg", default=MODEL, help="model YAML")
     flags.add_argument("--device", default="cpu")
     flags.add_argument("--img", type=int, default=320)
     flags.add_argument("--batch-size", type=int, default=16)
@@ -54,10 +55,12 @@ def main() -> int:
         torch.set_num_threads(1 if options.cpu_time else min(CORES, len(os.sched_getaffinity(0))))
     clock = time.thread_time if options.cpu_time else time.perf_counter
     unit = "; images per second of CPU time, one thread" * options.cpu_time
-    table = Table(f"Training {MODEL} at {options.img}, batch {options.batch_size}, {device}{unit}", options.output)
+    table = Table(
+        f"Training {options.cfg} at {options.img}, batch {options.batch_size}, {device}{unit}", options.output
+    )
 
     images, targets = random_batch(options, device)
-    reference = minimal_step(device, images, targets)
+    reference = minimal_step(device, images, targets, cfg=options.cfg)
     steps = {"minimal step, float32, contiguous: the reference": reference}
     steps |= {
         f"the same, {what}": minimal_step(device, images, targets, **how)
@@ -115,11 +118,11 @@ def random_batch(options: argparse.Namespace, device: torch.device) -> tuple[tor
     return images.to(device), torch.cat((image, label, boxes), 1).to(device)
 
 
-def minimal_step(device, images, targets, form=False, mixed=None, compiled=False):
+def minimal_step(device, images, targets, form=False, mixed=None, compiled=False, cfg=MODEL):
     """Return a call that does one step: forward, the loss of the YOLOv5 recipe, backward, SGD."""
     torch.manual_seed(0)
     recipe = load_hyperparameters("yolov5.yaml")
-    model = build_model(MODEL, nc=3).to(device).train()
+    model = build_model(cfg, nc=3).to(device).train()
     images = images.contiguous(memory_format=prepare_for_training(model, device)) if form else images
     criterion = model.criterion(recipe, images.shape[-1])
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.937, nesterov=True)
@@ -145,7 +148,7 @@ def complete_step(recipe_name: str, device, options, images, targets, clock) -> 
     torch.manual_seed(0)
     count = len(images)
     recipe = load_hyperparameters(recipe_name, ["nominal_batch=0", "warmup_epochs=0"]).for_run(100, 13, count)
-    model = build_model(MODEL, nc=3).to(device).train()
+    model = build_model(options.cfg, nc=3).to(device).train()
     layout = prepare_for_training(model, device)
     criterion = model.criterion(recipe, options.img)
     optimizer = make_optimizer(model, recipe.optimizer, recipe, count)
@@ -233,7 +236,7 @@ def end_to_end(recipe: str, options) -> tuple[float, str]:
 def train_flags(recipe: str, options, folder: str) -> dict[str, Any]:
     """Flags of train.py by name."""
     return {
-        "cfg": MODEL,
+        "cfg": options.cfg,
         "data": "bccd.yaml",
         "weights": "none",
         "hyp": recipe,

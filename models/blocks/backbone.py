@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from graftdet.models.blocks.conv import fuse_pair
+from graftdet.models.blocks.conv import fuse_pair, is_fusible
 from graftdet.utils.errors import UserError
 
 STRIDES = (8, 16, 32)
@@ -101,5 +101,5 @@ class Backbone(nn.Module):
         """Merge convolutions and batch norms among the layers, in place; inner blocks fuse themselves."""
         names = [name for name, _ in self._steps]
         for conv, bn in pairwise(names):
-            if type(self._modules.get(conv)) is nn.Conv2d and type(self._modules.get(bn)) is nn.BatchNorm2d:
+            if is_fusible(self._modules.get(conv), self._modules.get(bn)):
                 fuse_pair(self, conv, bn)

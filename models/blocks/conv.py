@@ -43,9 +43,14 @@ def fuse_pair(module: nn.Module, conv: str, bn: str) -> None:
         setattr(module, bn, nn.Identity())
 
 
-def _merges_batch_norm(layer: nn.Module) -> bool:
+def _merges_batch_norm(layer: nn.Module | None) -> bool:
     """Whether a layer other than nn.Conv2d can merge the batch norm behind it."""
     return hasattr(layer, "merge_batch_norm")
+
+
+def is_fusible(layer: nn.Module | None, bn: nn.Module | None) -> bool:
+    """Return whether `layer` is a convolution that can merge `bn`, a batch norm behind it."""
+    return (type(layer) is nn.Conv2d or _merges_batch_norm(layer)) and type(bn) is nn.BatchNorm2d
 
 
 class FusePairs:
@@ -64,7 +69,7 @@ def fuse_sequential(module: nn.Sequential) -> None:
     names = list(module._modules)
     for conv, bn in pairwise(names):
         layer = module._modules[conv]
-        if (type(layer) is nn.Conv2d or _merges_batch_norm(layer)) and type(module._modules[bn]) is nn.BatchNorm2d:
+        if is_fusible(layer, module._modules[bn]):
             fuse_pair(module, conv, bn)
 
 

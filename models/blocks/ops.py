@@ -11,6 +11,9 @@ from graftdet.utils.errors import UserError
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:
     """Interleave the channels of `groups` groups (Zhang et al., ShuffleNet, 2017): (B, c, H, W) -> the same."""
     b, c, h, w = x.shape
+    if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():  # so is the result
+        rows = x.permute(0, 2, 3, 1).view(b, h, w, groups, c // groups)
+        return rows.transpose(3, 4).reshape(b, h, w, c).permute(0, 3, 1, 2)
     return x.reshape(b, groups, c // groups, h, w).transpose(1, 2).reshape(b, c, h, w)
 
 

@@ -14,6 +14,14 @@ def test_shuffle_interleaves_the_groups():
     assert torch.equal(BLOCKS["ChannelShuffle"](3)(BLOCKS["ChannelShuffle"](2)(x)), x)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_shuffle_preserves_the_memory_format(layout):
+    x = torch.arange(2.0 * 6 * 3 * 4).view(2, 6, 3, 4).contiguous(memory_format=layout)
+    for groups, order in ((2, [0, 3, 1, 4, 2, 5]), (3, [0, 2, 4, 1, 3, 5])):
+        shuffled = BLOCKS["ChannelShuffle"](groups)(x)
+        assert torch.equal(shuffled, x[:, order]) and shuffled.is_contiguous(memory_format=layout)
+
+
 def reach(block, c1):
     """(c2, c1) bool: which input channels an output channel depends on."""
     torch.manual_seed(0)

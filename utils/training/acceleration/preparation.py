@@ -14,6 +14,7 @@ from torch import nn
 from graftdet.utils.errors import UserError
 from graftdet.utils.memory_format import Explain, prefer_channels_last
 from graftdet.utils.training.acceleration.dense_gradients import make_gradients_dense
+from graftdet.utils.training.acceleration.depthwise_gradients import speed_up_depthwise_gradients
 
 _SMOOTH_ACTIVATIONS = (nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid)
 
@@ -44,6 +45,7 @@ def prepare_for_training(
     layout = prefer_channels_last(model, device, image_shape, blocks, training=True, explain=explain)
     if device.type == "cpu":
         make_gradients_dense(model)
+        speed_up_depthwise_gradients(model)
     return layout
 
 
