@@ -1,4 +1,4 @@
-"""The software that results are computed with: its versions, and how its training is started in another process."""
+"""The software that results are computed with: its versions, and how its scripts are started in another process."""
 
 import os
 import platform
@@ -11,14 +11,18 @@ from graftdet.utils.config import ROOT
 _PACKAGES = ("torch", "numpy", "opencv-python", "onnx", "onnxruntime")
 
 
-def train_command() -> list[str]:
-    """Return the command that starts train.py in a process of its own, to be followed by its options.
+def script_command(script: str) -> list[str]:
+    """Return the command that starts a script in a process of its own, to be followed by its options.
+
+    Args:
+        script: "train" or "val".
 
     In a checkout this is the script. In an installed package it is the module: the folder of a script comes first on
     the import path, where the `utils` of the package would hide that of an application.
     """
     is_installed = (ROOT / "__init__.py").exists()
-    return [sys.executable, "-m", "graftdet.train"] if is_installed else [sys.executable, str(ROOT / "train.py")]
+    path = ROOT / f"{script}.py"
+    return [sys.executable, "-m", f"graftdet.{script}"] if is_installed else [sys.executable, str(path)]
 
 
 def versions() -> dict[str, str]:

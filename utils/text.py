@@ -31,6 +31,17 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], valid_utf8(text))
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a count with its noun: `1 image`, `1,200 images`, `2 boxes`.
+
+    Args:
+        number: The count.
+        noun: Singular.
+        plural: Plural (default: the singular with an s).
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def _percent_encoded(match: re.Match) -> str:
     code = ord(match[0])
     data = bytes([code - 0xDC00]) if 0xDC80 <= code <= 0xDCFF else match[0].encode("utf-8", "surrogatepass")

@@ -13,7 +13,7 @@ from graftdet.models.weights.pretrained.packing import pack
 from graftdet.models.weights.safetensors_file import read_header
 from graftdet.utils import cli
 from graftdet.utils.checkpoint import load_checkpoint
-from graftdet.utils.environment import train_command
+from graftdet.utils.environment import script_command
 from graftdet.utils.errors import UserError, did_you_mean
 
 from ..table import ROOT
@@ -68,7 +68,7 @@ def train(recipe: Pretraining, stage: Stage, folder: Path, start: Path | str) ->
 
 def run_train(arguments: list[str]) -> int:
     """Run train.py in a process of its own; returns its exit status."""
-    return subprocess.run([*train_command(), *arguments], cwd=ROOT).returncode
+    return subprocess.run([*script_command("train"), *arguments], cwd=ROOT).returncode
 
 
 def _other(start: str, project: Path, out: Path) -> Path | str:

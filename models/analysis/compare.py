@@ -3,7 +3,8 @@
 import copy
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,10 +22,31 @@ MAX_LABEL = 36  # characters of a column's header
 logger = logging.getLogger(__name__)
 
 
-def cost_rows(
+@dataclass(frozen=True)
+class ModelCost:
+    """Cost of one model.
+
+    Attributes:
+        label: Short name, see `labels_of`.
+        params: Number of parameters.
+        macs: Multiply-adds for one image.
+        activations: Peak memory of the feature maps in bytes.
+        torch: Latency per image in torch, fused.
+        onnx: Latency per image in onnxruntime on the CPU; None where it was not measured.
+    """
+
+    label: str
+    params: int
+    macs: int
+    activations: int
+    torch: Timing
+    onnx: Timing | None
+
+
+def measure_costs(
     models: list[DetectionModel], size: tuple[int, int], repeats: int, onnx: bool, device: str = "cpu"
-) -> list[list[str]]:
-    """Return the rows of the table of costs.
+) -> list[ModelCost]:
+    """Return the cost of each model.
 
     Args:
         models: Are not changed.
@@ -32,24 +54,33 @@ def cost_rows(
         repeats: Runs that latencies are medians of.
         onnx: Also time the exported models in onnxruntime.
         device: Where torch is timed.
-
-    Returns:
-        Each row is a label and one value per model: parameters, MACs, FLOPs, peak activations, latency per image.
     """
     sums = [totals(summarize(model, size)) for model in models]
-    at = f"at {size[1]}x{size[0]}"
-    rows = [
-        ["parameters", *_relative_to_first([s["params"] for s in sums], "{:,}")],
-        [f"GMACs {at}", *_relative_to_first([s["macs"] / 1e9 for s in sums], "{:.2f}")],
-        ["GFLOPs", *_relative_to_first([s["flops"] / 1e9 for s in sums], "{:.2f}")],
-        [
-            "peak activations, MiB",
-            *_relative_to_first([peak_activation_bytes(m, size) / 2**20 for m in models], "{:.1f}"),
-        ],
-        [f"torch, median and quartiles ({device})", *_texts(time_torch(models, size, repeats, device))],
+    torch_times = time_torch(models, size, repeats, device)
+    onnx_times = _time_onnx(models, size, repeats) if onnx else [None] * len(models)
+    return [
+        ModelCost(label, total["params"], total["macs"], peak_activation_bytes(model, size), *times)
+        for label, model, total, *times in zip(labels_of(models), models, sums, torch_times, onnx_times, strict=True)
     ]
-    if onnx:
-        rows.append(["onnxruntime (cpu)", *_texts(_time_onnx(models, size, repeats))])
+
+
+def cost_rows(costs: list[ModelCost], size: tuple[int, int], device: str = "cpu") -> list[list[str]]:
+    """Return the rows of the table of costs: a label and one value per model, with its difference from the first.
+
+    Args:
+        costs: Of each model.
+        size: (height, width) of the image.
+        device: Where torch was timed.
+    """
+    rows = [
+        ["parameters", *_relative_to_first([cost.params for cost in costs], "{:,}")],
+        [f"GMACs at {size[1]}x{size[0]}", *_relative_to_first([cost.macs / 1e9 for cost in costs], "{:.2f}")],
+        ["GFLOPs", *_relative_to_first([2 * cost.macs / 1e9 for cost in costs], "{:.2f}")],
+        ["peak activations, MiB", *_relative_to_first([cost.activations / 2**20 for cost in costs], "{:.1f}")],
+        [f"torch, median and quartiles ({device})", *_texts([cost.torch for cost in costs])],
+    ]
+    if any(cost.onnx for cost in costs):
+        rows.append(["onnxruntime (cpu)", *_texts([cost.onnx for cost in costs])])
     return rows
 
 
@@ -61,7 +92,7 @@ def _relative_to_first(values: list[float], form: str) -> list[str]:
     ]
 
 
-def _texts(times: list[Timing | None]) -> list[str]:
+def _texts(times: Sequence[Timing | None]) -> list[str]:
     return ["-" if timing is None else str(timing) for timing in times]
 
 
@@ -154,13 +185,12 @@ def labels_of(models: list[DetectionModel]) -> list[str]:
 
 
 def _facts(row: RowSummary) -> tuple:
-    return row.module, row.args, row.number, row.shapes, row.params
+    return row.module, row.args, row.repeats, row.shapes, row.params
 
 
 def _describe(row: RowSummary) -> str:
     shapes = " ".join("x".join(map(str, shape)) for shape in row.shapes[:1]) + (" ..." if len(row.shapes) > 1 else "")
-    repeats = f" x{row.number}" if row.number > 1 else ""
-    return f"{row.index:2d} {row.module}{repeats} {shapes} {row.params:,}"
+    return f"{row.index:2d} {row.module}{row.repeats} {shapes} {row.params:,}"
 
 
 def _similarity(one: RowSummary, other: RowSummary) -> float:

@@ -175,13 +175,17 @@ def _row_box(row: RowSummary, layout: Layout, left, color) -> Box:
     column, line = layout.cells[row.index]
     x = left + column * COLUMN_WIDTH + (COLUMN_WIDTH - WIDTH) / 2
     y = TOP + line * (HEIGHT + GAP)
-    repeats = f" x{row.number}" if row.number > 1 else ""
     name = f" '{_shorten(row.name, MAX_NAME)}'" if row.name else ""
+    repeats = row.repeats
+    if len(f"{row.index}  {row.module}{repeats}{name}") > MAX_TITLE:
+        short = repeats.partition(" (")[0]
+        repeats = "" if short == " x1" else short  # the tooltip has all of it
     module = _shorten(row.module, max(MAX_TITLE - len(f"{row.index}  {repeats}{name}"), 8))
     facts = _shape_text(row.shapes) + (f", {_short_count(row.params)}" if row.params else "")
     full_name = f" '{row.name}'" if row.name else ""
     title = (
-        f"row {row.index}{full_name} {row.module}({row.args}), {row.params:,} parameters, {row.macs / 1e6:,.1f} MMACs"
+        f"row {row.index}{full_name} {row.module}({row.args}){row.repeats}, {row.params:,} parameters, "
+        f"{row.macs / 1e6:,.1f} MMACs"
     )
     return Box(x, y, WIDTH, HEIGHT, (f"{row.index}  {module}{repeats}{name}", facts), color, title, row.index)
 

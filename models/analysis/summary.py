@@ -46,6 +46,7 @@ def summarize(model: DetectionModel, size: tuple[int, int] = (640, 640)) -> list
                     sum(p.numel() for p in parameters),
                     sum(p.numel() for p in parameters if not p.requires_grad),
                     macs,
+                    model.spec.depth_multiple,
                 )
             )
     return rows
@@ -117,15 +118,14 @@ def summary_text(model: DetectionModel, size: tuple[int, int] = (640, 640), time
                 str(r.index),
                 r.name,
                 source,
-                str(r.number),
-                r.module,
+                r.module + r.repeats,
                 args,
                 shape,
                 f"{r.params:,}",
                 f"{r.macs / 1e6:,.2f}",
             ]
         )
-    header, right = ["", "name", "from", "n", "module", "args", "output", "params", "MMACs"], 2
+    header, right = ["", "name", "from", "module", "args", "output", "params", "MMACs"], 2
     if times:
         header, right = [*header, "ms", "%"], 4
         lines = [[*line, f"{ms:.2f}", f"{100 * ms / sum(times):.1f}"] for line, ms in zip(lines, times, strict=True)]

@@ -77,5 +77,5 @@ def _errors(model: Any) -> int:
 def _row(row: RowSummary | None) -> dict[str, Any] | None:
     if row is None:
         return None
-    about = {"index": row.index, "module": row.module, "number": row.number, "args": row.args}
+    about = {"index": row.index, "module": row.module, "repeats": row.repeats, "args": row.args}
     return {**about, "shapes": list(row.shapes), "params": row.params}

@@ -69,7 +69,10 @@ def read_model(text: str, file: str, size: str | None = None) -> ParsedModel:
         summaries, strides = _rows_by_torch(built)
         return ParsedModel(spec, problems, summaries, costs, True, strides)
     shapes = _likely_shapes(built) if None in costs and not _is_too_large(problems) else []
-    rows = [_summary(row, cost, shape) for row, cost, shape in zip_longest(spec.rows, costs, shapes[: len(costs)])]
+    rows = [
+        _summary(row, cost, shape, spec.depth_multiple)
+        for row, cost, shape in zip_longest(spec.rows, costs, shapes[: len(costs)])
+    ]
     strides = level_strides(spec, costs) if costs else None
     return ParsedModel(spec, problems, rows, costs, None not in costs, strides)
 
@@ -129,7 +132,7 @@ def row_values(
     line, _ = spec.positions.find(row.path)
     return {
         **{"index": row.index, "section": row.section, "line": line, "name": row.name, "module": row.module},
-        **{"number": row.number, "args": summary.args, "sources": list(row.sources), "stride": stride},
+        **{"repeats": summary.repeats, "args": summary.args, "sources": list(row.sources), "stride": stride},
         **{"inputs": inputs if isinstance(inputs, list) or inputs is None else [inputs]},
         **{"shapes": list(summary.shapes), "known": known, "params": summary.params, "macs": summary.macs},
     }
@@ -191,12 +194,13 @@ def _likely_shapes(spec: ModelSpec) -> list:
     return propagate(spec, _cache_of(spec)).shapes
 
 
-def _summary(row: Row, cost: RowCost | None, likely: Any) -> RowSummary:
+def _summary(row: Row, cost: RowCost | None, likely: Any, depth_multiple: float) -> RowSummary:
     args = show_row([*row.args, *([row.kwargs] if row.kwargs else [])])[1:-1]
     shape = likely if cost is None else cost.shape
     shapes = tuple(shape) if isinstance(shape, list) else (shape,) if shape else ()
     about = row.index, row.name or "", row.sources, row.number, row.module, args
-    return RowSummary(*about, shapes, cost.params if cost else 0, 0, cost.macs if cost else 0)
+    figures = (cost.params, 0, cost.macs) if cost else (0, 0, 0)
+    return RowSummary(*about, shapes, *figures, depth_multiple)
 
 
 def _rows_by_torch(spec: ModelSpec) -> tuple[list[RowSummary], list[float]]:

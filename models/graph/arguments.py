@@ -50,11 +50,6 @@ class BlockCall:
     same_width: str | None = None
 
 
-def scale_depth(number: int, multiple: float) -> int:
-    """`number` times `multiple`, rounded, at least 1; 1 stays 1."""
-    return max(round(number * multiple), 1) if number > 1 else number
-
-
 def make_block_call(
     block: type,
     options: BlockOptions,

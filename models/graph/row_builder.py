@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from graftdet.models.blocks.registration import PLAIN, BlockOptions
-from graftdet.models.graph.arguments import BlockCall, input_width_choices, make_block_call, make_head_call, scale_depth
+from graftdet.models.graph.arguments import BlockCall, input_width_choices, make_block_call, make_head_call
 from graftdet.models.graph.errors import MapListError, RowError
 from graftdet.models.graph.modules import find_block
 from graftdet.models.graph.plugins import describe_error
@@ -24,7 +24,7 @@ from graftdet.models.graph.written_arguments import Reading
 from graftdet.models.heads import HEADS
 from graftdet.models.heads.base import Head, HeadOptions
 from graftdet.models.spec.model_spec import ModelSpec
-from graftdet.models.spec.row import IMAGE, MAX_REPEATS, Row
+from graftdet.models.spec.row import IMAGE, MAX_REPEATS, Row, scale_depth
 from graftdet.utils.errors import UserError
 
 Shape = tuple[int, int, int]

@@ -71,3 +71,8 @@ def show_row(written) -> str:
     if isinstance(written, dict):
         return "{" + ", ".join(f"{key}: {show_row(value)}" for key, value in written.items()) + "}"
     return str(written) if not isinstance(written, str) or written.strip() else repr(written)
+
+
+def scale_depth(number: int, multiple: float) -> int:
+    """Return how many blocks a row's `number` builds: that times the depth `multiple`, at least 1; 1 stays 1."""
+    return max(round(number * multiple), 1) if number > 1 else number

@@ -130,7 +130,7 @@ export function showComparison(answer, measure) {
         ? h("tr", {}, h("th", {}, "errors"), h("td", {}, String(other.errors)), h("td", {}, String(own.errors))) : null,
       other.errors || own.errors ? null : latency));
   const cell = (row) => h("td", {}, row
-    ? [h("b", {}, `${row.index} ${row.module}`), row.number > 1 ? ` ×${row.number}` : "", ` [${row.args}] `,
+    ? [h("b", {}, `${row.index} ${row.module}`), row.repeats, ` [${row.args}] `,
       h("small", {}, `${shapeText(row.shapes)}, ${count(row.params)}`)] : "—");
   const differing = answer.lines.filter((line) => line.differs);
   const lines = h("table", { class: "lines" }, h("tbody", {}, differing.map((line) => h("tr", {}, line.rows.map(cell)))));

@@ -22,7 +22,7 @@ export class RowTable {
         onclick: () => this.select(row.index),
         onkeydown: (event) => event.key === "Enter" && this.select(row.index) },
       h("td", {}, String(row.index)),
-      h("td", { class: "module" }, row.module, row.number > 1 ? h("small", {}, ` ×${row.number}`) : null,
+      h("td", { class: "module" }, row.module, row.repeats ? h("small", {}, row.repeats) : null,
         row.name ? h("small", {}, ` ${row.name}`) : null),
       h("td", { class: "from" }, row.sources.map((source) => (source < 0 ? "image" : source)).join(", ")),
       h("td", {}, shapeText(row.shapes), row.known ? null : h("small", { title: "likely: the row cannot be built" }, " ?")),

@@ -1,6 +1,5 @@
-"""compare and summary --profile: costs side by side, peak memory counted by hand, AP of training runs."""
+"""compare and summary --profile: costs side by side, peak memory counted by hand."""
 
-import csv
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,8 +9,10 @@ from torch import nn
 
 from graftdet.models import build_model
 from graftdet.models.__main__ import main
-from graftdet.models.analysis import compare, trainings
+from graftdet.models.analysis import compare
+from graftdet.models.analysis.graph_svg import draw_model
 from graftdet.models.analysis.profiling import Timing, peak_activation_bytes, time_calls, time_rows
+from graftdet.models.analysis.summary import summarize, summary_text
 from graftdet.models.editing.editor import insert_row
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.weights.weights_file import load_weights, save_weights
@@ -93,6 +94,24 @@ def test_rows_that_differ_are_marked():
     ]
 
 
+def test_the_repeats_that_are_built_are_shown():
+    deep = TINY.replace("nc: 1", "nc: 1\ndepth_multiple: 0.33").replace("[-1, 1, Conv, [16", "[-1, 9, Conv, [16")
+    text = row_summary_of(deep)
+    assert text == ["Conv", "Conv x3 (9 x 0.33)", "Conv x3 (9 x 0.33)", "Detect"]
+    assert row_summary_of(deep.replace("0.33", "0.1"))[1] == "Conv x1 (9 x 0.1)"
+    assert row_summary_of(deep.replace("0.33", "1"))[1] == "Conv x9"
+    model = model_of(deep)
+    assert "Conv x3 (9 x 0.33)  " in summary_text(model, (64, 64)) and "Conv x3 (9 x 0.33) 16x" in compare.row_table(
+        [model], (64, 64)
+    )
+    drawing = draw_model(model, (64, 64))
+    assert ">1  Conv x3 (9 x 0.33)<" in drawing and "=2) x3 (9 x 0.33), " in drawing
+
+
+def row_summary_of(text):
+    return [row.module + row.repeats for row in summarize(model_of(text), (64, 64))]
+
+
 def test_the_tables_of_both_commands(capsys, tmp_path, monkeypatch):
     path = tmp_path / "tiny.yaml"
     path.write_text(TINY, encoding="utf-8")
@@ -134,57 +153,6 @@ def test_summary_of_a_weights_file(tiny_weights, tmp_path, capsys):
         main(["summary", str(packed), "--nc", "3"])
 
 
-def fake_training(monkeypatch, status=0):
-    """Replaces train.py: AP depends on model and seed, the last epoch is not the best."""
-    commands = []
-
-    def run(command, **_):
-        commands.append(command)
-        value = {flag: command[command.index(flag) + 1] for flag in ("--project", "--name", "--seed")}
-        folder = Path(value["--project"]) / value["--name"]
-        folder.mkdir()
-        with open(folder / "results.csv", "w", encoding="utf-8", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(["epoch", "val/AP50-95", "val/AP50"])
-            best = 0.4 + 0.02 * int(value["--seed"]) + 0.1 * int(value["--name"][0])
-            table.writerows([[1, 0.1, 0.9], [2, best, best + 0.2], [3, "", ""], [4, best - 0.1, 0.8]])
-        return SimpleNamespace(returncode=status)
-
-    monkeypatch.setattr(trainings.subprocess, "run", run)
-    return commands
-
-
-def test_trainings_add_mean_and_deviation(monkeypatch, tmp_path, capsys):
-    commands = fake_training(monkeypatch)
-    args = SimpleNamespace(
-        train="shapes.yaml",
-        epochs=4,
-        seeds=3,
-        project=str(tmp_path / "c"),
-        img=[64],
-        plugins=["b.py"],
-        train_args="--hyp 'my hyp.yaml'",
-    )
-    lines = trainings.train_all(["a.yaml", "b.yaml"], args)
-    assert lines[0] == ["AP50-95 of the best of 4 epochs, 3 seeds", "0.4200 +- 0.0200", "0.5200 +- 0.0200"]
-    assert lines[1][1:] == ["0.6200 +- 0.0200", "0.7200 +- 0.0200"]
-    assert len(commands) == 6 and [c[c.index("--cfg") + 1] for c in commands[:2]] == ["a.yaml", "b.yaml"]
-    assert commands[0][-2:] == ["--hyp", "my hyp.yaml"] and "b.py" in commands[0]
-    assert commands[0][commands[0].index("--weights") + 1] == "none"  # models are compared from scratch
-
-
-def test_a_training_that_fails_is_reported(monkeypatch, tmp_path):
-    fake_training(monkeypatch, status=2)
-    args = SimpleNamespace(
-        train="x.yaml", epochs=1, seeds=1, project=str(tmp_path), img=[64], plugins=[], train_args=""
-    )
-    with pytest.raises(UserError, match="a.yaml: training with seed 0 ended with exit status 2"):
-        trainings.train_all(["a.yaml"], args)
-    with pytest.raises(UserError, match="expected a table with val/AP50-95"):
-        trainings.best_epoch(tmp_path / "nothing.csv")
-    assert trainings.mean_and_deviation([0.5]) == "0.5000"
-
-
 def test_models_with_different_input_channels(capsys):
     gray = {
         "nc": 2,
@@ -194,7 +162,7 @@ def test_models_with_different_input_channels(capsys):
         "head": [[[0], 1, "Detect", ["nc", "anchors"]]],
     }
     models = [build_model(gray), build_model({**gray, "ch": 3})]
-    lines = compare.cost_rows(models, (32, 32), 1, onnx=True)
+    lines = compare.cost_rows(compare.measure_costs(models, (32, 32), 1, onnx=True), (32, 32))
     assert all("-" not in value for value in lines[-1][1:]) and len(lines[-1]) == 3
 
 

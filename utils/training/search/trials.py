@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from graftdet.utils.cli import ArgumentParser, at_least
-from graftdet.utils.environment import train_command
+from graftdet.utils.environment import script_command
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import write_errors
 from graftdet.utils.hyperparameters import load_hyperparameters
@@ -114,7 +114,7 @@ def search(options: argparse.Namespace, arguments: Sequence[str] | None = None, 
         folder.mkdir(parents=True, exist_ok=True)
     search_parser = ArgumentParser(add_help=False)
     add_search_flags(search_parser)
-    command = [*(command or train_command()), *search_parser.parse_known_args(arguments)[1]]
+    command = [*(command or script_command("train")), *search_parser.parse_known_args(arguments)[1]]
     command += ["--hyp", options.hyp] if automatic else []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
