@@ -23,6 +23,10 @@ from graftdet.utils.sources.sample import expected_frames, sample_images
 from graftdet.utils.sources.source import Source, open_source
 
 logger = logging.getLogger("graftdet.detect")
+VIEW_HELP = (
+    "show annotated images in a window: n, Enter or right for the next one, p, Backspace or left for the one before, "
+    "space to pause a video or to let images follow each other, q or Escape to quit"
+)
 WINDOWS_AT_ONCE = 4  # of --slice, per call of the model
 
 
@@ -121,6 +125,7 @@ def output_settings(options: Namespace) -> OutputSettings:
         save_csv=options.save_csv,
         save_crop=options.save_crop,
         save_mot=options.track is not None,
+        grid=options.grid,
         view=options.view,
         line_thickness=options.line_thickness,
         hide_labels=options.hide_labels,
@@ -144,8 +149,10 @@ def make_parser() -> cli.ArgumentParser:
     add("--save-json", action="store_true", help="write detections.json")
     add("--save-csv", action="store_true", help="write detections.csv")
     add("--save-crop", action="store_true", help="write crops/CLASS/*.jpg")
+    sheet = "write contact sheets: 30 images on each, with file names; of videos and streams one frame per second"
+    add("--grid", action="store_true", help=sheet)
     add("--no-save", "--nosave", action="store_true", help="do not write annotated images and videos")
-    add("--view", "--view-img", action="store_true", help="show annotated images in a window; q or Escape quits")
+    add("--view", "--view-img", action="store_true", help=VIEW_HELP)
     add("--line-thickness", type=cli.at_least(1), help="line width of boxes [pixels] (default: by image size)")
     add("--hide-labels", action="store_true", help="draw boxes without class names and scores")
     add("--hide-conf", action="store_true", help="draw class names without scores")

@@ -49,6 +49,23 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.fixture
+def window(monkeypatch):
+    """A window of OpenCV without a display: `shown` are the titles and images, `press` returns the code of a key."""
+    from types import SimpleNamespace
+
+    import cv2
+
+    window = SimpleNamespace(shown=[], press=lambda milliseconds: -1, visible=1.0)
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
+    monkeypatch.setattr(cv2, "resizeWindow", lambda *_: None)
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: window.visible)
+    monkeypatch.setattr(cv2, "imshow", lambda title, image: window.shown.append((title, image)))
+    monkeypatch.setattr(cv2, "waitKeyEx", lambda milliseconds: window.press(milliseconds))
+    return window
+
+
 @pytest.fixture(scope="session")
 def datasets_dir():
     """The folder of real datasets; the test is skipped where it is not there."""

@@ -142,18 +142,21 @@ def test_view_without_a_display_warns_and_continues(run_detect, display, tiny_we
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DISPLAY", display)
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(cv2, "imshow", no_display)
+    monkeypatch.setattr(cv2, "namedWindow", no_display)
     folder = run_detect(tiny_weights, images, "--view")
     assert capsys.readouterr().err.count("--view") == 1 and (folder / "a b.png").exists()
 
 
-def test_view_ends_with_q(run_detect, tiny_weights, images, monkeypatch):
-    shown = []
-    monkeypatch.setenv("DISPLAY", ":0")
-    monkeypatch.setattr(cv2, "imshow", lambda title, image: shown.append(image.shape))
-    monkeypatch.setattr(cv2, "waitKey", lambda delay: ord("q"))
+def test_view_ends_with_q(run_detect, tiny_weights, images, window):
+    window.press = lambda milliseconds: ord("q")
     run_detect(tiny_weights, images, "--view")
-    assert shown == [(64, 96, 3)]
+    assert [image.shape for _, image in window.shown] == [(64, 96, 3)]
+
+
+def test_a_contact_sheet_has_all_images(run_detect, tiny_weights, images):
+    folder = run_detect(tiny_weights, images, "--grid", "--no-save")
+    (sheet,) = folder.iterdir()
+    assert sheet.name == "grid.jpg" and read_image(sheet).shape[1] == 4 + 2 * (384 + 4)  # one of three is truncated
 
 
 class Runs:

@@ -23,8 +23,10 @@ from graftdet.models.inference.preview_window import PreviewWindow
 from graftdet.models.inference.tracking import sequence_of
 from graftdet.utils.files import check_run_name, new_run_folder
 from graftdet.utils.images.io import write_image
-from graftdet.utils.images.video import VideoWriter
+from graftdet.utils.images.video import DEFAULT_FPS, VideoWriter
+from graftdet.utils.progress import duration
 from graftdet.utils.sources.frame import Frame
+from graftdet.utils.visualization.contact_sheets import ContactSheets, draw_tile
 
 logger = logging.getLogger(__name__)
 REPORT_INTERVAL = 10  # seconds between two reports on a video
@@ -45,6 +47,7 @@ class OutputSettings:
         save_csv: detections.csv.
         save_crop: crops/CLASS/*.jpg.
         save_mot: tracks/*.txt, one file per sequence in the format of the MOT Challenge.
+        grid: contact sheets, see `ContactSheets`.
         view: show annotated images in a window, each stream in its own.
         line_thickness: line width of boxes in pixels; None: depends on the size of the image.
         hide_labels: draw boxes without class names and scores.
@@ -61,6 +64,7 @@ class OutputSettings:
     save_csv: bool = False
     save_crop: bool = False
     save_mot: bool = False
+    grid: bool = False
     view: bool = False
     line_thickness: int | None = None
     hide_labels: bool = False
@@ -70,7 +74,7 @@ class OutputSettings:
     def writes_files(self) -> bool:
         """Whether anything is written into the folder of the run."""
         lists = self.save_json or self.save_csv or self.save_mot
-        return self.save_images or self.save_txt or self.save_crop or lists
+        return self.save_images or self.save_txt or self.save_crop or self.grid or lists
 
 
 class DetectionWriter:
@@ -96,8 +100,10 @@ class DetectionWriter:
         self._mot: dict[str, list[str]] = {}
         self._sequence_lengths: Counter[str] = Counter()
         self._names = OutputNames()
+        self._sheets = ContactSheets() if settings.grid else None
         self._videos: dict[str, VideoWriter] = {}
         self._last_report: dict[str, float] = {}
+        self._last_second: dict[str, int] = {}  # of each video, that the contact sheets have
 
     def annotate(self, detections: Detections) -> np.ndarray | None:
         """The image with its boxes, where anything writes or shows it. May be called from another thread."""
@@ -105,7 +111,7 @@ class DetectionWriter:
         if not needed:
             return None
         return detections.draw(
-            in_place=not self.settings.save_crop,
+            in_place=not (self.settings.save_crop or self.settings.grid),
             thickness=self.settings.line_thickness,
             hide_labels=self.settings.hide_labels,
             hide_scores=self.settings.hide_conf,
@@ -128,9 +134,11 @@ class DetectionWriter:
             self._records.append({**record, "detections": detections.to_dicts()})
         if settings.save_mot and detections.track_ids is not None:
             self._add_tracks(frame, detections)
+        if self._sheets:
+            self._add_tile(frame, detections)
         if self.window.active:
             title = f"detections {frame.path}" if frame.info.kind == "stream" else "detections"
-            self.window.show(annotated, 1 if frame.info.is_video else 0, title)
+            self.window.show(annotated, frame.info.is_video, title)
         self._report(frame, detections)
 
     def finish(self) -> None:
@@ -141,6 +149,8 @@ class DetectionWriter:
             write_detections_json(self.folder / "detections.json", self._records)
         if self.folder and self.settings.save_csv:
             write_detections_csv(self.folder / "detections.csv", self._records)
+        if self.folder and self._sheets:
+            self._sheets.finish(self._sheet_path)
         for sequence, lines in self._mot.items():
             write_mot(self.folder / "tracks" / f"{self._names(sequence)}.txt", lines)
 
@@ -150,6 +160,34 @@ class DetectionWriter:
         self._sequence_lengths[sequence] += 1
         lines = mot_lines(self._sequence_lengths[sequence], detections.boxes, detections.scores, detections.track_ids)
         self._mot.setdefault(sequence, []).extend(lines)
+
+    def _add_tile(self, frame: Frame, detections: Detections) -> None:
+        """Add an image to the contact sheets, of videos and streams one frame per second."""
+        caption = Path(frame.path).name if frame.info.kind != "stream" else frame.path
+        if frame.info.is_video:
+            fps, index = frame.info.fps or DEFAULT_FPS, frame.index or 0
+            second = int(index / fps)
+            if self._last_second.get(frame.path) == second:
+                return
+            self._last_second[frame.path] = second
+            caption = f"{caption} {duration(second)}"
+        scores = None if self.settings.hide_conf else detections.scores
+        tile = draw_tile(
+            frame.image,
+            detections.boxes,
+            detections.labels,
+            scores,
+            detections.names,
+            hide_labels=self.settings.hide_labels,
+            track_ids=detections.track_ids,
+        )
+        self._sheets.add(tile, caption, self._sheet_path)
+
+    def _sheet_path(self, number: int | None) -> Path:
+        """The file of a contact sheet; None: there is only one."""
+        path = self.folder / f"{self._names.unused('grid' if number is None else f'grid_{number}')}.jpg"
+        logger.info(f"contact sheet: {path}")
+        return path
 
     def _make_folder(self) -> Path:
         folder = new_run_folder(self.settings.project, self.settings.name, self.settings.exist_ok)

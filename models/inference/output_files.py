@@ -31,19 +31,20 @@ class OutputNames:
 
     def frame(self, source: str, number: int) -> str:
         """A stem for the files about frame `number` of `source`, a new one at each call."""
-        return self._unused(f"{self(source)}_{number}")
+        return self.unused(f"{self(source)}_{number}")
 
     def crop(self, class_name: str, stem: str) -> str:
         """The path, below the folder of crops, of one more crop of a class from the image or frame `stem`."""
         folder = self._name_of("class", class_name, safe_name(class_name), "crops/")
-        return f"{folder}/{self._unused(stem, f'crops/{folder}/')}.jpg"
+        return f"{folder}/{self.unused(stem, f'crops/{folder}/')}.jpg"
 
     def _name_of(self, kind: str, key: str, name: str, folder: str = "") -> str:
         if (kind, key) not in self._names:
-            self._names[kind, key] = self._unused(name, folder)
+            self._names[kind, key] = self.unused(name, folder)
         return self._names[kind, key]
 
-    def _unused(self, name: str, folder: str = "") -> str:
+    def unused(self, name: str, folder: str = "") -> str:
+        """Return `name`, with a number if it is in use in that folder of the run, and remember it as used."""
         unused, number = name, 2
         while f"{folder}{unused}".lower() in self._used:  # some systems ignore case
             unused, number = f"{name}_{number}", number + 1

@@ -31,7 +31,7 @@ class ScreenCapture:
             raise UserError(
                 f"{target}: reading the screen needs mss; install it with \"pip install 'graftdet[screen]'\""
             ) from None
-        self._open, self._text = mss.mss, target
+        self._open, self._text = getattr(mss, "MSS", None) or mss.mss, target  # mss before 10 has the latter
         self._monitor = int(numbers[0]) if len(numbers) in (1, 5) else 1
         self._box = [int(number) for number in numbers[-4:]] if len(numbers) > 3 else None
         self._grabber: Any = None

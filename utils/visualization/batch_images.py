@@ -99,28 +99,28 @@ def plot_batch(
         if image.dtype != np.uint8:
             image = (image.astype(np.float32) * 255).round().clip(0, 255).astype(np.uint8)
         image = np.ascontiguousarray(image.transpose(1, 2, 0)[..., ::-1])  # RGB to OpenCV's BGR
-        image = _resized(image, cell)
+        image = resize_to_width(image, cell)
         own = targets[targets[:, 0] == index]
         best_first = np.argsort(-own[:, 6], kind="stable") if own.shape[1] > 6 else np.arange(len(own))
         own = own[best_first]
         boxes = cxcywh_to_xyxy(own[:, 2:6]) * np.tile(image.shape[1::-1], 2)
         scores = own[:, 6] if own.shape[1] > 6 else None
         drawn = draw_boxes(image, boxes, own[:, 1].astype(int), scores, names)
-        cells.append(_with_caption(drawn, captions[index]) if len(captions) else drawn)
+        cells.append(add_caption(drawn, captions[index]) if len(captions) else drawn)
     write_image(path, image_grid(cells, min(columns, len(images))))
     return Path(path)
 
 
-def _resized(image: np.ndarray, width: int) -> np.ndarray:
-    """The image (H, W, 3) at that width, smaller if it would be higher than twice the width."""
+def resize_to_width(image: np.ndarray, width: int) -> np.ndarray:
+    """Return an image (H, W, 3) at that width, smaller if it would be higher than twice the width."""
     scale = min(width / image.shape[1], 2 * width / image.shape[0])
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     size = (max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1))
     return cv2.resize(image, size, interpolation=method)
 
 
-def _with_caption(image: np.ndarray, text: str) -> np.ndarray:
-    """The image with a line of text above it; the end of a long file name is the part that differs, so it stays."""
+def add_caption(image: np.ndarray, text: str) -> np.ndarray:
+    """Return an image with a line of text above it; of a long file name the end stays, which is what differs."""
     strip = np.full((CAPTION_HEIGHT, image.shape[1], 3), 255, np.uint8)
     available = image.shape[1] - 8
     if text_box(text, CAPTION_SCALE)[0] > available:

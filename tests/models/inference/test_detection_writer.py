@@ -107,7 +107,7 @@ def test_a_video_has_the_frames_rate_and_size_of_its_source(run_detect, tiny_wei
     assert {row["frame"] for row in rows} <= {str(i) for i in range(frames)}
 
 
-def test_outdated_frames_of_a_stream_are_skipped(run_detect, tiny_weights, monkeypatch):
+def test_outdated_frames_of_a_stream_are_skipped(run_detect, tiny_weights, monkeypatch, window):
     """Frames that arrive faster than the model runs are skipped, not queued; q ends the run and the stream."""
     came, shown = [], []
 
@@ -131,9 +131,8 @@ def test_outdated_frames_of_a_stream_are_skipped(run_detect, tiny_weights, monke
         time.sleep(0.03)
 
     monkeypatch.setattr(source_module, "open_live", lambda target: Camera())
-    monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(cv2, "imshow", show)
-    monkeypatch.setattr(cv2, "waitKey", lambda delay: ord("q") if len(shown) == 5 or len(came) > 200 else 0)
+    window.press = lambda milliseconds: ord("q") if len(shown) == 5 or len(came) > 200 else -1
     run_detect(tiny_weights, "0", "--view", "--no-save", "--save-json")
     assert len(shown) < len(came)
     assert {thread.name for thread in threading.enumerate()}.isdisjoint({"read", "step 0", "step 1", "step 2"})

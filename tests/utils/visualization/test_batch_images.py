@@ -87,6 +87,6 @@ def test_validation_images_are_written(tmp_path):
 def test_the_end_of_a_long_file_name_stays(monkeypatch):
     texts = []
     monkeypatch.setattr(batch_images, "put_text", lambda canvas, text, *more: texts.append(text))
-    batch_images._with_caption(np.zeros((50, 200, 3), np.uint8), "a_long_prefix_of_all_images_" * 3 + "0042.png")
+    batch_images.add_caption(np.zeros((50, 200, 3), np.uint8), "a_long_prefix_of_all_images_" * 3 + "0042.png")
     assert texts[0].startswith("..") and texts[0].endswith("0042.png")
     assert draw.text_box(texts[0], batch_images.CAPTION_SCALE)[0] <= 192
