@@ -16,11 +16,13 @@ from graftdet.models.inference.predict_settings import PredictSettings, class_in
 from graftdet.models.inference.predictor import Predictor
 from graftdet.models.inference.tracking import TRACKERS, SequenceTracker
 from graftdet.utils import cli
+from graftdet.utils.cli.console import RESULT
 from graftdet.utils.cli.options import add_model_flags, add_run_flags, add_selection_flags, image_size
 from graftdet.utils.images.bit_depth import DEPTHS
 from graftdet.utils.pipeline import Pipeline
 from graftdet.utils.sources.sample import expected_frames, sample_images
 from graftdet.utils.sources.source import Source, open_source
+from graftdet.utils.text import counted
 
 logger = logging.getLogger("graftdet.detect")
 VIEW_HELP = (
@@ -43,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     steps = model.steps(predict_settings(options, model))  # checks the settings before the first image is read
     tracker = SequenceTracker(options.track, options.vid_stride) if options.track else None
     logger.info(
-        f"weights {', '.join(map(str, weights))}: {model.nc} classes, run by {model.backend}; source {source.text}"
+        f"weights {', '.join(map(str, weights))}: {counted(model.nc, 'class')}, run by {model.backend}; "
+        f"source {source.text}"
     )
 
     writer = DetectionWriter(output_settings(options))
@@ -75,9 +78,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     seconds, model_seconds = time.perf_counter() - start, pipeline.seconds[2]
     saved = f"saved to {writer.folder}" if writer.settings.writes_files else "nothing saved"
     total, inference = (1000 * value / writer.num_images for value in (seconds, model_seconds))
-    logger.info(
-        f"{writer.num_images} images, {writer.num_detections} detections, {total:.1f} ms per image, "
-        f"{inference:.1f} of it in the model; {saved}"
+    logger.log(
+        RESULT,
+        f"{counted(writer.num_images, 'image')}, {counted(writer.num_detections, 'detection')}, "
+        f"{total:.1f} ms per image, {inference:.1f} of it in the model; {saved}",
     )
     if source.incomplete:  # reported by the source
         raise SystemExit(1)

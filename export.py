@@ -12,6 +12,7 @@ from pathlib import Path
 from graftdet.models.backends import BACKENDS, ExportOptions, check_output
 from graftdet.models.backends.layouts.own_outputs import OUTPUTS
 from graftdet.utils import cli, startup
+from graftdet.utils.cli.console import RESULT
 from graftdet.utils.cli.options import add_trust_flags, image_size
 
 
@@ -80,6 +81,7 @@ from graftdet.models.weights.transfer import build_from_weights
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import read_image
+from graftdet.utils.text import counted
 
 logger = logging.getLogger("graftdet.export")
 COMPARED_IMAGES = 8  # of the validation split
@@ -190,7 +192,7 @@ def export_model(
     file = load_weights(weights)
     model = build_from_weights(file)
     size = image_size(file.size or 640 if img is None else img, model.size_multiple)
-    logger.info(f"{weights}: {model.nc} classes, {sum(p.numel() for p in model.parameters()):,} parameters")
+    logger.info(f"{weights}: {counted(model.nc, 'class')}, {sum(p.numel() for p in model.parameters()):,} parameters")
     options = ExportOptions(
         size, batch_size, opset, dynamic, file.square_letterbox, output, raw_layout, conf, iou, max_det
     )
@@ -212,7 +214,7 @@ def export_model(
         exported = export_file(model, name, path, options, evidence)
         result.files.append(exported)
         shape = "any batch and size" if dynamic else f"batch {batch_size}, {size[0]}x{size[1]}"
-        logger.info(f"{path}: {exported.megabytes:.1f} MB, input {shape}, {model.nc} class names")
+        logger.log(RESULT, f"{path}: {exported.megabytes:.1f} MB, input {shape}, {model.nc} class names")
     logger.info(receipt_table([one.receipt for one in result.files]))
     return result
 

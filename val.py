@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from graftdet.utils import cli, startup
+from graftdet.utils.cli.console import RESULT
 from graftdet.utils.cli.options import (
     OneSize,
     add_model_flags,
@@ -87,6 +88,7 @@ from graftdet.utils.evaluation.json_file import write_json
 from graftdet.utils.evaluation.report import format_evaluation
 from graftdet.utils.evaluation.saved_evaluation import FILE, save_evaluation
 from graftdet.utils.files import new_run_folder, spread_sample
+from graftdet.utils.text import counted
 from graftdet.utils.threads import sharing_cores
 from graftdet.utils.visualization import evaluation_plots
 from graftdet.utils.visualization.batch_images import ValidationImages
@@ -159,13 +161,14 @@ def validate(options: Namespace) -> ValidationResult:
     model = load_models(weights, model_request(options), workload(options, split))
     if options.single_cls and model.nc != 1:
         raise UserError(
-            f"--single-cls: is for models trained with it, of one class; {weights[0]} has {model.nc} classes"
+            f"--single-cls: is for models trained with it, of one class; {weights[0]} has {counted(model.nc, 'class')}"
         )
     if not options.single_cls:  # a model of one class detects all classes as one, whatever its name
         split = match_classes(model, split, weights[0], options.data)
     size = square_size(model, options.img)
     logger.info(
-        f"{', '.join(map(str, weights))} on {data.path}, {options.split}: {len(split.samples)} images at {size}"
+        f"{', '.join(map(str, weights))} on {data.path}, {options.split}: "
+        f"{counted(len(split.samples), 'image')} at {size}"
     )
 
     # Files exported for one size need squares; models trained with square letterboxing and no geometric augmentation
@@ -189,7 +192,7 @@ def validate(options: Namespace) -> ValidationResult:
             on_batch=None if steps else images,
             detect=steps.detect_batch if steps else None,
         )
-    logger.info(format_evaluation(evaluation))
+    logger.log(RESULT, format_evaluation(evaluation))
     folder = new_run_folder(options.project, options.name, options.exist_ok)
     if "none" not in options.plots:
         images.write(folder, split.names)
@@ -221,7 +224,7 @@ def save_results(evaluation: Evaluation, names: Sequence[str], folder: Path, plo
     metrics = {**evaluation.metrics, "per_class": evaluation.per_class, "speed": evaluation.speed}
     write_json(folder / "metrics.json", metrics)
     evaluation_plots.plot_evaluation(evaluation.curves, evaluation.confusion, names, folder, plots)
-    logger.info(f"{len(evaluation.results)} predictions; saved to {folder}")
+    logger.log(RESULT, f"{counted(len(evaluation.results), 'prediction')}; saved to {folder}")
     return ValidationResult(
         folder=folder,
         metrics=evaluation.metrics,
@@ -241,7 +244,7 @@ def write_label_files(results: CocoResults, split: Split, folder: Path, with_sco
         shape = (sample.height, sample.width)
         path = folder / f"{names(str(sample.path))}.txt"
         write_labels(path, rows[:, :4], rows[:, 5], rows[:, 4], shape, with_scores)
-    logger.info(f"labels of {len(samples)} images in {folder}")
+    logger.info(f"labels of {counted(len(samples), 'image')} in {folder}")
 
 
 def match_classes(model: Predictor, split: Split, weights: str | Path, data: str) -> Split:
@@ -260,7 +263,7 @@ def match_classes(model: Predictor, split: Split, weights: str | Path, data: str
     """
     if model.nc != len(split.names):
         hint = "; validate a model of one class with --single-cls" if model.nc == 1 else ""
-        raise UserError(f"{weights} has {model.nc} classes, {data} has {len(split.names)}{hint}")
+        raise UserError(f"{weights} has {counted(model.nc, 'class')}, {data} has {len(split.names)}{hint}")
     if not model.names_known or model.names == split.names:
         return split
     for index, (known, expected) in enumerate(zip(model.names, split.names, strict=True)):

@@ -18,6 +18,7 @@ from graftdet.data.paths import find_below
 from graftdet.utils.config import check_class_names, find_config, load_yaml, to_number
 from graftdet.utils.errors import UserError, did_you_mean
 from graftdet.utils.images.bit_depth import depth_problem, sample_ranges
+from graftdet.utils.text import counted
 
 logger = logging.getLogger(__name__)
 
@@ -228,7 +229,7 @@ def _read_names(raw: dict, path: Path) -> tuple[list[str] | None, list[int] | No
     if min(ids) < 0 or len(set(ids)) < len(ids):
         raise UserError(f"{path}: names: numbers must be different and not negative, got {ids}")
     if nc is not None and nc != len(names):
-        raise UserError(f"{path}: nc is {nc} but names has {len(names)} classes")
+        raise UserError(f"{path}: nc is {nc} but names has {counted(len(names), 'class')}")
     return names, ids, nc
 
 

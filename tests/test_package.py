@@ -145,7 +145,7 @@ def test_the_wheel_works_beside_packages_of_the_same_names(installed, applicatio
     (application / "plugin.py").write_text(PLUGIN)  # also in the training that another process runs
     flags = "--train data.yaml --epochs 1 --seeds 1 --img 64 --plugins plugin.py --project trained"
     table = run(command, "compare", "graft-p.yaml", *flags.split(), "--train-args=--device cpu", cwd=application)
-    assert "AP50-95 of the best of 1 epochs, 1 seeds" in table
+    assert "AP50-95 val, best of 1 epoch, 1 seed" in table
 
 
 def test_bare_imports_of_a_plugin_mean_the_package(tmp_path):

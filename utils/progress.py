@@ -1,5 +1,6 @@
 """Progress of long work on standard error: a bar on a terminal, elsewhere one line per minute."""
 
+import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -8,6 +9,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 Item = TypeVar("Item")
+BAR = "{desc} {percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]"
 
 
 class Progress:
@@ -21,11 +23,12 @@ class Progress:
     """
 
     def __init__(self, total: int, title: str, quiet: bool = False, interval: float = 60.0):
-        self.total, self.title, self.quiet, self.interval = total, title, quiet, interval
+        self.total, self.title, self.interval = total, title, interval
         self.done = 0
         self.start = self._last_line = time.monotonic()
+        self.quiet = quiet = quiet or logging.getLogger("graftdet").level > logging.INFO  # --quiet
         terminal = sys.stderr is not None and sys.stderr.isatty() and not quiet
-        self._bar = tqdm(total=total, desc=title, leave=False, dynamic_ncols=True) if terminal else None
+        self._bar = tqdm(total=total, desc=title, leave=False, dynamic_ncols=True, bar_format=BAR) if terminal else None
 
     def __enter__(self) -> "Progress":
         return self

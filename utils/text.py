@@ -31,15 +31,12 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], valid_utf8(text))
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """Return a count with its noun: `1 image`, `1,200 images`, `2 boxes`.
-
-    Args:
-        number: The count.
-        noun: Singular.
-        plural: Plural (default: the singular with an s).
-    """
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+def counted(number: int, noun: str) -> str:
+    """Return a count with its noun: `1 image`, `1,200 images`, `2 boxes`, `3 categories`."""
+    if number == 1:
+        return f"1 {noun}"
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}es" if noun.endswith(("s", "x")) else f"{noun}s"
+    return f"{number:,} {plural}"
 
 
 def _percent_encoded(match: re.Match) -> str:

@@ -20,6 +20,7 @@ from graftdet.data.parallel_io import DirectoryListings
 from graftdet.data.paths import find_below
 from graftdet.utils.boxes import xywh_to_xyxy
 from graftdet.utils.errors import UserError
+from graftdet.utils.text import counted
 
 CORNERS = "boxes that look like x1, y1, x2, y2; COCO JSON has x, y, width, height"
 MIN_CORNERS = 3  # boxes; fewer may exceed their image by mistake
@@ -44,7 +45,9 @@ class Coco(Format):
         self.problems = self._columns.problems
         categories = self._columns.categories
         if names is None and not config.names_given and config.nc not in (None, len(categories)):
-            raise UserError(f"{config.path}: nc is {config.nc} but {self.json_path} has {len(categories)} categories")
+            raise UserError(
+                f"{config.path}: nc is {config.nc} but {self.json_path} has {counted(len(categories), 'category')}"
+            )
         self.names, self.category_ids = select_names(categories, names, strict, f"{where}: {self.json_path}")
 
     @classmethod

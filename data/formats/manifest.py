@@ -18,6 +18,7 @@ from graftdet.data.formats.dataset_split import Split
 from graftdet.data.formats.sample_table import SampleTable
 from graftdet.data.parallel_io import map_threads
 from graftdet.utils.errors import UserError
+from graftdet.utils.text import counted
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Changes:
 
     def __str__(self) -> str:
         counts = {"added": self.added, "removed": self.removed, "changed": self.changed}
-        return ", ".join(f"{count} images {what}" for what, count in counts.items() if count)
+        return ", ".join(f"{counted(count, 'image')} {what}" for what, count in counts.items() if count)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from graftdet.utils.images.io import (
     sixteen_bit_range,
 )
 from graftdet.utils.progress import track
+from graftdet.utils.text import counted
 
 TRUNCATED = "truncated images"
 DUPLICATE_BOX = "duplicate boxes"
@@ -156,7 +157,7 @@ def _audit_split(source: Format, split: str, depth: int) -> tuple[dict, dict[str
         problems.add(problem[0], f"{next(iter(ranges))}: {problem[1]}", len(ranges))
     if validated.crowd.all():
         hint = f"; {CROWDS_HINT}" if len(validated.crowd) else ""
-        problems.add(NO_BOXES, f"{len(validated)} images, {len(validated.crowd)} crowds{hint}")
+        problems.add(NO_BOXES, f"{counted(len(validated), 'image')}, {counted(len(validated.crowd), 'crowd')}{hint}")
     for sample in validated:
         problems.add(DUPLICATE_BOX, sample.path, _count_duplicates(sample))
     return _summarize(validated, len(samples), source.names, problems), contents

@@ -25,7 +25,7 @@ from graftdet.utils.errors import UserError, did_you_mean
 from graftdet.utils.images.header import ImageHeader
 from graftdet.utils.images.io import image_header, write_image
 from graftdet.utils.progress import track
-from graftdet.utils.text import valid_utf8
+from graftdet.utils.text import counted, valid_utf8
 
 logger = logging.getLogger(__name__)
 _DRAWING_INTERVAL = 10  # seconds between two reports while images are drawn
@@ -240,4 +240,4 @@ def to_upright(sample: Sample, header: ImageHeader) -> Sample:
 def _count_line(split: str, samples: Sequence[Sample]) -> str:
     crowds = sum(int(sample.crowd.sum()) for sample in samples)
     boxes = sum(len(sample.boxes) for sample in samples) - crowds
-    return f"{split}: {len(samples)} images, {boxes} boxes, {crowds} crowd regions"
+    return f"{split}: {counted(len(samples), 'image')}, {counted(boxes, 'box')}, {counted(crowds, 'crowd region')}"

@@ -9,6 +9,7 @@ from unicodedata import east_asian_width
 
 from graftdet.models.analysis.graph_layout import COLUMN_WIDTH, GAP, Layout, arrange
 from graftdet.models.analysis.row_summary import RowSummary, totals
+from graftdet.utils.text import counted
 
 if TYPE_CHECKING:
     from graftdet.models.graph.detection_model import DetectionModel
@@ -150,7 +151,8 @@ def _heading(graph: Graph) -> tuple[str, str]:
     rows, size = graph.rows, graph.size
     t = totals(rows)
     cost = f"{t['params']:,} parameters, {t['macs'] / 1e9:.2f} GMACs at {size[1]}x{size[0]}"
-    return _shorten(Path(graph.label).name, 60), f"{len(rows)} rows, {cost}, {graph.nc} classes"
+    classes = "classes not known" if graph.nc is None else counted(graph.nc, "class")
+    return _shorten(Path(graph.label).name, 60), f"{len(rows)} rows, {cost}, {classes}"
 
 
 def _titles(heading, layout: Layout, size, left, height) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from graftdet.utils import cli
 from graftdet.utils.cli.options import add_model_flags, add_selection_flags, image_size
 from graftdet.utils.errors import UserError
+from graftdet.utils.text import counted
 
 if TYPE_CHECKING:
     from graftdet.models.inference.predict_settings import PredictSettings
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
     listening = bind(args.host, args.port)
     host, port = listening.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    logger.info(f"{', '.join(map(str, weights))}: {model.nc} classes, run by {model.backend}; {address}")
+    logger.info(f"{', '.join(map(str, weights))}: {counted(model.nc, 'class')}, run by {model.backend}; {address}")
     server.run(sockets=[listening])
 
 

@@ -19,6 +19,7 @@ from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters
 from graftdet.utils.memory_format import prefer_channels_last
+from graftdet.utils.text import counted
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def load_teacher(path: str | Path, student: DetectionModel) -> DetectionModel:
         )
     if teacher.channels != student.channels:
         raise UserError(
-            f"--teacher {path}: expects images of {teacher.channels} channels, the model {student.channels}"
+            f"--teacher {path}: expects images of {counted(teacher.channels, 'channel')}, the model {student.channels}"
         )
     if teacher.head.distillation_branch:
         teacher.use_branch(teacher.head.distillation_branch)
@@ -59,7 +60,9 @@ def load_teacher(path: str | Path, student: DetectionModel) -> DetectionModel:
 def _check_classes(path, theirs: list[str] | None, count: int, own: list[str]) -> None:
     """Raise `UserError` for the first class that differs; of files without names only the number is compared."""
     if count != len(own):
-        raise UserError(f"--teacher {path}: has {count} classes, the data has {len(own)}; they must be the same")
+        raise UserError(
+            f"--teacher {path}: has {counted(count, 'class')}, the data has {len(own)}; they must be the same"
+        )
     for index, (name, expected) in enumerate(zip(theirs or own, own, strict=True)):
         if name != expected:
             raise UserError(

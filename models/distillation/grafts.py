@@ -19,6 +19,7 @@ from graftdet.models.weights.transfer import build_from_weights
 from graftdet.models.weights.weights_file import WeightsFile
 from graftdet.utils.errors import UserError
 from graftdet.utils.memory_format import prefer_channels_last
+from graftdet.utils.text import counted
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,9 @@ def load_original(weights: WeightsFile, model: DetectionModel) -> Original:
         )
     original = build_from_weights(weights)
     if original.channels != model.channels:
-        raise UserError(f"{weights.path}: expects images of {original.channels} channels, the model {model.channels}")
+        raise UserError(
+            f"{weights.path}: expects images of {counted(original.channels, 'channel')}, the model {model.channels}"
+        )
     matched = match_rows(model, weights.state, spec)
     rows = find_replaced_rows(model, original, matched)
     return Original(original.requires_grad_(False), rows, str(weights.path), matched)
@@ -194,7 +197,8 @@ def set_up_graft_distillation(
         raise UserError("--graft-distill: distill_grafts is 0, so the original has no effect")
     rows, old = (", ".join(map(str, one)) for one in (original.rows, original.rows.values()))
     logger.info(
-        f"graft distillation: rows {rows} learn from rows {old} of {original.path} for {original.epochs} epochs"
+        f"graft distillation: rows {rows} learn from rows {old} of {original.path} "
+        f"for {counted(original.epochs, 'epoch')}"
     )
     student = GraftStudent(model, original)
     return student, GraftDistillationLoss(criterion, student, gain, original.epochs)

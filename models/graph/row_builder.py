@@ -26,6 +26,7 @@ from graftdet.models.heads.base import Head, HeadOptions
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.row import IMAGE, MAX_REPEATS, Row, scale_depth
 from graftdet.utils.errors import UserError
+from graftdet.utils.text import counted
 
 Shape = tuple[int, int, int]
 """Channels, height, width of a map."""
@@ -174,7 +175,7 @@ def _probe(spec: ModelSpec, row: Row, layer: nn.Module, call: BlockCall, inputs)
         joins = not row.joined and _runs(layer, inputs if isinstance(inputs, list) else [inputs])
         raise run_error(spec, row, layer, inputs, error, joins) from error
     if call.width is not None and not isinstance(shape, list) and shape[0] != call.width:
-        raise RowError(f"declares {call.width} channels out, but gives {shape[0]}")
+        raise RowError(f"declares {counted(call.width, 'channel')} out, but gives {shape[0]}")
     return shape
 
 
@@ -231,7 +232,7 @@ def build_head(
     layer = _construct(call, head)
     _check_auxiliary_levels(layer, inputs)  # type: ignore[arg-type]
     if layer.nc != spec.nc:
-        raise RowError(f"is written for {layer.nc} classes, but nc is {spec.nc}", "write nc in its args")
+        raise RowError(f"is written for {counted(layer.nc, 'class')}, but nc is {spec.nc}", "write nc in its args")
     return layer, call, inputs
 
 

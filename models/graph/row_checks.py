@@ -16,6 +16,7 @@ from graftdet.models.heads import HEADS
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.row import IMAGE, Row
 from graftdet.utils.errors import first_line
+from graftdet.utils.text import counted
 
 _TRANSLATIONS = (  # part of a message of torch -> what it means for a row
     ("is invalid for input of size", "its width, or the size of its input, is not divisible as its arguments require"),
@@ -110,7 +111,7 @@ def run_error(spec: ModelSpec, row: Row, layer: nn.Module, inputs, error: Except
         c, h, w = inputs if not isinstance(inputs, list) else inputs[0]
         source = _source_text(spec, row.sources[0])
         hint = "it joins maps: give 'from' as a list" if joins else ""
-        return RunError(f"cannot run on {c} channels of {w}x{h} from {source}: {_reason(error)}", hint)
+        return RunError(f"cannot run on {counted(c, 'channel')} of {w}x{h} from {source}: {_reason(error)}", hint)
     for kind, name, verb, unit in _MISMATCHES if all(isinstance(shape, tuple) for shape in inputs) else ():
         values = [f"{w}x{h}" if kind is SizeMismatchError else c for c, h, w in inputs]
         other = next((i for i, value in enumerate(values) if value != values[0]), None)

@@ -26,6 +26,7 @@ from graftdet.utils.images.io import write_image
 from graftdet.utils.images.video import DEFAULT_FPS, VideoWriter
 from graftdet.utils.progress import duration
 from graftdet.utils.sources.frame import Frame
+from graftdet.utils.text import counted
 from graftdet.utils.visualization.contact_sheets import ContactSheets, draw_tile
 
 logger = logging.getLogger(__name__)
@@ -232,4 +233,4 @@ class DetectionWriter:
     def _close_video(self, path: str) -> None:
         video = self._videos.pop(path)
         video.close()
-        logger.info(f"{path}: {video.count} frames written to {video.path}")
+        logger.info(f"{path}: {counted(video.count, 'frame')} written to {video.path}")

@@ -7,6 +7,7 @@ from graftdet.models.graph.modules import Module
 from graftdet.models.graph.signatures import plain_name, read_signature
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.row import Row
+from graftdet.utils.text import counted
 
 _REDUCTIONS = ("reduction", "reductionratio", "r", "squeeze", "squeezefactor")
 
@@ -46,4 +47,4 @@ def _norm_width(spec: ModelSpec, row: Row, module: Module, width_in: int | None)
     width = row.args[position]
     if not isinstance(width, int) or width_in in (width, spec.scale_width(width)):
         return []
-    return [(f"is written for {width} channels, but reads {width_in}, which are used", "")]
+    return [(f"is written for {counted(width, 'channel')}, but reads {width_in}, which are used", "")]

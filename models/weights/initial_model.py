@@ -15,6 +15,7 @@ from graftdet.models.weights.pretrained.choice import choose_pretrained, describ
 from graftdet.models.weights.transfer import TransferReport, load_into
 from graftdet.models.weights.weights_file import WeightsFile, load_weights
 from graftdet.utils.errors import UserError
+from graftdet.utils.text import counted
 from graftdet.utils.training.flags import AUTO_WEIGHTS, NO_WEIGHTS, rows_and_files
 
 logger = logging.getLogger(__name__)
@@ -109,5 +110,7 @@ def _build(spec: ModelSpec, names: list[str]) -> DetectionModel:
         )
     model.names = names
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    logger.info(f"model: {model.spec.label}, {len(model.model)} rows, {parameters:,} parameters, {model.nc} classes")
+    logger.info(
+        f"model: {model.spec.label}, {len(model.model)} rows, {parameters:,} parameters, {counted(model.nc, 'class')}"
+    )
     return model

@@ -22,6 +22,7 @@ from graftdet.models.weights.row_matching import (
 from graftdet.models.weights.unusable_files import describe_mismatch
 from graftdet.models.weights.weights_file import WeightsFile
 from graftdet.utils.errors import UserError
+from graftdet.utils.text import counted
 
 MIN_FRACTION = 1e-3  # of the parameters: fewer are batch norms and biases of equal length by chance
 WITHOUT_YAML = "give the model YAML that they belong to with --cfg, or with --into the row that a backbone's are for"
@@ -87,7 +88,7 @@ class TransferReport:
             text += f"; {self._describe_structure()}"
         if self.left_over:
             names = ", ".join(self.left_over[:5]) + (", ..." if len(self.left_over) > 5 else "")
-            text += f"; left over in the file: {len(self.skipped)} tensors ({names})"
+            text += f"; left over in the file: {counted(len(self.skipped), 'tensor')} ({names})"
         moves = describe_moves(self.row_matches)
         return text + self.scales + (f"; {moves}" if moves else "") + self.describe_new_rows()
 
@@ -281,6 +282,8 @@ def build_from_weights(weights: WeightsFile) -> DetectionModel:
         )
     if weights.names:
         if len(weights.names) != model.nc:
-            raise UserError(f"{weights.path}: has {len(weights.names)} names for {model.nc} classes")
+            raise UserError(
+                f"{weights.path}: has {counted(len(weights.names), 'name')} for {counted(model.nc, 'class')}"
+            )
         model.names = list(weights.names)
     return model.eval()

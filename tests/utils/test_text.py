@@ -6,7 +6,7 @@ import pytest
 
 from graftdet.utils.config import load_yaml
 from graftdet.utils.errors import UserError
-from graftdet.utils.text import printable, valid_utf8
+from graftdet.utils.text import counted, printable, valid_utf8
 
 
 @pytest.mark.parametrize(
@@ -102,3 +102,8 @@ def test_a_number_sign_in_a_value_starts_no_comment(tmp_path, line):
 def test_escape_sequences_do_not_reach_the_terminal():
     assert printable("a\x1b[2Jb\x07\r\x9b1m\u202egpj.exe") == "a\\x1b[2Jb\\x07\\r\\x9b1m\\u202egpj.exe"
     assert printable("caf\udce9 \u732b\tA\nB") == "caf%E9 \u732b\tA\nB"
+
+
+def test_counts_have_the_right_number():
+    assert [counted(n, "image") for n in (0, 1, 2, 1200)] == ["0 images", "1 image", "2 images", "1,200 images"]
+    assert [counted(2, noun) for noun in ("box", "class", "category")] == ["2 boxes", "2 classes", "2 categories"]

@@ -6,13 +6,13 @@ A `UserError` is printed as one line and ends a script with status 2, Ctrl-C wit
 import argparse
 import errno
 import gc
-import logging
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from graftdet.utils.cli.console import be_quiet, colored_error, configure_logging
 from graftdet.utils.cli.interruption import INTERRUPTED, TERMINATED, Terminated, interruptible
 from graftdet.utils.cli.yolov5_flags import refused_value, successor, translate
 from graftdet.utils.errors import UserError, did_you_mean, first_line
@@ -47,6 +47,13 @@ class _Verbose(argparse.Action):
         _Verbose.is_given = True
 
 
+class _Quiet(argparse.Action):
+    """The flag --quiet, which every script has."""
+
+    def __call__(self, *_: object) -> None:
+        be_quiet()
+
+
 class ArgumentParser(argparse.ArgumentParser):
     """argparse without abbreviated flags; errors are one line and suggest the nearest known flag."""
 
@@ -55,6 +62,8 @@ class ArgumentParser(argparse.ArgumentParser):
         super().__init__(*args, **{**kwargs, "allow_abbrev": False})
         text = "print the traceback of an error, too"
         self.add_argument("--verbose", action=_Verbose, nargs=0, dest=argparse.SUPPRESS, help=text)
+        text = "print results, warnings and errors only; no progress"
+        self.add_argument("--quiet", action=_Quiet, nargs=0, dest=argparse.SUPPRESS, help=text)
         self.script = script  # train, val, detect or export: flags of YOLOv5's are answered with their successors
 
     def parse_args(  # type: ignore[override]
@@ -108,7 +117,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print `PROG: error: message` and exit with status 2."""
-        sys.stderr.write(printable(f"{self.prog}: error: {message}\n"))
+        sys.stderr.write(colored_error(printable(f"{self.prog}: error: {message}"), sys.stderr) + "\n")
         sys.exit(2)
 
 
@@ -126,25 +135,6 @@ def at_least(minimum: float, kind: type = int) -> Callable[[str], float]:
         return value
 
     return convert
-
-
-class _ConsoleHandler(logging.Handler):
-    """INFO to standard output as it is; warnings and errors to standard error after `warning: ` or `error: `."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = printable(self.format(record))
-        if record.levelno < logging.WARNING:
-            print(text, flush=True)  # an OSError, such as a closed pipe, is for `run`
-        elif sys.stderr is not None:
-            print(f"{record.levelname.lower()}: {text}", file=sys.stderr, flush=True)
-
-
-def configure_logging() -> None:
-    """Print the log messages of this project: INFO to standard output, WARNING and above to standard error."""
-    logger = logging.getLogger("graftdet")
-    logger.setLevel(logging.INFO)
-    if not any(isinstance(handler, _ConsoleHandler) for handler in logger.handlers):
-        logger.addHandler(_ConsoleHandler())
 
 
 def run(main: Callable[[], object]) -> None:
@@ -166,7 +156,7 @@ def run(main: Callable[[], object]) -> None:
     except UserError as error:
         if _Verbose.is_given:
             traceback.print_exception(error)
-        print(printable(error.describe()), file=sys.stderr)
+        print(colored_error(printable(error.describe()), sys.stderr), file=sys.stderr)
         sys.exit(2)
     except Terminated:
         print("terminated", file=sys.stderr)

@@ -23,6 +23,7 @@ from graftdet.utils.images.letterbox import unletterbox
 from graftdet.utils.nms.suppression import default_method, select_detections
 from graftdet.utils.pipeline import Pipeline
 from graftdet.utils.progress import Progress
+from graftdet.utils.text import counted
 from graftdet.utils.threads import adapt_threads
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ def _detect(
         (boxes, scores), values = model(images), {}
     seconds["inference"] += timer.lap()
     if scores.shape[2] != nc:
-        raise UserError(f"the model has {scores.shape[2]} classes, the dataset has {nc}")
+        raise UserError(f"the model has {counted(scores.shape[2], 'class')}, the dataset has {nc}")
     detections = []
     for index, image_id in enumerate(batch["image_ids"]):
         rows = select_detections(boxes[index], scores[index], **settings)

@@ -16,6 +16,7 @@ from graftdet.utils.evaluation.saved_evaluation import FILE, load_evaluation
 from graftdet.utils.files import write_atomically
 from graftdet.utils.reporting.page import Section, page, paragraph, row, table
 from graftdet.utils.tables import text_table
+from graftdet.utils.text import counted
 from graftdet.utils.visualization.figures import INK, MUTED, SERIES, legend, new_figure, styled, to_svg, whole_ticks
 from graftdet.utils.visualization.plots import read_results
 
@@ -138,7 +139,7 @@ def comparison_text(runs: Sequence[ComparedRun]) -> str:
     ]
     head = ("run", *METRICS, "AP50-95 difference (95 %)")
     images = runs[0].evaluation.images
-    return f"{text_table(head, rows, right=range(1, len(METRICS) + 1))}\n{images} images. {INTERVAL_NOTE}"
+    return f"{text_table(head, rows, right=range(1, len(METRICS) + 1))}\n{counted(images, 'image')}. {INTERVAL_NOTE}"
 
 
 def _difference_text(run: ComparedRun) -> str:
@@ -220,7 +221,7 @@ def _classes(runs: Sequence[ComparedRun]) -> Section:
         (entries[0]["name"], entries[0]["instances"], *(entry["AP50-95"] for entry in entries))
         for entries in zip(*(_by_id(one) for one in per_class), strict=True)
     ]
-    head = ("class", "boxes", *(run.name for run in runs))
+    head = ("class", *(run.name for run in runs))
     return Section("AP50-95 per class", table(head, rows, right=range(1, len(head))))
 
 

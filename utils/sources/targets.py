@@ -12,6 +12,7 @@ from graftdet.utils.files import is_litter, read_regular_file
 from graftdet.utils.images.io import IMAGE_SUFFIXES, RARE_SUFFIXES, VIDEO_SUFFIXES
 from graftdet.utils.sources.animation import ANIMATION_SUFFIXES
 from graftdet.utils.sources.screen import is_screen
+from graftdet.utils.text import counted
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ def _find_files(text: str) -> list[str]:
         kinds = ", none of a known kind (.jpg, .png, .mp4, ...)" if found else ""
         nested = path.is_dir() and any(entry.is_dir() for entry in path.iterdir())
         hint = f"; subfolders are not searched, expected a pattern such as '{path}/**/*.jpg'" if nested else ""
-        raise UserError(f"{what} no images or videos: {len(found)} files{kinds}{hint}")
+        raise UserError(f"{what} no images or videos: {counted(len(found), 'file')}{kinds}{hint}")
     return known
 
 

@@ -145,10 +145,13 @@ def results_row(
 
 def epoch_line(epoch: int, epochs: int, row: dict[str, Any], seconds_left: float) -> str:
     """Return one line about an epoch from its row of the results table."""
-    values = [f"{key.split('/')[1]} {row[key]:.4g}" for key in row if key.startswith("train/") and row[key] is not None]
+    speed = "train/images_per_s"
+    losses = [key for key in row if key.startswith("train/") and key != speed and row[key] is not None]
+    values = [f"{key.split('/')[1]} {row[key]:.4g}" for key in losses]
     values += [f"{name} {row[f'val/{name}']:.3f}" for name in METRICS if row[f"val/{name}"] is not None]
     others = [key for key in row if key.startswith("val/") and key.removeprefix("val/") not in METRICS]
     values += [f"{key} {row[key]:.4g}" for key in others]
+    values += [f"{row[speed]:.1f} images/s"] if row.get(speed) else []
     return f"epoch {epoch}/{epochs}: {', '.join(values)}, {duration(seconds_left)} left"
 
 

@@ -17,6 +17,7 @@ from graftdet.utils.checkpoint import (
     save_checkpoint,
     to_plain,
 )
+from graftdet.utils.cli.console import RESULT
 from graftdet.utils.device import peak_memory
 from graftdet.utils.environment import versions
 from graftdet.utils.errors import UserError
@@ -28,6 +29,7 @@ from graftdet.utils.processes.run_lock import RunLock
 from graftdet.utils.progress import duration
 from graftdet.utils.reporting.page import Section
 from graftdet.utils.reporting.run_report import RunReport
+from graftdet.utils.text import counted
 from graftdet.utils.training.acceleration.color_jitter import images_on_device
 from graftdet.utils.training.fine_tuning import MAX_FALL, MAX_FALL_TO_GO_ON, find_fall
 from graftdet.utils.training.loggers.callback import Callback
@@ -144,7 +146,8 @@ class Run:
             self._initial = None
         self.table.add(row)
         seconds_left = state.elapsed / state.epoch * (self.epochs - state.epoch)
-        logger.info(epoch_line(state.epoch, self.epochs, row, seconds_left))
+        line = epoch_line(state.epoch, self.epochs, row, seconds_left)
+        logger.info(f"{line}{', best' if is_best else ''}", extra={"color": "green" if is_best else ""})
         if evaluation and state.transferred and not self._fall_reported and self._abandon_or_report_fall():
             return
         if self.draws:
@@ -158,8 +161,8 @@ class Run:
         if not self._non_finite_reported and (broken := non_finite_tensors(content["ema"])):
             self._non_finite_reported = True
             logger.warning(
-                f"{self.last}: {len(broken)} tensors hold NaN or infinite values, the first is '{broken[0]}'; the run "
-                "has diverged, start it again with a lower learning rate (--set lr0=...)"
+                f"{self.last}: {counted(len(broken), 'tensor')} with NaN or infinite values, first '{broken[0]}'; "
+                "the run has diverged, start it again with a lower learning rate (--set lr0=...)"
             )
         for callback in self.callbacks:
             callback.on_epoch_end(row)
@@ -194,7 +197,9 @@ class Run:
     def finish(self, validate: Callable[..., Evaluation]) -> TrainResult:
         """Validate the best weights, report and plot the results, reduce the checkpoints to their EMA weights."""
         stopping = self.state.stopping
-        logger.info(f"{self.state.epoch} epochs completed, the best was epoch {stopping.best_epoch}; {self.best}:")
+        logger.info(
+            f"{counted(self.state.epoch, 'epoch')} completed, the best was epoch {stopping.best_epoch}; {self.best}:"
+        )
         model = self.state.ema.model
         if not self.best.is_file():  # resumed from a lone checkpoint, and no epoch since then was better
             save_checkpoint(self.best, load_checkpoint_or_previous(self.last)[0])
@@ -207,7 +212,7 @@ class Run:
             evaluation = validate(model)
         if stopping.stop and stopping.smoothing > 1:  # what was trained after the best weights is worse
             contents[self.last] = contents[self.best]
-        logger.info(format_evaluation(evaluation, self.names))
+        logger.log(RESULT, format_evaluation(evaluation, self.names))
         save_evaluation(evaluation, self.folder / FILE)
         for path, content in contents.items():
             final = {key: content[key] for key in content if key in (*self.info, "ema", "epoch", "best")}
@@ -218,7 +223,7 @@ class Run:
         if self.draws:
             self._draw(evaluation, images, memory)
         self._lock.release()
-        logger.info(f"results in {self.folder}; peak memory {memory}")
+        logger.log(RESULT, f"results in {self.folder}; peak memory {memory}")
         result = TrainResult(
             folder=self.folder,
             best_weights=self.best,

@@ -16,6 +16,7 @@ from graftdet.utils.device import device_memory
 from graftdet.utils.distributed import Ranks, average_losses, unwrap
 from graftdet.utils.errors import UserError
 from graftdet.utils.progress import Progress
+from graftdet.utils.text import counted
 from graftdet.utils.threads import adapt_threads
 from graftdet.utils.training.acceleration.batch_size import exceeded_memory
 from graftdet.utils.training.acceleration.color_jitter import images_on_device
@@ -112,7 +113,8 @@ def train_one_epoch(
         if progress:
             means = " ".join(f"{name} {mean:.4f}" for name, mean in meter.means.items())
             size = f"{images.shape[3]}x{images.shape[2]}"
-            progress.step(f"{means} boxes {len(batch['targets'])} size {size} memory {device_memory(device)}")
+            speed = f"{num_images * world_size / (time.perf_counter() - start):.1f} images/s"
+            progress.step(f"{means}, {speed}, {device_memory(device)}, {counted(len(batch['targets']), 'box')}, {size}")
     guard.check_epoch(num_images)
     meter.flush()
     seconds = time.perf_counter() - start

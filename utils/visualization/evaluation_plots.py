@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from graftdet.utils.text import counted
 from graftdet.utils.visualization.drawing import Names
 from graftdet.utils.visualization.figures import INK, MUTED, hex_color, legend, new_figure, save, styled
 from graftdet.utils.visualization.plots import short_name
@@ -100,7 +101,7 @@ def curve_figure(curves: PlottedCurves, which: str, names: Names) -> "Figure":
     if few:
         entries += [(f"{per_class[k]:.2f} {short_name(names, k)}", hex_color(k)) for k in present]
     else:
-        entries.append((f"{len(present)} classes", MUTED))
+        entries.append((f"{counted(len(present), 'class')}", MUTED))
     for k in present:
         line = {"color": hex_color(k), "linewidth": 1.6} if few else {"color": MUTED, "linewidth": 0.8, "alpha": 0.4}
         axes.plot(x, values[k], **line)

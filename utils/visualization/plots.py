@@ -9,6 +9,7 @@ import numpy as np
 
 from graftdet.utils.boxes import xyxy_to_cxcywh
 from graftdet.utils.tables import read_csv_table
+from graftdet.utils.text import counted
 from graftdet.utils.visualization.batch_images import to_array
 from graftdet.utils.visualization.drawing import Names, class_name
 from graftdet.utils.visualization.figures import INK, MUTED, SERIES, hex_color, new_figure, save, styled, whole_ticks
@@ -87,7 +88,7 @@ def labels_figure(boxes_cxcywh: Any, labels: Any, names: Names) -> "Figure":
     histogram.set_yticks(range(len(bars)), bar_names, fontsize=9 if len(bars) < 30 else 7)
     histogram.set_ylim(len(bars) - 0.4, -0.6)
     histogram.margins(x=0.15)
-    histogram.set_title(f"{len(labels):,} {'box' if len(labels) == 1 else 'boxes'} of {nc} classes")
+    histogram.set_title(f"{counted(len(labels), 'box')} of {counted(nc, 'class')}")
     histogram.set_xlabel("boxes")
     finite = boxes[np.isfinite(boxes).all(1)]
     _heat(centers, finite[:, 0], finite[:, 1], "box centers", ("x / image width", "y / image height"))

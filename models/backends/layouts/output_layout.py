@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graftdet.utils.text import counted
+
 
 @dataclass(frozen=True)
 class OutputLayout:
@@ -56,7 +58,7 @@ class OutputLayout:
         if self.end_to_end:
             return f"detections ({box} in {units}, score, class) that need no NMS"
         scores = "objectness and class scores as in YOLOv5" if self.objectness else "class scores as in YOLOv8"
-        return f"{self.num_classes} classes, {box} in {units}, {scores}"
+        return f"{counted(self.num_classes, 'class')}, {box} in {units}, {scores}"
 
     def to_rows(self, output: np.ndarray, batch_size: int) -> np.ndarray:
         """The output of one call as float32 rows (B, N, columns)."""

@@ -19,6 +19,7 @@ from graftdet.models.backends.quantization import LISTED_LAYERS, METHODS, export
 from graftdet.models.backends.receipt.receipt import Limits, Receipt, make_receipt
 from graftdet.utils.errors import UserError
 from graftdet.utils.tables import text_table
+from graftdet.utils.text import counted
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ def _quantized(
         target.parent.mkdir()
         staged = export_int8(model, name, target, options, images, method)
         loaded, receipt = verified(model, name, staged, options, evidence)
-        receipt.calibration = f"{method} on {len(images)} images"
+        receipt.calibration = f"{method} on {counted(len(images), 'image')}"
         logger.info(f"int8, {receipt.calibration}: AP50-95 {receipt.ap and receipt.ap['file']}")
         found.append((receipt.loss, len(found), staged, loaded, receipt))
         if receipt.loss <= receipt.limits.ap_drop / 2:

@@ -9,6 +9,7 @@ import numpy as np
 from graftdet.models.backends.receipt.matching import pairwise_iou
 from graftdet.models.inference.detections import Detections
 from graftdet.models.inference.predictor import Predictor
+from graftdet.utils.text import counted
 
 MIN_IOU = 0.99  # mean over all boxes of the IoU with the best match
 MAX_SCORE_DIFFERENCE = 0.02  # mean over all boxes
@@ -38,7 +39,7 @@ class Agreement:
     def __str__(self) -> str:
         if not self.boxes:
             return "no boxes to compare"
-        return f"mean IoU {self.iou:.4f}, score difference {self.score_difference:.4f}, {self.boxes} boxes"
+        return f"mean IoU {self.iou:.4f}, score difference {self.score_difference:.4f}, {counted(self.boxes, 'box')}"
 
 
 def agreement(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from graftdet.models.backends import BACKENDS
 from graftdet.models.backends.exported_model import thread_limit
 from graftdet.utils.processor import has_bfloat16, processor_name, usable_cores
+from graftdet.utils.text import counted
 
 PRECISIONS = ("float32", "bfloat16")
 BFLOAT16_BACKENDS = ("torch", "openvino")
@@ -106,5 +107,5 @@ def runtimes() -> str:
 
 def machine() -> str:
     """What the time per image depends on, besides model, size and batch."""
-    threads = f"{usable_cores()} cores, {thread_limit() or 'all'} threads"
+    threads = f"{counted(usable_cores(), 'core')}, {thread_limit() or 'all'} threads"
     return f"{platform.node()}, {platform.machine()}, {threads}, {runtimes()}"

@@ -47,11 +47,11 @@ def test_images_and_labels_that_were_added_removed_and_changed(dataset, tmp_path
     start = record_data(dataset(), None, allow_changes=False)
     train = tmp_path / "images" / "train"
     (train / "a.png").rename(train / "d.png")
-    assert changes(dataset, start, caplog) == "train: 1 images added, 1 images removed"
+    assert changes(dataset, start, caplog) == "train: 1 image added, 1 image removed"
     (train / "d.png").rename(train / "a.png")
     (tmp_path / "labels" / "train" / "b.txt").write_text("1 0.5 0.5 0.25 0.5\n")
     write_image(tmp_path / "images" / "val" / "c.png", np.random.default_rng(0).integers(0, 255, (20, 40, 3), np.uint8))
-    assert changes(dataset, start, caplog) == "train: 1 images changed; val: 1 images changed"
+    assert changes(dataset, start, caplog) == "train: 1 image changed; val: 1 image changed"
 
 
 def test_swapped_splits(dataset, tmp_path, caplog):

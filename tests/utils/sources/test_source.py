@@ -128,7 +128,7 @@ def test_wrong_list_files(tmp_path, content, message):
         ("{}/bb.png", r"bb.png: no such file or folder; did you mean 'b.png'"),
         ("{}/nowhere/x", "no such file or folder"),
         ("{}/*.gif", "pattern matches no images"),
-        ("{}/*.md", "1 files, none of a known kind"),
+        ("{}/*.md", "1 file, none of a known kind"),
         ("rstp://host/x", "unknown kind of address 'rstp'; did you mean 'rts?p'"),
     ],
 )

@@ -73,7 +73,7 @@ def test_other_names_load_by_structure_and_give_the_same_maps(row, rename, sort)
     for ours, theirs in zip(model.model[0](images), alone(images), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3 * theirs.abs().max().item())
     assert report.by_structure and report.fraction == 1 and not report.missing
-    assert set(report.skipped) == {"fc.weight"} and "left over in the file: 1 tensors (fc)" in str(report)
+    assert set(report.skipped) == {"fc.weight"} and "left over in the file: 1 tensor (fc)" in str(report)
     assert "matched by order and shapes" in str(report)
 
 
