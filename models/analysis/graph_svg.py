@@ -151,8 +151,7 @@ def _heading(graph: Graph) -> tuple[str, str]:
     rows, size = graph.rows, graph.size
     t = totals(rows)
     cost = f"{t['params']:,} parameters, {t['macs'] / 1e9:.2f} GMACs at {size[1]}x{size[0]}"
-    classes = "classes not known" if graph.nc is None else counted(graph.nc, "class")
-    return _shorten(Path(graph.label).name, 60), f"{len(rows)} rows, {cost}, {classes}"
+    return _shorten(Path(graph.label).name, 60), f"{len(rows)} rows, {cost}, {counted(graph.nc or 0, 'class')}"
 
 
 def _titles(heading, layout: Layout, size, left, height) -> list[str]:
@@ -180,8 +179,7 @@ def _row_box(row: RowSummary, layout: Layout, left, color) -> Box:
     name = f" '{_shorten(row.name, MAX_NAME)}'" if row.name else ""
     repeats = row.repeats
     if len(f"{row.index}  {row.module}{repeats}{name}") > MAX_TITLE:
-        short = repeats.partition(" (")[0]
-        repeats = "" if short == " x1" else short  # the tooltip has all of it
+        repeats = repeats.partition(" (")[0].removesuffix(" x1")  # the tooltip has all of it
     module = _shorten(row.module, max(MAX_TITLE - len(f"{row.index}  {repeats}{name}"), 8))
     facts = _shape_text(row.shapes) + (f", {_short_count(row.params)}" if row.params else "")
     full_name = f" '{row.name}'" if row.name else ""
