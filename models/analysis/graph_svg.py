@@ -183,10 +183,8 @@ def _row_box(row: RowSummary, layout: Layout, left, color) -> Box:
     module = _shorten(row.module, max(MAX_TITLE - len(f"{row.index}  {repeats}{name}"), 8))
     facts = _shape_text(row.shapes) + (f", {_short_count(row.params)}" if row.params else "")
     full_name = f" '{row.name}'" if row.name else ""
-    title = (
-        f"row {row.index}{full_name} {row.module}({row.args}){row.repeats}, {row.params:,} parameters, "
-        f"{row.macs / 1e6:,.1f} MMACs"
-    )
+    cost = f"{row.params:,} parameters, {row.macs / 1e6:,.1f} MMACs"
+    title = f"row {row.index}{full_name} {row.module}({row.args}){row.repeats}, {cost}"
     return Box(x, y, WIDTH, HEIGHT, (f"{row.index}  {module}{repeats}{name}", facts), color, title, row.index)
 
 
