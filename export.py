@@ -21,7 +21,8 @@ def make_parser() -> cli.ArgumentParser:
     parser = cli.ArgumentParser(description=__doc__, script="export")
     add = parser.add_argument
     add("--weights", help="a .pt or .safetensors file, own or published (default: best.pt of the newest run)")
-    add("--include", nargs="+", default=["onnx"], metavar="FORMAT", help=f"formats: {', '.join(BACKENDS)}")
+    formats = f"formats: {', '.join(BACKENDS)} (default: onnx; with --benchmark all whose packages are installed)"
+    add("--include", nargs="+", metavar="FORMAT", help=formats)
     size = "side of the input in pixels, or height and width (default: as trained)"
     add("--img", "--imgsz", "--img-size", type=int, nargs="+", help=size)
     add(
@@ -50,6 +51,8 @@ def make_parser() -> cli.ArgumentParser:
     add("--calibration-images", type=cli.at_least(1), default=64, help="images that --int8 is calibrated on")
     add("--seed", type=int, default=0, help="seed that chooses the calibration images")
     add("--receipt", metavar="FILE", help="compare this exported file again with --weights, instead of an export")
+    benchmark = "measure each format instead: size, speed, memory, with --data AP and int8; as JSON, Markdown and chart"
+    add("--benchmark", action="store_true", help=benchmark)
     add("--out", help="file or folder to write to, created if missing (default: beside the weights)")
     add_trust_flags(parser)
     return parser
@@ -58,24 +61,18 @@ def make_parser() -> cli.ArgumentParser:
 if startup.is_script(__name__):  # --help and wrong flags end here, before torch is imported
     startup.parse_and_prepare(make_parser)
 
-import cv2
 import numpy as np
 
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.models import load_plugins
+from graftdet.models.analysis.benchmark.report import run_benchmark
+from graftdet.models.analysis.benchmark.rows import BenchmarkRow
 from graftdet.models.backends.loading import newest_weights
-from graftdet.models.backends.metadata import anchors_in_pixels, weights_sha256
-from graftdet.models.backends.receipt.receipt import Limits, Receipt, receipt_table
-from graftdet.models.backends.receipt.verified_export import (
-    Evidence,
-    export_verified,
-    format_of,
-    options_of,
-    verified,
-)
-from graftdet.models.backends.receipt.verify import opencv_difference
-from graftdet.models.backends.target_paths import check_formats
-from graftdet.models.graph.detection_model import DetectionModel
+from graftdet.models.backends.metadata import anchors_in_pixels
+from graftdet.models.backends.receipt.exported_file import ExportedFile, compare_again, export_file
+from graftdet.models.backends.receipt.receipt import Limits, receipt_table
+from graftdet.models.backends.receipt.verified_export import Evidence, format_of, options_of
+from graftdet.models.backends.target_paths import benchmark_stem, check_formats, installed_formats
 from graftdet.models.graph.export_check import check_export_size
 from graftdet.models.weights.transfer import build_from_weights
 from graftdet.models.weights.weights_file import load_weights
@@ -88,27 +85,6 @@ COMPARED_IMAGES = 8  # of the validation split
 
 
 @dataclass
-class ExportedFile:
-    """One exported file.
-
-    Attributes:
-        format: the name of its format in `graftdet.models.backends.BACKENDS`.
-        path: the file.
-        megabytes: its size, with the files that belong to it.
-        difference: largest |a-b|/max(1,|b|) between its output and the model's.
-        receipt: what was compared, and the result.
-        opencv_difference: the same for OpenCV's dnn module; None where it cannot load the file, or was not asked.
-    """
-
-    format: str
-    path: Path
-    megabytes: float
-    difference: float
-    receipt: Receipt
-    opencv_difference: float | None = None
-
-
-@dataclass
 class ExportResult:
     """What `export_model` wrote.
 
@@ -117,12 +93,14 @@ class ExportResult:
         names: class names.
         size: (height, width) of the input in pixels; with a dynamic file only an example.
         files: one entry per format.
+        benchmark: one row per format and precision, of a benchmark.
     """
 
     weights: Path
     names: list[str]
     size: tuple[int, int]
     files: list[ExportedFile] = field(default_factory=list)
+    benchmark: list[BenchmarkRow] = field(default_factory=list)
 
 
 def main(argv: Sequence[str] | None = None) -> ExportResult:
@@ -133,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> ExportResult:
 def export_model(
     weights: str | Path | None = None,
     *,
-    include: str | Sequence[str] = ("onnx",),
+    include: str | Sequence[str] | None = None,
     img: int | Sequence[int] | None = None,
     batch_size: int = 1,
     dynamic: bool = False,
@@ -149,6 +127,7 @@ def export_model(
     calibration_images: int = 64,
     seed: int = 0,
     receipt: str | Path | None = None,
+    benchmark: bool = False,
     out: str | Path | None = None,
     plugins: Sequence[str] = (),
 ) -> ExportResult:
@@ -156,7 +135,8 @@ def export_model(
 
     Args:
         weights: a `.pt` or `.safetensors` file, own or published; None: best.pt of the newest training run.
-        include: formats, names of `graftdet.models.backends.BACKENDS`.
+        include: formats, names of `graftdet.models.backends.BACKENDS`; None: onnx; of a benchmark all whose packages
+            are installed.
         img: side of the input in pixels, or (height, width); None: as trained.
         batch_size: images per call of a file that is not dynamic.
         dynamic: accept any batch size, height and width.
@@ -169,11 +149,12 @@ def export_model(
         int8_drop: largest loss of AP50-95 by quantization.
         calibration_images, seed: number of calibration images, and the seed that chooses them.
         receipt: an exported file to compare again, instead of an export; its receipt is written beside it.
+        benchmark: measure each format, in each precision, instead of an export; with `data` AP and int8, too.
         out: file or folder to write to; None: beside the weights.
         plugins: files, folders or packages that define blocks of the model.
 
     Returns:
-        The files and their differences to the model.
+        The files and their differences to the model, or the rows of the benchmark.
 
     Raises:
         UserError: unreadable weights, invalid options, a model that cannot be exported, or a file whose output differs
@@ -184,11 +165,14 @@ def export_model(
         >>> [file.path for file in result.files]
     """
     load_plugins(plugins)
-    include = [include] if isinstance(include, str) else list(include)
     weights = Path(weights or newest_weights())
-    paths = (
-        {format_of(Path(receipt)): Path(receipt)} if receipt else check_formats(include, out, weights, "-int8" * int8)
+    formats = (
+        [include] if isinstance(include, str) else list(include or (installed_formats() if benchmark else ["onnx"]))
     )
+    if receipt:
+        paths = {format_of(Path(receipt)): Path(receipt)}
+    else:
+        paths = check_formats(formats, None if benchmark else out, weights, "-int8" * int8)
     file = load_weights(weights)
     model = build_from_weights(file)
     size = image_size(file.size or 640 if img is None else img, model.size_multiple)
@@ -198,9 +182,16 @@ def export_model(
     )
     result = ExportResult(weights, list(model.names), size)
     if receipt:
-        result.files = [compare_again(model, *next(iter(paths.items())), weights, data)]
+        name, path = next(iter(paths.items()))
+        options = options_of(BACKENDS[name].load(path).metadata, path)
+        result.files = [compare_again(model, name, path, options, collect_evidence(weights, data, options))]
         return result
     check_export_size(model, size)
+    if benchmark:
+        images = read_calibration_images(data, calibration_images, seed) if data else None
+        evidence = replace(collect_evidence(weights, data, options), calibration=images)
+        result.benchmark = run_benchmark(model, formats, options, evidence, benchmark_stem(out, weights), plugins)
+        return result
     for name in paths:
         check_output(model, options, name)
     if model.head.anchors is not None:
@@ -217,45 +208,6 @@ def export_model(
         logger.log(RESULT, f"{path}: {exported.megabytes:.1f} MB, input {shape}, {model.nc} class names")
     logger.info(receipt_table([one.receipt for one in result.files]))
     return result
-
-
-def export_file(
-    model: DetectionModel, name: str, path: Path, options: ExportOptions, evidence: Evidence
-) -> ExportedFile:
-    """Export a model in one format and compare the file with the model.
-
-    Args:
-        model: the model.
-        name: the format.
-        path: the file to write.
-        options: how to export.
-        evidence: what the file is compared on.
-
-    Raises:
-        UserError: the model cannot be exported, or the file misses a limit; nothing is written then.
-    """
-    loaded, receipt = export_verified(model, name, path, options, evidence)
-    logger.info(f"{name}: largest |a-b|/max(1,|b|) to torch {receipt.difference:.2e}")
-    exported = ExportedFile(name, path, receipt.megabytes, receipt.difference, receipt)
-    if name == "onnx" and options.output == "decoded":
-        exported.opencv_difference = opencv_difference(loaded, path, options)
-        unreadable = exported.opencv_difference is None
-        outcome = "cannot read it" if unreadable else f"reads it, largest difference {exported.opencv_difference:.2e}"
-        logger.info(f"OpenCV {cv2.__version__} dnn: {outcome}; docs/export-support.md lists other versions")
-    return exported
-
-
-def compare_again(model: DetectionModel, name: str, path: Path, weights: Path, data: str | None) -> ExportedFile:
-    """Compare an exported file with its weights and write the receipt. Raises `UserError` where it misses a limit."""
-    metadata = BACKENDS[name].load(path).metadata
-    if metadata.get("weights_sha256") not in (None, weights_sha256(model)):
-        raise UserError(f"--receipt {path}: it was not exported from {weights}, whose tensors have another hash")
-    options = options_of(metadata, path)
-    _, receipt = verified(model, name, path, options, collect_evidence(weights, data, options))
-    receipt.write(path)
-    logger.info(receipt_table([receipt]))
-    receipt.check(path)
-    return ExportedFile(name, path, receipt.megabytes, receipt.difference, receipt)
 
 
 def read_calibration_images(data: str | None, count: int, seed: int) -> list[np.ndarray]:
@@ -276,17 +228,18 @@ def collect_evidence(weights: Path, data: str | None, options: ExportOptions) ->
     split = open_split(load_data_config(data), "val")
     paths = [sample.path for sample in split.samples[:COMPARED_IMAGES]]
     images = [read_image(path) for path in paths]
-    remembered: dict[Path | None, float] = {}
+    remembered: dict[tuple[Path | None, bool], float] = {}
 
-    def average_precision(path: Path | None) -> float:
+    def average_precision(path: Path | None, half: bool = False) -> float:
         from graftdet.val import validate_model
 
-        if path not in remembered:
+        if (path, half) not in remembered:
             square = {} if options.dynamic else {"square": True}
             with tempfile.TemporaryDirectory() as folder:
                 flags = {"data": data, "img": max(options.size), "device": "cpu", "project": folder, **square}
-                remembered[path] = validate_model(weights=[str(path or weights)], **flags).metrics["AP50-95"]
-        return remembered[path]
+                flags |= {"half": True} if half else {}
+                remembered[path, half] = validate_model(weights=[str(path or weights)], **flags).metrics["AP50-95"]
+        return remembered[path, half]
 
     return Evidence(weights, images, f"{data}, val", f"{data}, val", average_precision)
 

@@ -25,6 +25,14 @@ def script_command(script: str) -> list[str]:
     return [sys.executable, "-m", f"graftdet.{script}"] if is_installed else [sys.executable, str(path)]
 
 
+def module_environment() -> dict[str, str]:
+    """Return the environment variables with which `python -m graftdet...` finds this project from any folder."""
+    if (ROOT / "__init__.py").exists():  # installed
+        return dict(os.environ)
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
 def versions() -> dict[str, str]:
     """Return the versions of Python, platform and packages that affect results, and the commit; "" where unknown."""
     found = {"python": platform.python_version(), "platform": platform.platform()}

@@ -18,6 +18,7 @@ from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.images.letterbox import letterbox, to_chw
 
 logger = logging.getLogger(__name__)
+INT8_FORMATS = ("onnx", "openvino")
 SENSITIVITY_IMAGES = 2
 LISTED_LAYERS = 8
 METHODS: dict[str, dict[str, Any]] = {
@@ -59,8 +60,8 @@ def export_int8(
     Raises:
         UserError: another format, an older opset, or a model that cannot be exported.
     """
-    if name not in ("onnx", "openvino"):
-        raise UserError(f"--int8: is for the formats onnx and openvino, not {name}")
+    if name not in INT8_FORMATS:
+        raise UserError(f"--int8: is for the formats {' and '.join(INT8_FORMATS)}, not {name}")
     if options.opset < 13:
         raise UserError(f"--int8: needs --opset 13 or newer, not {options.opset}; scales per channel came with it")
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".int8-") as folder:

@@ -42,3 +42,23 @@ def output_path(out: str | Path | None, weights: Path, ending: str, suffix: str,
     if path.suffix.lower() != suffix or num_formats > 1:
         raise UserError(f"--out {out}: expected a file name that ends in {suffix}, or a folder (a new one as '{out}/')")
     return path
+
+
+def installed_formats() -> list[str]:
+    """The names of all formats whose packages are installed."""
+    return [name for name in BACKENDS if importlib.util.find_spec(BACKENDS[name].package) is not None]
+
+
+def benchmark_stem(out: str | Path | None, weights: Path) -> Path:
+    """The path, without suffix, of what a benchmark writes.
+
+    Args:
+        out: a folder, or such a path, with or without a suffix; None: beside the weights.
+        weights: the weights file.
+    """
+    if out is None:
+        return weights.with_name(f"{weights.stem}.benchmark")
+    path = Path(out)
+    if path.is_dir() or str(out).endswith(("/", "\\")):
+        return path / f"{weights.stem}.benchmark"
+    return path.with_suffix("") if path.suffix in (".json", ".md", ".png") else path
