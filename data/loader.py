@@ -94,6 +94,7 @@ class Loader:
     ):
         self.dataset, self.batch_sampler, self.workers = dataset, sampler, workers
         self._reported: set[int] = set()
+        self._ahead: Iterator[Any] | None = None
         max_side = dataset.size * (1.5 if sampler.multi_scale else 1)
         needed = 3 * sampler.batch_size * max_side * max_side * 3 * (2 * workers + 1)
         through_pipes = workers > 0 and _free_shared_memory() < needed
@@ -121,14 +122,29 @@ class Loader:
             epoch: counted from 0.
             weights: (n,) how often each image is drawn, relative to the others; None for once each.
         """
+        if self._ahead is not None and (weights is not None or epoch != self.batch_sampler.epoch):
+            self._ahead = None  # what the workers have loaded is discarded when they begin another epoch
         self.batch_sampler.set_epoch(epoch, weights)
+
+    def load_ahead(self, epoch: int) -> None:
+        """Let the workers begin with an epoch, while this process does something else. Does nothing without workers.
+
+        Args:
+            epoch: counted from 0; the next one, without weights.
+        """
+        if self.workers:
+            self.set_epoch(epoch)
+            self._ahead = self._start()
+
+    def _start(self) -> Iterator[Any]:
+        with signals_deferred():  # Python ignores exceptions while it forks the workers
+            return iter(self._loader)
 
     def __len__(self) -> int:
         return len(self.batch_sampler)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        with signals_deferred():  # Python ignores exceptions while it forks the workers
-            batches = iter(self._loader)
+        batches, self._ahead = self._ahead or self._start(), None
         for batch in batches:
             unreadable = batch.pop("unreadable")
             if unreadable:

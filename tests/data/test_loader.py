@@ -141,6 +141,24 @@ def test_processes_divide_an_epoch(split, world):
     assert [keys[0].size for keys in scaled[0]] == [keys[0].size for keys in scaled[1]]
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loading_ahead_changes_no_batch(split, workers):
+    expected = [drain(train_loader(train_set(split), 4), epoch) for epoch in range(3)]
+    loader = train_loader(train_set(split), 4, workers)
+    assert same(drain(loader, 0), expected[0])
+    loader.load_ahead(1)
+    assert (loader._ahead is not None) == (workers > 0)
+    assert same(drain(loader, 1), expected[1])
+    loader.load_ahead(2)
+    assert same(drain(loader, 0), expected[0])  # another epoch than that which was begun
+    loader.load_ahead(2)
+    weights = np.zeros(COUNT)
+    weights[3] = 1
+    loader.set_epoch(2, weights)
+    assert {index for batch in loader for index in batch["indices"]} == {3}
+    assert same(drain(loader, 2), expected[2])
+
+
 def test_image_weights(split):
     loader = train_loader(train_set(split), 4)
     weights = np.zeros(COUNT)

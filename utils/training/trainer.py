@@ -169,7 +169,7 @@ class Trainer:
         count = len(self.batches)
         try:
             with Progress(count, f"epoch {epoch + 1}/{epochs}", quiet=not self.ranks.is_main) as progress:
-                return train_one_epoch(
+                result = train_one_epoch(
                     self.model,
                     self.criterion,
                     self.batches,
@@ -184,6 +184,9 @@ class Trainer:
                     on_batch=on_batch,
                     frozen=self.frozen,
                 )
+            if epoch + 1 < epochs and weights is None:
+                self.batches.load_ahead(epoch + 1)  # while the model is validated and saved
+            return result
         except torch.OutOfMemoryError:
             pass  # its traceback holds the tensors of the batch: they are free after this block
         size, batch_size = self.batches.dataset.size, self.batches.batch_size * self.ranks.world_size
