@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 SPIN_COUNT = 30_000
 """Iterations that idle threads of torch (GNU OpenMP) spin before they sleep: 1 to 2 ms."""
 BUSY = 0.15  # fraction of the cores used by other processes from which idle threads do not spin
-SPIN_SECONDS, NUMBER_SECONDS = 1.0, 30.0  # least time between two decisions about spinning and about the number
+SPIN_SECONDS, NUMBER_SECONDS = 1.0, 10.0  # least time between two decisions about spinning and about the number
 MAX_PATIENCE = 64  # measurements in a row that must allow more threads, where that was taken back before
 NUMBER_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # where one is set, the number of threads is constant
 
@@ -163,8 +163,8 @@ def _gnu_openmp() -> Any:
 class ThreadControl:
     """Adapts the threads of torch to the load from other processes, between two batches.
 
-    Where others compute, idle threads do not spin; that changes no result. Where they do so for a minute, only as many
-    threads compute as there are cores left: threads that wait for one without a core lose more than their core is
+    Where others compute, idle threads do not spin; that changes no result. Where they do so for 20 seconds, only as
+    many threads compute as there are cores left: threads that wait for one without a core lose more than their core is
     worth. Sums over another number of threads may differ in the last digit, so short loads do not change the number.
 
     Attributes:
