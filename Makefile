@@ -3,7 +3,7 @@
 # make lint      ruff check, ruff format --check, mypy
 # make format    fix and format the code
 # make coverage  every test in one process, then the lines that none of them ran
-# make chaos     kill trainings at exact and random points, compare the resumed runs bit by bit (minutes)
+# make chaos     end trainings by signals, full disks and more, compare the resumed runs bit by bit (minutes)
 # make docs      documentation site in build/site
 # make editor    bundle the page of `graftdet edit` from docs/editor (Node.js 20 and npm)
 # make wheel     source distribution and wheel in dist/

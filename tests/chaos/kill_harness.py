@@ -1,11 +1,10 @@
-"""Trainings that are killed at exact or random points, and what must be equal after they were resumed.
+"""Trainings to which something happens, and what must be equal after they were resumed.
 
-`make chaos` runs the long version: `python -m tests.chaos.kill_harness --exact 25 --random 20`. A training runs in a
-forked process, so that torch is imported once; POSIX only, and in a process of one thread only: others may hold locks.
+`make chaos` runs the long version: `python -m tests.chaos.kill_harness`. A training runs in a forked process, so that
+torch is imported once; POSIX only, and in a process of one thread only: others may hold locks.
 """
 
 import argparse
-import csv
 import os
 import random
 import signal
@@ -17,179 +16,174 @@ from pathlib import Path
 
 import cv2
 import torch
-import yaml
 
-from graftdet import train
-from graftdet.data.synthetic.drawn_dataset import draw_shapes
-from graftdet.utils.checkpoint import load_checkpoint
-from graftdet.utils.reporting.run_report import RunReport
-from graftdet.utils.visualization import batch_images, evaluation_plots, plots
+from tests.chaos.faults import (
+    CALLS,
+    can_mount,
+    limited_files,
+    make_read_only,
+    make_writable,
+    signal_at,
+    small_disk,
+)
+from tests.chaos.trainings import Trainings, nothing, wait, wait_for_all
 
-CALLS = ("replace", "fsync", "link", "unlink")  # functions of `os` at which a process is killed
-MODEL = """nc: 3
-anchors:
-  - [10,13, 16,30, 33,23]
-backbone:
-  - [-1, 1, Conv, [8, 6, 4, 2]]
-  - [-1, 1, Conv, [16, 3, 2]]
-head:
-  - [-1, 1, Conv, [16, 3, 2]]
-  - [[2], 1, Detect, [nc, anchors]]
-"""
+STATUS = {signal.SIGKILL: 137, signal.SIGTERM: 143, signal.SIGINT: 130}
+SECONDS = 12  # in which a process must end after SIGTERM or SIGINT
+LOST_SECONDS = 90  # in which a process must end after another one of its group did
 
 
-class Trainings:
-    """Trainings of a tiny model on a drawn dataset.
+class Chaos:
+    """Attacks on trainings; each method is one kind and returns what differs, empty if everything is as it must be.
 
     Args:
         folder: An empty folder.
         epochs: Length of each training.
+        draw: Source of random points.
     """
 
-    def __init__(self, folder: Path, epochs: int = 3):
-        self.folder, self.epochs = folder, epochs
-        draw_shapes(folder / "shapes", seed=3, count=12)
-        data: dict = {"path": str(folder / "shapes"), "format": "coco"}
-        for split in ("train", "val"):
-            data[split] = {"images": f"images/{split}", "annotations": f"annotations/instances_{split}.json"}
-        (folder / "data.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
-        (folder / "tiny.yaml").write_text(MODEL, encoding="utf-8")
+    def __init__(self, folder: Path, epochs: int, draw: random.Random):
+        self.trainings, self.draw = Trainings(folder, epochs), draw
+        self.mounts = can_mount(folder / "mount")
+        start = time.monotonic()
+        assert not wait(self.trainings.start("whole")), self.trainings.log("whole")
+        self.seconds, self.expected = time.monotonic() - start, self.trainings.outcome("whole")
+        files = [path for path in self.trainings.run_folder("whole").rglob("*") if path.is_file()]
+        self.kilobytes = sum(path.stat().st_size for path in files) // 1024
+        self.largest = max(path.stat().st_size for path in files) // 1024
+        self.of_ranks: tuple | None = None
+        self.point = ""  # of the last attack, for the report
 
-    def start(self, name: str, before: Callable[[], object] = lambda: None, resume: bool = False) -> int:
-        """Train, or resume, in a forked process; return its id. `before` is called in that process."""
-        values = {"--cfg": "tiny.yaml", "--data": "data.yaml"}
-        arguments = [item for flag, file in values.items() for item in (flag, str(self.folder / file))]
-        arguments += f"--weights none --img 64 --batch 8 --device cpu --workers 0 --epochs {self.epochs}".split()
-        arguments += ["--project", str(self.folder / "runs"), "--name", name]
-        if resume:
-            arguments = ["--resume", str(self.folder / "runs" / name)]
-        process = os.fork()
-        if process:
-            return process
-        status = 1
-        try:
-            output = os.open(self.folder / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.dup2(output, 1)
-            os.dup2(output, 2)
-            _draw_nothing()
-            before()
-            train.main(arguments)
-            status = 0
-        finally:
-            os._exit(status)
+    def exact(self, name: str, number: int, which: signal.Signals = signal.SIGKILL) -> str:
+        """A signal at a call of a function of `os` that changes files."""
+        point = CALLS[number % len(CALLS)], number // len(CALLS), bool(self.draw.getrandbits(1))
+        process = self.trainings.start(name, signal_at(*point, which))
+        return self._after_signal(name, [process], which, f"{which.name} {point}")
 
-    def outcome(self, name: str) -> tuple[list[dict], dict]:
-        """What must not depend on how a run came about: the table without its times, and the weights."""
-        folder = self.folder / "runs" / name
-        with open(folder / "results.csv", newline="", encoding="utf-8") as file:
-            rows = [
-                {k: v for k, v in row.items() if k not in ("time", "train/images_per_s")}
-                for row in csv.DictReader(file)
-            ]
-        left = [
-            path.name for part in (folder, folder / "weights") for path in part.iterdir() if path.name.startswith(".")
-        ]
-        assert not left, f"temporary files stay: {left}"
-        return rows, {kind: load_checkpoint(folder / "weights" / f"{kind}.pt")["ema"] for kind in ("best", "last")}
+    def random(self, name: str, which: signal.Signals = signal.SIGKILL) -> str:
+        """A signal at a random time."""
+        seconds = round(self.draw.random() * self.seconds, 2)
+        process = self.trainings.start(name)
+        time.sleep(seconds)
+        os.kill(process, which)
+        return self._after_signal(name, [process], which, f"{which.name} after {seconds} s")
 
-    def check(self, name: str, expected: tuple[list[dict], dict]) -> str:
-        """Resume a run that was killed, or start it again if it has no checkpoint yet; what differs, empty if equal."""
-        weights = self.folder / "runs" / name / "weights"
-        resumable = any((weights / file).exists() for file in ("last.pt", "last.previous.pt"))
-        if not resumable:
-            name = f"{name}-again"
-        elif load_checkpoint(
-            next(path for path in (weights / "last.pt", weights / "last.previous.pt") if path.exists())
-        ).get("finished"):
-            resumable = False
-        if resumable or name.endswith("-again"):
-            status = wait(self.start(name, resume=resumable))
-            if status:
-                return f"exit status {status}: {(self.folder / f'{name}.log').read_text()[-500:]}"
-        rows, states = self.outcome(name)
-        if rows != expected[0]:
-            return "results.csv differs"
-        for kind, state in states.items():
-            other = expected[1][kind]
-            if state.keys() != other.keys() or not all(torch.equal(value, other[key]) for key, value in state.items()):
-                return f"{kind}.pt differs"
-        return ""
+    def _after_signal(self, name: str, processes: list[int], which: signal.Signals, point: str) -> str:
+        statuses = wait_for_all(processes, SECONDS + self.seconds)
+        self.point = f"{point}, status {statuses}"
+        if statuses is None:
+            return "does not end"
+        if statuses[0] not in (0, STATUS[which]):
+            return f"status {statuses[0]}, expected {STATUS[which]}: {self.trainings.log(name)[-500:]}"
+        return self.trainings.check(name, self.expected)
 
+    def full_disk(self, name: str) -> str:
+        """A file system without space for the whole run; where nothing can be mounted, a limit on the size of files."""
+        if not self.mounts:
+            kilobytes = int(self.largest * self.draw.random())
+            with limited_files(kilobytes) as limit:
+                self.point = f"files of at most {kilobytes} kB"
+                return self._without_space(name, self.trainings.start(name, limit), nothing)
+        kilobytes = max(int(self.kilobytes * self.draw.random()), 16)
+        self.point = f"disk of {kilobytes} kB"
+        with small_disk(self.trainings.run_folder(name), kilobytes) as enlarge:
+            return self._without_space(name, self.trainings.start(name), enlarge)
 
-def _draw_nothing() -> None:
-    """Omit charts and images of batches, which take most of the time of such short trainings."""
-    for module in (plots, evaluation_plots, batch_images):
-        for name in [name for name in vars(module) if name.startswith("plot_")]:
-            setattr(module, name, lambda *_, **__: None)
-    batch_images.ValidationImages.write = lambda *_: None
-    RunReport.finish = RunReport.refresh = lambda *_: None
+    def _without_space(self, name: str, process: int, free: Callable[[], None]) -> str:
+        status = wait(process)
+        log = self.trainings.log(name)
+        self.point += f", status {status}"
+        free()
+        if status not in (0, 2) or "Traceback" in log:
+            return f"status {status}: {log[-500:]}"
+        if status and not any(text in log for text in ("No space left", "disk full", "File too large", "too early")):
+            return f"the message names no reason: {log[-500:]}"
+        return self.trainings.check(name, self.expected)
 
+    def read_only(self, name: str) -> str:
+        """The folder of the run becomes read-only at a random time."""
+        if not self.mounts and os.geteuid() == 0:
+            self.point = "omitted: the superuser may write everywhere, and nothing can be mounted"
+            return ""
+        folder = self.trainings.run_folder(name)
+        if not self.mounts:
+            return self._read_only(name, folder)
+        with small_disk(folder, 100_000):
+            return self._read_only(name, folder)
 
-def wait(process: int) -> int:
-    """The exit status of a process, 128 + the number of the signal that ended it."""
-    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    return 128 - status if status < 0 else status
+    def _read_only(self, name: str, folder: Path) -> str:
+        process = self.trainings.start(name)
+        seconds = round(self.draw.uniform(0.3, 0.9) * self.seconds, 2)
+        time.sleep(seconds)
+        if not make_read_only(folder, self.mounts):
+            return "cannot be made read-only"
+        status = wait(process)
+        make_writable(folder, self.mounts)
+        log = self.trainings.log(name)
+        self.point = f"read-only after {seconds} s, status {status}"
+        if status not in (0, 2) or "Traceback" in log:
+            return f"status {status}: {log[-500:]}"
+        if status and "Read-only file system" not in log and "Permission denied" not in log:
+            return f"the message names no reason: {log[-500:]}"
+        return self.trainings.check(name, self.expected)
 
-
-def kill_at(function: str, number: int, after: bool) -> Callable[[], None]:
-    """What kills the process in which it is called before, or after, a call of a function of `os`.
-
-    Args:
-        function: One of `CALLS`.
-        number: Which call, from 0.
-        after: After the call instead of before it.
-    """
-
-    def prepare() -> None:
-        original, count = getattr(os, function), 0
-
-        def call(*arguments, **keywords):
-            nonlocal count
-            is_last, count = count == number, count + 1
-            if is_last and not after:
-                os.kill(os.getpid(), signal.SIGKILL)
-            result = original(*arguments, **keywords)
-            if is_last:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
-
-        setattr(os, function, call)
-
-    return prepare
+    def ranks(self, name: str) -> str:
+        """A signal to one of two processes that train together: the other one ends, too, and both are resumed."""
+        trainings = self.trainings
+        if self.of_ranks is None:
+            start = time.monotonic()
+            assert wait_for_all(trainings.start_ranks("two"), 600) == [0, 0], trainings.log("two")
+            self.of_ranks = time.monotonic() - start, trainings.outcome("two")
+        seconds, rank = round(self.draw.random() * self.of_ranks[0], 2), self.draw.randrange(2)
+        which = self.draw.choice([signal.SIGKILL, signal.SIGTERM])
+        processes = trainings.start_ranks(name)
+        time.sleep(seconds)
+        os.kill(processes[rank], which)
+        statuses = wait_for_all(processes, LOST_SECONDS)
+        self.point = f"{which.name} to rank {rank} of 2 after {seconds} s, statuses {statuses}"
+        if statuses is None:
+            return "the other process does not end"
+        return trainings.check(name, self.of_ranks[1], ranks=True)
 
 
 def main() -> int:
-    """Run the long version and print one line per kill; 1 if a resumed run differs."""
+    """Run the long version and print one line per attack; 1 if a resumed run differs."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--exact", type=int, default=25, help="number of exact points")
-    parser.add_argument("--random", type=int, default=20, help="number of random points")
+    parser.add_argument("--exact", type=int, default=25, help="SIGKILL at exact points")
+    parser.add_argument("--random", type=int, default=20, help="SIGKILL at random times")
+    parser.add_argument("--signals", type=int, default=16, help="SIGTERM and SIGINT, at exact points and random times")
+    parser.add_argument("--full", type=int, default=6, help="full disks")
+    parser.add_argument("--read-only", type=int, default=4, help="folders that become read-only")
+    parser.add_argument("--ranks", type=int, default=6, help="signals to one of two processes that train together")
     parser.add_argument("--epochs", type=int, default=3, help="length of each training")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    draw, failures = random.Random(options.seed), 0
+    counts: dict[str, list[bool]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        trainings = Trainings(Path(folder), options.epochs)
-        start = time.monotonic()
-        assert not wait(trainings.start("whole")), (Path(folder) / "whole.log").read_text()
-        seconds, expected = time.monotonic() - start, trainings.outcome("whole")
-        for number in range(options.exact + options.random):
-            name = f"run{number}"
-            if number < options.exact:
-                point = CALLS[number % len(CALLS)], number // len(CALLS), bool(draw.getrandbits(1))
-                status = wait(trainings.start(name, kill_at(*point)))
+        chaos = Chaos(Path(folder), options.epochs, random.Random(options.seed))
+        gentle = (signal.SIGTERM, signal.SIGINT)
+        attacks: list[tuple[str, Callable[[str], str]]] = []
+        attacks += [("kill, exact", lambda name, n=n: chaos.exact(name, n)) for n in range(options.exact)]
+        attacks += [("kill, random", chaos.random)] * options.random
+        for n in range(options.signals):
+            if n % 4 < 2:
+                attacks.append(("signal, exact", lambda name, n=n: chaos.exact(name, n * 2 % 13, gentle[n % 2])))
             else:
-                point = ("seconds", round(draw.random() * seconds, 2))
-                process = trainings.start(name)
-                time.sleep(point[1])
-                os.kill(process, signal.SIGKILL)
-                status = wait(process)
-            problem = trainings.check(name, expected)
-            failures += bool(problem)
-            print(f"{name}: {point}, status {status}: {problem or 'equal'}", flush=True)
-    print(f"{options.exact + options.random - failures} of {options.exact + options.random} resumed runs are equal")
-    return int(failures > 0)
+                attacks.append(("signal, random", lambda name, n=n: chaos.random(name, gentle[n % 2])))
+        attacks += [("full disk", chaos.full_disk)] * options.full
+        attacks += [("read-only", chaos.read_only)] * options.read_only
+        attacks += [("two processes", chaos.ranks)] * options.ranks
+        for number, (kind, attack) in enumerate(attacks):
+            problem = attack(f"run{number}")
+            counts.setdefault(kind, []).append(not problem)
+            print(f"run{number}, {kind}: {chaos.point}: {problem or 'equal'}", flush=True)
+    for kind, results in counts.items():
+        print(f"{kind}: {sum(results)} of {len(results)}")
+    passed, total = (sum(map(function, counts.values())) for function in (sum, len))
+    print(f"{passed} of {total} resumed runs are equal")
+    return int(passed < total)
 
 
 if __name__ == "__main__":
