@@ -4,6 +4,7 @@
 # make format    fix and format the code
 # make coverage  every test in one process, then the lines that none of them ran
 # make chaos     end trainings by signals, full disks and more, compare the resumed runs bit by bit (minutes)
+# make soak      long jobs whose memory, handles and threads must stay flat (more than an hour; SOAK="--fraction 0.1": shorter)
 # make docs      documentation site in build/site
 # make editor    bundle the page of `graftdet edit` from docs/editor (Node.js 20 and npm)
 # make wheel     source distribution and wheel in dist/
@@ -21,7 +22,7 @@ export DATASETS_DIR := $(BESIDE)
 endif
 endif
 
-.PHONY: demo test lint format bench coverage chaos docs editor wheel pretrained clean
+.PHONY: demo test lint format bench coverage chaos soak docs editor wheel pretrained clean
 
 demo: .venv/ready
 	$(VENV) -m tests.demo
@@ -46,6 +47,9 @@ coverage: .venv/ready
 
 chaos: .venv/ready
 	OMP_NUM_THREADS=1 $(VENV) -m tests.chaos.kill_harness
+
+soak: .venv/ready
+	$(VENV) -m tests.chaos.soak $(SOAK)
 
 docs: .venv/ready
 	$(VENV) -m docs.site
