@@ -12,6 +12,7 @@ from graftdet.data.__main__ import make_parser as data_parser
 from graftdet.models import build_model
 from graftdet.models.__main__ import make_parser as models_parser
 from graftdet.models.analysis.block_catalog import blocks_markdown
+from graftdet.models.analysis.block_facts import facts_of_blocks
 from graftdet.models.analysis.summary import summarize, totals
 from graftdet.models.lint.explanations import rules_markdown
 from graftdet.utils.cli.yolov5_flags import FLAGS, flags_markdown
@@ -137,6 +138,11 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 
 
+def drawings() -> dict[str, str]:
+    """The drawings of all blocks: name of the file in docs/images/blocks -> SVG."""
+    return {f"{name}.svg": facts.drawing for name, facts in facts_of_blocks().items() if facts.drawing}
+
+
 def render(name: str) -> str:
     """The text of a generated page as it is written."""
     title, _, body = PAGES[name]().partition("\n")
@@ -149,6 +155,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; status 1 where a page is not current")
     check = parser.parse_args(argv).check
+    stale_drawings = update_drawings(write=not check)
     stale = [
         name
         for name in PAGES
@@ -158,7 +165,26 @@ def main(argv: list[str] | None = None) -> int:
         print(f"docs/{name}: {'is not current; run python -m docs.generate' if check else 'written'}")
         if not check:
             (DOCS / name).write_text(render(name), encoding="utf-8")
-    return 1 if check and stale else 0
+    return 1 if check and (stale or stale_drawings) else 0
+
+
+def update_drawings(write: bool) -> list[str]:
+    """Return the names of drawings that are missing, changed or of no block; with `write` they are updated."""
+    current, folder = drawings(), DOCS / "images" / "blocks"
+    folder.mkdir(parents=True, exist_ok=True)
+    names = sorted({*current, *(path.name for path in folder.iterdir())})
+    stale = []
+    for name in names:
+        path = folder / name
+        if name in current and path.is_file() and path.read_text(encoding="utf-8") == current[name]:
+            continue
+        stale.append(name)
+        print(f"docs/images/blocks/{name}: {'updated' if write else 'is not current; run python -m docs.generate'}")
+        if write and name in current:
+            path.write_text(current[name], encoding="utf-8")
+        elif write:
+            path.unlink()
+    return stale
 
 
 if __name__ == "__main__":

@@ -16,7 +16,10 @@ Every module that a row `[from, number, module, args]` of a model YAML may name;
 them. Arguments are positional or, as `{k: 3, s: 2}`, keywords. Those marked *filled in* are not part of the row: the
 input width follows from the rows that are read, and an argument `n` is the row's number. Output widths are multiplied
 by the width multiple. In shapes, s is the stride; H and W are height and width. All layers of `torch.nn` may be named
-as well (`nn.Conv2d`), and classes of your own with `--plugins FILE.py`."""
+as well (`nn.Conv2d`), and classes of your own with `--plugins FILE.py`.
+
+Drawings show the layers of a block (green: blocks of the project, blue: layers of torch) and the operations between
+them, as its example row builds it on a map of 64 channels."""
 
 
 def format_module(module: ModuleDescription, output_format: str = "text") -> str:
@@ -36,7 +39,9 @@ def format_list(modules: Sequence[ModuleDescription], output_format: str = "text
 
 def blocks_markdown() -> str:
     """The page `docs/blocks.md`: an overview table per kind, then a section per module. Plugins are not part of it."""
-    modules = describe_all(plugins=False)
+    from graftdet.models.analysis.block_facts import facts_lines, facts_of_blocks
+
+    modules, facts = describe_all(plugins=False), facts_of_blocks()
     lines = [_PAGE_TITLE, "", _PAGE_INTRODUCTION]
     for kind, title in (("block", "Blocks"), ("head", "Heads")):
         chosen = [module for module in modules if module.kind == kind]
@@ -44,6 +49,7 @@ def blocks_markdown() -> str:
         lines += ["", f"## {title}", "", markdown_table(("module", "purpose"), rows)]
         for module in chosen:
             lines += ["", *_markdown_lines(module)]
+            lines += facts_lines(module.name, facts[module.name]) if kind == "block" else []
     return "\n".join(lines) + "\n"
 
 

@@ -21,6 +21,10 @@ def test_generated_pages_are_current(name):
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == generate.render(name)
 
 
+def test_drawings_of_blocks_are_current():
+    assert generate.update_drawings(write=False) == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_lead_somewhere(page):
     for target in LINK.findall(page.read_text(encoding="utf-8")):
