@@ -17,6 +17,7 @@ from graftdet.models.blocks.constructor_checks import check_square_kernel
 from graftdet.models.blocks.conv import FusePairs, same_padding
 from graftdet.models.blocks.csp import C3
 from graftdet.models.blocks.ghostnet import RELU, SqueezeExcite, check_ratio, concat_ghost_features
+from graftdet.models.blocks.ops import is_channels_last
 
 
 class CondConv2d(nn.Module):
@@ -42,15 +43,19 @@ class CondConv2d(nn.Module):
     def forward(self, x: Tensor, routing: Tensor) -> Tensor:
         b, c1, h, w = x.shape
         c2 = self.shape[0]
+        layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
         if self.plain:  # one matrix per image
             kernels = (routing @ self.weight).view(b, c2, c1)
-            y = (kernels @ x.flatten(2)).view(b, c2, h, w)
+            if layout == torch.channels_last:
+                y = (x.permute(0, 2, 3, 1).view(b, h * w, c1) @ kernels.mT).view(b, h, w, c2).permute(0, 3, 1, 2)
+            else:
+                y = (kernels @ x.flatten(2)).view(b, c2, h, w)
         elif _exporting():
             y = self._sum_of_experts(x, routing)
         else:  # the images of the batch as groups of one convolution
             kernels = (routing @ self.weight).view(b * c2, *self.shape[1:])
             y = F.conv2d(x.reshape(1, b * c1, h, w), kernels, None, self.s, self.p, self.d, b * self.g)
-            y = y.view(b, c2, *y.shape[2:])
+            y = y.view(b, c2, *y.shape[2:]).contiguous(memory_format=layout)
         return y if self.bias is None else y + (routing @ self.bias)[:, :, None, None]
 
     def _sum_of_experts(self, x, routing):

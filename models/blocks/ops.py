@@ -8,10 +8,15 @@ from graftdet.models.blocks.argument_ranges import POSITIVE_INT
 from graftdet.utils.errors import UserError
 
 
+def is_channels_last(x: Tensor) -> bool:
+    """Return whether (B, C, H, W) lies in channels-last memory and in no other format."""
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:
     """Interleave the channels of `groups` groups (Zhang et al., ShuffleNet, 2017): (B, c, H, W) -> the same."""
     b, c, h, w = x.shape
-    if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():  # so is the result
+    if is_channels_last(x):  # so is the result
         rows = x.permute(0, 2, 3, 1).view(b, h, w, groups, c // groups)
         return rows.transpose(3, 4).reshape(b, h, w, c).permute(0, 3, 1, 2)
     return x.reshape(b, groups, c // groups, h, w).transpose(1, 2).reshape(b, c, h, w)

@@ -41,6 +41,8 @@ def test_each_image_gets_its_own_kernel(case):
     x = torch.randn(3, 6, 7, 9) * torch.tensor([0.1, 1.0, 5.0])[:, None, None, None]
     want = one_image_at_a_time(block, x)
     assert torch.allclose(block(x), want, atol=1e-5)
+    last = block(x.contiguous(memory_format=torch.channels_last))
+    assert torch.allclose(last, want, atol=1e-5) and last.is_contiguous(memory_format=torch.channels_last)
     assert not torch.allclose(block(x)[0], block(x[:1] * 2)[0] / 2, atol=1e-5) or block.cond_conv.bias is not None
     routing = torch.sigmoid(block.routing(x.mean((2, 3))))
     bias = 0 if block.cond_conv.bias is None else (routing @ block.cond_conv.bias)[:, :, None, None]
