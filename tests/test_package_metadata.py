@@ -42,9 +42,10 @@ def test_constraints_pin_a_version_of_everything():
             assert requirement.specifier.contains(pins[name]), f"{requirement}, pinned to {pins[name]}"
 
 
-def test_the_extra_all_holds_every_extra_for_users_but_large_loggers():
+def test_the_extra_all_holds_every_extra_for_users_but_large_loggers_and_formats():
     (everything,) = map(Requirement, EXTRAS["all"])
-    assert everything.extras == set(EXTRAS) - {"all", "dev", "mlflow", "trackio", "wandb"}
+    large = {"mlflow", "trackio", "wandb", "coreml", "executorch", "ncnn"}
+    assert everything.extras == set(EXTRAS) - {"all", "dev", *large}
 
 
 def test_pre_commit_uses_the_pinned_ruff():

@@ -4,6 +4,8 @@ To add a format: write its file here, register a `Backend` in it, and add its na
 module. A format file imports neither torch nor the package that runs the format before it is used.
 """
 
+import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -22,28 +24,68 @@ class Backend:
     """An export format and the runtime that runs it.
 
     Attributes:
-        suffix: suffix of the exported file.
+        suffix: end of the name of the exported file, or of the exported folder.
         export: `export(model, path, options) -> Path` writes a `DetectionModel`, which stays unchanged, with
             `ExportOptions`. Raises `ExportError`.
         load: `load(path, device="cpu", half=False) -> Predictor` opens a file without torch; names, stride and size are
             read from the file. With `half` it computes in half precision where format and device support it.
         package: the package that runs the format.
+        converter: a further package that only the export needs.
         companion_suffixes: suffixes of further files that belong to an exported one.
         reads: suffixes of other formats that `load` opens, too.
         outputs: values of `ExportOptions.output` that it can write.
+        is_folder: whether the export is a folder.
+        members: suffixes of files in that folder that stand for it.
+        has_free_sizes: whether it can be written for any batch size, height and width.
+        has_batches: whether one call can take several images.
+        platforms: values of `sys.platform` where it can be run; empty: all.
     """
 
     suffix: str
     export: Callable
     load: Callable
     package: str
+    converter: str | None = None
     companion_suffixes: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ("raw", "split", "decoded")
+    is_folder: bool = False
+    members: tuple[str, ...] = ()
+    has_free_sizes: bool = True
+    has_batches: bool = True
+    platforms: tuple[str, ...] = ()
+
+    @property
+    def systems(self) -> str:
+        """The names of these platforms."""
+        return " or ".join("macOS" if name == "darwin" else name for name in self.platforms)
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether this operating system can run the format."""
+        return not self.platforms or sys.platform in self.platforms
 
     def can_load(self, suffix: str) -> bool:
         """Whether `load` opens files with this suffix."""
         return suffix in (self.suffix, *self.reads)
+
+    def owns(self, path: str | Path) -> bool:
+        """Whether the name of a file or folder is that of an export in this format."""
+        return Path(path).name.lower().endswith((self.suffix, *self.members))
+
+    def exists(self, path: str | Path) -> bool:
+        """Whether there is a file, or folder, of this format."""
+        path = Path(path)
+        return path.is_file() or (self.is_folder and path.is_dir())
+
+    def parts(self, path: Path) -> list[Path]:
+        """The files or the folder of an export: the main one last, so that no reader finds a graph without weights."""
+        return [*(path.with_suffix(suffix) for suffix in self.companion_suffixes), path]
+
+    def missing_packages(self, for_export: bool = True) -> list[str]:
+        """The packages that are not installed, of those that run the format and, `for_export`, write it."""
+        needed = [self.package, *([self.converter] if self.converter and for_export else [])]
+        return [package for package in needed if importlib.util.find_spec(package) is None]
 
 
 @dataclass(frozen=True)
@@ -89,7 +131,7 @@ class ExportError(UserError):
 
 
 def check_output(model: Any, options: ExportOptions, name: str) -> None:
-    """Check that a format and a model's head have the requested output.
+    """Check that a format and a model's head have the requested output, and the format free sizes and batches.
 
     Args:
         model: the `DetectionModel`.
@@ -99,7 +141,11 @@ def check_output(model: Any, options: ExportOptions, name: str) -> None:
     Raises:
         UserError: they do not.
     """
-    outputs = BACKENDS[name].outputs
+    backend, outputs = BACKENDS[name], BACKENDS[name].outputs
+    if options.dynamic and not backend.has_free_sizes:
+        raise UserError(f"--dynamic: {name} files have a fixed size; export them without --dynamic")
+    if options.batch_size != 1 and not backend.has_batches:
+        raise UserError(f"--batch-size {options.batch_size}: {name} files take one image per call")
     if options.output not in outputs:
         raise UserError(
             f"--output {options.output}: {name} has {', '.join(outputs)}{did_you_mean(options.output, outputs)}"
@@ -113,10 +159,9 @@ def check_output(model: Any, options: ExportOptions, name: str) -> None:
 
 
 def backend_for(path: str | Path) -> Backend | None:
-    """The format of an exported file, by its suffix; None for anything else, such as a `.pt` file."""
-    suffix = Path(path).suffix.lower()
-    return next((backend for backend in BACKENDS.values() if backend.suffix == suffix), None)
+    """The format of an exported file or folder, by its name; None for anything else, such as a `.pt` file."""
+    return next((backend for backend in BACKENDS.values() if backend.owns(path)), None)
 
 
-for _format in ("onnx", "openvino", "torchscript"):
+for _format in ("onnx", "openvino", "torchscript", "ncnn", "executorch", "coreml"):
     import_module(f".{_format}", __name__)

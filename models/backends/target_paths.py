@@ -1,10 +1,9 @@
 """The files that an export writes."""
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from graftdet.models.backends import BACKENDS
+from graftdet.models.backends import BACKENDS, Backend
 from graftdet.utils.errors import UserError
 
 
@@ -15,38 +14,43 @@ def check_formats(include: Sequence[str], out: str | Path | None, weights: Path,
         UserError: an unknown format, one whose package is not installed, or an `out` that does not fit.
     """
     for name in include:
-        package = BACKENDS[name].package
-        if importlib.util.find_spec(package) is None:
-            raise UserError(f"--include {name}: needs {package}; install it with 'pip install {package}'")
-    return {name: output_path(out, weights, ending, BACKENDS[name].suffix, len(include)) for name in include}
+        if missing := BACKENDS[name].missing_packages():
+            install = f"pip install {' '.join(missing)}"
+            raise UserError(f"--include {name}: needs {' and '.join(missing)}; install with '{install}'")
+    return {name: output_path(out, weights, ending, BACKENDS[name], len(include)) for name in include}
 
 
-def output_path(out: str | Path | None, weights: Path, ending: str, suffix: str, num_formats: int) -> Path:
-    """The file to write.
+def output_path(out: str | Path | None, weights: Path, ending: str, backend: Backend, num_formats: int) -> Path:
+    """The file or folder to write.
 
     Args:
         out: a file or a folder; a new folder is written with a final slash. None: beside the weights.
-        weights: the weights file, whose stem names the file in a folder.
+        weights: the weights file, whose stem names the export in a folder.
         ending: what follows that stem.
-        suffix: suffix of the format.
+        backend: the format.
         num_formats: how many formats are exported; with several, `out` must be a folder.
 
     Raises:
-        UserError: `out` is a file name that does not fit.
+        UserError: `out` is a name that does not fit.
     """
+    name = f"{weights.stem}{ending}{backend.suffix}"
     if out is None:
-        return weights.with_name(f"{weights.stem}{ending}{suffix}")
+        return weights.with_name(name)
     path = Path(out)
+    fits = path.name.lower().endswith(backend.suffix) and num_formats == 1
+    if fits and backend.is_folder:
+        return path
     if path.is_dir() or str(out).endswith(("/", "\\")):
-        return path / f"{weights.stem}{ending}{suffix}"
-    if path.suffix.lower() != suffix or num_formats > 1:
-        raise UserError(f"--out {out}: expected a file name that ends in {suffix}, or a folder (a new one as '{out}/')")
+        return path / name
+    if not fits:
+        ending = f"a {'folder' if backend.is_folder else 'file'} name that ends in {backend.suffix}"
+        raise UserError(f"--out {out}: expected {ending}, or a folder (a new one as '{out}/')")
     return path
 
 
 def installed_formats() -> list[str]:
-    """The names of all formats whose packages are installed."""
-    return [name for name in BACKENDS if importlib.util.find_spec(BACKENDS[name].package) is not None]
+    """The names of all formats whose packages are installed, and which this operating system can run."""
+    return [name for name, backend in BACKENDS.items() if backend.runs_here and not backend.missing_packages()]
 
 
 def benchmark_stem(out: str | Path | None, weights: Path) -> Path:

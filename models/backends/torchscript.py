@@ -3,7 +3,6 @@
 Input, outputs and metadata are those of the ONNX file; the metadata are JSON in the archive's file `graftdet.json`.
 """
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptions, check_output
 from graftdet.models.backends.exported_model import ExportedModel
-from graftdet.models.backends.metadata import make_metadata
+from graftdet.models.backends.layouts.description import Description
 from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.files import atomic_file, refuse_lfs_file
 
@@ -36,6 +35,7 @@ def export(model: Any, path: str | Path, options: ExportOptions) -> Path:
     """
     import torch
 
+    from graftdet.models.backends.tracing.describe import describe
     from graftdet.models.backends.tracing.export_module import ExportModule
 
     check_output(model, options, "torchscript")
@@ -45,22 +45,12 @@ def export(model: Any, path: str | Path, options: ExportOptions) -> Path:
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")  # that shapes are traced; that torch.export is the newer way
             traced = torch.jit.trace(module, images, check_trace=False)
-            outputs = module(images)
+            description = describe(module, model, options)
     except Exception as error:  # tracing raises many types
         raise ExportError(path, f"the model cannot be traced: {first_line(error)}") from error
-    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    shapes = [[None] * y.ndim if options.dynamic else list(y.shape) for y in outputs]
-    for shape, y in zip(shapes, outputs, strict=True):
-        shape[-1] = None if options.dynamic and options.output == "raw" else y.shape[-1]
-    free = [None, model.channels, None, None]
-    description = {
-        "input": free if options.dynamic else list(images.shape),
-        "outputs": list(zip(module.output_names(), shapes, strict=True)),
-        "metadata": make_metadata(model, options),
-    }
     with atomic_file(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.save(traced, file, _extra_files={_DESCRIPTION: json.dumps(description, ensure_ascii=False)})
+        torch.jit.save(traced, file, _extra_files={_DESCRIPTION: description.to_json()})
     return path
 
 
@@ -91,19 +81,8 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "TorchScr
             module = torch.jit.load(str(path), map_location=chosen, _extra_files=files)
     except Exception as error:  # torch's exceptions have no common base
         raise UserError(f"{path}: is not a valid TorchScript file ({first_line(error)})") from None
-    try:
-        text = files[_DESCRIPTION]
-        description = json.loads(text.decode() if isinstance(text, bytes) else text)
-        input_shape = [side if side is None else int(side) for side in description["input"]]
-        outputs = [(str(name), [s if s is None else int(s) for s in shape]) for name, shape in description["outputs"]]
-        metadata = {str(key): str(value) for key, value in description["metadata"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise UserError(
-            f"{path}: was not exported by this project, which writes '{_DESCRIPTION}' into its TorchScript files"
-        ) from None
-    if len(input_shape) != 4:
-        raise UserError(f"{path}: expected an input (batch, channels, height, width), found {input_shape}")
-    return TorchScriptModel(module, path, chosen, (input_shape, outputs, metadata))
+    description = Description.from_json(files[_DESCRIPTION], path)
+    return TorchScriptModel(module, path, chosen, description)
 
 
 class TorchScriptModel(ExportedModel):
@@ -113,14 +92,14 @@ class TorchScriptModel(ExportedModel):
         module: the loaded module.
         path: the file, for messages.
         device: where it runs.
-        description: shape of the input, names and shapes of the outputs, metadata.
+        description: what it takes and returns.
     """
 
     backend = "TorchScript"
 
-    def __init__(self, module: Any, path: Path, device: Any, description: tuple[list, list, dict[str, str]]):
+    def __init__(self, module: Any, path: Path, device: Any, description: Description):
         self._module, self.path, self._device = module, path, device
-        self._describe(*description)
+        self._describe(description.input, description.outputs, description.metadata)
 
     def _run(self, images: np.ndarray) -> list[np.ndarray]:
         import torch

@@ -20,6 +20,7 @@ _FORMATS = {
     ".mlmodel": "a Core ML model",
     ".mlpackage": "a Core ML model",
     ".param": "an ncnn model",
+    ".pte": "an ExecuTorch program",
     ".mnn": "an MNN model",
     ".rknn": "an RKNN model",
     ".pdmodel": "a Paddle program",

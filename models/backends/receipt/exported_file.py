@@ -25,7 +25,7 @@ class ExportedFile:
         format: the name of its format in `graftdet.models.backends.BACKENDS`.
         path: the file.
         megabytes: its size, with the files that belong to it.
-        difference: largest |a-b|/max(1,|b|) between its output and the model's.
+        difference: largest |a-b|/max(1,|b|) between its output and the model's; None where it cannot be run here.
         receipt: what was compared, and the result.
         opencv_difference: the same for OpenCV's dnn module; None where it cannot load the file, or was not asked.
     """
@@ -33,7 +33,7 @@ class ExportedFile:
     format: str
     path: Path
     megabytes: float
-    difference: float
+    difference: float | None
     receipt: Receipt
     opencv_difference: float | None = None
 
@@ -54,7 +54,8 @@ def export_file(
         UserError: the model cannot be exported, or the file misses a limit; nothing is written then.
     """
     loaded, receipt = export_verified(model, name, path, options, evidence)
-    logger.info(f"{name}: largest |a-b|/max(1,|b|) to torch {receipt.difference:.2e}")
+    compared = f"largest |a-b|/max(1,|b|) to torch {receipt.difference:.2e}" if receipt.was_run else receipt.runtime
+    logger.info(f"{name}: {compared}")
     exported = ExportedFile(name, path, receipt.megabytes, receipt.difference, receipt)
     if name == "onnx" and options.output == "decoded":
         exported.opencv_difference = opencv_difference(loaded, path, options)

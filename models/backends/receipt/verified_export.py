@@ -1,7 +1,6 @@
 """Export a model, compare the file with it, and move into place only a file that passes."""
 
 import contextlib
-import importlib.util
 import logging
 import os
 import shutil
@@ -62,7 +61,7 @@ def export_verified(
         evidence: what the file is compared on.
 
     Returns:
-        The opened file and its receipt.
+        The opened file, None where this operating system cannot run the format, and its receipt.
 
     Raises:
         UserError: the model cannot be exported, the file misses a limit, or nothing can be written.
@@ -77,7 +76,8 @@ def export_verified(
         receipt.check(path)
         move_into_place(backend, staged, path)
     receipt.write(path)
-    loaded.path = path
+    if loaded:
+        loaded.path = path
     return loaded, receipt
 
 
@@ -134,10 +134,11 @@ def verified(model: Any, name: str, path: Path, options: ExportOptions, evidence
         evidence: what it is compared on.
 
     Returns:
-        The opened file and its receipt, whose limits are not checked.
+        The opened file and its receipt, whose limits are not checked. The file is None, and the receipt says so, where
+        this operating system cannot run the format.
     """
     backend = BACKENDS[name]
-    loaded = backend.load(path)
+    loaded = backend.load(path) if backend.runs_here else None
     receipt = make_receipt(
         model,
         loaded,
@@ -145,28 +146,25 @@ def verified(model: Any, name: str, path: Path, options: ExportOptions, evidence
         options,
         format_name=name,
         package=backend.package,
-        parts=[part for part in parts_of(backend, path) if part.exists()],
+        parts=[part for part in backend.parts(path) if part.exists()],
         weights=evidence.weights,
         images=evidence.images,
         source=evidence.source,
         limits=evidence.limits,
         precision="float32" if evidence.calibration is None else "int8",
     )
-    if evidence.average_precision:
+    if evidence.average_precision and loaded:
         receipt.data = evidence.data
         receipt.ap = {"torch": evidence.average_precision(None), "file": evidence.average_precision(path)}
     return loaded, receipt
 
 
-def parts_of(backend: Backend, path: Path) -> list[Path]:
-    """The files of an export: those that belong to it first, so that no reader finds a graph without its weights."""
-    return [path.with_suffix(suffix) for suffix in (*backend.companion_suffixes, backend.suffix)]
-
-
 def move_into_place(backend: Backend, staged: Path, path: Path) -> None:
     """Move a staged export to its target. Raises `UserError` where it cannot be written."""
     try:
-        for source, target in zip(parts_of(backend, staged), parts_of(backend, path), strict=True):
+        for source, target in zip(backend.parts(staged), backend.parts(path), strict=True):
+            if source.is_dir() and target.is_dir():
+                os.replace(target, staged.with_name("replaced"))  # removed with the staging folder
             if source.exists():
                 os.replace(source, target)
     except OSError as error:
@@ -179,10 +177,10 @@ def format_of(path: Path) -> str:
     if backend is None:
         suffixes = ", ".join(one.suffix for one in BACKENDS.values())
         raise UserError(f"--receipt {path}: expected an exported file, one of {suffixes}")
-    if not path.is_file():
+    if not backend.exists(path):
         raise UserError(f"--receipt {path}: no such file")
-    if importlib.util.find_spec(backend.package) is None:
-        raise UserError(f"--receipt {path}: needs {backend.package}; install it with 'pip install {backend.package}'")
+    if missing := backend.missing_packages(for_export=False):
+        raise UserError(f"--receipt {path}: needs {missing[0]}; install it with 'pip install {missing[0]}'")
     return next(name for name, one in BACKENDS.items() if one is backend)
 
 

@@ -32,7 +32,7 @@ def trace_to_onnx(module: nn.Module, inputs: tuple[Any, ...], **options: Any) ->
     """
     _replace_pools(module)
     file = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad(), _no_graph_dump(), _unfused_attention():
+    with warnings.catch_warnings(), torch.no_grad(), _no_graph_dump(), unfused_attention():
         warnings.simplefilter("ignore")  # that this exporter is the older one; that shapes are traced
         torch.onnx.export(module, inputs, file, dynamo=False, **options)  # type: ignore[arg-type]
     return file.getvalue()
@@ -84,7 +84,7 @@ def _replace_pools(module: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def _unfused_attention() -> Iterator[None]:
+def unfused_attention() -> Iterator[None]:
     """In eval mode `nn.MultiheadAttention` would use a fused operation, which ONNX does not have."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
