@@ -48,12 +48,13 @@ def export(model: Any, path: str | Path, options: ExportOptions) -> Path:
 
     from graftdet.models.backends.tracing.describe import describe
     from graftdet.models.backends.tracing.export_module import ExportModule
-    from graftdet.models.backends.tracing.slices import without_strided_slices
+    from graftdet.models.backends.tracing.slices import replace_strided_slices
 
     path = Path(path)
     ncnn, converter = _import_ncnn(path), _pnnx(path)
     check_output(model, options, "ncnn")
-    module = without_strided_slices(ExportModule(model, options))
+    module = ExportModule(model, options)
+    replace_strided_slices(module)
     shape = [1, model.channels, *options.size]
     with write_errors(path), tempfile.TemporaryDirectory(prefix="ncnn-") as folder:
         try:

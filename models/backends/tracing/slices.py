@@ -47,8 +47,8 @@ class ShuffledGSConv(nn.Module):
         return y.view(batch, self.hidden, 2, height, width).transpose(1, 2).reshape(batch, channels, height, width)
 
 
-def without_strided_slices(module: nn.Module) -> nn.Module:
-    """Replace these blocks in a module, which is changed, and return it; run it once before it is traced."""
+def replace_strided_slices(module: nn.Module) -> None:
+    """Replace these blocks in a module, which has to be run once before it is traced."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is SpaceToDepth:
@@ -57,4 +57,3 @@ def without_strided_slices(module: nn.Module) -> nn.Module:
                 setattr(parent, name, nn.Sequential(SlicesAsConvolution(), child.conv))
             elif type(child) is GSConv:
                 setattr(parent, name, ShuffledGSConv(child))
-    return module
