@@ -82,6 +82,11 @@ class Backend:
         """The files or the folder of an export: the main one last, so that no reader finds a graph without weights."""
         return [*(path.with_suffix(suffix) for suffix in self.companion_suffixes), path]
 
+    def files(self, path: Path) -> list[Path]:
+        """All files of an export that exist, those in a folder in the order of their names."""
+        inside = [sorted(part.rglob("*")) if part.is_dir() else [part] for part in self.parts(path)]
+        return [file for files in inside for file in files if file.is_file()]
+
     def missing_packages(self, for_export: bool = True) -> list[str]:
         """The packages that are not installed, of those that run the format and, `for_export`, write it."""
         needed = [self.package, *([self.converter] if self.converter and for_export else [])]

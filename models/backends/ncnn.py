@@ -90,7 +90,7 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "NcnnMode
     Args:
         path: the folder, or its `.param` file.
         device: 'cpu', 'mps' or ''; all mean the CPU.
-        half: compute in float16 on CPUs that support it, such as those of phones.
+        half: no effect; the file is computed in float32.
 
     Raises:
         UserError: ncnn is not installed; a file is missing, damaged, or of another program.
@@ -102,7 +102,7 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "NcnnMode
     folder = path.parent if path.name.lower().endswith(".ncnn.param") else path
     description = _checked(folder)
     try:
-        net = _open(ncnn, folder / PARAM, folder / BIN, half)
+        net = _open(ncnn, folder / PARAM, folder / BIN)
     except RuntimeError as error:
         raise UserError(f"{folder}: ncnn cannot run the model: {error}") from None
     return NcnnModel(ncnn, net, folder, description)
@@ -176,13 +176,13 @@ def _pnnx(path: Path) -> str:
     return EXEC_PATH
 
 
-def _open(ncnn: Any, param: Path, weights: Path, half: bool = False) -> Any:
+def _open(ncnn: Any, param: Path, weights: Path) -> Any:
     """The network of two files. Raises `RuntimeError` with what ncnn prints."""
     net = ncnn.Net()
     net.opt.num_threads = thread_limit() or net.opt.num_threads
     net.opt.use_vulkan_compute = False
     net.opt.use_bf16_storage = False
-    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = half
+    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
     with captured_output() as lines:
         failed = net.load_param(str(param)) or net.load_model(str(weights))
     if failed:

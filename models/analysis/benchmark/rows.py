@@ -13,7 +13,7 @@ from graftdet.models.analysis.benchmark.measurement import Measurement, measure_
 from graftdet.models.backends import BACKENDS, ExportOptions, check_output
 from graftdet.models.backends.quantization import INT8_FORMATS, METHODS, export_int8
 from graftdet.models.backends.receipt.receipt import Limits
-from graftdet.models.backends.receipt.verified_export import Evidence, export_verified, parts_of
+from graftdet.models.backends.receipt.verified_export import Evidence, export_verified
 from graftdet.models.backends.receipt.verify import noise_images
 from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.images.letterbox import letterbox, to_chw
@@ -129,7 +129,7 @@ def _rows_of_file(
         batch_file: the same for batches; None: `file` takes them.
         known_ap: AP50-95 of the "file" in float32; None: not yet computed.
     """
-    megabytes = sum(part.stat().st_size for part in parts if part.exists()) / 1e6
+    megabytes = sum(part.stat().st_size for part in parts) / 1e6
     for precision in ("float32", "half"):
         measured = subject.measure(file, precision)
         if measured is None:
@@ -160,7 +160,7 @@ def _float_rows(subject: Subject, name: str) -> Iterator[BenchmarkRow]:
         except UserError as error:
             logger.info(f"{name}: no batches of {BATCH} ({first_line(error)})")
             batch_file = None
-    yield from _rows_of_file(subject, name, path, parts_of(backend, path), batch_file, receipt.ap)
+    yield from _rows_of_file(subject, name, path, backend.files(path), batch_file, receipt.ap)
 
 
 def _int8_rows(subject: Subject, name: str) -> list[BenchmarkRow]:

@@ -148,7 +148,7 @@ def make_receipt(
     *,
     format_name: str,
     package: str,
-    parts: Sequence[Path],
+    files: Sequence[Path],
     weights: str | Path,
     images: Sequence[np.ndarray] = (),
     source: str = "",
@@ -163,13 +163,13 @@ def make_receipt(
         path: the file.
         format_name: the format, a name of `BACKENDS`.
         package: the package that runs it.
-        parts: the file and those that belong to it.
+        files: the file and those that belong to it, or those in the folder.
         weights: the weights file, for the receipt.
         source: where the images are from.
         limits: what the file must reach; None: the default for real or for drawn images.
         precision: "float32" or "int8".
     """
-    runtime, files = f"{package} {_version(package)}", _files(parts)
+    runtime = f"{package} {_version(package)}"
     compared = {"images": "none", "inputs": [], "difference": None, "conf": None, "boxes": 0, "matched": 0}
     if exported is None:
         runtime = f"not run, which needs {BACKENDS[format_name].systems}"
@@ -182,7 +182,7 @@ def make_receipt(
         runtime=runtime,
         precision=precision,
         output=options.output,
-        sha256=_sha256(path),
+        sha256=_sha256(files if path.is_dir() else [path]),
         megabytes=sum(part.stat().st_size for part in files) / 1e6,
         weights=str(weights),
         weights_sha256=weights_sha256(model),
@@ -191,15 +191,10 @@ def make_receipt(
     )
 
 
-def _files(parts: Sequence[Path]) -> list[Path]:
-    """Files, and all files in folders, in the order of their names."""
-    return [file for part in parts for file in (sorted(part.rglob("*")) if part.is_dir() else [part]) if file.is_file()]
-
-
-def _sha256(path: Path) -> str:
-    """The digest of a file, or of the contents of all files in a folder."""
+def _sha256(files: Sequence[Path]) -> str:
+    """The digest of the contents of files."""
     digest = hashlib.sha256()
-    for file in _files([path]):
+    for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()
 

@@ -146,7 +146,7 @@ def verified(model: Any, name: str, path: Path, options: ExportOptions, evidence
         options,
         format_name=name,
         package=backend.package,
-        parts=[part for part in backend.parts(path) if part.exists()],
+        files=backend.files(path),
         weights=evidence.weights,
         images=evidence.images,
         source=evidence.source,
