@@ -30,14 +30,7 @@ def run(args: argparse.Namespace) -> None:
     with server:
         print("Ctrl-C ends the program.")
         print(f"{file.path}{new}: edit it at {server.url}", flush=True)
-        threading.Thread(target=_prepare, daemon=True).start()
+        threading.Thread(target=server.api.prepare, daemon=True).start()
         if args.open:
             threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
         server.serve_forever()
-
-
-def _prepare() -> None:
-    """Load what takes a second, so that the first answer does not: the list of modules, and torch with it."""
-    from graftdet.models.editor.catalog import module_list
-
-    module_list()

@@ -8,12 +8,21 @@ from graftdet.models.editor.catalog import module_list
 from graftdet.models.editor.comparison import compare_texts, measure_latency
 from graftdet.models.editor.edited_file import EditedFile, model_names, model_text
 from graftdet.models.editor.edits import apply_edit
-from graftdet.models.editor.model_report import report_model
+from graftdet.models.editor.model_report import build_rows, report_model
 from graftdet.utils.errors import UserError
 
 Values = dict[str, Any]
 DISK = ""
 """The name of the file on disk among those that a text can be compared with."""
+
+
+_WITH_PROBLEM = """
+nc: 1
+anchors: 1
+backbone: [[-1, 1, Conv, [8, 3, 2]], [-1, 1, C3, [8]], [-1, 1, Conv, [8, 3, 2]], [[-1, 0], 1, Concat, [1]]]
+head: [[[3], 1, Detect, [nc, anchors]]]
+"""
+"""A model whose check loads all that checks of other models need."""
 
 
 class EditorApi:
@@ -37,6 +46,13 @@ class EditorApi:
             "open": self.open,
             "save": self.save,
         }
+
+    def prepare(self) -> None:
+        """Load what takes seconds, so that the first answers do not: torch, the list of modules, the rows."""
+        with self._work:
+            module_list()
+            report_model(_WITH_PROBLEM, "example.yaml")
+            build_rows(self.file.text(), self.file.name)
 
     def state(self, values: Values) -> Values:
         """The file: `name`, `path`, `text`, `digest`, `origin`; and the `models` that can be opened."""

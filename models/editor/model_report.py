@@ -1,5 +1,6 @@
 """What the page shows of a model YAML as it is typed: problems with their fixes, rows with their costs, the graph."""
 
+import contextlib
 import functools
 import re
 from collections.abc import Sequence
@@ -106,6 +107,19 @@ def report_model(text: str, file: str, size: str | None = None) -> dict[str, Any
         },
         "svg": draw_graph(Graph(spec.label, model.rows, spec.nc or DEFAULT_NC, model.strides, (SIZE, SIZE))),
     }
+
+
+def build_rows(text: str, file: str) -> None:
+    """Build the rows of a model YAML, so that the check of an edited text builds only those that have changed.
+
+    Args:
+        text: the YAML; what is wrong with it is reported by `report_model`.
+        file: its name.
+    """
+    with contextlib.suppress(UserError, ProblemError):
+        spec = ModelSpec.from_text(text, file, lambda problem: None)
+        if not _is_too_large(check_spec(spec, [], caches=_cache_of)):
+            _likely_shapes(spec)
 
 
 def problem_values(problem: Problem, text: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 from torch.func import functional_call
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from graftdet.utils.errors import UserError
@@ -42,6 +43,8 @@ def output_shapes(module: nn.Module, inputs: tuple | list) -> tuple | list[tuple
         UserError: an output is no map. Whatever the module itself raises is passed on.
     """
     with torch.no_grad(), evaluating(module):
+        if any(parameter.is_meta for parameter in module.parameters()):  # see `build_without_memory`
+            return _shapes_of(_run_on_one(module, inputs))
         try:  # an empty batch costs nothing; on "meta" the first use imports torch's compiler, two seconds
             with _EmptyBatch(), warnings.catch_warnings(action="ignore"):  # batch norms warn of a mean over nothing
                 return _shapes_of(module(_empty(inputs, "cpu", batch=0)))
@@ -71,11 +74,31 @@ def _run_on_one(module: nn.Module, inputs):
     """The output for one image, on tensors without data where the module allows that."""
     try:
         meta = {name: t.to("meta") for name, t in [*module.named_parameters(), *module.named_buffers()]}
-        return functional_call(module, meta, (_empty(inputs, "meta"),))
+        with _ShapesOnly():
+            return functional_call(module, meta, (_empty(inputs, "meta"),))
     except Exception as error:
         if not needs_values(error):
             raise
         return module(_empty(inputs, "cpu"))
+
+
+class _ShapesOnly(TorchFunctionMode):
+    """Answers batch norms and activations of tensors without data at once: torch computes their shapes slowly."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in _SAME_SHAPE and args and args[0].is_meta:
+            return args[0]
+        if function is functional.batch_norm and args[0].is_meta and args[0].ndim == 4 and len(args) > 1:
+            channels = args[0].shape[1]
+            if all(isinstance(values, torch.Tensor) and values.shape == (channels,) for values in args[1:3]):
+                return torch.empty_like(args[0])
+        return function(*args, **(kwargs or {}))
+
+
+_SAME_SHAPE = {
+    *(functional.silu, functional.relu, functional.relu6, functional.leaky_relu, functional.gelu, functional.mish),
+    *(functional.hardswish, functional.hardsigmoid, torch.sigmoid, torch.Tensor.sigmoid),
+}
 
 
 def needs_values(error: Exception) -> bool:

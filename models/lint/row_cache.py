@@ -20,6 +20,9 @@ from graftdet.utils.errors import UserError
 SECONDS = 2.0
 """Processor time for the search of causes in one file, after the first pass. What is certain is found by that pass."""
 
+INTERVAL = 0.02
+"""Seconds between two readings of the processor time, which on some systems take as long as building a row."""
+
 
 class RowCache(dict[Any, Any]):
     """Row and input -> outcome of building it.
@@ -30,7 +33,7 @@ class RowCache(dict[Any, Any]):
 
     def __init__(self, seconds: float = SECONDS):
         super().__init__()
-        self._seconds, self._deadline = seconds, math.inf
+        self._seconds, self._deadline, self._checked = seconds, math.inf, -math.inf
 
     def restart(self) -> "RowCache":
         """Allow the whole time again, for another model; returns the cache."""
@@ -45,7 +48,12 @@ class RowCache(dict[Any, Any]):
     @property
     def is_expired(self) -> bool:
         """Whether the time is over; the best result so far counts then."""
-        return self._deadline != math.inf and time.thread_time() > self._deadline
+        if self._deadline == math.inf or time.monotonic() - self._checked < INTERVAL:
+            return False
+        expired = time.thread_time() > self._deadline
+        if not expired:
+            self._checked = time.monotonic()
+        return expired
 
 
 class RowCaches:

@@ -1,15 +1,19 @@
-"""The page in Chromium: break a row, read the message, take the fix, swap a module, save."""
+"""The page in Chromium: break a row, read the message, take the fix, swap a module, save, train."""
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
 
+import numpy as np
 import pytest
 
 from graftdet.models.editor.api import EditorApi
 from graftdet.models.editor.edited_file import EditedFile, model_text
 from graftdet.models.editor.server import EditorServer
 from graftdet.models.lint.check import check_model
+from graftdet.utils.images.io import write_image
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 if CHROMIUM is None:
@@ -107,6 +111,22 @@ def test_break_fix_swap_and_save(page, path, server):
     page.locator(".message", has_text="Saved").wait_for()
     assert path.read_text() == original.replace("[-1, 9, C3, [512]]", "[-1, 9, C3_GhostModule, [512]]")
     assert check_model(path) == []
+    train_one_epoch(path)
+
+
+def train_one_epoch(path):
+    """Train the saved file as a user would, in another process."""
+    command = [sys.executable, "-m", "graftdet.train", "--cfg", str(path), "--data", str(path.with_name("data.yaml"))]
+    flags = "--epochs 1 --img 64 --batch-size 8 --weights none --workers 0 --device cpu --plots none --name trained"
+    (path.parent / "images").mkdir()
+    (path.parent / "labels").mkdir()
+    for number in range(8):
+        write_image(path.parent / "images" / f"{number}.png", np.full((64, 64, 3), 20 * number, np.uint8))
+        (path.parent / "labels" / f"{number}.txt").write_text("0 0.5 0.5 0.4 0.4\n")
+    (path.parent / "data.yaml").write_text("path: .\ntrain: images\nval: images\nnames: [thing]\n")
+    done = subprocess.run([*command, *flags.split()], cwd=path.parent, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (path.parent / "runs" / "train" / "trained" / "weights" / "best.pt").is_file()
 
 
 def test_rows_modules_and_comparison(page, path):

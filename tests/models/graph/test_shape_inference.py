@@ -89,3 +89,20 @@ def test_every_row_of_a_model_has_the_shape_of_an_image():
     model.raw_outputs(maps)
     assert len(hooks) == len(seen)
     assert [(c, h * 10, w * 10) for _, c, h, w in seen] == model.shapes[:-1]
+
+
+@pytest.mark.parametrize("activation", ["SiLU", "ReLU", "Hardswish", "Sigmoid"])
+def test_rows_without_memory_have_the_shapes_of_real_ones(activation):
+    def block():
+        return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), getattr(nn, activation)(), nn.MaxPool2d(2))
+
+    with torch.device("meta"):
+        unreal = block()
+    assert probe.output_shapes(unreal, (3, 64, 48)) == probe.output_shapes(block(), (3, 64, 48)) == (8, 16, 12)
+
+
+def test_a_batch_norm_of_another_width_is_an_error_without_memory():
+    with torch.device("meta"):
+        block = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(16))
+    with pytest.raises(RuntimeError):
+        probe.output_shapes(block, (3, 8, 8))
