@@ -60,6 +60,7 @@ from graftdet.models.distillation.grafts import Original
 from graftdet.models.distillation.imitation import start_grafts
 from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.inference.validation_losses import ValidationLosses
+from graftdet.models.lint.targets.check import report_targets
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.weights.initial_model import make_model, restore_model, restore_statistics
 from graftdet.models.weights.transfer import TransferReport
@@ -176,6 +177,7 @@ def train(
     splits = {name: open_split(data, name, single_class=options.single_cls) for name in ("train", "val")}
     origin = record_data(splits, checkpoint, options.allow_changed_data)
     model, transfer = start_model(options, checkpoint, list(splits["train"].names), round(hyperparameters.anchors))
+    report_targets(model, options.target if ranks.is_main and not checkpoint else [])
     teacher = load_teacher(options.teacher, model) if options.teacher else None
     settings = loader_settings(options, model, teacher, ranks, device)
     new = not checkpoint
@@ -222,8 +224,7 @@ def start_model(
     """Return the model of the checkpoint, or a new one with its initial weights, and what came over from them."""
     if checkpoint:
         model = restore_model(checkpoint, options.resume, options.data, names)
-        loaded, weights = checkpoint.get("transferred", []), checkpoint.get("initial_weights", "")
-        return model, TransferReport(loaded=loaded, weights=weights)
+        return model, TransferReport(checkpoint.get("transferred", []), weights=checkpoint.get("initial_weights", ""))
     flags = {key: getattr(options, key) for key in ("into", "min_transfer", "identity_init")}
     return make_model(options.cfg, options.weights, names, anchors=anchors, **flags)
 

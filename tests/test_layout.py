@@ -18,6 +18,7 @@ MAX_ENTRIES = {
     "models/blocks": 60,
     "models/backends": 18,  # one file per format
     "models/inference": 17,
+    "models/lint": 16,
     "tests/models/blocks": 20,
     "data/formats": 18,
     "utils": 30,

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from graftdet.models.arithmetic.row_costs import level_strides, row_costs
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.problems import Problem
+from graftdet.utils.cli.options import TARGETS
 from graftdet.utils.errors import UserError
 
 
@@ -23,6 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("text", "json", "github"),
         default="text",
         help="output format: text for terminals and editors, json, github for annotations in GitHub Actions",
+    )
+    about = "also report what these targets of deployment cannot take: "
+    parser.add_argument(
+        "--target", nargs="+", choices=TARGETS, default=[], metavar="NAME", help=about + ", ".join(TARGETS)
     )
     parser.add_argument("--explain", metavar="RULE", help="describe a rule, such as unknown-module, with an example")
 
@@ -39,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("check: expected a FILE.yaml, or --explain RULE")
     found: list[Problem] = []
     for cfg in args.cfg:
-        problems = check_model(cfg, args.nc)
+        problems = check_model(cfg, args.nc, args.target)
         found += problems
         for problem in problems:
             if args.format == "text":

@@ -3,7 +3,7 @@
 Arithmetic, which needs no torch, accepts a model without problems. All others are diagnosed with torch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from graftdet.models.lint.row_cache import RowCache
 
 
-def check_model(cfg: str | Path | dict | ModelSpec, nc: int | None = None) -> list[Problem]:
+def check_model(
+    cfg: str | Path | dict | ModelSpec, nc: int | None = None, targets: Sequence[str] = ()
+) -> list[Problem]:
     """Find all problems of a model YAML, see `graftdet.models.lint.diagnosis.find_problems`.
 
     Args:
         cfg: a path, a bare name below configs/models, a mapping or a ModelSpec.
         nc: number of classes; None takes the file's.
+        targets: names in `graftdet.models.lint.targets`; what they cannot take is found where there are no errors.
 
     Returns:
         Errors, then warnings; both start with those of the file as a whole and continue row by row.
@@ -33,7 +36,13 @@ def check_model(cfg: str | Path | dict | ModelSpec, nc: int | None = None) -> li
         spec = ModelSpec.read(cfg, parsed.append)
     except ProblemError as error:
         return in_order([*parsed, *error.problems])
-    return check_spec(spec, parsed, nc)
+    problems = check_spec(spec, parsed, nc)
+    if targets and spec.values and not any(problem.severity == "error" for problem in problems):
+        from graftdet.models.graph.detection_model import DetectionModel
+        from graftdet.models.lint.targets.check import target_problems
+
+        problems += target_problems(DetectionModel(spec.with_classes(nc)), targets)
+    return problems
 
 
 def check_spec(

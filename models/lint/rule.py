@@ -38,6 +38,7 @@ class Rule:
         bad: text of a model YAML that violates it.
         good: the same text with the fix.
         replaces: what `bad` replaces in `EXAMPLE_MODEL`, where that is not `good`.
+        targets: with which values of `--target` the example violates it.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Rule:
     bad: str
     good: str
     replaces: str | None = None
+    targets: tuple[str, ...] = ()
 
     @property
     def example(self) -> str:

@@ -88,4 +88,14 @@ WARNINGS = (
         "[-1, 1, C3, [64, 3]]",
         "[-1, 1, C3, [64, False]]",
     ),
+    Rule(
+        "unsupported-target",
+        "warning",
+        "lint.targets.check",
+        "A target of deployment, given with `--target`, cannot take an operation of a row.",
+        "[-1, 1, nn.Threshold, [0.1, 0.5]]",
+        "[-1, 1, nn.ReLU, []]",
+        C3_ROW,
+        targets=("onnx",),
+    ),
 )

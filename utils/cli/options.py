@@ -12,6 +12,7 @@ from graftdet.utils.nms.suppression import METHODS
 from graftdet.utils.untrusted.limits import AllowLarge
 
 MAX_SIDE = 16384  # pixels
+TARGETS = ("onnx", "ncnn", "opencv", "rknn")  # of `graftdet.models.lint.targets`
 PLOT_FORMATS = ("png", "pdf", "svg", "none")
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from graftdet.utils import cli
-from graftdet.utils.cli.options import fraction
+from graftdet.utils.cli.options import TARGETS, fraction
 from graftdet.utils.cli.yolov5_flags import published_hyperparameters
 from graftdet.utils.config import load_yaml
 from graftdet.utils.errors import UserError
@@ -190,6 +190,8 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.set_defaults(callbacks=())  # of train_model, which has no flag for them
     flag("--logger", nargs="+", choices=LOGGERS, default=[], metavar="NAME", help=about)
+    about = "warn before the first epoch about rows that these targets of deployment cannot take: " + ", ".join(TARGETS)
+    flag("--target", nargs="+", choices=TARGETS, default=[], metavar="NAME", help=about)
     flag("--compile", action="store_true", help="compile the model before training: takes minutes, for long runs")
 
 

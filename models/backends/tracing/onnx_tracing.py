@@ -96,12 +96,15 @@ def unfused_attention() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_graph_dump() -> Iterator[None]:
-    """Torch prints the whole graph where an operation cannot be exported; the error names the operation."""
-    set_log_enabled = getattr(torch._C, "_jit_set_onnx_log_enabled", None)
-    if set_log_enabled is not None:
-        set_log_enabled(False)
+    """Torch prints the whole graph where an operation cannot be exported; the error names the operation.
+
+    Its switch has no effect: the exporter sets it again (torch 2.13).
+    """
+    name = "_jit_onnx_log"
+    log = getattr(torch._C, name, None)
+    setattr(torch._C, name, lambda *texts: None)
     try:
         yield
     finally:
-        if set_log_enabled is not None:
-            set_log_enabled(True)
+        if log is not None:
+            setattr(torch._C, name, log)

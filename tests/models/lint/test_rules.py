@@ -15,10 +15,10 @@ from graftdet.utils.errors import UserError
 MODELS = Path(rules.__file__).parents[1]
 
 
-def problems_of(tmp_path, text):
+def problems_of(tmp_path, text, targets=()):
     path = tmp_path / "x.yaml"
     path.write_text(text)
-    return [(problem.rule, problem.severity) for problem in check_model(path)]
+    return [(problem.rule, problem.severity) for problem in check_model(path, targets=targets)]
 
 
 def test_the_example_model_has_no_problems(tmp_path):
@@ -27,18 +27,18 @@ def test_the_example_model_has_no_problems(tmp_path):
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=lambda rule: rule.id)
 def test_the_example_of_a_rule_violates_it_and_nothing_else(rule, tmp_path):
-    assert problems_of(tmp_path, rule.example) == [(rule.id, rule.severity)]
+    assert problems_of(tmp_path, rule.example, rule.targets) == [(rule.id, rule.severity)]
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=lambda rule: rule.id)
 def test_the_fix_of_a_rule_leaves_no_problems(rule, tmp_path):
     old = rule.good if rule.replaces is None else rule.replaces
-    assert problems_of(tmp_path, EXAMPLE_MODEL.replace(old, rule.good)) == []
+    assert problems_of(tmp_path, EXAMPLE_MODEL.replace(old, rule.good), rule.targets) == []
 
 
 def _ids_in_code():
     """Texts that code of spec, graph and lint gives as the rule of a problem."""
-    for path in [*MODELS.glob("spec/*.py"), *MODELS.glob("graph/*.py"), *MODELS.glob("lint/*.py")]:
+    for path in [*MODELS.glob("spec/*.py"), *MODELS.glob("graph/*.py"), *MODELS.glob("lint/**/*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             values = []
             if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in (
