@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -57,7 +58,43 @@ def simplified(data: bytes, is_dynamic: bool) -> bytes:
         return data
     import onnx
 
-    return onnxslim.slim(onnx.load_model_from_string(data), no_shape_infer=is_dynamic).SerializeToString()
+    model = onnxslim.slim(onnx.load_model_from_string(data), no_shape_infer=is_dynamic)
+    _insert_axes_one_by_one(model.graph)
+    return model.SerializeToString()
+
+
+def _insert_axes_one_by_one(graph: Any) -> None:
+    """Replace each Unsqueeze of several axes by one per axis: OpenCV 4 reads no other."""
+    from onnx import helper, numpy_helper
+
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        axes = _inserted_axes(node, constants)
+        if len(axes) < 2 or min(axes) < 0:
+            nodes.append(node)
+            continue
+        source, is_attribute = node.input[0], bool(node.attribute)  # before opset 13
+        for number, axis in enumerate(sorted(axes)):  # they count in the output, so the first comes first
+            name = f"{node.name}_{number}"
+            target = node.output[0] if number + 1 == len(axes) else name
+            if is_attribute:
+                nodes.append(helper.make_node("Unsqueeze", [source], [target], name, axes=[axis]))
+            else:
+                graph.initializer.append(numpy_helper.from_array(np.array([axis], np.int64), f"{name}_axis"))
+                nodes.append(helper.make_node("Unsqueeze", [source, f"{name}_axis"], [target], name))
+            source = target
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _inserted_axes(node: Any, constants: dict[str, np.ndarray]) -> list[int]:
+    """The axes that an Unsqueeze inserts; empty for other operations, and where they are computed."""
+    if node.op_type != "Unsqueeze":
+        return []
+    if node.attribute:
+        return list(node.attribute[0].ints)
+    return [int(axis) for axis in constants.get(node.input[1], ())]
 
 
 class AxisMean(nn.Module):
