@@ -31,7 +31,7 @@ from graftdet.utils.reporting.page import Section
 from graftdet.utils.reporting.run_report import RunReport
 from graftdet.utils.text import counted
 from graftdet.utils.training.acceleration.color_jitter import images_on_device
-from graftdet.utils.training.fine_tuning import MAX_FALL, MAX_FALL_TO_GO_ON, find_fall
+from graftdet.utils.training.fine_tuning import find_fall
 from graftdet.utils.training.loggers.callback import Callback
 from graftdet.utils.training.results import (
     METRICS,
@@ -179,8 +179,7 @@ class Run:
 
     def _abandon_or_report_fall(self) -> bool:
         """Abandon the run, or warn once, if AP has fallen far below an earlier epoch; whether it was abandoned."""
-        largest = MAX_FALL_TO_GO_ON if self.gentle_recipe else MAX_FALL
-        fall = find_fall(read_column(self.table.path, "val/AP50-95"), self.epochs, largest)
+        fall = find_fall(read_column(self.table.path, "val/AP50-95"), self.epochs)
         if fall and self.gentle_recipe:
             logger.info(f"{fall}; starting again with {self.gentle_recipe}")
             self.is_abandoned = True
