@@ -143,7 +143,7 @@ def compose_yaml(text: str, where: str) -> tuple[dict, yaml.MappingNode, dict[tu
         mark = error.problem_mark
         position = (mark.line + 1, mark.column + 1) if mark else ()
         raise YamlError(where, error.problem or error.context, *position) from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         raise YamlError(where, str(error).splitlines()[0]) from None
     if not isinstance(loaded, dict):
         kind = "nothing" if loaded is None else f"a {type(loaded).__name__}"
@@ -155,6 +155,7 @@ class _Loader(yaml.SafeLoader):
     """SafeLoader that rejects repeated keys, recursive aliases, and aliases that expand to too many values."""
 
     MAX_ALIASED = 100_000  # values
+    MAX_BITS = 1024  # of an integer
     values = by_aliases = 0  # values so far; targets of aliases count each time
 
     def __init__(self, stream):
@@ -181,8 +182,11 @@ class _Loader(yaml.SafeLoader):
 
     def construct_object(self, node, deep=False):
         try:
-            return super().construct_object(node, deep)
-        except (ValueError, LookupError, AttributeError):  # PyYAML: the text does not match its tag
+            value = super().construct_object(node, deep)
+            if type(value) is int and value.bit_length() > self.MAX_BITS:
+                raise ValueError
+            return value
+        except (ValueError, LookupError, AttributeError, OverflowError):  # PyYAML: the text does not match its tag
             kind = node.tag.rpartition(":")[2]
             raise yaml.constructor.ConstructorError(
                 None, None, f"expected {kind}, got {node.value!r:.60}", node.start_mark
@@ -215,7 +219,7 @@ def check_class_names(names: list, where: str) -> list[str]:
         raise UserError(f"{where}: is empty, expected at least one class")
     for name in names:
         if isinstance(name, (dict, list)) or name is None:
-            raise UserError(f"{where}: expected strings, got {name!r}")
+            raise UserError(f"{where}: expected strings, got {name!r:.80}")
         if isinstance(name, bool):  # YAML 1.1 reads yes, no, on, off as booleans
             raise UserError(
                 f"{where}: YAML reads yes, no, on and off as booleans, here as {name}; put the name in quotes"
@@ -254,4 +258,4 @@ def to_number(value: object, kind: type[_T], where: str) -> _T:
         except (ValueError, OverflowError):
             pass
     names: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false"}
-    raise UserError(f"{where}: expected {names[kind]}, got {value!r}")
+    raise UserError(f"{where}: expected {names[kind]}, got {value!r:.80}")

@@ -5,6 +5,7 @@ probabilities. Running a file needs onnxruntime and NumPy, no torch.
 """
 
 import re
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from graftdet.utils.files import read_regular_file, refuse_lfs_file, write_atomi
 OPSETS = range(11, 21)  # torch's tracing exporter supports none above 20
 _EXTERNAL_NAME = re.compile(rb"\n\x08location\x12([\x00-\x7f])([^\n]{0,127})", re.DOTALL)
 """The key 'location' of a tensor's external data, the length of its value, and the value, as protobuf writes them."""
+_LOOP = re.compile(rb"\x22[\x04](Loop|Scan)")
+"""The operator of a node whose number of iterations only running it shows, as protobuf writes it."""
+LOOP_SECONDS = 10.0  # after which running a file with such a node is ended
 _NUMPY_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
@@ -119,7 +123,7 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OnnxMode
         session = onnxruntime.InferenceSession(str(path), settings, providers=providers)
     except Exception as error:  # onnxruntime's exceptions have no common base
         raise UserError(f"{path}: is not a valid ONNX file ({first_line(error)})") from None
-    return OnnxModel(session, path)
+    return OnnxModel(session, path, LOOP_SECONDS if _LOOP.search(read_regular_file(path)) else None)
 
 
 def check_onnx_file(path: str | Path) -> None:
@@ -157,12 +161,13 @@ class OnnxModel(ExportedModel):
     Args:
         session: an onnxruntime `InferenceSession`.
         path: the file, for messages.
+        seconds: after which running it is ended; None: never.
     """
 
     backend = "onnxruntime"
 
-    def __init__(self, session: Any, path: str | Path):
-        self.session, self.path = session, Path(path)
+    def __init__(self, session: Any, path: str | Path, seconds: float | None = None):
+        self.session, self.path, self.seconds = session, Path(path), seconds
         inputs, outputs = session.get_inputs(), session.get_outputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in _NUMPY_TYPES:
             found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
@@ -173,11 +178,27 @@ class OnnxModel(ExportedModel):
         self._describe(_dimensions(inputs[0].shape), shapes, metadata, _NUMPY_TYPES[inputs[0].type])
 
     def _run(self, images: np.ndarray) -> list[np.ndarray]:
+        outputs, inputs = [self._outputs[i] for i in self._output_indices], {self._input: images}
         try:
-            return self.session.run([self._outputs[i] for i in self._output_indices], {self._input: images})
+            if self.seconds is None:
+                return self.session.run(outputs, inputs)
+            return self._run_limited(outputs, inputs, self.seconds)
         except Exception as error:  # onnxruntime's exceptions have no common base
             shape = "x".join(map(str, images.shape))
             raise UserError(f"{self.path}: onnxruntime fails on an input of {shape} ({first_line(error)})") from None
+
+    def _run_limited(self, outputs: list[str], inputs: dict[str, np.ndarray], seconds: float) -> list[np.ndarray]:
+        """Run the file; onnxruntime raises an error where it takes longer than `seconds`."""
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        timer = threading.Timer(seconds, setattr, (options, "terminate", True))
+        timer.daemon = True
+        timer.start()
+        try:
+            return self.session.run(outputs, inputs, options)
+        finally:
+            timer.cancel()
 
 
 def _dimensions(shape: Sequence) -> list[int | None]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 _SHAPED = frozenset((b"ConstantOfShape", b"Expand", b"Tile", b"Reshape", b"Resize", b"Pad", b"Upsample", b"Range"))
 _MAX_RANK = 16
+_TILED = 3 * 32 * 32  # values that `Tile` repeats at least where it repeats an image
 _INT64 = 7  # TensorProto.DataType
 
 
@@ -33,6 +34,7 @@ def largest_constant_shape(data: bytes) -> int:
 def _largest_in_graph(graph: bytes) -> int:
     constants: dict[bytes, list[int]] = {}
     wanted: list[bytes] = []
+    tiled: list[bytes] = []
     for field, value in _fields(graph):
         if field == 5 and isinstance(value, bytes):
             name, numbers = _tensor(value)
@@ -41,9 +43,15 @@ def _largest_in_graph(graph: bytes) -> int:
             inputs, outputs, kind, tensor = _node(value)
             if kind in _SHAPED:
                 wanted += inputs
+            if kind == b"Tile":
+                tiled += inputs[1:]
             elif kind == b"Constant" and tensor is not None and outputs:
                 constants[outputs[0]] = tensor
-    return max((math.prod(max(abs(n), 1) for n in constants[name]) for name in wanted if name in constants), default=0)
+    sizes = {name: math.prod(max(abs(n), 1) for n in numbers) for name, numbers in constants.items()}
+    return max(
+        (sizes[name] * factor for names, factor in ((wanted, 1), (tiled, _TILED)) for name in names if name in sizes),
+        default=0,
+    )
 
 
 def _node(data: bytes) -> tuple[list[bytes], list[bytes], bytes, list[int] | None]:

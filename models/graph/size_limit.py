@@ -44,6 +44,8 @@ class LimitedWeights(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         """Count the tensor that a factory is to create, then create it."""
         kwargs = kwargs or {}
+        if function is nn.functional.interpolate:
+            _check_enlarged(*args, **kwargs)
         if function in _FACTORIES and kwargs.get("device") is None:  # images to probe with name their device
             self._count(args[0] if args and isinstance(args[0], (tuple, list)) else args, kwargs)
         return function(*args, **kwargs)
@@ -62,3 +64,13 @@ class LimitedWeights(TorchFunctionMode):
                 f"{largest / 2**30:.0f} GiB",
                 f"check widths and numbers of classes; {ALLOW}",
             )
+
+
+def _check_enlarged(x: torch.Tensor, size: Any = None, scale_factor: Any = None, *_: Any, **__: Any) -> None:
+    """Check the map that `interpolate` is to make: its tables take memory, even where there are no images."""
+    sides, factors = list(x.shape[2:]), scale_factor if isinstance(scale_factor, (list, tuple)) else [scale_factor]
+    if size is not None:
+        sides = list(size) if isinstance(size, (list, tuple)) else [size] * len(sides)
+    elif scale_factor is not None:
+        sides = [int(side * factor) for side, factor in zip(sides, factors * len(sides), strict=False)]
+    check_map((x.shape[1], *sides))

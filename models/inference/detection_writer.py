@@ -10,11 +10,11 @@ import numpy as np
 
 from graftdet.models.inference.detections import Detections
 from graftdet.models.inference.output_files import (
+    DetectionsCsv,
     OutputNames,
     image_path,
     mot_lines,
     write_crops,
-    write_detections_csv,
     write_detections_json,
     write_labels,
     write_mot,
@@ -97,7 +97,8 @@ class DetectionWriter:
         self.folder: Path | None = None
         self.num_images, self.num_detections = 0, 0
         self.window = PreviewWindow(settings.view)
-        self._records: list[dict] = []
+        self._records: list[dict] = []  # of the JSON file
+        self._csv: DetectionsCsv | None = None
         self._mot: dict[str, list[str]] = {}
         self._sequence_lengths: Counter[str] = Counter()
         self._names = OutputNames()
@@ -132,7 +133,7 @@ class DetectionWriter:
         if settings.save_json or settings.save_csv:
             height, width = frame.image.shape[:2]
             record = {"source": str(frame.path), "frame": frame.index, "width": width, "height": height}
-            self._records.append({**record, "detections": detections.to_dicts()})
+            self._save_record({**record, "detections": detections.to_dicts()})
         if settings.save_mot and detections.track_ids is not None:
             self._add_tracks(frame, detections)
         if self._sheets:
@@ -148,12 +149,21 @@ class DetectionWriter:
             self._close_video(path)
         if self.folder and self.settings.save_json:
             write_detections_json(self.folder / "detections.json", self._records)
-        if self.folder and self.settings.save_csv:
-            write_detections_csv(self.folder / "detections.csv", self._records)
+        if self._csv:
+            self._csv.close()
         if self.folder and self._sheets:
             self._sheets.finish(self._sheet_path)
         for sequence, lines in self._mot.items():
             write_mot(self.folder / "tracks" / f"{self._names(sequence)}.txt", lines)
+
+    def _save_record(self, record: dict) -> None:
+        """Write the detections of a frame to the CSV file, and remember them for the JSON file."""
+        if self.settings.save_json:
+            self._records.append(record)
+        if self.settings.save_csv:
+            assert self.folder
+            self._csv = self._csv or DetectionsCsv(self.folder / "detections.csv", self.settings.save_mot)
+            self._csv.add(record)
 
     def _add_tracks(self, frame: Frame, detections: Detections) -> None:
         """Remember the lines of the MOT file; frames are numbered as they are used, from 1."""

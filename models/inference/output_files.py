@@ -133,19 +133,39 @@ def write_detections_json(path: Path, records: list[dict]) -> None:
     _write_text(path, valid_utf8(json.dumps(records, ensure_ascii=False, indent=1)))
 
 
-def write_detections_csv(path: Path, records: list[dict]) -> None:
-    """Write one line per detection of `records` (see `write_detections_json`): `CSV_COLUMNS`, pixels, and the track."""
-    with write_errors(path), open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        tracked = any("track" in detection for record in records for detection in record["detections"])
-        writer.writerow([*CSV_COLUMNS, "track"] if tracked else CSV_COLUMNS)
-        for record in records:
-            frame = "" if record["frame"] is None else record["frame"]
-            for detection in record["detections"]:
-                box = [f"{value:.2f}" for value in detection["box"]]
-                name, score = valid_utf8(detection["name"]), f"{detection['score']:.4f}"
-                track = [detection["track"]] if tracked else []
-                writer.writerow([valid_utf8(record["source"]), frame, name, detection["label"], score, *box, *track])
+class DetectionsCsv:
+    """A file with one line per detection: `CSV_COLUMNS`, pixels. The lines of a frame are written when it is added.
+
+    Args:
+        path: the file.
+        tracked: add the column `track`.
+    """
+
+    def __init__(self, path: Path, tracked: bool):
+        self.path, self.tracked = path, tracked
+        with write_errors(path):
+            self._file = open(path, "w", newline="", encoding="utf-8")
+        self._write([[*CSV_COLUMNS, "track"] if tracked else CSV_COLUMNS])
+
+    def add(self, record: dict) -> None:
+        """Write the detections of a record (see `write_detections_json`)."""
+        frame, rows = "" if record["frame"] is None else record["frame"], []
+        for detection in record["detections"]:
+            box = [f"{value:.2f}" for value in detection["box"]]
+            name, score = valid_utf8(detection["name"]), f"{detection['score']:.4f}"
+            track = [detection.get("track")] if self.tracked else []
+            rows.append([valid_utf8(record["source"]), frame, name, detection["label"], score, *box, *track])
+        self._write(rows)
+
+    def _write(self, rows: Sequence[Sequence]) -> None:
+        with write_errors(self.path):
+            csv.writer(self._file).writerows(rows)
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        with write_errors(self.path):
+            self._file.close()
 
 
 def mot_lines(number: int, boxes_xyxy: np.ndarray, scores: np.ndarray, track_ids: np.ndarray) -> list[str]:

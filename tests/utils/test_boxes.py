@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from graftdet.utils.boxes import box_area, cxcywh_to_xyxy, xywh_to_xyxy, xyxy_to_cxcywh, xyxy_to_xywh
+from graftdet.utils.boxes import (
+    MEDIUM_AREA,
+    SMALL_AREA,
+    box_area,
+    cxcywh_to_xyxy,
+    xywh_to_xyxy,
+    xyxy_to_cxcywh,
+    xyxy_to_xywh,
+)
 
 KINDS = [np.asarray, torch.as_tensor]
 
@@ -28,3 +36,17 @@ def test_conversion_known_value_and_round_trip(kind):
 
 def test_inverted_box_has_no_area():
     assert box_area(np.array([[5.0, 5, 1, 9], [0, 0, 2, 3]])).tolist() == [0, 6]
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+@pytest.mark.parametrize(("given", "expected"), [("int32", "float32"), ("float64", "float64"), ("float32", "float32")])
+def test_integers_become_float32_and_other_types_stay(kind, given, expected):
+    boxes = kind([[[1, 2, 4, 7]]], dtype=getattr(np if kind is np.array else torch, given))
+    for convert in (xyxy_to_cxcywh, cxcywh_to_xyxy):
+        assert str(convert(boxes).dtype).removeprefix("torch.") == expected
+        assert tuple(convert(boxes).shape) == (1, 1, 4)  # joined along the last axis
+    assert xyxy_to_xywh(boxes).tolist() == [[[1, 2, 3, 5]]] and xywh_to_xyxy(boxes).tolist() == [[[1, 2, 5, 9]]]
+
+
+def test_limits_of_small_and_medium_objects():
+    assert (SMALL_AREA, MEDIUM_AREA) == (1024, 9216)

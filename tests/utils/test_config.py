@@ -2,7 +2,7 @@
 
 import pytest
 
-from graftdet.utils.config import CONFIGS, find_config, parse_yaml
+from graftdet.utils.config import CONFIGS, check_class_names, find_config, parse_yaml, to_number
 from graftdet.utils.errors import UserError
 
 
@@ -97,3 +97,21 @@ def test_aliases_that_expand_to_too_many_values():
     assert len(parse_yaml("\n".join(lines[:4]), "x.yaml")["d"][8]) == 9
     many = parse_yaml("a: &a [1, 2]\nb: [" + "*a, " * 1000 + "]", "x.yaml")  # no limit on the number of small aliases
     assert many["b"] == [[1, 2]] * 1000
+
+
+@pytest.mark.parametrize(
+    "text", ["0x" + "f" * 9000, "9" * 5000, ":".join(["59"] * 900), ":".join(["59"] * 900) + ".5", "0b" + "1" * 2000]
+)
+def test_numbers_without_end_are_errors_with_a_position(text):
+    with pytest.raises(UserError, match="^x.yaml:1:5: .*expected (int|float), got '") as error:
+        parse_yaml(f"nc: {text}\n", "x.yaml")
+    assert len(str(error.value)) < 200
+
+
+def test_messages_quote_the_start_of_long_values():
+    with pytest.raises(UserError, match="expected a whole number") as error:
+        to_number(b"a" * 100_000, int, "x.yaml: nc")
+    assert len(str(error.value)) < 200 and to_number(2**900, int, "x") == 2**900
+    with pytest.raises(UserError, match="expected strings") as error:
+        check_class_names([["a"] * 10_000], "x.yaml: names")
+    assert len(str(error.value)) < 200

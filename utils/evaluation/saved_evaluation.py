@@ -12,8 +12,10 @@ from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.coco_results import CocoResults, plain
 from graftdet.utils.evaluation.evaluator import Evaluation, score
 from graftdet.utils.files import write_atomically
+from graftdet.utils.untrusted.limits import limit
 
 FILE = "evaluation.npz"
+MAX_BYTES = 1 << 29  # of all arrays: 300 detections in each of 37,000 images
 _BOXES = ("target_images", "target_classes", "target_boxes", "target_areas", "target_crowds")
 
 
@@ -51,6 +53,9 @@ def load_evaluation(path: str | Path) -> Evaluation:
         UserError: If it cannot be read.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > limit(MAX_BYTES):
+                raise UserError(f"{path}: has arrays of more than {limit(MAX_BYTES)} bytes")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("header", "detections", "counts", *_BOXES)}
         header = json.loads(arrays["header"].tobytes())
@@ -59,7 +64,9 @@ def load_evaluation(path: str | Path) -> Evaluation:
         for image_id, rows in zip(header["image_ids"], np.split(arrays["detections"], ends[:-1]), strict=True):
             results.add(image_id, rows)
         return score(_ground_truth(header, arrays), results, {})
-    except (OSError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile) as error:
+    except UserError:
+        raise
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: is not a saved evaluation ({type(error).__name__}: {error})") from None
 
 

@@ -8,8 +8,10 @@ from typing import BinaryIO
 
 from graftdet.utils.images import rare_headers
 from graftdet.utils.images.rare_headers import DeclaredSize
+from graftdet.utils.untrusted.limits import limit
 
-MAX_PIXELS = 2**28  # 16384 x 16384; larger images are refused before memory is allocated
+MAX_PIXELS = 2**27  # 11585 x 11585; larger images are refused before memory is allocated
+MAX_SCANS = 100  # of a JPEG file; progressive ones have about ten, and each one costs a pass over the whole image
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,9 @@ class ImageHeader:
     @property
     def max_pixels(self) -> int:
         """The most pixels that an image of this kind may have; decoders of some formats use 32 bits per value."""
-        return MAX_PIXELS // 4 if self.bits > 16 or self.format == "jp2" else MAX_PIXELS
+        if self.bits > 16 or self.format == "jp2":
+            return limit(MAX_PIXELS) // 4
+        return limit(MAX_PIXELS) // 2 if self.bits == 16 else limit(MAX_PIXELS)
 
     @property
     def is_too_large(self) -> bool:

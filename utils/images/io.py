@@ -12,7 +12,7 @@ import numpy as np
 
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import LFS_POINTER, is_lfs_pointer, regular_file, write_atomically
-from graftdet.utils.images.header import MAX_PIXELS, ImageHeader, parse_header
+from graftdet.utils.images.header import MAX_PIXELS, MAX_SCANS, ImageHeader, parse_header
 from graftdet.utils.images.optional_formats import decode_with_pillow, read_pillow_header, requirement
 
 OPTIONAL_SUFFIXES = frozenset(".heic .heif .hif .jxl".split())  # read by Pillow with its plugins
@@ -82,6 +82,8 @@ def decode_image(data: bytes, path: str | Path, apply_exif: bool = True, depth: 
     refuse_large(path, header)
     if _lacks_end(data, header):
         raise UnreadableImage(path, "is truncated")
+    if header and header.format == "jpeg" and (scans := data.count(b"\xff\xda")) > MAX_SCANS:
+        raise UnreadableImage(path, f"is a JPEG file of {scans} scans, more than {MAX_SCANS}")
     # what has no header that is known has no known size, and is not given to OpenCV
     image = _decode(data, depth if header.bits == 16 else 16) if header else None
     if image is None and (header is None or header.format in _EITHER):
@@ -100,7 +102,8 @@ def refuse_large(path: str | Path, header: ImageHeader | None) -> None:
     """Raise `UnreadableImage` if the image of this header is larger than its limit."""
     if header and header.is_too_large:
         size, limit = f"{header.width}x{header.height}", f"the limit of {header.max_pixels}"
-        kind = f" for images of format {header.format}" if header.max_pixels < MAX_PIXELS else ""
+        is_special = header.max_pixels < ImageHeader(1, 1).max_pixels
+        kind = f" for images of format {header.format} with {header.bits} bits per value" if is_special else ""
         raise UnreadableImage(path, f"is {size} pixels, more than {limit}{kind}")
 
 
@@ -178,7 +181,11 @@ def _finite(values: np.ndarray) -> np.ndarray:
 
 def scale_to_uint8(image: np.ndarray, depth: int) -> np.ndarray:
     """uint16 values that use `depth` bits (8 to 16) -> uint8 of the same shape; larger values are white."""
-    return np.minimum(image >> (depth - 8), 255).astype(np.uint8)
+    result = np.empty(image.shape, np.uint8)
+    rows = max(_ROWS_BYTES // max(image[:1].nbytes, 1), 1)
+    for start in range(0, len(image), rows):
+        result[start : start + rows] = np.minimum(image[start : start + rows] >> (depth - 8), 255)
+    return result
 
 
 def apply_orientation(image: np.ndarray, orientation: int) -> np.ndarray:

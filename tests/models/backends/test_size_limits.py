@@ -37,6 +37,7 @@ def make_file(path, metadata=None, size=(64, 64), rows=10, columns=85, shape=Non
 CASES = {
     "constant": ({"shape": [1, 40_000, 40_000], "rows": 40_000, "columns": 40_000}, "more than the limit"),
     "expand": ({"shape": [40_000, 40_000, 1], "kind": "Expand", "rows": 40_000}, "more than the limit"),
+    "tile": ({"shape": [100_000], "kind": "Tile", "rows": 100_000}, "more than the limit"),
     "input": ({"size": (30_000, 30_000)}, "its input has 2700000000 numbers"),
     "nc": ({"metadata": OWN | {"nc": "1000000000"}}, "its 'nc' is 1e\\+09"),
     "columns": ({"metadata": OWN | {"nc": "90000"}}, "its output has 85 columns, expected 90005"),
@@ -92,3 +93,31 @@ def test_constant_of_an_openvino_graph(tmp_path, monkeypatch):
     monkeypatch.setattr("graftdet.models.backends.openvino.check_onnx_file", lambda path: None)
     with pytest.raises(UserError, match="constant 'constant' has 900000000 numbers"):
         BACKENDS["openvino"].load(path)
+
+
+def test_a_loop_without_end_is_ended(tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    from graftdet.models.backends import onnx as backend
+
+    monkeypatch.setattr(backend, "LOOP_SECONDS", 0.5)
+    helper, value = onnx.helper, onnx.helper.make_tensor_value_info
+    nodes = [helper.make_node("Identity", [a], [b]) for a, b in (("again", "again_out"), ("x", "x_out"))]
+    given = [value("i", 7, []), value("again", 9, []), value("x", 1, None)]
+    body = helper.make_graph(nodes, "body", given, [value("again_out", 9, []), value("x_out", 1, None)])
+    loop = helper.make_node("Loop", ["count", "true", "images"], ["looped"], body=body)
+    reshape = helper.make_node("Reshape", ["looped", "shape"], ["output0"])
+    for count, message in ((2, None), (2**60, "onnxruntime fails on an input of 1x3x64x64 .*terminate")):
+        constants = [helper.make_tensor("count", 7, [], [count]), helper.make_tensor("true", 9, [], [True])]
+        constants.append(helper.make_tensor("shape", 7, [3], [1, -1, 6]))
+        image, output = value("images", 1, [1, 3, 64, 64]), value("output0", 1, [1, 2048, 6])
+        graph = helper.make_graph([loop, reshape], "g", [image], [output], constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        helper.set_model_props(model, OWN | {"nc": "1", "names": '{"0": "a"}'})
+        onnx.save(model, tmp_path / "a.onnx")
+        loaded = None
+        try:
+            loaded = BACKENDS["onnx"].load(tmp_path / "a.onnx")
+            loaded._run(np.zeros((1, 3, 64, 64), np.float32))
+            assert message is None
+        except UserError as error:
+            assert message and __import__("re").search(message, str(error)), error

@@ -1,6 +1,7 @@
 """Models that would take gigabytes are refused before memory is taken, by `models check` and when they are built."""
 
 import pytest
+import torch
 
 from graftdet.models import build_model
 from graftdet.models.lint.check import check_model
@@ -34,6 +35,14 @@ def large():
     limits.allow_large()
     yield
     limits.allow_large(False)
+
+
+def test_no_table_of_an_enlarged_map_is_made(write, monkeypatch):
+    for name in ("upsample_nearest2d", "upsample_bilinear2d"):
+        monkeypatch.setattr(torch._C._nn, name, None)
+    for args in ("[None, 100000, nearest]", "[100000, None, bilinear]", "[[100000, 100000], None, nearest]"):
+        with pytest.raises(ProblemError, match=r"row 1 .* nn.Upsample: gives a map of 16x\d+x\d+ values"):
+            build_model(write(f"[-1, 1, nn.Upsample, {args}]"))
 
 
 CASES = {

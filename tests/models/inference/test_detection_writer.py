@@ -12,6 +12,7 @@ import pytest
 
 from graftdet.models.inference.detection_writer import DetectionWriter, OutputSettings
 from graftdet.models.inference.detections import Detections
+from graftdet.models.inference.output_files import CSV_COLUMNS, DetectionsCsv
 from graftdet.utils.images.io import read_image, write_image
 from graftdet.utils.images.video import VideoWriter, open_capture, read_frames
 from graftdet.utils.sources import live
@@ -187,3 +188,18 @@ def test_drawing_flags(run_detect, tiny_weights, tmp_path):
     original = read_image(tmp_path / "a b.png").astype(int)
     changed = [int((one != original).any(axis=2).sum()) for one in (bare, nameless, plain, thick)]
     assert 0 < changed[0] < changed[1] < changed[2] and changed[3] > changed[0]
+
+
+def test_lines_of_a_frame_are_in_the_csv_file_at_once(tmp_path):
+    path = tmp_path / "detections.csv"
+    table = DetectionsCsv(path, tracked=True)
+    assert path.read_text().strip() == ",".join((*CSV_COLUMNS, "track"))
+    detection = {"name": "cat", "label": 3, "score": 0.5, "box": [1, 2.5, 3, 4]}
+    table.add(
+        {"source": "rtsp://a", "frame": 7, "detections": [{**detection, "track": 9}, {**detection, "track": None}]}
+    )
+    lines = path.read_text().splitlines()[1:]
+    assert lines == ["rtsp://a,7,cat,3,0.5000,1.00,2.50,3.00,4.00,9", "rtsp://a,7,cat,3,0.5000,1.00,2.50,3.00,4.00,"]
+    table.add({"source": "a.png", "frame": None, "detections": []})
+    table.close()
+    assert len(path.read_text().splitlines()) == 3

@@ -119,3 +119,19 @@ def test_a_mapping_from_code_may_hold_tuples_and_arrays():
 
 def test_an_empty_mapping_behind_the_args_gives_none():
     assert ModelSpec.from_text(GOOD.replace("[16, 3, 2], stem", "[16, 3, 2, {}], stem"), "x").rows[0].args == (16, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("-1, 1, Conv, [16", "-1, 100001, Conv, [16", "row-number.*number must be at most"),
+        ("[[-1, stem], 1", "[[[-1, stem]], 1", "row-source.*'from' is a list in a list; write .-1, stem."),
+        ("[[-1, stem], 1", "[true, 1", "row-source"),
+        ("2], stem]", "2], '-3']", "row-name.*text that is not a number"),
+        ("2], stem]", "2], 3]", "row-name.*text that is not a number"),
+        ("2], stem]", "2], '']", "row-name.*text that is not a number"),
+    ],
+)
+def test_further_mistakes_of_rows(old, new, message):
+    with pytest.raises(UserError, match=message):
+        ModelSpec.from_text(GOOD.replace(old, new, 1), "x.yaml")

@@ -1,6 +1,7 @@
 """Resampled AP equals the AP of a dataset that holds the drawn images; intervals; saved evaluations."""
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -88,3 +89,17 @@ def test_other_files_are_refused(kind, tmp_path):
         np.savez(path, header=np.zeros(3))
     with pytest.raises(UserError, match=r"evaluation.npz: is not a saved evaluation"):
         load_evaluation(path)
+
+
+def test_saved_evaluations_that_would_take_gigabytes_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x.npy", "w") as file:
+        for _ in range(600):
+            file.write(bytes(1_000_000))
+    with pytest.raises(UserError, match=r"a.npz: has arrays of more than 536870912 bytes$"):
+        load_evaluation(tmp_path / "a.npz")
+    names = ("detections", "counts", "target_images", "target_classes", "target_boxes", "target_areas", "target_crowds")
+    np.savez(
+        tmp_path / "b.npz", header=np.frombuffer(b"[" * 100_000, np.uint8), **{name: np.zeros(1) for name in names}
+    )
+    with pytest.raises(UserError, match="b.npz: is not a saved evaluation"):
+        load_evaluation(tmp_path / "b.npz")

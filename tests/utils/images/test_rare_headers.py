@@ -7,8 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from graftdet.utils.images.header import MAX_PIXELS, parse_header
-from graftdet.utils.images.io import UnreadableImage, read_image, to_bgr8
+from graftdet.utils.errors import UserError
+from graftdet.utils.images import io as io_module
+from graftdet.utils.images.header import MAX_PIXELS, MAX_SCANS, ImageHeader, parse_header
+from graftdet.utils.images.io import UnreadableImage, read_image, scale_to_uint8, to_bgr8
+from graftdet.utils.untrusted import limits
 
 GRADIENT = np.dstack([np.add.outer(np.arange(64), np.arange(96)).astype(np.uint8)] * 3)  # (64, 96, 3)
 
@@ -66,7 +69,7 @@ def test_size_of_the_codestream_counts_not_that_of_the_box_before_it():
 
 
 def test_formats_of_32_bits_have_a_lower_limit():
-    hdr = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 16000 +X 16000\n"
+    hdr = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 11000 +X 11000\n"
     header = parse_header(io.BytesIO(hdr))
     assert header.is_too_large and header.width * header.height < MAX_PIXELS
 
@@ -103,3 +106,31 @@ def test_floats_are_converted_a_few_rows_at_a_time(monkeypatch):
     assert whole[8, 4].tolist() == [255] * 3 and whole[0, 0, 0] == 0
     values[8, 4] = 200  # in the last rows: then all values are in 0..255
     assert to_bgr8(values)[8, 4].tolist() == [200] * 3 and to_bgr8(values)[:8].max() <= 1
+
+
+def test_a_jpeg_of_many_scans_is_refused(tmp_path):
+    data = cv2.imencode(".jpg", np.full((64, 64, 3), 90, np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    last, end = data.rfind(b"\xff\xda"), data.rfind(b"\xff\xd9")
+    (tmp_path / "good.jpg").write_bytes(data)
+    assert read_image(tmp_path / "good.jpg").shape == (64, 64, 3) and 5 < data.count(b"\xff\xda") < MAX_SCANS / 5
+    (tmp_path / "many.jpg").write_bytes(data[:end] + data[last:end] * MAX_SCANS + data[end:])
+    with pytest.raises(UserError, match=rf"many.jpg: is a JPEG file of 1\d\d scans, more than {MAX_SCANS}"):
+        read_image(tmp_path / "many.jpg")
+
+
+@pytest.mark.parametrize(("bits", "side"), [(8, 11_586), (16, 8_193)])
+def test_the_limit_of_pixels_depends_on_the_bits_and_can_be_raised(bits, side):
+    header = ImageHeader(side, side, bits=bits)
+    assert header.is_too_large and not ImageHeader(side - 2, side - 2, bits=bits).is_too_large
+    limits.allow_large()
+    try:
+        assert not header.is_too_large
+    finally:
+        limits.allow_large(False)
+
+
+def test_sixteen_bits_are_scaled_in_parts(monkeypatch):
+    image = np.random.default_rng(0).integers(0, 1 << 16, (33, 7, 3)).astype(np.uint16)
+    expected = np.minimum(image >> 4, 255).astype(np.uint8)
+    monkeypatch.setattr(io_module, "_ROWS_BYTES", 100)
+    assert np.array_equal(scale_to_uint8(image, 12), expected)
