@@ -34,6 +34,15 @@ NAV = {
         "Grafting and weight transfer": "docs/grafting.md",
         "Plugins": "docs/plugins.md",
     },
+    "Tutorials": {
+        "Graft SE into YOLOv5n": "docs/tutorials/squeeze-excitation.md",
+        "A GhostNet backbone": "docs/tutorials/ghostnet-backbone.md",
+        "A custom attention block": "docs/tutorials/custom-attention.md",
+        "From YOLOv5 to here": "docs/tutorials/from-yolov5.md",
+        "To a Raspberry Pi with ncnn": "docs/tutorials/raspberry-pi.md",
+        "int8 on Intel processors": "docs/tutorials/int8-intel.md",
+        "Ablation tables for a paper": "docs/tutorials/ablation.md",
+    },
     "Tune": {
         "Hyperparameters": "docs/hyperparameters.md",
         "Results": "docs/results.md",

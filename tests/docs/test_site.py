@@ -17,7 +17,8 @@ def built(tmp_path_factory):
 
 def test_every_page_of_docs_is_in_the_navigation():
     files = {file for pages in site.NAV.values() for file in pages.values()}
-    assert {f"docs/{path.name}" for path in (site.ROOT / "docs").glob("*.md")} <= files
+    pages = [path for folder in ("docs", "docs/tutorials") for path in (site.ROOT / folder).glob("*.md")]
+    assert {path.relative_to(site.ROOT).as_posix() for path in pages} <= files
 
 
 def test_pages_lead_to_each_other(built):

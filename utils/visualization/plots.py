@@ -182,7 +182,7 @@ def _metric_panel(panel: "Axes", columns: dict[str, np.ndarray], name: str) -> N
         values = np.where(np.isfinite(columns[name]), columns[name], -np.inf)
         best = int(values.argmax())
         epoch = columns["epoch"][best]
-        panel.plot([epoch], [values[best]], "o", color=INK, markersize=5)
+        panel.plot([epoch], [values[best]], "o", color=INK, markersize=5, clip_on=False)
         panel.set_title(f"{label}: {known[-1]:.3f}, best {values[best]:.3f} (epoch {epoch:g})")
 
 
