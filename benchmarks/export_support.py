@@ -2,20 +2,21 @@
 
 Each YAML is built with random weights and the batch statistics of noise, exported at 320x320, and compared with torch.
 Other versions of OpenCV run in their own processes: `--opencv FOLDER ...` names folders of
-`pip install --no-deps --target FOLDER opencv-python-headless==VERSION "numpy<2"`. Finished rows are read from the JSON
-file, so that an interrupted run continues.
+`pip install --no-deps --target FOLDER opencv-python-headless==VERSION "numpy<2"`. Finished results are read from the
+JSON file, so that an interrupted run continues.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 
@@ -26,9 +27,10 @@ from graftdet.models.backends.receipt.verify import noise_images, relative_diffe
 from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.tables import markdown_table
 
-SIZE = (320, 320)
+SIZE = 320  # or the next multiple of the stride
 LIMIT = 1e-3  # of the largest |a-b|/max(1,|b|)
 MAX_PARAMETERS = 30e6  # larger sizes of a YAML have the same rows
+CONVERTED = "converted"  # cannot be run on this operating system
 CHECK = """
 import json, sys
 import cv2, numpy as np
@@ -60,36 +62,67 @@ def trained_looking(name: str) -> DetectionModel:
     return model.eval()
 
 
-def row_of(name: str, opencv: list[Path]) -> dict[str, Any]:
-    """Reader -> largest difference, or why it does not run the file."""
+def complete_row(name: str, formats: list[str], opencv: list[Path], row: dict[str, Any], deadline: float) -> None:
+    """Add what is missing in a row, reader -> largest difference, or why it does not run the file, or `CONVERTED`."""
+    keys = [(f, False) for f in formats] + [(f, True) for f in formats if BACKENDS[f].has_free_sizes]
+    missing = [(f, is_dynamic) for f, is_dynamic in keys if f + " dynamic" * is_dynamic not in row]
+    readers = (
+        [path for path in [None, *opencv] if f"OpenCV {opencv_version(path)}" not in row] if "onnx" in formats else []
+    )
+    if "skipped" in row or not (missing or readers) or time.monotonic() > deadline:
+        return
     model = trained_looking(name)
     parameters = sum(p.numel() for p in model.parameters())
     if parameters > MAX_PARAMETERS:
-        return {"skipped": f"{parameters / 1e6:.0f} million parameters"}
-    images = noise_images(1, SIZE, model.channels, 9)
+        row["skipped"] = f"{parameters / 1e6:.0f} million parameters"
+        return
+    side = -(-SIZE // model.size_multiple) * model.size_multiple
+    images = noise_images(1, (side, side), model.channels, 9)
     with torch.inference_mode():
         expected = [output.numpy() for output in model(torch.from_numpy(images))]
-    row: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for kind in ("fixed", "dynamic"):
-            for format_name in BACKENDS:
-                backend = BACKENDS[format_name]
-                key = format_name + " dynamic" * (kind == "dynamic")
-                if importlib.util.find_spec(backend.package) is None:
-                    row[key] = f"{backend.package} is not installed"
-                    continue
-                try:
-                    options = ExportOptions(SIZE, dynamic=kind == "dynamic")
-                    path = backend.export(model, Path(folder) / f"{kind}{backend.suffix}", options)
-                    loaded = backend.load(path)
-                    row[key] = max(map(relative_difference, loaded.forward(images), expected))
-                    if format_name == "onnx":
-                        np.savez(Path(folder) / "data.npz", images=images, rows=loaded.predictions(images))
-                except UserError as error:
-                    row[key] = first_line(error)[:200]
-        for path in [None, *opencv]:
-            row |= opencv_results(folder, path)
-    return row
+        for format_name, is_dynamic in missing:
+            if time.monotonic() < deadline:
+                path = Path(folder) / (("dynamic" if is_dynamic else "fixed") + BACKENDS[format_name].suffix)
+                options = ExportOptions((side, side), dynamic=is_dynamic)
+                row[format_name + " dynamic" * is_dynamic] = result(model, format_name, path, options, images, expected)
+        if readers:
+            write_opencv_inputs(model, Path(folder), images)
+        for reader in readers:
+            row |= opencv_results(folder, reader)
+
+
+def result(
+    model: DetectionModel, name: str, path: Path, options: ExportOptions, images: np.ndarray, expected: list[np.ndarray]
+) -> Any:
+    """The largest difference of an export from the expected boxes and scores, or why there is none."""
+    backend = BACKENDS[name]
+    try:
+        backend.export(model, path, options)
+        return (
+            max(map(relative_difference, backend.load(path).forward(images), expected))
+            if backend.runs_here
+            else CONVERTED
+        )
+    except UserError as error:
+        return first_line(error).removeprefix(f"{path}: ")[:200]
+
+
+def write_opencv_inputs(model: DetectionModel, folder: Path, images: np.ndarray) -> None:
+    """Write the ONNX files that are missing, the images and the rows of onnxruntime."""
+    for kind in ("fixed", "dynamic"):
+        path = folder / f"{kind}.onnx"
+        if not path.is_file():
+            BACKENDS["onnx"].export(model, path, ExportOptions(images.shape[2:], dynamic=kind == "dynamic"))
+    np.savez(folder / "data.npz", images=images, rows=BACKENDS["onnx"].load(folder / "fixed.onnx").predictions(images))
+
+
+def opencv_version(packages: Path | None) -> str:
+    """The version of OpenCV of this Python, or of the packages in a folder."""
+    if packages is None:
+        return cv2.__version__
+    names = [path.name for path in packages.glob("opencv_python*.dist-info")]
+    return names[0].split("-")[1].rsplit(".", 1)[0] if names else "?"
 
 
 def opencv_results(folder: str, packages: Path | None) -> dict[str, Any]:
@@ -108,20 +141,23 @@ def opencv_results(folder: str, packages: Path | None) -> dict[str, Any]:
 def cell(value: Any) -> str:
     """What a table shows of a result."""
     if isinstance(value, str):
-        return "no"
+        return "converts" if value == CONVERTED else "no"
     return "-" if value is None else "yes" if value < LIMIT else f"wrong ({value:.0e})"
 
 
 def markdown(rows: dict[str, dict[str, Any]]) -> str:
     """The page: a table, and the reason of every 'no'."""
-    done = {name: row for name, row in rows.items() if "skipped" not in row}
-    readers = list(dict.fromkeys(key for row in done.values() for key in row))
+    done = {name: row for name, row in rows.items() if row and "skipped" not in row}
+    found = dict.fromkeys(key for row in done.values() for key in row)
+    own = [name + end for end in ("", " dynamic") for name in BACKENDS if name + end in found]
+    readers = own + sorted(key for key in found if key not in own)
     readers = [key for key in readers if "OpenCV 4" not in key or "dynamic" not in key]
     text = ["# Export support", "", "<!-- Generated by `python -m benchmarks.export_support`; do not edit. -->", ""]
     text += [
         f"{len(done)} YAMLs of `configs/models` (of up to {MAX_PARAMETERS / 1e6:.0f} million parameters), exported "
-        f"at {SIZE[0]}x{SIZE[1]} and compared with torch: `yes` where the largest `|a - b| / max(1, |b|)` over all "
-        f"boxes and scores is below {LIMIT:g}. `dynamic` is a file of `--dynamic`; no OpenCV 4 reads one.",
+        f"at {SIZE}x{SIZE} and compared with torch: `yes` where the largest `|a - b| / max(1, |b|)` over all "
+        f"boxes and scores is below {LIMIT:g}, `-` where it was not tried, `converts` where the conversion succeeds "
+        "and the format runs on another operating system only. `dynamic` is a file of `--dynamic`; no OpenCV 4 reads one.",
         "",
         markdown_table(
             ["model", *readers], [[name, *(cell(row.get(key)) for key in readers)] for name, row in done.items()]
@@ -131,7 +167,7 @@ def markdown(rows: dict[str, dict[str, Any]]) -> str:
         "",
     ]
     for name, row in done.items():
-        text += [f"- {name}, {key}: {row[key]}" for key in readers if isinstance(row.get(key), str)]
+        text += [f"- {name}, {key}: {row[key]}" for key in readers if cell(row.get(key)) == "no"]
     return "\n".join(text) + "\n"
 
 
@@ -142,15 +178,23 @@ def main() -> int:
     found.add_argument("--opencv", nargs="+", type=Path, default=[], metavar="FOLDER", help="further OpenCV versions")
     results = ROOT / "benchmarks" / "results" / "export_support.json"
     found.add_argument("--output", type=Path, default=results, help="JSON file (default: %(default)s)")
+    found.add_argument(
+        "--formats", nargs="+", default=list(BACKENDS), choices=list(BACKENDS), help="only these formats"
+    )
     found.add_argument("--again", action="store_true", help="ignore finished rows")
+    found.add_argument("--seconds", type=float, default=float("inf"), help="begin nothing after this time")
     options = found.parse_args()
     names = options.models or sorted(path.stem for path in (ROOT / "configs" / "models").glob("*.yaml"))
     is_known = options.output.is_file() and not options.again
     rows = json.loads(options.output.read_text(encoding="utf-8")) if is_known else {}
+    deadline = time.monotonic() + options.seconds
+    formats = [name for name in options.formats if not BACKENDS[name].missing_packages()]
     for name in names:
-        if name not in rows:
+        row = rows.setdefault(name, {})
+        before = dict(row)
+        complete_row(f"{name}.yaml", formats, options.opencv, row, deadline)
+        if row != before:
             print(name, flush=True)
-            rows[name] = row_of(f"{name}.yaml", options.opencv)
             options.output.parent.mkdir(parents=True, exist_ok=True)
             options.output.write_text(json.dumps(dict(sorted(rows.items())), indent=1) + "\n", encoding="utf-8")
     if options.output == results:

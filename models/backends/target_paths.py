@@ -15,8 +15,8 @@ def check_formats(include: Sequence[str], out: str | Path | None, weights: Path,
     """
     for name in include:
         if missing := BACKENDS[name].missing_packages():
-            install = f"pip install {' '.join(missing)}"
-            raise UserError(f"--include {name}: needs {' and '.join(missing)}; install with '{install}'")
+            command = f"install {'it' if len(missing) == 1 else 'them'} with 'pip install {' '.join(missing)}'"
+            raise UserError(f"--include {name}: needs {' and '.join(missing)}; {command}")
     return {name: output_path(out, weights, ending, BACKENDS[name], len(include)) for name in include}
 
 
