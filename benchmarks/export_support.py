@@ -157,7 +157,8 @@ def markdown(rows: dict[str, dict[str, Any]]) -> str:
         f"{len(done)} YAMLs of `configs/models` (of up to {MAX_PARAMETERS / 1e6:.0f} million parameters), exported "
         f"at {SIZE}x{SIZE} and compared with torch: `yes` where the largest `|a - b| / max(1, |b|)` over all "
         f"boxes and scores is below {LIMIT:g}, `-` where it was not tried, `converts` where the conversion succeeds "
-        "and the format runs on another operating system only. `dynamic` is a file of `--dynamic`; no OpenCV 4 reads one.",
+        "and the format runs on another operating system only. `dynamic` is a file of `--dynamic`; no OpenCV 4 reads "
+        "one.",
         "",
         markdown_table(
             ["model", *readers], [[name, *(cell(row.get(key)) for key in readers)] for name, row in done.items()]

@@ -13,8 +13,8 @@ from graftdet.models.backends.layouts.output_layout import OutputLayout, stack_r
 from graftdet.models.backends.layouts.own_outputs import OwnOutput
 from graftdet.models.backends.layouts.raw_decoding import MalformedRaw
 from graftdet.models.backends.layouts.recognition import UnknownLayout, choose_output, recognize
+from graftdet.models.backends.limits.size_limits import check_declared_sizes, check_label
 from graftdet.models.backends.metadata import is_own, parse_names, parse_size, parse_stride, parse_value
-from graftdet.models.backends.size_limits import check_declared_sizes, check_label
 from graftdet.models.inference.predictor import Predictor
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.letterbox import GRAY

@@ -37,7 +37,7 @@ def load_model(
     """Load a model for inference: an own checkpoint or `.safetensors`, a published YOLOv5 `.pt`, or an exported file.
 
     Args:
-        weights: a `.pt`, `.safetensors`, `.onnx` or `.xml` file, or the name of a file in `configs/weights`.
+        weights: a `.pt` or `.safetensors` file, an exported file or folder, or the name of a file in `configs/weights`.
         device: 'cpu', 'cuda', the number of a CUDA device, 'mps', or '' for the best one available.
         half: the same as `precision="half"`.
         branch: the branch to use of a head that has several.

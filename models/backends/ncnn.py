@@ -8,6 +8,7 @@ have no metadata, so these are in the JSON, with a digest of both files: ncnn do
 import hashlib
 import math
 import subprocess
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptions, check_output
 from graftdet.models.backends.exported_model import ExportedModel, thread_limit
 from graftdet.models.backends.layouts.description import Description, extra
-from graftdet.models.backends.size_limits import MAX_OUTPUT
+from graftdet.models.backends.limits.size_limits import MAX_OUTPUT
 from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.files import read_regular_file, refuse_lfs_pointer, write_atomically, write_errors
 from graftdet.utils.processes.native_output import captured_output
@@ -51,7 +52,8 @@ def export(model: Any, path: str | Path, options: ExportOptions) -> Path:
     from graftdet.models.backends.tracing.slices import replace_strided_slices
 
     path = Path(path)
-    ncnn, converter = _import_ncnn(path), _pnnx(path)
+    _import_ncnn(path)
+    converter = _pnnx(path)
     check_output(model, options, "ncnn")
     module = ExportModule(model, options)
     replace_strided_slices(module)
@@ -71,10 +73,7 @@ def export(model: Any, path: str | Path, options: ExportOptions) -> Path:
         if done.returncode or not all(file.is_file() for file in files.values()):
             lines = (done.stderr or done.stdout).strip().splitlines()
             raise ExportError(path, f"pnnx cannot convert the model: {lines[-1] if lines else done.returncode}")
-        try:
-            _open(ncnn, files[PARAM], files[BIN])
-        except RuntimeError as error:
-            raise ExportError(path, f"ncnn cannot run the model: {error}") from None
+        _try(files[PARAM], files[BIN], shape, len(description.outputs), path)
         contents = {name: file.read_bytes() for name, file in files.items()}
     blobs = {"input": "in0", "outputs": [f"out{index}" for index in range(len(description.outputs))]}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
@@ -174,6 +173,29 @@ def _pnnx(path: Path) -> str:
     except ImportError:
         raise UserError(f"{path}: ncnn files are converted by pnnx; install it with 'pip install pnnx'") from None
     return EXEC_PATH
+
+
+_TRIAL = """
+import sys, numpy, ncnn
+param, weights, count, *shape = sys.argv[1:]
+net = ncnn.Net()
+net.opt.use_vulkan_compute = False
+if net.load_param(param) or net.load_model(weights):
+    sys.exit(1)
+extractor = net.create_extractor()
+extractor.input("in0", ncnn.Mat(numpy.zeros([int(side) for side in shape], numpy.float32)))
+sys.exit(any(extractor.extract(f"out{index}")[0] for index in range(int(count))))
+"""
+
+
+def _try(param: Path, weights: Path, shape: list[int], num_outputs: int, path: Path) -> None:
+    """Run a new graph once in a process of its own: some graphs that pnnx writes crash ncnn. Raises `ExportError`."""
+    command = [sys.executable, "-c", _TRIAL, str(param), str(weights), str(num_outputs), *map(str, shape[1:])]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        status = f"ends with status {done.returncode}"
+        raise ExportError(path, f"ncnn cannot run the model: {lines[0] if lines and done.returncode > 0 else status}")
 
 
 def _open(ncnn: Any, param: Path, weights: Path) -> Any:

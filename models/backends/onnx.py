@@ -15,9 +15,9 @@ import numpy as np
 from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptions, check_output
 from graftdet.models.backends.exported_model import ExportedModel, thread_limit
 from graftdet.models.backends.layouts.own_outputs import OUTPUTS
+from graftdet.models.backends.limits.onnx_constants import largest_constant_shape
+from graftdet.models.backends.limits.size_limits import MAX_OUTPUT
 from graftdet.models.backends.metadata import make_metadata
-from graftdet.models.backends.onnx_constants import largest_constant_shape
-from graftdet.models.backends.size_limits import MAX_OUTPUT
 from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.files import read_regular_file, refuse_lfs_file, write_atomically
 

@@ -19,10 +19,10 @@ import numpy as np
 from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptions
 from graftdet.models.backends.exported_model import ExportedModel, thread_limit
 from graftdet.models.backends.layouts.own_outputs import OUTPUTS
+from graftdet.models.backends.limits.size_limits import MAX_OUTPUT, check_declared_sizes
 from graftdet.models.backends.metadata import READ_KEYS
 from graftdet.models.backends.onnx import check_onnx_file
 from graftdet.models.backends.onnx import export as export_onnx
-from graftdet.models.backends.size_limits import MAX_OUTPUT, check_declared_sizes
 from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.files import refuse_lfs_file
 

@@ -1,5 +1,6 @@
 """Blocks that take every second pixel or channel, without slices of steps, which ncnn lacks: the same numbers."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -9,22 +10,16 @@ from graftdet.models.blocks.ops import SpaceToDepth
 
 
 class SlicesAsConvolution(nn.Module):
-    """`SpaceToDepth` as a convolution of stride 2 whose weights are zeros and ones.
-
-    The weights are made in the first call, so that a trace of a later one has them as a constant.
-    """
-
-    weight: Tensor | None = None
+    """`SpaceToDepth` as a convolution of stride 2 whose weights are zeros and ones."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c, H, W) -> (B, 4 c, H/2, W/2)."""
-        if self.weight is None:
-            channels = x.shape[1]
-            every, weight = torch.arange(channels), torch.zeros(4, channels, channels, 2, 2)
-            for part, (column, row) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
-                weight[part, every, every, row, column] = 1
-            self.weight = weight.flatten(0, 1)
-        return nn.functional.conv2d(x, self.weight, stride=2)
+        channels = int(x.shape[1])
+        every, weight = np.arange(channels), np.zeros((4, channels, channels, 2, 2), np.float32)
+        for part, (column, row) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
+            weight[part, every, every, row, column] = 1
+        # an array of NumPy becomes a constant of a trace
+        return nn.functional.conv2d(x, torch.from_numpy(weight.reshape(-1, channels, 2, 2)), stride=2)
 
 
 class ShuffledGSConv(nn.Module):
@@ -48,7 +43,7 @@ class ShuffledGSConv(nn.Module):
 
 
 def replace_strided_slices(module: nn.Module) -> None:
-    """Replace these blocks in a module, which has to be run once before it is traced."""
+    """Replace these blocks in a module."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is SpaceToDepth:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from graftdet.models.backends import BACKENDS
-from graftdet.models.backends.onnx_constants import largest_constant_shape
-from graftdet.models.backends.size_limits import check_label
+from graftdet.models.backends.limits.onnx_constants import largest_constant_shape
+from graftdet.models.backends.limits.size_limits import check_label
 from graftdet.utils.errors import UserError
 
 onnx = pytest.importorskip("onnx")

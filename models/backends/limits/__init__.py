@@ -1,0 +1,1 @@
+"""Limits of what exported files may declare."""
