@@ -183,7 +183,8 @@ net.opt.use_vulkan_compute = False
 if net.load_param(param) or net.load_model(weights):
     sys.exit(1)
 extractor = net.create_extractor()
-extractor.input("in0", ncnn.Mat(numpy.zeros([int(side) for side in shape], numpy.float32)))
+image = numpy.zeros([int(side) for side in shape], numpy.float32)  # ncnn does not copy it
+extractor.input("in0", ncnn.Mat(image))
 sys.exit(any(extractor.extract(f"out{index}")[0] for index in range(int(count))))
 """
 
