@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from graftdet.models.analysis.benchmark.rows import BATCH, BenchmarkRow, Subject, benchmark_rows
-from graftdet.models.backends import BACKENDS, ExportOptions
+from graftdet.models.backends import BACKENDS, Backend, ExportOptions
 from graftdet.models.backends.receipt.verified_export import Evidence
 from graftdet.models.backends.target_paths import installed_formats
 from graftdet.utils.environment import versions
@@ -53,9 +53,17 @@ def run_benchmark(
     about = {"weights": str(evidence.weights), "size": list(options.size), "data": evidence.data}
     logger.info(benchmark_table(rows))
     logger.info(f"written: {', '.join(map(str, write_report(rows, about, stem)))}")
-    if missing := [f"{name} (needs {BACKENDS[name].package})" for name in BACKENDS if name not in installed_formats()]:
-        logger.info(f"not installed: {', '.join(missing)}")
+    left = [f"{name} ({_why_not(BACKENDS[name])})" for name in BACKENDS if name not in installed_formats()]
+    if left:
+        logger.info(f"not measured: {', '.join(left)}")
     return rows
+
+
+def _why_not(backend: Backend) -> str:
+    """Why a format cannot be measured here."""
+    return (
+        f"needs {' and '.join(backend.missing_packages())}" if backend.runs_here else f"runs on {backend.systems} only"
+    )
 
 
 def cells(row: BenchmarkRow) -> list[str]:

@@ -32,7 +32,8 @@ class Evidence:
         images: (H, W, 3) uint8 BGR; empty for drawn ones.
         source: where the images are from.
         data: the data YAML and split of `average_precision`.
-        average_precision: AP50-95 of a file, or of the weights for None; None: not asked for.
+        average_precision: AP50-95 of a file, or of the weights for None, with a second argument True in half precision;
+            None: not asked for.
         limits: what the file must reach; None: the default.
         calibration: images (H, W, 3) uint8 BGR that int8 is calibrated on; None: the file stays in float32.
     """
@@ -41,7 +42,7 @@ class Evidence:
     images: Sequence[np.ndarray] = ()
     source: str = ""
     data: str | None = None
-    average_precision: Callable[[Path | None], float] | None = None
+    average_precision: Callable[..., float] | None = None
     limits: Limits | None = None
     calibration: Sequence[np.ndarray] | None = None
 

@@ -28,7 +28,7 @@ class DryExportError(Exception):
     """
 
     def __init__(self, findings: list[Finding]):
-        super().__init__(first_line(findings[0].message))
+        super().__init__(findings[0].message)
         self.findings = findings
 
 

@@ -32,12 +32,14 @@ class Gap:
         form: which form of them; empty: every one.
         applies: whether a node has this form.
         hint: what can be done.
+        is_wrong: whether it is converted, and computes other numbers.
     """
 
     operators: str
     form: str = ""
     applies: Callable[[TorchNode], bool] = lambda node: True
     hint: str = ""
+    is_wrong: bool = False
 
 
 def _has_step(node: TorchNode) -> bool:
@@ -54,9 +56,11 @@ GAPS = (
     Gap("index_select index repeat_interleave masked_fill where triu tril"),
     Gap("gt lt ge le eq ne __and__ __or__ bitwise_not logical_not logical_and logical_or"),
     Gap("std var", hint="write the mean of squares"),
-    Gap("threshold remainder"),
+    Gap("threshold"),
+    Gap("remainder", is_wrong=True),
     Gap("slice", "with a step", _has_step, "use a convolution of stride 2"),
     Gap("stack", "along the batch", lambda n: n.constant(1) == 0, "add the maps, or stack them along another axis"),
+    Gap("unbind", "of a tensor with two axes", lambda n: _rank(n) == 2),
     Gap("permute", "of more than five axes", lambda n: _rank(n) > 5, "use a convolution of stride 2, or PixelShuffle"),
 )
 
@@ -80,9 +84,8 @@ def _gaps(nodes: list[TorchNode]) -> Iterator[Finding]:
         name = node.operator.removeprefix("aten::").rstrip("_") if node.operator.startswith("aten::") else ""
         for gap in GAPS:
             if name and name in [one.rstrip("_") for one in gap.operators.split()] and gap.applies(node):
-                yield Finding(
-                    node.row, f"{' '.join(filter(None, (name, gap.form)))} is not converted by {VERSION}", gap.hint
-                )
+                outcome = "computes other numbers, converted by" if gap.is_wrong else "is not converted by"
+                yield Finding(node.row, f"{' '.join(filter(None, (name, gap.form)))} {outcome} {VERSION}", gap.hint)
 
 
 def _converted(model: DetectionModel, options: ExportOptions) -> Iterator[Finding]:

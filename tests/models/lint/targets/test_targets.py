@@ -94,6 +94,8 @@ class Part(nn.Module):
         (lambda x: torch.stack((x, x), 0), "stack along the batch"),
         (lambda x: x.view(1, 3, 4, 2, 4, 2).permute(0, 1, 3, 5, 2, 4), "permute of more than five axes"),
         (lambda x: x.flatten(2).topk(2)[0], "topk"),
+        (lambda x: torch.stack(x.mean((2, 3)).unbind(1), 1), "unbind of a tensor with two axes"),
+        (lambda x: torch.stack(x.unbind(1), 1), None),
         (lambda x: x[:, :, 1:7] + 0, None),
         (lambda x: torch.stack((x, x), 1), None),
         (lambda x: x.view(1, 3, 2, 4, 8).permute(0, 2, 1, 3, 4), None),
