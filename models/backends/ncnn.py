@@ -239,7 +239,7 @@ class NcnnModel(ExportedModel):
             if failed:
                 break
             failed, output = extractor.extract(f"out{index}")
-            outputs.append(np.array(output))
+            outputs += [] if failed else [np.array(output)]  # the memory of a failed output does not exist
         if failed:
             raise UserError(f"{self.path}: ncnn fails on an image; is there enough memory?")
         for index, output in enumerate(outputs):

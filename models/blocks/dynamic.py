@@ -59,10 +59,13 @@ class CondConv2d(nn.Module):
         return y if self.bias is None else y + (routing @ self.bias)[:, :, None, None]
 
     def _sum_of_experts(self, x, routing):
-        """The same result with one convolution per expert: no shape depends on the batch size."""
+        """The same result with one convolution per expert: no shape depends on the batch size.
+
+        Slices, not elements, of the routing: ncnn has no tensors without axes.
+        """
         kernels = self.weight.view(-1, *self.shape)
         maps = [F.conv2d(x, kernel, None, self.s, self.p, self.d, self.g) for kernel in kernels]
-        return sum(routing[:, i, None, None, None] * y for i, y in enumerate(maps))
+        return sum(routing[:, i : i + 1, None, None] * y for i, y in enumerate(maps))
 
 
 def _exporting() -> bool:

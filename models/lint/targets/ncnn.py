@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from graftdet.models.backends import BACKENDS, ExportOptions
 from graftdet.models.backends.receipt.verify import verify
@@ -46,6 +47,22 @@ def _has_step(node: TorchNode) -> bool:
     return node.constant(4) not in (None, 1)
 
 
+def _takes_all_of_a_vector(node: TorchNode) -> bool:
+    """Whether every element along the second of two axes is selected, which pnnx turns into unbind."""
+    source = next(node.node.inputs())
+    while source.node().kind() == "aten::slice":  # x[:, 0] is a slice of the first axis, then one element of the second
+        source = next(source.node().inputs())
+    sizes = source.type().sizes() or []
+    return len(sizes) == 2 and node.constant(1) == 1 and _count_selects(source) >= sizes[1]
+
+
+def _count_selects(value: Any) -> int:
+    """How often an element of a tensor, or of a slice of it, is selected."""
+    users = [use.user for use in value.uses()]
+    slices = [_count_selects(next(user.outputs())) for user in users if user.kind() == "aten::slice"]
+    return sum(user.kind() == "aten::select" for user in users) + sum(slices)
+
+
 def _rank(node: TorchNode) -> int:
     sizes = next(node.node.inputs()).type().sizes()
     return len(sizes) if sizes else 0
@@ -60,7 +77,8 @@ GAPS = (
     Gap("remainder", is_wrong=True),
     Gap("slice", "with a step", _has_step, "use a convolution of stride 2"),
     Gap("stack", "along the batch", lambda n: n.constant(1) == 0, "add the maps, or stack them along another axis"),
-    Gap("unbind", "of a tensor with two axes", lambda n: _rank(n) == 2),
+    Gap("unbind", "of a tensor with two axes", lambda n: _rank(n) == 2, "take slices of length 1"),
+    Gap("select", "of every element of a tensor with two axes", _takes_all_of_a_vector, "take slices of length 1"),
     Gap("permute", "of more than five axes", lambda n: _rank(n) > 5, "use a convolution of stride 2, or PixelShuffle"),
 )
 
