@@ -18,7 +18,7 @@ export class RowTable {
       strides.map((stride) => h("th", { class: "stride", title: `stride ${stride}` }, String(stride))),
       h("th", { class: "bar" }, "parameters"), h("th", { class: "bar" }, "MACs"));
     const lines = rows.map((row) => h("tr",
-      { "data-row": row.index, class: wrong.get(row.index), tabindex: "0", title: `${row.module}(${row.args})`,
+      { "data-row": row.index, class: wrong.get(row.index), tabindex: "0", title: `${row.module}(${row.args})${row.repeats}`,
         onclick: () => this.select(row.index),
         onkeydown: (event) => event.key === "Enter" && this.select(row.index) },
       h("td", {}, String(row.index)),
