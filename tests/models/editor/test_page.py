@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -13,6 +12,7 @@ from graftdet.models.editor.api import EditorApi
 from graftdet.models.editor.edited_file import EditedFile, model_text
 from graftdet.models.editor.server import EditorServer
 from graftdet.models.lint.check import check_model
+from graftdet.utils.environment import script_command
 from graftdet.utils.images.io import write_image
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -116,7 +116,7 @@ def test_break_fix_swap_and_save(page, path, server):
 
 def train_one_epoch(path):
     """Train the saved file as a user would, in another process."""
-    command = [sys.executable, "-m", "graftdet.train", "--cfg", str(path), "--data", str(path.with_name("data.yaml"))]
+    command = [*script_command("train"), "--cfg", str(path), "--data", str(path.with_name("data.yaml"))]
     flags = "--epochs 1 --img 64 --batch-size 8 --weights none --workers 0 --device cpu --plots none --name trained"
     (path.parent / "images").mkdir()
     (path.parent / "labels").mkdir()
