@@ -10,6 +10,7 @@ import math
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -56,12 +57,13 @@ def export(model: Any, path: str | Path, options: ExportOptions) -> Path:
     return path
 
 
-def convert(onnx_path: Path, path: Path) -> None:
+def convert(onnx_path: Path, path: Path, change: Callable[[Any], Any] = lambda network: network) -> None:
     """Convert an ONNX file to an .xml and a .bin.
 
     Args:
         onnx_path: the file, in a folder on the same disk as `path`.
         path: the .xml to write.
+        change: returns the graph to write, such as a quantized one.
 
     Raises:
         ExportError: OpenVINO cannot convert it.
@@ -69,7 +71,7 @@ def convert(onnx_path: Path, path: Path) -> None:
     """
     openvino, folder = _import_for(path), onnx_path.parent
     try:
-        openvino.save_model(_convert(openvino, onnx_path), folder / "model.xml", compress_to_fp16=False)
+        openvino.save_model(change(_convert(openvino, onnx_path)), folder / "model.xml", compress_to_fp16=False)
     except (OSError, UserError):
         raise
     except Exception as error:  # OpenVINO's exceptions have no common base
@@ -116,18 +118,23 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OpenVino
 
 
 def import_openvino() -> ModuleType:
-    """Import openvino without its telemetry. No other code imports it.
+    """Import openvino without its telemetry, see `import_without_telemetry`. No other code imports it."""
+    return import_without_telemetry("openvino")
+
+
+def import_without_telemetry(name: str) -> ModuleType:
+    """Import openvino, or a package that uses its telemetry.
 
     By default, importing openvino sends an event to an analytics host and stores an id in the home folder. It does
     neither where it cannot import openvino_telemetry, so that package is hidden during the import.
 
     Raises:
-        ImportError: openvino is not installed.
+        ImportError: the package is not installed.
     """
     hidden = sys.modules.get(_TELEMETRY)
     sys.modules[_TELEMETRY] = None  # makes Python raise ImportError
     try:
-        return importlib.import_module("openvino")
+        return importlib.import_module(name)
     finally:
         del sys.modules[_TELEMETRY]
         if hidden is not None:

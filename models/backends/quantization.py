@@ -28,6 +28,13 @@ METHODS: dict[str, dict[str, Any]] = {
 """Calibration method -> `extra_options` of onnxruntime: ranges averaged over images, or the widest ones."""
 
 
+def methods_for(name: str) -> list[str]:
+    """The methods to try for a format, in this order: NNCF first for OpenVINO, where it is installed."""
+    from graftdet.models.backends.nncf_quantization import METHOD, is_installed
+
+    return [*([METHOD] if name == "openvino" and is_installed() else []), *METHODS]
+
+
 @dataclass(frozen=True)
 class LayerSensitivity:
     """What quantizing one convolution alone does.
@@ -52,7 +59,7 @@ def export_int8(
         path: the file to write.
         options: see `ExportOptions`; the opset must be 13 or newer.
         images: calibration images (H, W, 3) uint8 BGR.
-        method: one of `METHODS`.
+        method: one of `methods_for(name)`.
 
     Returns:
         The path.
@@ -64,6 +71,10 @@ def export_int8(
         raise UserError(f"--int8: is for the formats {' and '.join(INT8_FORMATS)}, not {name}")
     if options.opset < 13:
         raise UserError(f"--int8: needs --opset 13 or newer, not {options.opset}; scales per channel came with it")
+    if method not in METHODS:
+        from graftdet.models.backends.nncf_quantization import export_by_nncf
+
+        return export_by_nncf(model, path, options, list(_batches(images, options)))
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".int8-") as folder:
         source = BACKENDS["onnx"].export(model, Path(folder) / "float.onnx", options)
         target = path if name == "onnx" else Path(folder) / "int8.onnx"

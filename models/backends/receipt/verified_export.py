@@ -14,7 +14,7 @@ import numpy as np
 
 from graftdet.models.backends import BACKENDS, Backend, ExportOptions, backend_for
 from graftdet.models.backends.metadata import parse_size, parse_value
-from graftdet.models.backends.quantization import LISTED_LAYERS, METHODS, export_int8, layer_sensitivity
+from graftdet.models.backends.quantization import LISTED_LAYERS, export_int8, layer_sensitivity, methods_for
 from graftdet.models.backends.receipt.receipt import Limits, Receipt, make_receipt
 from graftdet.utils.errors import UserError
 from graftdet.utils.tables import text_table
@@ -101,7 +101,7 @@ def _quantized(
 ) -> tuple[Path, Any, Receipt]:
     """The file of the calibration method with the highest AP; no further method where one loses half of the limit."""
     images, found = evidence.calibration or (), []
-    for method in METHODS:
+    for method in methods_for(name):
         target = folder / method / file_name
         target.parent.mkdir()
         staged = export_int8(model, name, target, options, images, method)
