@@ -172,7 +172,7 @@ def _loss_panel(panel: "Axes", columns: dict[str, np.ndarray], name: str) -> Non
 def _metric_panel(panel: "Axes", columns: dict[str, np.ndarray], name: str) -> None:
     """A metric with its best epoch, or the learning rate."""
     known = _line(panel, columns, name, SERIES[0] if name.startswith("val/") else SERIES[2])
-    panel.set_ylim(bottom=0)
+    panel.set_ylim(0, 1.05 * panel.get_ylim()[1])  # space for the mark of the best epoch
     label = name.removeprefix("val/") if name != "lr" else "learning rate"
     if known is None:
         panel.set_title(label)
