@@ -15,6 +15,7 @@ import numpy as np
 from graftdet.utils.files import regular_file
 from graftdet.utils.images.header import MAX_PIXELS, parse_header
 from graftdet.utils.images.io import UnreadableImage, read_bytes, refuse_large, silence_opencv, to_bgr8
+from graftdet.utils.untrusted.limits import limit
 
 logger = logging.getLogger(__name__)
 ANIMATION_SUFFIXES = frozenset((".gif", ".webp", ".png", ".apng", ".tif", ".tiff"))
@@ -83,6 +84,8 @@ def read_animation(path: str | Path, count: int, depth: int = 16) -> Iterator[np
     if header.format == "tiff":
         _refuse_large_pages(path, data)
         frames = _pages(data, depth)
+    elif area > limit(MAX_PIXELS) // 4:  # decoders hold several frames
+        raise UnreadableImage(path, f"is an animation of {header.width}x{header.height} pixels, more than the limit")
     elif hasattr(cv2, "imdecodeanimation"):
         frames = _decode_in_chunks(data, count, max(_CHUNK_BYTES // (4 * area), 1))
     else:

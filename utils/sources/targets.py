@@ -15,6 +15,7 @@ from graftdet.utils.sources.screen import is_screen
 from graftdet.utils.text import counted
 
 logger = logging.getLogger(__name__)
+MAX_WARNINGS = 20  # about lines of a list
 
 _SUFFIXES = IMAGE_SUFFIXES | RARE_SUFFIXES | VIDEO_SUFFIXES | ANIMATION_SUFFIXES
 SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "tcp", "udp", "rtp")
@@ -24,10 +25,12 @@ def find_targets(text: str) -> list[str | int]:
     """The targets of one value."""
     if not text.strip():
         raise UserError("--source: is empty; expected an image, video, folder, pattern, list, address or camera number")
-    path = Path(text).expanduser()
+    if is_address(text):
+        return [text]
+    path = _expanded(text)
     if text.isdecimal() and not path.exists():
         return [int(text)]
-    if is_address(text) or (is_screen(text) and not path.exists()):
+    if is_screen(text) and not path.exists():
         return [text]
     if path.is_file() and path.suffix.lower() in (".txt", ".streams"):
         return without_duplicates(_read_list(path))
@@ -64,16 +67,31 @@ def is_address(text: str) -> bool:
     return bool(match)
 
 
+def _expanded(text: str) -> Path:
+    """A path without `~`. Raises `UserError` where the system knows no such path."""
+    try:
+        path = Path(text).expanduser()
+        path.is_file()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, no such user
+        raise UserError(f"{text:.100}: is not a path ({getattr(error, 'strerror', None) or error})") from None
+    return path
+
+
+def _matches(pattern: str) -> list[str]:
+    """The paths of a pattern. `**/**` means the same as `**`, but takes exponential time."""
+    return glob.glob(re.sub(r"(?:\*\*/)+", "**/", pattern), recursive=True)
+
+
 def _find_files(text: str) -> list[str]:
     """The image and video files of a path or pattern, sorted."""
-    path = Path(text).expanduser()
+    path = _expanded(text)
     if path.is_file():
         return [str(path)]
     if path.is_dir():
         found = [str(entry) for entry in path.iterdir() if not entry.is_dir() and not is_litter(entry.name)]
         what = f"{text}: this folder has"
     elif glob.has_magic(text):
-        found = [entry for entry in glob.glob(str(path), recursive=True) if not os.path.isdir(entry)]
+        found = [entry for entry in _matches(str(path)) if not os.path.isdir(entry)]
         found = [entry for entry in found if not any(map(is_litter, set(Path(entry).parts) - set(path.parts)))]
         what = f"{text}: this pattern matches"
     elif path.exists():
@@ -100,19 +118,24 @@ def _read_list(path: Path) -> list[str | int]:
     for number, line in enumerate((line.strip() for line in lines), start=1):
         if not line or line.startswith("#"):
             continue
-        beside_list = path.parent / Path(line).expanduser()
         try:
-            if is_address(line) or is_screen(line) or (line.isdecimal() and not beside_list.exists()):
+            if is_address(line):
+                targets.append(line)
+                continue
+            beside_list = _expanded(str(path.parent / _expanded(line)))
+            if is_screen(line) or (line.isdecimal() and not beside_list.exists()):
                 targets.append(int(line) if line.isdecimal() else line)
             else:
-                matches = glob.glob(str(beside_list), recursive=True) if glob.has_magic(line) else []
+                matches = _matches(str(beside_list)) if glob.has_magic(line) else []
                 targets += _find_files(str(beside_list) if beside_list.exists() or matches else line)
         except UserError as error:
             errors.append(f"{path}, line {number}: {error}")
     if not targets:
         raise UserError(errors[0] if errors else f"{path}: this list is empty")
-    for error in errors:
+    for error in errors[:MAX_WARNINGS]:
         logger.warning("%s; skipped", error)
+    if len(errors) > MAX_WARNINGS:
+        logger.warning("%s: %d further lines are skipped", path, len(errors) - MAX_WARNINGS)
     return targets
 
 

@@ -1,5 +1,7 @@
 """YAML text to rows: what is accepted, and how each mistake is reported."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,14 @@ head:
   - [[-1, stem], 1, Concat, [1]]
   - [[2, -2], 1, Detect, [nc, anchors]]
 """
+
+BLOCKS_OF_ROWS = [  # at most `MAX_BLOCKS`, with the row of the head
+    ([1000] * 4 + [999], 1, True),
+    ([1000] * 5, 1, False),
+    ([1000] * 8, 0.5, True),
+    ([500] * 5, 2, False),
+    ([500] * 4, 2, True),
+]
 
 
 def test_rows_resolve_names_and_offsets():
@@ -135,3 +145,28 @@ def test_an_empty_mapping_behind_the_args_gives_none():
 def test_further_mistakes_of_rows(old, new, message):
     with pytest.raises(UserError, match=message):
         ModelSpec.from_text(GOOD.replace(old, new, 1), "x.yaml")
+
+
+@pytest.mark.parametrize(("numbers", "depth", "is_valid"), BLOCKS_OF_ROWS)
+def test_the_number_of_blocks_is_limited_after_the_depth_multiple(numbers, depth, is_valid):
+    rows = "\n".join(f"  - [-1, {number}, Conv, [16, 3, 1]]" for number in numbers)
+    text = f"nc: 3\ndepth_multiple: {depth}\nbackbone:\n{rows}\nhead:\n  - [[0], 1, Detect, [nc, 3]]\n"
+    if is_valid:
+        assert len(ModelSpec.from_text(text, "x.yaml").rows) == len(numbers) + 1
+    else:
+        with pytest.raises(UserError, match=r"model-size.*the rows build \d+ blocks, expected at most 5000"):
+            ModelSpec.from_text(text, "x.yaml")
+
+
+def test_specs_that_differ_in_how_they_were_given_are_equal():
+    spec = ModelSpec.from_text(GOOD, "x.yaml")
+    assert replace(spec, size_chosen=not spec.size_chosen, values={"a": 1}) == spec
+    assert replace(spec, nc=spec.nc + 1) != spec
+
+
+def test_a_problem_of_a_row_that_is_not_in_order_has_no_replacement():
+    spec = ModelSpec.from_text(GOOD, "x.yaml")
+    for in_order in (True, False):
+        row = replace(spec.rows[0], in_order=in_order)
+        problem = spec.problem("rule", "message", row=row, replacement="[16]")
+        assert problem.replacement == ("[16]" if in_order else None)

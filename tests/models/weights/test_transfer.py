@@ -10,8 +10,8 @@ from graftdet.models import build_model
 from graftdet.models.editing.editor import insert_row, swap_module
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.weights.row_matching import describe_moves, match_rows
-from graftdet.models.weights.transfer import load_into
-from graftdet.models.weights.weights_file import WeightsFile
+from graftdet.models.weights.transfer import build_from_weights, load_into
+from graftdet.models.weights.weights_file import WeightsFile, load_weights
 from graftdet.utils.config import CONFIGS, read_text
 from graftdet.utils.errors import UserError
 
@@ -151,3 +151,11 @@ def test_the_yaml_may_be_a_mapping_or_unreadable():
 def test_moves_are_described_in_spans():
     assert describe_moves({0: 0, 1: 1}) == ""
     assert describe_moves({0: 0, 2: 1, 3: 2, 5: 3}) == "rows 2-3 are rows 1-2, row 5 is row 3 of the file"
+
+
+def test_a_file_with_another_number_of_names_than_classes_is_refused(tiny_weights):
+    weights = load_weights(tiny_weights)
+    assert build_from_weights(weights).names == weights.names
+    weights.names = weights.names[:2]
+    with pytest.raises(UserError, match="has 2 names for 3 classes"):
+        build_from_weights(weights)

@@ -142,3 +142,11 @@ def test_a_large_page_after_a_small_one_is_refused_before_it_is_decoded(tmp_path
     monkeypatch.setattr(cv2, "imdecodemulti", lambda *_, **__: pytest.fail("decoded"))
     with pytest.raises(UnreadableImage, match="has pages of 3600000600 pixels"):
         list(open_source(tmp_path / "a.tiff"))
+
+
+def test_animations_of_large_frames_are_refused(tmp_path):
+    frame = b"," + struct.pack("<HHHH", 0, 0, 1, 1) + b"\0\x02\x02\x44\x01\0"
+    header = b"GIF89a" + struct.pack("<HH", 6000, 6000) + b"\x80\0\0" + b"\0\0\0\xff\xff\xff"
+    (tmp_path / "a.gif").write_bytes(header + frame * 3 + b";")
+    with pytest.raises(UnreadableImage, match=r"a.gif: is an animation of 6000x6000 pixels, more than the limit"):
+        list(animation.read_animation(tmp_path / "a.gif", 3))
