@@ -58,6 +58,7 @@ def colored_error(text: str, stream: TextIO | None) -> str:
 
 def has_colors(stream: TextIO | None) -> bool:
     """Whether a stream is a terminal that shows colors. NO_COLOR (see no-color.org) or TERM=dumb disable them."""
-    if stream is None or not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    is_terminal = hasattr(stream, "isatty") and stream.isatty()
+    if not is_terminal or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return os.name != "nt" or "WT_SESSION" in os.environ  # the old console of Windows shows the codes as text

@@ -116,7 +116,7 @@ def test_yolo_reports_omitted_crowds(tmp_path):
     written = convert(load_data_config(write_coco(tmp_path / "source")), "yolo", tmp_path / "out")
     assert any(line.startswith("2 crowd regions omitted") for line in written.messages)
     assert any(line.startswith("not written by the yolo format") for line in written.messages)
-    assert "train: 3 images, 2 boxes, 1 crowd regions" in written.messages
+    assert "train: 3 images, 2 boxes, 1 crowd region" in written.messages
 
 
 def test_images_of_equal_name_are_numbered(tmp_path):
