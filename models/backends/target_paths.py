@@ -6,6 +6,9 @@ from pathlib import Path
 from graftdet.models.backends import BACKENDS, Backend
 from graftdet.utils.errors import UserError
 
+OTHER_TOOLS = tuple("litert tflite saved_model pb edgetpu tfjs engine tensorrt rknn mnn paddle".split())
+"""Formats that are known from elsewhere and are not written here."""
+
 
 def check_formats(include: Sequence[str], out: str | Path | None, weights: Path, ending: str = "") -> dict[str, Path]:
     """The file to write of each format.
@@ -14,6 +17,9 @@ def check_formats(include: Sequence[str], out: str | Path | None, weights: Path,
         UserError: an unknown format, one whose package is not installed, or an `out` that does not fit.
     """
     for name in include:
+        if name.lower() in OTHER_TOOLS and name not in BACKENDS:
+            source = "is converted by its own tool from a file of export.py"
+            raise UserError(f"--include {name}: {source}; see 'Other tools' in docs/export.md")
         if missing := BACKENDS[name].missing_packages():
             command = f"install {'it' if len(missing) == 1 else 'them'} with 'pip install {' '.join(missing)}'"
             raise UserError(f"--include {name}: needs {' and '.join(missing)}; {command}")
