@@ -43,7 +43,10 @@ TARGETS = {  # file -> tests
         "tests/models/weights/test_transfer.py",
         "tests/models/weights/test_class_outputs.py",
     ],
-    "models/weights/row_matching.py": ["tests/models/weights/test_transfer.py"],
+    "models/weights/row_matching.py": [
+        "tests/models/weights/test_row_matching.py",
+        "tests/models/weights/test_transfer.py",
+    ],
     "data/formats/yolo.py": [
         "tests/data/formats/test_yolo.py",
         "tests/data/formats/parsing",
