@@ -31,6 +31,15 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
+def test_targets_are_checked_before_the_first_epoch(run_train_until, monkeypatch):
+    asked = []
+    monkeypatch.setattr(train, "report_targets", lambda model, targets: asked.append((type(model).__name__, targets)))
+    folder = run_train_until(1, "targets", "--epochs", 2, "--target", "onnx", "rknn")
+    assert asked == [("DetectionModel", ["onnx", "rknn"])]
+    train.main(["--resume", str(folder)])
+    assert asked[1:] == [("DetectionModel", [])]  # the run was warned about
+
+
 def test_noval_validates_after_the_last_epoch_only(run_train):
     folder = run_train("noval", "--epochs", 2, "--noval", "--save-period", 1)
     first, last = rows(folder)
