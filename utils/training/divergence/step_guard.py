@@ -76,8 +76,9 @@ class StepGuard:
             yield
         except NonFiniteLoss as error:
             found = error
-        if self.is_active and self.ranks.any(found is not None) and found is None:
-            found = NonFiniteLoss("the loss of another process is not finite")
+        if self.is_active and self.ranks.any(found is not None):
+            texts = self.ranks.gather(str(found or "")) or ["the loss of another process is not finite"]
+            found = found or NonFiniteLoss(next(text for text in texts if text))  # the main process names its images
         if found:
             raise found
 
