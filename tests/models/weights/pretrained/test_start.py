@@ -73,7 +73,7 @@ def test_without_a_file_that_fits_training_starts_from_scratch_and_reports_the_n
     folder = run_train("other", *NO_STEPS, "--weights", "auto")
     output = capsys.readouterr().out
     assert re.search(
-        r"none fit \(the nearest, tiny-n, has \d+% of the parameters, 75% are needed\); training starts from scratch",
+        r"none fit \(the nearest, tiny-n, has \d+% of the parameters, 70% are needed\); training starts from scratch",
         output,
     )
     assert config(folder)["initial_weights"] == "none"
