@@ -20,6 +20,7 @@ from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptio
 from graftdet.models.backends.exported_model import ExportedModel, thread_limit
 from graftdet.models.backends.layouts.description import Description, extra
 from graftdet.models.backends.limits.size_limits import MAX_OUTPUT
+from graftdet.models.backends.metadata import parse_value
 from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.files import read_regular_file, refuse_lfs_pointer, write_atomically, write_errors
 from graftdet.utils.processes.native_output import captured_output
@@ -231,6 +232,12 @@ class NcnnModel(ExportedModel):
         self._describe(description.input, description.outputs, description.metadata)
         if self.fixed_batch != 1 or not self.fixed_size:
             raise UserError(f"{path}: expected an input of one image of a fixed size, found {description.input}")
+        if list(self.fixed_size) != parse_value(self.metadata.get("size")):
+            raise UserError(
+                f"{path}: {DESCRIPTION} states two sizes, {description.input} and {self.metadata.get('size')}"
+            )
+        if any(None in shape for _, shape in description.outputs):
+            raise UserError(f"{path}: expected outputs of fixed sizes, found {description.outputs}")
 
     def _run(self, images: np.ndarray) -> list[np.ndarray]:
         extractor = self._net.create_extractor()

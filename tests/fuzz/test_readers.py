@@ -21,6 +21,8 @@ from hypothesis import strategies as st  # noqa: E402
 from graftdet.data.dataset_config import load_data_config, open_split  # noqa: E402
 from graftdet.models import build_model  # noqa: E402
 from graftdet.models.analysis.trainings import best_epoch  # noqa: E402
+from graftdet.models.backends.layouts.description import Description  # noqa: E402
+from graftdet.models.backends.ncnn import check_graph  # noqa: E402
 from graftdet.models.spec.model_spec import ModelSpec  # noqa: E402
 from graftdet.models.weights.weights_file import load_weights  # noqa: E402
 from graftdet.utils.checkpoint import load_checkpoint, to_plain  # noqa: E402
@@ -312,3 +314,24 @@ def test_undamaged_files_are_read(folder, coco, voc, checkpoint):
     assert counts == [3, 1, 1]
     torch.save(checkpoint, folder / "own.pt")
     assert load_weights(folder / "own.pt").nc == 2
+
+
+PARAM = b"""7767517
+3 3
+Input in0 0 1 in0
+Convolution conv_0 1 1 in0 1 0=16 1=3 6=432
+MemoryData fc 0 1 out0 0=10 2=16
+"""
+DESCRIPTION = {"input": [1, 3, 64, 64], "outputs": [["output0", [1, 240, 7]]], "metadata": {"nc": "2", "names": "[]"}}
+
+
+@bounded(150)
+@given(damaged_text(PARAM), st.integers(0, 10**7))
+def test_ncnn_graph(data, num_bytes):
+    read(check_graph, "a.param", data, num_bytes)
+
+
+@bounded(100)
+@given(damaged_values(DESCRIPTION))
+def test_descriptions_of_exported_files(values):
+    read(lambda: Description.from_json(json.dumps(values, default=repr), "a.pte"))

@@ -129,6 +129,25 @@ def test_files_with_a_matching_digest_are_checked_all_the_same(copied, cut):
     load_model(copied)
 
 
+def test_descriptions_that_contradict_the_graph(copied):
+    content = json.loads((copied / DESCRIPTION).read_text(encoding="utf-8"))
+    for change in (
+        {"input": [1, 3, 64, 64]},
+        {"input": [2, 3, 64, 96]},
+        {"input": [1, 3, None, None]},
+        {"outputs": [["output0", [1, None, 8]]]},
+    ):
+        (copied / DESCRIPTION).write_text(json.dumps({**content, **change}), encoding="utf-8")
+        with pytest.raises(UserError, match="states two sizes|of a fixed size|of fixed sizes"):
+            load_model(copied)
+    for outputs in ([["output0", [1, 361, 8]]], [["boxes", [1, 360, 4]], ["scores", [1, 360, 3]]]):
+        metadata = {**content["metadata"], "output": "decoded" if len(outputs) == 1 else "split"}
+        changed = {**content, "outputs": outputs, "metadata": metadata}
+        (copied / DESCRIPTION).write_text(json.dumps(changed), encoding="utf-8")
+        with pytest.raises(UserError, match="its output output0 is|ncnn fails on an image"):
+            load_model(copied).forward(noise_images(1, (64, 96)))
+
+
 def test_a_folder_runs_without_this_project(exported):
     code = (
         "import sys, ncnn, numpy as np\nnet = ncnn.Net()\n"
