@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -77,7 +78,7 @@ def block_facts(module: ModuleDescription) -> BlockFacts:
         (c1, *_), (c2, height, width) = shapes[0][0], row.shapes[0]
         conv = (9 * c1 * c2 + 2 * c2, (9 * c1 + 4) * c2 * height * width)  # 4: batch norm
     maps = [[torch.zeros(1, *shape) for shape in own] for own in shapes]
-    inputs = [own if len(own) > 1 else own[0] for own in maps]
+    inputs: list[Any] = [own if len(own) > 1 else own[0] for own in maps]
     nodes = block_nodes(block, inputs if model.spec.rows[index].joined else inputs[0])
     inner = sum(node.kind != "map" for node in nodes)
     drawing = draw_block(nodes) if inner > 1 and len(nodes) <= MAX_NODES else ""

@@ -232,7 +232,7 @@ def build_head(
     layer = _construct(call, head)
     _check_auxiliary_levels(layer, inputs)  # type: ignore[arg-type]
     if layer.nc != spec.nc:
-        raise RowError(f"is written for {counted(layer.nc, 'class')}, but nc is {spec.nc}", "write nc in its args")
+        raise RowError(f"is written for {counted(int(layer.nc), 'class')}, but nc is {spec.nc}", "write nc in its args")
     return layer, call, inputs
 
 

@@ -114,7 +114,8 @@ def _read_list(path: Path) -> list[str | int]:
         lines = read_regular_file(path).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
         raise UserError(f"{path}: expected a text file with one path or address per line") from None
-    targets, errors = [], []
+    targets: list[str | int] = []
+    errors = []
     for number, line in enumerate((line.strip() for line in lines), start=1):
         if not line or line.startswith("#"):
             continue
