@@ -231,8 +231,9 @@ def build_head(
     call = make_head_call(head, spec.resolve(row.args), kwargs, [shape[0] for shape in inputs])
     layer = _construct(call, head)
     _check_auxiliary_levels(layer, inputs)  # type: ignore[arg-type]
-    if layer.nc != spec.nc:
-        raise RowError(f"is written for {counted(int(layer.nc), 'class')}, but nc is {spec.nc}", "write nc in its args")
+    nc: Any = layer.nc
+    if nc != spec.nc:
+        raise RowError(f"is written for {counted(nc, 'class')}, but nc is {spec.nc}", "write nc in its args")
     return layer, call, inputs
 
 
