@@ -1,6 +1,7 @@
 """What native libraries print, kept off the terminal."""
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
@@ -26,13 +27,17 @@ def captured_output() -> Iterator[list[str]]:
                 continue
             stack.callback(_restore, saved, number, stream)
             os.dup2(file.fileno(), number)
-        text = stack.enter_context(open(os.dup(file.fileno()), "w", buffering=1, encoding="utf-8", errors="replace"))
+        # never closed here: a library may create a logging handler inside the block, which keeps it
+        text = open(os.dup(file.fileno()), "w", buffering=1, encoding="utf-8", errors="replace")
+        root, handlers = logging.getLogger(), logging.getLogger().handlers[:]
         stack.enter_context(contextlib.redirect_stdout(text))
         stack.enter_context(contextlib.redirect_stderr(text))
         try:
             yield lines
         finally:
             stack.close()
+            root.handlers[:] = handlers  # one that a library added would repeat every later message
+            _flush(text)
             file.seek(0)
             printed = file.read().decode(errors="replace")
             lines += [line.strip() for line in printed.splitlines() if line.strip()]

@@ -1,5 +1,6 @@
 """Output of native code and subprocesses is captured, and the streams are as before afterwards."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -26,3 +27,13 @@ def test_an_error_restores_the_streams(capfd):
         raise KeyError
     os.write(1, b"after")
     assert lines == ["half"] and capfd.readouterr().out == "after"
+
+
+def test_handlers_that_a_library_creates_inside_do_no_harm_later(capfd):
+    logger, before = logging.getLogger("library"), logging.getLogger().handlers[:]
+    with captured_output():
+        logger.addHandler(logging.StreamHandler())
+        logging.getLogger().addHandler(logging.StreamHandler())
+    logger.error("later")
+    assert logging.getLogger().handlers == before and "Traceback" not in capfd.readouterr().err
+    logger.handlers.clear()
