@@ -48,4 +48,5 @@ class Pretraining:
 TABLE = {
     "graft-n": Pretraining("graft-n.yaml", (Stage(epochs=8), Stage(epochs=14, seed=1, data="contours200.yaml"))),
     "graft-p": Pretraining("graft-p.yaml", (Stage(epochs=4, start="graft-n:1"),)),
+    "picodet-esnet-s": Pretraining("picodet-esnet-s.yaml", (Stage(epochs=8),)),
 }
