@@ -100,6 +100,10 @@ class ShapeTensor:
         """The transposed matrix."""
         return ShapeTensor(*self.shape[::-1])
 
+    def is_contiguous(self, **_: Any) -> bool:
+        """Return True: shapes have no memory format."""
+        return True
+
     def dim(self) -> int:
         """Return the number of dimensions."""
         return len(self.shape)

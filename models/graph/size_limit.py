@@ -71,6 +71,7 @@ def _check_enlarged(x: torch.Tensor, size: Any = None, scale_factor: Any = None,
     sides, factors = list(x.shape[2:]), scale_factor if isinstance(scale_factor, (list, tuple)) else [scale_factor]
     if size is not None:
         sides = list(size) if isinstance(size, (list, tuple)) else [size] * len(sides)
-    elif scale_factor is not None:
+    elif all(isinstance(factor, (int, float)) for factor in factors):
         sides = [int(side * factor) for side, factor in zip(sides, factors * len(sides), strict=False)]
-    check_map((x.shape[1], *sides))
+    if all(isinstance(side, int) for side in sides):  # others are an error of torch
+        check_map((x.shape[1], *sides))

@@ -244,17 +244,16 @@ def test_no_telemetry(entry_point, workspace, tiny_weights, tmp_path):
     assert not [path for path in home.rglob("*") if path.is_file()] and not (home / "intel").exists()
 
 
-def test_openvino_is_imported_in_one_module():
-    """Any other import starts its telemetry."""
+def test_openvino_is_imported_by_one_function():
+    """Any other import than by `import_without_telemetry` starts its telemetry."""
     importing = re.compile(
         r"^\s*(import|from) openvino\b|import_module\(.openvino|importorskip\(.openvino.\)", re.MULTILINE
     )
-    files = [
+    assert not [
         path
         for path in ROOT.rglob("*.py")
         if ".venv" not in path.parts and importing.search(path.read_text(encoding="utf-8"))
     ]
-    assert files == [ROOT / "models" / "backends" / "openvino.py"]
 
 
 def test_telemetry_of_other_programs_is_not_changed(monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from graftdet.models.graph.arguments import scale_depth
+from graftdet.models.spec.row import scale_depth
 from graftdet.models.spec.scales import scale_width
 from graftdet.utils.errors import UserError
 from tests.models.graph.small_models import model_of

@@ -72,6 +72,7 @@ def test_the_search_for_causes_ends_in_time(found_in, monkeypatch):
 def test_the_time_starts_with_the_search(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(row_cache.time, "thread_time", lambda: now[0])
+    monkeypatch.setattr(row_cache, "INTERVAL", 0)
     cache = row_cache.RowCache(2.0)
     now[0] = 100.0
     assert not cache.is_expired
