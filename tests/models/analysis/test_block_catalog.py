@@ -106,7 +106,7 @@ def test_unknown_names_get_a_suggestion():
         main(["blocks", "Conf"])
 
 
-def test_torch_layers_and_plugins(tmp_path, capsys):
+def test_torch_layers_and_plugins(tmp_path, capsys, restore_registry):
     upsample = describe_module("nn.Upsample")
     assert upsample.signature.startswith("nn.Upsample(size=None, scale_factor=None") and "torch.nn" in upsample.source
     path = tmp_path / "blocks_of_mine.py"

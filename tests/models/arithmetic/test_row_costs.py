@@ -22,6 +22,8 @@ from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.row import IMAGE
 from graftdet.utils.config import CONFIGS
 
+pytestmark = pytest.mark.usefixtures("restore_registry")  # a plugin leaves all rows to torch
+
 CONFIG_NAMES = sorted(path.name for path in (CONFIGS / "models").glob("*.yaml"))
 TORCH_LAYERS = "torch.nn.modules"
 LEFT_TO_TORCH = {"C3TR", "C3STR", "C3ECA", "InceptionConv", "A2C2f"}

@@ -7,6 +7,8 @@ from graftdet.models.editor.edited_file import model_text
 from graftdet.models.lint.rule import EXAMPLE_MODEL
 from graftdet.utils.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("restore_registry")  # a plugin leaves all rows to torch
+
 
 def test_comparison_aligns_rows():
     text = model_text("yolov5n.yaml")

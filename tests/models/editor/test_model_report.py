@@ -14,6 +14,8 @@ from graftdet.models.lint.check import check_model
 from graftdet.models.lint.rule import EXAMPLE_MODEL
 from graftdet.models.lint.rules import RULES
 
+pytestmark = pytest.mark.usefixtures("restore_registry")  # a plugin leaves all rows to torch
+
 
 def report(text):
     return report_model(text, "model.yaml")

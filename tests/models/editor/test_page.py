@@ -15,6 +15,8 @@ from graftdet.models.lint.check import check_model
 from graftdet.utils.environment import script_command
 from graftdet.utils.images.io import write_image
 
+pytestmark = pytest.mark.usefixtures("restore_registry")  # a plugin leaves all rows to torch
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 if CHROMIUM is None:
     pytest.skip("Chromium is not installed", allow_module_level=True)

@@ -16,6 +16,8 @@ from graftdet.models.editor.server import MAX_BODY, TOKEN_HEADER, EditorServer
 from graftdet.models.lint.rule import EXAMPLE_MODEL
 from graftdet.utils.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("restore_registry")  # a plugin leaves all rows to torch
+
 
 @pytest.fixture
 def path(tmp_path):
