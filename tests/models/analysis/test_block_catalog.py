@@ -9,7 +9,6 @@ import yaml
 
 from graftdet.models import BLOCKS, HEADS, build_model
 from graftdet.models.__main__ import main
-from graftdet.models.analysis.block_catalog import blocks_markdown
 from graftdet.models.analysis.module_description import describe_all, describe_module
 from graftdet.models.graph.plugins import load_plugins
 from graftdet.utils.errors import UserError
@@ -127,7 +126,7 @@ def test_torch_layers_and_plugins(tmp_path, capsys, restore_registry):
     assert "Twice the input." in capsys.readouterr().out
 
 
-def test_page_of_the_documentation_is_current():
-    page = blocks_markdown()
+def test_page_of_the_documentation_has_every_module():
+    """That it is current is tested with the other generated pages."""
+    page = (ROOT / "docs" / "blocks.md").read_text(encoding="utf-8")
     assert all(f"\n### {module.name}\n" in page for module in MODULES)
-    assert (ROOT / "docs" / "blocks.md").read_text() == page, "run: graftdet blocks --format markdown > docs/blocks.md"

@@ -44,7 +44,7 @@ class DepthwiseConv2d(nn.Conv2d):
 
     - Weights of kernels above 3x3 (10 times as fast): the kernel is cut into blocks of 3x3, each the kernel of a
       depthwise convolution of a shifted input.
-    - Inputs at strides above 1 (8 times as fast): in float32.
+    - Inputs at strides above 1 (7 times as fast): in float32.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # the name of nn.Conv2d
