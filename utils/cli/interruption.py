@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 GRACE = 8.0  # seconds from the first signal to the end
 BOUNCE = 0.3  # seconds in which signals are one: a group of processes receives it, and children may pass it on
@@ -37,16 +38,19 @@ def interruptible() -> Iterator[None]:
         return
 
     received: list[type[KeyboardInterrupt]] = []
+    replaced: dict[int, Any] = {}
 
     def stop(number: int, _: object) -> None:
         received.append(Terminated if number == signal.SIGTERM else KeyboardInterrupt)
+        if len(received) == 1 and hasattr(signal, "SIGCHLD"):  # torch raises where a process of a loader ends
+            replaced[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if len(received) == 1 or sys.platform == "win32":  # the next one is for `_Watch`
             raise received[0]
 
     numbers = [signal.SIGTERM]
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         numbers.append(signal.SIGINT)
-    before = {number: signal.signal(number, stop) for number in numbers}
+    replaced |= {number: signal.signal(number, stop) for number in numbers}
     try:
         with _watched():
             try:
@@ -60,7 +64,7 @@ def interruptible() -> Iterator[None]:
             if received:  # lost
                 raise received[0]
     finally:
-        for number, handler in before.items():
+        for number, handler in replaced.items():
             signal.signal(number, handler)
 
 

@@ -101,6 +101,30 @@ def test_errors_that_follow_a_signal_are_the_interruption(error, capsys):
     assert end.value.code == 143 and capsys.readouterr().err == "terminated\n"
 
 
+def test_processes_that_end_after_a_signal_raise_nothing():
+    """As with torch's loader, whose handler raises at any moment: here while the watching thread is joined."""
+    code = """
+def fail(*_):
+    raise RuntimeError("worker is killed")
+
+class Slow(interruption._Watch):
+    def join(self, timeout=None):
+        os.kill(os.getpid(), signal.SIGCHLD)
+        time.sleep(0.01)
+
+def main():
+    signal.signal(signal.SIGCHLD, fail)
+    print("ready", flush=True)
+    time.sleep(60)
+
+interruption._Watch = Slow
+cli.run(main)
+"""
+    process = start(code)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=20)[1] == "terminated\n" and process.returncode == 143
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_signal_whose_exception_was_ignored_is_not_forgotten(capsys):
     class Ignores:
