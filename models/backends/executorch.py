@@ -4,7 +4,6 @@ Input, outputs and metadata are those of the ONNX file. The metadata are JSON th
 returns, with a digest of the whole file: the runtime does not check weights.
 """
 
-import hashlib
 import re
 import warnings
 from pathlib import Path
@@ -18,10 +17,10 @@ from graftdet.models.backends.layouts.description import Description
 from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.files import read_regular_file, refuse_lfs_pointer, write_atomically
 from graftdet.utils.processes.native_output import captured_output
+from graftdet.utils.untrusted.embedded_digest import NO_DIGEST, check_embedded_digest, fill_embedded_digest
 
 _METHOD = "graftdet"
 _DIGEST = re.compile(rb'"sha256": "([0-9a-f]{64})"')
-_NO_DIGEST = b"0" * 64
 
 
 def export(model: Any, path: str | Path, options: ExportOptions) -> Path:
@@ -54,7 +53,7 @@ def export(model: Any, path: str | Path, options: ExportOptions) -> Path:
             raise _missing(path, error) from None
         try:
             module = ExportModule(model, options)
-            text = describe(module, model, options).to_json(ascii_only=True, sha256=_NO_DIGEST.decode())
+            text = describe(module, model, options).to_json(ascii_only=True, sha256=NO_DIGEST)
             edge = to_edge_transform_and_lower(
                 exported_program(module, options),
                 partitioner=[XnnpackPartitioner()],
@@ -63,7 +62,7 @@ def export(model: Any, path: str | Path, options: ExportOptions) -> Path:
             data = edge.to_executorch().buffer
         except Exception as error:  # torch.export and ExecuTorch raise many types
             raise ExportError(path, f"the model cannot be exported: {first_line(error)}") from error
-    write_atomically(path, seal(data))
+    write_atomically(path, fill_embedded_digest(data, _DIGEST))
     return path
 
 
@@ -88,7 +87,7 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "Executor
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     refuse_lfs_pointer(path, data[:64])
-    check_seal(path, data)
+    check_program(path, data)
     with captured_output(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -105,26 +104,13 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "Executor
     return ExecutorchModel(method, path, Description.from_json(text, path))
 
 
-def seal(data: bytes) -> bytes:
-    """A program with the digest of itself, computed with zeros in its place.
-
-    Args:
-        data: a program whose metadata have 64 zeros as digest.
-
-    Returns:
-        The bytes to write.
-    """
-    before, after = data.split(_NO_DIGEST, 1)
-    return before + hashlib.sha256(data).hexdigest().encode() + after
-
-
-def check_seal(path: Path, data: bytes) -> None:
-    """Raise `UserError` for a program that `seal` did not return."""
-    found = list(_DIGEST.finditer(data))
-    if len(found) != 1:
-        raise UserError(f"{path}: was not exported by this project, or is incomplete")
-    start, end = found[0].span(1)
-    if hashlib.sha256(data[:start] + _NO_DIGEST + data[end:]).hexdigest().encode() != found[0][1]:
+def check_program(path: Path, data: bytes) -> None:
+    """Raise `UserError` for a program that `export` did not write."""
+    try:
+        is_unchanged = check_embedded_digest(data, _DIGEST)
+    except ValueError:
+        raise UserError(f"{path}: was not exported by this project, or is incomplete") from None
+    if not is_unchanged:
         raise UserError(f"{path}: is damaged: its digest is not that of its content")
 
 

@@ -13,17 +13,20 @@ from typing import Any
 import numpy as np
 
 from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptions, check_output
-from graftdet.models.backends.exported_model import ExportedModel, thread_limit
+from graftdet.models.backends.exported_model import ExportedModel, thread_limit, warn_of_changes
 from graftdet.models.backends.layouts.own_outputs import OUTPUTS
 from graftdet.models.backends.limits.onnx_constants import largest_constant_shape
 from graftdet.models.backends.limits.size_limits import MAX_OUTPUT
 from graftdet.models.backends.metadata import make_metadata
 from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.files import read_regular_file, refuse_lfs_file, write_atomically
+from graftdet.utils.untrusted.embedded_digest import NO_DIGEST, fill_embedded_digest
 
 OPSETS = range(11, 21)  # torch's tracing exporter supports none above 20
 _EXTERNAL_NAME = re.compile(rb"\n\x08location\x12([\x00-\x7f])([^\n]{0,127})", re.DOTALL)
 """The key 'location' of a tensor's external data, the length of its value, and the value, as protobuf writes them."""
+_DIGEST = re.compile(rb"\n\x0bfile_sha256\x12@([0-9a-f]{64})")
+"""The metadata entry 'file_sha256' as protobuf writes it."""
 _LOOP = re.compile(rb"\x22[\x04](Loop|Scan)")
 """The operator of a node whose number of iterations only running it shows, as protobuf writes it."""
 LOOP_SECONDS = 10.0  # after which running a file with such a node is ended
@@ -88,8 +91,13 @@ def _check_and_describe(data: bytes, model: Any, options: ExportOptions) -> byte
     onnx.checker.check_model(graph)
     if options.output == "decoded":
         graph.graph.output[0].type.tensor_type.shape.dim[2].dim_value = 5 + model.nc
-    onnx.helper.set_model_props(graph, make_metadata(model, options))
-    return graph.SerializeToString()
+    onnx.helper.set_model_props(graph, {**make_metadata(model, options), "file_sha256": NO_DIGEST})
+    return fill_embedded_digest(graph.SerializeToString(), _DIGEST)
+
+
+def renew_digest(path: str | Path) -> None:
+    """Give an ONNX file of this project, which was changed on purpose, the digest of its content."""
+    write_atomically(path, fill_embedded_digest(read_regular_file(path), _DIGEST))
 
 
 def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OnnxModel":
@@ -113,6 +121,7 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OnnxMode
         raise UserError(f"{path}: no such file")
     refuse_lfs_file(path)
     check_onnx_file(path)
+    warn_of_changes(path, read_regular_file(path), _DIGEST)
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 4  # errors are raised, not printed
     settings.intra_op_num_threads = thread_limit()

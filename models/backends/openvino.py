@@ -8,6 +8,7 @@ import functools
 import importlib
 import math
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptions
-from graftdet.models.backends.exported_model import ExportedModel, thread_limit
+from graftdet.models.backends.exported_model import ExportedModel, thread_limit, warn_of_changes
 from graftdet.models.backends.layouts.own_outputs import OUTPUTS
 from graftdet.models.backends.limits.size_limits import MAX_OUTPUT, check_declared_sizes
 from graftdet.models.backends.metadata import READ_KEYS
@@ -26,8 +27,11 @@ from graftdet.models.backends.onnx import check_onnx_file
 from graftdet.models.backends.onnx import export as export_onnx
 from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.files import refuse_lfs_file
+from graftdet.utils.untrusted.embedded_digest import fill_embedded_digest
 
 _TELEMETRY = "openvino_telemetry"
+_DIGEST = re.compile(rb'<files_sha256 value="([0-9a-f]{64})"')
+"""The digest of an .xml and its .bin, as OpenVINO writes metadata."""
 _NUMPY_TYPES = {"f32": np.float32, "f16": np.float16}
 
 
@@ -76,6 +80,9 @@ def convert(onnx_path: Path, path: Path, change: Callable[[Any], Any] = lambda n
         raise
     except Exception as error:  # OpenVINO's exceptions have no common base
         raise ExportError(path, f"OpenVINO cannot convert the model: {_last_line(error)}") from error
+    graph, weights = folder / "model.xml", (folder / "model.bin").read_bytes()
+    text = graph.read_bytes().replace(b"<file_sha256 ", b"<files_sha256 ")
+    graph.write_bytes(fill_embedded_digest(text, _DIGEST, weights))
     for suffix in (".bin", ".xml"):  # in this order no reader finds a graph without its weights
         os.replace(folder / f"model{suffix}", path.with_suffix(suffix))
 
@@ -104,6 +111,7 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OpenVino
         if not weights.is_file():
             raise UserError(f"{weights}: no such file; it contains the weights of {path.name}")
         refuse_lfs_file(weights)
+        warn_of_changes(path, path.read_bytes(), _DIGEST, weights.read_bytes())
     core = _core(openvino)
     half = half and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if half else "f32"}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from graftdet.models.backends import BACKENDS, ExportError, ExportOptions
+from graftdet.models.backends.onnx import renew_digest
 from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.images.letterbox import letterbox, to_chw
 
@@ -137,6 +138,7 @@ def quantize(
     model = onnx.load(target)
     _shorten_names(model.graph)
     onnx.save(model, target)
+    renew_digest(target)
 
 
 def float_nodes(graph: Any) -> list[str]:

@@ -14,6 +14,7 @@ from graftdet.models.backends.exported_model import ExportedModel
 from graftdet.models.backends.layouts.description import Description
 from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.files import atomic_file, refuse_lfs_file
+from graftdet.utils.untrusted.file_digest import DamagedFileError, append_digest, check_digest
 
 _DESCRIPTION = "graftdet.json"
 
@@ -51,6 +52,7 @@ def export(model: Any, path: str | Path, options: ExportOptions) -> Path:
     with atomic_file(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.save(traced, file, _extra_files={_DESCRIPTION: description.to_json()})
+        append_digest(file)
     return path
 
 
@@ -73,6 +75,10 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "TorchScr
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     refuse_lfs_file(path)
+    try:
+        check_digest(path)
+    except (DamagedFileError, OSError) as error:
+        raise UserError(f"{path}: is not a valid TorchScript file, or is damaged: {error}") from None
     files = {_DESCRIPTION: ""}
     chosen = select_device(device)
     try:

@@ -8,11 +8,12 @@ import torch
 
 from graftdet.models import load_model
 from graftdet.models.backends import BACKENDS, ExportError, ExportOptions
-from graftdet.models.backends.executorch import check_seal, seal
+from graftdet.models.backends.executorch import _DIGEST, check_program
 from graftdet.models.backends.receipt.verify import noise_images
 from graftdet.models.weights.transfer import build_from_weights
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils.errors import UserError
+from graftdet.utils.untrusted.embedded_digest import fill_embedded_digest
 
 BACKEND = BACKENDS["executorch"]
 PROGRAM = b'program {"sha256": "' + b"0" * 64 + b'"} weights'
@@ -52,7 +53,7 @@ def test_damaged_files_are_one_line(exported, tmp_path):
         path.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
         with pytest.raises(UserError, match="is damaged"):
             load_model(path)
-    path.write_bytes(PROGRAM.replace(b"0" * 64, seal(PROGRAM)[20:84]))
+    path.write_bytes(PROGRAM.replace(b"0" * 64, fill_embedded_digest(PROGRAM, _DIGEST)[20:84]))
     with pytest.raises(UserError, match="a.pte: is not a program that ExecuTorch can run"):
         load_model(path)
 
@@ -67,17 +68,14 @@ def test_a_model_that_cannot_be_exported(trained, exported, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_seal_covers_every_byte(tmp_path):
-    sealed = seal(PROGRAM)
-    assert len(sealed) == len(PROGRAM) and sealed != PROGRAM
-    check_seal(tmp_path, sealed)
-    for position in range(len(sealed)):
-        changed = sealed[:position] + bytes([sealed[position] ^ 1]) + sealed[position + 1 :]
-        with pytest.raises(UserError, match="is damaged|was not exported"):
-            check_seal(tmp_path, changed)
-    for other in (b"", PROGRAM.replace(b"sha256", b"sha512"), sealed + sealed):
+def test_programs_of_others_and_changed_ones_are_refused(tmp_path):
+    complete = fill_embedded_digest(PROGRAM, _DIGEST)
+    check_program(tmp_path, complete)
+    for other in (b"", PROGRAM.replace(b"sha256", b"sha512"), complete + complete):
         with pytest.raises(UserError, match="was not exported by this project"):
-            check_seal(tmp_path, other)
+            check_program(tmp_path, other)
+    with pytest.raises(UserError, match="is damaged"):
+        check_program(tmp_path, complete + b" ")
 
 
 def test_without_the_package(trained, tmp_path, monkeypatch):
@@ -87,7 +85,7 @@ def test_without_the_package(trained, tmp_path, monkeypatch):
     path = tmp_path / "a.pte"
     with pytest.raises(UserError, match="a.pte: no such file"):
         load_model(path)
-    path.write_bytes(seal(PROGRAM))
+    path.write_bytes(fill_embedded_digest(PROGRAM, _DIGEST))
     for call in (lambda: load_model(path), lambda: BACKEND.export(trained, path, ExportOptions((64, 64)))):
         with pytest.raises(UserError, match="need executorch .*install it with 'pip install executorch'"):
             call()

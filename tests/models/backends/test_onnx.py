@@ -47,6 +47,20 @@ def test_the_layout_consumers_expect(model, exported, dynamic):
     assert (metadata["stride"], metadata["size"], metadata["version"], metadata["nc"]) == ("16", "[64, 96]", "2", "3")
 
 
+def test_changes_after_the_export_are_reported(exported, tmp_path, caplog):
+    path = tmp_path / "a.onnx"
+    data = exported[False][1].read_bytes()
+    path.write_bytes(data)
+    BACKEND.load(path)
+    assert not caplog.records
+    graph = onnx.load(str(path))
+    weights = max(graph.graph.initializer, key=lambda one: len(one.raw_data))
+    position = data.index(weights.raw_data) + 4
+    path.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
+    BACKEND.load(path)  # another program may have edited it
+    assert [one.getMessage().split(": ", 1)[1][:24] for one in caplog.records] == ["changed after its export"]
+
+
 def test_published_shape_of_the_default_model(tmp_path):
     """(1, 25200, 85) at 640 with 80 classes; the graph's shape inference gives it without running the file."""
     model = build_model("yolov5n.yaml", nc=80).eval()

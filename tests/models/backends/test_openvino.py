@@ -130,6 +130,22 @@ def test_files_that_cannot_be_run(exported, tmp_path):
         load_model(path, device="0")
 
 
+@pytest.mark.parametrize("suffix", [".xml", ".bin"])
+def test_changes_after_the_export_are_reported(exported, tmp_path, caplog, suffix):
+    source, path = exported[False][1], tmp_path / "a.xml"
+    for one in (".xml", ".bin"):
+        path.with_suffix(one).write_bytes(source.with_suffix(one).read_bytes())
+    BACKEND.load(path)
+    assert not caplog.records
+    changed = path.with_suffix(suffix)
+    if suffix == ".xml":
+        changed.write_text(changed.read_text().replace("output0", "output1"))
+    else:
+        changed.write_bytes(bytes([changed.read_bytes()[0] ^ 1]) + changed.read_bytes()[1:])
+    BACKEND.load(path)
+    assert [one.getMessage().split(": ", 1)[1][:24] for one in caplog.records] == ["changed after its export"]
+
+
 def test_an_input_of_another_size_is_an_error(exported):
     with pytest.raises(UserError, match="OpenVINO fails on an input of 1x3x128x128"):
         BACKEND.load(exported[False][1]).predictions(np.zeros((1, 3, 128, 128), np.float32))

@@ -29,7 +29,7 @@ def images():
     return [np.random.default_rng(seed).integers(0, 255, (60, 70, 3), np.uint8) for seed in range(4)]
 
 
-def test_the_last_convolutions_and_the_decoding_stay_in_float32(trained, images, tmp_path):
+def test_the_last_convolutions_and_the_decoding_stay_in_float32(trained, images, tmp_path, caplog):
     source = BACKENDS["onnx"].export(trained, tmp_path / "float.onnx", OPTIONS)
     graph = onnx.load(source).graph
     kept = set(float_nodes(graph))
@@ -46,7 +46,8 @@ def test_the_last_convolutions_and_the_decoding_stay_in_float32(trained, images,
     scales = {len(one.dims) and one.dims[0] for one in quantized.initializer if one.data_type == 1}
     assert {one.dims[0] for one in int8} <= scales  # one scale per output channel
     loaded, reference = BACKENDS["onnx"].load(path), BACKENDS["onnx"].load(source)
-    assert reference.metadata.items() <= loaded.metadata.items()
+    before = {key: value for key, value in reference.metadata.items() if key != "file_sha256"}
+    assert before.items() <= loaded.metadata.items() and not caplog.records  # with a new digest
     batch = np.stack([image[:60, :60].transpose(2, 0, 1) for image in images[:1]])
     batch = np.pad(batch, ((0, 0), (0, 0), (2, 2), (2, 2)))
     (boxes, scores), (expected_boxes, expected) = loaded.forward(batch), reference.forward(batch)

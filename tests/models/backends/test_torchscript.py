@@ -52,6 +52,8 @@ def test_files_that_cannot_be_run(trained, tmp_path):
     path = BACKEND.export(trained, tmp_path / "a.torchscript", ExportOptions((64, 64)))
     (tmp_path / "truncated.torchscript").write_bytes(path.read_bytes()[:5000])
     (tmp_path / "text.torchscript").write_text("no archive")
+    data = path.read_bytes()
+    (tmp_path / "damaged.torchscript").write_bytes(data[:9000] + bytes([data[9000] ^ 1]) + data[9001:])
     script = torch.jit.trace(torch.nn.Conv2d(3, 8, 1), torch.zeros(1, 3, 8, 8))
     torch.jit.save(script, tmp_path / "foreign.torchscript")
     broken = {"graftdet.json": json.dumps({"input": [1, 3], "outputs": [], "metadata": {}})}
@@ -60,6 +62,7 @@ def test_files_that_cannot_be_run(trained, tmp_path):
         "missing": "no such file",
         "truncated": "is not a valid TorchScript file",
         "text": "is not a valid TorchScript file",
+        "damaged": "is not a valid TorchScript file, or is damaged",
         "foreign": "was not exported by this project",
         "broken": "expected an input",
     }
