@@ -12,7 +12,7 @@ from pathlib import Path
 from graftdet.models.backends import BACKENDS, ExportOptions, check_output
 from graftdet.models.backends.layouts.own_outputs import OUTPUTS
 from graftdet.utils import cli, startup
-from graftdet.utils.cli.console import RESULT
+from graftdet.utils.cli.console import RESULT, warnings_only
 from graftdet.utils.cli.options import add_trust_flags, image_size
 
 
@@ -235,10 +235,12 @@ def collect_evidence(weights: Path, data: str | None, options: ExportOptions) ->
 
         if (path, half) not in remembered:
             square = {} if options.dynamic else {"square": True}
-            with tempfile.TemporaryDirectory() as folder:
+            with tempfile.TemporaryDirectory() as folder, warnings_only():
                 flags = {"data": data, "img": max(options.size), "device": "cpu", "project": folder, **square}
                 flags |= {"half": True} if half else {}
                 remembered[path, half] = validate_model(weights=[str(path or weights)], **flags).metrics["AP50-95"]
+            name = (path or weights).name + (" in half precision" if half else "")
+            logger.info(f"{name} on {data}, val: AP50-95 {remembered[path, half]:.4f}")
         return remembered[path, half]
 
     return Evidence(weights, images, f"{data}, val", f"{data}, val", average_precision)

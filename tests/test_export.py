@@ -198,7 +198,10 @@ def test_ap_of_file_and_weights_is_compared(weights, workspace, capsys, monkeypa
     run("--weights", weights, "--data", workspace / "data.yaml")
     receipt = json.loads(weights.with_name("best.onnx.receipt.json").read_text())
     assert set(receipt["ap"]) == {"torch", "file"} and abs(receipt["ap"]["torch"] - receipt["ap"]["file"]) < 0.005
-    assert receipt["images"].startswith("6 of ") and "AP50-95 torch" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert receipt["images"].startswith("6 of ") and "AP50-95 torch" in output
+    assert re.search(r"^best.pt on .*data.yaml, val: AP50-95 0\.\d{4}$", output, re.MULTILINE)
+    assert "predictions" not in output  # of the validations: one line each
 
 
 def test_anchors_in_use_are_printed(weights, capsys):

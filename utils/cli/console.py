@@ -1,9 +1,11 @@
 """What commands print: log messages with colors on terminals, --quiet."""
 
+import contextlib
 import logging
 import os
 import re
 import sys
+from collections.abc import Iterator
 from typing import TextIO
 
 from graftdet.utils.text import printable
@@ -44,6 +46,18 @@ def configure_logging() -> None:
 def be_quiet() -> None:
     """Print results, warnings and errors only; no progress."""
     logging.getLogger("graftdet").setLevel(RESULT)
+
+
+@contextlib.contextmanager
+def warnings_only() -> Iterator[None]:
+    """Print warnings and errors only inside."""
+    logger = logging.getLogger("graftdet")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def colored(text: str, color: str, stream: TextIO | None) -> str:

@@ -107,7 +107,8 @@ def _quantized(
         staged = export_int8(model, name, target, options, images, method)
         loaded, receipt = verified(model, name, staged, options, evidence)
         receipt.calibration = f"{method} on {counted(len(images), 'image')}"
-        logger.info(f"int8, {receipt.calibration}: AP50-95 {receipt.ap and receipt.ap['file']}")
+        ap = f"AP50-95 {receipt.ap['file']:.4f}" if receipt.ap else "AP50-95 unknown"
+        logger.info(f"int8, {receipt.calibration}: {ap}")
         found.append((receipt.loss, len(found), staged, loaded, receipt))
         if receipt.loss <= receipt.limits.ap_drop / 2:
             break

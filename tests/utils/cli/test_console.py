@@ -86,3 +86,14 @@ def test_a_bar_shows_losses_throughput_and_time_left(monkeypatch):
         progress._bar.refresh()
     shown = streams[1].getvalue()
     assert re.search(r"epoch 1/3  25%\|.*\| 1/4 \[\d\d:\d\d, [\d:]+ left, box 1.5, 20.0 images/s\]", shown)
+
+
+def test_warnings_only(caplog):
+    console.configure_logging()
+    logger = logging.getLogger("graftdet.test")
+    with pytest.raises(RuntimeError), console.warnings_only():
+        logger.info("table")
+        logger.warning("row 3")
+        raise RuntimeError
+    logger.info("saved")
+    assert [record.getMessage() for record in caplog.records] == ["row 3", "saved"]
