@@ -54,6 +54,8 @@ def make_parser() -> cli.ArgumentParser:
     benchmark = "measure each format instead: size, speed, memory, with --data AP and int8; as JSON, Markdown and chart"
     add("--benchmark", action="store_true", help=benchmark)
     add("--out", help="file or folder to write to, created if missing (default: beside the weights)")
+    install = "create the environment that the converter of a format needs (litert: 2 GB), below the cache folder"
+    add("--allow-install", action="store_true", help=install)
     add_trust_flags(parser)
     return parser
 
@@ -129,6 +131,7 @@ def export_model(
     receipt: str | Path | None = None,
     benchmark: bool = False,
     out: str | Path | None = None,
+    allow_install: bool = False,
     plugins: Sequence[str] = (),
 ) -> ExportResult:
     """Export a trained model and verify each file. The arguments are named as the flags of export.py.
@@ -151,6 +154,8 @@ def export_model(
         receipt: an exported file to compare again, instead of an export; its receipt is written beside it.
         benchmark: measure each format, in each precision, instead of an export; with `data` AP and int8, too.
         out: file or folder to write to; None: beside the weights.
+        allow_install: create the environment that the converter of a format needs, where it does not exist; nothing
+            else installs anything.
         plugins: files, folders or packages that define blocks of the model.
 
     Returns:
@@ -172,7 +177,7 @@ def export_model(
     if receipt:
         paths = {format_of(Path(receipt)): Path(receipt)}
     else:
-        paths = check_formats(formats, None if benchmark else out, weights, "-int8" * int8)
+        paths = check_formats(formats, None if benchmark else out, weights, "-int8" * int8, allow_install)
     file = load_weights(weights)
     model = build_from_weights(file)
     size = image_size(file.size or 640 if img is None else img, model.size_multiple)

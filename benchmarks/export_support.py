@@ -189,7 +189,7 @@ def main() -> int:
     is_known = options.output.is_file() and not options.again
     rows = json.loads(options.output.read_text(encoding="utf-8")) if is_known else {}
     deadline = time.monotonic() + options.seconds
-    formats = [name for name in options.formats if not BACKENDS[name].missing_packages()]
+    formats = [name for name in options.formats if BACKENDS[name].can_export]
     for name in names:
         row = rows.setdefault(name, {})
         before = dict(row)

@@ -44,7 +44,7 @@ def test_constraints_pin_a_version_of_everything():
 
 def test_the_extra_all_holds_every_extra_for_users_but_large_loggers_and_formats():
     (everything,) = map(Requirement, EXTRAS["all"])
-    large = {"mlflow", "trackio", "wandb", "coreml", "executorch", "int8", "ncnn"}
+    large = {"mlflow", "trackio", "wandb", "coreml", "executorch", "int8", "litert", "ncnn"}
     assert everything.extras == set(EXTRAS) - {"all", "dev", *large}
 
 

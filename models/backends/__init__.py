@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from graftdet.models.backends.converters.environment import ConverterEnvironment
 from graftdet.utils.errors import UserError, did_you_mean
 from graftdet.utils.registry import Registry
 
@@ -31,6 +32,7 @@ class Backend:
             read from the file. With `half` it computes in half precision where format and device support it.
         package: the package that runs the format.
         converter: a further package that only the export needs.
+        environment: an environment of its own that the export needs.
         companion_suffixes: suffixes of further files that belong to an exported one.
         reads: suffixes of other formats that `load` opens, too.
         outputs: values of `ExportOptions.output` that it can write.
@@ -46,6 +48,7 @@ class Backend:
     load: Callable
     package: str
     converter: str | None = None
+    environment: ConverterEnvironment | None = None
     companion_suffixes: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ("raw", "split", "decoded")
@@ -64,6 +67,11 @@ class Backend:
     def runs_here(self) -> bool:
         """Whether this operating system can run the format."""
         return not self.platforms or sys.platform in self.platforms
+
+    @property
+    def can_export(self) -> bool:
+        """Whether all that the export needs is installed."""
+        return not self.missing_packages() and (self.environment is None or self.environment.is_ready)
 
     def can_load(self, suffix: str) -> bool:
         """Whether `load` opens files with this suffix."""
@@ -168,5 +176,5 @@ def backend_for(path: str | Path) -> Backend | None:
     return next((backend for backend in BACKENDS.values() if backend.owns(path)), None)
 
 
-for _format in ("onnx", "openvino", "torchscript", "ncnn", "executorch", "coreml"):
+for _format in ("onnx", "openvino", "torchscript", "ncnn", "executorch", "coreml", "litert"):
     import_module(f".{_format}", __name__)

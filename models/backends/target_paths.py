@@ -6,24 +6,40 @@ from pathlib import Path
 from graftdet.models.backends import BACKENDS, Backend
 from graftdet.utils.errors import UserError
 
-OTHER_TOOLS = tuple("litert tflite saved_model pb edgetpu tfjs engine tensorrt rknn mnn paddle".split())
+OTHER_TOOLS = tuple("saved_model pb edgetpu tfjs engine tensorrt rknn mnn paddle".split())
 """Formats that are known from elsewhere and are not written here."""
 
 
-def check_formats(include: Sequence[str], out: str | Path | None, weights: Path, ending: str = "") -> dict[str, Path]:
+def check_formats(
+    include: Sequence[str], out: str | Path | None, weights: Path, ending: str = "", allow_install: bool = False
+) -> dict[str, Path]:
     """The file to write of each format.
 
+    Args:
+        include: names of formats.
+        out, weights, ending: see `output_path`.
+        allow_install: create the environment that the converter of a format needs, where it does not exist.
+
     Raises:
-        UserError: an unknown format, one whose package is not installed, or an `out` that does not fit.
+        UserError: an unknown format, one whose package or environment does not exist, or an `out` that does not fit.
     """
     for name in include:
+        if name.lower() == "tflite":
+            raise UserError(
+                f"--include {name}: is named litert here; use --include litert, which writes a .tflite file"
+            )
         if name.lower() in OTHER_TOOLS and name not in BACKENDS:
             source = "is converted by its own tool from a file of export.py"
             raise UserError(f"--include {name}: {source}; see 'Other tools' in docs/export.md")
         if missing := BACKENDS[name].missing_packages():
             command = f"install {'it' if len(missing) == 1 else 'them'} with 'pip install {' '.join(missing)}'"
             raise UserError(f"--include {name}: needs {' and '.join(missing)}; {command}")
-    return {name: output_path(out, weights, ending, BACKENDS[name], len(include)) for name in include}
+    paths = {name: output_path(out, weights, ending, BACKENDS[name], len(include)) for name in include}
+    for environment in filter(None, (BACKENDS[name].environment for name in include)):
+        if allow_install:
+            environment.create()
+        environment.require()
+    return paths
 
 
 def output_path(out: str | Path | None, weights: Path, ending: str, backend: Backend, num_formats: int) -> Path:
@@ -55,8 +71,8 @@ def output_path(out: str | Path | None, weights: Path, ending: str, backend: Bac
 
 
 def installed_formats() -> list[str]:
-    """The names of all formats whose packages are installed, and which this operating system can run."""
-    return [name for name, backend in BACKENDS.items() if backend.runs_here and not backend.missing_packages()]
+    """The names of all formats that can be exported, and which this operating system can run."""
+    return [name for name, backend in BACKENDS.items() if backend.runs_here and backend.can_export]
 
 
 def benchmark_stem(out: str | Path | None, weights: Path) -> Path:

@@ -139,7 +139,7 @@ DETECT = (
 EXPORT = (
     *_same("--weights", "--imgsz, --img, --img-size", "--batch-size, --batch", "--dynamic"),
     *_same("--opset", note="11 to 20"),
-    *_same("--include", note="`onnx`, `openvino`, `torchscript`, `ncnn`, `executorch` and `coreml`"),
+    *_same("--include", note="`onnx`, `openvino`, `torchscript`, `ncnn`, `executorch`, `coreml` and `litert`"),
     *_translated("--format", "--include {}"),
     *_same("--data", note="compares AP of file and weights; class names come from the weights file"),
     *_no_effect("--device", "models are exported on the CPU", values=1),

@@ -61,9 +61,10 @@ def run_benchmark(
 
 def _why_not(backend: Backend) -> str:
     """Why a format cannot be measured here."""
-    return (
-        f"needs {' and '.join(backend.missing_packages())}" if backend.runs_here else f"runs on {backend.systems} only"
-    )
+    if not backend.runs_here:
+        return f"runs on {backend.systems} only"
+    missing = backend.missing_packages()
+    return f"needs {' and '.join(missing)}" if missing else "needs an environment of its own, see --allow-install"
 
 
 def cells(row: BenchmarkRow) -> list[str]:

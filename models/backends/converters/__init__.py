@@ -1,0 +1,1 @@
+"""Converters that run in an environment of their own."""
