@@ -19,6 +19,7 @@ WEIGHTS = Path("runs/best.pt")
         ("ncnn", "new/", "new/best-int8_ncnn_model"),
         ("coreml", "a/b.mlpackage", "a/b.mlpackage"),
         ("coreml", "a/b.mlpackage/", "a/b.mlpackage"),
+        ("litert", "a/b.tflite", "a/b.tflite"),
         ("onnx", "a/b.ONNX", "a/b.ONNX"),
         ("onnx", "b.onnx/", "b.onnx/best-int8.onnx"),
     ],
@@ -41,9 +42,11 @@ def test_an_export_replaces_a_folder_instead_of_lying_in_it(tmp_path):
 
 def test_formats_that_cannot_be_written(monkeypatch):
     with pytest.raises(
-        UserError, match="--include tflite: is converted by its own tool .*'Other tools' in docs/export"
+        UserError, match="--include mnn: is converted by its own tool .*'Other tools' in docs/export"
     ):
-        check_formats(["onnx", "tflite"], None, WEIGHTS)
+        check_formats(["onnx", "mnn"], None, WEIGHTS)
+    with pytest.raises(UserError, match="--include TFLite: is named litert here; use --include litert"):
+        check_formats(["onnx", "TFLite"], None, WEIGHTS)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(
         UserError, match="--include ncnn: needs ncnn and pnnx; install them with 'pip install ncnn pnnx'"

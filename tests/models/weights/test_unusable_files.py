@@ -12,7 +12,7 @@ from graftdet.utils.errors import UserError
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("a.tflite", "TensorFlow Lite"), ("a.engine", "TensorRT"), ("a.param", "ncnn")],
+    [("a.mnn", "MNN"), ("a.engine", "TensorRT"), ("a.param", "ncnn")],
 )
 def test_files_of_other_runtimes_are_named(tmp_path, name, kind):
     (tmp_path / name).write_bytes(b"x")
