@@ -1,6 +1,7 @@
 """Which model YAMLs every reader of an exported file loads and computes correctly: writes docs/export-support.md.
 
 Each YAML is built with random weights and the batch statistics of noise, exported at 320x320, and compared with torch.
+Of YAMLs that differ in `depth_multiple` and `width_multiple` alone, the narrowest is tried; the operations are equal.
 Other versions of OpenCV run in their own processes: `--opencv FOLDER ...` names folders of
 `pip install --no-deps --target FOLDER opencv-python-headless==VERSION "numpy<2"`. Finished results are read from the
 JSON file, so that an interrupted run continues.
@@ -9,16 +10,19 @@ JSON file, so that an interrupted run continues.
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+import yaml
 
 from benchmarks.table import ROOT
 from graftdet.models import DetectionModel, build_model
@@ -29,7 +33,9 @@ from graftdet.utils.tables import markdown_table
 
 SIZE = 320  # or the next multiple of the stride
 LIMIT = 1e-3  # of the largest |a-b|/max(1,|b|)
-MAX_PARAMETERS = 30e6  # larger sizes of a YAML have the same rows
+MAX_PARAMETERS = 30e6  # larger YAMLs are tried with the multiples of yolov5n
+NARROW = {"depth_multiple": 0.33, "width_multiple": 0.25}
+NARROWED = "narrowed"  # key of a row
 CONVERTED = "converted"  # cannot be run on this operating system
 CHECK = """
 import json, sys
@@ -44,22 +50,48 @@ for name in ("fixed", "dynamic"):
         rows, expected = (np.concatenate((a[..., :4], a[..., 4:5] * a[..., 5:]), -1) for a in (rows, expected))
         result[name] = float((np.abs(rows - expected) / np.maximum(1, np.abs(expected))).max())
     except Exception as error:
-        result[name] = str(error).strip().splitlines()[0][-150:]
+        lines = str(error).strip().splitlines()
+        result[name] = next((line for line in lines if "Node [" in line), lines[0][-150:])
 print("RESULT" + json.dumps(result))
 """
 
 
-def trained_looking(name: str) -> DetectionModel:
-    """The model of a YAML with random weights whose signals reach the head: batch statistics of noise."""
+def mapping_of(name: str) -> dict[str, Any]:
+    """The content of a model YAML."""
+    return yaml.safe_load((ROOT / "configs" / "models" / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def trained_looking(name: str) -> tuple[DetectionModel, bool]:
+    """The model of a YAML with random weights whose signals reach the head: batch statistics of noise.
+
+    Args:
+        name: name of the YAML.
+
+    Returns:
+        The model, and whether it has the multiples `NARROW` instead of its own, which need more than `MAX_PARAMETERS`.
+    """
     torch.manual_seed(0)
-    model = build_model(name)
+    model = build_model(f"{name}.yaml")
+    is_wide = sum(p.numel() for p in model.parameters()) > MAX_PARAMETERS
+    if is_wide:
+        model = build_model(mapping_of(name) | NARROW)
     with torch.no_grad():
         for seed in range(3):
             images = noise_images(2, (2 * model.size_multiple,) * 2, model.channels, seed)
             model.train().raw_outputs(torch.from_numpy(images))
         for _, classes in model.head.output_biases():
             classes.fill_(-1.0)
-    return model.eval()
+    return model.eval(), is_wide
+
+
+def larger_sizes(names: Sequence[str]) -> dict[str, str]:
+    """YAML -> the narrowest one of the same rows, for those that differ from it in their multiples alone."""
+    families: dict[str, list[tuple[float, str]]] = {}
+    for name in names:
+        model = mapping_of(name)
+        rows = {key: value for key, value in model.items() if key not in ("depth_multiple", "width_multiple", "nc")}
+        families.setdefault(json.dumps(rows), []).append((model.get("width_multiple", 1), name))
+    return {name: min(family)[1] for family in families.values() for _, name in family if name != min(family)[1]}
 
 
 def complete_row(name: str, formats: list[str], opencv: list[Path], row: dict[str, Any], deadline: float) -> None:
@@ -69,13 +101,9 @@ def complete_row(name: str, formats: list[str], opencv: list[Path], row: dict[st
     readers = (
         [path for path in [None, *opencv] if f"OpenCV {opencv_version(path)}" not in row] if "onnx" in formats else []
     )
-    if "skipped" in row or not (missing or readers) or time.monotonic() > deadline:
+    if not (missing or readers) or time.monotonic() > deadline:
         return
-    model = trained_looking(name)
-    parameters = sum(p.numel() for p in model.parameters())
-    if parameters > MAX_PARAMETERS:
-        row["skipped"] = f"{parameters / 1e6:.0f} million parameters"
-        return
+    model, row[NARROWED] = trained_looking(name)
     side = -(-SIZE // model.size_multiple) * model.size_multiple
     images = noise_images(1, (side, side), model.channels, 9)
     with torch.inference_mode():
@@ -139,36 +167,58 @@ def opencv_results(folder: str, packages: Path | None) -> dict[str, Any]:
 
 
 def cell(value: Any) -> str:
-    """What a table shows of a result."""
+    """A result as the table shows it."""
     if isinstance(value, str):
         return "converts" if value == CONVERTED else "no"
     return "-" if value is None else "yes" if value < LIMIT else f"wrong ({value:.0e})"
 
 
+def reason(value: str) -> str:
+    """Why a reader does not run a file, in a few words: for OpenCV and ncnn the operation, if it is known."""
+    if node := re.search(r"Node \[(\w+)", value):
+        return f"does not read the operation {node[1]}"
+    layer = re.search(r"layer (\S+) not exists", value)
+    return f"ncnn lacks {layer[1]}" if layer else value
+
+
+def readers_of(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """The columns: formats, then versions of OpenCV, those of dynamic files last; none of OpenCV 4 for them."""
+    found = {key for row in rows for key in row} - {NARROWED}
+    own = [name + end for end in ("", " dynamic") for name in BACKENDS if name + end in found]
+    others = sorted(found.difference(own), key=lambda key: ("dynamic" in key, list(map(int, re.findall(r"\d+", key)))))
+    return own + [key for key in others if "OpenCV 4" not in key or "dynamic" not in key]
+
+
 def markdown(rows: dict[str, dict[str, Any]]) -> str:
     """The page: a table, and the reason of every 'no'."""
-    done = {name: row for name, row in rows.items() if row and "skipped" not in row}
-    found = dict.fromkeys(key for row in done.values() for key in row)
-    own = [name + end for end in ("", " dynamic") for name in BACKENDS if name + end in found]
-    readers = own + sorted(key for key in found if key not in own)
-    readers = [key for key in readers if "OpenCV 4" not in key or "dynamic" not in key]
+    done = {name: row for name, row in rows.items() if row and "as" not in row}
+    readers = readers_of(done.values())
+    titles = {name: [name, *(key for key, row in rows.items() if row.get("as") == name)] for name in done}
+    narrowed = [name for name, row in done.items() if row.get(NARROWED)]
     text = ["# Export support", "", "<!-- Generated by `python -m benchmarks.export_support`; do not edit. -->", ""]
     text += [
-        f"{len(done)} YAMLs of `configs/models` (of up to {MAX_PARAMETERS / 1e6:.0f} million parameters), exported "
-        f"at {SIZE}x{SIZE} and compared with torch: `yes` where the largest `|a - b| / max(1, |b|)` over all "
-        f"boxes and scores is below {LIMIT:g}, `-` where it was not tried, `converts` where the conversion succeeds "
-        "and the format runs on another operating system only. `dynamic` is a file of `--dynamic`; no OpenCV 4 reads "
-        "one.",
+        f"{sum(map(len, titles.values()))} YAMLs of `configs/models`, exported at {SIZE}x{SIZE} with random weights "
+        "and compared with torch. `yes`: the largest `|a - b| / max(1, |b|)` over all boxes and scores is below "
+        f"{LIMIT:g}; `no`: see [Reasons](#reasons); `-`: not tried; `converts`: the conversion succeeds, and the "
+        "format runs on another operating system only. `dynamic` is a file of `--dynamic`; no OpenCV 4 reads one. "
+        "Where several YAMLs share a line, they differ in `depth_multiple` and `width_multiple` alone, and the first, "
+        "the narrowest, was tried: all have the same operations.",
         "",
         markdown_table(
-            ["model", *readers], [[name, *(cell(row.get(key)) for key in readers)] for name, row in done.items()]
+            ["model", *readers],
+            [[", ".join(titles[name]), *(cell(row.get(key)) for key in readers)] for name, row in done.items()],
         ),
+        *([f"\nTried with {NARROW}, for their size: {', '.join(narrowed)}."] if narrowed else []),
         "",
         "## Reasons",
         "",
     ]
     for name, row in done.items():
-        text += [f"- {name}, {key}: {row[key]}" for key in readers if cell(row.get(key)) == "no"]
+        reasons: dict[str, list[str]] = {}
+        for key in readers:
+            if cell(row.get(key)) == "no":
+                reasons.setdefault(reason(row[key]), []).append(key)
+        text += [f"- {name}: {', '.join(keys)}: {why}" for why, keys in reasons.items()]
     return "\n".join(text) + "\n"
 
 
@@ -189,11 +239,15 @@ def main() -> int:
     is_known = options.output.is_file() and not options.again
     rows = json.loads(options.output.read_text(encoding="utf-8")) if is_known else {}
     deadline = time.monotonic() + options.seconds
+    smallest = larger_sizes(sorted(path.stem for path in (ROOT / "configs" / "models").glob("*.yaml")))
     formats = [name for name in options.formats if BACKENDS[name].can_export]
     for name in names:
         row = rows.setdefault(name, {})
         before = dict(row)
-        complete_row(f"{name}.yaml", formats, options.opencv, row, deadline)
+        if name in smallest:
+            row = rows[name] = {"as": smallest[name]}
+        else:
+            complete_row(name, formats, options.opencv, row, deadline)
         if row != before:
             print(name, flush=True)
             options.output.parent.mkdir(parents=True, exist_ok=True)

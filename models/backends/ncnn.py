@@ -50,14 +50,14 @@ def export(model: Any, path: str | Path, options: ExportOptions) -> Path:
 
     from graftdet.models.backends.tracing.describe import describe
     from graftdet.models.backends.tracing.export_module import ExportModule
-    from graftdet.models.backends.tracing.slices import replace_strided_slices
+    from graftdet.models.backends.tracing.ncnn_blocks import replace_for_ncnn
 
     path = Path(path)
     _import_ncnn(path)
     converter = _pnnx(path)
     check_output(model, options, "ncnn")
     module = ExportModule(model, options)
-    replace_strided_slices(module)
+    replace_for_ncnn(module)
     shape = [1, model.channels, *options.size]
     with write_errors(path), tempfile.TemporaryDirectory(prefix="ncnn-") as folder:
         try:

@@ -55,7 +55,7 @@ def export(model: Any, path: str | Path, options: ExportOptions) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem[:40]}-") as folder:
-            convert(export_onnx(model, Path(folder) / "model.onnx", options, as_matmul=True), path)
+            convert(export_onnx(model, Path(folder) / "model.onnx", options, as_matmul=True), path, fold_constants)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
     return path
@@ -85,6 +85,24 @@ def convert(onnx_path: Path, path: Path, change: Callable[[Any], Any] = lambda n
     graph.write_bytes(fill_embedded_digest(text, _DIGEST, weights))
     for suffix in (".bin", ".xml"):  # in this order no reader finds a graph without its weights
         os.replace(folder / f"model{suffix}", path.with_suffix(suffix))
+
+
+def fold_constants(network: Any) -> Any:
+    """Compute, in place, what does not depend on the image: half of the graph that the ONNX reader returns is shapes.
+
+    Not for quantized graphs, whose int8 weights it would convert to float32.
+
+    Args:
+        network: an OpenVINO model.
+
+    Returns:
+        The same model.
+    """
+    passes = import_without_telemetry("openvino.passes")
+    manager = passes.Manager()
+    manager.register_pass(passes.ConstantFolding())
+    manager.run_passes(network)
+    return network
 
 
 def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OpenVinoModel":

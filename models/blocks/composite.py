@@ -1,6 +1,5 @@
 """Composite backbones: a second backbone reads, at every stage, maps of all later stages of the first one."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -91,7 +90,10 @@ class CBFuse(nn.Module):
                 f"idx has {len(self.idx)} positions, expected one for each of the {len(lists)} other sources"
             )
         maps = [self._pick(number, maps, last) for number, maps in enumerate(lists)]
-        return torch.stack([*(F.interpolate(x, last.shape[2:], mode="nearest") for x in maps), last]).sum(0)
+        total = last
+        for x in maps:
+            total = total + F.interpolate(x, last.shape[2:], mode="nearest")
+        return total
 
     def _pick(self, number: int, maps, last: Tensor) -> Tensor:
         """The map of source `number` that is added, of the width of the last one."""

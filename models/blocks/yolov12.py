@@ -36,8 +36,9 @@ class _AreaAttention(nn.Module):
         )  # (B, heads, area, width, N)
         weights = q.transpose(-2, -1) @ k * width**-0.5
         if self.area > 1:
-            padded = torch.arange(self.area * weights.shape[-1], device=x.device).view(self.area, 1, -1) >= h * w
-            weights = weights.masked_fill(padded, torch.finfo(weights.dtype).min)  # a strip may hold padding only
+            # half of the lowest number: sums stay finite, as a strip may hold padding only
+            penalty = F.pad(weights.new_zeros(h * w), (0, rest), value=torch.finfo(weights.dtype).min / 2)
+            weights = weights + penalty.view(self.area, 1, -1)
         y = v @ weights.softmax(-1).transpose(-2, -1)
         y, v = (strips.transpose(2, 3).reshape(b, c, -1)[..., : h * w].view(b, c, h, w) for strips in (y, v))
         return self.proj(y + self.pe(v))

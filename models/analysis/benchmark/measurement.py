@@ -30,6 +30,8 @@ class Measurement:
         half: whether it computes in float16 or bfloat16.
         load_seconds: from the call of `load_model` to a model that can be called, import of its runtime included.
         latency_ms, p95_ms: median and 95th percentile of calls with one image, decoding of boxes included.
+        cpu_ms: median CPU time of the same calls, of all threads together; changes less than the latency while other
+            programs run.
         calls: number of timed calls.
         images_per_second: with batches of all images; None where the file takes no batch of that size.
         peak_megabytes: largest resident memory of the process until the end of the calls with one image, interpreter
@@ -41,6 +43,7 @@ class Measurement:
     load_seconds: float
     latency_ms: float
     p95_ms: float
+    cpu_ms: float
     calls: int
     images_per_second: float | None
     peak_megabytes: float | None
@@ -87,12 +90,12 @@ def measure(file: str, images: np.ndarray, precision: str, plugins: tuple[str, .
     loaded = time.perf_counter() - start
     if precision == "half" and not model.half:
         return None
-    seconds = _time_calls(model, images[:1], LATENCY_SECONDS)
+    seconds, cpu_seconds = _time_calls(model, images[:1], LATENCY_SECONDS)
     peak = peak_megabytes()
     throughput = None
     if getattr(model, "fixed_batch", None) in (None, len(images)):
         try:
-            throughput = len(images) / statistics.median(_time_calls(model, images, THROUGHPUT_SECONDS))
+            throughput = len(images) / statistics.median(_time_calls(model, images, THROUGHPUT_SECONDS)[0])
         except UserError:
             throughput = None  # a runtime that takes single images only
     return Measurement(
@@ -101,6 +104,7 @@ def measure(file: str, images: np.ndarray, precision: str, plugins: tuple[str, .
         load_seconds=loaded,
         latency_ms=1e3 * statistics.median(seconds),
         p95_ms=1e3 * float(np.percentile(seconds, 95)),
+        cpu_ms=1e3 * statistics.median(cpu_seconds),
         calls=len(seconds),
         images_per_second=throughput,
         peak_megabytes=peak,
@@ -121,16 +125,18 @@ def peak_megabytes() -> float | None:
     return None
 
 
-def _time_calls(model: Any, images: np.ndarray, limit: float) -> list[float]:
-    """Seconds per call with images (B, 3, H, W)."""
+def _time_calls(model: Any, images: np.ndarray, limit: float) -> tuple[list[float], list[float]]:
+    """Seconds, and seconds of CPU time, per call with images (B, 3, H, W)."""
     for _ in range(WARMUP):
         model.forward(images)
     seconds: list[float] = []
+    cpu_seconds: list[float] = []
     while len(seconds) < MIN_CALLS or (sum(seconds) < limit and len(seconds) < MAX_CALLS):
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         model.forward(images)
         seconds.append(time.perf_counter() - start)
-    return seconds
+        cpu_seconds.append(time.process_time() - cpu_start)
+    return seconds, cpu_seconds
 
 
 def main() -> None:

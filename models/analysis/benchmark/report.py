@@ -21,7 +21,7 @@ from graftdet.utils.visualization.figures import SERIES, new_figure, save, style
 
 logger = logging.getLogger(__name__)
 HEADER = (
-    *("format", "precision", "MB", "load s", "latency ms", "p95 ms"),
+    *("format", "precision", "MB", "load s", "latency ms", "p95 ms", "CPU ms"),
     *(f"images/s (batch {BATCH})", "AP50-95", "peak memory MB", "runtime"),
 )
 MARKERS = {"float32": "o", "half": "s", "int8": "^"}
@@ -71,7 +71,7 @@ def cells(row: BenchmarkRow) -> list[str]:
     """The columns of `HEADER`; "-" for what is not known."""
     measured = row.measured
     if measured is None:
-        return [row.format, row.precision, *["-"] * 7, f"not run: {row.reason}"]
+        return [row.format, row.precision, *["-"] * 8, f"not run: {row.reason}"]
     return [
         row.format,
         row.precision,
@@ -79,6 +79,7 @@ def cells(row: BenchmarkRow) -> list[str]:
         _number(measured.load_seconds, ".2f"),
         _number(measured.latency_ms, ".1f"),
         _number(measured.p95_ms, ".1f"),
+        _number(measured.cpu_ms, ".1f"),
         _number(measured.images_per_second, ".0f"),
         _number(row.ap, ".4f"),
         _number(measured.peak_megabytes, ".0f"),
@@ -88,7 +89,7 @@ def cells(row: BenchmarkRow) -> list[str]:
 
 def benchmark_table(rows: Sequence[BenchmarkRow]) -> str:
     """The rows as a table for a terminal."""
-    return text_table(HEADER, map(cells, rows), right=range(2, 9))
+    return text_table(HEADER, map(cells, rows), right=range(2, 10))
 
 
 def write_report(rows: Sequence[BenchmarkRow], about: dict[str, Any], stem: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from graftdet.models.backends import BACKENDS, ExportOptions
 from graftdet.models.backends.receipt.verify import verify
 from graftdet.models.backends.target_paths import installed_formats
 from graftdet.models.backends.tracing.export_module import ExportModule
-from graftdet.models.backends.tracing.slices import replace_strided_slices
+from graftdet.models.backends.tracing.ncnn_blocks import replace_for_ncnn
 from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.lint.targets.dry_export import DryExportError, TorchNode, preferred_output, trace_torch
 from graftdet.models.lint.targets.target import TARGETS, Finding, Target
@@ -87,7 +87,7 @@ def find(model: DetectionModel, size: tuple[int, int]) -> Iterator[Finding]:
     """Operations that pnnx does not convert, else what ncnn does with the converted model where both are installed."""
     options = ExportOptions(size, output=preferred_output(model, "raw", "split"))
     module = ExportModule(model, options)
-    replace_strided_slices(module)  # as the export does
+    replace_for_ncnn(module)  # as the export does
     try:
         nodes = trace_torch(module, size)
     except DryExportError as error:

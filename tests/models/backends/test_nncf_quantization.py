@@ -48,6 +48,22 @@ def test_the_file_is_quantized_but_for_the_last_layers(trained, images, tmp_path
     assert 0 < abs(loaded.forward(batch)[1] - reference.forward(batch)[1]).mean() < 0.05
 
 
+def test_activations_stay_one_operation_and_the_graph_is_short(trained, images, tmp_path):
+    pytest.importorskip("nncf")
+    path = export_int8(trained, "openvino", tmp_path / "a.xml", OPTIONS, images, "nncf")
+    network = module.import_without_telemetry("openvino").Core().read_model(path)
+    kept, kinds = set(module.float_operations(network)), {}
+    for one in network.get_ordered_ops():
+        kinds.setdefault(one.get_type_name(), []).append(one)
+    assert len(kinds["Swish"]) > 10 and "ShapeOf" not in kinds
+    assert all(one.get_friendly_name() in kept for one in kinds["Sigmoid"])  # those of the scores
+    for one in kinds["FakeQuantize"]:
+        limits = [one.input_value(port).get_node().get_friendly_name() for port in (1, 2, 3, 4)]
+        assert limits[:2] == limits[2:]
+    assert max(len(one.get_friendly_name()) for one in kinds["Convolution"]) < 6
+    assert b"\n\t" not in path.read_bytes()
+
+
 def test_nncf_is_imported_without_telemetry():
     pytest.importorskip("nncf")
     code = (

@@ -16,7 +16,7 @@ from graftdet.models.backends.receipt import receipt as receipt_module
 from graftdet.models.backends.receipt.receipt import Limits
 from graftdet.utils.errors import UserError
 
-MEASURED = Measurement("onnxruntime", False, 0.5, 12.0, 15.0, 50, None, 120.0)
+MEASURED = Measurement("onnxruntime", False, 0.5, 12.0, 15.0, 11.0, 50, None, 120.0)
 
 
 @pytest.fixture
@@ -40,6 +40,7 @@ def test_formats_are_measured_and_one_that_fails_has_its_reason(tiny_weights, tm
     assert {key for key in found if key[1] == "float32"} == {(f, "float32") for f in ("pt", "onnx", "torchscript")}
     for key in (("pt", "float32"), ("onnx", "float32")):
         row = found[key]
+        assert row.measured.cpu_ms > 0
         assert 0 < row.measured.latency_ms <= row.measured.p95_ms and row.measured.images_per_second > 0
         assert row.megabytes > 0 and row.ap is None
     assert found["onnx", "float32"].measured.peak_megabytes < found["pt", "float32"].measured.peak_megabytes
@@ -65,7 +66,7 @@ def test_a_dataset_adds_ap_and_int8(tiny_weights, workspace, tmp_path, monkeypat
 
 
 def test_table_and_chart(rows, tmp_path):
-    assert cells(rows[1])[6] == "-" and cells(rows[0])[6] == "100" and cells(rows[2])[-1] == "not run: no such layer"
+    assert cells(rows[1])[7] == "-" and cells(rows[0])[7] == "100" and cells(rows[2])[-1] == "not run: no such layer"
     assert all(len(cells(row)) == len(HEADER) for row in rows)
     assert benchmark_table(rows).splitlines()[2].split()[:5] == ["onnx", "int8", "2.0", "0.50", "12.0"]
     about = {"weights": "best.pt", "size": [320, 320], "data": None}
