@@ -82,7 +82,7 @@ class SlicedInceptionConv(nn.Module):
         super().__init__()
         self.conv_list, self.bn, self.act = block.conv_list, block.bn, block.act
         self.slices: list[list[int]] = []  # first and last + 1 of the concatenated channels
-        for index in block.channel_order.tolist():
+        for index in block.get_buffer("channel_order").tolist():
             if self.slices and self.slices[-1][1] == index:
                 self.slices[-1][1] += 1
             else:
