@@ -6,7 +6,6 @@ tensors that are joined, and corrects the bias of each convolution.
 
 import importlib.util
 import logging
-import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,7 +63,6 @@ def export_by_nncf(model: Any, path: Path, options: ExportOptions, batches: Sequ
     logging.getLogger("nncf").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".int8-") as folder:
         convert(BACKENDS["onnx"].export(model, Path(folder) / "float.onnx", options), path, quantized)
-    path.write_bytes(re.sub(rb">\s+<", b"><", path.read_bytes()))  # indentation is a sixth of the graph
     return path
 
 
