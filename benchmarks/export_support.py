@@ -160,7 +160,7 @@ def opencv_results(folder: str, packages: Path | None) -> dict[str, Any]:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     texts = [line[6:] for line in done.stdout.splitlines() if line.startswith("RESULT")]
     if not texts:
-        return {f"OpenCV in {packages}": f"ended with status {done.returncode}"}
+        return {f"OpenCV {opencv_version(packages)}": f"the process ends with status {done.returncode}"}
     result = json.loads(texts[0])
     name = f"OpenCV {result['version']}"
     return {name: result["fixed"], f"{name} dynamic": result["dynamic"]}
