@@ -145,7 +145,9 @@ def open_annotations(config: DataConfig, split: str, names: list[str] | None = N
 
     if split not in config.splits:
         known = ", ".join(config.splits)
-        raise UserError(f"{config.path}: has no split '{split}'{did_you_mean(split, config.splits)} (known: {known})")
+        hint = f"add {split}: to the YAML, or divide its images: python -m data split"
+        meant = did_you_mean(split, config.splits)
+        raise UserError(f"{config.path}: has no split '{split}'{meant} (known: {known}); {hint}")
     format_class = FORMATS[config.format]
     strict = names is not None or config.names_given
     if config.reading.drop_empty and names is None:

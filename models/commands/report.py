@@ -23,7 +23,8 @@ def run(args: argparse.Namespace) -> None:
     if args.output.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"-o {args.output}: expected a file name that ends in .html")
     if len(args.runs) < 2:
-        raise UserError(f"expected at least two runs, got one; {Path(args.runs[0]) / 'report.html'} describes it")
+        page = Path(args.runs[0]) / "report.html"
+        raise UserError("expected at least two runs, got one" + (f"; {page} describes it" if page.is_file() else ""))
     compared = compare_runs(args.runs, args.samples, args.seed)
     print(comparison_text(compared))
     write_comparison(compared, args.output)

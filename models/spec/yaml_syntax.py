@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from graftdet.models.spec.keys import KEYS, SECTIONS
+from graftdet.models.spec.lookalikes import replace_lookalikes
 from graftdet.models.spec.positions import Document
 from graftdet.models.spec.problems import Problem, ProblemError, Report, raise_problem
 from graftdet.utils.config import YamlError
@@ -50,7 +51,7 @@ def parse_document(text: str, file: str, report: Report = raise_problem) -> Docu
         ProblemError: a line is wrong and its meaning is not known; this problem was not reported.
         YamlError: too many lines are wrong.
     """
-    text = _without_conflicts(text, file, report)
+    text = replace_lookalikes(_without_conflicts(text, file, report), file, report)
     for _ in range(_MAX_REPAIRS):
         try:
             return Document.parse(text, file)

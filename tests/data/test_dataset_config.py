@@ -193,7 +193,9 @@ def test_splits(tmp_path):
     (tmp_path / "d.yaml").write_text("train: images\nnames: [a]\n")
     config = load_data_config(tmp_path / "d.yaml")
     assert config.has("train") and not config.has("val")
-    with pytest.raises(UserError, match="has no split 'val' .known: train."):
+    with pytest.raises(
+        UserError, match=r"has no split 'val' \(known: train\); add val: to the YAML, or .* python -m data split"
+    ):
         open_split(config, "val")
 
 

@@ -1,6 +1,6 @@
 """Finished runs side by side: `graftdet report A B C`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def compare_runs(folders: Sequence[str | Path], samples: int = 1000, seed: int =
     evaluations = [load_evaluation(_file_of(path)) for path in paths]
     for path, evaluation in zip(paths[1:], evaluations[1:], strict=True):
         if difference := _difference(evaluations[0], evaluation):
-            raise UserError(f"{path} and {paths[0]} were not evaluated on the same dataset: {difference}")
+            raise UserError(f"{paths[0]} and {path} were not evaluated on the same dataset: {difference}")
     image_ids = list(evaluations[0].truth.images)
     weights = sample_images(len(image_ids), samples, seed)
     values = [resampled_ap(evaluation, image_ids, weights) for evaluation in evaluations]
@@ -99,16 +99,21 @@ def _difference(first: Evaluation, other: Evaluation) -> str:
     """What differs in the ground truth of two evaluations; "" if nothing does."""
     one, two = first.truth, other.truth
     if list(one.categories) != list(two.categories):
-        return f"{len(one.categories)} and {len(two.categories)} classes, or other ones"
+        return _counts(one.categories, two.categories, "classes")
     if list(one.images) != list(two.images):
-        return f"{len(one.images)} and {len(two.images)} images, or other ones"
+        return _counts(one.images, two.images, "images")
     boxes = [
         np.column_stack((truth.boxes.image, truth.boxes.category, truth.boxes.xywh, truth.boxes.crowd))
         for truth in (one, two)
     ]
     boxes = [rows[np.lexsort(rows.T)] for rows in boxes]
     same = boxes[0].shape == boxes[1].shape and np.allclose(boxes[0], boxes[1])
-    return "" if same else f"{len(boxes[0])} and {len(boxes[1])} boxes, or other ones"
+    return "" if same else _counts(boxes[0], boxes[1], "boxes")
+
+
+def _counts(one: Sized, two: Sized, kind: str) -> str:
+    """How many of a kind two evaluations have; where both have the same number, that they are not the same ones."""
+    return f"{len(one)} and {len(two)} {kind}" if len(one) != len(two) else f"{len(one)} {kind} each, but other ones"
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:

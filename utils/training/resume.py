@@ -45,6 +45,8 @@ def find_checkpoint(resume: str | Path, project: str | Path) -> Path:
     for candidate in (path, path / "weights" / "last.pt", path / "last.pt"):
         if candidate.is_file() or previous_checkpoint(candidate).is_file():
             return candidate
+    if path.is_dir() and not (path / "config.yaml").is_file():
+        raise UserError(f"--resume {path}: is not the folder of a training run, which has a config.yaml")
     if path.is_dir():
         raise UserError(f"--resume {path}: has no weights/last.pt; the run ended before its first epoch was complete")
     raise UserError(f"--resume {path}: no such run or checkpoint")
@@ -84,7 +86,10 @@ def resolve_options(
     for key in given:
         if key in _DATA_OPTIONS and key not in may_change:
             allowed = ", ".join(map(_flag, may_change))
-            raise UserError(f"--resume: {_flag(key)} is restored from the run; only {allowed} can be changed")
+            raise UserError(
+                f"--resume: {_flag(key)} is restored from the run; only {allowed} can be changed; "
+                f"for another {_flag(key)}, start a new run with its last.pt as --weights"
+            )
     path = find_checkpoint(options.resume, options.project)
     checkpoint, path = load_checkpoint_or_previous(path)
     if checkpoint.get("finished"):

@@ -78,9 +78,9 @@ def test_runs_of_one_name_have_names_with_their_parents(make_run):
 
 def test_runs_that_cannot_be_compared(make_run, tmp_path):
     good = make_run("good", 3)
-    with pytest.raises(UserError, match=r"12 and 11 images"):
+    with pytest.raises(UserError, match=r"good and .*fewer were .*: 12 and 11 images$"):
         compare_runs([good, make_run("fewer", 3, images=11)])
-    with pytest.raises(UserError, match=r"not evaluated on the same dataset: 60 and 60 boxes, or other ones"):
+    with pytest.raises(UserError, match=r"good and .*moved were not evaluated on the same dataset: 60 boxes each"):
         compare_runs([good, make_run("moved", 3, shift=1.0)])
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"empty: has no evaluation.npz.*graftdet val --weights .*best.pt"):
@@ -89,7 +89,10 @@ def test_runs_that_cannot_be_compared(make_run, tmp_path):
         compare_runs([good, tmp_path / "nothing"])
     with pytest.raises(UserError, match="given twice"):
         compare_runs([good, good])
-    with pytest.raises(UserError, match="at least two runs"):
+    with pytest.raises(UserError, match="at least two runs, got one$"):
+        main(["report", str(good)])
+    (good / "report.html").touch()
+    with pytest.raises(UserError, match=r"got one; .*good/report.html describes it"):
         main(["report", str(good)])
     with pytest.raises(UserError, match=r"ends in \.html"):
         main(["report", str(good), str(good), "-o", "page.png"])

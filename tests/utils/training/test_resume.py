@@ -72,7 +72,7 @@ def test_options_of_a_run_are_restored(tmp_path):
 
 def test_resume_errors(tmp_path):
     path = checkpoint(tmp_path / "exp" / "weights" / "last.pt")
-    with pytest.raises(UserError, match="--batch-size is restored from the run"):
+    with pytest.raises(UserError, match="--batch-size is restored from the run; .*start a new run"):
         resolve("--resume", path, "--batch-size", "8")
     done = checkpoint(tmp_path / "done" / "weights" / "last.pt", finished=True)
     with pytest.raises(UserError, match="is finished, with these weights after epoch 2"):
@@ -236,3 +236,11 @@ def test_a_run_without_plugins_gets_none(tmp_path):
     assert resolve("--resume", path)[0].plugins == []
     with pytest.raises(UserError, match="--plugins is restored from the run, where it was not given"):
         resolve("--resume", path, "--plugins", "a.py")
+
+
+def test_folder_that_is_not_of_a_training_run(tmp_path):
+    with pytest.raises(UserError, match="is not the folder of a training run"):
+        find_checkpoint(tmp_path, tmp_path)
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(UserError, match="before its first epoch"):
+        find_checkpoint(tmp_path, tmp_path)
