@@ -41,9 +41,7 @@ def test_an_export_replaces_a_folder_instead_of_lying_in_it(tmp_path):
 
 
 def test_formats_that_cannot_be_written(monkeypatch):
-    with pytest.raises(
-        UserError, match="--include mnn: is converted by its own tool .*'Other tools' in docs/export"
-    ):
+    with pytest.raises(UserError, match="--include mnn: is converted by its own tool .*'Other tools' in docs/export"):
         check_formats(["onnx", "mnn"], None, WEIGHTS)
     with pytest.raises(UserError, match="--include TFLite: is named litert here; use --include litert"):
         check_formats(["onnx", "TFLite"], None, WEIGHTS)
