@@ -105,7 +105,8 @@ def shorten(network: Any) -> None:
 
 
 def float_operations(network: Any) -> list[str]:
-    """Names of the operations that stay in float32: convolutions that none follows, and whatever follows them.
+    """Names of the operations that stay in float32: convolutions that none follows, whatever follows them, and products of
+    matrices, such as attention and the mixed kernels of dynamic convolutions.
 
     Args:
         network: an OpenVINO model.
@@ -118,4 +119,5 @@ def float_operations(network: Any) -> list[str]:
         following[operation.get_friendly_name()] = set(names).union(*(following[name] for name in names))
     convolutions = {one.get_friendly_name() for one in operations if one.get_type_name().endswith("Convolution")}
     last = {name for name in convolutions if not following[name] & convolutions}
-    return sorted(last.union(*(following[name] for name in last)))
+    products = {one.get_friendly_name() for one in operations if one.get_type_name() == "MatMul"}
+    return sorted(products | last.union(*(following[name] for name in last)))

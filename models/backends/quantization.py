@@ -142,7 +142,9 @@ def quantize(
 
 
 def float_nodes(graph: Any) -> list[str]:
-    """Names of the nodes that stay in float32: convolutions that none follows, and whatever follows them."""
+    """Names of the nodes that stay in float32: convolutions that none follows, whatever follows them, and products of
+    matrices, such as attention and the mixed kernels of dynamic convolutions.
+    """
     readers: dict[str, list[Any]] = {}
     for node in graph.node:
         for tensor in node.input:
@@ -153,7 +155,8 @@ def float_nodes(graph: Any) -> list[str]:
         following[node.name] = {one.name for one in next_nodes}.union(*(following[one.name] for one in next_nodes))
     convolutions = {node.name for node in graph.node if node.op_type == "Conv"}
     last = {name for name in convolutions if not following[name] & convolutions}
-    return sorted(last.union(*(following[name] for name in last)))
+    products = {node.name for node in graph.node if node.op_type in ("MatMul", "Gemm")}
+    return sorted(products | last.union(*(following[name] for name in last)))
 
 
 def layer_sensitivity(source: Path, images: Sequence[np.ndarray], options: ExportOptions) -> list[LayerSensitivity]:

@@ -6,9 +6,10 @@ import sys
 import numpy as np
 import pytest
 
+from graftdet.models import ModelSpec, build_model
 from graftdet.models.backends import BACKENDS, ExportOptions
 from graftdet.models.backends import nncf_quantization as module
-from graftdet.models.backends.quantization import METHODS, export_int8, methods_for
+from graftdet.models.backends.quantization import METHODS, export_int8, float_nodes, methods_for
 from graftdet.models.weights.transfer import build_from_weights
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils.errors import UserError
@@ -46,6 +47,28 @@ def test_the_file_is_quantized_but_for_the_last_layers(trained, images, tmp_path
     assert loaded.metadata == reference.metadata and loaded.names == trained.names
     batch = np.stack([image[:60, :60].transpose(2, 0, 1) for image in images[:1]])
     assert 0 < abs(loaded.forward(batch)[1] - reference.forward(batch)[1]).mean() < 0.05
+
+
+DYNAMIC = """
+nc: 2
+backbone: [[-1, 1, Conv, [8, 3, 2]], [-1, 1, C3_GhostModule, [16]], [-1, 1, Conv, [16, 3, 2]], [-1, 1, Conv, [16]]]
+head: [[[3], 1, AnchorFreeDetect, {nc: nc}]]
+"""
+
+
+def test_products_of_matrices_stay_in_float32(images, tmp_path):
+    """Kernels that a dynamic convolution mixes for each image are an activation, of one scale for all channels."""
+    pytest.importorskip("nncf")
+    model = build_model(ModelSpec.from_text(DYNAMIC, "dynamic.yaml")).eval()
+    path = export_int8(model, "openvino", tmp_path / "a.xml", OPTIONS, images, "nncf")
+    network = module.import_without_telemetry("openvino").Core().read_model(path)
+    products = [one for one in network.get_ordered_ops() if one.get_type_name() == "MatMul"]
+    inputs = [one.input_value(port).get_node().get_type_name() for one in products for port in (0, 1)]
+    assert len(products) > 4 and "FakeQuantize" not in inputs
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load(BACKENDS["onnx"].export(model, tmp_path / "a.onnx", OPTIONS)).graph
+    names = {node.name for node in graph.node if node.op_type in ("MatMul", "Gemm")}
+    assert len(names) > 4 and names <= set(float_nodes(graph))
 
 
 def test_activations_stay_one_operation_and_the_graph_is_short(trained, images, tmp_path):
