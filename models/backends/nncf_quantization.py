@@ -105,8 +105,7 @@ def shorten(network: Any) -> None:
 
 
 def float_operations(network: Any) -> list[str]:
-    """Names of the operations that stay in float32: convolutions that none follows, whatever follows them, and products of
-    matrices, such as attention and the mixed kernels of dynamic convolutions.
+    """Names of the operations that stay in float32, those of `float_nodes`: the last convolutions, and products of matrices.
 
     Args:
         network: an OpenVINO model.
