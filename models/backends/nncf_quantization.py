@@ -105,7 +105,7 @@ def shorten(network: Any) -> None:
 
 
 def float_operations(network: Any) -> list[str]:
-    """Names of the operations that stay in float32, those of `float_nodes`: the last convolutions, and products of matrices.
+    """Names of the operations that stay in float32: those that `float_nodes` has of the ONNX graph.
 
     Args:
         network: an OpenVINO model.
