@@ -226,7 +226,7 @@ class OpenVinoModel(ExportedModel):
             raise UserError(f"{path}: expected one image input (batch, 3, height, width), found {found or 'none'}")
         shapes = [(_name(output), _dimensions(output)) for output in outputs]
         metadata = _metadata(network)
-        _refuse_large_constants(path, network)
+        _refuse_costly_layers(path, network)
         check_declared_sizes(path, _dimensions(inputs[0]), shapes, metadata)  # a request allocates its output
         if not network.is_dynamic():
             self._requests["any"] = core.compile_model(network, "CPU", settings).create_infer_request()
@@ -254,11 +254,13 @@ class OpenVinoModel(ExportedModel):
         return self._requests[key]
 
 
-def _refuse_large_constants(path: Path, network: Any) -> None:
-    """Raise `UserError` for a large layer that does not depend on the input: compiling a graph computes it."""
+def _refuse_costly_layers(path: Path, network: Any) -> None:
+    """Raise `UserError` for a loop, and a large layer that does not depend on the input: compiling computes it."""
     dependent = set()
     for layer in network.get_ordered_ops():
         name = layer.get_friendly_name()
+        if layer.get_type_name() == "Loop":
+            raise UserError(f"{path}: loop '{name}' may never end in OpenVINO; run the .onnx by onnxruntime")
         sources = (port.get_source_output().get_node().get_friendly_name() for port in layer.inputs())
         if layer.get_type_name() == "Parameter" or any(source in dependent for source in sources):
             dependent.add(name)
