@@ -1,7 +1,9 @@
 """Characters in rows that look like those of YAML: full-width punctuation, non-breaking spaces, typographic dashes."""
 
 import re
+from typing import Any
 
+from graftdet.models.spec.keys import SECTIONS
 from graftdet.models.spec.problems import Problem, Report
 
 _LOOKALIKES = {
@@ -42,11 +44,33 @@ def replace_lookalikes(text: str, file: str, report: Report) -> str:
             continue
         found = _ANY.search(_QUOTED_OR_COMMENT.sub(lambda match: " " * len(match[0]), line))
         if found:
-            name, meant = _LOOKALIKES[found[0]]
-            message = f"not valid YAML: holds {name}; write {'a space' if meant == ' ' else repr(meant)}"
-            report(Problem("yaml-syntax", "error", None, number + 1, found.start() + 1, message, file=file))
             lines[number] = _replace(line)
+            row, section, position = _row_on(lines[: number + 1])
+            message = f"not valid YAML: holds {_LOOKALIKES[found[0]][0]}"
+            about: dict[str, Any] = {"file": file, "section": section, "section_row": position}
+            hint = f"write {_written(lines[number])}"
+            report(Problem("yaml-syntax", "error", row, number + 1, found.start() + 1, message, hint, **about))
     return "\n".join(lines)
+
+
+def _row_on(lines: list[str]) -> tuple[int | None, str | None, int | None]:
+    """The index of the row that begins on the last line, its section, and its index there; None where none begins."""
+    index = position = -1
+    section = None
+    for line in lines:
+        heading = re.match(r"(\w+)\s*:", line)
+        if heading:
+            section, position = (heading[1] if heading[1] in SECTIONS else None), -1
+        if section and re.match(r"\s*(-\s*)?\[", line[heading.end() if heading else 0 :]):
+            index, position = index + 1, position + 1
+    return (index, section, position) if section else (None, None, None)
+
+
+def _written(line: str) -> str:
+    """The row on a line, without what a list around it adds."""
+    row = _QUOTED_OR_COMMENT.sub(lambda match: "" if match[0][0] == "#" else match[0], line)
+    row = row[row.index("[") :].strip().rstrip(",")
+    return row[1:] if row.startswith("[[") and row.count("[") > row.count("]") else row
 
 
 def _replace(line: str) -> str:

@@ -41,7 +41,7 @@ CASES = [  # what is replaced, by what, the row or line of the problem, a part o
         ROW2,
         "[-1\uff0c 3, C3, [128]]",
         2,
-        "YAML reads '\uff0c' as part of a name in [-1\uff0c 3, C3, [128]]; write [-1, 3, C3, [128]]",
+        "holds a full-width comma; write [-1, 3, C3, [128]]",
     ),
     (ROW2, "[-1, 3, C3, \u3010128\u3011]", 2, "write [-1, 3, C3, [128]]"),
     (ROW2, "[-1, 3, C3, [128; True]]", 2, "write [-1, 3, C3, [128, True]]"),

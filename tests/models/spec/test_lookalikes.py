@@ -12,18 +12,18 @@ ROW = "[-1, 3, C3, [128]]"
 @pytest.mark.parametrize(
     ("row", "column", "named"),
     [
-        ("[-1\uff0c 3\uff0c C3\uff0c [128]]", 8, "full-width comma; write ','"),
-        ("[-1, 3, C3, \uff3b128\uff3d]", 17, "full-width bracket; write '['"),
-        ("[\u20131, 3, C3, [128]]", 6, "en dash; write '-'"),
-        ("[-1,\u00a03, C3, [128]]", 9, "non-breaking space; write a space"),
+        ("[-1\uff0c 3\uff0c C3\uff0c [128]]", 8, "holds a full-width comma"),
+        ("[-1, 3, C3, \uff3b128\uff3d]", 17, "holds a full-width bracket"),
+        ("[\u20131, 3, C3, [128]]", 6, "holds an en dash"),
+        ("[-1,\u00a03, C3, [128]]", 9, "holds a non-breaking space"),
     ],
 )
 def test_lookalike_in_a_row_is_named_with_its_position(tmp_path, row, column, named):
     path = tmp_path / "model.yaml"
     path.write_text(find_config("yolov5n.yaml", "models").read_text().replace(ROW, row, 1), encoding="utf-8")
     (problem,) = check_model(path)
-    assert (problem.rule, problem.line, problem.column) == ("yaml-syntax", 14, column)
-    assert named in problem.message
+    assert (problem.rule, problem.row, problem.line, problem.column) == ("yaml-syntax", 2, 14, column)
+    assert named in problem.message and problem.hint == f"write {ROW}"
 
 
 def test_indentation_by_non_breaking_spaces_is_named(tmp_path):
