@@ -205,7 +205,7 @@ def export_model(
     if int8:
         images = read_calibration_images(data, calibration_images, seed)
         limits = Limits(difference=None, matched=None, ap_drop=int8_drop)
-        evidence = replace(evidence, calibration=images, limits=limits)
+        evidence = replace(evidence, calibration=images, limits=limits, accepted_loss=int8_drop / 2)
     for name, path in paths.items():
         exported = export_file(model, name, path, options, evidence)
         result.files.append(exported)

@@ -18,7 +18,9 @@ from graftdet.models.backends.openvino import convert, fold_constants, import_wi
 from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.processes.native_output import captured_output
 
-METHOD = "nncf"
+METHODS = ("nncf", "nncf-full-range")
+"""The second one has eight instead of seven bits for the weights of the first layer, whose sums can overflow on
+processors without VNNI."""
 
 
 def is_installed() -> bool:
@@ -26,7 +28,9 @@ def is_installed() -> bool:
     return importlib.util.find_spec("nncf") is not None
 
 
-def export_by_nncf(model: Any, path: Path, options: ExportOptions, batches: Sequence[np.ndarray]) -> Path:
+def export_by_nncf(
+    model: Any, path: Path, options: ExportOptions, batches: Sequence[np.ndarray], method: str = METHODS[0]
+) -> Path:
     """Write a model as a quantized .xml and .bin.
 
     Args:
@@ -34,6 +38,7 @@ def export_by_nncf(model: Any, path: Path, options: ExportOptions, batches: Sequ
         path: the .xml to write.
         options: see `ExportOptions`.
         batches: calibration inputs (B, 3, H, W) float32 in 0..1.
+        method: one of `METHODS`.
 
     Returns:
         The path.
@@ -47,6 +52,10 @@ def export_by_nncf(model: Any, path: Path, options: ExportOptions, batches: Sequ
     except ImportError:
         raise UserError(f"{path}: needs nncf; install it with 'pip install nncf'") from None
 
+    advanced = nncf.AdvancedQuantizationParameters()
+    if method == "nncf-full-range":
+        advanced.overflow_fix = import_without_telemetry("nncf.quantization.advanced_parameters").OverflowFix.DISABLE
+
     def quantized(network: Any) -> Any:
         fuse_swish(fold_constants(network))
         scope = nncf.IgnoredScope(names=float_operations(network), validate=False)
@@ -54,7 +63,14 @@ def export_by_nncf(model: Any, path: Path, options: ExportOptions, batches: Sequ
         data = nncf.Dataset(list(batches))
         try:
             with captured_output():
-                network = nncf.quantize(network, data, preset=preset, subset_size=len(batches), ignored_scope=scope)
+                network = nncf.quantize(
+                    network,
+                    data,
+                    preset=preset,
+                    subset_size=len(batches),
+                    ignored_scope=scope,
+                    advanced_parameters=advanced,
+                )
         except Exception as error:  # NNCF's exceptions have no common base
             raise ExportError(path, f"NNCF cannot quantize the model: {first_line(error)}") from error
         shorten(network)

@@ -31,9 +31,10 @@ METHODS: dict[str, dict[str, Any]] = {
 
 def methods_for(name: str) -> list[str]:
     """The methods to try for a format, in this order: NNCF first for OpenVINO, where it is installed."""
-    from graftdet.models.backends.nncf_quantization import METHOD, is_installed
+    from graftdet.models.backends.nncf_quantization import METHODS as NNCF_METHODS
+    from graftdet.models.backends.nncf_quantization import is_installed
 
-    return [*([METHOD] if name == "openvino" and is_installed() else []), *METHODS]
+    return [*(NNCF_METHODS if name == "openvino" and is_installed() else ()), *METHODS]
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def export_int8(
     if method not in METHODS:
         from graftdet.models.backends.nncf_quantization import export_by_nncf
 
-        return export_by_nncf(model, path, options, list(_batches(images, options)))
+        return export_by_nncf(model, path, options, list(_batches(images, options)), method)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".int8-") as folder:
         source = BACKENDS["onnx"].export(model, Path(folder) / "float.onnx", options)
         target = path if name == "onnx" else Path(folder) / "int8.onnx"

@@ -11,7 +11,7 @@ import numpy as np
 
 from graftdet.models.analysis.benchmark.measurement import Measurement, measure_in_process
 from graftdet.models.backends import BACKENDS, ExportOptions, check_output
-from graftdet.models.backends.quantization import INT8_FORMATS, export_int8, methods_for
+from graftdet.models.backends.quantization import INT8_FORMATS, export_int8
 from graftdet.models.backends.receipt.receipt import Limits
 from graftdet.models.backends.receipt.verified_export import Evidence, export_verified
 from graftdet.models.backends.receipt.verify import noise_images
@@ -170,8 +170,7 @@ def _int8_rows(subject: Subject, name: str) -> list[BenchmarkRow]:
     _, receipt = export_verified(subject.model, name, path, options, replace(subject.evidence, limits=any_loss))
     measured = subject.measure(path)
     if measured and measured.images_per_second is None:
-        batch_file, method = path.with_name(f"batch{BATCH}-int8{backend.suffix}"), methods_for(name)[0]
-        few = images[:CALIBRATION_FOR_SPEED]
-        export_int8(subject.model, name, batch_file, replace(options, batch_size=BATCH), few, method)
+        batch_file, few = path.with_name(f"batch{BATCH}-int8{backend.suffix}"), images[:CALIBRATION_FOR_SPEED]
+        export_int8(subject.model, name, batch_file, replace(options, batch_size=BATCH), few, receipt.method)
         measured = _with_batches(measured, subject.measure(batch_file))
     return [BenchmarkRow(name, "int8", receipt.megabytes, measured, receipt.ap["file"] if receipt.ap else None)]

@@ -56,7 +56,8 @@ class Receipt:
         ap: AP50-95 of "torch" and "file" on `data`; None where it was not asked for.
         data: the data YAML and split.
         limits: see `Limits`.
-        calibration: method and number of images, of int8.
+        method: how int8 was calibrated, see `models.backends.quantization`; None in float32.
+        calibration: the method and its number of images, as text.
         graftdet: version of this project.
     """
 
@@ -78,6 +79,7 @@ class Receipt:
     ap: dict[str, float] | None = None
     data: str | None = None
     limits: Limits = field(default_factory=Limits)
+    method: str | None = None
     calibration: str | None = None
     graftdet: str = field(default_factory=project_version)
 

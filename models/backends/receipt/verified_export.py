@@ -36,6 +36,7 @@ class Evidence:
             None: not asked for.
         limits: what the file must reach; None: the default.
         calibration: images (H, W, 3) uint8 BGR that int8 is calibrated on; None: the file stays in float32.
+        accepted_loss: loss of AP50-95 up to which no further method of int8 is tried.
     """
 
     weights: Path
@@ -45,6 +46,7 @@ class Evidence:
     average_precision: Callable[..., float] | None = None
     limits: Limits | None = None
     calibration: Sequence[np.ndarray] | None = None
+    accepted_loss: float = 0.005
 
 
 def export_verified(
@@ -99,18 +101,18 @@ def staging_folder(path: Path) -> Any:
 def _quantized(
     model: Any, name: str, folder: Path, file_name: str, options: ExportOptions, evidence: Evidence
 ) -> tuple[Path, Any, Receipt]:
-    """The file of the calibration method with the highest AP; no further method where one loses half of the limit."""
+    """The file of the method with the highest AP; the first that loses at most `accepted_loss` ends the search."""
     images, found = evidence.calibration or (), []
     for method in methods_for(name):
         target = folder / method / file_name
         target.parent.mkdir()
         staged = export_int8(model, name, target, options, images, method)
         loaded, receipt = verified(model, name, staged, options, evidence)
-        receipt.calibration = f"{method} on {counted(len(images), 'image')}"
+        receipt.method, receipt.calibration = method, f"{method} on {counted(len(images), 'image')}"
         ap = f"AP50-95 {receipt.ap['file']:.4f}" if receipt.ap else "AP50-95 unknown"
         logger.info(f"int8, {receipt.calibration}: {ap}")
         found.append((receipt.loss, len(found), staged, loaded, receipt))
-        if receipt.loss <= receipt.limits.ap_drop / 2:
+        if receipt.loss <= evidence.accepted_loss:
             break
     _, _, staged, loaded, receipt = min(found)
     if receipt.problems():

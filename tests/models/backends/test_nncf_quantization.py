@@ -87,6 +87,21 @@ def test_activations_stay_one_operation_and_the_graph_is_short(trained, images, 
     assert b"\n\t" not in path.read_bytes()
 
 
+def test_the_full_range_has_eight_bits_in_the_first_layer(trained, images, tmp_path):
+    """Seven bits keep the sums of processors without VNNI from overflowing."""
+    pytest.importorskip("nncf")
+    largest = {}
+    for method in module.METHODS:
+        path = export_int8(trained, "openvino", tmp_path / f"{method}.xml", OPTIONS, images, method)
+        network = module.import_without_telemetry("openvino").Core().read_model(path)
+        first = next(one for one in network.get_ordered_ops() if one.get_type_name() == "Convolution")
+        weights = first.input_value(1).get_node()
+        while weights.get_type_name() != "Constant":
+            weights = weights.input_value(0).get_node()
+        largest[method] = int(np.abs(weights.get_data().astype(int)).max())
+    assert largest["nncf"] <= 64 < largest["nncf-full-range"] <= 128
+
+
 def test_nncf_is_imported_without_telemetry():
     pytest.importorskip("nncf")
     code = (
@@ -100,7 +115,7 @@ def test_nncf_is_imported_without_telemetry():
 
 def test_the_order_of_the_methods(monkeypatch):
     monkeypatch.setattr(module, "is_installed", lambda: True)
-    assert methods_for("openvino") == ["nncf", *METHODS] and methods_for("onnx") == list(METHODS)
+    assert methods_for("openvino") == [*module.METHODS, *METHODS] and methods_for("onnx") == list(METHODS)
     monkeypatch.setattr(module, "is_installed", lambda: False)
     assert methods_for("openvino") == list(METHODS)
 

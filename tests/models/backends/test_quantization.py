@@ -65,7 +65,15 @@ def test_the_loss_decides_and_the_layers_are_listed(trained, images, tiny_weight
         calibration=images,
     )
     _, receipt = export_verified(trained, "onnx", tmp_path / "a.onnx", OPTIONS, evidence)
-    assert receipt.precision == "int8" and receipt.calibration == "minmax on 4 images" and receipt.ap["file"] == 0.48
+    assert (
+        receipt.precision == "int8"
+        and receipt.method == "minmax"
+        and receipt.calibration == "minmax on 4 images"
+        and receipt.ap["file"] == 0.48
+    )
+    (tmp_path / "a.onnx").unlink(), (tmp_path / "a.onnx.receipt.json").unlink()
+    lenient = Evidence(**{**vars(evidence), "limits": Limits(None, None, 0.05), "accepted_loss": 0.04})
+    assert export_verified(trained, "onnx", tmp_path / "a.onnx", OPTIONS, lenient)[1].method == "moving-average"
     (tmp_path / "a.onnx").unlink(), (tmp_path / "a.onnx.receipt.json").unlink()
     strict = Evidence(**{**vars(evidence), "limits": Limits(None, None, 0.01)})
     with pytest.raises(ExportError, match=r"AP50-95 is 0.4800 instead of 0.5000, allowed is a loss of 0.01"):
