@@ -12,6 +12,7 @@ from graftdet.models.spec.problems import Problem, ProblemError, Report, raise_p
 from graftdet.utils.config import YamlError
 
 _MAX_REPAIRS = 50  # lines that are repaired one after the other
+_MAX_DEPTH = 50  # of brackets; rows have four
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"\\]|\\.)*\"")
 _KEYS = "|".join(sorted(KEYS, key=len, reverse=True))
 _CONFLICT = re.compile(r"(<{7}|\|{7}|={7}|>{7})(?!\S)")
@@ -134,6 +135,8 @@ def _last_row(text: str) -> tuple[int, RowIndex] | None:
                     row, line = RowIndex(sum(counts.values()), section, counts[section]), event.start_mark.line
                     counts[section] += 1
                 path.append("map" if isinstance(event, yaml.MappingStartEvent) else "list")
+                if len(path) > _MAX_DEPTH:  # which the parser takes quadratic time for
+                    return None
             elif isinstance(event, yaml.CollectionEndEvent):
                 path.pop()
                 section = None if path == ["map"] else section

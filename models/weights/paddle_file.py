@@ -19,10 +19,11 @@ from graftdet.utils.files import read_regular_file
 from graftdet.utils.untrusted.restricted_unpickler import (
     ForbiddenPickleError,
     GlobalName,
-    RecordedObject,
     TruncatedPickleError,
     read_pickle,
 )
+from graftdet.utils.untrusted.torch_archive import MAX_VIEWED
+from graftdet.utils.untrusted.value_limits import RecordedObject
 
 _STATISTICS = {"_mean": "running_mean", "_variance": "running_var"}
 _DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1")
@@ -52,8 +53,9 @@ def read_paddle(path: str | Path) -> PublishedWeights:
     """
     path = Path(path)
     try:
-        content = read_pickle(read_regular_file(path), _resolve_name, _refuse_persistent)
-        state = _collect(content) if isinstance(content, dict) else {}
+        data = read_regular_file(path)
+        content = read_pickle(data, _resolve_name, _refuse_persistent)
+        state = _collect(content, MAX_VIEWED * len(data)) if isinstance(content, dict) else {}
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except ForbiddenPickleError as error:
@@ -81,13 +83,19 @@ def _refuse_persistent(_: Any) -> None:
     raise ForbiddenPickleError("it refers to data outside its pickle")
 
 
-def _collect(content: dict) -> dict[str, torch.Tensor]:
-    """The arrays of a state dict as tensors; entries of other kinds, such as a table of names, are skipped."""
-    state = {}
+def _collect(content: dict, max_bytes: int) -> dict[str, torch.Tensor]:
+    """The arrays of a state dict as tensors; entries of other kinds, such as a table of names, are skipped.
+
+    Raises `ForbiddenPickleError` where they take more than `max_bytes`: many may share one record of the file.
+    """
+    state: dict[str, torch.Tensor] = {}
     for name, value in content.items():
         array = value[1] if isinstance(value, tuple) and len(value) == 2 else value
         if isinstance(name, str) and isinstance(array, RecordedObject) and array.name.endswith("._reconstruct"):
-            state[_rename(name)] = _as_torch(name, _array(array))
+            tensor = state[_rename(name)] = _as_torch(name, _array(array))
+            max_bytes -= tensor.nbytes
+            if max_bytes < 0:
+                raise ForbiddenPickleError("its arrays are much larger than the file itself")
     return state
 
 

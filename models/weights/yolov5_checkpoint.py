@@ -12,11 +12,13 @@ from typing import Any
 import torch
 
 from graftdet.utils.errors import UserError
-from graftdet.utils.untrusted.restricted_unpickler import RecordedObject
 from graftdet.utils.untrusted.torch_archive import read_archive
+from graftdet.utils.untrusted.value_limits import RecordedObject
 
-_MAX_MODULES = 100_000  # far above any detector; a crafted file could name one module a million times
+_MAX_MODULES = 100_000  # and their tensors: far above any detector; a file could name one module a million times
 _MAX_DEPTH = 100
+_MAX_NAME = 1000  # characters of the name of a tensor
+_MAX_LEVELS = 16
 _ADDED_KEYS = ("yaml_file",)  # that the original adds to its YAML when it builds a model
 _OPTION_KEYS = ("train_args", "opt", "args")  # where a checkpoint holds the options of its training
 _SIZE_KEYS = ("imgsz", "img_size", "img")
@@ -78,8 +80,8 @@ def from_published(content: Any, path: str | Path) -> PublishedWeights:
     if isinstance(content, RecordedObject):
         published = _from_module(content, path)
     elif isinstance(content, dict):
-        tensors = {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
-        published = PublishedWeights(tensors)
+        tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
+        published = PublishedWeights({name: value for name, value in tensors.items() if isinstance(name, str)})
     else:
         raise UserError(f"{path}: holds a {type(content).__name__}, expected a model or a dict of tensors")
     if not published.state:
@@ -118,12 +120,13 @@ def _from_module(module: RecordedObject, path: str | Path) -> PublishedWeights:
     names = _class_names(module.state.get("names"))
     nc = module.state.get("nc", (yaml or {}).get("nc"))
     stride = module.state.get("stride")
+    has_stride = isinstance(stride, torch.Tensor) and stride.numel() <= _MAX_LEVELS
     return PublishedWeights(
         state=state,
         yaml=yaml,
         names=names,
         nc=nc if isinstance(nc, int) else len(names) if names else None,
-        stride=[float(s) for s in stride.flatten()] if isinstance(stride, torch.Tensor) else None,
+        stride=[float(s) for s in stride.flatten()] if has_stride else None,
     )
 
 
@@ -132,28 +135,32 @@ def _collect_tensors(
 ) -> None:
     """Add the tensors of `module` and of its children to `state`, named as in `torch.nn.Module.state_dict`."""
     count[0] += 1
-    if count[0] > _MAX_MODULES or prefix.count(".") > _MAX_DEPTH:
+    if count[0] > _MAX_MODULES or prefix.count(".") > _MAX_DEPTH or len(prefix) > _MAX_NAME:
         raise UserError(f"{path}: its modules are nested without end, expected a detector")
     hidden = module.state.get("_non_persistent_buffers_set")
-    hidden = hidden if isinstance(hidden, (set, frozenset, list, tuple)) else ()
+    hidden = {name for name in hidden if isinstance(name, str)} if isinstance(hidden, (set, list, tuple)) else set()
     for kind in ("_parameters", "_buffers"):
         for name, value in _items(module.state.get(kind)):
             if isinstance(value, torch.Tensor) and name not in hidden:
+                count[0] += 1
                 state[f"{prefix}{name}"] = value
     for name, child in _items(module.state.get("_modules")):
         if isinstance(child, RecordedObject):
             _collect_tensors(child, f"{prefix}{name}.", state, count, path)
 
 
-def _items(value) -> list[tuple]:
-    return list(value.items()) if isinstance(value, dict) else []
+def _items(value) -> list[tuple[str, Any]]:
+    """The entries of a dict whose keys may be names in a model."""
+    entries = value.items() if isinstance(value, dict) else ()
+    return [(name, item) for name, item in entries if isinstance(name, str) and len(name) <= _MAX_NAME]
 
 
 def _class_names(value) -> list[str] | None:
     """Class names as a list, from a list or from a dict of index -> name."""
-    if isinstance(value, dict) and sorted(value, key=str) == sorted(range(len(value)), key=str):
+    if isinstance(value, dict) and value.keys() == set(range(len(value))):
         value = [value[index] for index in range(len(value))]
-    return [str(name) for name in value] if isinstance(value, (list, tuple)) and value else None
+    is_list = isinstance(value, (list, tuple)) and value and all(isinstance(name, (str, int, float)) for name in value)
+    return [str(name) for name in value] if is_list else None
 
 
 def _plain(value, depth: int = 0):

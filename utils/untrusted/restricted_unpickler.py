@@ -3,8 +3,9 @@
 A pickle is a program. Python's own unpickler imports the names in it and calls them. This one imports nothing and calls
 nothing by name: a table of the caller maps each allowed name to a harmless function, and any other name is refused.
 
-A small pickle can also cost much: keys of nested tuples take exponential time to hash, and copies of copies fill the
-memory. Keys are therefore plain values, and operations and copied items are counted.
+A small pickle can also cost much: keys of nested tuples take exponential time to hash, keys of equal hashes quadratic
+time, and copies of copies fill the memory. Keys are therefore plain values, and operations and copied items are
+counted. What a reader may do with the result is bounded as well (`graftdet.utils.untrusted.value_limits`).
 """
 
 import itertools
@@ -12,25 +13,13 @@ import pickletools
 from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO
 
-MAX_STEPS = 3_000_000  # operations and copied items; checkpoints of the largest detectors need a thirtieth
+from graftdet.utils.untrusted.value_limits import MAX_STEPS, RecordedObject, ValueLimitError, check_values
 
-
+_KEY_STEPS = 300  # that a key of several values counts: their hashes can be chosen to be equal
+_MAX_KEY = 2**60  # larger integers can be chosen to have equal hashes
+_MAX_BITS = 1024  # of an integer; states of random generators have 128
+_MAX_NAME = 200  # characters of a name in a message
 _CONTAINERS = (list, tuple, set, frozenset, dict)
-
-
-class RecordedObject:
-    """An object of the file that was recorded instead of constructed.
-
-    Attributes:
-        name: the full name of its class, such as `models.common.Conv`.
-        args: the arguments its class would have been called with.
-        state: its attributes, name -> value (`{"": value}` where the state is not a dict).
-    """
-
-    def __init__(self, name: str, args: tuple = ()):
-        self.name = name
-        self.args = args
-        self.state: dict = {}
 
 
 class GlobalName:
@@ -72,7 +61,7 @@ def read_pickle(
     machine = _PickleMachine(resolve_name, load_persistent)
     for opcode, argument, _ in pickletools.genops(data):
         if opcode.name == "STOP":
-            return machine.stack.pop()
+            return machine.result()
         step = _OPCODES.get(opcode.name)
         if step is None:
             raise ForbiddenPickleError(f"its pickle uses '{opcode.name}', which weights do not need")
@@ -91,12 +80,23 @@ class _PickleMachine:
         self.memo: dict[int, object] = {}
         self.steps = 0
 
+    def result(self) -> Any:
+        """The value on top of the stack, within the limits for those who read it."""
+        value = self.stack.pop()
+        try:
+            check_values(value)
+        except ValueLimitError as error:
+            raise ForbiddenPickleError(str(error)) from None
+        return value
+
     def count(self, steps: int):
         self.steps += steps
         if self.steps > MAX_STEPS:
             raise ForbiddenPickleError("its pickle is longer than that of any detector")
 
     def push(self, value):
+        if type(value) is int and value.bit_length() > _MAX_BITS:
+            raise ForbiddenPickleError(f"an integer of {value.bit_length()} bits, which weights do not need")
         self.stack.append(value)
 
     def mark(self, _):
@@ -118,16 +118,18 @@ class _PickleMachine:
         if not isinstance(name, GlobalName) or not isinstance(args, tuple):
             raise ForbiddenPickleError("it calls something that is not a known name")
         self.count(sum(len(argument) for argument in args if isinstance(argument, (str, bytes, *_CONTAINERS))))
+        if name.call in _CONTAINERS and not all(isinstance(argument, _CONTAINERS) for argument in args):
+            raise ForbiddenPickleError("a container of something that is none")  # such as each value of a tensor
         if name.call in (set, frozenset):
-            check_keys(*args)
+            self.check_keys(*args)
         elif name.call is dict:
-            check_keys(*([pair[0] for pair in pairs] for pairs in args if not isinstance(pairs, dict)))
+            self.check_keys(*([pair[0] for pair in pairs] for pairs in args if not isinstance(pairs, dict)))
         self.push(name.call(*args))
 
     def set_items(self, items: list):
         target = self.stack[-1]
         if isinstance(target, dict):
-            check_keys(items[::2])
+            self.check_keys(items[::2])
             target.update(zip(items[::2], items[1::2], strict=True))
         elif not isinstance(target, RecordedObject):
             raise TypeError("sets items of something that is not a mapping")
@@ -137,10 +139,32 @@ class _PickleMachine:
         if isinstance(target, list):
             target.extend(items)
         elif isinstance(target, set):
-            check_keys(items)
+            self.check_keys(items)
             target.update(items)
         elif not isinstance(target, RecordedObject):
             raise TypeError("adds items to something that is not a list")
+
+    def check_keys(self, *collections: Iterable):
+        """Raise `ForbiddenPickleError` unless all items are plain values, or tuples of them, that are hashed fast."""
+        for item in itertools.chain(*collections):
+            if isinstance(item, (tuple, frozenset)):
+                if any(isinstance(inner, (tuple, frozenset)) for inner in item):
+                    raise ForbiddenPickleError("a key of nested tuples, which weights do not need")
+                self.count(len(item) + _KEY_STEPS)
+            elif type(item) is int and abs(item) >= _MAX_KEY:
+                raise ForbiddenPickleError("a key of more than 60 bits, which weights do not need")
+
+    def frozen_set(self, _):
+        items = self.pop_to_mark()
+        self.check_keys(items)
+        self.push(frozenset(items))
+
+    def name(self, module: Any, name: Any):
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise ForbiddenPickleError("a name that is not text")
+        if len(module) + len(name) > _MAX_NAME:
+            raise ForbiddenPickleError(f"it names '{f'{module}.{name}':.100} ...', which weights do not need")
+        self.push(self.resolve_name(module, name))
 
     def build(self, _):
         """Set an object's state: stored for a `RecordedObject`, dropped for a dict (`_metadata` of a state dict)."""
@@ -152,18 +176,6 @@ class _PickleMachine:
 
     def memoize(self, key: int | None):
         self.memo[len(self.memo) if key is None else key] = self.stack[-1]
-
-
-def _frozen_set(items: list) -> frozenset:
-    check_keys(items)
-    return frozenset(items)
-
-
-def check_keys(*collections: Iterable) -> None:
-    """Raise `ForbiddenPickleError` unless all items are plain values or tuples of them, which are hashed at once."""
-    for item in itertools.chain(*collections):
-        if isinstance(item, (tuple, frozenset)) and any(isinstance(inner, (tuple, frozenset)) for inner in item):
-            raise ForbiddenPickleError("a key of nested tuples, which weights do not need")
 
 
 def _opcode_table() -> dict[str, Callable]:
@@ -183,7 +195,7 @@ def _opcode_table() -> dict[str, Callable]:
         "DUP": lambda m, a: m.push(m.stack[-1]),
         "LIST": lambda m, a: m.push(m.pop_to_mark()),
         "TUPLE": lambda m, a: m.push(tuple(m.pop_to_mark())),
-        "FROZENSET": lambda m, a: m.push(_frozen_set(m.pop_to_mark())),
+        "FROZENSET": _PickleMachine.frozen_set,
         "TUPLE1": lambda m, a: m.push(m.pop(1)),
         "TUPLE2": lambda m, a: m.push(m.pop(2)),
         "TUPLE3": lambda m, a: m.push(m.pop(3)),
@@ -192,8 +204,8 @@ def _opcode_table() -> dict[str, Callable]:
         "ADDITEMS": lambda m, a: m.add_items(m.pop_to_mark()),
         "SETITEM": lambda m, a: m.set_items(list(m.pop(2))),
         "SETITEMS": lambda m, a: m.set_items(m.pop_to_mark()),
-        "GLOBAL": lambda m, a: m.push(m.resolve_name(*a.split(" ", 1))),
-        "STACK_GLOBAL": lambda m, a: m.push(m.resolve_name(*m.pop(2))),
+        "GLOBAL": lambda m, a: m.name(*a.split(" ", 1)),
+        "STACK_GLOBAL": lambda m, a: m.name(*m.pop(2)),
         "REDUCE": lambda m, a: m.call(*m.pop(2)),
         "NEWOBJ": lambda m, a: m.call(*m.pop(2)),
         "BUILD": _PickleMachine.build,

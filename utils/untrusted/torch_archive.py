@@ -10,7 +10,7 @@ import errno
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
 
@@ -52,6 +52,7 @@ _RECORDED_NAMES = {
 }
 MAX_UNPACKED = 4  # size of all records, as a multiple of that of the file: detectors are hardly compressible
 MAX_VIEWED = 16  # size of all tensors, as a multiple of that of the file: several of them may view one record
+_MAX_DIMENSIONS = 64
 _SLACK = 1 << 20  # [bytes] that a small file may take beyond these limits
 _OLD_FORMAT = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
@@ -123,6 +124,8 @@ class _Storages:
         if persistent_id[0] == "module" and isinstance(persistent_id[1], GlobalName):
             return persistent_id[1]
         kind, storage_type, key, _, number = persistent_id[:5]
+        if not isinstance(key, str):
+            raise ForbiddenPickleError("a tensor whose key is not text")
         known = isinstance(storage_type, GlobalName)
         dtype = _STORAGE_DTYPES.get(storage_type.name.removeprefix("torch.")) if known else None
         if kind != "storage" or dtype is None or type(number) is not int or any(persistent_id[5:]):
@@ -157,9 +160,16 @@ class _Archive(_Storages):
             raise ForbiddenPickleError("it was written on a machine of the other byte order")
 
     def _read(self, name: str, default: bytes | None = None) -> bytes:
-        if default is not None and self.prefix + name not in self.records:
+        """A record, of which no more is unpacked than its header declares."""
+        info = self.records.get(self.prefix + name)
+        if info is None and default is not None:
             return default
-        return self.archive.read(self.prefix + name)
+        if info is None:
+            raise TruncatedPickleError(f"it has no record '{name:.100}'")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ForbiddenPickleError(f"a record is compressed by method {info.compress_type}")
+        with self.archive.open(info) as file:
+            return file.read(info.file_size)
 
     def load(self) -> Any:
         """The object in the archive. The checksum of every record that is read is verified."""
@@ -189,11 +199,12 @@ class _OldFile(_Storages):
     def load(self) -> Any:
         """The object in the file."""
         with self.path.open("rb") as file:
+            stream = cast(BinaryIO, _LimitedFile(file, self.path.stat().st_size))
             for _ in range(3):
-                read_pickle(file, self.resolve_name, self.load_storage)
-            content = read_pickle(file, self.resolve_name, self.load_storage)
+                read_pickle(stream, self.resolve_name, self.load_storage)
+            content = read_pickle(stream, self.resolve_name, self.load_storage)
             flat = {key: storage for (key, _), storage in self.storages.items()}
-            for key in read_pickle(file, self.resolve_name, self.load_storage):
+            for key in _texts(read_pickle(stream, self.resolve_name, self.load_storage)):
                 number = int.from_bytes(file.read(8), "little")
                 if number != flat[key].numel():
                     raise TruncatedPickleError(f"tensor {key} has {number} elements instead of {flat[key].numel()}")
@@ -209,8 +220,28 @@ class _OldFile(_Storages):
         return torch.empty(number, dtype=dtype)
 
 
+class _LimitedFile:
+    """A file whose reads ask for no more than its size: memory is allocated for what is asked for."""
+
+    def __init__(self, file: BinaryIO, size: int):
+        self._file, self._size = file, size
+        self.readline, self.tell = file.readline, file.tell
+
+    def read(self, number: int) -> bytes:
+        """The next bytes, fewer where the file ends."""
+        return self._file.read(min(number, self._size))
+
+
+def _texts(keys: Any) -> list[str]:
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise ForbiddenPickleError("keys of tensors that are not text")
+    return keys
+
+
 def _tensor(flat: torch.Tensor, offset: int, size: tuple, stride: tuple, *_) -> torch.Tensor:
     """A tensor as a view of its storage `flat`; never larger than its storage."""
+    if len(size) > _MAX_DIMENSIONS or len(stride) > _MAX_DIMENSIONS:
+        raise ForbiddenPickleError(f"a tensor of {len(size)} dimensions")
     count = 1
     for length in size:
         count *= length

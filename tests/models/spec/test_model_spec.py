@@ -1,5 +1,6 @@
 """YAML text to rows: what is accepted, and how each mistake is reported."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -170,3 +171,11 @@ def test_a_problem_of_a_row_that_is_not_in_order_has_no_replacement():
         row = replace(spec.rows[0], in_order=in_order)
         problem = spec.problem("rule", "message", row=row, replacement="[16]")
         assert problem.replacement == ("[16]" if in_order else None)
+
+
+@pytest.mark.parametrize("bracket", ["[", "{a: ["])
+def test_brackets_without_end_take_no_quadratic_time(bracket):
+    start = time.process_time()
+    with pytest.raises(UserError, match="not valid YAML"):
+        ModelSpec.from_text("backbone: " + bracket * 20_000, "x.yaml")
+    assert time.process_time() - start < 5  # it took minutes

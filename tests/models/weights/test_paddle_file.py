@@ -91,3 +91,10 @@ def test_damaged_and_empty_files_are_reported(tmp_path):
     for content in ({}, [1], {"a": 1}):
         with pytest.raises(UserError, match=r"x\.pdparams: holds no arrays"):
             load_weights(write(path, content))
+
+
+def test_many_names_of_one_array_are_limited(tmp_path):
+    array = np.ones(100_000, np.float32)
+    assert len(read_paddle(write(tmp_path / "few.pdparams", {str(name): array for name in range(4)})).state) == 4
+    with pytest.raises(UserError, match="arrays are much larger than the file"):
+        read_paddle(write(tmp_path / "many.pdparams", {str(name): array for name in range(40)}))

@@ -297,3 +297,18 @@ def test_truncated_and_damaged_files_raise_one_error_or_are_read(foreign, tmp_pa
             read_published(path)
         except UserError as error:
             assert "damaged.pt" in str(error)
+
+
+def test_odd_names_and_strides_cost_nothing(foreign, tmp_path):
+    model = make_model(foreign)
+    model.names, model.stride = [["cat"], {}], torch.zeros(5000)
+    result = read_published(save(tmp_path / "odd.pt", {"model": model}))
+    assert result.names is None and result.stride is None
+    inner = model.model
+    for _ in range(3):
+        inner = nn.ModuleDict({"n" * 500: inner})
+    model.model = inner
+    with pytest.raises(UserError, match="nested without end"):
+        read_published(save(tmp_path / "long.pt", {"model": model}))
+    result = read_published(save(tmp_path / "state.pt", {"a": torch.ones(1), 3: torch.ones(1)}))
+    assert list(result.state) == ["a"]
