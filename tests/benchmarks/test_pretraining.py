@@ -31,7 +31,7 @@ def table(tmp_path, tiny_yaml, monkeypatch):
 
     def run(command):
         commands.append(command)
-        train.main([*command, "--device", "cpu", "--workers", "0"])
+        train.main([*command, "--device", "cpu", "--workers", "0", "--plots", "none"])
         return 0
 
     monkeypatch.setattr(pretraining, "TABLE", entries)
