@@ -8,7 +8,7 @@ import yaml
 
 from graftdet.utils.errors import UserError, nearest
 from graftdet.utils.files import read_regular_file, refuse_lfs_pointer
-from graftdet.utils.text import decode_utf8
+from graftdet.utils.text import decode_unicode
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
@@ -83,7 +83,7 @@ def read_text(path: str | Path) -> str:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     refuse_lfs_pointer(path, data[:64])
-    return decode_utf8(data, str(path))
+    return decode_unicode(data, str(path))
 
 
 class YamlError(UserError):

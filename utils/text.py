@@ -45,7 +45,13 @@ def _percent_encoded(match: re.Match) -> str:
     return "".join(f"%{byte:02X}" for byte in data)
 
 
-_BYTE_ORDER_MARKS = ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16"))
+_BYTE_ORDER_MARKS = (  # the first one of UTF-16 is the start of that of UTF-32
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+    (codecs.BOM_UTF8, "UTF-8-sig"),
+)
 _COMMON = {  # encoding -> ranges of the first and of the second byte of its common characters
     "GBK": (((0xB0, 0xD7), (0xA1, 0xFE)),),  # level 1 of GB 2312
     "Shift-JIS": (((0x82, 0x82), (0x9F, 0xF1)), ((0x83, 0x83), (0x40, 0x96)), ((0x88, 0x98), (0x40, 0xFC))),
@@ -73,8 +79,13 @@ def comment_start(line: bytes) -> int:
     return len(line)
 
 
-def decode_utf8(data: bytes, where: str, comments: bool = True) -> str:
-    """Decode the content of a YAML file or another text file.
+def marked_encoding(data: bytes) -> str:
+    """Return the encoding whose byte order mark the data start with, such as UTF-16; empty without a mark."""
+    return next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), "")
+
+
+def decode_unicode(data: bytes, where: str, comments: bool = True) -> str:
+    """Decode a text file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark, as Windows' Notepad writes them.
 
     Args:
         data: the content.
@@ -83,12 +94,15 @@ def decode_utf8(data: bytes, where: str, comments: bool = True) -> str:
             are an error.
 
     Raises:
-        UserError: if it is not UTF-8; names the likely encoding and how to convert the file.
+        UserError: if it is in another encoding; names the likely one and how to convert the file.
     """
-    marked = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), "")
-    if marked:
-        raise UserError(f"{where}: is encoded in {marked}, expected UTF-8; {_conversion(marked, where)}")
-    if b"\0" in data and comments and (half := _utf16_without_mark(data)):
+    encoding = marked_encoding(data) or "UTF-8"
+    if encoding in ("UTF-16", "UTF-32"):
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            raise UserError(f"{where}: starts as {encoding}, but is malformed; save it as UTF-8 in an editor") from None
+    if b"\0" in data and (half := _utf16_without_mark(data)):
         raise UserError(f"{where}: is encoded in {half}, expected UTF-8; {_conversion(half, where)}")
     if b"\0" in data and comments:
         raise UserError(f"{where}: not a text file, expected YAML")

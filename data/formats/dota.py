@@ -12,6 +12,7 @@ from graftdet.data.formats.format import FORMATS, DataConfig
 from graftdet.data.formats.per_image import Annotation, Entry, PerImageFormat
 from graftdet.data.paths import find_first, split_at_folder
 from graftdet.utils.files import read_regular_file
+from graftdet.utils.text import decode_unicode
 
 _HEADER = re.compile(r"\s*(imagesource|gsd)\s*:", re.IGNORECASE)
 
@@ -44,10 +45,10 @@ class Dota(PerImageFormat):
         labels = _LabelFolders()
         return [Entry(image, labels.find(image)) for image in list_images(config, split, self.problems)]
 
-    def parse(self, data: bytes) -> Annotation:
+    def parse(self, data: bytes, path: Path) -> Annotation:
         """Return the rows of a label file as boxes."""
         objects, malformed = [], []
-        for line, content in enumerate(data.decode("utf-8-sig").splitlines(), 1):
+        for line, content in enumerate(decode_unicode(data, str(path), comments=False).splitlines(), 1):
             if not content.strip() or _HEADER.match(content):
                 continue
             row = _parse_row(content)
@@ -78,8 +79,8 @@ def _parse_row(content: str) -> tuple[str, tuple[float, float, float, float], bo
 
 def _rows(path: Path) -> list[str]:
     try:
-        lines = read_regular_file(path).decode("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError):
+        lines = decode_unicode(read_regular_file(path), str(path), comments=False).splitlines()
+    except (OSError, ValueError):
         return []
     return [line for line in lines if line.strip() and not _HEADER.match(line)]
 

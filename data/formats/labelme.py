@@ -14,9 +14,10 @@ from graftdet.data.formats.parsing.segmentation import box_of_segmentation
 from graftdet.data.formats.per_image import Annotation, Entry, PerImageFormat, rate_annotations
 from graftdet.data.paths import find_first
 from graftdet.utils.files import is_litter, read_regular_file, regular_file
+from graftdet.utils.text import decode_unicode, marked_encoding
 
 _SAMPLED = 1000  # files that are counted to rate a folder
-_MAX_HEAD = 100_000  # characters that are read to recognize a file; the image itself may follow
+_MAX_HEAD = 100_000  # bytes that are read to recognize a file; the image itself may follow
 
 
 @FORMATS.register("labelme")
@@ -36,12 +37,13 @@ class Labelme(PerImageFormat):
         if first is None:
             return 0
         try:
-            with open(
-                first, encoding="utf-8-sig", errors="replace", opener=regular_file
-            ) as file:  # reported on reading
-                head = file.read(_MAX_HEAD)
+            with open(first, "rb", opener=regular_file) as file:
+                data = file.read(_MAX_HEAD)
         except OSError:
             return 0
+        head = data.decode(
+            marked_encoding(data) or "utf-8", errors="replace"
+        )  # what is malformed is reported on reading
         if '"shapes"' not in head or ('"imagePath"' not in head and '"shape_type"' not in head):
             return 0
         num_images = sum(1 for _ in zip(walk_images(first.parent), range(_SAMPLED), strict=False))
@@ -60,10 +62,10 @@ class Labelme(PerImageFormat):
         files = {path: image for path, image in found.items() if path.is_file() or image not in named}
         return [Entry(image, path if path.is_file() else None) for path, image in sorted(files.items())]
 
-    def parse(self, data: bytes) -> Annotation:
+    def parse(self, data: bytes, path: Path) -> Annotation:
         """Return the shapes of a file as boxes."""
         try:
-            document = json.loads(data.decode("utf-8-sig"))
+            document = json.loads(decode_unicode(data, str(path), comments=False))
         except RecursionError:
             raise ValueError("nested too deeply") from None
         if not isinstance(document, dict) or not isinstance(document.get("shapes"), list):
@@ -92,7 +94,7 @@ def _json_files(folder: Path) -> Iterator[Path]:
 def _image_of(path: Path) -> Path:
     """The image that a JSON names, which may not exist."""
     try:
-        document = json.loads(read_regular_file(path).decode("utf-8-sig"))
+        document = json.loads(decode_unicode(read_regular_file(path), str(path), comments=False))
         name = document["imagePath"].replace("\\", "/")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return path.with_suffix(".jpg")

@@ -14,7 +14,6 @@ from graftdet.data.formats.sample import Sample
 from graftdet.data.parallel_io import map_threads
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import LFS_POINTER, is_lfs_pointer, read_regular_file
-from graftdet.utils.text import likely_encodings
 
 BAD_FILE = "annotation files that cannot be read"
 NO_FILE = "images without an annotation file"
@@ -73,8 +72,8 @@ class PerImageFormat(Format):
         """Return the images of a split with their annotation files."""
 
     @abstractmethod
-    def parse(self, data: bytes) -> Annotation:
-        """Return the content of an annotation file. Raises `ValueError` with the reason if it is malformed."""
+    def parse(self, data: bytes, path: Path) -> Annotation:
+        """Return the content of the annotation file at `path`. Raises `ValueError` with the reason if malformed."""
 
     def make_ids(self, images: list[Path]) -> Sequence[int | str]:
         """Return an id for each image."""
@@ -97,11 +96,11 @@ class PerImageFormat(Format):
             data = read_regular_file(path)
             if is_lfs_pointer(data[:64]):
                 raise ValueError(LFS_POINTER)
-            return self.parse(data)
+            return self.parse(data, path)
         except OSError as error:
             return f"{path}: {error.strerror}"
-        except UnicodeDecodeError:
-            return f"{path}: not UTF-8, likely {' or '.join(likely_encodings(data))}"
+        except UserError as error:  # which names the file
+            return str(error)
         except ValueError as error:
             return f"{path}: {error!s:.200}"
 

@@ -56,7 +56,7 @@ class Voc(PerImageFormat):
                 entries.setdefault(entry.image, entry)
         return list(entries.values())
 
-    def parse(self, data: bytes) -> Annotation:
+    def parse(self, data: bytes, path: Path) -> Annotation:
         """Return the objects of an XML."""
         content = parse_voc_xml(data)
         objects = [(found.name, found.box, found.difficult) for found in content.objects]

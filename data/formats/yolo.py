@@ -20,8 +20,10 @@ from graftdet.data.formats.files.image_lists import (
     read_lines,
     walk_images,
 )
+from graftdet.data.formats.files.yolo_classes import describe_numbers, read_classes
 from graftdet.data.formats.files.yolo_paths import CLASS_FILES, LabelPaths
-from graftdet.data.formats.format import FORMATS, OTHER_CLASS, DataConfig, Format, Writer, select_names
+from graftdet.data.formats.format import FORMATS, DataConfig, Format, Writer, select_names
+from graftdet.data.formats.parsing.malformed_rows import explain_row
 from graftdet.data.formats.parsing.sixth_column import AngleUnit, Undecided, angle_unit
 from graftdet.data.formats.parsing.yolo_rows import (
     LabelFile,
@@ -38,8 +40,9 @@ from graftdet.data.parallel_io import map_threads
 from graftdet.data.paths import find_first
 from graftdet.utils.boxes import xywh_to_xyxy
 from graftdet.utils.errors import UserError
-from graftdet.utils.files import is_litter, regular_file, spread_sample
+from graftdet.utils.files import is_litter, read_regular_file, refuse_lfs_pointer, spread_sample
 from graftdet.utils.images.io import IMAGE_SUFFIXES, UnreadableImage, image_header
+from graftdet.utils.text import counted, decode_unicode
 
 BAD_ROW = "malformed rows in label files"
 BAD_LABEL_FILE = "label files that cannot be read"
@@ -72,7 +75,7 @@ class Yolo(Format):
         where = f"{config.path}: {split}"
         self._labels = LabelPaths()
         self.paths = list_images(config, split, self.problems, self._labels.has_label)
-        classes = _read_classes(config, where, self.paths, self._labels)
+        classes = read_classes(config, where, self.paths, self._labels)
         self.names, self.category_ids = select_names(classes, names, strict, where)
         self._class_numbers = {number for number, _ in classes}
 
@@ -82,6 +85,8 @@ class Yolo(Format):
         path = find_first(root, value)
         if path is None or path.suffix == ".json":
             return 0
+        if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
+            return 1 + os.path.isfile(LabelPaths().find(str(path)))
         if path.is_file():
             is_image = Path(_first_line(path).strip("\"'")).suffix.lower() in IMAGE_SUFFIXES
             return 2 if is_image else int(path.suffix.lower() == ".txt")
@@ -101,10 +106,11 @@ class Yolo(Format):
         labels = {category_id: label for label, category_id in enumerate(self.category_ids)}
         files = [file for _, file in map_threads(self._read_labels, self.paths)]
         reading, unit = self._decide_reading(files)
+        self._expected_classes = describe_numbers(self._class_numbers, _used_classes(files))
         for path, file, image_id in zip(self.paths, files, make_image_ids(self.paths, self.root), strict=True):
             if isinstance(file, str):
                 self.problems.add(BAD_LABEL_FILE, file)
-                file = LabelFile.empty()
+                continue
             yield self._make_sample(path, image_id, self._select_rows(path, file, reading, unit), labels)
         self._count_labels_without_image()
 
@@ -112,12 +118,15 @@ class Yolo(Format):
         """The rows of the label file of an image, or why it cannot be read."""
         path = self._labels.find(str(image_path))
         try:
-            with open(path, encoding="utf-8-sig", opener=regular_file) as file:
-                return parse_labels(file.read())
+            data = read_regular_file(path)
+            refuse_lfs_pointer(path, data[:64])
+            return parse_labels(decode_unicode(data, path, comments=False))
         except FileNotFoundError:
             return LabelFile.empty()
-        except (OSError, UnicodeDecodeError) as error:
-            return f"{path}: {getattr(error, 'strerror', None) or 'not a text file'}"
+        except OSError as error:
+            return f"{path}: {error.strerror}"
+        except UserError as error:  # which names the file
+            return str(error)
 
     def _decide_reading(self, files: list[LabelFile | str]) -> tuple[str | None, AngleUnit | None]:
         """What rows of more than five columns are, and the unit of angles in them; from the rows of all splits."""
@@ -171,16 +180,17 @@ class Yolo(Format):
 
     def _select_rows(self, path: Path, file: LabelFile, reading: str | None, unit: AngleUnit | None) -> np.ndarray:
         """The boxes of a file in a reading, (n, 6) as `LabelFile.boxes`; counts malformed rows."""
-        malformed, found = dict(file.malformed), []
+        found = []
+        malformed = {line: explain_row(content) for line, content in file.malformed}
         aspect = _aspect_of(path) if unit and file.long_rows else 1.0
         for row in file.long_rows:
             box = box_of(row, reading, unit, aspect)
             if box is None:
-                malformed[row.line] = f"{row.columns} columns"
+                malformed[row.line] = counted(row.columns, "column")
             else:
                 found.append((row.line, row.number, *box))
         for line, content in sorted(malformed.items()):
-            self.problems.add(BAD_ROW, f"{self._labels.find(str(path))}, row {line}: {content[:60]!r}")
+            self.problems.add(BAD_ROW, f"{self._labels.find(str(path))}, row {line}: {content}")
         if not found:
             return file.boxes
         rows = np.concatenate([file.boxes, np.array(found, np.float64).reshape(-1, 6)])
@@ -212,8 +222,8 @@ class Yolo(Format):
         selected = np.array([number in labels for number in rows[:, 1].tolist()], bool)
         for line, number in rows[~selected, :2].astype(np.int64).tolist():
             if number not in self._class_numbers:
-                kind = OTHER_CLASS if 0 <= number <= max(self._class_numbers) else BAD_CLASS
-                self.problems.add(kind, f"{self._labels.find(str(path))}, row {line}: class {number}")
+                where = f"{self._labels.find(str(path))}, row {line}"
+                self.problems.add(BAD_CLASS, f"{where}: class {number}, {self._expected_classes}")
         rows = rows[selected]
         count = len(rows)
         return Sample(
@@ -239,28 +249,17 @@ def _aspect_of(path: Path) -> float:
 
 def _first_line(path: Path) -> str:
     try:
-        with open(path, encoding="utf-8-sig", opener=regular_file) as file:
-            return next((line.strip() for line in file if line.strip()), "")
-    except (OSError, UnicodeDecodeError):
+        return next(iter(read_lines(path)), "")
+    except UserError:
         return ""
 
 
-def _read_classes(config: DataConfig, where: str, paths: list[Path], labels: LabelPaths) -> list[tuple[int, str]]:
-    """(class number, name): the `names:` of the YAML, `class0` ... for its `nc:`, or a classes.txt of the dataset."""
-    if config.names_given:
-        return list(zip(config.name_ids, config.names, strict=True))
-    if config.nc:
-        return [(number, f"class{number}") for number in range(int(config.nc))]
-    image_folders = dict.fromkeys(path.parent for path in paths)
-    label_folders = [Path(labels.folder(str(folder))) for folder in image_folders]
-    folders = [config.root, config.root / "labels", *label_folders, *image_folders]
-    folders += [folder.parent for folder in (*label_folders, *image_folders)]
-    for file in dict.fromkeys(folder / name for folder in folders for name in CLASS_FILES):
-        if file.is_file():
-            names = read_lines(file)
-            if names and len(set(names)) == len(names):
-                return list(enumerate(names))
-    raise UserError(f"{where}: text labels have no class names; expected names: (or nc:) in the YAML, or a classes.txt")
+def _used_classes(files: list[LabelFile | str]) -> set[int]:
+    used: set[int] = set()
+    for file in files:
+        if isinstance(file, LabelFile):
+            used.update(map(int, np.unique(file.boxes[:, 1])), (row.number for row in file.long_rows))
+    return used
 
 
 class YoloWriter(Writer):

@@ -57,13 +57,17 @@ def test_korean_is_one_of_the_likely_encodings(tmp_path):
         load_yaml(tmp_path / "data.yaml")
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
-def test_wide_encodings_are_named(tmp_path, encoding):
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-8"])
+def test_a_byte_order_mark_states_the_encoding(tmp_path, encoding):
     path = tmp_path / "data.yaml"
-    mark = "\ufeff" if encoding == "utf-16-be" else ""
-    path.write_bytes((mark + "names: [红]\n").encode(encoding))
-    with pytest.raises(UserError, match=f"is encoded in {encoding.upper().removesuffix('-BE')}.*iconv -f UTF-"):
-        load_yaml(path)
+    path.write_bytes("\ufeffpath: .\r\nnames: [红, größe]\r\n".encode(encoding))
+    assert load_yaml(path) == {"path": ".", "names": ["红", "größe"]}
+
+
+def test_a_truncated_file_in_utf16(tmp_path):
+    (tmp_path / "data.yaml").write_bytes("names: [a]".encode("utf-16")[:-1])
+    with pytest.raises(UserError, match=r"data.yaml: starts as UTF-16, but is malformed; save it as UTF-8"):
+        load_yaml(tmp_path / "data.yaml")
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])

@@ -12,7 +12,7 @@ from graftdet.utils.files import is_litter, read_regular_file
 from graftdet.utils.images.io import IMAGE_SUFFIXES, RARE_SUFFIXES, VIDEO_SUFFIXES
 from graftdet.utils.sources.animation import ANIMATION_SUFFIXES
 from graftdet.utils.sources.screen import is_screen
-from graftdet.utils.text import counted
+from graftdet.utils.text import counted, decode_unicode
 
 logger = logging.getLogger(__name__)
 MAX_WARNINGS = 20  # about lines of a list
@@ -111,8 +111,8 @@ def _find_files(text: str) -> list[str]:
 def _read_list(path: Path) -> list[str | int]:
     """The targets in a list file; a line without any is skipped with a warning."""
     try:
-        lines = read_regular_file(path).decode("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError):
+        lines = decode_unicode(read_regular_file(path), str(path), comments=False).splitlines()
+    except OSError:
         raise UserError(f"{path}: expected a text file with one path or address per line") from None
     targets: list[str | int] = []
     errors = []

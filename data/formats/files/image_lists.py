@@ -12,7 +12,7 @@ from graftdet.data.paths import find_below, replace_last_folder
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import is_litter, read_regular_file
 from graftdet.utils.images.io import IMAGE_SUFFIXES, OPTIONAL_SUFFIXES
-from graftdet.utils.text import decode_utf8
+from graftdet.utils.text import decode_unicode
 
 LISTED_TWICE = "images listed twice"
 
@@ -158,7 +158,7 @@ def read_lines(path: Path) -> list[str]:
         data = read_regular_file(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    text = decode_utf8(data, str(path), comments=False)
+    text = decode_unicode(data, str(path), comments=False)
     return [line.strip() for line in text.splitlines() if line.strip() and "\0" not in line]
 
 

@@ -27,7 +27,7 @@ from graftdet.data.formats.parsing.segmentation import box_of_segmentation
 from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import cache_folder, read_regular_file, refuse_lfs_pointer, write_atomically
-from graftdet.utils.text import decode_utf8
+from graftdet.utils.text import decode_unicode
 
 BAD_IMAGE = "entries of images that cannot be used"
 BAD_ANNOTATION = "annotations that cannot be used"
@@ -153,10 +153,7 @@ def _without_garbage_collection() -> Iterator[None]:
 
 
 def _document(data: bytes, path: Path) -> dict:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = decode_utf8(data, str(path), comments=False)  # raises an error that names the likely encoding
+    text = decode_unicode(data, str(path), comments=False)
     try:
         document = json.loads(text)
     except RecursionError:

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from graftdet.data.formats.parsing.sixth_column import turned_box
+from graftdet.utils.text import marked_encoding
 
 _DECLARATION = re.compile(rb"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
 _ENCODING = re.compile(
@@ -69,10 +70,11 @@ def parse_voc_xml(data: bytes) -> VocAnnotation:
 def _parse(data: bytes) -> ElementTree.Element:
     """Parse without document types, in any encoding."""
     builder = ElementTree.TreeBuilder()
-    encoding = _ENCODING.match(data)
-    if encoding:  # such as GBK, which expat does not know
+    declared = _ENCODING.match(data)
+    encoding = declared[1].decode("ascii") if declared else marked_encoding(data)
+    if encoding:  # such as GBK, which expat does not know; a byte order mark is right where the declaration differs
         try:
-            data = data.decode(encoding[1].decode("ascii")).encode("utf-8")
+            data = data.decode(encoding).encode("utf-8")
         except (LookupError, UnicodeError) as error:
             raise ValueError(f"not valid XML: {error}") from None
         if _DECLARATION.search(data):

@@ -15,7 +15,7 @@ from graftdet.models.graph.plugins.error_position import PLUGIN_PREFIX
 from graftdet.models.graph.plugins.published_modules import PUBLISHED_PACKAGES, PublishedModules
 from graftdet.models.graph.plugins.published_names import all_names, find_name
 from graftdet.utils.errors import UserError
-from graftdet.utils.text import decode_utf8
+from graftdet.utils.text import decode_unicode
 
 _HANDLER = "__graftdet_missing__"
 
@@ -81,7 +81,7 @@ class PluginLoader(SourceFileLoader):
         try:
             self.text = importlib.util.decode_source(data)
         except (SyntaxError, UnicodeDecodeError):  # without a comment that names the encoding
-            decode_utf8(data, str(path), comments=False)  # raises an error that names the likely one
+            decode_unicode(data, str(path), comments=False)  # raises an error that names the likely one
             raise
         self.tree = ast.parse(data, path)
         guarded = ast.Module([part for node in self.tree.body for part in _guard(node)], [])

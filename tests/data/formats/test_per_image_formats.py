@@ -159,5 +159,5 @@ def test_labelme_in_another_encoding_is_named(tmp_path):
     write_labelme(tmp_path / "pics/a.json", [shape("dog", [[1, 2], [30, 4]], "rectangle")])
     text = (tmp_path / "pics/a.json").read_text().replace("dog", "\u72d7\u72d7")
     (tmp_path / "pics/a.json").write_bytes(text.encode("gbk"))
-    with pytest.raises(UserError, match=r"first: .*a.json: not UTF-8, likely GBK"):
+    with pytest.raises(UserError, match=r"first: .*a.json:1: not UTF-8, likely GBK"):
         open_train(tmp_path)

@@ -6,7 +6,6 @@ import pytest
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.formats.files.image_lists import LISTED_TWICE
 from graftdet.data.formats.files.yolo_paths import label_path
-from graftdet.data.formats.format import OTHER_CLASS
 from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE, OUTSIDE, UNREADABLE
 from graftdet.data.formats.yolo import BAD_CLASS, BAD_LABEL_FILE, BAD_ROW, NO_IMAGE_FILE
 from graftdet.utils.errors import UserError
@@ -79,7 +78,7 @@ def test_every_defect_drops_its_row_and_is_counted(tmp_path):
     expected = {BAD_CLASS: 2, BAD_ROW: 6, NOT_FINITE: 1, DEGENERATE: 2, OUTSIDE: 1, CLIPPED: 1, BAD_LABEL_FILE: 1}
     assert dict(split.problems) == expected
     assert "row 2: class 2" in split.problems.examples[BAD_CLASS][0]
-    assert np.allclose(split.samples[0].boxes, [[16, 8, 24, 12], [34, 8, 40, 12]]) and len(split.samples) == 2
+    assert np.allclose(split.samples[0].boxes, [[16, 8, 24, 12], [34, 8, 40, 12]]) and len(split.samples) == 1
 
 
 def test_lists_and_folders(tmp_path):
@@ -152,8 +151,8 @@ def test_names(tmp_path):
     subset = make(tmp_path, rows, yaml="train: images/train\nnames: {0: cat, 4: dog}\n")
     split = open_train(subset)
     assert split.samples[0].labels.tolist() == [0, 1] and split.category_ids == [0, 4]
-    assert dict(split.problems) == {BAD_CLASS: 1, OTHER_CLASS: 1}  # 5 is unknown, 3 is not selected
-    assert "row 2: class 3" in split.problems.examples[OTHER_CLASS][0]
+    assert dict(split.problems) == {BAD_CLASS: 2}  # 5 is beyond the last one, 3 in a gap
+    assert split.problems.examples[BAD_CLASS][0].endswith("row 2: class 3, expected one of 0, 4")
     assert open_train(subset, names=["dog"]).samples[0].labels.tolist() == [0]
     with pytest.raises(UserError, match="unknown class 'dgo'; did you mean 'dog'"):
         open_train(subset, names=["dgo"])
@@ -180,5 +179,5 @@ def test_images_and_labels_that_are_no_regular_files_are_skipped_and_counted(tmp
     (tmp_path / "images/train/b.png").symlink_to("/dev/zero")
     os.mkfifo(tmp_path / "labels/train/c.txt")
     split = open_train(path)
-    assert [sample.image_id for sample in split.samples] == ["c", "d", "e"]
+    assert [sample.image_id for sample in split.samples] == ["d", "e"]
     assert (split.problems[UNREADABLE], split.problems[BAD_LABEL_FILE]) == (2, 1)

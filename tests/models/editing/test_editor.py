@@ -208,3 +208,11 @@ def test_commands_write_only_models_that_can_be_built(tmp_path, capsys, command)
     assert command("swap", path, "C3", "GhostConv", "--in-place") == 0 and b"'GhostConv'" in path.read_bytes()
     assert command("swap", path, "GhostConv", "GhostConvv") == 2
     assert ModelSpec.read(path).rows[0].sources == (IMAGE,)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_files_with_a_byte_order_mark_stay_in_their_encoding(tmp_path, command, encoding):
+    path = tmp_path / "model.yaml"
+    path.write_bytes(FLOW.replace("\n", "\r\n").encode(encoding))
+    assert command("insert", path, "--after", 1, "[-1, 1, SELayer, [4]]", "--in-place") == 0
+    assert path.read_bytes() == AFTER_1.replace("\n", "\r\n").encode(encoding)

@@ -38,3 +38,13 @@ def test_long_addresses_are_no_paths(tmp_path):
     assert find_targets(address) == [address]
     (tmp_path / "list.txt").write_text(f"{address}\n0\n")
     assert find_targets(str(tmp_path / "list.txt")) == [address, 0]
+
+
+def test_lists_in_other_encodings(tmp_path):
+    write_image(tmp_path / "größe.png", np.full((40, 60, 3), 9, np.uint8))
+    for encoding in ("utf-8-sig", "utf-16"):
+        (tmp_path / "list.txt").write_text("größe.png\n", encoding=encoding)
+        assert len(find_targets(str(tmp_path / "list.txt"))) == 1
+    (tmp_path / "list.txt").write_text("größe.png\n", encoding="latin-1")
+    with pytest.raises(UserError, match=r"list.txt:1: not UTF-8, likely Latin-1 \(größe.png\)"):
+        find_targets(str(tmp_path / "list.txt"))
