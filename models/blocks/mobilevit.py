@@ -44,7 +44,7 @@ class _Inverted(nn.Module):
         return x + y if self.add else y
 
 
-class _Attention(nn.Module):
+class PatchAttention(nn.Module):
     """Self-attention of `heads` heads (Vaswani et al., 2017): (B, N, c) -> (B, N, c)."""
 
     def __init__(self, c, heads):
@@ -83,7 +83,7 @@ class _Transformer(nn.Module):
     def __init__(self, c, heads, ratio):
         super().__init__()
         self.norm1 = nn.LayerNorm(c)
-        self.attn = _Attention(c, heads)
+        self.attn = PatchAttention(c, heads)
         self.norm2 = nn.LayerNorm(c)
         self.mlp = _Mlp(c, round(c * ratio))
 

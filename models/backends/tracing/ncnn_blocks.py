@@ -4,10 +4,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from graftdet.models.backends.tracing.ncnn_attention import (
+    OneBatchMobileViT,
+    OneBatchShuffleAttention,
+    OneBatchWindowAttention,
+)
 from graftdet.models.blocks.conv import Focus
+from graftdet.models.blocks.grouped_attention import ShuffleAttention
 from graftdet.models.blocks.gsconv import GSConv
 from graftdet.models.blocks.inception_conv import InceptionConv
+from graftdet.models.blocks.mobilevit import MobileViTBlock
 from graftdet.models.blocks.ops import Contract, Expand, SpaceToDepth
+from graftdet.models.blocks.swin import WindowAttention
 
 
 class SlicesAsConvolution(nn.Module):
@@ -129,3 +137,9 @@ def replace_for_ncnn(module: nn.Module) -> None:
                 setattr(parent, name, SlicedInceptionConv(child))
             elif type(child) is nn.LayerNorm and child.normalized_shape[1:] == (1, 1) and child.elementwise_affine:
                 setattr(parent, name, VectorLayerNorm(child))
+            elif type(child) is ShuffleAttention:
+                setattr(parent, name, OneBatchShuffleAttention(child))
+            elif type(child) is WindowAttention:
+                setattr(parent, name, OneBatchWindowAttention(child))
+            elif type(child) is MobileViTBlock:
+                setattr(parent, name, OneBatchMobileViT(child))

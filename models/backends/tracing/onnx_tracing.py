@@ -13,6 +13,8 @@ from torch import nn
 
 logger = logging.getLogger(__name__)
 
+ABOVE_ZERO = 1e-7  # not zero in float16 either
+
 
 def trace_to_onnx(module: nn.Module, inputs: tuple[Any, ...], **options: Any) -> bytes:
     """Export a module by tracing it.
@@ -42,7 +44,7 @@ def trace_to_onnx(module: nn.Module, inputs: tuple[Any, ...], **options: Any) ->
 def simplified(data: bytes, is_dynamic: bool) -> bytes:
     """Fold constants and merge operations by onnxslim, so that older readers, such as OpenCV 4.5, take the file.
 
-    Without onnxslim a warning names it, and the graph stays as traced.
+    Without onnxslim a warning names it, and the graph stays as traced, except for pads in front of pools.
 
     Args:
         data: the bytes of an ONNX file.
@@ -51,16 +53,46 @@ def simplified(data: bytes, is_dynamic: bool) -> bytes:
     Returns:
         The bytes of one that computes the same.
     """
+    import onnx
+
+    model = onnx.load_model_from_string(data)
     try:
         import onnxslim
     except ImportError:
         logger.warning("the graph is not simplified, and OpenCV 4 may not read it: pip install onnxslim")
-        return data
-    import onnx
-
-    model = onnxslim.slim(onnx.load_model_from_string(data), no_shape_infer=is_dynamic)
-    _insert_axes_one_by_one(model.graph)
+    else:
+        model = onnxslim.slim(model, no_shape_infer=is_dynamic)
+        _insert_axes_one_by_one(model.graph)
+    _pad_pools_above_zero(model.graph)
     return model.SerializeToString()
+
+
+def _pad_pools_above_zero(graph: Any) -> None:
+    """Pad with `ABOVE_ZERO` instead of zero where a MaxPool follows.
+
+    onnxruntime from 1.17 on, and onnxsim, make one operation of a Pad with zero and a MaxPool, whose own padding is
+    minus infinity: negative values at the border, as behind SiLU, would come out instead of zero.
+    """
+    from onnx import numpy_helper
+
+    pooled = {node.input[0] for node in graph.node if node.op_type == "MaxPool"}
+    for node in graph.node:
+        is_constant = all(one.s == b"constant" for one in node.attribute if one.name == "mode")
+        if node.op_type != "Pad" or node.output[0] not in pooled or not is_constant:
+            continue
+        if len(node.input) < 3 or not node.input[2] or not _constant_of(graph, node.input[2]).any():
+            name = f"{node.output[0]}_value"
+            graph.initializer.append(numpy_helper.from_array(np.array(ABOVE_ZERO, np.float32), name))
+            node.input[:] = [*node.input[:2], name, *node.input[3:]]
+
+
+def _constant_of(graph: Any, name: str) -> np.ndarray:
+    """The number that a constant has; for anything else not zero."""
+    from onnx import numpy_helper
+
+    tensors = [tensor for tensor in graph.initializer if tensor.name == name]
+    tensors += [node.attribute[0].t for node in graph.node if node.op_type == "Constant" and node.output[0] == name]
+    return numpy_helper.to_array(tensors[0]) if tensors else np.ones(1)
 
 
 def _insert_axes_one_by_one(graph: Any) -> None:

@@ -8,13 +8,13 @@ from torch import nn
 from torch.nn import functional
 
 from graftdet.models import BLOCKS
-from graftdet.models.blocks.mobilevit import _Attention
+from graftdet.models.blocks.mobilevit import PatchAttention
 
 
 @torch.no_grad()
 def test_attention_equals_the_one_of_torch():
     torch.manual_seed(0)
-    attention, x = _Attention(12, 4), torch.randn(2, 7, 12)
+    attention, x = PatchAttention(12, 4), torch.randn(2, 7, 12)
     q, k, v = (part.view(2, 7, 4, 3).transpose(1, 2) for part in attention.qkv(x).chunk(3, 2))
     want = attention.proj(functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(2, 7, 12))
     assert torch.allclose(attention(x), want, atol=1e-6)

@@ -77,3 +77,18 @@ def test_axes_are_inserted_one_by_one(opset):
     assert [node.op_type for node in graph.graph.node].count("Unsqueeze") == 2
     session = pytest.importorskip("onnxruntime").InferenceSession(data, providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], gate(x).numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("has_onnxslim", [True, False])
+def test_zeros_around_a_pool_of_negative_values(has_onnxslim, monkeypatch):
+    """onnxruntime would take the padding of the pool, minus infinity, for that of the row before it, zero."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    if has_onnxslim:
+        pytest.importorskip("onnxslim")
+    else:
+        monkeypatch.setitem(sys.modules, "onnxslim", None)
+    pool = torch.nn.Sequential(torch.nn.ZeroPad2d((0, 1, 0, 1)), torch.nn.MaxPool2d(2, 1))
+    x = -torch.rand(1, 3, 4, 4) - 1
+    traced = trace_to_onnx(pool, (x,), opset_version=17, input_names=["x"], output_names=["y"])
+    session = onnxruntime.InferenceSession(simplified(traced, False), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], pool(x).numpy(), atol=1e-6)
