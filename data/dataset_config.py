@@ -297,5 +297,5 @@ def _detect_format(path: Path, root: Path, splits: dict, missing_hint: str) -> s
     raise UserError(
         f"{path}: cannot detect the format of {root}: found no labels/ folder beside images/ (yolo), no "
         f"annotations/instances_*.json (coco), no Annotations/*.xml (voc), no labelTxt/ (dota), no JSON beside images "
-        f"(labelme); add format: {', '.join(sorted(FORMATS))}"
+        f"(labelme); add format: with one of {', '.join(sorted(FORMATS))}"
     )

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from graftdet.utils.errors import UserError
+from graftdet.utils.errors import UserError, nearest
 
 
 def split_at_folder(folder: Path, names: Collection[str], ignore_case: bool = False) -> Iterator[tuple[Path, Path]]:
@@ -104,7 +104,11 @@ def find_below(root: Path, value: str, where: str, key: str, missing_hint: str) 
     _refuse_escapes(value, f"{where}: {key}")
     candidates = _candidates_below(root, value)
     tried = ", ".join(str(candidate) for candidate in candidates[:4]) + (", ..." if len(candidates) > 4 else "")
-    raise UserError(f"{where}: {key} '{value}' not found (tried {tried}); {missing_hint}")
+    parent = candidates[0].parent
+    near = nearest(candidates[0].name, os.listdir(parent)) if parent.is_dir() else None
+    hint = f"did you mean '{Path(value).parent / near}'?" if near else missing_hint
+    named = "" if where.endswith(f": {key}") else f"{key} "
+    raise UserError(f"{where}: {named}'{value}' not found (tried {tried}); {hint}")
 
 
 def _refuse_escapes(value: str, where: str) -> None:

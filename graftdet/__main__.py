@@ -8,7 +8,7 @@ SCRIPTS = {  # command -> help; the command is the name of the module below graf
     "train": "train a detector",
     "val": "validate a detector on a dataset: AP, curves, confusion matrix",
     "detect": "detect objects in images, videos, streams and cameras",
-    "export": "write trained weights as ONNX, OpenVINO or TorchScript and verify the file",
+    "export": "export trained weights (ONNX, OpenVINO, ncnn, LiteRT, ...) and compare the file with them",
 }
 RECEIPT_HELP = "compare an exported file with its weights again"
 DATA_HELP = "check, convert or split a dataset, or draw the built-in one"

@@ -32,6 +32,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m models") -> N
         prog: Name of the program in help and error messages.
     """
     arguments = sys.argv[1:] if argv is None else argv
+    if not arguments:
+        print(make_parser(prog, loaded=()).format_help(), file=sys.stderr, end="")
+        sys.exit(2)
     args = make_parser(prog, loaded=arguments[:1]).parse_args(arguments)
     if args.plugins:  # imports torch
         from graftdet.models.graph.plugins import load_plugins

@@ -10,6 +10,7 @@ import pytest
 import graftdet
 from graftdet.__main__ import SCRIPTS, commands, main
 from graftdet.models.__main__ import COMMANDS as MODEL_COMMANDS
+from graftdet.models.__main__ import main as models_main
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = [
@@ -54,6 +55,12 @@ def test_help_lists_every_command(capsys):
     listed = {line.split()[0]: line for line in lines if line.startswith("  ") and line[2] not in " -"}
     assert set(COMMANDS) <= set(listed) and set(listed) == set(commands())
     assert all(len(line) <= 120 and len(line.split()) > 3 for line in listed.values())
+
+
+def test_models_without_a_command_lists_them(capsys):
+    with pytest.raises(SystemExit) as end:
+        models_main([])
+    assert end.value.code == 2 and "summary" in capsys.readouterr().err
 
 
 def test_version(capsys):

@@ -19,6 +19,9 @@ _BOOLEANS = {**dict.fromkeys(("true", "1", "yes", "on"), True), **dict.fromkeys(
 
 
 _FLAGS = {"models": "--cfg", "data": "--data", "hyp": "--hyp"}  # folder of configs -> flag
+_FOLDER_HINTS = {
+    "data": "; write one, such as {}, with train: images/train, val: images/val, names: [cat, dog] (docs/datasets.md)"
+}
 
 
 def find_config(name: str | Path, kind: str) -> Path:
@@ -40,7 +43,9 @@ def find_config(name: str | Path, kind: str) -> Path:
         logger.warning("%s: no such file; read as %s of configs/%s", name, path.name, kind)
         return folder / path.name
     if path.is_dir():
-        raise UserError(f"{name}: is a folder, expected a YAML file")
+        inside = sorted(path.glob("*.y*ml"))
+        hint = f"; did you mean '{inside[0]}'?" if inside else _FOLDER_HINTS.get(kind, "").format(path / "data.yaml")
+        raise UserError(f"{name}: is a folder, expected a YAML file{hint}")
     if path.exists():
         raise UserError(f"{name}: is not a regular file, expected a YAML file")
     for other, flag in _FLAGS.items():

@@ -48,6 +48,7 @@ BAD_ROW = "malformed rows in label files"
 BAD_LABEL_FILE = "label files that cannot be read"
 NO_IMAGE_FILE = "label files without an image"
 BAD_CLASS = "rows with a class number that the dataset does not have"
+IN_PIXELS = "rows in pixels, expected fractions of the width and height of the image"
 SAMPLED_FILES = 500
 READING_NAMES = {
     "box": "boxes; further columns, such as a confidence, are ignored",
@@ -225,6 +226,10 @@ class Yolo(Format):
                 where = f"{self._labels.find(str(path))}, row {line}"
                 self.problems.add(BAD_CLASS, f"{where}: class {number}, {self._expected_classes}")
         rows = rows[selected]
+        in_pixels = (rows[:, 2:] > 1).all(1)
+        for line in rows[in_pixels, 0].astype(np.int64).tolist():
+            self.problems.add(IN_PIXELS, f"{self._labels.find(str(path))}, row {line}")
+        rows = rows[~in_pixels]
         count = len(rows)
         return Sample(
             path=path,

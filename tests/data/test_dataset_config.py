@@ -122,7 +122,7 @@ def test_published_yamls_load_unchanged(tmp_path, monkeypatch, text, folders):
     [
         ("tran: x", "unknown key 'tran'; did you mean 'train'"),
         ("format: yol\ntrain: x", "unknown format 'yol'; did you mean 'yolo'"),
-        ("train: gone\nnames: [a]", "train 'gone' not found .tried .*gone.; set DATASETS_DIR"),
+        ("train: gone\nnames: [a]", "'gone' not found .tried .*gone.; set DATASETS_DIR"),
         ("path: nowhere\ntrain: x", "dataset .nowhere. not found .tried .*datasets.nowhere, .*d.nowhere"),
         ("path: gone\nsource: the shop\ntrain: x", "get it from the shop"),
         ("path: gone\ndownload: bash rm\ntrain: x", "download: block of the YAML is never executed"),
@@ -164,7 +164,8 @@ def test_folder_of_images_without_labels_has_no_format(tmp_path):
     write_blank(tmp_path / "images/a.png")
     (tmp_path / "d.yaml").write_text("train: images\n")
     with pytest.raises(
-        UserError, match="cannot detect the format.*add format: coco, contours, dota, labelme, shapes, voc, yolo"
+        UserError,
+        match="cannot detect the format.*add format: with one of coco, contours, dota, labelme, shapes, voc, yolo",
     ):
         load_data_config(tmp_path / "d.yaml")
 
@@ -233,8 +234,22 @@ def test_bare_names_and_suggestions():
     ]
     with pytest.raises(UserError, match="did you mean 'shapes.yaml'"):
         load_data_config("shpes.yaml")
-    with pytest.raises(UserError, match="data: is a folder, expected a YAML file"):
+    with pytest.raises(UserError, match="data: is a folder, expected a YAML file; did you mean '.*/bccd.yaml'"):
         load_data_config(CONFIGS / "data")
+
+
+def test_a_folder_of_images_in_place_of_a_yaml_is_answered_with_what_to_write(tmp_path):
+    with pytest.raises(UserError, match=r"is a folder.*write one, such as .*/data\.yaml, with train: images/train"):
+        load_data_config(tmp_path)
+
+
+def test_a_misspelled_folder_is_reported_once_with_the_nearest(tmp_path):
+    (tmp_path / "images" / "train").mkdir(parents=True)
+    (tmp_path / "data.yaml").write_text("train: images/trian\nnames: [a]\n")
+    with pytest.raises(UserError) as error:
+        load_data_config(tmp_path / "data.yaml")
+    assert "data.yaml: train: 'images/trian' not found" in str(error.value)
+    assert str(error.value).endswith("did you mean 'images/train'?")
 
 
 def test_real_data_and_nothing_is_written_there(datasets_dir, monkeypatch):

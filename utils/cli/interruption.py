@@ -64,6 +64,8 @@ def interruptible() -> Iterator[None]:
             if received:  # lost
                 raise received[0]
     finally:
+        if received and hasattr(signal, "SIGCHLD"):  # processes of a loader may end as late as at exit
+            replaced.pop(signal.SIGCHLD, None)
         for number, handler in replaced.items():
             signal.signal(number, handler)
 

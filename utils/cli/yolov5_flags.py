@@ -63,9 +63,9 @@ def _unsupported(note: str, *flags: str) -> tuple[PublishedFlag, ...]:
     return tuple(PublishedFlag(flag, "not supported", note=note) for flag in flags)
 
 
-_NO_SERVICES = "runs are recorded in local files only; there is no service to log to"
+_NO_SERVICES = "use `--logger` and the settings of the tracker itself, such as `WANDB_ENTITY`"
 _RUN = _same("--device", "--project", "--name", "--exist-ok")
-_HALF = _same("--half", note="float16 on CUDA, bfloat16 with OpenVINO")
+_HALF = _same("--half", note="float16 on CUDA, bfloat16 with torch and OpenVINO")
 _DNN = _translated("--dnn", "--backend onnx", "runs the exported file by onnxruntime")
 _NMS_OUTSIDE = "NMS inside a file is per class, see docs/exported-files.md"
 
@@ -80,7 +80,7 @@ TRAIN = (
     *_translated("--notest", "--noval"),
     *_no_effect("--nosave", "the last checkpoint is what `--resume` needs; it is always saved"),
     *_same("--noautoanchor", note="without it, anchors are changed only where they do not fit the data"),
-    *_no_effect("--noplots", "plots take a second at the end of a run and are always written"),
+    *_translated("--noplots", "--plots none"),
     *_renamed("--evolve", "--search", "a YAML of ranges or choices; runs on Optuna, resumable, in parallel"),
     *_renamed("--evolve_population", "--study", "where the trials are stored"),
     *_renamed("--resume_evolve", "--search", "the same command again resumes the search"),
@@ -146,9 +146,14 @@ EXPORT = (
     *_unsupported("files are float32; `val.py` and `detect.py --half` choose the precision when running", "--half"),
     *_no_effect("--inplace", "an exported file is the same with and without it"),
     *_no_effect("--grid", "boxes are decoded in the file unless `--output raw` is given"),
-    *_no_effect("--simplify", "constants are folded on every export"),
+    *_no_effect("--simplify", "graphs are always simplified, by onnxslim where it is installed"),
     *_same("--verbose", note="prints the traceback of an error; the report of an export is always printed"),
-    *_unsupported("no TensorFlow formats", "--keras", "--topk-per-class", "--topk-all"),
+    *_unsupported(
+        "files are not converted by TensorFlow; `--include litert` writes `.tflite`",
+        "--keras",
+        "--topk-per-class",
+        "--topk-all",
+    ),
     *_unsupported("TorchScript files are not changed for mobile devices", "--optimize"),
     *_same("--int8", note="needs `--data`; `onnx` and `openvino`, with the loss of AP"),
     *_unsupported("weights have a scale per channel", "--per-tensor"),

@@ -120,7 +120,7 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
         "fraction of the run (without a value: 0.1)",
     )
     flag("--teacher", type=path_or_name, default="", help="weights of a larger model for distillation")
-    flag("--data", type=path_or_name, default="shapes.yaml", help="dataset YAML")
+    flag("--data", type=path_or_name, default="shapes.yaml", help="data YAML: a path or a name in configs/data")
     flag(
         "--hyp",
         type=hyperparameters_name,

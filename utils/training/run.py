@@ -222,7 +222,8 @@ class Run:
         if self.draws:
             self._draw(evaluation, images, memory)
         self._lock.release()
-        logger.log(RESULT, f"results in {self.folder}; peak memory {memory}")
+        shown = ", see report.html" if self.draws else ""
+        logger.log(RESULT, f"results in {self.folder}{shown}; peak memory {memory}")
         result = TrainResult(
             folder=self.folder,
             best_weights=self.best,

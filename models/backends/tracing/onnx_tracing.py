@@ -100,13 +100,15 @@ def _insert_axes_one_by_one(graph: Any) -> None:
     from onnx import helper, numpy_helper
 
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    nodes = []
+    nodes: list[Any] = []
+    replaced: set[str] = set()
     for node in graph.node:
         axes = _inserted_axes(node, constants)
         if len(axes) < 2 or min(axes) < 0:
             nodes.append(node)
             continue
         source, is_attribute = node.input[0], bool(node.attribute)  # before opset 13
+        replaced.update(node.input[1:])
         for number, axis in enumerate(sorted(axes)):  # they count in the output, so the first comes first
             name = f"{node.name}_{number}"
             target = node.output[0] if number + 1 == len(axes) else name
@@ -118,6 +120,9 @@ def _insert_axes_one_by_one(graph: Any) -> None:
             source = target
     del graph.node[:]
     graph.node.extend(nodes)
+    unread = replaced - {name for node in nodes for name in node.input}  # onnxruntime warns about them
+    for tensor in [tensor for tensor in graph.initializer if tensor.name in unread]:
+        graph.initializer.remove(tensor)
 
 
 def _inserted_axes(node: Any, constants: dict[str, np.ndarray]) -> list[int]:

@@ -1,6 +1,7 @@
 """The pretrained weights that a training starts from by default: those that know most of the model."""
 
 import functools
+import math
 from operator import itemgetter
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def describe_scratch(model: DetectionModel) -> str | None:
     if nearest is None:
         return None
     file, fraction = nearest
-    needed = f"{fraction:.0%} of the parameters, {MIN_PRETRAINED_FRACTION:.0%} are needed"
+    needed = f"{math.floor(100 * fraction)}% of the parameters, {MIN_PRETRAINED_FRACTION:.0%} are needed"
     return f"pretrained weights: none fit (the nearest, {file.name}, has {needed}); training starts from scratch"
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from graftdet.data.dataset_config import load_data_config, open_split
+from graftdet.data.formats import yolo
 from graftdet.data.formats.files.image_lists import LISTED_TWICE
 from graftdet.data.formats.files.yolo_paths import label_path
 from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE, OUTSIDE, UNREADABLE
@@ -79,6 +80,12 @@ def test_every_defect_drops_its_row_and_is_counted(tmp_path):
     assert dict(split.problems) == expected
     assert "row 2: class 2" in split.problems.examples[BAD_CLASS][0]
     assert np.allclose(split.samples[0].boxes, [[16, 8, 24, 12], [34, 8, 40, 12]]) and len(split.samples) == 1
+
+
+def test_rows_in_pixels_are_reported_as_such(tmp_path):
+    split = open_train(make(tmp_path, {"a.png": "0 0.5 0.5 0.2 0.2\n1 20 10 8 4\n"}))
+    assert dict(split.problems) == {yolo.IN_PIXELS: 1} and split.samples[0].labels.tolist() == [0]
+    assert split.problems.examples[yolo.IN_PIXELS][0].endswith("a.txt, row 2")
 
 
 def test_lists_and_folders(tmp_path):

@@ -102,15 +102,22 @@ def test_errors_that_follow_a_signal_are_the_interruption(error, capsys):
 
 
 def test_processes_that_end_after_a_signal_raise_nothing():
-    """As with torch's loader, whose handler raises at any moment: here while the watching thread is joined."""
+    """As with torch's loader, whose handler raises at any moment: here while the watching thread is joined, and at exit."""
     code = """
+import atexit
+
 def fail(*_):
     raise RuntimeError("worker is killed")
 
+def child_ends():
+    os.kill(os.getpid(), signal.SIGCHLD)
+    time.sleep(0.01)
+
 class Slow(interruption._Watch):
     def join(self, timeout=None):
-        os.kill(os.getpid(), signal.SIGCHLD)
-        time.sleep(0.01)
+        child_ends()
+
+atexit.register(child_ends)
 
 def main():
     signal.signal(signal.SIGCHLD, fail)

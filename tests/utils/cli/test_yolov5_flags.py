@@ -53,7 +53,7 @@ def parse(script, line):
         ("--img 640 640 --batch-size -1 --save-period -1", {"img": 640, "batch_size": -1, "save_period": 0}),
         ("--adam --label-smoothing 0.1", {"optimizer": "Adam", "set": ["label_smoothing=0.1"]}),
         ("--label-smoothing=0.1 --set lr0=0.1", {"set": ["label_smoothing=0.1", "lr0=0.1"]}),
-        ("--nosave --noplots --noautoanchor --notest", {"noautoanchor": True, "noval": True}),
+        ("--nosave --noplots --noautoanchor --notest", {"noautoanchor": True, "noval": True, "plots": ["none"]}),
         ("--cache-images --workers 8 --linear-lr", {"cache": "ram", "workers": 8}),
         ("--hyp data/hyps/hyp.scratch-low.yaml --cfg ''", {"hyp": "yolov5.yaml"}),
         (
@@ -110,14 +110,14 @@ def test_values_that_are_not_taken_are_answered_with_what_to_do(line, capsys):
 def test_notices(caplog):
     _report.cache_clear()
     with caplog.at_level(logging.WARNING):
-        assert translate("train", ["--adam", "--noplots", "--epochs", "3"]) == ["--optimizer", "Adam", "--epochs", "3"]
+        assert translate("train", ["--adam", "--nosave", "--epochs", "3"]) == ["--optimizer", "Adam", "--epochs", "3"]
         assert translate("train", ["--local-rank", "2"]) == []
         assert translate("", ["--adam"]) == ["--adam"]
         assert translate("detect", ["--source", "a", "--", "--update"]) == ["--source", "a", "--", "--update"]
         assert translate("train", ["--label-smoothing"]) == ["--set"]  # argparse reports the missing value
         translate("train", ["--adam"])
     assert caplog.text.count("--adam: read as --optimizer Adam") == 1
-    assert "--noplots: has no effect here: plots take a second" in caplog.text and "local-rank" not in caplog.text
+    assert "--nosave: has no effect here: the last checkpoint" in caplog.text and "local-rank" not in caplog.text
 
 
 def test_published_hyperparameters(caplog, tmp_path, monkeypatch):
@@ -140,8 +140,12 @@ def test_published_hyperparameters(caplog, tmp_path, monkeypatch):
         ("train", "--img 640 320", "--img 640 320: expected one size"),
         ("train", "--batch -2", "expected a whole number of at least 1"),
         ("export", "--weights a.pt b.pt --include onnx", "--weights takes one value, got 'b.pt', too"),
-        ("export", "--topk_all 100", "unknown argument '--topk_all'; not supported: no TensorFlow formats"),
-        ("train", "--upload-dataset x", "unknown argument '--upload-dataset'; not supported: runs are recorded"),
+        (
+            "export",
+            "--topk_all 100",
+            "unknown argument '--topk_all'; not supported: files are not converted by TensorFlow",
+        ),
+        ("train", "--upload-dataset x", "unknown argument '--upload-dataset'; not supported: use `--logger`"),
         ("train", "--single-cls=True", "--single-cls takes no value, got 'True'"),
         ("train", "--rect False", "--rect takes no value, got 'False'"),
         ("train", "coco.yaml", "unexpected value 'coco.yaml'"),
@@ -188,4 +192,4 @@ def test_swapped_yamls(cfg, data, message, tmp_path, monkeypatch):
 def test_the_page():
     assert "| `--evolve` | `--search` | refused; " in flags_markdown("train")
     assert "| `--label-smoothing` | `--set label_smoothing=VALUE` |" in flags_markdown("train")
-    assert "| `--noplots` | no effect |" in flags_markdown("train")
+    assert "| `--noplots` | `--plots none` |" in flags_markdown("train")

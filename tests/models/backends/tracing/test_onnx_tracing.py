@@ -75,6 +75,8 @@ def test_axes_are_inserted_one_by_one(opset):
     graph = onnx.load_model_from_string(data)
     onnx.checker.check_model(graph)
     assert [node.op_type for node in graph.graph.node].count("Unsqueeze") == 2
+    read = {name for node in graph.graph.node for name in node.input}
+    assert {tensor.name for tensor in graph.graph.initializer} <= read
     session = pytest.importorskip("onnxruntime").InferenceSession(data, providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], gate(x).numpy(), rtol=1e-5)
 

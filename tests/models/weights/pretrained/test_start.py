@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import types
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import yaml
 import graftdet
 from graftdet import train
 from graftdet.models.editing.editor import insert_row
+from graftdet.models.weights.pretrained import choice
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils import cli
 from graftdet.utils.checkpoint import load_checkpoint
@@ -64,6 +66,12 @@ def test_auto_is_the_default(shipped, run_train, train_arguments, workspace, cap
     for weights, start in ({}, "tiny-n"), ({"weights": "none"}, "none"), ({"weights": ""}, "none"):
         result = graftdet.train_model(name="api", **weights, **common)
         assert config(result.folder)["initial_weights"] == start
+
+
+def test_a_fraction_below_the_limit_is_not_rounded_up_to_it(monkeypatch):
+    file = types.SimpleNamespace(name="tiny-n")
+    monkeypatch.setattr(choice, "nearest_pretrained", lambda model: (file, 0.698))
+    assert "has 69% of the parameters, 70% are needed" in choice.describe_scratch(None)
 
 
 def test_without_a_file_that_fits_training_starts_from_scratch_and_reports_the_nearest(
