@@ -189,14 +189,22 @@ def test_unreadable_images_of_unknown_size_are_counted(tmp_path):
 
 
 def test_headers_are_read_only_if_needed(tmp_path, monkeypatch):
-    images = [entry(1), entry(2), {"id": 3, "file_name": "3.png"}]
+    images = [entry(1), entry(2), {"id": 3, "file_name": "3.png"}, entry(4, width=0), entry(5, height=0)]
     path = make(tmp_path, images, [row(1, 1), row(2, 2, bbox=(30, 2, 30, 4))])
     from graftdet.data.formats import validation
 
     read, requested = validation.image_header, []
     monkeypatch.setattr(validation, "image_header", lambda path: requested.append(os.path.basename(path)) or read(path))
     open_train(path)
-    assert sorted(requested) == ["2.png", "3.png"]
+    assert sorted(requested) == ["2.png", "3.png", "4.png", "5.png"]
+
+
+@pytest.mark.parametrize(("excess", "clipped"), [(0.5, 0), (0.625, 1)])
+def test_half_a_pixel_outside_is_rounding(tmp_path, excess, clipped):
+    boxes = [(-excess, 2, 10, 5), (30, 10, 10 + excess, 5), (3, -excess, 5, 5), (3, 15, 5, 5 + excess)]
+    split = open_train(make(tmp_path, [entry(1)], [row(index, 1, bbox=box) for index, box in enumerate(boxes)]))
+    assert split.problems[CLIPPED] == clipped * len(boxes)
+    assert split.samples[0].boxes.min() == 0 and split.samples[0].boxes.max(0).tolist()[2:] == [40, 20]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from graftdet.models.spec.model_spec import ModelSpec
+from graftdet.models.spec.positions import Positions
 from graftdet.models.spec.row import IMAGE
 from graftdet.utils.errors import UserError
 
@@ -161,7 +162,7 @@ def test_the_number_of_blocks_is_limited_after_the_depth_multiple(numbers, depth
 
 def test_specs_that_differ_in_how_they_were_given_are_equal():
     spec = ModelSpec.from_text(GOOD, "x.yaml")
-    assert replace(spec, size_chosen=not spec.size_chosen, values={"a": 1}) == spec
+    assert replace(spec, size_chosen=not spec.size_chosen, values={"a": 1}, positions=Positions()) == spec
     assert replace(spec, nc=spec.nc + 1) != spec
 
 
