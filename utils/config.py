@@ -1,6 +1,7 @@
 """YAML files: found by name, read as data, never evaluated."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any, SupportsFloat, TypeVar
 
@@ -91,6 +92,16 @@ def read_text(path: str | Path) -> str:
     return decode_unicode(data, str(path))
 
 
+_PLAIN_REASONS = {  # of PyYAML -> in plain words
+    "found unexpected end of stream": "a closing quote is missing",
+    "mapping values are not allowed here": "a ': ' stands within a value; put the value in quotes",
+    "found character '\\t' that cannot start any token": "a tab stands before a value; write a space",
+    "found character '@' that cannot start any token": "a value begins with '@'; put it in quotes",
+    "found character '`' that cannot start any token": "a value begins with '`'; put it in quotes",
+    "found character '%' that cannot start any token": "a value begins with '%'; put it in quotes",
+}
+
+
 class YamlError(UserError):
     """Text that is not valid YAML, or not a mapping.
 
@@ -147,13 +158,21 @@ def compose_yaml(text: str, where: str) -> tuple[dict, yaml.MappingNode, dict[tu
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         position = (mark.line + 1, mark.column + 1) if mark else ()
-        raise YamlError(where, error.problem or error.context, *position) from None
+        reason = error.problem or error.context
+        raise YamlError(where, _PLAIN_REASONS.get(reason, reason), *position) from None
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         raise YamlError(where, str(error).splitlines()[0]) from None
     if not isinstance(loaded, dict):
-        kind = "nothing" if loaded is None else f"a {type(loaded).__name__}"
-        raise YamlError(where, f"expected a mapping of keys, got {kind}", kind="")
+        raise YamlError(where, f"expected a mapping of keys, got {_kind_of(loaded)}", kind="")
     return loaded, node, loader.alias_marks
+
+
+def _kind_of(document) -> str:
+    """What a document is that is not a mapping, for a message."""
+    if isinstance(document, str):
+        page = document.lstrip().lower().startswith(("<!doctype", "<html"))
+        return "an HTML page; download the file itself (Raw)" if page else f"the text {document!r:.60}"
+    return "an empty file" if document is None else f"a {type(document).__name__}"
 
 
 class _Loader(yaml.SafeLoader):
@@ -263,4 +282,6 @@ def to_number(value: object, kind: type[_T], where: str) -> _T:
         except (ValueError, OverflowError):
             pass
     names: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false"}
-    raise UserError(f"{where}: expected {names[kind]}, got {value!r:.80}")
+    comma = isinstance(value, str) and re.fullmatch(r"-?\d+,\d+", value.strip())
+    hint = f"; write {str(value).strip().replace(',', '.')}" if comma and kind is float else ""
+    raise UserError(f"{where}: expected {names[kind]}, got {value!r:.80}{hint}")

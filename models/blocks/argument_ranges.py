@@ -13,6 +13,7 @@ MAX_WIDTH = 2**20
 _KEYWORD = re.compile(r"\s*(\w+)\s*[=:]\s*(-?[\d.]+)\s*")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _PRODUCT = re.compile(r"\s*(\d{1,6})\s*\*\s*(\d{1,6})\s*")
+_EXPRESSION = re.compile(r".*(\(.*\)|[\w.)]\s*[-+*/%]{1,2}\s*[\w.(]).*")
 
 
 class ArgumentRange(ABC):
@@ -68,7 +69,9 @@ def is_positive_int(value: object) -> bool:
 
 
 def number_hint(value: object) -> str:
-    """How to write the number that a text probably means (`k=3`, `'3'`, `2*8`); empty for anything else."""
+    """How to write the number that a value probably means (`k=3`, `'3'`, `2*8`, `2.0`); empty for anything else."""
+    if isinstance(value, float) and value.is_integer():
+        return f"; write {int(value)}"
     if not isinstance(value, str):
         return ""
     if keyword := _KEYWORD.fullmatch(value):
@@ -76,4 +79,6 @@ def number_hint(value: object) -> str:
     if _NUMBER.fullmatch(value.strip()):
         return f"; write {value.strip()} without quotes"
     product = _PRODUCT.fullmatch(value)
-    return f"; nothing is computed here, write {int(product[1]) * int(product[2])}" if product else ""
+    if product:
+        return f"; nothing is computed here, write {int(product[1]) * int(product[2])}"
+    return "; nothing is computed here, write the number" if _EXPRESSION.fullmatch(value) else ""

@@ -101,6 +101,9 @@ class BiFPN_Add2(_WeightedMaps):
         if isinstance(maps, (list, tuple)) and any(x.shape[1:] != maps[0].shape[1:] for x in maps):
             shapes = ", ".join(str(tuple(x.shape[1:])) for x in maps)  # broadcasting would hide a wrong row
             raise ValueError(f"maps differ: {shapes}")
+        if isinstance(maps, (list, tuple)) and maps[0].shape[1] != self.conv.in_channels:
+            width, given = maps[0].shape[1], f"[{self.conv.in_channels}, {self.conv.out_channels}]"
+            raise ValueError(f"its args are {given}, but the maps have {width} channels: write [{width}, {width}]")
         return self.conv(F.silu(sum(self.weighted(maps))))
 
 

@@ -72,7 +72,7 @@ class _SpatialAttention(nn.Module):
         )  # (B, 1, H, W)
 
 
-@BLOCKS.register(arguments={"ratio": POSITIVE})
+@BLOCKS.register(odd_means="kernel_size", arguments={"ratio": POSITIVE})
 class CBAM(nn.Module):
     """Channel attention, then spatial attention.
 
@@ -81,7 +81,8 @@ class CBAM(nn.Module):
     Args:
         c1: input channels.
         c2: output channels, equal to c1; may be omitted.
-        ratio: reduction of the channel attention.
+        ratio: reduction of the channel attention. An odd number here (`[256, 7]`), or alone (`[7]`), is the kernel
+            size, as in rows of YOLOv8.
         kernel_size: odd kernel size of the spatial attention.
 
     Source:

@@ -19,6 +19,8 @@ class BlockOptions:
             nothing is filled in.
         width_in: the argument that takes the input width, if its name does not show it.
         width_out: the argument that, where it is given, is the output width instead of c2.
+        odd_means: the argument that an odd number above 1 means in place of the output width or of the argument after
+            it, which are even in rows of published files.
         widths_out: the argument that is a list of output widths, one per map that the block gives.
         takes_lists: the block reads a row that gives a list of maps (a whole backbone).
         joins_lists: the block joins rows, of which any may give a list of maps: it reads a list of maps and lists.
@@ -32,6 +34,7 @@ class BlockOptions:
     rule: BindingRule = "infer"
     width_in: str | None = None
     width_out: str | None = None
+    odd_means: str | None = None
     widths_out: str | None = None
     takes_lists: bool = False
     joins_lists: bool = False

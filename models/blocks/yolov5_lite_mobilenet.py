@@ -100,7 +100,7 @@ class mobilev3_bneck(nn.Module):
         return x + self.conv(x) if self.add else self.conv(x)
 
 
-@BLOCKS.register(arguments={"hidden": POSITIVE_INT})
+@BLOCKS.register("MobileNetV3_InvertedResidual", "MobileNet_Block", arguments={"hidden": POSITIVE_INT})
 class MobileNetV3_InvertedResidual(mobilev3_bneck):
     """mobilev3_bneck with a true hard swish.
 

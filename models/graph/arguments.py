@@ -78,6 +78,7 @@ def make_block_call(
     """
     args, kwargs = _without_torch_width(block, list(args)), dict(kwargs)
     signature = read_signature(block, options)
+    args, kwargs = _name_odd_argument(options, args, kwargs)
     written = read_written_arguments(block, signature, options, args, kwargs, widths_in, scale_width, reading)
     args, scale_width = written.args, scale_width if written.is_scaled else int
     takes_number = "n" in signature.named and options.rule == "infer" and not written.gives_number
@@ -127,6 +128,14 @@ def _without_torch_width(block: type, args: list) -> list:
         if block.__name__ == "GroupNorm" and is_positive_int(args[1:2]):
             return [args[0], *args[2:]]  # as torch has it: groups, width
     return args
+
+
+def _name_odd_argument(options: BlockOptions, args: list, kwargs: dict[str, Any]) -> tuple[list, dict[str, Any]]:
+    """The args with an odd number at their end, `[7]` or `[256, 7]`, as the argument that the block declares for it."""
+    name, last = getattr(options, "odd_means", None), args[-1] if args else None
+    if name is None or name in kwargs or len(args) > 2 or not is_positive_int(last) or isinstance(last, (list, tuple)):
+        return args, kwargs
+    return (args[:-1], {**kwargs, name: last}) if last > 1 and last % 2 else (args, kwargs)
 
 
 def _is_filled_in(signature: Signature, args: list, kwargs: dict, takes_number: bool) -> bool:

@@ -27,6 +27,9 @@ _FAMILIES = {  # paper or family -> module names of published model YAMLs
         " STCSPB STCSPC ST2CSPA ST2CSPB ST2CSPC"
     ),
     "HorNet (Rao et al., NeurIPS 2022)": "HorNet gnconv C3HB HorLayerNorm",
+    "FasterNet (Chen et al., CVPR 2023)": (
+        "PatchEmbed_FasterNet PatchMerging_FasterNet BasicStage C3_Faster C3Faster C2f_Faster Faster_Block"
+    ),
     "FocalNet (Yang et al., NeurIPS 2022)": "FocalModulation FocalNet",
     "LSKNet (Li et al., ICCV 2023)": "LSKNet LSKblock LSKBlock LSKA",
     "RepLKNet (Ding et al., CVPR 2022)": "RepLKNet RepLKBlock RepLKNetStage RepLKDeXt RepLKNet_Stem RepLKNet_stage1",

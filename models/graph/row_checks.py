@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 from typing import Any
 
 from torch import nn
@@ -24,6 +25,7 @@ _TRANSLATIONS = (  # part of a message of torch -> what it means for a row
     ("invalid combination of arguments", "an argument is missing or of another type than the layer takes"),
 )
 
+_OTHER_WIDTH = re.compile(r"expected input\[.*\] to have (\d+) channels, but got (\d+) channels instead")
 _MISMATCHES = ((SizeMismatchError, "size", "is", ""), (WidthMismatchError, "width", "has", " channels"))
 
 
@@ -111,7 +113,8 @@ def run_error(spec: ModelSpec, row: Row, layer: nn.Module, inputs, error: Except
         c, h, w = inputs if not isinstance(inputs, list) else inputs[0]
         source = _source_text(spec, row.sources[0])
         hint = "it joins maps: give 'from' as a list" if joins else ""
-        return RunError(f"cannot run on {counted(c, 'channel')} of {w}x{h} from {source}: {_reason(error)}", hint)
+        reason = "" if joins else f": {_reason(error)}"  # of a join, torch's own words name no row
+        return RunError(f"cannot run on {counted(c, 'channel')} of {w}x{h} from {source}{reason}", hint)
     for kind, name, verb, unit in _MISMATCHES if all(isinstance(shape, tuple) for shape in inputs) else ():
         values = [f"{w}x{h}" if kind is SizeMismatchError else c for c, h, w in inputs]
         other = next((i for i, value in enumerate(values) if value != values[0]), None)
@@ -137,6 +140,8 @@ def failure(layer: nn.Module, maps: Any, error: Exception) -> RunError:
 
 def _reason(error: Exception) -> str:
     line = first_line(error)
+    if widths := _OTHER_WIDTH.search(line):
+        return describe_error(error, f"expects {counted(int(widths[1]), 'channel')}, but reads {widths[2]}")
     return describe_error(error, next((meaning for part, meaning in _TRANSLATIONS if part in line), ""))
 
 

@@ -9,7 +9,7 @@ from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.row import Row
 from graftdet.utils.text import counted
 
-_REDUCTIONS = ("reduction", "reductionratio", "r", "squeeze", "squeezefactor")
+_REDUCTIONS = ("reduction", "reductionratio", "ratio", "r", "squeeze", "squeezefactor")
 
 
 def argument_warnings(spec: ModelSpec, row: Row, module: Module, call: BlockCall, inputs) -> list[tuple[str, str]]:

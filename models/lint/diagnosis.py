@@ -46,7 +46,7 @@ def find_problems(
     found, row_errors = find_causes(spec, _scopes(spec, errors), cache)
     misplaced = {problem.row for problem in found.problems if problem.rule == "head-position"}
     errors = [problem for problem in errors if problem.row not in misplaced or problem.rule != "row-source"]
-    errors = explain_stale_indices(spec, errors + row_errors, cache)
+    errors = explain_stale_indices(spec, errors + _merge_sizes(spec, row_errors), cache)
     if not errors:
         try:
             DetectionModel(spec)
@@ -54,6 +54,15 @@ def find_problems(
             errors = list(error.problems)
     warnings = ignored_key_problems(spec) + found.warnings + graph_warnings(spec, found, errors)
     return in_order(errors) + in_order(warnings if errors else explain_unused_rows(spec, warnings, cache))
+
+
+def _merge_sizes(spec: ModelSpec, errors: list[Problem]) -> list[Problem]:
+    """The errors; where several rows are too large for one cause, the width multiple, the first of them for all."""
+    large = [error for error in errors if error.rule == "model-size"]
+    if len(large) < 3 or spec.width_multiple <= 2:
+        return errors
+    hint = f"width_multiple is {spec.width_multiple:g}, with which {len(large) - 1} more rows are too large"
+    return [replace(large[0], hint=hint), *(error for error in errors if error not in large)]
 
 
 def _check_keys(spec: ModelSpec, nc: int | None) -> tuple[ModelSpec, list[Problem]]:

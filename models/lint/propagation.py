@@ -199,7 +199,7 @@ class Propagation:
                 if isinstance(outcome[0], list) or has_same_size_arguments(row, attempt, module):
                     return outcome[0]
                 shapes.append(outcome[0])
-        return self._assume(row, inputs, shapes)
+        return self._assume(row, inputs, shapes, keeps_size=row.joined and type(error) is RunError)
 
     def _follows_from_unknown(self, row: Row, module: Module, inputs, error: UserError) -> bool:
         """Whether an error may come from the guessed output of an unknown module: it is counted, not reported.
@@ -249,10 +249,11 @@ class Propagation:
             self._cache[with_sources if isinstance(outcome, UserError) else key] = outcome
         return self._cache[key] if key in self._cache else self._cache[with_sources]
 
-    def _assume(self, row: Row, inputs, likely=()):
+    def _assume(self, row: Row, inputs, likely=(), keeps_size: bool = False):
         """A likely output of a row that cannot be built.
 
-        It is one of the `likely` ones, or its width as written or as it reads, at the same size, half or twice.
+        It is one of the `likely` ones, or its width as written or as it reads, at the same size, half or twice; with
+        `keeps_size`, as of a join whose widths are wrong, at the same size only.
         """
         if isinstance(inputs, list) and any(isinstance(shape, list) for shape in inputs):
             inputs = flat_shapes(inputs)[-1]  # lists are added to the last source
@@ -266,6 +267,7 @@ class Propagation:
         sizes = [size for _, *size in resized_shapes(first)]
         if 2 in row.args[1:] or 2 in row.kwargs.values():
             sizes[0], sizes[1] = sizes[1], sizes[0]
+        sizes = sizes[:1] if keeps_size and isinstance(inputs, list) else sizes
         others = [(width, *size) for width in dict.fromkeys(widths) for size in sizes]
         return self._choose(row.index, list(dict.fromkeys([*likely, *others])))
 

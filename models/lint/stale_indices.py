@@ -48,7 +48,7 @@ def explain_unused_rows(spec: ModelSpec, warnings: list[Problem], cache: RowCach
     shift = _Search(spec, [], cache).find_shift(minimum=2, verb="may be") if first else None
     if shift is None or " from 0 " in shift:
         return warnings
-    return [replace(first, rule="stale-indices", hint=f"{first.hint.rstrip('?')}; or {shift}")]
+    return [replace(first, rule="stale-indices", hint=f"{first.hint} Or {shift}")]
 
 
 def _is_symptom(spec: ModelSpec, problem: Problem) -> bool:

@@ -41,6 +41,10 @@ def resolve_keys(values: dict, reporter: Reporter) -> tuple[dict, dict[str, list
         message = f"is a dataset YAML ({', '.join(key for key in DATASET_KEYS if key in values)}), not a model YAML"
         reporter.error("missing-section", message, "give it as --data, and the model YAML as --cfg", ("train",))
         return {}, {}, {}
+    if "lr0" in values and not set(SECTIONS) & set(values):
+        message = "is a hyperparameter YAML (lr0), not a model YAML"
+        reporter.error("missing-section", message, "give it as --hyp, and the model YAML as --cfg", ("lr0",))
+        return {}, {}, {}
     resolved, spelled = dict(values), {}
     complete = True
     for key, value in values.items():

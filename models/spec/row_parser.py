@@ -75,7 +75,9 @@ class _RowParser:
         if isinstance(number, float) and number.is_integer():
             number = int(number)
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            self.error("row-number", f"number must be a whole number of at least 1, got {number!r}", "", "number")
+            meant = number if isinstance(number, str) and number.strip().isdigit() else None
+            hint = f"write {meant} without quotes" if meant else ""
+            self.error("row-number", f"number must be a whole number of at least 1, got {number!r}", hint, "number")
         elif number > MAX_REPEATS:
             self.error("row-number", f"number must be at most {MAX_REPEATS}, got {number}", "", "number")
         else:
@@ -138,7 +140,8 @@ class _RowParser:
             self.error("row-source", f"'from' names '{source}', which is no row before this one", hint or known, "from")
         elif isinstance(source, bool) or not isinstance(source, int):
             message = f"'from' must be the index, negative offset or name of a row, got {source!r}"
-            self.error("row-source", message, "", "from")
+            is_whole = isinstance(source, float) and source.is_integer()
+            self.error("row-source", message, f"write {int(source)}" if is_whole else "", "from")
         else:
             absolute = source if source >= 0 else self.index + source
             if IMAGE <= absolute < self.index:

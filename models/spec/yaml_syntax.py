@@ -9,11 +9,20 @@ from graftdet.models.spec.keys import KEYS, SECTIONS
 from graftdet.models.spec.lookalikes import replace_lookalikes
 from graftdet.models.spec.positions import Document
 from graftdet.models.spec.problems import Problem, ProblemError, Report, raise_problem
+from graftdet.models.spec.row_text import (
+    TextFault,
+    close_brackets,
+    find_text_fault,
+    is_wrong_comment,
+    opened_brackets,
+    surplus_brackets,
+    without_comment,
+    wrong_dash,
+)
 from graftdet.utils.config import YamlError
 
 _MAX_REPAIRS = 50  # lines that are repaired one after the other
 _MAX_DEPTH = 50  # of brackets; rows have four
-_QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"\\]|\\.)*\"")
 _KEYS = "|".join(sorted(KEYS, key=len, reverse=True))
 _CONFLICT = re.compile(r"(<{7}|\|{7}|={7}|>{7})(?!\S)")
 _ROW = re.compile(r"(\s*)(-?\s*)\[")
@@ -98,28 +107,20 @@ def _broken_row(text: str, error: YamlError) -> Fault | None:
         return None
     number, row = found
     line = text.split("\n")[number]
-    content = _content(line)
-    surplus = _surplus(line, row.position)
+    content = without_comment(line)
+    surplus = surplus_brackets(line, row.position)
     written = line[: len(content)]
     start = re.match(r"\s*-\s+(?=\[)", line)
     column = len(start[0]) + 1 if start else len(line) - len(line.lstrip()) + 1
     if surplus < 0:
         count = f" ({-surplus} of them)" if surplus < -1 else ""
-        reason, repaired = f"a ']' is missing{count}", _close(written, -surplus)
+        reason, repaired = f"a ']' is missing{count}", close_brackets(written, -surplus)
     elif surplus > 0 and written.endswith("]" * surplus):
         reason, repaired = "there is one ']' too many", written[:-surplus]
     else:
         reason = "there is one ']' too many" if surplus > 0 else error.reason
         repaired = f"{start[0]}[-1, 1, '?', []]" if start else None
     return Fault(number, row, reason, None if start is None or repaired == line else repaired, column)
-
-
-def _close(written: str, missing: int) -> str:
-    """The row with its brackets closed; of `[..., [16, p3]` the last element is likely the name of the row."""
-    named = re.fullmatch(r"(.*\[[^\[\]]*?)\s*,\s*([a-z]\w*)\]", written)
-    if named and missing == 1 and named[2] not in ("nearest", "nc", "anchors"):
-        return f"{named[1]}], {named[2]}]"
-    return written + "]" * missing
 
 
 def _last_row(text: str) -> tuple[int, RowIndex] | None:
@@ -166,27 +167,6 @@ def _row_before(lines: list[str], line: int, row: RowIndex, last: int) -> tuple[
     return line, RowIndex(index, section, position)
 
 
-def _content(line: str) -> str:
-    """The line without its comment, quoted text masked, of unchanged length up to there."""
-    return re.sub(r"(^|\s+)#.*$", "", _QUOTED.sub(lambda m: "q" * len(m[0]), line.rstrip()))
-
-
-def _opened(line: str) -> int:
-    """How many brackets a line opens more than it closes."""
-    content = _content(line)
-    return content.count("[") - content.count("]")
-
-
-def _surplus(line: str, position: int) -> int:
-    """How many ']' a row on one line has more than '['; 0 where brackets alone are not enough."""
-    content = _content(line)
-    if content.count("{") != content.count("}") or content.count("'") + content.count('"'):
-        return 0
-    if re.match(r"\s*-\s+\[", line):
-        return -_opened(line)
-    return min(-_opened(line), 0) if position > 0 and re.match(r"\s*\[", line) else 0
-
-
 class _LineScan:
     """Finds the first line that no model YAML has; keys, rows and sizes are recognized by how they begin."""
 
@@ -195,7 +175,7 @@ class _LineScan:
         self.section: str | None = None
         self.position = self.index = -1
         self.first: re.Match | None = None  # first row of the section
-        self.flow: list[tuple[int, RowIndex, str]] = []  # rows of a section written as one list in brackets
+        self.flow: list[tuple[int, RowIndex | None, str]] = []  # rows of a section written as one list in brackets
         self.in_scales = False
         self.left_open = 0  # brackets that the lines so far of a row, or of the value of a key, leave open
 
@@ -208,10 +188,10 @@ class _LineScan:
     def _line(self, number: int, line: str) -> Fault | None:
         key = re.match(rf"(\s*)({_KEYS})\b(.*)", line)
         if self.left_open > 0 and not re.match(rf"\s*-\s|({_KEYS})\s*:", line):
-            self.left_open += _opened(line)
+            self.left_open += opened_brackets(line)
             return None
         opens = re.match(r"\s*-\s", line) or (key and key[2] not in SECTIONS)
-        self.left_open = _opened(line) if opens else 0
+        self.left_open = opened_brackets(line) if opens else 0
         if key and not re.match(r"\s*-", line):
             wrong = _wrong_key(*key.groups())
             return Fault(number, None, *wrong) if wrong else self._begin_key(key[2])
@@ -234,15 +214,22 @@ class _LineScan:
             self.position, self.index = self.position + 1, self.index + 1
             row = RowIndex(self.index, self.section, self.position)
             self.first = self.first or found
+        elif self.section and self.flow and line.lstrip().startswith("("):
+            self.position, self.index = self.position + 1, self.index + 1
+            row = RowIndex(self.index, self.section, self.position)
         if "\t" in line[: len(line) - len(line.lstrip())]:
             return Fault(number, row, "begins with a tab; indent with spaces", self._indent(number) + line.lstrip())
-        if row is None:
+        if self.first is None:
             return None
         dashes = bool(self.first[2].strip())
-        if not dashes and (self.flow or line.lstrip().startswith("[[")):
+        if not dashes and (row or is_wrong_comment(line)) and (self.flow or line.lstrip().startswith("[[")):
             self.flow.append((number, row, line))
-        reason = _wrong_dash(found, self.first) if dashes and self.first is not found else None
-        return Fault(number, row, reason, self.first[1] + "- " + line[found.end() - 1 :]) if reason else None
+        if not dashes or found is None or row is None:
+            return None
+        reason = wrong_dash(found, self.first) if self.first is not found else None
+        if reason:
+            return Fault(number, row, reason, self.first[1] + "- " + line[found.end() - 1 :])
+        return _text_fault(number, row, line, find_text_fault(line, in_brackets=False))
 
     def _indent(self, number: int) -> str:
         """The spaces that the rows nearest to a line begin with."""
@@ -257,12 +244,30 @@ class _LineScan:
             content = re.sub(r"(^|\s)#.*$", "", line)
             if content.count("'") % 2 or content.count('"') % 2:
                 return Fault(number, row, "a quote is missing", None)
+            if wrong := _text_fault(number, row, line, find_text_fault(line, in_brackets=True)):
+                return wrong
             surplus = content.count("]") - content.count("[") + (i == 0)
             if i < len(self.flow) - 1 and surplus > 0:
                 return Fault(number, row, "there is one ']' too many", None)
+            if surplus == 0 and (wrong := _missing_comma(number, row, line, self.flow[i + 1 :])):
+                return wrong
             if i == len(self.flow) - 1 and surplus == 0 and i:
                 return Fault(number, row, f"the ']' that ends '{row.section}' is missing", None)
         return None
+
+
+def _text_fault(number: int, row: RowIndex | None, line: str, fault: TextFault | None) -> Fault | None:
+    """The fault of a line in which commas, brackets or comment signs are wrong."""
+    return fault and Fault(number, row, fault.reason, fault.repaired if fault.repaired != line else None, fault.column)
+
+
+def _missing_comma(number: int, row: RowIndex | None, line: str, later: list) -> Fault | None:
+    """The fault of a complete row of a list in brackets without a comma before the next row."""
+    written = without_comment(line)
+    if not later or later[0][2].strip().startswith("]") or not written.endswith("]"):
+        return None
+    repaired = f"{written}," + line[len(written) :]
+    return Fault(number, row, "a comma is missing after the row", repaired, len(written) + 1)
 
 
 def _wrong_key(indent: str, key: str, rest: str) -> tuple[str, str] | None:
@@ -283,7 +288,7 @@ def _wrong_key(indent: str, key: str, rest: str) -> tuple[str, str] | None:
 def _wrong_size(line: str) -> tuple[str, str] | None:
     """What is wrong with a line `n: [0.33, 0.25, 1024]` of the table of sizes, and the line as it is meant."""
     size = re.match(r"(\s+)([\w'\"]+)(\s*:)?(\s*)(\[[^#]*)", line)
-    opened = _opened(line)
+    opened = opened_brackets(line)
     if not size or (size[3] and size[4] and opened == 0):
         return None
     meant = size[5].rstrip() + "]" * (opened > 0) if opened >= 0 else size[5].split("]")[0] + "]"
@@ -291,14 +296,3 @@ def _wrong_size(line: str) -> tuple[str, str] | None:
     if opened:
         reason = "a ']' is missing" if opened > 0 else "there is one ']' too many"
     return reason, f"{size[1]}{size[2]}: {meant}"
-
-
-def _wrong_dash(found: re.Match, first: re.Match) -> str | None:
-    """What is wrong with how a row begins, beside the first row of its section."""
-    if not found[2].strip():
-        return "'- ' is missing before the row"
-    if found[2] == "-":
-        return "a space is missing after '-'"
-    if found[1] != first[1]:
-        return f"is indented by {len(found[1])} spaces, the rows before it by {len(first[1])}"
-    return None

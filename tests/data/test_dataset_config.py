@@ -129,7 +129,7 @@ def test_published_yamls_load_unchanged(tmp_path, monkeypatch, text, folders):
         ("path: gone\ndownload: https://a.b/c.zip\ntrain: x", "get it from https://a.b/c.zip"),
         ("names: [a]", "no split, expected one of train, val, test"),
         ("format: coco\nnames: [a]", "no split, expected one of train, val, test"),
-        ("train: 5.5.5: x", "not valid YAML: mapping values"),
+        ("train: 5.5.5: x", "not valid YAML: a ': ' stands within a value; put"),
         ("train: {image: x, annotations: y}", "unknown key 'image'; did you mean 'images'"),
         ("train: {images: x}", "expected a path, a list of paths"),
         ("train: [[a]]", "train: expected a path"),

@@ -92,7 +92,7 @@ KINDS = [  # of values
     ),
     ("GhostNet", [{"stages": [[8]]}], "stages: expected a list of different numbers from 0 to 9, got [[8]]"),
     ("ECA", [4], "keeps the width: 64 channels in, 8 asked for; other arguments are named, as {k_size: 3}"),
-    ("CBAM", [7], "keeps the width: 64 channels in, 8 asked for; other arguments are named, as {kernel_size: 7}"),
+    ("CBAM", [6], "keeps the width: 64 channels in, 8 asked for; other arguments are named, as {kernel_size: 7}"),
     ("C3", [64, [True]], "argument 'shortcut' is [True], expected true or false"),
     ("FusedMBConv", [64, 3, 1, 1, 0.25], "se_ratio is for an expansion above 1, got 0.25 and 1; write 0"),
     ("InceptionConv", [64, 3, 1, [[1, 1], [1, 2], [2, 1], [2, 2]], 64], "out_channels must be divisible by groups"),

@@ -63,7 +63,7 @@ SAME_WIDTH = [  # module, args, rule of the warning, arguments; the row reads 32
     ("SEAttention", [32, 8], "written-width", {"c1": 32, "c2": 32, "r": 8}),
     ("UnusedWidth", [32, 8], "written-width", {"c1": 32, "c2": 32, "reduction": 8}),
 ]
-NOT_A_RATIO = [("EMA", [256]), ("EMA", [7]), ("ECA", [4]), ("NAM", [16]), ("CBAM", [7]), ("UnusedWidth", [16])]
+NOT_A_RATIO = [("EMA", [256]), ("EMA", [7]), ("ECA", [4]), ("NAM", [16]), ("CBAM", [6]), ("UnusedWidth", [16])]
 
 
 def model_with(module, args, multiple=1.0, number=1):
@@ -108,6 +108,18 @@ def test_numbers_that_can_be_no_ratio_are_still_refused_as_widths(module, args):
     load_plugins([BLOCKS_OF_FORKS])
     with pytest.raises(UserError, match="invalid-arguments"):
         build_model(model_with(module, args, 0.5))
+
+
+@pytest.mark.parametrize("args", [[7], [64, 7], [64, 16, 7], [None, 7]], ids=str)
+def test_an_odd_number_in_a_row_of_cbam_is_the_kernel_size(args):
+    cfg = model_with("CBAM", args, 0.5)
+    assert build_model(cfg).model[1].spatial_attention.conv.kernel_size == (7, 7)
+    assert warnings_of(cfg) == []
+
+
+def test_a_ratio_that_does_not_divide_the_width_is_reported():
+    (problem,) = check_model(model_with("CBAM", [64, 6], 0.5))
+    assert problem.message == "32 channels are not divisible by ratio 6" and problem.hint == "4 divides them"
 
 
 def test_an_optional_output_width_that_the_block_can_have_stays_a_width():

@@ -50,6 +50,21 @@ def test_the_key_loss_is_reported_as_ignored(tmp_path, capsys):
     assert capsys.readouterr().err == f"warning: {path}:3:1: {problem.text}\n"
 
 
+def test_a_hyperparameter_yaml_is_recognized(tmp_path):
+    path = tmp_path / "hyp.yaml"
+    path.write_text("lr0: 0.01\nlrf: 0.1\nmomentum: 0.9\n")
+    (problem,) = check_model(path)
+    assert problem.message == "is a hyperparameter YAML (lr0), not a model YAML"
+    assert problem.hint == "give it as --hyp, and the model YAML as --cfg"
+
+
+def test_a_saved_web_page_is_recognized(tmp_path):
+    path = tmp_path / "yolov5s.yaml"
+    path.write_text("<!DOCTYPE html>\n<html><body>blob</body></html>\n")
+    (problem,) = check_model(path)
+    assert problem.message == "expected a mapping of keys, got an HTML page; download the file itself (Raw)"
+
+
 @pytest.mark.parametrize(
     "text",
     [
