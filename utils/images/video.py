@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+import re
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
@@ -13,14 +14,27 @@ import cv2
 import numpy as np
 
 from graftdet.utils.errors import UserError
-from graftdet.utils.files import write_errors
-from graftdet.utils.images.io import silence_opencv
+from graftdet.utils.files import LFS_POINTER, is_lfs_pointer, regular_file, write_errors
+from graftdet.utils.images.io import UnreadableImage, silence_opencv
 
 DEFAULT_FPS = 25.0
+_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f\x80-\xff]")
+
+
+def names_other_files(start: bytes) -> bool:
+    """Whether a file with these first bytes is no video, but may be a playlist, whatever its name.
+
+    FFmpeg recognizes playlists (m3u8, ffconcat, DASH, SDP) by their content and opens what they name: other files,
+    pipes, addresses. They are texts; a tag ID3, which no video begins with, may stand before them.
+    """
+    return start.startswith(b"ID3") or (bool(start.strip()) and not _BINARY.search(start))
 
 
 def open_capture(target: str | int) -> cv2.VideoCapture:
-    """Return OpenCV's reader for a video file, a stream URL or a camera index; check `isOpened()`."""
+    """Return OpenCV's reader for a video file, a stream URL or a camera index; check `isOpened()`.
+
+    A file is opened by its absolute path: FFmpeg takes a name such as `tcp:host:80.mp4` as an address.
+    """
     silence_opencv()
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # ffmpeg's own messages do not name the file
     if isinstance(target, int):
@@ -28,7 +42,25 @@ def open_capture(target: str | int) -> cv2.VideoCapture:
     if "://" in target:
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10_000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 10_000]
         return cv2.VideoCapture(target, cv2.CAP_FFMPEG, limits)
-    return cv2.VideoCapture(target)
+    return cv2.VideoCapture(os.path.abspath(target))
+
+
+def open_video(path: str) -> cv2.VideoCapture:
+    """Return OpenCV's reader for a video file. Raises `UnreadableImage` if it is none, or not a regular file."""
+    try:
+        with open(path, "rb", opener=regular_file) as file:
+            start = file.read(1024)
+    except OSError as error:
+        raise UnreadableImage(path, f"cannot be read ({error.strerror})") from None
+    if is_lfs_pointer(start):
+        raise UnreadableImage(path, LFS_POINTER)
+    if names_other_files(start):
+        raise UnreadableImage(path, "is no video but a text, such as a playlist, which could name any file or address")
+    capture = open_capture(path)
+    if not capture.isOpened():
+        capture.release()
+        raise UnreadableImage(path, "is not a video OpenCV can read")
+    return capture
 
 
 def frame_rate(capture: cv2.VideoCapture) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import spread_sample
 from graftdet.utils.images.io import VIDEO_SUFFIXES, read_image
-from graftdet.utils.images.video import frame_count, open_capture, read_frames
+from graftdet.utils.images.video import frame_count, open_video, read_frames
 from graftdet.utils.sources.source import Source
 from graftdet.utils.sources.targets import is_live, suffix_of
 
@@ -39,7 +39,7 @@ def sample_images(source: Source, limit: int) -> list[np.ndarray]:
         wanted = -(-(limit - len(images)) // (len(files) - number))
         try:
             if _is_video(path):
-                images += islice(read_frames(open_capture(path), VIDEO_STEP), wanted)
+                images += islice(read_frames(open_video(path), VIDEO_STEP), wanted)
             else:
                 images.append(read_image(path, depth=source.depth))
         except UserError:
@@ -53,8 +53,11 @@ def _is_video(path: str) -> bool:
 
 def _video_length(path: str) -> int | None:
     """The number of frames that a video declares, if it does; 0 where it cannot be read."""
-    capture = open_capture(path)
     try:
-        return frame_count(capture) if capture.isOpened() else 0
+        capture = open_video(path)
+    except UserError:
+        return 0
+    try:
+        return frame_count(capture)
     finally:
         capture.release()

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from graftdet.utils.errors import UserError
-from graftdet.utils.files import LFS_POINTER, is_lfs_pointer, regular_file
 from graftdet.utils.images.bit_depth import depth_problem
 from graftdet.utils.images.io import VIDEO_SUFFIXES, UnreadableImage, decode_image, read_bytes, sixteen_bit_range
-from graftdet.utils.images.video import frame_count, frame_rate, open_capture, read_frames
+from graftdet.utils.images.video import frame_count, frame_rate, open_video, read_frames
 from graftdet.utils.sources.animation import (
     ANIMATION_SUFFIXES,
     frame_durations,
@@ -238,17 +237,7 @@ def _finite_length(target: str | int, capture) -> int | None:
 
 
 def _read_video(path: str, stride: int) -> Iterator[Frame]:
-    try:
-        with open(path, "rb", opener=regular_file) as file:
-            start = file.read(64)
-    except OSError as error:
-        raise UnreadableImage(path, f"cannot be read ({error.strerror})") from None
-    if is_lfs_pointer(start):
-        raise UnreadableImage(path, LFS_POINTER)
-    capture = open_capture(path)
-    if not capture.isOpened():
-        capture.release()
-        raise UnreadableImage(path, "is not a video OpenCV can read")
+    capture = open_video(path)
     yield from _video_frames(capture, path, frame_count(capture), stride)
 
 

@@ -16,6 +16,7 @@ from graftdet.utils.text import counted, decode_unicode
 
 logger = logging.getLogger(__name__)
 MAX_WARNINGS = 20  # about lines of a list
+MAX_DIGITS = 4  # of the number of a camera
 
 _SUFFIXES = IMAGE_SUFFIXES | RARE_SUFFIXES | VIDEO_SUFFIXES | ANIMATION_SUFFIXES
 SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "tcp", "udp", "rtp")
@@ -28,7 +29,7 @@ def find_targets(text: str) -> list[str | int]:
     if is_address(text):
         return [text]
     path = _expanded(text)
-    if text.isdecimal() and not path.exists():
+    if _is_camera(text) and not path.exists():
         return [int(text)]
     if is_screen(text) and not path.exists():
         return [text]
@@ -40,6 +41,10 @@ def find_targets(text: str) -> list[str | int]:
 def is_live(target: str | int) -> bool:
     """Whether a target is a camera, an address or the screen; an address may turn out to be a file."""
     return isinstance(target, int) or is_screen(target) or is_address(target)
+
+
+def _is_camera(text: str) -> bool:
+    return text.isdecimal() and len(text) <= MAX_DIGITS
 
 
 def join_screen(texts: list[str]) -> list[str]:
@@ -124,8 +129,8 @@ def _read_list(path: Path) -> list[str | int]:
                 targets.append(line)
                 continue
             beside_list = _expanded(str(path.parent / _expanded(line)))
-            if is_screen(line) or (line.isdecimal() and not beside_list.exists()):
-                targets.append(int(line) if line.isdecimal() else line)
+            if is_screen(line) or (_is_camera(line) and not beside_list.exists()):
+                targets.append(int(line) if _is_camera(line) else line)
             else:
                 matches = _matches(str(beside_list)) if glob.has_magic(line) else []
                 targets += _find_files(str(beside_list) if beside_list.exists() or matches else line)

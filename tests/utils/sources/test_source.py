@@ -312,7 +312,7 @@ class Hole:
 )
 def test_a_video_with_less_frames_than_it_declares(declared, readable, stride, report, tmp_path, monkeypatch, caplog):
     (tmp_path / "a.mp4").write_bytes(b"video")
-    monkeypatch.setattr("graftdet.utils.sources.source.open_capture", lambda path: Hole(declared, readable))
+    monkeypatch.setattr("graftdet.utils.sources.source.open_video", lambda path: Hole(declared, readable))
     source = open_source(tmp_path / "a.mp4", stride=stride)
     assert len(list(source)) == -(-readable // stride)
     assert len(source.incomplete) == bool(report) and report in caplog.text
