@@ -62,7 +62,7 @@ def load_data_config(name_or_path: str | Path) -> DataConfig:
     missing_hint = _missing_hint(raw)
     format_class = FORMATS[format_name or "coco"]
     settings = format_class.read_settings(raw, path, len(names) if names else nc)
-    root = format_class.find_root(_read_path(raw, "path", path), path, missing_hint)
+    root = format_class.find_root(_read_path(raw, "path", path), path, missing_hint, splits.values())
     if not splits and format_name:
         splits = dict(format_class.DEFAULT_SPLITS)
     if not splits:

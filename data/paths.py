@@ -1,12 +1,19 @@
 """Finding the folder of a dataset and the files of its splits."""
 
+import glob
+import itertools
+import logging
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from graftdet.utils.errors import UserError, nearest
+
+logger = logging.getLogger(__name__)
+
+_DRIVE = re.compile("[A-Za-z]:/")
 
 
 def split_at_folder(folder: Path, names: Collection[str], ignore_case: bool = False) -> Iterator[tuple[Path, Path]]:
@@ -43,16 +50,19 @@ def datasets_dir() -> Path:
     return Path(os.environ.get("DATASETS_DIR") or "datasets")
 
 
-def find_root(value: str | None, yaml_path: Path, missing_hint: str) -> Path:
+def find_root(value: str | None, yaml_path: Path, missing_hint: str, splits: Iterable[Any] = ()) -> Path:
     """Return the folder of a dataset.
 
     A relative `path:` is looked up below `datasets_dir()`, then relative to the YAML. Published YAMLs write
-    `../datasets/NAME` for a folder beside the checkout: that NAME is looked up below `datasets_dir()`, too.
+    `../datasets/NAME` for a folder beside the checkout: that NAME is looked up below `datasets_dir()`, too. Where there
+    is no such folder, as for a path of another machine, one that has a split of the YAML is used with a warning: the
+    end of the path below `datasets_dir()` or beside the YAML, or the folder of the YAML.
 
     Args:
         value: the `path:` of the data YAML; None for the folder of the YAML itself.
         yaml_path: the data YAML.
         missing_hint: what to do if the dataset is missing, for the error message.
+        splits: the values of `train:`, `val:` and `test:`.
 
     Returns:
         The absolute path of an existing folder.
@@ -65,7 +75,7 @@ def find_root(value: str | None, yaml_path: Path, missing_hint: str) -> Path:
     if "\\" in value and os.sep == "/" and not os.path.isdir(value):  # written on Windows
         value = value.replace("\\", "/")
     path = Path(os.path.expanduser(value))
-    if path.is_absolute():
+    if path.is_absolute() or _DRIVE.match(value):
         candidates = [path]
     elif path.parts:
         candidates = [datasets_dir() / path, yaml_path.parent / path]
@@ -77,8 +87,34 @@ def find_root(value: str | None, yaml_path: Path, missing_hint: str) -> Path:
         if os.path.isdir(candidate):
             return candidate.absolute()
     _refuse_escapes(value, f"{yaml_path}: path")
+    moved = _moved_root(path, yaml_path, list(splits))
+    if moved:
+        logger.warning("%s: path '%s' not found; its splits are read below %s", yaml_path, value, moved)
+        return moved
     tried = ", ".join(str(candidate.absolute()) for candidate in dict.fromkeys(candidates))
     raise UserError(f"{yaml_path}: dataset '{value}' not found (tried {tried}); {missing_hint}")
+
+
+def _moved_root(path: Path, yaml_path: Path, splits: list[Any]) -> Path | None:
+    """The folder that has a split of a dataset whose `path:` does not exist: by the end of the path, or of the YAML."""
+    beside = yaml_path.absolute().parent
+    folders = [base / tail for tail in _tails(path) for base in (datasets_dir().absolute(), beside)]
+    for folder in (*folders, beside):
+        if os.path.isdir(folder) and any(_has_split(folder, value) for value in splits):
+            return folder
+    return None
+
+
+def _has_split(folder: Path, value: Any) -> bool:
+    value = value.get("annotations") if isinstance(value, dict) else value
+    return find_first(folder, value) is not None
+
+
+def _tails(path: Path) -> Iterator[Path]:
+    """The ends of a path, the longest one first, without root, drive and `..`."""
+    parts = [part for part in path.parts if part not in (path.anchor, "..") and not part.endswith(":")]
+    for start in range(len(parts)):
+        yield Path(*parts[start:])
 
 
 def find_below(root: Path, value: str, where: str, key: str, missing_hint: str) -> Path:
@@ -102,6 +138,7 @@ def find_below(root: Path, value: str, where: str, key: str, missing_hint: str) 
     if found:
         return found
     _refuse_escapes(value, f"{where}: {key}")
+    _refuse_pattern(root, value, where)
     candidates = _candidates_below(root, value)
     tried = ", ".join(str(candidate) for candidate in candidates[:4]) + (", ..." if len(candidates) > 4 else "")
     parent = candidates[0].parent
@@ -118,6 +155,15 @@ def _refuse_escapes(value: str, where: str) -> None:
             f"{where} {value!r} has control characters: in double quotes YAML reads a backslash and a letter as one; "
             "use single quotes, or / in place of the backslash"
         )
+
+
+def _refuse_pattern(root: Path, value: str, where: str) -> None:
+    """Raise `UserError` for a pattern such as `images/*.jpg`."""
+    if glob.has_magic(value):
+        parts = value.replace("\\", "/").split("/")
+        folder = "/".join(itertools.takewhile(lambda part: not glob.has_magic(part), parts))
+        hint = f", such as {folder}" if folder and find_optional(root, folder) else ""
+        raise UserError(f"{where}: '{value}' is a pattern; expected a folder of images{hint}, or a .txt list of images")
 
 
 def find_optional(root: Path, value: str) -> Path | None:
@@ -142,10 +188,8 @@ def _candidates_below(root: Path, value: str) -> list[Path]:
     if "\\" in value and os.sep == "/" and not os.path.exists(root / value):  # written on Windows
         value = value.replace("\\", "/")
     path = Path(os.path.expanduser(value))
-    if path.is_absolute() or re.match("[A-Za-z]:/", value):
-        parts = [part for part in path.parts if part != path.anchor and not part.endswith(":")]
-        # of another machine: its last folders may be here
-        return [path, *(root.joinpath(*parts[start:]) for start in range(len(parts)))]
+    if path.is_absolute() or _DRIVE.match(value):
+        return [path, *(root / tail for tail in _tails(path))]  # of another machine: its last folders may be here
     candidates = [root / path]
     if path.parts[:1] == ("..",):
         candidates += [root.joinpath(*path.parts[1:]), datasets_dir().joinpath(*path.parts[1:])]

@@ -1,6 +1,6 @@
 """The synthetic `contours` dataset, whose images are drawn when they are needed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -69,6 +69,6 @@ class Contours(Format):
         return ContourSettings.from_yaml(values, path, num_classes)
 
     @classmethod
-    def find_root(cls, value: str | None, yaml_path: Path, missing_hint: str) -> Path:
+    def find_root(cls, value: str | None, yaml_path: Path, missing_hint: str, splits: Iterable[Any] = ()) -> Path:
         """Return the YAML itself: the dataset has no folder."""
         return yaml_path.absolute()

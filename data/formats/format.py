@@ -1,7 +1,7 @@
 """The interface of a data format: `Format` reads the samples of a split, `Writer` writes them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -129,9 +129,9 @@ class Format(ABC):
         return None
 
     @classmethod
-    def find_root(cls, value: str | None, yaml_path: Path, missing_hint: str) -> Path:
+    def find_root(cls, value: str | None, yaml_path: Path, missing_hint: str, splits: Iterable[Any] = ()) -> Path:
         """Return the folder of the dataset for the `path:` of a data YAML (see `data.paths.find_root`)."""
-        return find_root(value, yaml_path, missing_hint)
+        return find_root(value, yaml_path, missing_hint, splits)
 
 
 class Writer(ABC):

@@ -1,5 +1,6 @@
 """The embedded `shapes` dataset: COCO JSON that is drawn on first use."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +25,6 @@ class SyntheticShapes(Coco):
         return 0
 
     @classmethod
-    def find_root(cls, value: str | None, yaml_path: Path, missing_hint: str) -> Path:
+    def find_root(cls, value: str | None, yaml_path: Path, missing_hint: str, splits: Iterable[Any] = ()) -> Path:
         """Return the folder of the dataset; draw it if it does not exist."""
         return ensure_shapes()

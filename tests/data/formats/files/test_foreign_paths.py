@@ -136,3 +136,64 @@ def test_labels_requires_the_yolo_format(tmp_path):
     (tmp_path / "data.yaml").write_text("train: pics\nnames: [cat]\nlabels: box\n")
     with pytest.raises(UserError, match="data.yaml: labels: .*the format is labelme"):
         load_data_config(tmp_path / "data.yaml")
+
+
+@pytest.mark.parametrize("path", ["D:\\data\\set", "D:/data/set", "/content/set", "../elsewhere/set"])
+def test_the_path_of_another_machine_if_the_splits_are_beside_the_yaml(root, path, caplog):
+    (root / "data.yaml").write_text(f"path: {path}\ntrain: images/train\nval: images/gone\nnames: [cat]\n")
+    assert len(open_split(load_data_config(root / "data.yaml"), "train")) == 2
+    assert f"data.yaml: path '{path}' not found; its splits are read below {root}".replace("\\", "/") in caplog.text
+
+
+@pytest.mark.parametrize("path", ["D:\\data\\set", "/content/drive/set"])
+@pytest.mark.parametrize("where", ["datasets", "yaml"])
+def test_the_path_of_another_machine_whose_last_folder_is_here(root, path, where, tmp_path, monkeypatch):
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "yaml").mkdir()
+    monkeypatch.setenv("DATASETS_DIR", str(tmp_path / "datasets"))
+    (tmp_path / "images").rename(tmp_path / where / "images")
+    (tmp_path / where / "set").mkdir()
+    (tmp_path / where / "images").rename(tmp_path / where / "set/images")
+    (tmp_path / "yaml/data.yaml").write_text(f"path: {path}\nformat: yolo\ntrain: images/train\nnames: [cat]\n")
+    assert load_data_config(tmp_path / "yaml/data.yaml").root == tmp_path / where / "set"
+
+
+def test_the_path_of_another_machine_of_coco_and_one_without_splits(tmp_path):
+    write_image(tmp_path / "images/a.jpg", np.full((20, 40, 3), 90, np.uint8))
+    (tmp_path / "train.json").write_text('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}')
+    text = "path: C:\\set\ntrain: {images: images, annotations: %s}\n"
+    (tmp_path / "data.yaml").write_text(text % "train.json")
+    assert load_data_config(tmp_path / "data.yaml").root == tmp_path
+    (tmp_path / "data.yaml").write_text(text % "gone.json")
+    with pytest.raises(UserError, match="data.yaml: dataset 'C:/set' not found"):
+        load_data_config(tmp_path / "data.yaml")
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        ("images/train/*.jpg", ", such as images/train,"),
+        ("images\\train\\*.jpg", ", such as images/train,"),
+        ("['images/train/?.jpg']", ", such as images/train,"),
+        ("gone/**/*.png", ","),
+        ("'*.jpg'", ","),
+    ],
+)
+@pytest.mark.parametrize("more", ["", "format: yolo\n"])
+def test_patterns_are_refused(root, value, hint, more):
+    (root / "data.yaml").write_text(f"train: {value}\nnames: [cat]\n{more}")
+    with pytest.raises(
+        UserError, match=rf"data.yaml: train: '.*' is a pattern; expected a folder of images{hint} or a"
+    ):
+        open_split(load_data_config(root / "data.yaml"), "train")
+
+
+def test_folders_whose_names_look_like_patterns(root):
+    add(root / "images/set [1]/c.jpg", root / "labels/set [1]/c.txt")
+    assert len(open_train(root, "images/set [1]")) == 1
+
+
+@pytest.mark.parametrize("value", ["images/train/a.jpg", "[images/train/a.jpg]", "D:\\set\\images\\train\\a.jpg"])
+def test_a_split_of_one_image(root, value):
+    split = open_train(root, value)
+    assert len(split.samples) == 1 and split.samples[0].labels.tolist() == [0]
