@@ -14,8 +14,9 @@ import numpy as np
 from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptions, check_output
 from graftdet.models.backends.exported_model import ExportedModel, thread_limit
 from graftdet.models.backends.layouts.description import Description
+from graftdet.models.backends.limits.file_checks import check_cpu_only, read_exported_file
 from graftdet.utils.errors import UserError, first_line
-from graftdet.utils.files import read_regular_file, refuse_lfs_pointer, write_atomically
+from graftdet.utils.files import write_atomically
 from graftdet.utils.processes.native_output import captured_output
 from graftdet.utils.untrusted.embedded_digest import NO_DIGEST, check_embedded_digest, fill_embedded_digest
 
@@ -78,15 +79,8 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "Executor
         UserError: executorch is not installed; the file is missing, damaged, or of another program.
     """
     path = Path(path)
-    if device.lower() not in ("", "cpu", "mps"):
-        raise UserError(f"--device {device}: ExecuTorch programs run on the CPU only; use --device cpu")
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        data = read_regular_file(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    refuse_lfs_pointer(path, data[:64])
+    check_cpu_only(device, "ExecuTorch programs")
+    data = read_exported_file(path)
     check_program(path, data)
     with captured_output(), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,28 +19,12 @@ from graftdet.models.inference.predictor import Predictor
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.letterbox import GRAY
 from graftdet.utils.processor import usable_cores
-from graftdet.utils.untrusted.embedded_digest import check_embedded_digest
 
 logger = logging.getLogger(__name__)
 UNKNOWN_CLASSES = 80
 """Number of placeholder names for end-to-end files without class names; more are added when they are detected."""
 _PADDING = np.float32(GRAY / 255)
 _SCALE = np.float32(1 / 255)
-
-
-def warn_of_changes(path: str | Path, data: bytes, pattern: re.Pattern[bytes], companion: bytes = b"") -> None:
-    """Warn of a file whose digest is not that of its content: a program may have edited it, or it is damaged.
-
-    Args:
-        path: the file, for messages.
-        data, pattern, companion: see `graftdet.utils.untrusted.embedded_digest`; without digest nothing happens.
-    """
-    try:
-        is_unchanged = check_embedded_digest(data, pattern, companion)
-    except ValueError:
-        return
-    if not is_unchanged:
-        logger.warning(f"{path}: changed after its export: edited by another program, or damaged; if so, export again")
 
 
 class ExportedModel(Predictor):

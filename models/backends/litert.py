@@ -20,9 +20,10 @@ from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptio
 from graftdet.models.backends.converters.environment import ConverterEnvironment, last_line
 from graftdet.models.backends.exported_model import ExportedModel, thread_limit
 from graftdet.models.backends.layouts.description import Description
+from graftdet.models.backends.limits.file_checks import check_cpu_only, read_exported_file
 from graftdet.models.backends.limits.size_limits import MAX_METADATA, MAX_OUTPUT
 from graftdet.utils.errors import UserError, first_line
-from graftdet.utils.files import read_regular_file, refuse_lfs_pointer, write_atomically, write_errors
+from graftdet.utils.files import write_atomically, write_errors
 from graftdet.utils.processes.native_output import captured_output
 from graftdet.utils.processor import usable_cores
 
@@ -86,15 +87,8 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "LiteRtMo
         UserError: ai-edge-litert is not installed; the file is missing, damaged, or of another program.
     """
     path = Path(path)
-    if device.lower() not in ("", "cpu", "mps"):
-        raise UserError(f"--device {device}: LiteRT files run on the CPU only; use --device cpu")
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        data = read_regular_file(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    refuse_lfs_pointer(path, data[:64])
+    check_cpu_only(device, "LiteRT files")
+    data = read_exported_file(path)
     content, description = split_description(path, data)
     try:
         with captured_output():

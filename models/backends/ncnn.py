@@ -19,6 +19,7 @@ import numpy as np
 from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptions, check_output
 from graftdet.models.backends.exported_model import ExportedModel, thread_limit
 from graftdet.models.backends.layouts.description import Description, extra
+from graftdet.models.backends.limits.file_checks import check_cpu_only
 from graftdet.models.backends.limits.size_limits import MAX_OUTPUT
 from graftdet.models.backends.metadata import parse_value
 from graftdet.utils.errors import UserError, first_line
@@ -97,8 +98,7 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "NcnnMode
     """
     path = Path(path)
     ncnn = _import_ncnn(path)
-    if device.lower() not in ("", "cpu", "mps"):
-        raise UserError(f"--device {device}: ncnn files run on the CPU only; use --device cpu")
+    check_cpu_only(device, "ncnn files")
     folder = path.parent if path.name.lower().endswith(".ncnn.param") else path
     description = _checked(folder)
     try:

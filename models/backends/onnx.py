@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptions, check_output
-from graftdet.models.backends.exported_model import ExportedModel, thread_limit, warn_of_changes
+from graftdet.models.backends.exported_model import ExportedModel, thread_limit
 from graftdet.models.backends.layouts.own_outputs import OUTPUTS
+from graftdet.models.backends.limits.file_checks import check_is_file, warn_of_changes
 from graftdet.models.backends.limits.onnx_constants import largest_constant_shape
 from graftdet.models.backends.limits.size_limits import MAX_OUTPUT
 from graftdet.models.backends.metadata import make_metadata
 from graftdet.utils.errors import UserError, first_line
-from graftdet.utils.files import read_regular_file, refuse_lfs_file, write_atomically
+from graftdet.utils.files import read_regular_file, write_atomically
 from graftdet.utils.untrusted.embedded_digest import NO_DIGEST, fill_embedded_digest
 
 OPSETS = range(11, 21)  # torch's tracing exporter supports none above 20
@@ -117,9 +118,7 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OnnxMode
         raise UserError(
             f"{path}: running an ONNX file needs onnxruntime; install it with 'pip install onnxruntime'"
         ) from None
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file")
-    refuse_lfs_file(path)
+    check_is_file(Path(path))
     check_onnx_file(path)
     warn_of_changes(path, read_regular_file(path), _DIGEST)
     settings = onnxruntime.SessionOptions()

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptions
-from graftdet.models.backends.exported_model import ExportedModel, thread_limit, warn_of_changes
+from graftdet.models.backends.exported_model import ExportedModel, thread_limit
 from graftdet.models.backends.layouts.own_outputs import OUTPUTS
+from graftdet.models.backends.limits.file_checks import check_cpu_only, check_is_file, warn_of_changes
 from graftdet.models.backends.limits.size_limits import MAX_OUTPUT, check_declared_sizes
 from graftdet.models.backends.metadata import READ_KEYS
 from graftdet.models.backends.onnx import check_onnx_file
@@ -118,11 +119,8 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OpenVino
         UserError: openvino is not installed; the file or its .bin is missing or malformed, or has another layout.
     """
     openvino, path = _import_for(path), Path(path)
-    if device.lower() not in ("", "cpu", "mps"):
-        raise UserError(f"--device {device}: OpenVINO files run on the CPU only; use --device cpu")
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    refuse_lfs_file(path)
+    check_cpu_only(device, "OpenVINO files")
+    check_is_file(path)
     if path.suffix.lower() == ".onnx":
         check_onnx_file(path)
     elif path.suffix.lower() == ".xml":

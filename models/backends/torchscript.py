@@ -12,8 +12,9 @@ import numpy as np
 from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptions, check_output
 from graftdet.models.backends.exported_model import ExportedModel
 from graftdet.models.backends.layouts.description import Description
+from graftdet.models.backends.limits.file_checks import check_is_file
 from graftdet.utils.errors import UserError, first_line
-from graftdet.utils.files import atomic_file, refuse_lfs_file
+from graftdet.utils.files import atomic_file
 from graftdet.utils.untrusted.file_digest import DamagedFileError, append_digest, check_digest
 
 _DESCRIPTION = "graftdet.json"
@@ -72,9 +73,7 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "TorchScr
     from graftdet.utils.device import select_device
 
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    refuse_lfs_file(path)
+    check_is_file(path)
     try:
         check_digest(path)
     except (DamagedFileError, OSError) as error:

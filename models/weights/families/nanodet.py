@@ -52,15 +52,9 @@ class NanoDet(WeightsFamily):
 
     def convert(self, weights: PublishedWeights, path: Path) -> ConvertedWeights:
         """Rename the tensors; the outputs of the head are reordered to distances, then classes."""
-        state, unused = rename(without_training_prefix(weights.state), _NAMES)
+        state, unused, nc = converted_state(weights, _NAMES, "model.16.")
         if state["model.1.stage2.0.branch1.2.weight"].shape[0] != 58 or state["model.5.weight"].shape[0] != 96:
             raise UserError(f"{path}: is a NanoDet of other widths, expected NanoDet-m (ShuffleNet v2 1.0x)")
-        state = {rename_separable(name): tensor for name, tensor in state.items()}
-        move_classes_behind_distances(state, "model.16.outputs.")
-        state["model.1.conv1.0.weight"] = reverse_channels(state["model.1.conv1.0.weight"])
-        if not weights.merged_batch_norms:
-            adapt_batch_norms(state, eps=1e-5)
-        nc = state["model.16.outputs.0.bias"].shape[0] - 4 * BINS
         text = ModelSpec.read("nanodet-m.yaml").text
         return ConvertedWeights(
             self.name, "m", text, state, nc, weights.size or size_in_name(path) or 320, unused, square_letterbox=True
@@ -106,7 +100,29 @@ def without_training_prefix(state: dict[str, torch.Tensor]) -> dict[str, torch.T
     return state
 
 
-def rename_separable(name: str) -> str:
+def converted_state(
+    weights: PublishedWeights, names: Sequence[tuple[str, str]], head: str
+) -> tuple[dict[str, torch.Tensor], list[str], int]:
+    """Convert the tensors of a NanoDet whose backbone is row 1 of the YAML.
+
+    Args:
+        weights: The published file; unchanged.
+        names: Published prefixes and ours, see `rename`.
+        head: Our prefix of the head.
+
+    Returns:
+        The tensors under our names, the published names that are not used, and the number of classes.
+    """
+    state, unused = rename(without_training_prefix(weights.state), names)
+    state = {_rename_separable(name): tensor for name, tensor in state.items()}
+    move_classes_behind_distances(state, f"{head}outputs.")
+    state["model.1.conv1.0.weight"] = reverse_channels(state["model.1.conv1.0.weight"])
+    if not weights.merged_batch_norms:
+        adapt_batch_norms(state, eps=1e-5)
+    return state, unused, state[f"{head}outputs.0.bias"].shape[0] - 4 * BINS
+
+
+def _rename_separable(name: str) -> str:
     """`dw.conv` and the like for the layers of a depthwise separable convolution, which has `depthwise`, `dwnorm`."""
     layer, _, kind = name.rpartition(".")
     parent, _, last = layer.rpartition(".")

@@ -5,20 +5,11 @@ from pathlib import Path
 
 from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.weights.families import FAMILIES
-from graftdet.models.weights.families.base import (
-    ConvertedWeights,
-    WeightsFamily,
-    adapt_batch_norms,
-    rename,
-    reverse_channels,
-    size_in_name,
-)
+from graftdet.models.weights.families.base import ConvertedWeights, WeightsFamily, size_in_name
 from graftdet.models.weights.families.nanodet import (
-    BINS,
     STACKED,
     backbone_layers,
-    move_classes_behind_distances,
-    rename_separable,
+    converted_state,
     without_training_prefix,
 )
 from graftdet.models.weights.yolov5_checkpoint import PublishedWeights
@@ -74,17 +65,11 @@ class NanoDetPlus(WeightsFamily):
 
     def convert(self, weights: PublishedWeights, path: Path) -> ConvertedWeights:
         """Rename the tensors; the outputs of the head are reordered to distances, then classes."""
-        state, unused = rename(without_training_prefix(weights.state), _NAMES)
-        state = {rename_separable(name): tensor for name, tensor in state.items()}
+        state, unused, nc = converted_state(weights, _NAMES, _HEAD)
         width = state["model.5.conv.weight"].shape[0]
         if width not in MODELS:
             expected = " or ".join(map(str, MODELS))
             raise UserError(f"{path}: is a NanoDet-Plus whose neck has {width} channels, expected {expected}")
-        move_classes_behind_distances(state, f"{_HEAD}outputs.")
-        state["model.1.conv1.0.weight"] = reverse_channels(state["model.1.conv1.0.weight"])
-        if not weights.merged_batch_norms:
-            adapt_batch_norms(state, eps=1e-5)
-        nc = state[f"{_HEAD}outputs.0.bias"].shape[0] - 4 * BINS
         model, size = MODELS[width], weights.size or size_in_name(path) or 416
         text = ModelSpec.read(f"nanodet-plus-{model}.yaml").text
         return ConvertedWeights(self.name, model, text, state, nc, size, unused, square_letterbox=True)
