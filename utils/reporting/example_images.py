@@ -15,7 +15,7 @@ from graftdet.utils.reporting.page import Section, image, paragraph
 from graftdet.utils.visualization.drawing import Names, draw_boxes
 
 WORST, BEST = 6, 6  # images
-WIDTH = 420  # pixels of each of the two images
+WIDTH = 320  # pixels of each of the two images, about as large as the page shows them
 QUALITY = 80  # of JPEG
 
 

@@ -111,6 +111,7 @@ def _error_bars(errors: Any) -> Any:
     axes.set_yticks(range(len(errors)), [error.name for error in errors])
     axes.set(ylim=(len(errors) - 0.4, -0.6), xlabel="AP50 if corrected, minus AP50")
     axes.margins(x=0.15)
+    axes.set_xlim(right=max(axes.get_xlim()[1], 0.01))  # numbers of smaller ticks would overlap
     return figure
 
 

@@ -3,6 +3,7 @@
 import base64
 import logging
 import re
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.coco_results import CocoResults
 from graftdet.utils.evaluation.evaluator import score
 from graftdet.utils.images.io import write_image
-from graftdet.utils.reporting import run_report
+from graftdet.utils.reporting import run_report, sections
 from graftdet.utils.reporting.page import Section
 from graftdet.utils.reporting.run_report import RunReport
 
@@ -59,6 +60,12 @@ def titles(content):
     return re.findall("<h2>(.*?)</h2>", content)
 
 
+@pytest.mark.parametrize(("gain", "right"), [(0.0016, 0.01), (0.2, 0.23)])
+def test_the_axis_of_small_errors_has_short_numbers(gain, right):
+    figure = sections._error_bars([SimpleNamespace(name="missed", ap_gain=gain)])
+    assert figure.axes[0].get_xlim() == pytest.approx((0, right))
+
+
 def test_a_finished_run_has_all_sections(folder, evaluation):
     paths = {n: (str(folder / f"{HOSTILE.replace('/', '_')}{n}.png"), (60, 90)) for n in (1, 2)}
     paths[3] = (str(folder / "missing.png"), (60, 90))
@@ -78,7 +85,7 @@ def test_a_finished_run_has_all_sections(folder, evaluation):
     images = re.findall(r"data:image/jpeg;base64,([^\"]+)", content)
     assert len(images) == 3  # two as the worst, one of them as the best; the third cannot be read
     drawn = cv2.imdecode(np.frombuffer(base64.b64decode(images[0]), np.uint8), cv2.IMREAD_COLOR)
-    assert drawn.shape == (280, 846, 3)
+    assert drawn.shape == (213, 646, 3)
     captions = re.findall("<figcaption>(.*?)</figcaption>", content)
     assert [re.sub(".*png: ", "", one) for one in captions] == [
         "0 correct, 0 wrong, 2 missed, F1 0.00",
