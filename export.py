@@ -210,7 +210,7 @@ def export_model(
         exported = export_file(model, name, path, options, evidence)
         result.files.append(exported)
         shape = "any batch and size" if dynamic else f"batch {batch_size}, {size[0]}x{size[1]}"
-        logger.log(RESULT, f"{path}: {exported.megabytes:.1f} MB, input {shape}, {model.nc} class names")
+        logger.log(RESULT, f"{path}: {exported.megabytes:.1f} MB, input {shape}, {counted(model.nc, 'class name')}")
     logger.info(receipt_table([one.receipt for one in result.files]))
     return result
 

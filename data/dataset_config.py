@@ -118,7 +118,7 @@ def open_split(config: DataConfig, split: str, names: list[str] | None = None, s
         counts = np.bincount(samples.labels, minlength=len(source.names))
         if empty := [name for name, count in zip(source.names, counts, strict=True) if not count]:
             shown = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
-            logger.info("%s: %d classes without any box: %s; %s", where, len(empty), shown, DROP_EMPTY_HINT)
+            logger.info("%s: %s without any box: %s; %s", where, counted(len(empty), "class"), shown, DROP_EMPTY_HINT)
     depth = config.reading.depth
     opened = Split(split, samples, source.names, source.category_ids, source.problems, source.drawing, depth)
     if samples.crowd.all():
@@ -183,7 +183,7 @@ def _report(problems: ProblemCounts, config: DataConfig, split: str) -> None:
     """One warning if something was dropped or changed."""
     lines = problems.lines()
     if lines:
-        more = f" and {len(lines) - 3} other kinds" if len(lines) > 3 else ""
+        more = f" and {counted(len(lines) - 3, 'other kind')}" if len(lines) > 3 else ""
         text = "; ".join(lines[:3]) + more
         logger.warning("%s: %s (python -m data check %s lists all)", split, text, config.path)
 

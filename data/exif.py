@@ -8,7 +8,7 @@ from graftdet.utils.images.header import ImageHeader
 
 OTHER_SIZE = "images of another size than declared"
 OTHER_RESOLUTION = "images of another resolution than declared"
-NOT_ROTATED = "images annotated before their EXIF rotation"
+NOT_ROTATED = "images annotated before EXIF rotation"
 
 
 class AnnotatedSize(NamedTuple):

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from graftdet.data.dataset import DetectionDataset, Item, UnreadableItem
 from graftdet.data.sampler import BatchSampler
 from graftdet.utils.processes.deferred_signals import signals_deferred
+from graftdet.utils.text import counted
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +165,11 @@ class Loader:
             first = f"{self.dataset.paths[new[0]]}: {self.dataset.unreadable[new[0]]}"
             total = len(self.dataset)
             logger.warning(
-                "%s: %d of %d images cannot be read, skipped (%s)", self.dataset.label, len(new), total, first
+                "%s: %d of %s cannot be read, skipped (%s)",
+                self.dataset.label,
+                len(new),
+                counted(total, "image"),
+                first,
             )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from graftdet.data.dataset import DetectionDataset, UnreadableItem
 from graftdet.data.exif import loaded_size
 from graftdet.utils.images.io import UnreadableImage
+from graftdet.utils.text import counted
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +42,8 @@ class OriginalImages:
         if self.dataset.unreadable:
             index, reason = next(iter(self.dataset.unreadable.items()))
             logger.warning(
-                f"{self.dataset.label}: {len(self.dataset.unreadable)} of {len(self.dataset)} images cannot be read, "
-                f"skipped ({self.dataset.paths[index]}: {reason})"
+                f"{self.dataset.label}: {len(self.dataset.unreadable)} of {counted(len(self.dataset), 'image')} "
+                f"cannot be read, skipped ({self.dataset.paths[index]}: {reason})"
             )
 
     def _append(self, batch: dict[str, Any], index: int) -> None:

@@ -39,6 +39,26 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {plural}"
 
 
+_PLURALS = re.compile(
+    r"\b(?:annotations|boxes|categories|classes|entries|files|images|ids|kinds|lines|objects|regions|rows|splits)\b"
+)
+
+
+def counted_phrase(number: int, phrase: str) -> str:
+    """Return a count with a phrase whose first plural noun is counted: `1 label file without an image`.
+
+    Args:
+        number: the count.
+        phrase: with a noun of `_PLURALS`, and no verb that depends on the number.
+    """
+    if number != 1:
+        return f"{number:,} {phrase}"
+    return "1 " + _PLURALS.sub(lambda match: _SINGULARS.get(match[0], match[0][:-1]), phrase, count=1)
+
+
+_SINGULARS = {"boxes": "box", "categories": "category", "classes": "class", "entries": "entry"}
+
+
 def _percent_encoded(match: re.Match) -> str:
     code = ord(match[0])
     data = bytes([code - 0xDC00]) if 0xDC80 <= code <= 0xDCFF else match[0].encode("utf-8", "surrogatepass")

@@ -25,6 +25,7 @@ from graftdet.utils.images.header import parse_header
 from graftdet.utils.images.io import UnreadableImage, decode_image, read_bytes
 from graftdet.utils.images.letterbox import resize
 from graftdet.utils.progress import track
+from graftdet.utils.text import counted
 
 logger = logging.getLogger(__name__)
 
@@ -264,7 +265,7 @@ def check_readable(paths: Sequence[str], errors: dict[int, str]) -> None:
     """
     if 2 * len(errors) > len(paths):
         index, reason = next(iter(errors.items()))
-        total = f"{len(errors)} of {len(paths)} images cannot be read, more than half"
+        total = f"{len(errors)} of {counted(len(paths), 'image')} cannot be read, more than half"
         raise UserError(f"{total}; the first is {paths[index]}: {reason}")
 
 

@@ -14,6 +14,7 @@ from graftdet.data.formats.sample import Sample
 from graftdet.data.parallel_io import map_threads
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import LFS_POINTER, is_lfs_pointer, read_regular_file
+from graftdet.utils.text import counted, counted_phrase
 
 BAD_FILE = "annotation files that cannot be read"
 NO_FILE = "images without an annotation file"
@@ -83,11 +84,12 @@ class PerImageFormat(Format):
         """Why the annotation files name no class: the first one that cannot be read, or has objects without a box."""
         failed = [file for file in self._read_files.values() if isinstance(file, str)]
         if failed:
-            return f"{len(failed)} of {len(self._read_files)} {BAD_FILE} (first: {failed[0]})"
+            return f"{len(failed)} of {counted_phrase(len(self._read_files), BAD_FILE)} (first: {failed[0]})"
         malformed = ((path, file) for path, file in self._read_files.items() if not isinstance(file, str))
         first = next((f" (first: {path}: {file.malformed[0]})" for path, file in malformed if file.malformed), "")
         return (
-            f"{len(self._read_files)} annotation files without an object that has a class and a box{first}; add names:"
+            f"{counted(len(self._read_files), 'annotation file')} without an object that has a class and a box{first}; "
+            "add names:"
         )
 
     def _read(self, path: Path) -> Annotation | str:

@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+from graftdet.utils.text import counted_phrase
+
 
 class ProblemCounts(Counter):
     """Kind of problem -> number of occurrences; `examples` holds the first few locations of each kind."""
@@ -28,7 +30,9 @@ class ProblemCounts(Counter):
 
     def lines(self) -> list[str]:
         """One line per kind, the most frequent first, with its first location."""
-        return [f"{count} {kind} (first: {self.examples[kind][0]})" for kind, count in self.most_common()]
+        return [
+            f"{counted_phrase(count, kind)} (first: {self.examples[kind][0]})" for kind, count in self.most_common()
+        ]
 
     def __reduce__(self) -> tuple:  # that of Counter drops the examples when a worker is spawned
         return ProblemCounts.restore, (dict(self), self.examples)

@@ -16,6 +16,7 @@ from graftdet.utils.boxes import xyxy_to_xywh
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.header import ImageHeader
 from graftdet.utils.images.io import UnreadableImage, image_header
+from graftdet.utils.text import counted
 
 ROUNDING = 0.5  # pixels that a box may exceed the image before it counts as out of bounds: sources round
 
@@ -229,4 +230,6 @@ def _check_readable(total: int, problems: ProblemCounts, where: str) -> None:
     bad = problems[MISSING] + problems[UNREADABLE]
     if 2 * bad > total:
         first = next(problems.examples[kind][0] for kind in (MISSING, UNREADABLE) if problems[kind])
-        raise UserError(f"{where}: {bad} of {total} images are missing or unreadable, more than half (first: {first})")
+        raise UserError(
+            f"{where}: {bad} of {counted(total, 'image')} missing or unreadable, more than half (first: {first})"
+        )

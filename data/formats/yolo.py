@@ -155,7 +155,9 @@ class Yolo(Format):
         unit = self._angle_unit(judged_rows) if reading == "obb" else None
         if reading is not None:
             columns = ", ".join(str(number) for number in sorted({row.columns for row in rows})[:5])
-            self.notes.append(f"{len(rows)} label rows of {columns} columns are read as {READING_NAMES[reading]}")
+            self.notes.append(
+                f"{counted(len(rows), 'label row')} of {columns} columns: read as {READING_NAMES[reading]}"
+            )
         if unit is not None:
             low, high = min(angles := sixth_values(judged_rows)), max(angles)
             self.notes.append(f"the sixth column, {low:g} to {high:g}, is read as angles in {unit} (key angles)")

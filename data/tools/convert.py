@@ -80,7 +80,8 @@ def open_split_verified(config: DataConfig, split: str) -> Split:
     if source.drawing:
         number, side = source.drawing.count, source.drawing.side
         logger.info(
-            f"{split}: {number} images of {side}x{side} pixels will be drawn; keys of the data YAML set how many"
+            f"{split}: {counted(number, 'image')} of {side}x{side} pixels will be drawn; "
+            "keys of the data YAML set how many"
         )
         samples = SampleTable.from_samples(track(source, number, f"{split}: objects", _DRAWING_INTERVAL))
         return Split(split, samples, source.names, source.category_ids, source.problems, source.drawing)

@@ -4,6 +4,7 @@ from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.tools.audit import audit
 from graftdet.data.tools.report import format_report
 from graftdet.utils.reporting.page import Section, paragraph, preformatted, table
+from graftdet.utils.text import counted
 
 MAX_IMAGES = 2000  # more are not decoded for a report
 
@@ -24,6 +25,6 @@ def dataset_section(name: str) -> Section:
         for split, found in splits.items()
     ]
     note = paragraph(
-        f"{total:,} images: `graftdet data check {name}` decodes all of them and reports problems.", note=True
+        f"{counted(total, 'image')}: `graftdet data check {name}` decodes all of them and reports problems.", note=True
     )
     return Section("Dataset", table(("split", "images", "boxes"), rows, right=(1, 2)) + note)

@@ -15,6 +15,7 @@ from graftdet.data.formats.sample import Sample
 from graftdet.data.tools.audit import file_digest
 from graftdet.data.tools.convert import WrittenDataset, check_output, open_split_verified, write_dataset
 from graftdet.utils.errors import UserError
+from graftdet.utils.text import counted
 
 
 def split_dataset(
@@ -59,7 +60,7 @@ def split_dataset(
     samples = _pool(opened)
     groups = group_by_content(samples)
     if len(groups) < len(fractions):
-        raise UserError(f"{config.path}: {len(groups)} different images cannot fill {len(fractions)} splits")
+        raise UserError(f"{config.path}: {counted(len(groups), 'different image')} cannot fill {len(fractions)} splits")
     counts = np.stack([sum(_class_counts(samples[i], len(names)) for i in group) for group in groups])
     sizes = np.array([len(group) for group in groups])
     assigned = stratify(counts, sizes, np.array(list(fractions.values())), np.random.default_rng(abs(seed)))

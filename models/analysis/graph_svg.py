@@ -151,7 +151,8 @@ def _heading(graph: Graph) -> tuple[str, str]:
     rows, size = graph.rows, graph.size
     t = totals(rows)
     cost = f"{t['params']:,} parameters, {t['macs'] / 1e9:.2f} GMACs at {size[1]}x{size[0]}"
-    return _shorten(Path(graph.label).name, 60), f"{len(rows)} rows, {cost}, {counted(graph.nc or 0, 'class')}"
+    text = f"{counted(len(rows), 'row')}, {cost}, {counted(graph.nc or 0, 'class')}"
+    return _shorten(Path(graph.label).name, 60), text
 
 
 def _titles(heading, layout: Layout, size, left, height) -> list[str]:

@@ -10,6 +10,7 @@ from graftdet.models.graph.shape_inference import evaluating
 from graftdet.models.spec.row import IMAGE
 from graftdet.utils.errors import UserError
 from graftdet.utils.tables import text_table
+from graftdet.utils.text import counted
 
 
 def summarize(model: DetectionModel, size: tuple[int, int] = (640, 640)) -> list[RowSummary]:
@@ -135,7 +136,7 @@ def summary_text(model: DetectionModel, size: tuple[int, int] = (640, 640), time
     unused = f" ({t['unused']:,} of them unused)" if t["unused"] else ""
     return (
         text_table(header, lines, right=(0, *range(len(header) - right, len(header))))
-        + f"\n{model.spec.label}: {len(rows)} rows, {t['params']:,} parameters{unused}, "
+        + f"\n{model.spec.label}: {counted(len(rows), 'row')}, {t['params']:,} parameters{unused}, "
         + f"{t['macs'] / 1e9:.2f} GMACs = {t['flops'] / 1e9:.2f} GFLOPs at {size[1]}x{size[0]}, "
         + f"strides {', '.join(f'{s:g}' for s in model.head.strides)}"
         + (f"; {sum(times):.1f} ms per image, fused, float32 (sum of the rows' medians)" if times else "")

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.ops import along_channels
+from graftdet.utils.text import counted
 
 
 class _WeightedMaps(nn.Module):
@@ -20,7 +21,9 @@ class _WeightedMaps(nn.Module):
     def weighted(self, maps: list[Tensor]) -> list[Tensor]:
         """The maps, each times its weight."""
         if not isinstance(maps, (list, tuple)) or len(maps) != self.count:
-            raise ValueError(f"joins {self.count} maps: its 'from' is a list of {self.count} rows")
+            raise ValueError(
+                f"joins {counted(self.count, 'map')}: its 'from' is a list of {counted(self.count, 'row')}"
+            )
         w = F.relu(self.w)
         w = w / (w.sum() + 1e-4)
         return [w[i].to(x.dtype) * x for i, x in enumerate(maps)]

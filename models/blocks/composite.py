@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.conv import same_padding
+from graftdet.utils.text import counted
 
 
 @BLOCKS.register(rule="plain")
@@ -87,7 +88,7 @@ class CBFuse(nn.Module):
             )
         if len(lists) != len(self.idx):
             raise ValueError(
-                f"idx has {len(self.idx)} positions, expected one for each of the {len(lists)} other sources"
+                f"idx has {counted(len(self.idx), 'position')}, expected one for each other source ({len(lists)})"
             )
         maps = [self._pick(number, maps, last) for number, maps in enumerate(lists)]
         total = last
@@ -100,7 +101,7 @@ class CBFuse(nn.Module):
         maps, index = [maps] if isinstance(maps, Tensor) else maps, self.idx[number]
         widths = [one.shape[1] for one in maps]
         if not -len(maps) <= index < len(maps):
-            given = f"it gives {len(maps)} maps of {widths} channels, expected 0 to {len(maps) - 1}"
+            given = f"it gives {counted(len(maps), 'map')} of {widths} channels, expected 0 to {len(maps) - 1}"
             raise ValueError(f"position {index} of source {number}: {given}")
         if widths[index] != last.shape[1]:
             other = f"the last source has {last.shape[1]}"

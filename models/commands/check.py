@@ -13,6 +13,7 @@ from graftdet.models.spec.model_spec import ModelSpec
 from graftdet.models.spec.problems import Problem
 from graftdet.utils.cli.options import TARGETS
 from graftdet.utils.errors import UserError
+from graftdet.utils.text import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,8 +72,8 @@ def _totals(cfg: str, nc: int | None) -> str:
     spec = ModelSpec.read(cfg).with_classes(nc)
     params, macs, strides = model_totals(spec)
     return (
-        f"{len(spec.rows)} rows, {params:,} parameters, {macs / 1e9:.2f} GMACs = {2 * macs / 1e9:.2f} GFLOPs "
-        f"at 640x640, strides {', '.join(f'{stride:g}' for stride in strides)}"
+        f"{counted(len(spec.rows), 'row')}, {params:,} parameters, {macs / 1e9:.2f} GMACs = "
+        f"{2 * macs / 1e9:.2f} GFLOPs at 640x640, strides {', '.join(f'{stride:g}' for stride in strides)}"
     )
 
 

@@ -12,6 +12,7 @@ from graftdet.models.spec.model_spec import resolve_constants
 from graftdet.utils.cli import at_least
 from graftdet.utils.errors import UserError
 from graftdet.utils.tables import text_table
+from graftdet.utils.text import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     rows = [[title, "ok" if result.passed else "FAILED", result.text] for title, result in results.items()]
     print(text_table(["check", "result", ""], rows))
     passed = sum(result.passed for result in results.values())
-    print(f"{args.module}: {passed} of {len(results)} checks passed")
+    print(f"{args.module}: {passed} of {counted(len(results), 'check')} passed")
     if passed < len(results):
         sys.exit(1)
 

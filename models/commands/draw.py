@@ -6,6 +6,7 @@ from pathlib import Path
 from graftdet.utils.cli.options import add_model_yaml_flags, image_size
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import write_atomically
+from graftdet.utils.text import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,4 +25,4 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"-o {path}: expected a file name that ends in .svg")
     model = build_model(args.cfg, args.nc)
     write_atomically(path, draw_model(model, image_size(args.img, model.size_multiple)))
-    print(f"{path}: {len(model.spec.rows)} rows")
+    print(f"{path}: {counted(len(model.spec.rows), 'row')}")

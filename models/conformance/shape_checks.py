@@ -17,6 +17,7 @@ from graftdet.models.conformance.numerics import (
     run_eval,
 )
 from graftdet.utils.errors import first_line
+from graftdet.utils.text import counted
 
 
 def one_pixel(case: BlockCase) -> str:
@@ -118,4 +119,4 @@ def _require_width(case: BlockCase, name: str, width: int, number: int, usual: i
     if [t.shape[1] for t in outputs] != [call.width]:
         ignored = returned == usual != call.width and case.width_in == usual
         hint = f" (the input width; '{name}' has no effect)" if ignored else ", number 2" if number > 1 else ""
-        raise CheckFailed(f"declares {call.width} channels, returns {returned}{hint}")
+        raise CheckFailed(f"declares {counted(call.width, 'channel')}, returns {returned}{hint}")

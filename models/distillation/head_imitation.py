@@ -11,6 +11,7 @@ from graftdet.models.graph.detection_model import DetectionModel
 from graftdet.models.graph.shape_inference import evaluating
 from graftdet.models.weights.class_outputs import match_classes
 from graftdet.models.weights.new_row_init import recompute_batch_norms
+from graftdet.utils.text import counted
 
 NUM_STEPS, LEARNING_RATE, BATCH = 200, 0.003, 8
 
@@ -38,7 +39,7 @@ class HeadImitation:
         text += f"{self.boxes[0]:.2f} -> {self.boxes[1]:.2f}"
         if self.scores is None:
             return f"{text}; no class of the same name, so that class outputs start anew"
-        return f"{text}, of the scores of {self.classes} classes {self.scores[0]:.2f} -> {self.scores[1]:.2f}"
+        return f"{text}, of the scores of {counted(self.classes, 'class')} {self.scores[0]:.2f} -> {self.scores[1]:.2f}"
 
 
 def imitate_head(

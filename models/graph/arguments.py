@@ -21,6 +21,7 @@ from graftdet.models.graph.argument_checks import check_argument, check_width, c
 from graftdet.models.graph.signatures import REQUIRED, STRIDE, Signature, plain_name, read_signature
 from graftdet.models.graph.written_arguments import Reading, read_written_arguments
 from graftdet.utils.errors import UserError
+from graftdet.utils.text import counted
 
 
 @dataclass
@@ -193,7 +194,7 @@ def _bind(signature: Signature, filled_in: dict, args: list, kwargs: dict) -> tu
     listed = f"({', '.join(free)})" if free else "none"
     extra = args[len(free) :]
     if extra and not signature.open_positional:
-        raise UserError(f"takes at most {len(free)} arguments {listed}, got {len(args)}: {list(args)}")
+        raise UserError(f"takes at most {counted(len(free), 'argument')} {listed}, got {len(args)}: {list(args)}")
     unknown = [name for name in kwargs if name not in filled_in and name not in free and not signature.open_keywords]
     if unknown:
         near = dict.fromkeys(filter(None, (nearest_argument(name, free) for name in unknown)))

@@ -194,7 +194,7 @@ def _follow_width(call: BlockCall, last: nn.Module, inputs):
     if isinstance(shape, tuple):
         call.repeat_kwargs[call.width_in] = shape[0]
     elif shape is not inputs:
-        raise RowError(f"gives {len(shape)} maps; its number must be 1, got {call.repeats}")
+        raise RowError(f"gives {counted(len(shape), 'map')}; its number must be 1, got {call.repeats}")
     return shape
 
 

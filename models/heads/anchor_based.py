@@ -16,6 +16,7 @@ from graftdet.models.losses.criterion import Criterion
 from graftdet.utils.boxes import cxcywh_to_xyxy
 from graftdet.utils.errors import UserError, did_you_mean
 from graftdet.utils.hyperparameters import Hyperparameters
+from graftdet.utils.text import counted
 
 
 @HEADS.register(without_anchors="AnchorFreeDetect")
@@ -155,6 +156,7 @@ def _anchors_per_level(anchors, levels: int) -> list[list[float]]:
     check_anchor_lists(anchors)
     if len(anchors) != levels:
         raise UserError(
-            f"anchors for {len(anchors)} levels, but 'from' names {levels} inputs; the numbers must be equal"
+            f"anchors for {counted(len(anchors), 'level')}, but 'from' names {counted(levels, 'input')}; "
+            "the numbers must be equal"
         )
     return anchors

@@ -13,6 +13,7 @@ from graftdet.models.losses.blazeface import BlazeFaceCriterion, flatten_cells
 from graftdet.utils.boxes import cxcywh_to_xyxy
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters
+from graftdet.utils.text import counted
 
 _SIDES = (2.0, 8.0)  # initial sides of the first and the last box of a cell, in strides
 
@@ -39,7 +40,7 @@ class BlazeFaceHead(Head):
         super().__init__(nc)
         boxes = [boxes] * len(ch) if isinstance(boxes, int) else boxes
         if not isinstance(boxes, (list, tuple)) or len(boxes) != len(ch):
-            raise UserError(f"boxes: expected a list of {len(ch)} numbers, one per level, got {boxes!r}")
+            raise UserError(f"boxes: expected a list of {counted(len(ch), 'number')}, one per level, got {boxes!r}")
         for number in boxes:
             check_integer(number, "boxes, the number of boxes per cell,", 1, high=100)
         self.boxes, self.num_anchors = tuple(boxes), max(boxes)

@@ -8,6 +8,7 @@ from graftdet.models.heads.anchor_based import Detect
 from graftdet.models.losses.anchor_based import AnchorBasedCriterion, AuxiliaryLevelsCriterion
 from graftdet.utils.errors import UserError
 from graftdet.utils.hyperparameters import Hyperparameters
+from graftdet.utils.text import counted
 
 
 class Implicit(nn.Module):
@@ -102,10 +103,10 @@ class IAuxDetect(IDetect):
     def __init__(self, nc=80, anchors=(), ch=()):
         count = len(ch) // 2
         if len(ch) % 2:
-            raise UserError(f"reads {len(ch)} maps; expected the main levels, then as many auxiliary ones")
+            raise UserError(f"reads {counted(len(ch), 'map')}; expected the main levels, then as many auxiliary ones")
         if isinstance(anchors, (list, tuple)) and anchors and len(anchors) != count:
             need = f"they need {2 * len(anchors)} maps, the main levels, then as many auxiliary ones"
-            raise UserError(f"anchors for {len(anchors)} levels: {need}, but 'from' names {len(ch)}")
+            raise UserError(f"anchors for {counted(len(anchors), 'level')}: {need}, but 'from' names {len(ch)}")
         super().__init__(nc, anchors, ch[:count])
         self.m2 = nn.ModuleList(nn.Conv2d(width, self.num_anchors * (nc + 5), 1) for width in ch[count:])
 

@@ -3,6 +3,8 @@
 import re
 from typing import NamedTuple
 
+from graftdet.utils.text import counted
+
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"\\]|\\.)*\"")
 _COMMENT_SIGNS = re.compile(r"(//|--|;|%|/\*)\s*-?\s*\[")
 _NO_COMMA = re.compile(r"(?<![\w.&!])([\w.()]+)\s*(?=\[)|\]\s*(?=[^\s,\]}])")
@@ -89,7 +91,7 @@ def wrong_dash(found: re.Match, first: re.Match) -> str | None:
     if found[2] == "-":
         return "a space is missing after '-'"
     if found[1] != first[1]:
-        return f"is indented by {len(found[1])} spaces, the rows before it by {len(first[1])}"
+        return f"is indented by {counted(len(found[1]), 'space')}, the rows before it by {len(first[1])}"
     return None
 
 

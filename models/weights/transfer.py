@@ -80,7 +80,8 @@ class TransferReport:
 
     def __str__(self):
         copied = len(self.loaded) + len(self.partial)
-        text = f"{copied} of {copied + len(self.missing)} tensors, {self.fraction:.1%} of the parameters transferred"
+        tensors = counted(copied + len(self.missing), "tensor")
+        text = f"{copied} of {tensors}, {self.fraction:.1%} of the parameters transferred"
         is_reordered = any(index != old for index, old in self.class_matches.items())
         if self.new_classes or is_reordered or (self.new_rows and self.class_matches):
             text += f"; {self._describe_classes()}"
@@ -241,7 +242,7 @@ def _check_fraction(model: DetectionModel, weights: WeightsFile, report: Transfe
         if any(name in parameters for name in report.loaded):
             problem = f"almost none of its tensors fit ({report.fraction:.2%} of the parameters)"
         else:
-            problem = f"none of its {len(weights.state)} tensors fits"
+            problem = f"none of its {counted(len(weights.state), 'tensor')} fits"
         reason = describe_architectures(model.spec, _spec_if_readable(weights)) or report.scales
         if weights.yaml is None:
             reason = f"; {WITHOUT_YAML}"
@@ -278,7 +279,8 @@ def build_from_weights(weights: WeightsFile) -> DetectionModel:
         reason = describe_mismatch(model.spec, model.nc, model.state_dict(), weights.state)
         reason = reason or f"{mismatched[0]}: {report.skipped.get(mismatched[0], 'is not in the file')}"
         raise UserError(
-            f"{weights.path}: its weights do not fit its YAML, {len(mismatched)} tensors do not match; {reason}"
+            f"{weights.path}: its weights do not fit its YAML, {counted(len(mismatched), 'tensor')} without a match; "
+            f"{reason}"
         )
     if weights.names:
         if len(weights.names) != model.nc:

@@ -31,6 +31,7 @@ from graftdet.utils.checkpoint import (
 from graftdet.utils.config import CONFIGS, read_text
 from graftdet.utils.errors import UserError, missing_weights
 from graftdet.utils.hyperparameters import has_geometric_augmentation
+from graftdet.utils.text import counted
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ def load_weights(path: str | Path) -> WeightsFile:
     weights = read_weights(path)
     if broken := non_finite_tensors(weights.state):
         logger.warning(
-            f"{path}: {len(broken)} of {len(weights.state)} tensors hold NaN or infinite values, the first is "
+            f"{path}: NaN or infinite values in {len(broken)} of {counted(len(weights.state), 'tensor')}, the first is "
             f"'{broken[0]}'; a model with them predicts nothing useful"
         )
     return weights

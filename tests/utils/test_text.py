@@ -6,7 +6,7 @@ import pytest
 
 from graftdet.utils.config import load_yaml
 from graftdet.utils.errors import UserError
-from graftdet.utils.text import counted, printable, valid_utf8
+from graftdet.utils.text import counted, counted_phrase, printable, valid_utf8
 
 
 @pytest.mark.parametrize(
@@ -111,3 +111,19 @@ def test_escape_sequences_do_not_reach_the_terminal():
 def test_counts_have_the_right_number():
     assert [counted(n, "image") for n in (0, 1, 2, 1200)] == ["0 images", "1 image", "2 images", "1,200 images"]
     assert [counted(2, noun) for noun in ("box", "class", "category")] == ["2 boxes", "2 classes", "2 categories"]
+
+
+@pytest.mark.parametrize(
+    ("phrase", "one"),
+    [
+        ("missing images", "missing image"),
+        ("label files without an image", "label file without an image"),
+        ("entries of images that cannot be used", "entry of images that cannot be used"),
+        ("boxes with values that are not finite numbers", "box with values that are not finite numbers"),
+        ("categories with the name of another", "category with the name of another"),
+        ("classes without any box", "class without any box"),
+    ],
+)
+def test_counts_of_phrases(phrase, one):
+    assert counted_phrase(1, phrase) == f"1 {one}"
+    assert [counted_phrase(n, phrase) for n in (0, 2, 1200)] == [f"{n} {phrase}" for n in ("0", "2", "1,200")]

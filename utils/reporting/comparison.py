@@ -158,7 +158,9 @@ def write_comparison(runs: Sequence[ComparedRun], path: str | Path) -> None:
     """Write the comparison as one HTML file."""
     parts = [_overview(runs), _curves(runs), _classes(runs), _errors(runs), _settings_section(runs)]
     title = " / ".join(run.name for run in runs)
-    images = paragraph(f"{runs[0].evaluation.images:,} images, {runs[0].evaluation.instances:,} boxes", note=True)
+    images = paragraph(
+        f"{counted(runs[0].evaluation.images, 'image')}, {counted(runs[0].evaluation.instances, 'box')}", note=True
+    )
     write_atomically(Path(path), page(title, images, [part for part in parts if part.html]))
 
 

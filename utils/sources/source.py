@@ -24,6 +24,7 @@ from graftdet.utils.sources.animation import (
 from graftdet.utils.sources.frame import Frame, SourceInfo
 from graftdet.utils.sources.live import LiveFrames, LiveGroup, open_live
 from graftdet.utils.sources.targets import find_targets, is_live, join_screen, suffix_of, without_duplicates
+from graftdet.utils.text import counted
 
 MISSING_FRAMES, MISSING_FRACTION = 2, 0.01  # of a video, which are not reported: some containers estimate the number
 logger = logging.getLogger(__name__)
@@ -100,13 +101,13 @@ class Source:
                 yield frame
             self._report_gone()
         if not count and not self._stopped:
-            raise UserError(f"{self.text}: none of its {len(self.targets)} images and videos can be read")
+            raise UserError(f"{self.text}: none of its images and videos ({len(self.targets)}) can be read")
 
     def _report_missing(self, target: str | int, count: int, info: SourceInfo) -> None:
         """Report a video that gave less frames than it declares, beyond what containers round, and a lost stream."""
         declared = info.frame_count or 0
         if not self._stopped and declared - count > max(MISSING_FRAMES, declared * MISSING_FRACTION):
-            self.incomplete.append(f"{target}: {count} of {declared} frames could be read")
+            self.incomplete.append(f"{target}: {count} of {counted(declared, 'frame')} could be read")
             logger.warning("%s", self.incomplete[-1])
         elif info.kind == "stream":
             self._report_gone()

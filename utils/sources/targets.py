@@ -141,7 +141,7 @@ def _read_list(path: Path) -> list[str | int]:
     for error in errors[:MAX_WARNINGS]:
         logger.warning("%s; skipped", error)
     if len(errors) > MAX_WARNINGS:
-        logger.warning("%s: %d further lines are skipped", path, len(errors) - MAX_WARNINGS)
+        logger.warning("%s: %s skipped", path, counted(len(errors) - MAX_WARNINGS, "further line"))
     return targets
 
 

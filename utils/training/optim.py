@@ -10,6 +10,7 @@ from torch import nn
 from graftdet.utils.distributed import unwrap
 from graftdet.utils.errors import UserError, did_you_mean
 from graftdet.utils.hyperparameters import Hyperparameters, accumulation
+from graftdet.utils.text import counted
 from graftdet.utils.training.divergence.loss_meter import NonFiniteLoss
 from graftdet.utils.training.divergence.step_guard import NonFiniteGradients, StepGuard
 from graftdet.utils.training.ema import ModelEMA
@@ -128,11 +129,11 @@ def warn_of_missing_gradients(model: nn.Module) -> None:
     where = f", in row{'s' * (len(rows) > 1)} {', '.join(map(str, rows))}" if rows else ""
     listed = ", ".join(names[:MAX_LISTED]) + (", ..." if len(names) > MAX_LISTED else "")
     logger.warning(
-        "%d of %d trainable parameters received no gradient in the first batch%s (%s); they are not trained: a block "
+        "%d of %s received no gradient in the first batch%s (%s); they are not trained: a block "
         "after them cuts the gradient (detach, no_grad, .data, argmax), or their own block does not use them; "
         "check blocks with `python -m models conform`",
         len(names),
-        count,
+        counted(count, "trainable parameter"),
         where,
         listed,
     )

@@ -78,7 +78,7 @@ def labels_figure(boxes_cxcywh: Any, labels: Any, names: Names) -> "Figure":
     bar_names, bars = [short_name(names, k) for k in shown], counts[shown].tolist()
     colors = [hex_color(k) for k in shown]
     if nc > MAX_BARS:
-        bar_names.append(f"{nc - len(shown)} others")
+        bar_names.append(counted(nc - len(shown), "other"))
         bars.append(int(counts.sum() - sum(bars)))
         colors.append(MUTED)
     figure, (row,) = new_figure(13, max(4.2, 0.16 * len(bars) + 1), 1, 3, width_ratios=(1.3, 1, 1))

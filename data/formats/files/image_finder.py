@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.data.parallel_io import DirectoryListings
 from graftdet.utils.files import is_litter
+from graftdet.utils.text import counted
 
 AMBIGUOUS = "images whose name fits several files, or one file that others fit as well"
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^/]*/")
@@ -30,9 +31,10 @@ class FoundImages:
 
     def notes(self, names: Sequence[str]) -> list[str]:
         """Return how images were found that are not where their names say."""
-        kinds = ((self.by_tail, "the end of their path"), (self.by_name, "their file name alone"))
+        kinds = ((self.by_tail, "the end of the path"), (self.by_name, "the file name alone"))
         return [
-            f"{len(indices)} images are found by {how} (first: {names[indices[0]]!r:.120} is {self.paths[indices[0]]})"
+            f"{counted(len(indices), 'image')} found by {how} "
+            f"(first: {names[indices[0]]!r:.120} is {self.paths[indices[0]]})"
             for indices, how in kinds
             if indices
         ]

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from graftdet.utils.text import counted
+
 Maps = Sequence[np.ndarray]
 """(B, channels, H, W) arrays, one per level."""
 
@@ -32,7 +34,9 @@ def check_raw(raw: Any, levels: int) -> dict[str, Any]:
     if raw.get("decoder") not in DECODERS:
         raise MalformedRaw(f"its raw outputs need decoder '{raw.get('decoder')}'; expected {', '.join(DECODERS)}")
     if len(strides) != levels:
-        raise MalformedRaw(f"it has {levels} outputs, but its metadata name {len(strides)} levels")
+        raise MalformedRaw(
+            f"it has {counted(levels, 'output')}, but its metadata name {counted(len(strides), 'level')}"
+        )
     return raw
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from graftdet.models.backends.layouts.grid import Grid, correlation, find_grid
 from graftdet.models.backends.layouts.output_layout import OutputLayout
 from graftdet.models.backends.metadata import parse_value
+from graftdet.utils.text import counted
 
 MIN_CORRELATION = 0.8  # of box centers with the cells: 0.95 and more for decoded boxes, 0.2 and less for others
 MAX_DETECTIONS = 1000  # rows of an end-to-end output
@@ -38,8 +39,8 @@ def choose_output(outputs: Sequence[tuple[str, Sequence[int | None]]]) -> int:
     listed = ", ".join(f"{name} {describe_shape(shape)}" for name, shape in outputs[:6])
     more = f" and {len(outputs) - 6} more" if len(outputs) > 6 else ""
     raise UnknownLayout(
-        f"has {len(outputs)} outputs ({listed}{more}), as detectors of other families do; expected one output with "
-        "decoded boxes and scores in the layout of YOLOv5 or YOLOv8"
+        f"has {counted(len(outputs), 'output')} ({listed}{more}), as detectors of other families do; "
+        "expected one output with decoded boxes and scores in the layout of YOLOv5 or YOLOv8"
     )
 
 
@@ -95,8 +96,8 @@ def _orientations(shape: Sequence[int], size: tuple[int, int], num_names: int | 
         fits = first in expected, last in expected
         if not any(fits):
             raise UnknownLayout(
-                f"its output {describe_shape(shape)} does not fit its {num_names} class names: expected {expected[0]} "
-                f"or {expected[1]} columns; masks, keypoints and angles are not supported"
+                f"its output {describe_shape(shape)} does not fit its {counted(num_names, 'class name')}: "
+                f"expected {expected[0]} or {expected[1]} columns; masks, keypoints and angles are not supported"
             )
     else:
         fits = bool(find_grid(last, size)), bool(find_grid(first, size))
@@ -129,7 +130,7 @@ def _has_objectness(layout: OutputLayout, num_names: int | None, shape: str) -> 
     if num_names is None:
         return not layout.transposed
     if layout.columns not in (4 + num_names, 5 + num_names):
-        raise UnknownLayout(f"its output {shape} does not fit its {num_names} class names")
+        raise UnknownLayout(f"its output {shape} does not fit its {counted(num_names, 'class name')}")
     return layout.columns == 5 + num_names
 
 

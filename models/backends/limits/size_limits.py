@@ -10,6 +10,7 @@ from pathlib import Path
 
 from graftdet.models.backends.metadata import is_own, parse_size, parse_value
 from graftdet.utils.errors import UserError
+from graftdet.utils.text import counted
 
 MAX_INPUT = 2**26  # numbers per input
 MAX_OUTPUT = 2**28  # numbers per output
@@ -46,7 +47,7 @@ def check_declared_sizes(
     columns = outputs[0][1][-1] if len(outputs) == 1 and outputs[0][1] else None
     is_decoded = is_own(metadata) and metadata.get("output", "decoded") == "decoded"
     if is_decoded and isinstance(nc, int) and columns is not None and columns != 5 + nc:
-        raise UserError(f"{path}: its 'nc' is {nc}, but its output has {columns} columns, expected {5 + nc}")
+        raise UserError(f"{path}: its 'nc' is {nc}, but its output has {counted(columns, 'column')}, expected {5 + nc}")
 
 
 def check_label(path: str | Path, highest: int) -> None:

@@ -17,6 +17,7 @@ from graftdet.models.backends.receipt.verify import TOLERANCE
 from graftdet.utils.environment import project_version
 from graftdet.utils.files import write_atomically
 from graftdet.utils.tables import text_table
+from graftdet.utils.text import counted
 
 SUFFIX = ".receipt.json"
 DRAWN_MATCHED = 0.9  # limit on drawn images for files with NMS inside, whose values cannot be compared one by one
@@ -92,7 +93,9 @@ class Receipt:
             found.append(f"largest |a-b|/max(1,|b|) is {self.difference:.2e}, allowed is {limits.difference:.0e}")
         fraction = self.matched / self.boxes if self.boxes else 1.0
         if limits.matched is not None and fraction < limits.matched:
-            found.append(f"{self.matched} of {self.boxes} detections match, expected are {limits.matched:.0%}")
+            found.append(
+                f"{self.matched} of {counted(self.boxes, 'detection')} match, expected are {limits.matched:.0%}"
+            )
         if self.ap and self.loss > limits.ap_drop:
             found.append(
                 f"AP50-95 is {self.ap['file']:.4f} instead of {self.ap['torch']:.4f}, allowed is a loss of "

@@ -12,6 +12,7 @@ from graftdet.models.weights.backbones.structure_matching import AmbiguousStruct
 from graftdet.models.weights.transfer import TransferReport
 from graftdet.models.weights.weights_file import WeightsFile
 from graftdet.utils.errors import UserError
+from graftdet.utils.text import counted
 
 ROW_PREFIXES = ("", "backbone.", "model.", "module.backbone.")  # that published files put before a block's own names
 
@@ -88,7 +89,9 @@ def _nothing_fits(weights: WeightsFile, row: int | str, modules: list[str], prob
         rows, expected = f"row {row} ({modules[0]})", f"expected weights of a {modules[0]}"
     else:
         rows, expected = f"rows {row}", f"expected weights of {', '.join(modules)}"
-    return UserError(f"{weights.path}: none of its {len(weights.state)} tensors fits {rows}; {problem or expected}")
+    return UserError(
+        f"{weights.path}: none of its {counted(len(weights.state), 'tensor')} fits {rows}; {problem or expected}"
+    )
 
 
 def _find_rows(model: DetectionModel, row: int | str) -> list[int]:

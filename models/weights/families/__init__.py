@@ -9,6 +9,7 @@ from graftdet.models.weights.families.onnx_file import name_convolutions, read_c
 from graftdet.models.weights.yolov5_checkpoint import PublishedWeights
 from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.registry import Registry
+from graftdet.utils.text import counted
 
 FAMILIES = Registry("family of weights")
 """name of the class -> subclass of `graftdet.models.weights.families.base.WeightsFamily`."""
@@ -45,8 +46,8 @@ def convert_onnx(path: Path) -> ConvertedWeights:
         if converted:
             return converted
     raise UserError(
-        f"{path}: its {len(convolutions)} convolutions are those of no known family of weights; training cannot start "
-        "from it, detect.py and val.py may run it"
+        f"{path}: its weights ({counted(len(convolutions), 'convolution')}) are those of no known family; "
+        "training cannot start from it, detect.py and val.py may run it"
     )
 
 

@@ -177,7 +177,7 @@ def test_more_than_half_missing_raises(tmp_path):
     images = [entry(number) for number in range(4)]
     assert len(open_train(make(tmp_path, images, [row(1, 0)], image_names=["0.png", "1.png"])).samples) == 2
     (tmp_path / "images/train/1.png").unlink()
-    with pytest.raises(UserError, match="3 of 4 images are missing or unreadable, more than half.*1.png"):
+    with pytest.raises(UserError, match="3 of 4 images missing or unreadable, more than half.*1.png"):
         open_train(tmp_path / "d.yaml")
 
 

@@ -115,7 +115,7 @@ def test_how_images_were_found_is_reported(tmp_path):
         write_dataset(tmp_path, [(1, "D:\\x\\a.jpg"), (2, "q/b.jpg")], [annotation(), annotation(2, 2)], files)
     )
     notes = report["splits"]["train"]["notes"]
-    assert notes[0].startswith("1 images are found by the end of their path (first: 'D:") and "name alone" in notes[1]
+    assert notes[0].startswith("1 image found by the end of the path (first: 'D:") and "name alone" in notes[1]
     assert report_status(report) == CLEAN and notes[0] in format_report(report)
 
 

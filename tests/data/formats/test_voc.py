@@ -218,7 +218,7 @@ def test_wrong_declared_encodings(encoding):
 
 
 def test_the_cause_of_missing_classes_is_reported(tmp_path):
-    with pytest.raises(UserError, match=r"1 of 1 annotation files that cannot be read \(first: .*a.xml: not valid XML"):
+    with pytest.raises(UserError, match=r"1 of 1 annotation file that cannot be read \(first: .*a.xml: not valid XML"):
         open_train(make(tmp_path, {"a": "<annotation>"}))
     with pytest.raises(
         UserError, match=r"without an object that has a class .*a.xml: object 1 without a box\); add names:"

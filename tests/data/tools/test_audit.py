@@ -239,7 +239,7 @@ def test_more_than_half_unreadable_raises_in_training_but_not_in_the_audit(folde
         folder.add(f"gone_{number}.png", None)
     assert len(open_split(folder.save(), "train")) == 3  # exactly half
     folder.add("gone_3.png", None)
-    with pytest.raises(UserError, match="4 of 7 images are missing or unreadable, more than half"):
+    with pytest.raises(UserError, match="4 of 7 images missing or unreadable, more than half"):
         open_split(folder.save(), "train")
     assert folder.report()["splits"]["train"]["problems"] == {MISSING: 4}
 

@@ -55,7 +55,7 @@ def test_weights_of_another_architecture_are_named():
 
 def test_a_state_dict_that_does_not_fit_names_cfg_and_into():
     file = WeightsFile("backbone.pth", "state dict", {"conv_stem.weight": torch.zeros(3, 3, 3, 3)})
-    with pytest.raises(UserError, match="none of its 1 tensors fits .*; give the model YAML .* --cfg, or with --into"):
+    with pytest.raises(UserError, match="none of its 1 tensor fits .*; give the model YAML .* --cfg, or with --into"):
         load_into(build_model("yolov5n.yaml"), file)
 
 

@@ -191,7 +191,7 @@ def test_a_dead_stream_is_opened_again_while_the_others_continue(streams, caplog
 
 def test_all_streams_dead_is_an_error(streams):
     streams(a=[-1], b=[-1])
-    with pytest.raises(UserError, match="none of its 2"):
+    with pytest.raises(UserError, match=r"none of its images and videos \(2\)"):
         list(open_source("rtsp://x/a", "rtsp://x/b"))
 
 

@@ -114,7 +114,7 @@ def test_several_sources_keep_their_order_without_duplicates(folder):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"", "is empty"), (b"no.png\n", "line 1: no.png"), (b"\xff\xfe\x00", "text file")]
+    ("content", "message"), [(b"", "is empty"), (b"no.png\n", "line 1: no.png"), (b"\xff\xfe\x00", "is malformed")]
 )
 def test_wrong_list_files(tmp_path, content, message):
     (tmp_path / "list.txt").write_bytes(content)
@@ -171,7 +171,7 @@ def test_single_broken_file_is_an_error(tmp_path, name, data, capfd):
 def test_folder_with_only_broken_files(tmp_path, capfd):
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(UserError, match="none of its 2 images"):
+    with pytest.raises(UserError, match="none of its images and videos .2. can"):
         list(open_source(tmp_path))
 
 

@@ -30,7 +30,7 @@ def test_texts_that_are_no_paths(text, tmp_path, caplog):
     (tmp_path / "list.txt").write_text("a.png\n" + f"{text}\n" * 30)
     assert len(list(open_source(tmp_path / "list.txt"))) == 1
     warnings = [record.getMessage() for record in caplog.records]
-    assert len(warnings) == MAX_WARNINGS + 1 and warnings[-1].endswith("list.txt: 10 further lines are skipped")
+    assert len(warnings) == MAX_WARNINGS + 1 and warnings[-1].endswith("list.txt: 10 further lines skipped")
 
 
 def test_long_addresses_are_no_paths(tmp_path):

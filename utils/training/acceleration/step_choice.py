@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from graftdet.utils.distributed import as_single_process
+from graftdet.utils.text import counted
 from graftdet.utils.threads import BUSY, CpuTimes, adapt_threads, load_since
 from graftdet.utils.training.acceleration.remembered_times import (
     Times,
@@ -146,7 +147,9 @@ def _by_time(work: Work, memory_format: str) -> StepChoice:
     """The fastest choice, by times that are remembered or taken now."""
     default = StepChoice(work.device.type, StepVariant("float32", memory_format))
     if work.steps < MIN_STEPS:
-        logger.info(f"precision: {default.training}; a run of {work.steps} steps is too short to time others")
+        logger.info(
+            f"precision: {default.training}; a run of {counted(work.steps, 'step')} is too short to time others"
+        )
         return default
     adapt_threads()  # timed steps compute as those of the run will
     key = work.key()

@@ -10,6 +10,7 @@ from torch import nn
 
 from graftdet.utils.distributed import as_single_process
 from graftdet.utils.errors import UserError
+from graftdet.utils.text import counted
 from graftdet.utils.training.acceleration.step_timing import random_states_restored
 
 MAX_PATHS = 16  # images of a batch that an error names
@@ -61,7 +62,7 @@ def _non_finite_rows(model: nn.Module, images: torch.Tensor) -> str:
             module.train()
         for hook in hooks:
             hook.remove()
-    return ", ".join(found[:3]) + (f" and {len(found) - 3} others" if len(found) > 3 else "")
+    return ", ".join(found[:3]) + (f" and {counted(len(found) - 3, 'other')}" if len(found) > 3 else "")
 
 
 class LossMeter:
@@ -119,5 +120,5 @@ class LossMeter:
         """Return the message about a problem with batch `number` of the epoch, which consists of the images `paths`."""
         files = ", ".join(map(str, paths[:MAX_PATHS]))
         if len(paths) > MAX_PATHS:
-            files += f" and {len(paths) - MAX_PATHS} others"
+            files += f" and {counted(len(paths) - MAX_PATHS, 'other')}"
         return f"epoch {self.epoch + 1}, batch {number + 1}: {problem}; images: {files}"

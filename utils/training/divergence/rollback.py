@@ -8,6 +8,7 @@ import torch
 
 from graftdet.utils.checkpoint import load_checkpoint, non_finite_tensors, previous_checkpoint
 from graftdet.utils.errors import UserError
+from graftdet.utils.text import counted
 from graftdet.utils.training.divergence.loss_meter import NonFiniteLoss
 from graftdet.utils.training.divergence.step_guard import MAX_ROLLBACKS
 from graftdet.utils.training.run_state import RunState
@@ -40,7 +41,9 @@ class Rollback:
         if self.guard.action != "rollback":
             return
         if broken := self.guard.ranks.broadcast(non_finite_tensors(self.state.ema.state_dict())):
-            raise NonFiniteLoss(f"{len(broken)} tensors of the EMA are not finite, the first is '{broken[0]}'")
+            raise NonFiniteLoss(
+                f"the EMA is not finite in {counted(len(broken), 'tensor')}, the first is '{broken[0]}'"
+            )
 
     def completed(self) -> None:
         """Record that an epoch was saved."""

@@ -11,6 +11,7 @@ from torch import nn
 
 from graftdet.utils.distributed import Ranks, unwrap
 from graftdet.utils.errors import UserError
+from graftdet.utils.text import counted
 from graftdet.utils.training.divergence.loss_meter import NonFiniteLoss
 from graftdet.utils.training.flags import ON_NAN
 
@@ -98,7 +99,7 @@ class StepGuard:
         if norms.isfinite().all():
             return
         names = [name for (name, _), norm in zip(named, norms.tolist(), strict=True) if not math.isfinite(norm)]
-        of = f"{len(names)} parameters, the first is '{names[0]}'"
+        of = f"{counted(len(names), 'parameter')}, the first is '{names[0]}'"
         raise NonFiniteGradients(describe(f"gradients are not finite ({of}); try a lower lr0"))
 
     def skip(self, error: NonFiniteLoss) -> None:

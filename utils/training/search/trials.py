@@ -23,6 +23,7 @@ from graftdet.utils.errors import UserError
 from graftdet.utils.files import write_errors
 from graftdet.utils.hyperparameters import load_hyperparameters
 from graftdet.utils.progress import duration
+from graftdet.utils.text import counted
 from graftdet.utils.training.fine_tuning import DEFAULT_RECIPE
 from graftdet.utils.training.flags import AUTO_RECIPE, AUTO_WEIGHTS, NO_WEIGHTS, hyperparameter_overrides
 from graftdet.utils.training.results import read_column
@@ -156,7 +157,7 @@ class _Trials:
         """Run trials until `trials` are finished; call `after_each` after each."""
         failures = 0
         name, finished = self.study.study_name, count_finished(self.study)
-        logger.info(f"study '{name}': {finished} of {trials} trials finished, in {self.folder}")
+        logger.info(f"study '{name}': {finished} of {counted(trials, 'trial')} finished, in {self.folder}")
         while count_finished(self.study) < trials:
             self.study.optimize(self._objective, n_trials=1, catch=(_TrialFailed,))
             failures += not trials_with_state(self.study, "COMPLETE", "PRUNED")

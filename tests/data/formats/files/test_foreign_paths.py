@@ -56,7 +56,7 @@ def test_a_path_with_backslashes(root, tmp_path):
 
 def test_missing_folders_are_named_with_what_was_tried(root):
     (root / "data.yaml").write_text("train: D:\\set\\images\\trian\nnames: [cat]\n")
-    with pytest.raises(UserError, match=r"train 'D:\\set\\images\\trian' not found \(tried "):
+    with pytest.raises(UserError, match=r"train: 'D:\\set\\images\\trian' not found \(tried "):
         load_data_config(root / "data.yaml")
 
 

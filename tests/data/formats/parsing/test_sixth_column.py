@@ -45,7 +45,7 @@ def test_boxes_with_an_angle(tmp_path, unit, caplog):
     sixths = angles if unit == "degrees" else [math.radians(angle) for angle in angles]
     with caplog.at_level(logging.INFO, logger="graftdet"):
         assert np.allclose(boxes_of(write_dataset(tmp_path, sixths)), [turned(angle) for angle in angles], atol=1e-3)
-    assert "5 label rows of 6 columns are read as oriented boxes" in caplog.text
+    assert "5 label rows of 6 columns: read as oriented boxes" in caplog.text
     assert f"is read as angles in {unit} (key angles)" in caplog.text
 
 

@@ -142,7 +142,7 @@ def test_several_rows_take_the_weights_of_one_file(renamed):
     [
         ("2-9", "rows 2-9: the model has rows 0 to 4; expected a range such as 0-9"),
         ("3-2", "rows 3-2: the model has rows 0 to 4"),
-        ("0-2", "x.pth: none of its 1 tensors fits rows 0-2; expected weights of Conv, C3"),
+        ("0-2", "x.pth: none of its 1 tensor fits rows 0-2; expected weights of Conv, C3"),
     ],
 )
 def test_wrong_ranges_are_reported(rows, message):
