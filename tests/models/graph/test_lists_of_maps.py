@@ -153,7 +153,7 @@ def test_the_model_trains_exports_and_is_drawn(tmp_path):
             r"row 4 .*position 2 of source 0: it gives 2 maps of \[8, 16\] channels, expected 0 t",
         ),
         ("CBFuse, [[1]]", "CBFuse, [[0]]", r"row 4 .*map 0 of source 0 has 8 channels \(of \[8, 16\]\), but .* has 16"),
-        ("CBFuse, [[1]]", "CBFuse, [[1, 1]]", r"row 4 .*idx has 2 positions, expected one for each of the 1 other so"),
+        ("CBFuse, [[1]]", "CBFuse, [[1, 1]]", r"row 4 .*idx has 2 positions, expected one for each other source .1."),
         ("CBFuse, [[1]]", "CBFuse, [1]", r"row 4 .*idx must be a list of positions such as \[\[0, 0\]\], got 1"),
         ("CBLinear, [[8, 16]]", "CBLinear, [16]", r"row 2 .*c2s must be a list of output widths such as"),
         (

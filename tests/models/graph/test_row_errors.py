@@ -40,7 +40,7 @@ def test_join_of_different_sizes_names_both_rows():
 
 
 def test_head_levels_and_anchors_must_agree():
-    with pytest.raises(UserError, match="anchors for 1 levels, but 'from' names 2"):
+    with pytest.raises(UserError, match="anchors for 1 level, but 'from' names 2"):
         model_of([-1, 1, "Conv", [16]], [-1, 1, "Conv", [16]], head=[[[0, 1], 1, "Detect", ["nc", "anchors"]]])
     with pytest.raises(UserError, match="last row must be a head"):
         model_of([-1, 1, "Conv", [16]], head=[[-1, 1, "Conv", [16]]])
