@@ -2,7 +2,9 @@
 
 import argparse
 import dataclasses
+import itertools
 import math
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -96,17 +98,32 @@ def _range_text(item: dataclasses.Field) -> str:
 
 
 def models_table() -> str:
-    """A row per YAML of configs/models: parameters, GMACs and GFLOPs at 640x640, strides."""
-    lines = [
-        "# Models\n",
-        "All files of `configs/models`, found by bare name: `--cfg graft-n.yaml`. MACs and FLOPs at 640x640.\n",
-    ]
-    lines += ["| YAML | parameters (M) | GMACs | GFLOPs | strides |", "|---|---|---|---|---|"]
+    """A row per YAML of configs/models: its first comment, parameters, GMACs and GFLOPs at 640x640, strides."""
+    text = "# Models\n\nAll files of `configs/models`, found by bare name: `--cfg graft-n.yaml`. MACs and FLOPs at 640x640. "
+    text += "Which one to choose: [README](../README.md#which-model-for-me).\n"
+    head = "| YAML | description | parameters (M) | GMACs | GFLOPs | strides |\n|---|---|---|---|---|---|\n"
+    models, examples = "", ""
     for path in sorted((CONFIGS / "models").glob("*.yaml"), key=lambda p: p.name.lower()):
         params, macs, strides = model_totals(ModelSpec.read(path))
-        figures = f"{params / 1e6:.2f} | {macs / 1e9:.2f} | {2 * macs / 1e9:.2f}"
-        lines.append(f"| {path.name} | {figures} | {' '.join(f'{s:g}' for s in strides)} |")
-    return "\n".join(lines) + "\n"
+        figures = (
+            f"{params / 1e6:.2f} | {macs / 1e9:.2f} | {2 * macs / 1e9:.2f} | {' '.join(f'{s:g}' for s in strides)}"
+        )
+        description = _description(path.read_text(encoding="utf-8"))
+        line = f"| {path.name} | {description.removeprefix('Example: ')} | {figures} |\n"
+        if description.startswith("Example: "):
+            examples += line
+        else:
+            models += line
+    intro = "Small models that show how blocks are used in rows. They are no recommendation.\n"
+    return f"{text}\n{head}{models}\n## Examples of blocks\n\n{intro}\n{head}{examples}"
+
+
+def _description(text: str) -> str:
+    """The first sentence of the comment at the start of a YAML."""
+    lines = [
+        line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line[:1] == "#", text.split("\n"))
+    ]
+    return re.split(r"\.(?: |$)", " ".join(lines), maxsplit=1)[0]
 
 
 def lint_rules() -> str:
