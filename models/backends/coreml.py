@@ -53,7 +53,7 @@ def export(model: Any, path: str | Path, options: ExportOptions) -> Path:
             module = ExportModule(model, options)
             description = describe(module, model, options)
             package = tools.convert(
-                exported_program(module, options).run_decompositions({}),
+                without_aliases(exported_program(module, options).run_decompositions({})),
                 inputs=[tools.TensorType(name="images", shape=tuple(description.input))],
                 outputs=[tools.TensorType(name=name) for name, _ in description.outputs],
                 convert_to="mlprogram",
@@ -74,6 +74,24 @@ def export(model: Any, path: str | Path, options: ExportOptions) -> Path:
     if read_description(tools, path) != description:
         raise ExportError(path, "the package does not state what was written into it")
     return path
+
+
+def without_aliases(program: Any) -> Any:
+    """Remove second names of the same tensor, which coremltools does not know, in place.
+
+    Args:
+        program: a `torch.export.ExportedProgram`.
+
+    Returns:
+        The program.
+    """
+    graph = program.graph_module.graph
+    for node in list(graph.nodes):
+        if node.op == "call_function" and str(node.target) == "aten.alias.default":
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+    program.graph_module.recompile()
+    return program
 
 
 def load(path: str | Path, device: str = "cpu", half: bool = False) -> "CoreMlModel":

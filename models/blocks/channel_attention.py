@@ -131,8 +131,10 @@ class ECA(nn.Module):
         self.conv = nn.Conv1d(1, 1, k_size, padding=k_size // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        weights = torch.sigmoid(self.conv(x.mean((2, 3)).unsqueeze(1)))  # (B, 1, c1)
-        return x * weights.transpose(1, 2).unsqueeze(-1)
+        means = x.mean((2, 3), keepdim=True).transpose(1, 2)  # (B, 1, c1, 1)
+        # the convolution over one axis as one over two, as OpenCV 5 reads no other
+        weights = F.conv2d(means, self.conv.weight.unsqueeze(3), padding=(self.conv.padding[0], 0))
+        return x * weights.transpose(1, 2).sigmoid()
 
 
 @BLOCKS.register("CoordAtt", "CA", arguments={"reduction": POSITIVE_INT})
@@ -200,7 +202,8 @@ class SimAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = x.float()
-        others = (torch.ones_like(y[:1, :1]).sum() - 1).clamp(min=1)  # number of positions minus one, at least one
+        positions = torch.ones_like(y[:1, :1]).sum()
         distance = (y - y.mean((2, 3), keepdim=True)).square()
-        variance = distance.sum((2, 3), keepdim=True) / others
+        # by the mean, as OpenCV before 4.7 reads no sum along axes; divided by the positions minus one, at least one
+        variance = distance.mean((2, 3), keepdim=True) * (positions / (positions - 1).clamp(min=1))
         return x * torch.sigmoid(distance / (4 * (variance + self.e_lambda)) + 0.5).to(x.dtype)

@@ -46,7 +46,8 @@ class WindowAttention(nn.Module):
         if self.shift:
             outside = self.outside(rows, columns, windows.device)  # (number, 1, 64, 64)
             weights = weights.reshape(-1, outside.shape[0], self.heads, area, area)
-            weights = weights.masked_fill(outside, torch.finfo(weights.dtype).min)
+            # added instead of filled in: OpenCV reads no constants of true and false
+            weights = weights + outside.to(weights.dtype) * torch.finfo(weights.dtype).min
             weights = weights.reshape(-1, self.heads, area, area)
         return (weights.softmax(-1) @ v).transpose(1, 2).reshape(-1, area, c)
 

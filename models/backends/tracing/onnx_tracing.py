@@ -7,13 +7,12 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-logger = logging.getLogger(__name__)
+from graftdet.models.backends.tracing.onnx_rewrites import rewrite
 
-ABOVE_ZERO = 1e-7  # not zero in float16 either
+logger = logging.getLogger(__name__)
 
 
 def trace_to_onnx(module: nn.Module, inputs: tuple[Any, ...], **options: Any) -> bytes:
@@ -44,7 +43,7 @@ def trace_to_onnx(module: nn.Module, inputs: tuple[Any, ...], **options: Any) ->
 def simplified(data: bytes, is_dynamic: bool) -> bytes:
     """Fold constants and merge operations by onnxslim, so that older readers, such as OpenCV 4.5, take the file.
 
-    Without onnxslim a warning names it, and the graph stays as traced, except for pads in front of pools.
+    Without onnxslim a warning names it, and constants and operations stay as traced.
 
     Args:
         data: the bytes of an ONNX file.
@@ -62,76 +61,8 @@ def simplified(data: bytes, is_dynamic: bool) -> bytes:
         logger.warning("the graph is not simplified, and OpenCV 4 may not read it: pip install onnxslim")
     else:
         model = onnxslim.slim(model, no_shape_infer=is_dynamic)
-        _insert_axes_one_by_one(model.graph)
-    _pad_pools_above_zero(model.graph)
+    rewrite(model)
     return model.SerializeToString()
-
-
-def _pad_pools_above_zero(graph: Any) -> None:
-    """Pad with `ABOVE_ZERO` instead of zero where a MaxPool follows.
-
-    onnxruntime from 1.17 on, and onnxsim, make one operation of a Pad with zero and a MaxPool, whose own padding is
-    minus infinity: negative values at the border, as behind SiLU, would come out instead of zero.
-    """
-    from onnx import numpy_helper
-
-    pooled = {node.input[0] for node in graph.node if node.op_type == "MaxPool"}
-    for node in graph.node:
-        is_constant = all(one.s == b"constant" for one in node.attribute if one.name == "mode")
-        if node.op_type != "Pad" or node.output[0] not in pooled or not is_constant:
-            continue
-        if len(node.input) < 3 or not node.input[2] or not _constant_of(graph, node.input[2]).any():
-            name = f"{node.output[0]}_value"
-            graph.initializer.append(numpy_helper.from_array(np.array(ABOVE_ZERO, np.float32), name))
-            node.input[:] = [*node.input[:2], name, *node.input[3:]]
-
-
-def _constant_of(graph: Any, name: str) -> np.ndarray:
-    """The number that a constant has; for anything else not zero."""
-    from onnx import numpy_helper
-
-    tensors = [tensor for tensor in graph.initializer if tensor.name == name]
-    tensors += [node.attribute[0].t for node in graph.node if node.op_type == "Constant" and node.output[0] == name]
-    return numpy_helper.to_array(tensors[0]) if tensors else np.ones(1)
-
-
-def _insert_axes_one_by_one(graph: Any) -> None:
-    """Replace each Unsqueeze of several axes by one per axis: OpenCV 4 reads no other."""
-    from onnx import helper, numpy_helper
-
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    nodes: list[Any] = []
-    replaced: set[str] = set()
-    for node in graph.node:
-        axes = _inserted_axes(node, constants)
-        if len(axes) < 2 or min(axes) < 0:
-            nodes.append(node)
-            continue
-        source, is_attribute = node.input[0], bool(node.attribute)  # before opset 13
-        replaced.update(node.input[1:])
-        for number, axis in enumerate(sorted(axes)):  # they count in the output, so the first comes first
-            name = f"{node.name}_{number}"
-            target = node.output[0] if number + 1 == len(axes) else name
-            if is_attribute:
-                nodes.append(helper.make_node("Unsqueeze", [source], [target], name, axes=[axis]))
-            else:
-                graph.initializer.append(numpy_helper.from_array(np.array([axis], np.int64), f"{name}_axis"))
-                nodes.append(helper.make_node("Unsqueeze", [source, f"{name}_axis"], [target], name))
-            source = target
-    del graph.node[:]
-    graph.node.extend(nodes)
-    unread = replaced - {name for node in nodes for name in node.input}  # onnxruntime warns about them
-    for tensor in [tensor for tensor in graph.initializer if tensor.name in unread]:
-        graph.initializer.remove(tensor)
-
-
-def _inserted_axes(node: Any, constants: dict[str, np.ndarray]) -> list[int]:
-    """The axes that an Unsqueeze inserts; empty for other operations, and where they are computed."""
-    if node.op_type != "Unsqueeze":
-        return []
-    if node.attribute:
-        return list(node.attribute[0].ints)
-    return [int(axis) for axis in constants.get(node.input[1], ())]
 
 
 class AxisMean(nn.Module):

@@ -11,7 +11,7 @@ import torch
 
 from graftdet.models import load_model
 from graftdet.models.backends import BACKENDS, ExportOptions
-from graftdet.models.backends.coreml import WEIGHTS, CoreMlModel, read_description
+from graftdet.models.backends.coreml import WEIGHTS, CoreMlModel, read_description, without_aliases
 from graftdet.models.backends.layouts.description import Description
 from graftdet.models.backends.metadata import make_metadata
 from graftdet.models.backends.receipt.receipt import receipt_table
@@ -111,3 +111,14 @@ def test_without_the_package(trained, tmp_path, monkeypatch):
             call()
     with pytest.raises(UserError, match="--device 0: Core ML runs on the devices cpu and mps"):
         load_model(tmp_path / "a.mlpackage", device="0")
+
+
+def test_programs_have_one_name_per_tensor():
+    """`A2C2f` and `PSA` give alias operations, which coremltools does not know."""
+    module, x = torch.nn.Module(), torch.rand(2, 3)
+    module.forward = lambda x: torch.ops.aten.alias.default(x + 1) * 2
+    program = torch.export.export(module, (x,)).run_decompositions({})
+    assert "aten.alias" in str(program.graph)
+    program = without_aliases(program)
+    assert "aten.alias" not in str(program.graph)
+    torch.testing.assert_close(program.module()(x), (x + 1) * 2)

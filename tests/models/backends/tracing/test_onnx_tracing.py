@@ -10,7 +10,6 @@ from graftdet.models import build_model
 from graftdet.models.backends import BACKENDS, ExportOptions
 from graftdet.models.backends.receipt.verify import verify
 from graftdet.models.backends.tracing.export_module import ExportModule
-from graftdet.models.backends.tracing.onnx_tracing import simplified, trace_to_onnx
 
 onnx = pytest.importorskip("onnx")
 BACKEND = BACKENDS["onnx"]
@@ -61,36 +60,3 @@ def test_heads_without_objectness_rank_by_it(tmp_path):
     assert rows[..., 4].max() < 0.9 and abs(rows[..., 5:].max(-1) - 1).max() < 1e-5
     with torch.no_grad():
         np.testing.assert_allclose(scores, model(torch.from_numpy(images))[1], atol=1e-5)
-
-
-@pytest.mark.parametrize("opset", [12, 17])
-def test_axes_are_inserted_one_by_one(opset):
-    """OpenCV 4 reads no Unsqueeze of several axes, which onnxslim makes of two."""
-    pytest.importorskip("onnxslim")
-    gate = torch.nn.Module()
-    gate.forward = lambda x: x.mean((2, 3)).unsqueeze(-1).unsqueeze(-1) * x
-    x = torch.rand(1, 3, 4, 4)
-    traced = trace_to_onnx(gate, (x,), opset_version=opset, input_names=["x"], output_names=["y"])
-    data = simplified(traced, False)
-    graph = onnx.load_model_from_string(data)
-    onnx.checker.check_model(graph)
-    assert [node.op_type for node in graph.graph.node].count("Unsqueeze") == 2
-    read = {name for node in graph.graph.node for name in node.input}
-    assert {tensor.name for tensor in graph.graph.initializer} <= read
-    session = pytest.importorskip("onnxruntime").InferenceSession(data, providers=["CPUExecutionProvider"])
-    np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], gate(x).numpy(), rtol=1e-5)
-
-
-@pytest.mark.parametrize("has_onnxslim", [True, False])
-def test_zeros_around_a_pool_of_negative_values(has_onnxslim, monkeypatch):
-    """onnxruntime would take the padding of the pool, minus infinity, for that of the row before it, zero."""
-    onnxruntime = pytest.importorskip("onnxruntime")
-    if has_onnxslim:
-        pytest.importorskip("onnxslim")
-    else:
-        monkeypatch.setitem(sys.modules, "onnxslim", None)
-    pool = torch.nn.Sequential(torch.nn.ZeroPad2d((0, 1, 0, 1)), torch.nn.MaxPool2d(2, 1))
-    x = -torch.rand(1, 3, 4, 4) - 1
-    traced = trace_to_onnx(pool, (x,), opset_version=17, input_names=["x"], output_names=["y"])
-    session = onnxruntime.InferenceSession(simplified(traced, False), providers=["CPUExecutionProvider"])
-    np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], pool(x).numpy(), atol=1e-6)
