@@ -114,15 +114,14 @@ def models_table() -> str:
             examples += line
         else:
             models += line
-    intro = "Small models that show how blocks are used in rows. They are no recommendation.\n"
+    intro = "They show how blocks are used in rows, and are no recommendation.\n"
     return f"{text}\n{head}{models}\n## Examples of blocks\n\n{intro}\n{head}{examples}"
 
 
 def _description(text: str) -> str:
     """The first sentence of the comment at the start of a YAML."""
-    lines = [
-        line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line[:1] == "#", text.split("\n"))
-    ]
+    comment = itertools.takewhile(lambda line: line[:1] == "#", text.split("\n"))
+    lines = [line.removeprefix("#").strip() for line in comment]
     return re.split(r"\.(?: |$)", " ".join(lines), maxsplit=1)[0]
 
 
