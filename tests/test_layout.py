@@ -15,12 +15,12 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 MAX_LINES, MAX_TEST_LINES = 305, 340
 MAX_ENTRIES = {
     "models": 16,
-    "models/blocks": 60,
+    "models/blocks": 66,
     "models/backends": 20,  # one file per format
     "tests/models/backends": 19,
     "models/inference": 17,
     "models/lint": 16,
-    "tests/models/blocks": 20,
+    "tests/models/blocks": 21,
     "data/formats": 18,
     "utils": 30,
     "tests/utils": 26,

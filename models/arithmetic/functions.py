@@ -94,6 +94,12 @@ def linear(x: ShapeTensor, weight: ShapeTensor, bias: Any = None) -> ShapeTensor
     return flat.view(*x.shape[:-1], weight.shape[0])
 
 
+def pixel_shuffle(x: ShapeTensor, upscale_factor: int) -> ShapeTensor:
+    """`torch.nn.functional.pixel_shuffle`."""
+    *batch, channels, height, width = x.shape
+    return ShapeTensor(*batch, channels // upscale_factor**2, height * upscale_factor, width * upscale_factor)
+
+
 def method(name: str) -> Any:
     """A function of torch that is a method of a tensor as well."""
     return lambda x, *args, **kwargs: getattr(x, name)(*args, **kwargs)
@@ -120,6 +126,7 @@ TORCH = {
 FUNCTIONAL = {
     **dict.fromkeys(FUNCTIONAL_SAME_SHAPE, same_shape),
     **{"conv2d": windows.conv2d, "interpolate": layers.interpolate, "pad": pad, "linear": linear},
+    "pixel_shuffle": pixel_shuffle,
     **{"max_pool2d": max_pool2d, "avg_pool2d": avg_pool2d, "adaptive_avg_pool2d": adaptive_avg_pool2d},
 }
 """Functions of torch.nn.functional by name."""

@@ -7,6 +7,7 @@ from graftdet.models.blocks import BLOCKS
 from graftdet.models.blocks.argument_ranges import POSITIVE, POSITIVE_INT
 from graftdet.models.blocks.backbone import conv_bn
 from graftdet.models.blocks.constructor_checks import OMIT_WIDTH_HINT
+from graftdet.models.blocks.csp import C3
 
 
 @BLOCKS.register(arguments={"n_div": POSITIVE_INT})
@@ -70,3 +71,28 @@ class FasterNetBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.mlp(self.spatial_mixing(x))
+
+
+@BLOCKS.register("C3_Faster", "C3Faster", arguments={"e": POSITIVE})
+class C3_Faster(C3):
+    """C3 block of n FasterNet blocks.
+
+    (B, c1, H, W) -> (B, c2, H, W).
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        n: number of FasterNet blocks (the row's number).
+        shortcut: accepted as in other CSP blocks, without effect: a FasterNet block always has a shortcut.
+        g: accepted as in other CSP blocks, without effect.
+        e: inner width as a fraction of c2, at least 16 channels.
+
+    Source:
+        Chen et al., Run, Don't Walk: Chasing Higher FLOPS (FasterNet), 2023, figure 4; C3 of YOLOv5.
+
+    Example:
+        [-1, 3, C3_Faster, [64]]
+    """
+
+    def inner(self, hidden: int, n: int, shortcut: bool, g: int) -> nn.Module:
+        return nn.Sequential(*(FasterNetBlock(hidden) for _ in range(n)))

@@ -187,3 +187,36 @@ class SPPCSPC(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.cv7(self.both_paths(x))
+
+
+@BLOCKS.register(rule="stack", arguments={"e": POSITIVE})
+class SPPFCSPC(SPPCSPC):
+    """SPPCSPC by one max pool applied three times, as in SPPF.
+
+    (B, c1, H, W) -> (B, c2, H, W). The row's number stacks whole blocks.
+
+    Args:
+        c1: input channels.
+        c2: output channels.
+        n: accepted as in other CSP blocks, without effect.
+        shortcut: accepted as in other CSP blocks, without effect.
+        g: accepted as in other CSP blocks, without effect.
+        e: inner width as a fraction of 2 c2.
+        k: odd pooling kernel size.
+
+    Source:
+        Wang et al., YOLOv7, 2022 (SPPCSPC); pooling in sequence as in SPPF of YOLOv5. With k = 5 it computes what
+        SPPCSPC computes.
+
+    Example:
+        [-1, 1, SPPFCSPC, [64]]
+    """
+
+    def __init__(self, c1, c2, n=1, shortcut=False, g=1, e=0.5, k=5):
+        check_odd_kernels(k)
+        super().__init__(c1, c2, n, shortcut, g, e)
+        self.m = nn.MaxPool2d(k, 1, k // 2)
+
+    def both_paths(self, x: Tensor) -> Tensor:
+        y = self.cv4(self.cv3(self.cv1(x)))
+        return torch.cat((self.cv6(self.cv5(pool_three_times(y, self.m))), self.cv2(x)), 1)

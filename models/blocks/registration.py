@@ -21,6 +21,7 @@ class BlockOptions:
         width_out: the argument that, where it is given, is the output width instead of c2.
         odd_means: the argument that an odd number above 1 means in place of the output width or of the argument after
             it, which are even in rows of published files.
+        small_first: the arguments, in order, that a row gives which begins with a number below 8, which is no width.
         widths_out: the argument that is a list of output widths, one per map that the block gives.
         takes_lists: the block reads a row that gives a list of maps (a whole backbone).
         joins_lists: the block joins rows, of which any may give a list of maps: it reads a list of maps and lists.
@@ -35,6 +36,7 @@ class BlockOptions:
     width_in: str | None = None
     width_out: str | None = None
     odd_means: str | None = None
+    small_first: tuple[str, ...] = ()
     widths_out: str | None = None
     takes_lists: bool = False
     joins_lists: bool = False

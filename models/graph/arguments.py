@@ -19,7 +19,7 @@ from graftdet.models.blocks.argument_ranges import is_positive_int
 from graftdet.models.blocks.registration import PLAIN, BlockOptions
 from graftdet.models.graph.argument_checks import check_argument, check_width, convert_number, nearest_argument
 from graftdet.models.graph.signatures import REQUIRED, STRIDE, Signature, plain_name, read_signature
-from graftdet.models.graph.written_arguments import Reading, read_written_arguments
+from graftdet.models.graph.written_arguments import SMALLEST_WIDTH, Reading, read_written_arguments
 from graftdet.utils.errors import UserError
 from graftdet.utils.text import counted
 
@@ -79,7 +79,7 @@ def make_block_call(
     """
     args, kwargs = _without_torch_width(block, list(args)), dict(kwargs)
     signature = read_signature(block, options)
-    args, kwargs = _name_odd_argument(options, args, kwargs)
+    args, kwargs = _name_small_arguments(options, args, kwargs)
     written = read_written_arguments(block, signature, options, args, kwargs, widths_in, scale_width, reading)
     args, scale_width = written.args, scale_width if written.is_scaled else int
     takes_number = "n" in signature.named and options.rule == "infer" and not written.gives_number
@@ -131,8 +131,12 @@ def _without_torch_width(block: type, args: list) -> list:
     return args
 
 
-def _name_odd_argument(options: BlockOptions, args: list, kwargs: dict[str, Any]) -> tuple[list, dict[str, Any]]:
-    """The args with an odd number at their end, `[7]` or `[256, 7]`, as the argument that the block declares for it."""
+def _name_small_arguments(options: BlockOptions, args: list, kwargs: dict[str, Any]) -> tuple[list, dict[str, Any]]:
+    """The args with numbers that are no widths, `[7]` or `[256, 7]`, as the arguments that the block declares."""
+    small, first = getattr(options, "small_first", ()), args[0] if args else None
+    is_number = is_positive_int(first) and not isinstance(first, (list, tuple))
+    if small and is_number and first < SMALLEST_WIDTH and len(args) <= len(small) and not set(small) & set(kwargs):
+        return [], {**kwargs, **dict(zip(small, args, strict=False))}
     name, last = getattr(options, "odd_means", None), args[-1] if args else None
     if name is None or name in kwargs or len(args) > 2 or not is_positive_int(last) or isinstance(last, (list, tuple)):
         return args, kwargs

@@ -7,9 +7,9 @@ _FAMILIES = {  # paper or family -> module names of published model YAMLs
     "Efficient Multi-Scale Attention (Ouyang et al., ICASSP 2023)": "C3EMA",
     "SA-Net (Zhang and Yang, ICASSP 2021)": "SA C3SA",
     "Squeeze-and-Excitation Networks (Hu et al., CVPR 2018)": "SENet",
-    "Selective Kernel Networks (Li et al., CVPR 2019)": "SKAttention SK SKConv SKNet",
+    "Selective Kernel Networks (Li et al., CVPR 2019)": "SK SKConv SKNet",
     "A2-Nets (Chen et al., NeurIPS 2018)": "DoubleAttention A2Attention DoubleAttentionLayer",
-    "Triplet Attention (Misra et al., WACV 2021)": "TripletAttention ZPool AttentionGate",
+    "Triplet Attention (Misra et al., WACV 2021)": "ZPool AttentionGate",
     "ParNet (Goyal et al., 2021)": "ParNetAttention ParNet ParNetBlock",
     "S2-MLPv2 (Yu et al., 2021)": "S2Attention S2MLPv2",
     "Polarized Self-Attention (Liu et al., 2021)": "ParallelPolarizedSelfAttention SequentialPolarizedSelfAttention",
@@ -28,26 +28,24 @@ _FAMILIES = {  # paper or family -> module names of published model YAMLs
     ),
     "HorNet (Rao et al., NeurIPS 2022)": "HorNet gnconv C3HB HorLayerNorm",
     "FasterNet (Chen et al., CVPR 2023)": (
-        "PatchEmbed_FasterNet PatchMerging_FasterNet BasicStage C3_Faster C3Faster C2f_Faster Faster_Block"
+        "PatchEmbed_FasterNet PatchMerging_FasterNet BasicStage C2f_Faster Faster_Block"
     ),
     "FocalNet (Yang et al., NeurIPS 2022)": "FocalModulation FocalNet",
     "LSKNet (Li et al., ICCV 2023)": "LSKNet LSKblock LSKBlock LSKA",
     "RepLKNet (Ding et al., CVPR 2022)": "RepLKNet RepLKBlock RepLKNetStage RepLKDeXt RepLKNet_Stem RepLKNet_stage1",
     "ConvMixer (Trockman and Kolter, 2022)": "ConvMix ConvMixer CSPCM",
-    "CARAFE (Wang et al., ICCV 2019)": "CARAFE",
     "DySample (Liu et al., ICCV 2023)": "DySample",
     "Omni-Dimensional Dynamic Convolution (Li et al., ICLR 2022)": "ODConv ODConv2d ODConv_3rd C3_ODConv",
     "CondConv (Yang et al., NeurIPS 2019)": "CondConv CondConv2D C3_CondConv",
     "Deformable ConvNets (Dai et al., 2017; Zhu et al., 2019)": "DCN DCNv2 DCNV2 DCNConv DeformConv2d C3_DCN C3_DCNv2",
     "InternImage (Wang et al., CVPR 2023)": "DCNv3 DCNV3 DCNv3C3 C3_DCNv3",
     "RFAConv (Zhang et al., 2023)": "RFAConv RFCAConv RFCBAMConv",
-    "DeepLab (Chen et al., 2017)": "ASPP",
     "Adaptively Spatial Feature Fusion (Liu et al., 2019)": "ASFF ASFF2 ASFF3 ASFF_Detect ASFFV5",
     "Funnel Activation (Ma et al., ECCV 2020)": "FReLU",
     "VoVNet and slim-neck (Li et al., 2022)": "GSBottleneck GSBottleneckC GSConvE GSConvns VoVCSP",
     "HarDNet (Chao et al., ICCV 2019)": "HarDBlock HarDBlock2",
     "Scaled-YOLOv4 and YOLOR (Wang et al., 2021)": "BottleneckCSPF DWT ImplicitA ImplicitM",
-    "YOLOv6 (Li et al., 2022)": "BepC3 BottleRep BiFusion SimCSPSPPF CSPSPPF SPPFCSPC Transpose",
+    "YOLOv6 (Li et al., 2022)": "BepC3 BottleRep BiFusion SimCSPSPPF CSPSPPF Transpose",
     "YOLOv7 (Wang et al., 2022)": (
         "GhostCSPA GhostCSPB GhostCSPC GhostSPPCSPC GhostStem Stem"
         " RepBottleneck RepBottleneckCSPA RepBottleneckCSPB RepBottleneckCSPC RepRes RepResCSPA RepResCSPB RepResCSPC"
