@@ -11,6 +11,14 @@ SCRIPTS = {  # command -> help; the command is the name of the module below graf
     "export": "export trained weights (ONNX, OpenVINO, ncnn, LiteRT, ...) and compare the file with them",
 }
 RECEIPT_HELP = "compare an exported file with its weights again"
+RECEIPT_USAGE = """usage: graftdet receipt FILE [OPTION ...]
+
+Compare an exported file with its weights again, and write FILE.receipt.json.
+
+  --weights WEIGHTS  weights that it was exported from (default: best.pt of the newest run)
+  --data DATA.yaml   compare AP, too, and images of the validation split instead of drawn ones
+
+FILE and the options are those of graftdet export --receipt; graftdet export --help describes all."""
 DATA_HELP = "check, convert or split a dataset, or draw the built-in one"
 
 
@@ -46,8 +54,12 @@ def _dispatch(arguments: list[str]) -> None:
 
         sys.argv = [f"graftdet {name}", *rest]  # as `python -m` does; usage lines show argv[0]
         startup.run_script(f"graftdet.{name}", rest)
+    elif name == "receipt" and (not rest or rest[0].startswith("-")):
+        asked = rest[:1] in (["-h"], ["--help"])
+        print(RECEIPT_USAGE, file=sys.stdout if asked else sys.stderr)
+        sys.exit(0 if asked else 2)
     elif name == "receipt":  # `graftdet receipt FILE ...` is `graftdet export --receipt FILE ...`
-        _dispatch(["export", "--receipt" if rest and not rest[0].startswith("-") else "--help", *rest])
+        _dispatch(["export", "--receipt", *rest])
     elif name == "data":
         import_module("graftdet.data.__main__").main(rest, prog="graftdet data")
     elif name in commands():

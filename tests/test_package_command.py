@@ -63,6 +63,16 @@ def test_models_without_a_command_lists_them(capsys):
     assert end.value.code == 2 and "summary" in capsys.readouterr().err
 
 
+def test_receipt_describes_itself(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["receipt", "--help"])
+    output = capsys.readouterr().out
+    assert end.value.code == 0 and "receipt FILE" in output and "--int8" not in output
+    with pytest.raises(SystemExit) as end:
+        main(["receipt"])
+    assert end.value.code == 2 and "receipt FILE" in capsys.readouterr().err
+
+
 def test_version(capsys):
     main(["--version"])
     assert capsys.readouterr().out == f"graftdet {graftdet.__version__}\n"
