@@ -22,11 +22,14 @@ def script_command(script: str) -> list[str]:
     """
     is_installed = (ROOT / "__init__.py").exists()
     path = ROOT / f"{script}.py"
-    return [sys.executable, "-m", f"graftdet.{script}"] if is_installed else [sys.executable, str(path)]
+    return [sys.executable, "-P", "-m", f"graftdet.{script}"] if is_installed else [sys.executable, str(path)]
 
 
 def module_environment() -> dict[str, str]:
-    """Return the environment variables with which `python -m graftdet...` finds this project from any folder."""
+    """Return the environment variables with which `python -P -m graftdet...` finds this project from any folder.
+
+    Without -P, Python would import modules from the current folder first, which may hold files of strangers.
+    """
     if (ROOT / "__init__.py").exists():  # installed
         return dict(os.environ)
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]

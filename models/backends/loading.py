@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from graftdet.models.backends import BACKENDS, Backend, backend_for
+from graftdet.models.backends.limits.trial import try_out
 from graftdet.models.backends.selection.ways import Workload
 from graftdet.models.backends.torch_file import load_torch_model
 from graftdet.models.inference.ensemble import Ensemble
@@ -118,7 +119,10 @@ def _load(weights: str | Path, request: Request, workload: Workload) -> Predicto
             f"{weights}: branch '{branch}': an exported file contains one branch only; use the .pt file it is made from"
         )
     if file_format is not None:
-        return backend_for_file(weights, file_format, backend).load(weights, device=request.device, half=is_half)
+        runner = backend_for_file(weights, file_format, backend)
+        if not runner.missing_packages(for_export=False) and runner.runs_here:
+            try_out(weights, runner)
+        return runner.load(weights, device=request.device, half=is_half)
     if backend not in ("auto", "torch") and branch:
         raise UserError(f"--backend {backend}: a branch other than the default one is run by torch only")
     is_choice = backend != "torch" or request.precision == "auto"

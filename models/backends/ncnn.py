@@ -193,7 +193,7 @@ if any(extractor.extract(f"out{index}")[0] for index in range(int(count))):
 
 def _try(param: Path, weights: Path, shape: list[int], num_outputs: int, path: Path) -> None:
     """Run a new graph once in a process of its own: some graphs that pnnx writes crash ncnn. Raises `ExportError`."""
-    command = [sys.executable, "-c", _TRIAL, str(param), str(weights), str(num_outputs), *map(str, shape[1:])]
+    command = [sys.executable, "-P", "-c", _TRIAL, str(param), str(weights), str(num_outputs), *map(str, shape[1:])]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]

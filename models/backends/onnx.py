@@ -189,11 +189,15 @@ class OnnxModel(ExportedModel):
         outputs, inputs = [self._outputs[i] for i in self._output_indices], {self._input: images}
         try:
             if self.seconds is None:
-                return self.session.run(outputs, inputs)
-            return self._run_limited(outputs, inputs, self.seconds)
+                found = self.session.run(outputs, inputs)
+            else:
+                found = self._run_limited(outputs, inputs, self.seconds)
         except Exception as error:  # onnxruntime's exceptions have no common base
             shape = "x".join(map(str, images.shape))
             raise UserError(f"{self.path}: onnxruntime fails on an input of {shape} ({first_line(error)})") from None
+        if not all(isinstance(array, np.ndarray) and array.dtype.kind in "fiub" for array in found):
+            raise UserError(f"{self.path}: its outputs are not numbers, expected boxes and scores")
+        return found
 
     def _run_limited(self, outputs: list[str], inputs: dict[str, np.ndarray], seconds: float) -> list[np.ndarray]:
         """Run the file; onnxruntime raises an error where it takes longer than `seconds`."""

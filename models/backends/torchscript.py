@@ -13,6 +13,7 @@ from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptio
 from graftdet.models.backends.exported_model import ExportedModel
 from graftdet.models.backends.layouts.description import Description
 from graftdet.models.backends.limits.file_checks import check_is_file
+from graftdet.models.backends.limits.torchscript_code import check_code, check_operators
 from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.files import atomic_file
 from graftdet.utils.untrusted.file_digest import DamagedFileError, append_digest, check_digest
@@ -78,12 +79,16 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "TorchScr
         check_digest(path)
     except (DamagedFileError, OSError) as error:
         raise UserError(f"{path}: is not a valid TorchScript file, or is damaged: {error}") from None
+    check_code(path)
     files = {_DESCRIPTION: ""}
     chosen = select_device(device)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = torch.jit.load(str(path), map_location=chosen, _extra_files=files)
+            check_operators(path, module)
+    except UserError:
+        raise
     except Exception as error:  # torch's exceptions have no common base
         raise UserError(f"{path}: is not a valid TorchScript file ({first_line(error)})") from None
     description = Description.from_json(files[_DESCRIPTION], path)

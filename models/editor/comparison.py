@@ -50,7 +50,7 @@ def measure_latency(texts: Sequence[tuple[str, str]], plugins: Sequence[str] = (
     Raises:
         UserError: a model cannot be built, or the measurement takes too long.
     """
-    command = [sys.executable, "-m", "graftdet.models.editor.latency", *plugins]
+    command = [sys.executable, "-P", "-m", "graftdet.models.editor.latency", *plugins]
     try:
         done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, timeout=SECONDS)
     except subprocess.TimeoutExpired:

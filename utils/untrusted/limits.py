@@ -19,6 +19,11 @@ def allow_large(allowed: bool = True) -> None:
     _factor = _LARGE if allowed else 1
 
 
+def is_large_allowed() -> bool:
+    """Whether the limits are raised."""
+    return _factor > 1
+
+
 def limit(usual: int) -> int:
     """The limit that applies where `usual` is the usual one."""
     return usual * _factor

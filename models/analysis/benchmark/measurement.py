@@ -67,7 +67,7 @@ def measure_in_process(
         UserError: the file cannot be run, or takes longer than `TIMEOUT`.
     """
     request = {"file": str(file), "images": str(images), "precision": precision, "plugins": plugins}
-    command = [sys.executable, "-m", __name__]
+    command = [sys.executable, "-P", "-m", __name__]
     settings: dict[str, Any] = {"capture_output": True, "text": True, "timeout": TIMEOUT, "env": module_environment()}
     try:
         done = subprocess.run(command, input=json.dumps(request), **settings)

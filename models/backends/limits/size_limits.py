@@ -43,7 +43,8 @@ def check_declared_sizes(
         raise UserError(f"{path}: its size is {size[0]}x{size[1]}, more than the limit of {MAX_INPUT // 3} pixels")
     nc = parse_value(metadata.get("nc"))
     if isinstance(nc, int) and nc > MAX_CLASSES:
-        raise UserError(f"{path}: its 'nc' is {nc:.3g}, more than the limit of {MAX_CLASSES} classes")
+        number = f"{nc:.3g}" if nc < 10**100 else "very large"
+        raise UserError(f"{path}: its 'nc' is {number}, more than the limit of {MAX_CLASSES} classes")
     columns = outputs[0][1][-1] if len(outputs) == 1 and outputs[0][1] else None
     is_decoded = is_own(metadata) and metadata.get("output", "decoded") == "decoded"
     if is_decoded and isinstance(nc, int) and columns is not None and columns != 5 + nc:

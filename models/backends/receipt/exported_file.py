@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 
 from graftdet.models.backends import BACKENDS, ExportOptions
+from graftdet.models.backends.limits.trial import try_out
 from graftdet.models.backends.metadata import weights_sha256
 from graftdet.models.backends.receipt.receipt import Receipt, receipt_table
 from graftdet.models.backends.receipt.verified_export import Evidence, export_verified, verified
@@ -80,6 +81,8 @@ def compare_again(
     Raises:
         UserError: it was exported from other weights, or misses a limit.
     """
+    if BACKENDS[name].runs_here:
+        try_out(path, BACKENDS[name])
     if BACKENDS[name].load(path).metadata.get("weights_sha256") not in (None, weights_sha256(model)):
         raise UserError(
             f"--receipt {path}: it was not exported from {evidence.weights}, whose tensors have another hash"

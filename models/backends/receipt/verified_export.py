@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from graftdet.models.backends import BACKENDS, Backend, ExportOptions, backend_for
+from graftdet.models.backends.limits.trial import remember
 from graftdet.models.backends.metadata import parse_size, parse_value
 from graftdet.models.backends.quantization import LISTED_LAYERS, export_int8, layer_sensitivity, methods_for
 from graftdet.models.backends.receipt.receipt import Limits, Receipt, make_receipt
@@ -81,6 +82,7 @@ def export_verified(
     receipt.write(path)
     if loaded:
         loaded.path = path
+        remember(path, backend)
     return loaded, receipt
 
 
