@@ -98,7 +98,14 @@ class Backend:
     def missing_packages(self, for_export: bool = True) -> list[str]:
         """The packages that are not installed, of those that run the format and, `for_export`, write it."""
         needed = [self.package, *([self.converter] if self.converter and for_export else [])]
-        return [package for package in needed if importlib.util.find_spec(package) is None]
+        return [package for package in needed if not _is_installed(package)]
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # its import is blocked
+        return False
 
 
 @dataclass(frozen=True)

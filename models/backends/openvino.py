@@ -33,6 +33,7 @@ from graftdet.utils.untrusted.embedded_digest import fill_embedded_digest
 _TELEMETRY = "openvino_telemetry"
 _DIGEST = re.compile(rb'<files_sha256 value="([0-9a-f]{64})"')
 """The digest of an .xml and its .bin, as OpenVINO writes metadata."""
+_MAX_MESSAGE = 240  # characters of an error of OpenVINO, which may hold names from the file
 _NUMPY_TYPES = {"f32": np.float32, "f16": np.float16}
 
 
@@ -286,7 +287,7 @@ def _metadata(network: Any) -> dict[str, str]:
 def _last_line(error: BaseException) -> str:
     """OpenVINO's errors start with where they were raised and end with what is wrong."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else first_line(error)
+    return lines[-1][:_MAX_MESSAGE] if lines else first_line(error)
 
 
 BACKENDS.register("openvino")(
