@@ -78,11 +78,8 @@ def test_batch_norms_follow_the_recipe():
     assert layers and all((m.eps, m.momentum) == (1e-3, 0.03) for m in layers)
 
 
-def test_all_yamls_build_and_name_their_file():
-    for path in sorted((CONFIGS / "models").glob("*.yaml")):
-        if path.stem.endswith(("x", "x6", "l6", "p7", "p6")):  # the same rows at other multiples
-            continue
-        assert build_model(path.name).spec.file == path.name
+def test_a_model_names_its_file():
+    assert build_model("graft-n.yaml").spec.file == "graft-n.yaml"
 
 
 def test_other_channels_and_classes():
