@@ -18,8 +18,6 @@ LOGGERS = ("csv", "tensorboard", "mlflow", "wandb", "trackio")
 OPTIMIZERS = ("SGD", "Adam", "AdamW", "Muon")
 ON_NAN = ("stop", "skip", "rollback")
 AUTO_RECIPE = "auto"  # value of --hyp beside files and names
-
-
 _MODEL_KEYS, _DATASET_KEYS = {"backbone", "head"}, {"train", "val", "test", "path", "names"}
 
 
@@ -185,14 +183,12 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="mixed precision: float16 on CUDA, bfloat16 on CPUs; auto: on CPUs what is fastest in a few timed steps",
     )
-    about = "experiment trackers beside results.csv (offline unless their own settings say otherwise): " + ", ".join(
-        LOGGERS
-    )
-    parser.set_defaults(callbacks=())  # of train_model, which has no flag for them
-    flag("--logger", nargs="+", choices=LOGGERS, default=[], metavar="NAME", help=about)
-    about = "warn before the first epoch about rows that these targets of deployment cannot take: " + ", ".join(TARGETS)
-    flag("--target", nargs="+", choices=TARGETS, default=[], metavar="NAME", help=about)
+    about = "experiment trackers beside results.csv (offline unless their own settings say otherwise): "
+    flag("--logger", nargs="+", choices=LOGGERS, default=[], metavar="NAME", help=about + ", ".join(LOGGERS))
+    about = "warn before the first epoch about rows that these targets of deployment cannot take: "
+    flag("--target", nargs="+", choices=TARGETS, default=[], metavar="NAME", help=about + ", ".join(TARGETS))
     flag("--compile", action="store_true", help="compile the model before training: takes minutes, for long runs")
+    parser.set_defaults(callbacks=())  # of train_model, which has no flag for them
 
 
 def hyperparameters_name(name: str) -> str:

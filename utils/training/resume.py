@@ -20,6 +20,7 @@ _DATA_OPTIONS = frozenset(
     " image_weights rect cos_lr noautoanchor sync_bn save_period noval amp compile device exist_ok on_nan"
     " identity_init imitation_init head_init graft_distill plots".split()
 )
+_MAY_CHANGE = ("device", "workers", "on_nan")  # data options that may be given with --resume
 _NOT_RESTORED = ("resume", "project", "name", "allow_changed_data")  # location of the checkpoint, consent of one call
 NOT_RECORDED = ("resume", "folder", "allow_changed_data", "callbacks")
 _MAY_MOVE = ("data", "teacher", "plugins")  # files that a resumed run reads and that may have moved
@@ -53,20 +54,17 @@ def find_checkpoint(resume: str | Path, project: str | Path) -> Path:
 
 
 def resolve_options(
-    parser: argparse.ArgumentParser,
-    arguments: Sequence[str] | None = None,
-    may_change: Sequence[str] = ("device", "workers", "on_nan"),
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None
 ) -> tuple[argparse.Namespace, dict | None]:
     """Parse the command line; with `--resume`, restore the options of the run.
 
     Data options (epochs, batch size, seed, ...) are restored from the checkpoint and cannot be given again, except
-    those in `may_change`. Every other option is given again, or recorded in the `config.yaml` of the run's folder, or
+    those of `_MAY_CHANGE`. Every other option is given again, or recorded in the `config.yaml` of the run's folder, or
     has its default: a checkpoint may come from a stranger, so it names neither files nor code.
 
     Args:
         parser: The parser of train.py.
         arguments: The command line; None for that of this process.
-        may_change: Data options that may be given with `--resume`.
 
     Returns:
         The options, and the content of the checkpoint or None for a new run. `options.folder` is the folder of the
@@ -84,8 +82,8 @@ def resolve_options(
     if "search" in given:
         raise UserError("--resume: resumes a training run; to resume a search, repeat its --search command")
     for key in given:
-        if key in _DATA_OPTIONS and key not in may_change:
-            allowed = ", ".join(map(_flag, may_change))
+        if key in _DATA_OPTIONS and key not in _MAY_CHANGE:
+            allowed = ", ".join(map(_flag, _MAY_CHANGE))
             raise UserError(
                 f"--resume: {_flag(key)} is restored from the run; only {allowed} can be changed; "
                 f"for another {_flag(key)}, start a new run with its last.pt as --weights"

@@ -48,6 +48,8 @@ from graftdet.utils.visualization import batch_images, evaluation_plots, plots
 
 logger = logging.getLogger(__name__)
 
+PLOTTED_BATCHES = 3
+
 
 class Run:
     """Writes a run's folder: weights, results.csv, config.yaml, charts. A resumed run continues in its folder.
@@ -81,12 +83,31 @@ class Run:
         sections: Sequence[Callable[[], Section]] = (),
         callbacks: Sequence[Callback] = (),
     ):
-        self.folder, self.state, self.epochs, self.save_period = Path(folder), state, epochs, save_period
-        self.gentle_recipe, self.is_abandoned, self.plots, self.callbacks = gentle_recipe, False, plots, callbacks
+        self.folder = Path(folder)
+        self.state = state
+        self.epochs = epochs
+        self.save_period = save_period
+        self.gentle_recipe = gentle_recipe
+        self.is_abandoned = False
+        self.plots = plots
+        self.callbacks = callbacks
         self.info = to_plain({**info, "versions": versions()})
-        self.names, self.start = self.info["names"], time.monotonic() - state.elapsed
-        self.report, self.draws = RunReport(self.folder, self.info, sections), "none" not in plots
-        self.best, self.last = self.folder / "weights" / "best.pt", self.folder / "weights" / "last.pt"
+        self.names = self.info["names"]
+        self.start = time.monotonic() - state.elapsed
+        self.report = RunReport(self.folder, self.info, sections)
+        self.draws = "none" not in plots
+        self.best = self.folder / "weights" / "best.pt"
+        self.last = self.folder / "weights" / "last.pt"
+        self._prepare_folder(again)
+        self._fall_reported = self._non_finite_reported = False
+        self._initial: dict[str, float] | None = None  # metrics of the initial weights, until the first epoch
+        logger.info(f"run: {self.folder}, epochs {state.epoch + 1} to {epochs}")
+        for callback in callbacks:
+            callback.on_start(self.folder, self.info)
+
+    def _prepare_folder(self, again: bool) -> None:
+        """Lock the folder; for a new run, remove what an earlier one left there and write config.yaml."""
+        state = self.state
         with write_errors(self.best.parent):
             self.best.parent.mkdir(parents=True, exist_ok=True)
         self._lock = RunLock(self.folder)
@@ -96,17 +117,14 @@ class Run:
         if not state.epoch:
             if again:
                 save_checkpoint(self.last, {**self.info, **state.state_dict()})
-            of_earlier_run = (self.best, *map(previous_checkpoint, (self.best, self.last)), *[self.last] * (not again))
+            of_earlier_run = [self.best, previous_checkpoint(self.best), previous_checkpoint(self.last)]
+            if not again:
+                of_earlier_run.append(self.last)
             for path in of_earlier_run:
                 with write_errors(path):
                     path.unlink(missing_ok=True)
             config = {key: value for key, value in self.info.items() if key not in ("yaml", "manifest")}
             save_config(self.folder / "config.yaml", config)
-        self._fall_reported = self._non_finite_reported = False
-        self._initial: dict[str, float] | None = None  # metrics of the initial weights, until the first epoch
-        logger.info(f"run: {self.folder}, epochs {state.epoch + 1} to {epochs}")
-        for callback in callbacks:
-            callback.on_start(self.folder, self.info)
 
     def plot_labels(self, boxes: list[np.ndarray], labels: list[np.ndarray], sizes_hw: np.ndarray) -> None:
         """Plot the distribution of the training set's boxes; see `plots.plot_annotations`."""
@@ -114,8 +132,8 @@ class Run:
             plots.plot_annotations(boxes, labels, sizes_hw, self.names, self.folder / "labels.png", self.plots)
 
     def plot_batch(self, number: int, batch: dict[str, Any]) -> None:
-        """Draw the first three batches of the run with their targets."""
-        if self.draws and self.state.epoch == 0 and number < 3:
+        """Draw the first batches of the run with their targets."""
+        if self.draws and self.state.epoch == 0 and number < PLOTTED_BATCHES:
             images = images_on_device(batch, "cpu")
             batch_images.plot_batch(images, batch["targets"], self.names, self.folder / f"train_batch{number}.jpg")
 

@@ -9,14 +9,14 @@ MAX_BLOCKS = 5000  # that the numbers of all rows add up to
 MAX_TENSORS = 100_000  # of a model; YOLOv5x6 has 1,100
 MAX_MODEL_BYTES = 1 << 30  # of weights and constants of a model: 268 million values; YOLOv5x6 has 141 million
 MAX_MAP = 1 << 28  # values of a map for one image of 640x640 pixels; YOLOv5x has maps of 8 million
-_LARGE = 64
+_LARGE = 64  # factor of --allow-large
 _factor = 1
 
 
-def allow_large(allowed: bool = True) -> None:
+def allow_large() -> None:
     """Let models be 64 times as large as usual, in this process."""
     global _factor
-    _factor = _LARGE if allowed else 1
+    _factor = _LARGE
 
 
 def is_large_allowed() -> bool:

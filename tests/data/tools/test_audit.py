@@ -2,23 +2,22 @@
 
 import json
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from graftdet.data.__main__ import main
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.exif import NOT_ROTATED, OTHER_SIZE
 from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE, OUTSIDE, UNREADABLE
 from graftdet.data.tools import audit as audits
 from graftdet.data.tools.audit import audit
 from graftdet.data.tools.report import format_report
+from graftdet.utils import cli
 from graftdet.utils.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[3]
 WIDTH, HEIGHT = 64, 48
 
 
@@ -244,28 +243,32 @@ def test_more_than_half_unreadable_raises_in_training_but_not_in_the_audit(folde
     assert folder.report()["splits"]["train"]["problems"] == {MISSING: 4}
 
 
-def test_check_prints_a_table_or_json_and_errors_in_one_line(folder):
+def test_check_prints_a_table_or_json_and_errors_in_one_line(folder, capsys):
     write_defect(folder, audits.GRAYSCALE)
     folder.annotate({"image_id": 1, "category_id": 7, "bbox": [30, 10, 20, 20]})
     yaml_path = folder.save().path
 
     def run(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "data", *arguments], cwd=ROOT, capture_output=True, text=True, encoding="utf-8"
-        )
+        """Exit status, standard output and standard error of `python -m data`."""
+        status = 0
+        try:
+            cli.run(lambda: main([*arguments]))
+        except SystemExit as ended:
+            status = ended.code
+        return status, *capsys.readouterr()
 
-    table = run("check", str(yaml_path))
-    assert table.returncode == 0 and audits.GRAYSCALE in table.stdout and "images" in table.stdout
+    status, table, _ = run("check", str(yaml_path))
+    assert status == 0 and audits.GRAYSCALE in table and "images" in table
     for flags in (("--json",), ("--format", "json")):
-        report = json.loads(run("check", str(yaml_path), *flags).stdout)
+        report = json.loads(run("check", str(yaml_path), *flags)[1])
         assert report["splits"]["train"]["problems"] == {audits.GRAYSCALE: 2}
     folder.annotate({"image_id": 1, "category_id": 9, "bbox": [30, 10, 20, 20]})
-    assert run("check", str(folder.save().path)).returncode == 1
+    assert run("check", str(folder.save().path))[0] == 1
     folder.splits["train"]["annotations"].clear()
-    assert run("check", str(folder.save().path), "--json").returncode == 2
+    assert run("check", str(folder.save().path), "--json")[0] == 2
     for arguments in (("check", "no_such.yaml"), ("check", str(yaml_path), "--jsno"), ("chekc",), ()):
-        wrong = run(*arguments)
-        assert wrong.returncode == 2 and len(wrong.stderr.splitlines()) == 1, wrong.stderr
+        status, _, error = run(*arguments)
+        assert status == 2 and len(error.splitlines()) == 1, error
 
 
 def test_real_images_have_no_problems(datasets_dir, monkeypatch):

@@ -31,10 +31,9 @@ def write(tmp_path):
 
 
 @pytest.fixture
-def large():
+def large(monkeypatch):
+    monkeypatch.setattr(limits, "_factor", 1)  # restored behind the test
     limits.allow_large()
-    yield
-    limits.allow_large(False)
 
 
 def test_no_table_of_an_enlarged_map_is_made(write, monkeypatch):

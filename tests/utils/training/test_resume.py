@@ -56,7 +56,7 @@ def make_parser():
 
 
 def resolve(*arguments):
-    return resolve_options(make_parser(), [str(argument) for argument in arguments], may_change=("device",))
+    return resolve_options(make_parser(), [str(argument) for argument in arguments])
 
 
 def test_options_of_a_run_are_restored(tmp_path):

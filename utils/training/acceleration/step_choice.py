@@ -135,7 +135,7 @@ def choose_steps(option: str, work: Work, layout: torch.memory_format, recorded:
     choice = StepChoice.from_record(recorded)
     if choice and choice.device_type == kind:
         return choice
-    memory_format = next(name for name, one in MEMORY_FORMATS.items() if one == layout)
+    memory_format = next(name for name, value in MEMORY_FORMATS.items() if value == layout)
     if option == "auto" and kind == "cpu":
         return _by_time(work, memory_format)
     is_mixed = option == "on" or (option == "auto" and kind == "cuda")
@@ -175,7 +175,7 @@ def describe(seconds: Mapping[StepVariant, float]) -> str:
         seconds: Variant -> seconds per image, the preferred variants first.
     """
     chosen = fastest(seconds)
-    others = ", ".join(f"{one} {1 / taken:.1f}" for one, taken in seconds.items() if one != chosen)
+    others = ", ".join(f"{variant} {1 / taken:.1f}" for variant, taken in seconds.items() if variant != chosen)
     return f"{chosen}, {1 / seconds[chosen]:.1f} images/s" + (f" ({others})" if others else "")
 
 
@@ -194,25 +194,27 @@ def time_steps(work: Work, memory_format: str) -> Times | None:
     with random_states_restored(), as_single_process():
         steps = TimedSteps(work, variants)
         few = min(FEW_IMAGES, steps.batch)
-        first = time_in_turns({one: functools.partial(steps.train, one, few) for one in variants}, 0, clock, 1)
+        calls = {variant: functools.partial(steps.train, variant, few) for variant in variants}
+        first = time_in_turns(calls, 0, clock, 1)
         if variants[0] not in first:
             return None
         limit = max(HOPELESS * min(first.values()), first[variants[0]])
-        kept = [one for one, taken in first.items() if taken <= limit and same_loss(steps.losses, one)]
-        if variants[0] not in kept:  # its loss is not finite
+        remaining = [variant for variant, taken in first.items() if taken <= limit and same_loss(steps.losses, variant)]
+        if variants[0] not in remaining:  # its loss is not finite
             return None
-        seconds_per_turn = sum(first[one] for one in kept) / few * steps.batch
+        seconds_per_turn = sum(first[variant] for variant in remaining) / few * steps.batch
         count = max(few, min(steps.batch, int(steps.batch * LIMIT_S / (TURNS * seconds_per_turn))))
-        calls = {one: functools.partial(steps.train, one, count) for one in kept}
+        calls = {variant: functools.partial(steps.train, variant, count) for variant in remaining}
         training = time_in_turns(calls, LIMIT_S / TURNS, clock)
         name = fastest(training).memory_format if training else memory_format
-        inferred = [StepVariant(precision, name) for precision in {one.precision: None for one in kept}]
-        calls = {one: functools.partial(steps.validate, one, count) for one in inferred}
+        precisions = dict.fromkeys(variant.precision for variant in remaining)
+        inferred = [StepVariant(precision, name) for precision in precisions]
+        calls = {variant: functools.partial(steps.validate, variant, count) for variant in inferred}
         validation = time_in_turns(calls, LIMIT_S / TURNS / 2, clock)
     if variants[0] not in training or inferred[0] not in validation:
         return None
     parts = {"training": training, "validation": validation}
-    return {part: {one: taken / count for one, taken in found.items()} for part, found in parts.items()}
+    return {part: {variant: taken / count for variant, taken in times.items()} for part, times in parts.items()}
 
 
 class TimedSteps:
@@ -237,7 +239,7 @@ class TimedSteps:
         self._images = torch.rand(work.images_shape, generator=generator).to(work.device)
         self._targets = _random_targets(self.batch, generator).to(work.device)
         self._copies = {}
-        for memory_format in {variant.memory_format: None for variant in variants}:
+        for memory_format in dict.fromkeys(variant.memory_format for variant in variants):
             modules = copy.deepcopy((work.model, work.trained, work.criterion, work.optimizer))
             if memory_format == "contiguous":
                 modules[1].to(memory_format=torch.contiguous_format)

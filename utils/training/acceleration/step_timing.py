@@ -69,7 +69,7 @@ def variants_for(memory_format: str) -> list[StepVariant]:
         memory_format: The preferred one; where it is "contiguous", the model does not support the other.
     """
     formats = MEMORY_FORMATS if memory_format == "channels last" else [memory_format]
-    return [StepVariant(precision, one) for precision in ("float32", "bfloat16") for one in formats]
+    return [StepVariant(precision, name) for precision in ("float32", "bfloat16") for name in formats]
 
 
 def fastest(seconds: Mapping[StepVariant, float]) -> StepVariant:
@@ -124,7 +124,7 @@ def time_in_turns(
             if turn > 0:
                 shortest[variant] = min(shortest.get(variant, math.inf), clock() - start)
         limit = TOO_SLOW * min(shortest.values(), default=math.inf) if turn > 1 else math.inf
-        remaining = {one: step for one, step in remaining.items() if shortest.get(one, 0) <= limit}
+        remaining = {variant: step for variant, step in remaining.items() if shortest.get(variant, 0) <= limit}
     return {variant: shortest[variant] for variant in steps if variant in shortest}
 
 
