@@ -24,6 +24,7 @@ class ImageHeader:
     channels: int = 3
     bits: int = 8
     format: str = ""
+    is_lab: bool = False  # CIELAB colors, which OpenCV converts to others
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -165,9 +166,10 @@ def _webp_orientation(stream: BinaryIO) -> int:
 
 
 def _tiff(stream: BinaryIO) -> ImageHeader:
-    tags = _tiff_tags(stream, {256, 257, 258, 274, 277})
-    orientation = _orientation(tags.get(274, 1))
-    return ImageHeader(tags.get(256, 0), tags.get(257, 0), orientation, tags.get(277, 1), tags.get(258, 1), "tiff")
+    tags = _tiff_tags(stream, {256, 257, 258, 262, 274, 277})
+    width, height, orientation = tags.get(256, 0), tags.get(257, 0), _orientation(tags.get(274, 1))
+    is_lab = tags.get(262) in (8, 9, 10)  # CIELAB, ICCLAB, ITULAB
+    return ImageHeader(width, height, orientation, tags.get(277, 1), tags.get(258, 1), "tiff", is_lab)
 
 
 def _tiff_tags(stream: BinaryIO, wanted: set[int]) -> dict[int, int]:

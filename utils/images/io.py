@@ -82,6 +82,8 @@ def decode_image(data: bytes, path: str | Path, apply_exif: bool = True, depth: 
     refuse_large(path, header)
     if _lacks_end(data, header):
         raise UnreadableImage(path, "is truncated")
+    if header and header.is_lab:
+        raise UnreadableImage(path, "is a TIFF image of CIELAB colors, expected RGB; convert it")
     if header and header.format == "jpeg" and (scans := data.count(b"\xff\xda")) > MAX_SCANS:
         raise UnreadableImage(path, f"is a JPEG file of {scans} scans, more than {MAX_SCANS}")
     # what has no header that is known has no known size, and is not given to OpenCV

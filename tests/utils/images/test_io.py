@@ -59,9 +59,9 @@ def with_exif(kind, orientation, order="<"):
     return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
 
 
-def tiff(orientation=1):
+def tiff(orientation=1, colors=2):
     data = smooth_image()[..., ::-1].tobytes()
-    tags = [(256, 3, 1, WIDTH), (257, 3, 1, HEIGHT), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 8)]
+    tags = [(256, 3, 1, WIDTH), (257, 3, 1, HEIGHT), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, colors), (273, 4, 1, 8)]
     tags += [(274, 3, 1, orientation), (277, 3, 1, 3), (278, 3, 1, HEIGHT), (279, 4, 1, len(data))]
     directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + b"\0" * 4
     return b"II" + struct.pack("<HI", 42, 8 + len(data)) + data + directory
@@ -244,3 +244,11 @@ def test_a_malformed_header_gives_none_and_never_raises(name):
         damaged = bytearray(complete[:2000])
         damaged[2 + int(rng.integers(60))] = int(rng.integers(256))
         parse_header(io.BytesIO(bytes(damaged)))
+
+
+@pytest.mark.parametrize("colors", [8, 9, 10])
+def test_tiff_images_of_lab_colors_are_refused(tmp_path, colors):
+    path = save(tmp_path, "a.tif", tiff(colors=colors))
+    with pytest.raises(UnreadableImage, match="a.tif: is a TIFF image of CIELAB colors, expected RGB; convert it"):
+        read_image(path)
+    assert image_header(path).upright_size == (WIDTH, HEIGHT)
