@@ -227,7 +227,7 @@ def _read_names(raw: dict, path: Path) -> tuple[list[str] | None, list[int] | No
         ids = list(range(len(names)))
     else:
         raise UserError(f"{path}: names: expected a list, or a mapping of number to name, got {names!r}")
-    names = check_class_names(names, f"{path}: names")
+    names = check_class_names([name.strip() if isinstance(name, str) else name for name in names], f"{path}: names")
     if min(ids) < 0 or len(set(ids)) < len(ids):
         raise UserError(f"{path}: names: numbers must be different and not negative, got {ids}")
     if nc is not None and nc != len(names):

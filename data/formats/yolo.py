@@ -49,6 +49,7 @@ BAD_LABEL_FILE = "label files that cannot be read"
 NO_IMAGE_FILE = "label files without an image"
 BAD_CLASS = "rows with a class number that the dataset does not have"
 IN_PIXELS = "rows in pixels, expected fractions of the width and height of the image"
+NO_LABELS = "images, none of which has a label file"
 SAMPLED_FILES = 500
 READING_NAMES = {
     "box": "boxes; further columns, such as a confidence, are ignored",
@@ -113,6 +114,9 @@ class Yolo(Format):
                 self.problems.add(BAD_LABEL_FILE, file)
                 continue
             yield self._make_sample(path, image_id, self._select_rows(path, file, reading, unit), labels)
+        label_files = [self._labels.find(str(path)) for path in self.paths] if not _used_classes(files) else []
+        if label_files and not any(map(os.path.lexists, label_files)):
+            self.problems.add(NO_LABELS, f"expected {label_files[0]}", len(label_files))
         self._count_labels_without_image()
 
     def _read_labels(self, image_path: Path) -> LabelFile | str:

@@ -212,7 +212,7 @@ def test_all_coco_splits_use_the_class_indices_of_the_first(tmp_path, capsys):
     config = load_data_config(tmp_path / "d.yaml")
     val = open_split(config, "val")
     assert val.names == ["b", "c"] and val.category_ids == [1, 2] and val.samples[0].labels.tolist() == [0, 1]
-    assert "val: 1 objects of classes that are not selected" in capsys.readouterr().err
+    assert "val: 1 object of classes that are not selected" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["bccd", "coco", "coco_tiny", "voc"])

@@ -34,12 +34,16 @@ def read_classes(config: DataConfig, where: str, paths: list[Path], labels: Labe
     label_folders = [Path(labels.folder(str(folder))) for folder in image_folders]
     folders = [config.root, config.root / "labels", *label_folders, *image_folders]
     folders += [folder.parent for folder in (*label_folders, *image_folders)]
+    unusable = ""
     for file in dict.fromkeys(folder / name for folder in folders for name in CLASS_FILES):
         if file.is_file():
             names = read_lines(file)
             if names and len(set(names)) == len(names):
                 return list(enumerate(names))
-    raise UserError(f"{where}: text labels have no class names; expected names: (or nc:) in the YAML, or a classes.txt")
+            twice = next((name for name in names if names.count(name) > 1), None)
+            unusable = unusable or f" ({file} " + (f"has '{twice:.50}' twice)" if twice else "is empty)")
+    expected = "expected names: (or nc:) in the YAML, or a classes.txt"
+    raise UserError(f"{where}: text labels have no class names{unusable}; {expected}")
 
 
 def describe_numbers(known: Collection[int], used: Collection[int]) -> str:

@@ -42,7 +42,7 @@ class LabelPaths:
         if os.path.isfile(path):
             return path
         beside = os.path.join(folder, file)  # below a folder that happens to be called images
-        others = [beside, f"{path[:-4]}.TXT"]
+        others = [beside, f"{path[:-4]}.TXT", f"{path[:-4]}.Txt"]
         if not file.isascii():  # accents as one or two characters
             forms = (unicodedata.normalize("NFC", file), unicodedata.normalize("NFD", file))
             others += [os.path.join(base, form) for base in (self.folder(folder), folder) for form in forms]
@@ -57,7 +57,7 @@ class LabelPaths:
 
 
 def _find_label_folder(image_folder: Path) -> str:
-    """The published location, or the one that exists: with another spelling of `images` or `labels`."""
+    """The published location, or the one that exists: with another spelling of `images` or `labels`, or of a link."""
     published = label_path(image_folder / "any").parent
     if published.is_dir() and published != image_folder:
         return str(published)
@@ -66,6 +66,11 @@ def _find_label_folder(image_folder: Path) -> str:
             candidate = before / name / after
             if candidate.is_dir():
                 return str(candidate)
+    target = Path(os.path.realpath(image_folder))  # of a link to the images of a dataset
+    if target.name and target != image_folder.absolute():
+        found = _find_label_folder(target)
+        if os.path.isdir(found) and found != str(target):
+            return found
     return str(published)
 
 

@@ -36,7 +36,7 @@ NO_CATEGORY = "annotations of a category that the file does not list"
 SAME_NAME = "categories with the name of another"
 
 MIN_CACHED_BYTES = 4_000_000  # of JSON; smaller files are parsed as fast as cached columns are found
-_LAYOUT = b"columns 3"  # of the cache file; change it whenever `CocoColumns` changes
+_LAYOUT = b"columns 4"  # of the cache file; change it whenever `CocoColumns` changes
 
 
 @dataclass
@@ -181,12 +181,12 @@ def _categories(entries: list, path: Path, problems: ProblemCounts) -> list[tupl
     for index, category in enumerate(entries):
         id_ = read_whole_number(category.get("id")) if isinstance(category, dict) else None
         name = category.get("name") if isinstance(category, dict) else None
-        if id_ is None or not isinstance(name, (str, int)) or name == "":
+        if id_ is None or not isinstance(name, (str, int)) or not str(name).strip():
             expected = "expected a whole number as id, and a name"
             raise UserError(f"{path}: categories[{index}]: {expected}, got {category!r:.100}")
         if id_ in found:
             raise UserError(f"{path}: categories[{index}]: id {id_} is already used by '{found[id_]}'")
-        found[id_] = str(name)
+        found[id_] = str(name).strip()
     pairs, used = [], set()
     for id_ in sorted(found):
         name = found[id_]

@@ -23,6 +23,8 @@ def _reason(values: list[str], content: str) -> str:
     for separator, name in ((";", "semicolons"), (",", "commas")):
         if separator in content:
             return f"has {name}, expected values separated by spaces, with decimal points: class cx cy w h"
+    if not any(map(_is_number, values)):
+        return "has no numbers, expected class cx cy w h"
     if len(values) < 5:
         return f"has {len(values)} of at least 5 values: class cx cy w h"
     first = next((index for index, value in enumerate(values) if _is_number(value)), len(values))

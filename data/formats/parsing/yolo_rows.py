@@ -15,6 +15,7 @@ import numpy as np
 from graftdet.data.formats.parsing.sixth_column import AngleUnit, Undecided, decide_sixth_column, turned_box
 
 CONSISTENT = 0.9  # fraction of the rows that must fit a reading
+MAX_NUMBER = 2**31  # of a class
 FEW = 5  # rows, which may look like two readings by chance
 _MARGIN = 0.25  # of the box size, by which keypoints may lie outside their box
 
@@ -77,7 +78,7 @@ def _parse_row(line: int, values: list[str]) -> tuple | LongRow | None:
         number, *coordinates = map(float, values)
     except ValueError:
         return None
-    if not math.isfinite(number) or number != int(number):
+    if not abs(number) < MAX_NUMBER or number != int(number):
         return None
     box = _corners(coordinates)
     return (line, int(number), *box) if len(coordinates) == 4 else _describe(line, int(number), coordinates, box)

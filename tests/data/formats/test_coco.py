@@ -290,3 +290,12 @@ def test_split_without_boxes_is_reported(tmp_path, capsys, split, annotations, r
     else:
         open_split(load_data_config(path), "val")
         assert f"val: no boxes to evaluate on ({reason})" in capsys.readouterr().err
+
+
+def test_names_of_categories_have_no_spaces_around_them(tmp_path):
+    categories = [{"id": 7, "name": " cat "}]
+    path = make(tmp_path, [entry(1)], [row(1, 1)], categories, yaml="names: [cat]\n")
+    assert open_train(path).names == ["cat"]
+    path = make(tmp_path, [entry(1)], [row(1, 1)], [{"id": 7, "name": " "}])
+    with pytest.raises(UserError, match=r"categories\[0\]: expected a whole number as id, and a name"):
+        open_train(path)

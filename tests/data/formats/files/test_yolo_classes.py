@@ -9,6 +9,7 @@ from graftdet.data.__main__ import main
 from graftdet.data.dataset_config import load_data_config, open_split
 from graftdet.data.formats.files.yolo_classes import describe_numbers
 from graftdet.data.formats.yolo import BAD_CLASS
+from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import write_image
 
 
@@ -56,3 +57,19 @@ def test_check_warns_of_classes_that_names_does_not_have(tmp_path, capsys, names
     assert error.value.code == 1
     report = json.loads(capsys.readouterr().out)
     assert report["splits"]["train"]["problems"][BAD_CLASS] == 1
+
+
+def test_names_have_no_spaces_around_them(tmp_path):
+    assert load_data_config(make(tmp_path, "['cat ', ' dog', 3]", 0)).names == ["cat", "dog", "3"]
+    (tmp_path / "data.yaml").write_text("train: images\nnames: ['cat ', cat]\n")
+    with pytest.raises(UserError, match="data.yaml: names: 'cat' is given twice"):
+        load_data_config(tmp_path / "data.yaml")
+
+
+@pytest.mark.parametrize(("text", "reason"), [("cat\ndog\ncat\n", "has 'cat' twice"), ("\n", "is empty")])
+def test_a_class_file_that_cannot_be_used_is_named(tmp_path, text, reason):
+    make(tmp_path, "[cat]", 0)
+    (tmp_path / "classes.txt").write_text(text)
+    (tmp_path / "data.yaml").write_text("train: images\n")
+    with pytest.raises(UserError, match=rf"have no class names \(.*classes.txt {reason}\); expected names:"):
+        open_split(load_data_config(tmp_path / "data.yaml"), "train")

@@ -165,8 +165,9 @@ def test_folders_of_labels(tmp_path, images, labels):
     assert split.samples[0].boxes.tolist() == [[10, 5, 30, 15]]
 
 
-def test_label_files_in_upper_case(tmp_path):
-    add(tmp_path / "images/a.png", label=tmp_path / "labels/a.TXT")
+@pytest.mark.parametrize("suffix", ["TXT", "Txt"])
+def test_label_files_in_upper_case(tmp_path, suffix):
+    add(tmp_path / "images/a.png", label=tmp_path / f"labels/a.{suffix}")
     (tmp_path / "data.yaml").write_text("train: images\nnames: [cat]\n")
     split = open_split(load_data_config(tmp_path / "data.yaml"), "train")
     assert len(split.samples[0].boxes) == 1 and not split.problems
@@ -191,3 +192,23 @@ def test_class_names_in_another_encoding(tmp_path):
     (tmp_path / "pics/classes.txt").write_bytes("安全帽\n人\n".encode("gbk"))
     with pytest.raises(UserError, match="classes.txt:1: not UTF-8, likely GBK .安全帽"):
         open_split(write_yaml(tmp_path, "train: pics\n"), "train")
+
+
+def test_a_link_to_the_images_of_a_dataset(tmp_path):
+    add(tmp_path / "real/images/train/a.jpg", label=tmp_path / "real/labels/train/a.txt")
+    for link, target in (("images", "real/images"), ("pics", "real/images/train")):
+        (tmp_path / link).symlink_to(tmp_path / target)
+        split = open_split(write_yaml(tmp_path, f"train: {link}\nnames: [cat]\n"), "train")
+        assert split.samples[0].labels.tolist() == [0] and not split.problems
+
+
+def test_splits_without_any_label_file_name_the_first_one_that_is_missing(tmp_path):
+    for name in "ab":
+        add(tmp_path / f"images/{name}.jpg")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/a.json").write_text("{}")
+    with pytest.raises(UserError, match=r"2 images, none of which has a label file \(first: expected .*labels/a.txt\)"):
+        open_split(write_yaml(tmp_path, "train: images\nnames: [cat]\n"), "train")
+    (tmp_path / "labels/b.txt").write_text("")
+    with pytest.raises(UserError, match=r"no boxes to train on \(no annotations\)"):
+        open_split(write_yaml(tmp_path, "train: images\nnames: [cat]\n"), "train")

@@ -23,6 +23,8 @@ SPACES = "expected values separated by spaces, with decimal points: class cx cy 
         ("cat 0.5 .5 2e-1 0.2", "starts with 'cat', expected the number of a class"),
         ("traffic light 0.5 0.5 0.2 0.2", "starts with 'traffic light', expected the number of a class"),
         ("0.5 0.5 0.5 0.2 0.2", "starts with 0.5, expected the whole number of a class"),
+        ("99999999999 0.5 0.5 0.2 0.2", "starts with 99999999999, expected the whole number of a class"),
+        ("class x y w h", "has no numbers, expected class cx cy w h"),
         ("0 0.5 0.5 0.2 wide", ""),
     ],
 )
@@ -33,4 +35,4 @@ def test_the_reason_is_named(row, reason):
 
 
 def test_long_rows_are_shortened():
-    assert explain_row("x" * 100_000) == f"'{'x' * 60}' has 1 of at least 5 values: class cx cy w h"
+    assert explain_row("x" * 100_000) == f"'{'x' * 60}' has no numbers, expected class cx cy w h"
