@@ -144,7 +144,9 @@ def test_the_wheel_works_beside_packages_of_the_same_names(installed, applicatio
     assert Path(location.strip()).is_relative_to(installed.parents[1])
     (application / "plugin.py").write_text(PLUGIN)  # also in the training that another process runs
     flags = "--train data.yaml --epochs 1 --seeds 1 --img 64 --plugins plugin.py --project trained"
-    table = run(command, "compare", "graft-p.yaml", *flags.split(), "--train-args=--device cpu --plots none", cwd=application)
+    table = run(
+        command, "compare", "graft-p.yaml", *flags.split(), "--train-args=--device cpu --plots none", cwd=application
+    )
     assert "AP50-95 val, best of 1 epoch, 1 seed" in table
 
 

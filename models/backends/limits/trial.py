@@ -2,20 +2,22 @@
 
 Runtimes allocate and compute whatever a file asks for, and some crash on malformed files. What no header shows, a trial
 does: the file is opened and run once where that harms nothing. Files that passed are remembered in the cache folder by
-their digest, so the next opening starts no process. Memory is limited on Linux only.
+their digest, so the next opening starts no process. Memory is limited on Linux only, processor time where the system
+has `resource`; elsewhere, and for a process that waits for ever, the clock decides.
 """
 
 import contextlib
 import functools
 import hashlib
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,9 +30,11 @@ from graftdet.utils.untrusted.limits import is_large_allowed
 MEMORY = 1_200_000_000  # bytes, interpreter and runtime included, beside what the size of file and input adds
 MEMORY_PER_BYTE = 4  # of the file
 MEMORY_PER_NUMBER = 128  # of the input: maps of yolov5x have 80 float32 per number of an image, some exist at once
-SECONDS = 10.0
-SECONDS_PER_BYTE = 1e-7
-SECONDS_PER_NUMBER = 5e-7
+SECONDS = 10.0  # of processor time
+SECONDS_PER_START = 15.0  # of what the start of the process takes, on slow processors
+SECONDS_PER_BYTE = 1e-7  # of the file
+SECONDS_PER_NUMBER = 5e-7  # of the input
+CLOCK_SECONDS = 45.0  # beside twice the processor time: slow disks, other processes
 _MAX_NUMBERS = 2**26  # of an input
 _DYNAMIC_SIDE = 256
 _DATA_SUFFIXES = (".data", "_data", ".weights")
@@ -53,7 +57,8 @@ def try_out(path: str | Path, backend: Backend) -> None:
         return
     size = _size(path, backend)
     seconds = SECONDS + SECONDS_PER_BYTE * size
-    command = [sys.executable, "-P", "-m", __name__, _name(backend), str(path), str(MEMORY + MEMORY_PER_BYTE * size)]
+    limits = [str(MEMORY + MEMORY_PER_BYTE * size), str(seconds)]
+    command = [sys.executable, "-P", "-m", __name__, _name(backend), str(path), *limits]
     single = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     process = subprocess.Popen(
         command,
@@ -62,13 +67,16 @@ def try_out(path: str | Path, backend: Backend) -> None:
         stderr=subprocess.DEVNULL,
         env={**module_environment(), **single},
     )
+    late = UserError(f"{path}: opening and running it takes more than {seconds:.0f} seconds; {_HINT}")
     try:
-        output = _read(process, seconds)
+        output = _problem(process.communicate(timeout=CLOCK_SECONDS + 2 * seconds)[0])
     except subprocess.TimeoutExpired:
-        raise UserError(f"{path}: opening and running it takes more than {seconds:.0f} seconds; {_HINT}") from None
+        raise late from None
     finally:
         process.kill()
         process.wait()
+    if _ending(process.returncode) == "SIGXCPU":  # out of processor time
+        raise late
     if output is None:
         raise UserError(f"{path}: {backend.package} crashes on it ({_ending(process.returncode)}); {_HINT}")
     if output:
@@ -85,20 +93,8 @@ def remember(path: str | Path, backend: Backend) -> None:
 _HINT = "is it damaged? --allow-large opens it without limits"
 
 
-def _read(process: subprocess.Popen, seconds: float) -> str | None:
-    """What the process reports: "" where the file passed, what is wrong with it, None where the process crashed.
-
-    The first line states the numbers of the input, for which it may take longer.
-    """
-    assert process.stdout is not None
-    try:
-        output, _ = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired as error:
-        numbers = (error.output or b"").partition(b"\n")[0]
-        extra = SECONDS_PER_NUMBER * min(int(numbers), _MAX_NUMBERS) if numbers.isdigit() else 0
-        if extra < 1:
-            raise
-        output, _ = process.communicate(timeout=extra)
+def _problem(output: bytes) -> str | None:
+    """What the process reports: "" where the file passed, what is wrong with it, None where the process crashed."""
     with contextlib.suppress(ValueError):
         problem = json.loads(output.splitlines()[-1] if output else b"")
         return problem if isinstance(problem, str) else None
@@ -140,30 +136,36 @@ def _version(package: str) -> str:
     return "unknown"
 
 
-def _limit_memory(allowed: int) -> None:
-    """Limit the memory of this process, as far as the system does."""
+def _limit(memory: int, seconds: float) -> None:
+    """Limit the memory of this process and its processor time from now on, as far as the system does."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_DATA, (allowed, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+        for kind, value in (
+            (resource.RLIMIT_CORE, 0),
+            (resource.RLIMIT_DATA, memory),
+            (resource.RLIMIT_CPU, math.ceil(time.process_time() + seconds)),
+        ):
+            resource.setrlimit(kind, (value, resource.getrlimit(kind)[1]))
 
 
-def _run_once(model: Any, allowed: int) -> None:
-    """Run a file with an input of its own size, or of a small one."""
+def _run_once(name: str, path: str, memory: int, seconds: float) -> None:
+    """Open a file and run it with an input of its own size, or of a small one."""
+    seconds = max(seconds, SECONDS_PER_START * time.process_time())
+    _limit(memory, seconds)
+    model = BACKENDS[name].load(path)
     side = -(-_DYNAMIC_SIDE // model.stride) * model.stride
     images = np.zeros((model.fixed_batch or 1, model.channels, *(model.fixed_size or (side, side))), np.uint8)
-    print(images.size, flush=True)
-    _limit_memory(allowed + MEMORY_PER_NUMBER * min(images.size, _MAX_NUMBERS))
+    numbers = min(images.size, _MAX_NUMBERS)
+    _limit(memory + MEMORY_PER_NUMBER * numbers, seconds + SECONDS_PER_NUMBER * numbers)
     model.predictions(images)
 
 
 def _main() -> None:
-    name, path, allowed = sys.argv[1:]
-    _limit_memory(int(allowed))
+    name, path, memory, seconds = sys.argv[1:]
     problem = ""
     try:
-        _run_once(BACKENDS[name].load(path), int(allowed))
+        _run_once(name, path, int(memory), float(seconds))
     except UserError as error:
         problem = str(error)
     except MemoryError:

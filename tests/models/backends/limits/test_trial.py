@@ -5,7 +5,6 @@ import itertools
 import json
 import signal
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -15,14 +14,14 @@ from graftdet.models.backends.limits import trial
 from graftdet.models.backends.limits.trial import remember, try_out
 from graftdet.models.backends.loading import load_model
 from graftdet.utils.errors import UserError
-from graftdet.utils.untrusted.limits import allow_large
+from graftdet.utils.untrusted import limits
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("GRAFTDET_CACHE", str(tmp_path / "cache"))
-    yield tmp_path / "cache" / "tried"
-    allow_large(False)
+    monkeypatch.setattr(limits, "_factor", 1)
+    return tmp_path / "cache" / "tried"
 
 
 def write_onnx(path, nodes, constants):
@@ -65,8 +64,8 @@ def test_files_that_pass_are_tried_once(tmp_path, cache, monkeypatch):
     path = write_onnx(tmp_path / "a.onnx", doubled(2), {"small": np.ones(4, np.float32)})
     assert load_model(path).names == ["a", "b"]
     assert len(list(cache.iterdir())) == 1
-    monkeypatch.setattr(trial, "SECONDS", 0.0)
-    monkeypatch.setattr(trial, "SECONDS_PER_BYTE", 0.0)
+    for name in ("SECONDS", "SECONDS_PER_BYTE", "CLOCK_SECONDS"):
+        monkeypatch.setattr(trial, name, 0.0)
     load_model(path)
     path.write_bytes(path.read_bytes() + b"\x2a\x00")  # an empty name of a domain
     with pytest.raises(UserError, match=r"opening and running it takes more than 0 seconds; .*--allow-large"):
@@ -74,7 +73,7 @@ def test_files_that_pass_are_tried_once(tmp_path, cache, monkeypatch):
     remember(path, BACKENDS["onnx"])
     try_out(path, BACKENDS["onnx"])
     path.unlink()
-    allow_large()
+    limits.allow_large()
     try_out(path, BACKENDS["onnx"])
 
 
@@ -109,8 +108,6 @@ def test_a_loop_without_end_is_left(tmp_path, monkeypatch):
     description["metadata"] |= {"nc": "2", "size": "[64, 64]"}
     path = tmp_path / "a.torchscript"
     torch.jit.save(module, str(path), _extra_files={"graftdet.json": json.dumps(description)})
-    monkeypatch.setattr(trial, "SECONDS", 6.0)
-    start = time.monotonic()
-    with pytest.raises(UserError, match="takes more than 6 seconds"):
+    monkeypatch.setattr(trial, "SECONDS", 3.0)
+    with pytest.raises(UserError, match="takes more than 3 seconds"):
         load_model(path)
-    assert time.monotonic() - start < 12
