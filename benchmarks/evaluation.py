@@ -17,10 +17,17 @@ import numpy as np
 
 from benchmarks.table import ROOT, Table, data_folder, parser
 
-IMAGES, DETECTIONS, BOXES, CLASSES = 5_000, 100, 7, 80  # detections and (on average) ground-truth boxes per image
-SPEEDUP, TOLERANCE = 5, 1e-9  # relative to pycocotools; absolute difference of AP
-GROWTH, FLAT = (100, 1_000, 10_000), 1.3  # images; time per image, most relative to second most
-VAL, SIDE, CANDIDATES = 3.95, 320, 0.1  # seconds on two cores; image size; fraction of (box, class) above 0.001
+IMAGES = 5_000
+DETECTIONS = 100  # per image
+BOXES = 7  # ground-truth boxes per image, on average
+CLASSES = 80
+SPEEDUP = 5  # relative to pycocotools, at least
+TOLERANCE = 1e-9  # largest difference of AP from pycocotools
+GROWTH = (100, 1_000, 10_000)  # images
+FLAT = 1.3  # time per image for most images relative to second most, at most
+VAL = 3.95  # seconds of val.py on two cores, at most
+SIDE = 320  # image size of val.py
+CANDIDATES = 0.1  # fraction of (box, class) with a score above 0.001
 
 
 def synthetic_results(images: int, seed: int = 0) -> tuple[dict, Any]:

@@ -26,8 +26,11 @@ from graftdet.models.backends.selection.agreement import agreement
 from graftdet.models.backends.selection.ways import installed_backends, onnx_backends, possible_ways
 from graftdet.utils.processor import has_bfloat16
 
-CFG, SIDE, BURST = "yolov5n.yaml", 640, 3
-WEIGHTS, DRAWN = "graft-n", 16  # trained on such drawn images
+CFG = "yolov5n.yaml"
+SIDE = 640
+BURST = 3  # runs in a row
+WEIGHTS = "graft-n"  # trained on such images as are drawn here
+DRAWN = 16  # images
 LIMITS = {"onnxruntime": 0.7, "OpenVINO": 0.5, "OpenVINO in bfloat16": 0.35}  # ratio to the reference
 
 

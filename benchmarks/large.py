@@ -19,9 +19,16 @@ import numpy as np
 from benchmarks import start
 from benchmarks.table import Table, data_folder, parser
 
-IMAGES, BOXES, FEW = 118_000, 8.5, 100  # images, boxes per image on average, images of the small reference
-WORKERS, READ, SIDE = 2, 6_000, 64  # loader processes, images read before memory is measured, their size
-FILES, SIZE, BATCH, PASSES = 200, 640, 16, 3
+IMAGES = 118_000
+BOXES = 8.5  # per image, on average
+FEW = 100  # images of the small reference
+WORKERS = 2
+READ = 6_000  # images read before memory is measured
+SIDE = 64  # their size
+FILES = 200  # JPEG files that are decoded
+SIZE = 640  # their size
+BATCH = 16
+PASSES = 3  # over all files
 MEMORY_LIMIT = 30  # MB more in each process than with few images
 
 

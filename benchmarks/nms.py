@@ -10,7 +10,10 @@ import numpy as np
 from benchmarks.table import Table, parser
 from graftdet.utils.nms.suppression import select_detections
 
-COUNT, SIDE, CLASSES, ANCHORS = 30_000, 640, 80, 25_200
+COUNT = 30_000  # candidates
+SIDE = 640
+CLASSES = 80
+ANCHORS = 25_200  # of YOLOv5 at 640x640
 CONF, IOU, MAX_DET = 0.001, 0.6, 300  # as in validation
 LIMIT = 15.0  # milliseconds
 

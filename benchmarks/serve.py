@@ -23,8 +23,12 @@ from benchmarks.table import ROOT, Table, parser
 from graftdet.models import build_model
 from graftdet.utils.checkpoint import save_checkpoint
 
-CFG, SIDE, WIDTH, HEIGHT = "yolov5n.yaml", 320, 640, 480
-CLIENTS, BATCH, WARM_UP = 16, 8, 16  # clients that each wait for an answer; images per batch; requests before timing
+CFG = "yolov5n.yaml"
+SIDE = 320  # image size of the model
+WIDTH, HEIGHT = 640, 480  # of the images that are sent
+CLIENTS = 16  # each waits for an answer before its next request
+BATCH = 8
+WARM_UP = 16  # requests before timing
 LIMIT = 0.7  # of the throughput of `predict`
 REFERENCE = """
 import sys, time

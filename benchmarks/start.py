@@ -12,10 +12,17 @@ import numpy as np
 
 from benchmarks.table import ROOT, Table, parser
 
-IMAGES, VAL, BOXES, CLASSES = 100_000, 2_000, 7, 80  # boxes per image on average
-WIDTH, HEIGHT, SIZE, BATCH = 64, 48, 320, 16
+IMAGES = 100_000  # for training
+VAL = 2_000  # for validation
+BOXES = 7  # per image, on average
+CLASSES = 80
+WIDTH, HEIGHT = 64, 48  # of the image files
+SIZE = 320  # of the loaded images
+BATCH = 16
 FIRST, AGAIN = 20.0, 5.0  # seconds at most
-GROWTH, SIDE, READ = (100, 1_000, 10_000), 128, 2_000  # dataset sizes; image size; images read per measurement
+GROWTH = (100, 1_000, 10_000)  # images of the datasets whose loading is timed
+SIDE = 128  # image size of these
+READ = 2_000  # images read per measurement
 FLAT = 1.3  # time per image, largest relative to smallest dataset (CPU caches no longer suffice)
 
 

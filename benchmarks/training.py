@@ -33,7 +33,8 @@ from graftdet.utils.training.schedule import Schedule
 
 from .table import ROOT, Table, data_folder, parser, time_alternately
 
-MODEL, CORES, REPEATS = "yolov5n.yaml", 2, 7
+MODEL = "yolov5n.yaml"
+CORES, REPEATS = 2, 7
 WITH_BFLOAT16, IN_FLOAT32 = 1.8, 1.3  # limits of train.py against the minimal step in float32, by what it chooses
 RECIPES = ("yolov5.yaml", "default.yaml")
 

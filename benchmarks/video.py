@@ -23,9 +23,13 @@ from graftdet.utils.checkpoint import save_checkpoint
 from graftdet.utils.images.letterbox import letterbox, to_chw
 from graftdet.utils.images.video import VideoWriter, open_capture, read_frames
 
-CFG, SIDE, FRAMES, WIDTH, HEIGHT = "yolov5n.yaml", 640, 250, 1920, 1080
+CFG = "yolov5n.yaml"
+SIDE = 640
+FRAMES = 250
+WIDTH, HEIGHT = 1920, 1080
 LIMIT = 0.62  # ratio to the reference
-RUNS, CANDIDATES = 2, 100  # the fastest run counts; anchors with detections per frame, of which 20 are drawn
+RUNS = 2  # the fastest one counts
+CANDIDATES = 100  # anchors with detections per frame, of which 20 are drawn
 
 
 def main() -> int:

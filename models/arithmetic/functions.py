@@ -56,7 +56,7 @@ def tensor(values: Any, **_: Any) -> ShapeTensor:
     """`torch.tensor`."""
     shape = []
     while isinstance(values, (list, tuple)):
-        if any(isinstance(one, (list, tuple)) and len(one) != len(values[0]) for one in values):
+        if any(isinstance(value, (list, tuple)) and len(value) != len(values[0]) for value in values):
             raise ValueError("lists of several lengths")
         shape.append(len(values))
         if not values:

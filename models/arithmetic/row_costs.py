@@ -85,4 +85,4 @@ def _cost_of(spec: ModelSpec, row: Row, costs: list[RowCost | None], image: Shap
         layer, _, inputs, shape = find_and_build(spec, row, shapes, image)
     MACS.take()
     run(layer, inputs)
-    return RowCost(row.index, inputs, shape, sum(one.numel() for one in layer.parameters()), MACS.take())
+    return RowCost(row.index, inputs, shape, sum(parameter.numel() for parameter in layer.parameters()), MACS.take())

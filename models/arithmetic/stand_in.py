@@ -118,7 +118,7 @@ def make_torch() -> dict[str, ModuleType]:
     vars(torch)["onnx"] = _package("torch.onnx", is_in_onnx_export=_false)
     convolutions = _package("torch.nn.modules.conv", _ConvNd=windows.ConvNd, _ConvTransposeNd=windows.ConvTransposeNd)
     every = (torch, nn, functional, init, convolutions, torch.jit, torch.compiler, torch.onnx)
-    return {one.__name__: one for one in every}
+    return {layer_class.__name__: layer_class for layer_class in every}
 
 
 def empty_module(name: str) -> ModuleType:

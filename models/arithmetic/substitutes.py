@@ -27,13 +27,13 @@ def run(layer: Module, inputs: Any) -> Any:
 
 def _image(shape: Any) -> Any:
     """A tensor of one image, or a list of them."""
-    return [_image(one) for one in shape] if isinstance(shape, list) else ShapeTensor(1, *shape)
+    return [_image(item) for item in shape] if isinstance(shape, list) else ShapeTensor(1, *shape)
 
 
 def output_shapes(layer: Module, inputs: Any) -> Any:
     """The output shape (c, h, w), or a list of them: `graftdet.models.graph.shape_inference.output_shapes`."""
     output = run(layer, inputs)
-    return [_map_shape(one) for one in output] if isinstance(output, (list, tuple)) else _map_shape(output)
+    return [_map_shape(item) for item in output] if isinstance(output, (list, tuple)) else _map_shape(output)
 
 
 def _map_shape(output: Any) -> tuple[int, ...]:

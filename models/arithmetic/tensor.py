@@ -289,7 +289,7 @@ def broadcast(*values: Any) -> ShapeTensor:
 def reduce(tensor: ShapeTensor, dim: Any = None, keepdim: bool = False, **_: Any) -> ShapeTensor:
     """Return the shape without the dimensions `dim`, or with one element there."""
     dims = range(tensor.ndim) if dim is None else [dim] if isinstance(dim, int) else dim
-    removed = {range(tensor.ndim)[one] for one in dims}
+    removed = {range(tensor.ndim)[dim] for dim in dims}
     sides = [1 if i in removed else side for i, side in enumerate(tensor.shape) if keepdim or i not in removed]
     return ShapeTensor(*sides)
 

@@ -105,7 +105,7 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> S
         raise Unsupported("a convolution of other dimensions")
     b, _, *sides = check_map(x, width * groups).shape
     values = zip(sides, kernel, pair(stride, 1), pair(padding, 0), pair(dilation, 1), strict=True)
-    result = ShapeTensor(b, out, *(pooled(*one) for one in values))
+    result = ShapeTensor(b, out, *(pooled(*axis) for axis in values))
     MACS.add(result.numel() * width * kernel[0] * kernel[1])
     return result
 
@@ -149,13 +149,13 @@ class ConvTranspose2d(ConvTransposeNd):
 class _Pool(Module):
     def forward(self, x: Any) -> ShapeTensor:
         b, c, *sides = check_map(x).shape
-        return ShapeTensor(b, c, *(pooled(*one, self.ceil_mode) for one in zip(sides, *self._window, strict=True)))
+        return ShapeTensor(b, c, *(pooled(*axis, self.ceil_mode) for axis in zip(sides, *self._window, strict=True)))
 
     def _set(self, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> None:
         if not isinstance(ceil_mode, bool):
             raise Unsupported(f"ceil_mode {ceil_mode}")
         k, p = pair(kernel_size, 1), pair(padding, 0)
-        if any(2 * one > size for one, size in zip(p, k, strict=True)):
+        if any(2 * padding_side > size for padding_side, size in zip(p, k, strict=True)):
             raise RuntimeError("pad should be at most half of the kernel size")
         self.kernel_size, self.stride, self.padding, self.dilation = kernel_size, stride, padding, dilation
         self.ceil_mode, self._window = ceil_mode, (k, k if stride is None else pair(stride, 1), p, pair(dilation, 1))

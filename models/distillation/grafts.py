@@ -140,7 +140,7 @@ class GraftStudent(nn.Module):
 
 
 def _detached(maps: Any) -> Any:
-    return [one.detach() for one in maps] if isinstance(maps, list) else maps.detach()
+    return [level.detach() for level in maps] if isinstance(maps, list) else maps.detach()
 
 
 class GraftDistillationLoss(Criterion):

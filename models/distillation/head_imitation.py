@@ -13,7 +13,9 @@ from graftdet.models.weights.class_outputs import match_classes
 from graftdet.models.weights.new_row_init import recompute_batch_norms
 from graftdet.utils.text import counted
 
-NUM_STEPS, LEARNING_RATE, BATCH = 200, 0.003, 8
+NUM_STEPS = 200
+LEARNING_RATE = 0.003
+BATCH = 8
 
 
 @dataclass

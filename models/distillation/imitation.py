@@ -20,7 +20,9 @@ from graftdet.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-NUM_STEPS, LEARNING_RATE, BATCH = 150, 0.02, 4
+NUM_STEPS = 150
+LEARNING_RATE = 0.02
+BATCH = 4
 
 
 @dataclass

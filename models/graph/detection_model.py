@@ -47,12 +47,12 @@ def build_model(cfg: str | Path | dict | ModelSpec, nc: int | None = None, ch: i
         UserError: the file cannot be read.
     """
     model = DetectionModel(ModelSpec.read(cfg).with_classes(nc), ch)
-    row = model.spec.rows[-1]
-    renamed = renamed_arguments(row, HEADS.options(row.module))
+    head_row = model.spec.rows[-1]
+    renamed = renamed_arguments(head_row, HEADS.options(head_row.module))
     problems = ignored_key_problems(model.spec)
-    problems += [renamed_argument_problem(model.spec, row, old, new) for old, new in renamed.items()]
-    for one, call in zip(model.spec.rows, model.block_calls, strict=True):
-        problems += written_argument_problems(model.spec, one, call)
+    problems += [renamed_argument_problem(model.spec, head_row, old, new) for old, new in renamed.items()]
+    for row, call in zip(model.spec.rows, model.block_calls, strict=True):
+        problems += written_argument_problems(model.spec, row, call)
     for problem in problems:
         logger.warning(": ".join(filter(None, (problem.position_text, problem.row_text, problem.text))))
     return model
@@ -113,7 +113,7 @@ class DetectionModel(nn.Module):
 
         More than the head's largest stride where the head reads only finer maps, as in yolov5-p34.
         """
-        shapes = [one for shape in self.shapes for one in (shape if isinstance(shape, list) else [shape])]
+        shapes = [map_shape for shape in self.shapes for map_shape in (shape if isinstance(shape, list) else [shape])]
         cells = [PROBE_SIZE // height for _, height, _ in shapes if height > 1 and PROBE_SIZE % height == 0]
         return int(max([*cells, *self.head.strides]))
 
@@ -150,7 +150,7 @@ class DetectionModel(nn.Module):
                 continue
             maps = [images if s == IMAGE else outputs[s] for s in sources]
             if layer is self.head:
-                return [one for one in flat_maps(maps) if one is not None]
+                return [level for level in flat_maps(maps) if level is not None]
             if observed and len(outputs) in observed:
                 observed[len(outputs)] = maps if joined else maps[0]
             outputs.append(self._run_row(layer, maps if joined else maps[0]))
@@ -182,7 +182,7 @@ class DetectionModel(nn.Module):
         Returns:
             The error with file, row, shapes of the input, and the line of a plugin that raised it.
         """
-        row = next(row for row, one in zip(self.spec.rows, self.model, strict=True) if one is layer)
+        row = next(row for row, candidate in zip(self.spec.rows, self.model, strict=True) if candidate is layer)
         return ProblemError(row_problem(self.spec, row, failure(layer, maps, error)))
 
     def use_branch(self, name: str) -> None:

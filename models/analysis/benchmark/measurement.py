@@ -16,7 +16,9 @@ from graftdet.models.backends.loading import load_model
 from graftdet.utils.environment import module_environment
 from graftdet.utils.errors import UserError
 
-WARMUP, LATENCY_SECONDS, THROUGHPUT_SECONDS = 5, 4.0, 3.0
+WARMUP = 5
+LATENCY_SECONDS = 4.0
+THROUGHPUT_SECONDS = 3.0
 MIN_CALLS, MAX_CALLS = 10, 200
 TIMEOUT = 600  # seconds for one file
 

@@ -59,7 +59,7 @@ def compare(
         ExportError: the model's own output is not finite.
     """
     reference = Reference(model, exported.fixed_size)
-    images = list(images) or [_as_image(one) for one in noise_images(4, options.size, 3)]
+    images = list(images) or [_as_image(image) for image in noise_images(4, options.size, 3)]
     sizes = [options.size]
     batches = [exported.fixed_batch] if exported.fixed_batch else [1, 2]
     if options.dynamic:
@@ -93,7 +93,7 @@ def _compare_detections(
 ) -> tuple[float, Matches]:
     """The lowest score compared, and the matches."""
     everything = _detections(reference, images, CONFS[-1], options.iou, size, 1)
-    enough = [c for c in CONFS if sum(int((one.scores > c).sum()) for one in everything) >= ENOUGH_BOXES]
+    enough = [c for c in CONFS if sum(int((detections.scores > c).sum()) for detections in everything) >= ENOUGH_BOXES]
     conf = max([*enough[:1], CONFS[-1]])
     expected = _detections(reference, images, conf, options.iou, size, 1)
     return conf, match_detections(expected, _detections(exported, images, conf, options.iou, size, 2))

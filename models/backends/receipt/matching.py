@@ -34,19 +34,12 @@ class Matches:
         return self.matched / self.boxes if self.boxes else 1.0
 
 
-def match_detections(
-    reference: Sequence[Detections],
-    other: Sequence[Detections],
-    iou: float = MIN_IOU,
-    score: float = MAX_SCORE_DIFFERENCE,
-) -> Matches:
+def match_detections(reference: Sequence[Detections], other: Sequence[Detections]) -> Matches:
     """Match detections one to one, best scores first.
 
     Args:
         reference: one `Detections` per image.
         other: those of the same images.
-        iou: smallest IoU of a pair.
-        score: largest difference of the scores of a pair.
     """
     pairs, total = [], 0
     for expected, found in zip(reference, other, strict=True):
@@ -54,8 +47,8 @@ def match_detections(
         free = np.ones(len(found), bool)
         overlaps = pairwise_iou(expected.boxes, found.boxes)
         for index in np.argsort(-expected.scores, kind="stable"):
-            fits = free & (found.labels == expected.labels[index]) & (overlaps[index] >= iou)
-            fits &= np.abs(found.scores - expected.scores[index]) <= score
+            fits = free & (found.labels == expected.labels[index]) & (overlaps[index] >= MIN_IOU)
+            fits &= np.abs(found.scores - expected.scores[index]) <= MAX_SCORE_DIFFERENCE
             if fits.any():
                 best = int(np.where(fits, overlaps[index], -1).argmax())
                 free[best] = False

@@ -125,7 +125,7 @@ def _quantized(
 def _report_layers(model: Any, folder: Path, options: ExportOptions, images: Sequence[np.ndarray]) -> None:
     """Log which layers lose most by quantization."""
     layers = layer_sensitivity(BACKENDS["onnx"].export(model, folder / "float.onnx", options), images, options)
-    rows = [[one.layer, f"{one.difference:.4f}"] for one in layers[:LISTED_LAYERS]]
+    rows = [[layer.layer, f"{layer.difference:.4f}"] for layer in layers[:LISTED_LAYERS]]
     logger.warning(text_table(["layer quantized alone", "mean difference of the best scores"], rows, right=(1,)))
 
 
@@ -181,13 +181,13 @@ def format_of(path: Path) -> str:
     """The name of the format of an exported file. Raises `UserError` for any other file."""
     backend = backend_for(path)
     if backend is None:
-        suffixes = ", ".join(one.suffix for one in BACKENDS.values())
+        suffixes = ", ".join(backend.suffix for backend in BACKENDS.values())
         raise UserError(f"--receipt {path}: expected an exported file, one of {suffixes}")
     if not backend.exists(path):
         raise UserError(f"--receipt {path}: no such file")
     if missing := backend.missing_packages(for_export=False):
         raise UserError(f"--receipt {path}: needs {missing[0]}; install it with 'pip install {missing[0]}'")
-    return next(name for name, one in BACKENDS.items() if one is backend)
+    return next(name for name, candidate in BACKENDS.items() if candidate is backend)
 
 
 def options_of(metadata: Mapping[str, str], path: Path) -> ExportOptions:

@@ -11,8 +11,8 @@ from graftdet.models.inference.detections import Detections
 from graftdet.models.inference.predictor import Predictor
 from graftdet.utils.text import counted
 
-MIN_IOU = 0.99  # mean over all boxes of the IoU with the best match
-MAX_SCORE_DIFFERENCE = 0.02  # mean over all boxes
+MIN_MEAN_IOU = 0.99  # of the boxes with their best matches
+MAX_MEAN_SCORE_DIFFERENCE = 0.02
 CONF, LOWEST_CONF = 0.25, 0.001
 MIN_BOXES, BEST_PER_IMAGE = 5, 10
 
@@ -34,7 +34,7 @@ class Agreement:
     @property
     def holds(self) -> bool:
         """Whether one may stand for the other. Without any box nothing is known, and it may not."""
-        return self.boxes > 0 and self.iou >= MIN_IOU and self.score_difference <= MAX_SCORE_DIFFERENCE
+        return self.boxes > 0 and self.iou >= MIN_MEAN_IOU and self.score_difference <= MAX_MEAN_SCORE_DIFFERENCE
 
     def __str__(self) -> str:
         if not self.boxes:

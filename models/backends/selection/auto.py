@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from graftdet.models.backends.selection.agreement import Agreement, agreement
+from graftdet.models.backends.selection.cached_export import CachedExport, NoExport
 from graftdet.models.backends.selection.choice import Choice, choose, time_ways, without_times
 from graftdet.models.backends.selection.remembered import Choices
-from graftdet.models.backends.selection.verified_export import NoExport, VerifiedExport
 from graftdet.models.backends.selection.ways import (
     Way,
     Workload,
@@ -66,7 +66,7 @@ def load_fastest(
     if name not in ("auto", "torch", *installed):
         raise UserError(f"--backend {name}: needs {packages[name]}; install it with 'pip install {packages[name]}'")
     workload = workload or Workload()
-    export = VerifiedExport(weights, plugins, workload.check_names)
+    export = CachedExport(weights, plugins, workload.check_names)
     selection = _Selection(export, name, precision, workload)
     try:
         return selection.load()
@@ -80,7 +80,7 @@ def load_fastest(
 class _Selection:
     """One request for the fastest way."""
 
-    def __init__(self, export: VerifiedExport, name: str, precision: str, workload: Workload):
+    def __init__(self, export: CachedExport, name: str, precision: str, workload: Workload):
         self.export, self.name, self.precision, self.workload = export, name, precision, workload
         self.choices = Choices(export.path.stem, machine())
         self.opened: dict[Way, Predictor] = {}

@@ -27,7 +27,7 @@ from graftdet.utils.files import (
 _MODELS = Path(__file__).parents[2]
 
 
-def cached_export(weights: Path, plugins: Iterable[str] = ()) -> Path:
+def export_path(weights: Path, plugins: Iterable[str] = ()) -> Path:
     """The path of the cached .onnx of `weights`, which need not exist.
 
     Args:

@@ -105,7 +105,7 @@ def _onnx_nodes(data: bytes, head: int) -> Iterator[OnnxNode]:
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     rows: dict[str, int] = {}  # output -> row
     for node in graph.node:
-        attributes = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+        attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
         if node.op_type == "Constant" and "value" in attributes:
             constants[node.output[0]] = numpy_helper.to_array(attributes["value"])
         match = _ROW.search(node.name)
@@ -164,19 +164,19 @@ def export_rows(model: DetectionModel, images: torch.Tensor, opset: int) -> Iter
     for index, maps in observed.items():
         joined = isinstance(maps, list)
         inputs = tuple(maps) if joined else (maps,)
-        if not all(isinstance(one, torch.Tensor) for one in inputs):  # of an auxiliary row None
+        if not all(isinstance(tensor, torch.Tensor) for tensor in inputs):  # of an auxiliary row None
             continue
         row = _OneRow(detector.model[index], joined, index == head).eval()
         try:
             with torch.no_grad():
-                outputs = row(*(one.clone() for one in inputs))
+                outputs = row(*(tensor.clone() for tensor in inputs))
             outputs = outputs if isinstance(outputs, tuple) else (outputs,)
             names = {"input_names": _names("in", inputs), "output_names": _names("out", outputs)}
             data = simplified(trace_to_onnx(row, inputs, opset_version=opset, **names), False)
         except Exception as reason:  # torch's exporter raises many types
             yield RowExport(index, first_line(reason))
             continue
-        yield RowExport(index, "", data, *(tuple(one.numpy() for one in part) for part in (inputs, outputs)))
+        yield RowExport(index, "", data, *(tuple(tensor.numpy() for tensor in part) for part in (inputs, outputs)))
 
 
 def _names(prefix: str, tensors: Sequence[torch.Tensor]) -> list[str]:
@@ -186,7 +186,9 @@ def _names(prefix: str, tensors: Sequence[torch.Tensor]) -> list[str]:
 def _untraceable_rows(model: DetectionModel, images: torch.Tensor, opset: int, error: Exception) -> list[Finding]:
     """The rows that cannot be exported alone, and why; where all can, the error of the whole model."""
     text = f"cannot be exported with opset {opset}"
-    found = [Finding(one.row, f"{text}: {one.error}") for one in export_rows(model, images, opset) if one.error]
+    found = [
+        Finding(export.row, f"{text}: {export.error}") for export in export_rows(model, images, opset) if export.error
+    ]
     return found or [Finding(None, f"the model {text}: {first_line(error)}")]
 
 

@@ -101,7 +101,7 @@ def _gaps(nodes: list[TorchNode]) -> Iterator[Finding]:
     for node in nodes:
         name = node.operator.removeprefix("aten::").rstrip("_") if node.operator.startswith("aten::") else ""
         for gap in GAPS:
-            if name and name in [one.rstrip("_") for one in gap.operators.split()] and gap.applies(node):
+            if name and name in [operator.rstrip("_") for operator in gap.operators.split()] and gap.applies(node):
                 outcome = "computes other numbers, converted by" if gap.is_wrong else "is not converted by"
                 yield Finding(node.row, f"{' '.join(filter(None, (name, gap.form)))} {outcome} {VERSION}", gap.hint)
 

@@ -124,12 +124,12 @@ def _installed(model: DetectionModel, size: tuple[int, int], export: DryOnnx) ->
     if not problem:
         return
     is_row = False
-    for one in export_rows(model, torch.from_numpy(images), ExportOptions().opset):
-        inputs = {f"in{index}": array for index, array in enumerate(one.inputs)}
-        outputs = {f"out{index}": array for index, array in enumerate(one.outputs)}
-        if not one.error and (reason := _run(one.data, inputs, outputs)):
+    for row in export_rows(model, torch.from_numpy(images), ExportOptions().opset):
+        inputs = {f"in{index}": array for index, array in enumerate(row.inputs)}
+        outputs = {f"out{index}": array for index, array in enumerate(row.outputs)}
+        if not row.error and (reason := _run(row.data, inputs, outputs)):
             is_row = True
-            yield Finding(one.row, reason)
+            yield Finding(row.row, reason)
     if not is_row:
         yield Finding(None, problem)
 

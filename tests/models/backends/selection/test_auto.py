@@ -12,7 +12,7 @@ import pytest
 
 from graftdet.models import load_model
 from graftdet.models.backends import ExportError
-from graftdet.models.backends.selection import auto, export_cache, remembered, verified_export, ways
+from graftdet.models.backends.selection import auto, cached_export, export_cache, remembered, ways
 from graftdet.models.backends.selection.agreement import Agreement
 from graftdet.models.backends.selection.ways import Workload
 from graftdet.models.backends.tracing import onnx_tracing
@@ -71,7 +71,7 @@ def test_the_export_is_cached_until_anything_changes(weights, tmp_path, capsys, 
     (first,) = exports(tmp_path)
     assert "exported to" in capsys.readouterr().out and (folder / first).with_suffix(".json").is_file()
     with monkeypatch.context() as context:
-        context.setattr(verified_export.VerifiedExport, "_make", lambda *_: pytest.fail("made again"))
+        context.setattr(cached_export.CachedExport, "_make", lambda *_: pytest.fail("made again"))
         load_model(weights, backend="auto")
 
     before = load_model(weights, backend=BACKEND_NAMES[0])(np.full((1, 3, 64, 64), 99, np.uint8))[1]
@@ -297,7 +297,7 @@ def test_a_model_that_cannot_be_exported_is_run_by_torch(weights, monkeypatch, c
         assert load_model(weights, backend="auto").backend == "torch"
         message = capsys.readouterr().err
         assert message.count("\n") == 1 and "no such operation; continuing with torch" in message
-        monkeypatch.setattr(verified_export.VerifiedExport, "_make", lambda *_: pytest.fail("tried again"))
+        monkeypatch.setattr(cached_export.CachedExport, "_make", lambda *_: pytest.fail("tried again"))
     with pytest.raises(UserError, match="--backend onnx: .*no such operation"):
         load_model(weights, backend="onnx")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from graftdet.models.backends import BACKENDS, ExportError, ExportOptions
 from graftdet.models.backends.selection.export_cache import (
-    cached_export,
+    export_path,
     file_hash,
     notes_time,
     read_notes,
@@ -27,7 +27,7 @@ class NoExport(Exception):
     """Weights that can be read have no exported form."""
 
 
-class VerifiedExport:
+class CachedExport:
     """The exported form of a weights file.
 
     Args:
@@ -49,7 +49,7 @@ class VerifiedExport:
         check_names: Callable[[list[str]], object] | None = None,
     ):
         self.weights = Path(weights)
-        self.path = cached_export(self.weights, plugins)
+        self.path = export_path(self.weights, plugins)
         self.check_names = check_names
 
     @property
