@@ -293,7 +293,9 @@ def _detect_format(path: Path, root: Path, splits: dict, missing_hint: str) -> s
             return found[0]
     for split, value in splits.items():  # raise if the files do not exist
         for item in value if isinstance(value, list) else [value]:
-            find_below(root, item, f"{path}: {split}", split, missing_hint)
+            found = find_below(root, item, f"{path}: {split}", split, missing_hint)
+            if found.is_file() and found.suffix.lower() != ".txt":
+                raise UserError(f"{path}: {split}: {found}: expected a folder, a .txt list of images, or a COCO JSON")
     raise UserError(
         f"{path}: cannot detect the format of {root}: found no labels/ folder beside images/ (yolo), no "
         f"annotations/instances_*.json (coco), no Annotations/*.xml (voc), no labelTxt/ (dota), no JSON beside images "

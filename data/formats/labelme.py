@@ -73,12 +73,12 @@ class Labelme(PerImageFormat):
         objects, malformed = [], []
         for index, shape in enumerate(document["shapes"]):
             name = shape.get("label") if isinstance(shape, dict) else None
-            box = _box_of_shape(shape) if isinstance(name, (str, int)) and name != "" else None
+            box = _box_of_shape(shape) if isinstance(name, (str, int)) and str(name).strip() else None
             if box is None:
                 kind = shape.get("shape_type", "") if isinstance(shape, dict) else ""
                 malformed.append(f"shapes[{index}] {kind!s:.30}".rstrip())
             else:
-                objects.append((str(name), box, False))
+                objects.append((str(name).strip(), box, False))
         width, height = read_size(document.get("imageWidth")), read_size(document.get("imageHeight"))
         return Annotation(objects, width, height, tuple(malformed))
 

@@ -197,7 +197,8 @@ def _apply_sizes(table: SampleTable, sizes: dict[int, AnnotatedSize | None], fou
     normalized = table.normalized[image_indices]
     if normalized.any():
         boxes = np.where(normalized[:, None], boxes * limits, boxes)
-    source_boxes = xyxy_to_xywh(boxes)
+    with np.errstate(invalid="ignore"):  # infinite ones are dropped
+        source_boxes = xyxy_to_xywh(boxes)
     if table.source_boxes is not None:
         source_boxes = np.where(np.isnan(table.source_boxes).all(1, keepdims=True), source_boxes, table.source_boxes)
     clipped, valid, problems = check_boxes(boxes, limits)

@@ -29,6 +29,7 @@ from graftdet.data.formats.parsing.yolo_rows import (
     LabelFile,
     LongRow,
     box_of,
+    count_corners,
     decide_reading,
     parse_labels,
     sixth_values,
@@ -49,6 +50,7 @@ BAD_LABEL_FILE = "label files that cannot be read"
 NO_IMAGE_FILE = "label files without an image"
 BAD_CLASS = "rows with a class number that the dataset does not have"
 IN_PIXELS = "rows in pixels, expected fractions of the width and height of the image"
+CORNERS = "boxes that look like x1 y1 x2 y2; rows of label files have cx cy w h"
 NO_LABELS = "images, none of which has a label file"
 SAMPLED_FILES = 500
 READING_NAMES = {
@@ -108,6 +110,8 @@ class Yolo(Format):
         labels = {category_id: label for label, category_id in enumerate(self.category_ids)}
         files = [file for _, file in map_threads(self._read_labels, self.paths)]
         reading, unit = self._decide_reading(files)
+        if count := count_corners(file for file in files if isinstance(file, LabelFile)):
+            self.problems.add(CORNERS, self._labels.find(str(self.paths[0])), count)
         self._expected_classes = describe_numbers(self._class_numbers, _used_classes(files))
         for path, file, image_id in zip(self.paths, files, make_image_ids(self.paths, self.root), strict=True):
             if isinstance(file, str):

@@ -7,7 +7,7 @@ so that the rows of a dataset are judged together.
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from graftdet.data.formats.parsing.sixth_column import AngleUnit, Undecided, dec
 
 CONSISTENT = 0.9  # fraction of the rows that must fit a reading
 MAX_NUMBER = 2**31  # of a class
+MIN_CORNERS = 3  # boxes; fewer may exceed their image by mistake
 FEW = 5  # rows, which may look like two readings by chance
 _MARGIN = 0.25  # of the box size, by which keypoints may lie outside their box
 
@@ -202,6 +203,20 @@ def decide_reading(rows: list[LongRow], num_boxes: int, keypoint_columns: int | 
     if 2 * len(longer) > len(rows) + num_boxes:
         raise Undecided(f"rows of {columns} columns are neither polygons nor boxes with keypoints inside them")
     return None
+
+
+def count_corners(files: Iterable[LabelFile]) -> int:
+    """Return the number of boxes if they rather are corners, `class x1 y1 x2 y2`: read as boxes, most leave the image.
+
+    Args:
+        files: the label files of a split.
+    """
+    boxes = np.concatenate([np.zeros((0, 4)), *(file.boxes[:, 2:] for file in files)])
+    boxes = boxes[np.isfinite(boxes).all(1)]
+    centers, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]  # (n, 2), as they are written
+    exceeds = ((boxes < -0.02) | (boxes > 1.02)).any(1)
+    is_likely = len(boxes) >= MIN_CORNERS and exceeds.mean() > 0.5 and (sizes > centers).all() and sizes.max() <= 1.001
+    return len(boxes) if is_likely else 0
 
 
 def _fraction(values: list[bool]) -> float:

@@ -71,7 +71,7 @@ def test_voc(tmp_path, write, declaration):
 
 def test_labelme(tmp_path, write):
     write_blank(tmp_path / "images/a.png")
-    shape = {"label": "Löwe", "shape_type": "rectangle", "points": [[10, 5], [30, 15]]}
+    shape = {"label": " Löwe ", "shape_type": "rectangle", "points": [[10, 5], [30, 15]]}
     write("images/a.json", json.dumps({"imagePath": "a.png", "shapes": [shape]}, ensure_ascii=False))
     write("data.yaml", "train: images\n")
     split = open_train(tmp_path)

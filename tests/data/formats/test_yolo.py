@@ -8,7 +8,7 @@ from graftdet.data.formats import yolo
 from graftdet.data.formats.files.image_lists import LISTED_TWICE
 from graftdet.data.formats.files.yolo_paths import label_path
 from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE, OUTSIDE, UNREADABLE
-from graftdet.data.formats.yolo import BAD_CLASS, BAD_LABEL_FILE, BAD_ROW, NO_IMAGE_FILE
+from graftdet.data.formats.yolo import BAD_CLASS, BAD_LABEL_FILE, BAD_ROW, CORNERS, NO_IMAGE_FILE
 from graftdet.utils.errors import UserError
 from graftdet.utils.images.io import write_image
 
@@ -188,3 +188,25 @@ def test_images_and_labels_that_are_no_regular_files_are_skipped_and_counted(tmp
     split = open_train(path)
     assert [sample.image_id for sample in split.samples] == ["d", "e"]
     assert (split.problems[UNREADABLE], split.problems[BAD_LABEL_FILE]) == (2, 1)
+
+
+def test_rows_of_corners_are_named(tmp_path):
+    row = "0 0.4 0.4 0.7 0.8\n1 0.1 0.2 0.5 0.6\n0 0.6 0.6 0.9 0.9\n"
+    split = open_train(make(tmp_path, {"a.png": row}))
+    assert split.problems[CORNERS] == 3 and split.problems.examples[CORNERS][0].endswith("labels/train/a.txt")
+    for other in ("0 0.4 0.4 0.7 0.8\n" * 2, row + "1 0.9 0.9 0.1 0.1\n", "0 0.5 0.5 0.9 0.9\n" * 4):
+        assert CORNERS not in open_train(make(tmp_path, {"a.png": other})).problems
+
+
+@pytest.mark.filterwarnings("error")
+def test_infinite_values_and_numbers_that_are_no_classes(tmp_path):
+    rows = "0 inf 0.5 0.2 0.2\n1e400 0.5 0.5 0.2 0.2\n9e30 0.5 0.5 0.2 0.2\n0 0.5 0.5 0.2 0.2\n"
+    split = open_train(make(tmp_path, {"a.png": rows}))
+    assert dict(split.problems) == {NOT_FINITE: 1, BAD_ROW: 2}
+
+
+@pytest.mark.parametrize("name", ["train.zip", "train.yaml"])
+def test_a_split_that_is_a_file_of_another_kind(tmp_path, name):
+    (tmp_path / name).write_text("x")
+    with pytest.raises(UserError, match=rf"data.yaml: train: .*{name}: expected a folder, a .txt list of images, or"):
+        open_train(make(tmp_path, {"a.png": None}, yaml=f"train: {name}\nnames: [cat]\n"))
