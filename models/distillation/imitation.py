@@ -103,7 +103,9 @@ def start_grafts(
 
 
 def _has_new_rows(model: DetectionModel, transfer: TransferReport) -> bool:
-    """Whether a row with parameters continues none of the weights' rows and was not inserted between them."""
+    """Whether a row with parameters continues none of the weights' rows, or only in part, and was not inserted."""
+    if {name.split(".")[1] for name in transfer.missing} - {str(len(model.model) - 1)}:
+        return True
     known = {*transfer.row_matches, *transfer.inserted_rows, len(model.model) - 1}
     return any(index not in known and any(True for _ in row.parameters()) for index, row in enumerate(model.model))
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 
@@ -24,9 +24,9 @@ def match_rows(
     """Match the rows of `model` with those of the model that `state` comes from.
 
     Rows are aligned in order, by module name and by the names and shapes of their tensors, so that as many tensors as
-    possible are transferred: an inserted row shifts those behind it, and a row of equal number at another position is
-    not mistaken for the same row. Remaining rows are matched by their own name, or where module and tensors leave only
-    one choice.
+    possible are transferred; another module matches where it has all tensors of the old one (C3CBAM for C3), or the
+    reverse. An inserted row shifts those behind it, and a row of equal number at another position is not mistaken for
+    the same row. Remaining rows are matched by their own name, or where module and tensors leave only one choice.
 
     Args:
         model: the model to load into.
@@ -92,7 +92,8 @@ def find_inserted_rows(model: DetectionModel, state: Mapping[str, torch.Tensor],
 def find_replaced_rows(model: DetectionModel, original: DetectionModel, rows: dict[int, int]) -> dict[int, int]:
     """Pair the new rows of `model` that have parameters with the rows of `original` that they stand in for.
 
-    Both stand between the same matched rows and have outputs of the same shape. Where several do, the last ones are
+    Both stand between the same matched rows and have outputs of the same shape; or they are matched, and the new one
+    has more tensors than the old one, as C3CBAM has more than C3. Where several do, the last ones are
     paired: their output is what the rows behind them read.
 
     Args:
@@ -119,7 +120,22 @@ def find_replaced_rows(model: DetectionModel, original: DetectionModel, rows: di
             return 0.0
         return (1 + 1e-3 * (a + b)) * all((i > k) == (j > m) for k, m in rows.items())
 
-    return {new[a]: old[b] for a, b in align(len(new), len(old), score).items()}
+    pairs = {new[a]: old[b] for a, b in align(len(new), len(old), score).items()}
+    return dict(sorted({**pairs, **_extended_rows(model, original, rows)}.items()))
+
+
+def _extended_rows(model: DetectionModel, original: DetectionModel, rows: dict[int, int]) -> dict[int, int]:
+    """Matched rows of another module that has all tensors of the old one and more: they start from them."""
+    ours = _signatures(model.state_dict(), len(model.model))
+    theirs = _signatures(original.state_dict(), len(original.model))
+    return {
+        i: j
+        for i, j in rows.items()
+        if theirs[j] < ours[i]
+        and model.spec.rows[i].module != original.spec.rows[j].module
+        and model.shapes[i] == original.shapes[j]
+        and model.model[i] is not model.head
+    }
 
 
 def describe_moves(rows: dict[int, int]) -> str:
@@ -137,6 +153,17 @@ def describe_moves(rows: dict[int, int]) -> str:
         elif shift:
             parts.append(f"rows {first}-{last} are rows {first + shift}-{last + shift}")
     return ", ".join(parts) + " of the file" if parts else ""
+
+
+def row_spans(rows: Iterable[int]) -> str:
+    """`rows 2-4, row 7`, for ascending indices."""
+    spans: list[list[int]] = []
+    for row in rows:
+        if spans and row == spans[-1][1] + 1:
+            spans[-1][1] = row
+        else:
+            spans.append([row, row])
+    return ", ".join(f"row {first}" if first == last else f"rows {first}-{last}" for first, last in spans)
 
 
 def describe_scales(new: ModelSpec, old: ModelSpec | None) -> str:
@@ -187,7 +214,7 @@ def _similarity(ours: RowSignature, theirs: RowSignature, module: str, old_modul
     if ours == theirs:
         return common + 0.5 if old_module in (None, module) else 0.9 * common
     if old_module not in (None, module):
-        return 0.0
+        return 0.8 * common if ours and theirs and (ours < theirs or theirs < ours) else 0.0  # C3CBAM has all of C3
     if any(len(shape) > 1 for _, shape in ours & theirs):
         return common
     same_names = {name for name, _ in ours} == {name for name, _ in theirs}

@@ -18,6 +18,7 @@ from graftdet.models.weights.row_matching import (
     find_inserted_rows,
     match_rows,
     match_weights,
+    row_spans,
 )
 from graftdet.models.weights.unusable_files import describe_mismatch
 from graftdet.models.weights.weights_file import WeightsFile
@@ -91,18 +92,23 @@ class TransferReport:
             names = ", ".join(self.left_over[:5]) + (", ..." if len(self.left_over) > 5 else "")
             text += f"; left over in the file: {counted(len(self.skipped), 'tensor')} ({names})"
         moves = describe_moves(self.row_matches)
-        return text + self.scales + (f"; {moves}" if moves else "") + self.describe_new_rows()
+        return (
+            text
+            + self.scales
+            + (f"; {moves}" if moves else "")
+            + self._describe_partial_rows()
+            + self.describe_new_rows()
+        )
 
     def describe_new_rows(self) -> str:
         """Which rows are newly initialized, to be appended to a message; '' where none is."""
-        spans: list[list[int]] = []
-        for row in self.new_rows:
-            if spans and row == spans[-1][1] + 1:
-                spans[-1][1] = row
-            else:
-                spans.append([row, row])
-        texts = [f"row {first}" if first == last else f"rows {first}-{last}" for first, last in spans]
-        return f"; newly initialized: {', '.join(texts)}" if texts else ""
+        return f"; newly initialized: {row_spans(self.new_rows)}" if self.new_rows else ""
+
+    def _describe_partial_rows(self) -> str:
+        """Which rows have tensors that were copied and others that were not, the latter new or of another shape."""
+        copied, missing = ({_row_of(name) for name in names} for names in (self.loaded, self.missing))
+        rows = sorted(copied & missing - {-1})
+        return f"; transferred in part: {row_spans(rows)}" if rows else ""
 
     def _describe_structure(self) -> str:
         """How the layers of a row were matched where names differ, and whether their batch norms fit."""
@@ -124,6 +130,11 @@ class TransferReport:
         names = ", ".join(self.new_classes[:5]) + (", ..." if len(self.new_classes) > 5 else "")
         new = f"newly initialized: {names}" if self.class_matches else "all are newly initialized"
         return f"class outputs: {len(self.class_matches)} of {total} matched by name, {new}"
+
+
+def _row_of(name: str) -> int:
+    """The row of a tensor `model.<row>.<...>`; -1 for the counter of a batch norm, which old files lack."""
+    return -1 if name.endswith(COUNTER) or not name.startswith("model.") else int(name.split(".")[1])
 
 
 @torch.no_grad()
@@ -180,7 +191,7 @@ def load_into(
 
 def _rows_without_weights(model: DetectionModel, report: TransferReport) -> list[int]:
     """Rows with parameters of which nothing was copied."""
-    copied = {int(name.split(".")[1]) for name in (*report.loaded, *report.partial)}
+    copied = {_row_of(name) for name in (*report.loaded, *report.partial)}
     return [
         index for index, row in enumerate(model.model) if index not in copied and any(True for _ in row.parameters())
     ]

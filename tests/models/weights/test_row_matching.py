@@ -1,7 +1,15 @@
 """Rows of two models that belong together where their order differs, and rows that stand in for others."""
 
+import pytest
+import torch
+
 from graftdet.models import ModelSpec, build_model
 from graftdet.models.weights.row_matching import find_inserted_rows, find_replaced_rows, match_rows
+from graftdet.models.weights.transfer import load_into
+from graftdet.models.weights.weights_file import WeightsFile
+from graftdet.utils.config import CONFIGS, read_text
+
+N = read_text(CONFIGS / "models" / "yolov5n.yaml").replace("nc: 80", "nc: 3")
 
 HEAD = "head:\n  - [[3], 1, Detect, [nc, 3]]\n"
 FIRST, SECOND, THIRD, LAST = (
@@ -66,3 +74,25 @@ def test_inserted_rows_are_named_where_no_row_of_the_file_is_left():
     assert find_inserted_rows(
         model, {k: v for k, v in state.items() if "model.2." not in k}, {0: 0, 1: 1, 3: 3, 4: 4}
     ) == [2]
+
+
+@pytest.mark.parametrize(("module", "reverse"), [("C3CBAM", False), ("C3ECA", False), ("C3CBAM", True)])
+def test_a_module_that_extends_the_old_one_takes_its_tensors(module, reverse):
+    grafted = N.replace("C3,", f"{module},")
+    new, old = (N, grafted) if reverse else (grafted, N)
+    model, original = (build_model(ModelSpec.from_text(text, "x.yaml")) for text in (new, old))
+    report = load_into(model, WeightsFile("old.pt", "checkpoint", original.state_dict(), old))
+    assert report.row_matches == {i: i for i in range(25)} and not report.new_rows
+    state, known = original.state_dict(), model.state_dict()
+    assert all(torch.equal(known[name], state[name]) for name in known if name in state)
+    rows = [i for i, row in enumerate(model.spec.rows) if row.module in ("C3", module)]
+    assert find_replaced_rows(model, original, report.row_matches) == ({} if reverse else {i: i for i in rows})
+    assert ("transferred in part: row 2, row 4, row 6, row 8, row 13" in str(report)) == (not reverse)
+
+
+def test_a_widened_row_is_named_as_transferred_in_part():
+    model, original = (
+        build_model(ModelSpec.from_text(text, "x.yaml")) for text in (N.replace("C3, [256]", "C3, [512]"), N)
+    )
+    report = load_into(model, WeightsFile("old.pt", "checkpoint", original.state_dict(), N))
+    assert "transferred in part: row 5, row 17; newly initialized: row 4" in str(report)
