@@ -26,7 +26,7 @@ from graftdet.utils.untrusted.embedded_digest import NO_DIGEST, fill_embedded_di
 OPSETS = range(11, 21)  # torch's tracing exporter supports none above 20
 _EXTERNAL_NAME = re.compile(rb"\n\x08location\x12([\x00-\x7f])([^\n]{0,127})", re.DOTALL)
 """The key 'location' of a tensor's external data, the length of its value, and the value, as protobuf writes them."""
-_DIGEST = re.compile(rb"\n\x0bfile_sha256\x12@([0-9a-f]{64})")
+_DIGEST = re.compile(rb"\n\x0bfile_sha256\x12@(.{64})", re.DOTALL)
 """The metadata entry 'file_sha256' as protobuf writes it."""
 _LOOP = re.compile(rb"\x22[\x04](Loop|Scan)")
 """The operator of a node whose number of iterations only running it shows, as protobuf writes it."""
@@ -181,7 +181,10 @@ class OnnxModel(ExportedModel):
             found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
             raise UserError(f"{path}: expected one image input (batch, 3, height, width), found {found}")
         self._input, self._outputs = inputs[0].name, [output.name for output in outputs]
-        metadata = session.get_modelmeta().custom_metadata_map
+        try:
+            metadata = session.get_modelmeta().custom_metadata_map
+        except UnicodeDecodeError:
+            raise UserError(f"{path}: its metadata are not UTF-8; it is damaged, export it again") from None
         shapes = [(output.name, _dimensions(output.shape or ())) for output in outputs]
         self._describe(_dimensions(inputs[0].shape), shapes, metadata, _NUMPY_TYPES[inputs[0].type])
 

@@ -31,7 +31,7 @@ from graftdet.utils.files import refuse_lfs_file
 from graftdet.utils.untrusted.embedded_digest import fill_embedded_digest
 
 _TELEMETRY = "openvino_telemetry"
-_DIGEST = re.compile(rb'<files_sha256 value="([0-9a-f]{64})"')
+_DIGEST = re.compile(rb'<files_sha256 value="(.{64})"')
 """The digest of an .xml and its .bin, as OpenVINO writes metadata."""
 _MAX_MESSAGE = 240  # characters of an error of OpenVINO, which may hold names from the file
 _NUMPY_TYPES = {"f32": np.float32, "f16": np.float16}

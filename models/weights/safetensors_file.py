@@ -17,12 +17,14 @@ from graftdet.utils.errors import UserError, missing_weights
 from graftdet.utils.files import refuse_lfs_file, write_atomically
 from graftdet.utils.untrusted.file_digest import DamagedFileError
 from graftdet.utils.untrusted.header_digest import KEYS, check_header_digest, fill_digest
+from graftdet.utils.untrusted.limits import MAX_TENSORS, limit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SUFFIX = ".safetensors"
 MIN_HALF_SIZE = 1024  # elements: smaller tensors (batch norms, biases, anchors) hardly add to the size of the file
+MAX_DIMENSIONS = 64
 MAX_HALF = 65504.0  # largest number of float16
 
 
@@ -51,7 +53,7 @@ class SafetensorsHeader:
             return None
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UserError(f"{self.path}: its metadata '{key}' is not valid JSON") from None
         if value is not None and not isinstance(value, kind):
             raise UserError(
@@ -95,10 +97,15 @@ def _read(path: Path, framework: str) -> tuple[SafetensorsHeader, dict[str, "Ten
     try:
         with safe_open(path, framework=framework) as file:
             check_header_digest(path)
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            names = file.keys()
+            if len(names) > limit(MAX_TENSORS):
+                raise UserError(f"{path}: holds {len(names)} tensors, more than the limit of {limit(MAX_TENSORS)}")
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+            if max(map(len, shapes.values()), default=0) > MAX_DIMENSIONS:
+                raise UserError(f"{path}: holds a tensor of more than {MAX_DIMENSIONS} dimensions")
             metadata = {key: text for key, text in (file.metadata() or {}).items() if key not in KEYS}
             header = SafetensorsHeader(path, metadata, shapes)
-            tensors = {name: _as_float32(file.get_tensor(name)) for name in shapes} if framework == "pt" else {}
+            tensors = {name: _as_float32(file.get_tensor(name), path) for name in shapes} if framework == "pt" else {}
     except DamagedFileError as error:
         raise UserError(f"{path}: is damaged: {error}; copy it again") from None
     except OSError as error:
@@ -132,8 +139,10 @@ def write_safetensors(
     write_atomically(path, fill_digest(_with_sorted_metadata(save(stored, {**metadata, **KEYS}))))
 
 
-def _as_float32(tensor: "Tensor") -> "Tensor":
+def _as_float32(tensor: "Tensor", path: Path) -> "Tensor":
     """Half precision -> float32, anything else unchanged; a copy, independent of the file."""
+    if tensor.is_complex() or (tensor.is_floating_point() and tensor.element_size() == 1):
+        raise UserError(f"{path}: holds tensors of type {tensor.dtype}, which no model here has")
     return tensor.float() if tensor.is_floating_point() and tensor.element_size() == 2 else tensor.clone()
 
 

@@ -14,6 +14,7 @@ from graftdet.utils.errors import UserError
 from graftdet.utils.files import LFS_POINTER, is_lfs_pointer, regular_file, write_atomically
 from graftdet.utils.images.header import MAX_PIXELS, MAX_SCANS, ImageHeader, parse_header
 from graftdet.utils.images.optional_formats import decode_with_pillow, read_pillow_header, requirement
+from graftdet.utils.untrusted.limits import limit
 
 OPTIONAL_SUFFIXES = frozenset(".heic .heif .hif .jxl".split())  # read by Pillow with its plugins
 IMAGE_SUFFIXES = OPTIONAL_SUFFIXES.union(
@@ -26,6 +27,7 @@ VIDEO_SUFFIXES = frozenset(
     ".mp4 .avi .mov .mkv .m4v .mpg .mpeg .mpe .m2v .webm .wmv .ts .mts .m2ts .vob .ogv .flv .f4v .3gp .3g2 .mjpeg"
     " .mjpg .asf .h264 .264 .h265 .265 .hevc .mxf .rm .divx".split()
 )
+MAX_BYTES = 2**30  # of an image file, which is read as a whole
 _EITHER = frozenset(("avif", "jp2"))  # formats that some versions of OpenCV lack, and Pillow may have
 _ROWS_BYTES = 2**26  # of values of 32 bits that are converted at once
 
@@ -65,9 +67,13 @@ def read_bytes(path: str | Path) -> bytes:
     """Return the content of a file. Raises `UnreadableImage`."""
     try:
         with open(path, "rb", opener=regular_file) as file:
+            if (size := os.fstat(file.fileno()).st_size) > limit(MAX_BYTES):
+                raise UnreadableImage(path, f"is {size} bytes, more than the limit of {limit(MAX_BYTES)}")
             return file.read()
     except FileNotFoundError:
         raise UnreadableImage(path, "no such file") from None
+    except UnreadableImage:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise UnreadableImage(path, f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
 

@@ -18,6 +18,8 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 _PLUGINS = (("pi_heif", "register_heif_opener"), ("pillow_heif", "register_heif_opener"), ("pillow_jxl", None))
 _FORMATS = "HEIF AVIF JXL JPEG2000 TGA PSD PCX SGI DDS ICNS ICO QOI PPM".split()  # none of them runs another program
 
+_MAX_PIXELS = {"QOI": 2**22, "DDS": 2**22}  # which Pillow decodes in Python, a pixel at a time
+
 
 def format_name(data: bytes, path: str | Path) -> str:
     """Return the name of a format that OpenCV lacks, by the first bytes, else by the suffix; empty for any other."""
@@ -62,7 +64,7 @@ def decode_with_pillow(data: bytes, max_pixels: int, apply_exif: bool = True) ->
         (H, W, 3) uint8 BGR; None if Pillow, or the plugin for this format, is missing or cannot decode it.
     """
     image = _open(data)
-    if image is None or image.width * image.height > max_pixels:
+    if image is None or image.width * image.height > min(max_pixels, _MAX_PIXELS.get(image.format, max_pixels)):
         return None
     try:
         if apply_exif:

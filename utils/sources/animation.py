@@ -22,6 +22,7 @@ ANIMATION_SUFFIXES = frozenset((".gif", ".webp", ".png", ".apng", ".tif", ".tiff
 DEFAULT_MILLISECONDS = 100  # of a frame that declares less than 20 ms, as browsers show it
 PAGE_MILLISECONDS = 1000  # of a page of a TIFF file
 MAX_FPS = 50.0
+MAX_PAGES = 5000  # of a TIFF file
 _CHUNK_BYTES = 2**28  # of frames that are decoded at once
 
 
@@ -115,6 +116,8 @@ def _decode_in_chunks(data: bytes, count: int, size: int) -> Iterator[np.ndarray
 def _refuse_large_pages(path: str | Path, data: bytes) -> None:
     """Raise `UnreadableImage` for a page that is too large; each has a size of its own. All are decoded together."""
     pages = _tiff_pages(io.BytesIO(data))[0]
+    if len(pages) > MAX_PAGES:
+        raise UnreadableImage(path, f"has {len(pages)} pages, more than the limit of {MAX_PAGES}; split it into images")
     if any(page.pixels > MAX_PIXELS for page in pages) or sum(page.pixels for page in pages) > 2 * MAX_PIXELS:
         raise UnreadableImage(path, f"has pages of {sum(page.pixels for page in pages)} pixels; split it into images")
 

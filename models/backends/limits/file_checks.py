@@ -9,6 +9,8 @@ from graftdet.utils.files import read_regular_file, refuse_lfs_file
 from graftdet.utils.untrusted.embedded_digest import check_embedded_digest
 
 logger = logging.getLogger(__name__)
+_KEY = re.compile(rb"files?_sha256|[\x0b<]files?_.{6}|[\x0b<].{5,6}sha256[\x12 ]", re.DOTALL)
+"""The key of a digest, of which half may be damaged, as ONNX and OpenVINO write it."""
 
 
 def check_cpu_only(device: str, files: str) -> None:
@@ -43,6 +45,6 @@ def warn_of_changes(path: str | Path, data: bytes, pattern: re.Pattern[bytes], c
     try:
         is_unchanged = check_embedded_digest(data, pattern, companion)
     except ValueError:
-        return
+        is_unchanged = not _KEY.search(data)  # such as a file without digest
     if not is_unchanged:
         logger.warning(f"{path}: changed after its export: edited by another program, or damaged; if so, export again")

@@ -10,6 +10,8 @@ from graftdet.models.backends import BACKENDS, ExportOptions, backend_for
 from graftdet.models.backends.onnx import OPSETS
 from graftdet.models.backends.receipt.verify import noise_images, opencv_difference, relative_difference, verify
 from graftdet.models.backends.tracing.export_module import ExportModule
+from graftdet.models.weights.transfer import build_from_weights
+from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils.errors import UserError
 
 onnx = pytest.importorskip("onnx")
@@ -274,3 +276,21 @@ def test_other_operator_sets_give_the_same_numbers(model, tmp_path, opset):
     path = BACKEND.export(model, tmp_path / "a.onnx", options)
     assert onnx.load(str(path)).opset_import[0].version == opset
     assert verify(model, BACKEND.load(path), path, options) < 1e-4
+
+
+@pytest.mark.parametrize("place", [b"file_sha256", b"_sha256\x12@", b"made_by"])
+def test_a_flipped_bit_in_the_metadata_is_reported(tiny_weights, tmp_path, place, caplog):
+    model = build_from_weights(load_weights(tiny_weights))
+    path = BACKENDS["onnx"].export(model, tmp_path / "a.onnx", ExportOptions((64, 64)))
+    data, start = path.read_bytes(), path.read_bytes().rindex(place)
+    for offset in (0, len(place) - 1, len(place) + 3):
+        for bit in (1, 64, 128):
+            damaged = bytearray(data)
+            damaged[start + offset] ^= bit
+            path.write_bytes(damaged)
+            caplog.clear()
+            try:
+                BACKENDS["onnx"].load(path)
+            except UserError:
+                continue
+            assert "changed after its export" in caplog.text, (offset, bit)

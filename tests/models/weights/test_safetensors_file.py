@@ -200,3 +200,25 @@ def test_files_without_digest_are_read(tmp_path):
 def test_the_weights_of_configs_have_a_digest():
     for path in weights_files():
         assert check_header_digest(path), path
+
+
+@pytest.mark.parametrize(
+    ("tensors", "metadata", "message"),
+    [
+        ({"a": torch.zeros(8, dtype=torch.float8_e4m3fn)}, {}, "holds tensors of type torch.float8_e4m3fn"),
+        ({"a": torch.zeros(8, dtype=torch.complex64)}, {}, "holds tensors of type torch.complex64"),
+        ({"a": torch.zeros([1] * 100)}, {}, "a tensor of more than 64 dimensions"),
+        ({"a": torch.zeros(1)}, {"names": "[" * 100_000}, "its metadata 'names' is not valid JSON"),
+    ],
+)
+def test_tensors_and_metadata_of_no_model(tmp_path, tensors, metadata, message):
+    save_file(tensors, tmp_path / "a.safetensors", metadata)
+    with pytest.raises(UserError, match=message):
+        load_weights(tmp_path / "a.safetensors")
+
+
+def test_the_number_of_tensors_is_limited(tmp_path, monkeypatch):
+    save_file({"a": torch.zeros(1), "b": torch.zeros(1)}, tmp_path / "a.safetensors")
+    monkeypatch.setattr("graftdet.models.weights.safetensors_file.MAX_TENSORS", 1)
+    with pytest.raises(UserError, match="holds 2 tensors, more than the limit of 1"):
+        load_weights(tmp_path / "a.safetensors")

@@ -61,7 +61,14 @@ def with_exif(kind, orientation, order="<"):
 
 def tiff(orientation=1, colors=2):
     data = smooth_image()[..., ::-1].tobytes()
-    tags = [(256, 3, 1, WIDTH), (257, 3, 1, HEIGHT), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, colors), (273, 4, 1, 8)]
+    tags = [
+        (256, 3, 1, WIDTH),
+        (257, 3, 1, HEIGHT),
+        (258, 3, 1, 8),
+        (259, 3, 1, 1),
+        (262, 3, 1, colors),
+        (273, 4, 1, 8),
+    ]
     tags += [(274, 3, 1, orientation), (277, 3, 1, 3), (278, 3, 1, HEIGHT), (279, 4, 1, len(data))]
     directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + b"\0" * 4
     return b"II" + struct.pack("<HI", 42, 8 + len(data)) + data + directory
@@ -252,3 +259,23 @@ def test_tiff_images_of_lab_colors_are_refused(tmp_path, colors):
     with pytest.raises(UnreadableImage, match="a.tif: is a TIFF image of CIELAB colors, expected RGB; convert it"):
         read_image(path)
     assert image_header(path).upright_size == (WIDTH, HEIGHT)
+
+
+def test_files_without_end_are_not_read(tmp_path):
+    with open(tmp_path / "a.jpg", "wb") as file:
+        file.truncate(2**30 + 1)
+    with pytest.raises(UnreadableImage, match="is 1073741825 bytes, more than the limit of 1073741824"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_formats_that_are_decoded_in_python_have_a_smaller_limit(tmp_path):
+    pytest.importorskip("PIL")
+    for side, is_read in ((64, True), (2049, False)):
+        runs = side * side // 62
+        data = b"qoif" + struct.pack(">IIBB", side, side, 3, 0) + b"\xfd" * (runs + 1) + b"\0" * 7 + b"\1"
+        (tmp_path / "a.png").write_bytes(data)
+        if is_read:
+            assert read_image(tmp_path / "a.png").shape == (side, side, 3)
+        else:
+            with pytest.raises(UnreadableImage):
+                read_image(tmp_path / "a.png")

@@ -150,3 +150,10 @@ def test_animations_of_large_frames_are_refused(tmp_path):
     (tmp_path / "a.gif").write_bytes(header + frame * 3 + b";")
     with pytest.raises(UnreadableImage, match=r"a.gif: is an animation of 6000x6000 pixels, more than the limit"):
         list(animation.read_animation(tmp_path / "a.gif", 3))
+
+
+def test_the_number_of_pages_is_limited(tmp_path, monkeypatch):
+    cv2.imwritemulti(str(tmp_path / "a.tif"), [np.zeros((8, 9, 3), np.uint8)] * 3)
+    monkeypatch.setattr(animation, "MAX_PAGES", 2)
+    with pytest.raises(UnreadableImage, match="has 3 pages, more than the limit of 2"):
+        list(open_source(tmp_path / "a.tif"))
