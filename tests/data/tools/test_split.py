@@ -123,5 +123,5 @@ def test_too_few_images(tmp_path, source):
     document = json.loads(path.read_text())
     document["images"] = [image for image in document["images"] if image["id"] in (0, 90, 91)]  # three copies of one
     path.write_text(json.dumps(document))
-    with pytest.raises(UserError, match="1 different images cannot fill 2 splits"):
+    with pytest.raises(UserError, match="1 different image cannot fill 2 splits"):
         split_dataset(load_data_config(little), [0.5, 0.5], tmp_path / "out")
