@@ -21,6 +21,7 @@ from graftdet.models.backends.limits.size_limits import MAX_OUTPUT
 from graftdet.models.backends.metadata import make_metadata
 from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.files import read_regular_file, write_atomically
+from graftdet.utils.processes.native_output import captured_output
 from graftdet.utils.untrusted.embedded_digest import NO_DIGEST, fill_embedded_digest
 
 OPSETS = range(11, 21)  # torch's tracing exporter supports none above 20
@@ -128,7 +129,8 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OnnxMode
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = _providers(onnxruntime, str(device))
     try:
-        session = onnxruntime.InferenceSession(str(path), settings, providers=providers)
+        with captured_output():  # where it fails on a name that is not UTF-8, onnxruntime prints several lines
+            session = onnxruntime.InferenceSession(str(path), settings, providers=providers)
     except Exception as error:  # onnxruntime's exceptions have no common base
         raise UserError(f"{path}: is not a valid ONNX file ({first_line(error)})") from None
     return OnnxModel(session, path, LOOP_SECONDS if _LOOP.search(read_regular_file(path)) else None)

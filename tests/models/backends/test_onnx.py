@@ -294,3 +294,13 @@ def test_a_flipped_bit_in_the_metadata_is_reported(tiny_weights, tmp_path, place
             except UserError:
                 continue
             assert "changed after its export" in caplog.text, (offset, bit)
+
+
+def test_names_that_are_not_utf8_are_one_message(tiny_weights, tmp_path, capfd):
+    model = build_from_weights(load_weights(tiny_weights))
+    path = BACKENDS["onnx"].export(model, tmp_path / "a.onnx", ExportOptions((64, 64)))
+    path.write_bytes(path.read_bytes().replace(b"strides", b"stride\xf3", 1))
+    capfd.readouterr()
+    with pytest.raises(UserError, match="not a valid ONNX file"):
+        BACKENDS["onnx"].load(path)
+    assert "EP Error" not in "".join(capfd.readouterr())
