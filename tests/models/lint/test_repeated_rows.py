@@ -44,13 +44,13 @@ def test_convolutions_inside_a_block_are_checked():
 def test_widths_that_disagree_inside_a_block_are_reported(tmp_path):
     load_plugins([PLUGIN])
     with pytest.raises(
-        UserError, match=r"row 1 .*Disagrees: cannot run on 64 channels .*to have 64 channels, but got 32"
+        UserError, match=r"row 1 .*Disagrees: cannot run on 64 channels .*expects 64 channels, but reads 32"
     ):
         model_of(1, "Disagrees", [64])
     path = tmp_path / "x.yaml"
     path.write_text(YAML)
     [problem] = check_model(path)
-    assert problem.row == 1 and "to have 64 channels, but got 32" in problem.message
+    assert problem.row == 1 and "expects 64 channels, but reads 32" in problem.message
 
 
 @pytest.mark.parametrize(
