@@ -99,8 +99,8 @@ def _range_text(item: dataclasses.Field) -> str:
 
 def models_table() -> str:
     """A row per YAML of configs/models: its first comment, parameters, GMACs and GFLOPs at 640x640, strides."""
-    text = "# Models\n\nAll files of `configs/models`, found by bare name: `--cfg graft-n.yaml`. MACs and FLOPs at 640x640. "
-    text += "Which one to choose: [README](../README.md#which-model-for-me).\n"
+    text = "# Models\n\nAll files of `configs/models`, found by bare name: `--cfg graft-n.yaml`. MACs and FLOPs at "
+    text += "640x640. Which one to choose: [README](../README.md#which-model-for-me).\n"
     head = "| YAML | description | parameters (M) | GMACs | GFLOPs | strides |\n|---|---|---|---|---|---|\n"
     models, examples = "", ""
     for path in sorted((CONFIGS / "models").glob("*.yaml"), key=lambda p: p.name.lower()):
