@@ -150,7 +150,7 @@ def opencv_version(packages: Path | None) -> str:
     if packages is None:
         return cv2.__version__
     names = [path.name for path in packages.glob("opencv_python*.dist-info")]
-    return names[0].split("-")[1].rsplit(".", 1)[0] if names else "?"
+    return ".".join(names[0].split("-")[1].split(".")[:3]) if names else "?"  # the package has a fourth number
 
 
 def opencv_results(folder: str, packages: Path | None) -> dict[str, Any]:

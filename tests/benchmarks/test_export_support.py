@@ -1,6 +1,12 @@
 """The page of which reader takes which model."""
 
-from benchmarks.export_support import CONVERTED, LIMIT, cell, larger_sizes, markdown
+import json
+from subprocess import CompletedProcess
+
+import pytest
+
+from benchmarks import export_support
+from benchmarks.export_support import CONVERTED, LIMIT, cell, complete_row, larger_sizes, markdown, opencv_results
 
 
 def test_cells_state_yes_no_or_wrong():
@@ -33,3 +39,38 @@ def test_the_page_names_reasons_and_omits_dynamic_files_of_opencv_4():
 def test_the_narrowest_of_equal_rows_is_tried():
     larger = larger_sizes(["yolov5s", "yolov5n", "yolov5x", "yolov5n6", "graft-n", "graft-p"])
     assert larger == {"yolov5s": "yolov5n", "yolov5x": "yolov5n"}
+
+
+def test_a_version_of_opencv_has_one_name(tmp_path, monkeypatch):
+    """That which it states itself and, where its process crashes, that of its package."""
+    (tmp_path / "opencv_python_headless-4.8.1.78.dist-info").mkdir()
+    text = "RESULT" + json.dumps({"version": "4.8.1", "fixed": 0.5, "dynamic": "cannot"})
+    monkeypatch.setattr(export_support.subprocess, "run", lambda *_, **__: CompletedProcess([], 0, f"noise\n{text}\n"))
+    assert opencv_results("folder", tmp_path) == {"OpenCV 4.8.1": 0.5, "OpenCV 4.8.1 dynamic": "cannot"}
+    monkeypatch.setattr(export_support.subprocess, "run", lambda *_, **__: CompletedProcess([], -8, "noise\n"))
+    assert opencv_results("folder", tmp_path) == {"OpenCV 4.8.1": "the process ends with status -8"}
+
+
+def test_only_what_is_missing_is_tried(tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "opencv_python_headless-4.8.1.78.dist-info").mkdir()
+    tried = []
+    monkeypatch.setattr(export_support, "result", lambda _model, name, path, *_: tried.append((name, path.name)) or 0.0)
+    monkeypatch.setattr(export_support, "write_opencv_inputs", lambda *_: None)
+    monkeypatch.setattr(export_support, "opencv_results", lambda _folder, packages: tried.append(packages) or {})
+    row = {
+        "onnx": 0.5,
+        "openvino": 0.0,
+        "openvino dynamic": "cannot",
+        f"OpenCV {export_support.opencv_version(None)}": 0.0,
+    }
+    complete_row("graft-n", ["onnx", "openvino", "ncnn"], [tmp_path], row, float("inf"))
+    assert tried == [("ncnn", "fixed_ncnn_model"), ("onnx", "dynamic.onnx"), tmp_path]
+    assert (row["onnx"], row["ncnn"], row["narrowed"]) == (0.5, 0.0, False)
+    tried.clear()
+    complete_row("graft-n", ["onnx", "openvino", "ncnn"], [tmp_path], row, float("inf"))
+    assert tried == [tmp_path]
+    row |= {"OpenCV 4.8.1": 0.0}
+    tried.clear()
+    complete_row("graft-n", ["onnx", "openvino", "ncnn"], [tmp_path], row, float("inf"))
+    assert tried == []
