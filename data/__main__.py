@@ -13,6 +13,7 @@ from graftdet.data.synthetic.shapes import draw_video
 from graftdet.utils import cli
 from graftdet.utils.errors import UserError
 from graftdet.utils.text import printable, valid_utf8
+from graftdet.utils.untrusted.limits import AllowLarge
 
 _DATA_HELP = "dataset YAML, or the name of a file in configs/data"
 _FORMAT_HELP = "coco, yolo or voc"
@@ -41,6 +42,8 @@ def make_parser(prog: str = "python -m data") -> cli.ArgumentParser:
     _add_split(commands)
     _add_draw(commands)
     _add_shapes(commands)
+    for command in commands.choices.values():
+        command.add_argument("--allow-large", action=AllowLarge, help="read annotations above the limits of size")
     return parser
 
 

@@ -10,6 +10,7 @@ import yaml
 from graftdet.utils.errors import UserError, nearest
 from graftdet.utils.files import read_regular_file, refuse_lfs_pointer
 from graftdet.utils.text import decode_unicode
+from graftdet.utils.untrusted.limits import MAX_YAML
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
@@ -81,7 +82,7 @@ def read_text(path: str | Path) -> str:
     """
     path = Path(path)
     try:
-        data = read_regular_file(path)
+        data = read_regular_file(path, MAX_YAML)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except IsADirectoryError:

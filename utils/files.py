@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from graftdet.utils.errors import UserError
+from graftdet.utils.untrusted.limits import MAX_FILE, MAX_LABELS, limit
 
 PathType = TypeVar("PathType", str, Path)
 
@@ -87,9 +88,21 @@ def regular_file(path: str, flags: int) -> int:
     raise OSError(errno.EINVAL, "is not a regular file", path)
 
 
-def read_regular_file(path: str | Path) -> bytes:
-    """The content of a regular file. Raises `OSError` for any other kind, see `regular_file`."""
+def read_regular_file(path: str | Path, most: int = MAX_FILE) -> bytes:
+    """The content of a regular file.
+
+    Args:
+        path: The file.
+        most: Bytes that are read; `--allow-large` raises this limit.
+
+    Raises:
+        OSError: It is larger, or of any other kind, see `regular_file`.
+    """
     with open(path, "rb", opener=regular_file) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit(most):
+            reason = f"has {size} bytes, more than {limit(most)}; --allow-large reads larger files"
+            raise OSError(errno.EFBIG, reason, str(path))
         return file.read()
 
 
@@ -223,7 +236,7 @@ def remove_temporary_files(*folders: str | Path, age: float = 0) -> None:
 def read_cached_json(path: Path) -> Any:
     """Return the content of a JSON file in the cache folder; None where it is missing or malformed."""
     try:
-        return json.loads(read_regular_file(path))
+        return json.loads(read_regular_file(path, MAX_LABELS))
     except (OSError, ValueError, RecursionError):
         return None
 

@@ -13,6 +13,7 @@ from graftdet.data.formats.per_image import Annotation, Entry, PerImageFormat
 from graftdet.data.paths import find_first, split_at_folder
 from graftdet.utils.files import read_regular_file
 from graftdet.utils.text import decode_unicode
+from graftdet.utils.untrusted.limits import MAX_LABELS
 
 _HEADER = re.compile(r"\s*(imagesource|gsd)\s*:", re.IGNORECASE)
 
@@ -79,7 +80,7 @@ def _parse_row(content: str) -> tuple[str, tuple[float, float, float, float], bo
 
 def _rows(path: Path) -> list[str]:
     try:
-        lines = decode_unicode(read_regular_file(path), str(path), comments=False).splitlines()
+        lines = decode_unicode(read_regular_file(path, MAX_LABELS), str(path), comments=False).splitlines()
     except (OSError, ValueError):
         return []
     return [line for line in lines if line.strip() and not _HEADER.match(line)]

@@ -15,6 +15,7 @@ from graftdet.data.formats.per_image import Annotation, Entry, PerImageFormat, r
 from graftdet.data.paths import find_first
 from graftdet.utils.files import is_litter, read_regular_file, regular_file
 from graftdet.utils.text import decode_unicode, marked_encoding
+from graftdet.utils.untrusted.limits import MAX_LABELS
 
 _SAMPLED = 1000  # files that are counted to rate a folder
 _MAX_HEAD = 100_000  # bytes that are read to recognize a file; the image itself may follow
@@ -94,7 +95,7 @@ def _json_files(folder: Path) -> Iterator[Path]:
 def _image_of(path: Path) -> Path:
     """The image that a JSON names, which may not exist."""
     try:
-        document = json.loads(decode_unicode(read_regular_file(path), str(path), comments=False))
+        document = json.loads(decode_unicode(read_regular_file(path, MAX_LABELS), str(path), comments=False))
         name = document["imagePath"].replace("\\", "/")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return path.with_suffix(".jpg")

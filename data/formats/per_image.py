@@ -15,6 +15,7 @@ from graftdet.data.parallel_io import map_threads
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import LFS_POINTER, is_lfs_pointer, read_regular_file
 from graftdet.utils.text import counted, counted_phrase
+from graftdet.utils.untrusted.limits import MAX_LABELS
 
 BAD_FILE = "annotation files that cannot be read"
 NO_FILE = "images without an annotation file"
@@ -95,7 +96,7 @@ class PerImageFormat(Format):
     def _read(self, path: Path) -> Annotation | str:
         """The content of a file, or why it cannot be read."""
         try:
-            data = read_regular_file(path)
+            data = read_regular_file(path, MAX_LABELS)
             if is_lfs_pointer(data[:64]):
                 raise ValueError(LFS_POINTER)
             return self.parse(data, path)

@@ -44,6 +44,7 @@ from graftdet.utils.errors import UserError
 from graftdet.utils.files import is_litter, read_regular_file, refuse_lfs_pointer, spread_sample
 from graftdet.utils.images.io import IMAGE_SUFFIXES, UnreadableImage, image_header
 from graftdet.utils.text import counted, decode_unicode
+from graftdet.utils.untrusted.limits import MAX_LABELS
 
 BAD_ROW = "malformed rows in label files"
 BAD_LABEL_FILE = "label files that cannot be read"
@@ -127,7 +128,7 @@ class Yolo(Format):
         """The rows of the label file of an image, or why it cannot be read."""
         path = self._labels.find(str(image_path))
         try:
-            data = read_regular_file(path)
+            data = read_regular_file(path, MAX_LABELS)
             refuse_lfs_pointer(path, data[:64])
             return parse_labels(decode_unicode(data, path, comments=False))
         except FileNotFoundError:

@@ -15,7 +15,7 @@ import numpy as np
 from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptions, check_output
 from graftdet.models.backends.exported_model import ExportedModel, thread_limit
 from graftdet.models.backends.layouts.own_outputs import OUTPUTS
-from graftdet.models.backends.limits.file_checks import check_is_file, warn_of_changes
+from graftdet.models.backends.limits.file_checks import read_exported_file, warn_of_changes
 from graftdet.models.backends.limits.onnx_constants import largest_constant_shape
 from graftdet.models.backends.limits.size_limits import MAX_OUTPUT
 from graftdet.models.backends.metadata import make_metadata
@@ -119,9 +119,9 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OnnxMode
         raise UserError(
             f"{path}: running an ONNX file needs onnxruntime; install it with 'pip install onnxruntime'"
         ) from None
-    check_is_file(Path(path))
     check_onnx_file(path)
-    warn_of_changes(path, read_regular_file(path), _DIGEST)
+    data = read_exported_file(Path(path))
+    warn_of_changes(path, data, _DIGEST)
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 4  # errors are raised, not printed
     settings.intra_op_num_threads = thread_limit()
@@ -133,7 +133,7 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OnnxMode
             session = onnxruntime.InferenceSession(str(path), settings, providers=providers)
     except Exception as error:  # onnxruntime's exceptions have no common base
         raise UserError(f"{path}: is not a valid ONNX file ({first_line(error)})") from None
-    return OnnxModel(session, path, LOOP_SECONDS if _LOOP.search(read_regular_file(path)) else None)
+    return OnnxModel(session, path, LOOP_SECONDS if _LOOP.search(data) else None)
 
 
 def check_onnx_file(path: str | Path) -> None:
@@ -142,10 +142,7 @@ def check_onnx_file(path: str | Path) -> None:
     That is one which names a file of its weights that is not beside it under a plain name: runtimes read such data from
     anywhere, and OpenVINO takes one form of name as an address in memory. And one whose constants take gigabytes.
     """
-    try:
-        data = read_regular_file(path)
-    except OSError:
-        return  # reported by the runtime
+    data = read_exported_file(Path(path))
     if (count := largest_constant_shape(data)) > MAX_OUTPUT:
         raise UserError(f"{path}: has a constant of {count:.3g} numbers, more than the limit of {MAX_OUTPUT}")
     for match in _EXTERNAL_NAME.finditer(data):

@@ -21,13 +21,17 @@ import numpy as np
 from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptions
 from graftdet.models.backends.exported_model import ExportedModel, thread_limit
 from graftdet.models.backends.layouts.own_outputs import OUTPUTS
-from graftdet.models.backends.limits.file_checks import check_cpu_only, check_is_file, warn_of_changes
+from graftdet.models.backends.limits.file_checks import (
+    check_cpu_only,
+    check_is_file,
+    read_exported_file,
+    warn_of_changes,
+)
 from graftdet.models.backends.limits.size_limits import MAX_OUTPUT, check_declared_sizes
 from graftdet.models.backends.metadata import READ_KEYS
 from graftdet.models.backends.onnx import check_onnx_file
 from graftdet.models.backends.onnx import export as export_onnx
 from graftdet.utils.errors import UserError, first_line
-from graftdet.utils.files import refuse_lfs_file
 from graftdet.utils.untrusted.embedded_digest import fill_embedded_digest
 
 _TELEMETRY = "openvino_telemetry"
@@ -128,8 +132,7 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OpenVino
         weights = path.with_suffix(".bin")
         if not weights.is_file():
             raise UserError(f"{weights}: no such file; it contains the weights of {path.name}")
-        refuse_lfs_file(weights)
-        warn_of_changes(path, path.read_bytes(), _DIGEST, weights.read_bytes())
+        warn_of_changes(path, read_exported_file(path), _DIGEST, read_exported_file(weights))
     core = _core(openvino)
     half = half and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if half else "f32"}

@@ -4,9 +4,11 @@ import os
 import signal
 import stat
 import sys
+from pathlib import Path
 
 import pytest
 
+from graftdet.data.formats.files.image_lists import read_lines
 from graftdet.data.formats.parsing.coco_json import read_columns
 from graftdet.models import load_model
 from graftdet.models.weights.weights_file import load_weights
@@ -28,6 +30,7 @@ from graftdet.utils.files import (
 )
 from graftdet.utils.images.io import read_image
 from graftdet.utils.sources.source import open_source
+from graftdet.utils.tables import read_csv_table
 
 
 def test_an_error_leaves_the_old_file_and_no_other(tmp_path):
@@ -211,3 +214,25 @@ def test_cache_without_a_home_is_a_folder_of_the_user_alone(taken, tmp_path, mon
     _private_temporary_folder.cache_clear()
     assert (folder == own) == (not taken) and folder.parent == tmp_path
     assert stat.S_IMODE(os.lstat(folder).st_mode) == 0o700 and not folder.is_symlink()
+
+
+def test_files_above_their_limit_are_refused_before_they_are_read(tmp_path, deadline):
+    def sparse(name: str) -> Path:
+        path = tmp_path / name
+        with path.open("wb") as file:
+            file.truncate(6 << 30)
+        return path
+
+    for read, name in (
+        (load_yaml, "a.yaml"),
+        (read_columns, "a.json"),
+        (read_csv_table, "results.csv"),
+        (open_source, "a.txt"),
+        (read_lines, "lines.txt"),
+        (load_model, "a.onnx"),
+    ):
+        with pytest.raises(UserError, match="has 6442450944 bytes, more than .*--allow-large"):
+            read(sparse(name))
+    (tmp_path / "b.yaml").write_bytes(b"a: [" + b"1," * (1 << 19) + b"]")
+    with pytest.raises(UserError, match="more than 1048576; --allow-large"):
+        load_yaml(tmp_path / "b.yaml")

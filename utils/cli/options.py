@@ -86,7 +86,10 @@ def add_trust_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say what a model may do: --plugins and --allow-large."""
     about = "Python files, folders or packages that define your own blocks"
     parser.add_argument("--plugins", nargs="+", action="extend", type=_plugin, default=[], metavar="FILE", help=about)
-    about = "allow models with more than 1000 rows or weights of more than 1 GiB; open exported files without a trial"
+    about = (
+        "read files above the limits of size; allow models with more than 1000 rows or weights of more than 1 GiB; "
+        "open exported files without a trial"
+    )
     parser.add_argument("--allow-large", action=AllowLarge, help=about)
 
 

@@ -13,6 +13,7 @@ from graftdet.utils.images.io import IMAGE_SUFFIXES, RARE_SUFFIXES, VIDEO_SUFFIX
 from graftdet.utils.sources.animation import ANIMATION_SUFFIXES
 from graftdet.utils.sources.screen import is_screen
 from graftdet.utils.text import counted, decode_unicode
+from graftdet.utils.untrusted.limits import MAX_LIST
 
 logger = logging.getLogger(__name__)
 MAX_WARNINGS = 20  # about lines of a list
@@ -116,9 +117,9 @@ def _find_files(text: str) -> list[str]:
 def _read_list(path: Path) -> list[str | int]:
     """The targets in a list file; a line without any is skipped with a warning."""
     try:
-        lines = decode_unicode(read_regular_file(path), str(path), comments=False).splitlines()
-    except OSError:
-        raise UserError(f"{path}: expected a text file with one path or address per line") from None
+        lines = decode_unicode(read_regular_file(path, MAX_LIST), str(path), comments=False).splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: expected a text file with one path or address per line ({error.strerror})") from None
     targets: list[str | int] = []
     errors = []
     for number, line in enumerate((line.strip() for line in lines), start=1):

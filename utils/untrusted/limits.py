@@ -3,6 +3,12 @@
 import argparse
 from typing import Any
 
+MAX_FILE = 1 << 30  # bytes of a file that is read as a whole
+MAX_ANNOTATIONS = 1 << 31  # bytes of a COCO JSON; that of LVIS has 1.1 GB
+MAX_LIST = 1 << 28  # bytes of a list of images, 4 million paths
+MAX_LABELS = 1 << 26  # bytes of the annotations of one image, which may contain the image, or of a cached table
+MAX_TABLE = 1 << 25  # bytes of a CSV table; an epoch of results.csv has 300
+MAX_YAML = 1 << 20  # bytes, of which PyYAML reads 120,000 a second and for which it takes 400 bytes each
 MAX_TEXT = 1 << 18  # characters of a model YAML; the longest published one has 8,000
 MAX_ROWS = 1000  # of a model; the longest published one has 140
 MAX_BLOCKS = 5000  # that the numbers of all rows add up to

@@ -13,6 +13,7 @@ from graftdet.utils.errors import UserError
 from graftdet.utils.files import is_litter, read_regular_file
 from graftdet.utils.images.io import IMAGE_SUFFIXES, OPTIONAL_SUFFIXES
 from graftdet.utils.text import decode_unicode
+from graftdet.utils.untrusted.limits import MAX_LIST
 
 LISTED_TWICE = "images listed twice"
 
@@ -155,7 +156,7 @@ def read_lines(path: Path) -> list[str]:
         UserError: if the file cannot be read or is not UTF-8; names the likely encoding.
     """
     try:
-        data = read_regular_file(path)
+        data = read_regular_file(path, MAX_LIST)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     text = decode_unicode(data, str(path), comments=False)

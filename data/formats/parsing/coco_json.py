@@ -28,6 +28,7 @@ from graftdet.data.formats.problem_counts import ProblemCounts
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import cache_folder, read_regular_file, refuse_lfs_pointer, write_atomically
 from graftdet.utils.text import decode_unicode
+from graftdet.utils.untrusted.limits import MAX_ANNOTATIONS
 
 BAD_IMAGE = "entries of images that cannot be used"
 BAD_ANNOTATION = "annotations that cannot be used"
@@ -73,7 +74,7 @@ def read_columns(path: Path) -> CocoColumns:
         UserError: if the file cannot be read or is not COCO JSON.
     """
     try:
-        data = read_regular_file(path)
+        data = read_regular_file(path, MAX_ANNOTATIONS)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     refuse_lfs_pointer(path, data[:64])

@@ -25,7 +25,7 @@ from graftdet.models.backends import BACKENDS, Backend
 from graftdet.utils.environment import module_environment
 from graftdet.utils.errors import UserError
 from graftdet.utils.files import cache_folder, regular_file, write_cached_json
-from graftdet.utils.untrusted.limits import is_large_allowed
+from graftdet.utils.untrusted.limits import MAX_FILE, is_large_allowed
 
 MEMORY = 1_200_000_000  # bytes, interpreter and runtime included, beside what the size of file and input adds
 MEMORY_PER_BYTE = 4  # of the file
@@ -52,10 +52,14 @@ def try_out(path: str | Path, backend: Backend) -> None:
             takes too much memory or too long.
     """
     path = Path(path)
-    passed = None if is_large_allowed() else _record(path, backend)
-    if passed is None or passed.is_file():
+    if is_large_allowed():
         return
     size = _size(path, backend)
+    if size > MAX_FILE:
+        raise UserError(f"{path}: has {size} bytes, more than {MAX_FILE}; --allow-large opens it without limits")
+    passed = _record(path, backend)
+    if passed is None or passed.is_file():
+        return
     seconds = SECONDS + SECONDS_PER_BYTE * size
     limits = [str(MEMORY + MEMORY_PER_BYTE * size), str(seconds)]
     command = [sys.executable, "-P", "-m", __name__, _name(backend), str(path), *limits]
