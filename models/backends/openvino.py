@@ -21,12 +21,7 @@ import numpy as np
 from graftdet.models.backends import BACKENDS, Backend, ExportError, ExportOptions
 from graftdet.models.backends.exported_model import ExportedModel, thread_limit
 from graftdet.models.backends.layouts.own_outputs import OUTPUTS
-from graftdet.models.backends.limits.file_checks import (
-    check_cpu_only,
-    check_is_file,
-    read_exported_file,
-    warn_of_changes,
-)
+from graftdet.models.backends.limits import file_checks
 from graftdet.models.backends.limits.size_limits import MAX_OUTPUT, check_declared_sizes
 from graftdet.models.backends.metadata import READ_KEYS
 from graftdet.models.backends.onnx import check_onnx_file
@@ -124,15 +119,16 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "OpenVino
         UserError: openvino is not installed; the file or its .bin is missing or malformed, or has another layout.
     """
     openvino, path = _import_for(path), Path(path)
-    check_cpu_only(device, "OpenVINO files")
-    check_is_file(path)
+    file_checks.check_cpu_only(device, "OpenVINO files")
+    file_checks.check_is_file(path)
     if path.suffix.lower() == ".onnx":
         check_onnx_file(path)
     elif path.suffix.lower() == ".xml":
         weights = path.with_suffix(".bin")
         if not weights.is_file():
             raise UserError(f"{weights}: no such file; it contains the weights of {path.name}")
-        warn_of_changes(path, read_exported_file(path), _DIGEST, read_exported_file(weights))
+        data = file_checks.read_exported_file(path)
+        file_checks.warn_of_changes(path, data, _DIGEST, file_checks.read_exported_file(weights))
     core = _core(openvino)
     half = half and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if half else "f32"}
