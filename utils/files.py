@@ -99,11 +99,15 @@ def read_regular_file(path: str | Path, most: int = MAX_FILE) -> bytes:
         OSError: It is larger, or of any other kind, see `regular_file`.
     """
     with open(path, "rb", opener=regular_file) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > limit(most):
-            reason = f"has {size} bytes, more than {limit(most)}; --allow-large reads larger files"
-            raise OSError(errno.EFBIG, reason, str(path))
+        check_size(os.fstat(file.fileno()).st_size, path, most)
         return file.read()
+
+
+def check_size(size: int, path: str | Path, most: int) -> None:
+    """Raise `OSError` if a file of `size` bytes has more than `most`, a limit that `--allow-large` raises."""
+    if size > limit(most):
+        reason = f"has {size} bytes, more than {limit(most)}; --allow-large reads larger files"
+        raise OSError(errno.EFBIG, reason, str(path))
 
 
 LFS_POINTER = "is a Git LFS pointer, not the file itself; fetch it with 'git lfs pull'"

@@ -11,6 +11,7 @@ import pytest
 from graftdet.data.formats.files.image_lists import read_lines
 from graftdet.data.formats.parsing.coco_json import read_columns
 from graftdet.models import load_model
+from graftdet.models.backends.selection.export_cache import cache_key
 from graftdet.models.weights.weights_file import load_weights
 from graftdet.utils.checkpoint import load_checkpoint
 from graftdet.utils.config import find_config, load_yaml
@@ -230,9 +231,16 @@ def test_files_above_their_limit_are_refused_before_they_are_read(tmp_path, dead
         (open_source, "a.txt"),
         (read_lines, "lines.txt"),
         (load_model, "a.onnx"),
+        (cache_key, "a.pt"),
     ):
         with pytest.raises(UserError, match="has 6442450944 bytes, more than .*--allow-large"):
             read(sparse(name))
     (tmp_path / "b.yaml").write_bytes(b"a: [" + b"1," * (1 << 19) + b"]")
     with pytest.raises(UserError, match="more than 1048576; --allow-large"):
         load_yaml(tmp_path / "b.yaml")
+
+
+def test_annotations_of_empty_lists_are_refused_before_they_are_parsed(tmp_path):
+    (tmp_path / "a.json").write_bytes(b'{"images": [' + b"[]," * (1 << 20) + b"[]]}")
+    with pytest.raises(UserError, match="not COCO JSON: 1048579 lists and mappings in"):
+        read_columns(tmp_path / "a.json")

@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 MAX_FILE = 1 << 30  # bytes of a file that is read as a whole
+MAX_WEIGHTS = 1 << 32  # bytes of a file of weights, which is read in parts; a checkpoint of YOLOv5x6 has 2.3 GB
 MAX_ANNOTATIONS = 1 << 31  # bytes of a COCO JSON; that of LVIS has 1.1 GB
 MAX_LIST = 1 << 28  # bytes of a list of images, 4 million paths
 MAX_LABELS = 1 << 26  # bytes of the annotations of one image, which may contain the image, or of a cached table

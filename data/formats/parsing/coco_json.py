@@ -37,6 +37,7 @@ NO_CATEGORY = "annotations of a category that the file does not list"
 SAME_NAME = "categories with the name of another"
 
 MIN_CACHED_BYTES = 4_000_000  # of JSON; smaller files are parsed as fast as cached columns are found
+_BYTES_PER_CONTAINER = 8  # at least; empty lists, which take 72 bytes in memory, need 3 in a file
 _LAYOUT = b"columns 4"  # of the cache file; change it whenever `CocoColumns` changes
 
 
@@ -154,6 +155,9 @@ def _without_garbage_collection() -> Iterator[None]:
 
 
 def _document(data: bytes, path: Path) -> dict:
+    containers = data.count(b"{") + data.count(b"[")
+    if containers > max(len(data) // _BYTES_PER_CONTAINER, 1 << 20):
+        raise UserError(f"{path}: not COCO JSON: {containers} lists and mappings in {len(data)} bytes")
     text = decode_unicode(data, str(path), comments=False)
     try:
         document = json.loads(text)

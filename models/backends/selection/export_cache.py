@@ -18,11 +18,13 @@ from graftdet.models.weights.pretrained.files import find_weights, is_pretrained
 from graftdet.utils.errors import UserError, missing_weights
 from graftdet.utils.files import (
     cache_folder,
+    check_size,
     read_regular_file,
     regular_file,
     remove_temporary_files,
     write_atomically,
 )
+from graftdet.utils.untrusted.limits import MAX_WEIGHTS
 
 _MODELS = Path(__file__).parents[2]
 
@@ -64,6 +66,7 @@ def cache_key(weights: Path, plugins: Iterable[str] = ()) -> str:
             digest.update(source.read_bytes())
     try:
         with open(weights, "rb", opener=regular_file) as file:
+            check_size(os.fstat(file.fileno()).st_size, weights, MAX_WEIGHTS)
             digest.update(hashlib.file_digest(file, "sha256").digest())
     except FileNotFoundError:
         raise missing_weights(weights) from None
