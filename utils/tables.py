@@ -81,7 +81,7 @@ def read_csv_table(path: str | Path) -> tuple[list[str], list[dict[str, str]]]:
         UserError: If it cannot be read or is no such table.
     """
     try:
-        text = read_regular_file(path, MAX_TABLE).decode("utf-8")
+        text = read_regular_file(path, MAX_TABLE).decode("utf-8-sig")
         reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""), restval="")
         rows = [row for row in reader if None not in row]
     except FileNotFoundError:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 import os
 import re
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from graftdet.utils.text import valid_utf8
 if TYPE_CHECKING:
     from graftdet.utils.training.trainer import EpochResult
 
+logger = logging.getLogger(__name__)
 
 METRICS = ("AP50-95", "AP50", "precision", "recall")
 
@@ -64,6 +66,9 @@ class ResultsTable:
                 for row in self._read()
                 if re.fullmatch("[0-9]{1,9}", row["epoch"]) and int(row["epoch"]) <= completed_epochs
             ]
+        if completed_epochs and (found := len({int(row["epoch"]) for row in rows} - {0})) < completed_epochs:
+            epochs = f"{found} of {completed_epochs} completed epochs"
+            logger.warning(f"{self.path}: has rows of {epochs}; the others are missing from its charts")
         self._rewrite(rows)
 
     def _read(self) -> list[dict[str, str]]:

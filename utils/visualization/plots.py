@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graftdet.utils.boxes import xyxy_to_cxcywh
+from graftdet.utils.errors import UserError
 from graftdet.utils.tables import read_csv_table
 from graftdet.utils.text import counted
 from graftdet.utils.visualization.batch_images import to_array
@@ -122,8 +123,14 @@ def plot_results(csv_path: str | Path, path: str | Path | None = None, formats: 
 
 
 def read_results(csv_path: str | Path) -> dict[str, np.ndarray]:
-    """Return the columns of a results.csv as arrays (epochs,); empty cells are NaN."""
-    rows = read_csv_table(csv_path)[1]
+    """Return the columns of a results.csv as arrays (epochs,); empty cells are NaN.
+
+    Raises:
+        UserError: If it is no table of results.
+    """
+    columns, rows = read_csv_table(csv_path)
+    if columns and "epoch" not in columns:
+        raise UserError(f"{csv_path}: has no column 'epoch' but {', '.join(columns):.80}; it was damaged or edited")
     return {name: np.array([_number(row.get(name)) for row in rows]) for name in (rows[0] if rows else {})}
 
 

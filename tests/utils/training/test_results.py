@@ -66,3 +66,15 @@ def test_rows_with_more_cells_than_columns_are_omitted(tmp_path):
     path = tmp_path / "results.csv"
     path.write_text(HEADER + "1,2,0.5,7\n2,3\n3,4,0.75\n")
     assert read_column(path, "val/AP50-95") == [(3, 0.75)]
+
+
+def test_rows_that_are_lost_are_reported(tmp_path, caplog):
+    path = tmp_path / "results.csv"
+    path.write_text("epoch,time\n0,1\n1,2\n2,3\n", encoding="utf-8")
+    ResultsTable(path, completed_epochs=2)
+    assert not caplog.messages
+    ResultsTable(path, completed_epochs=4)
+    path.unlink()
+    ResultsTable(path, completed_epochs=4)
+    lines = [f"{path}: has rows of {count} of 4 completed epochs" for count in (2, 0)]
+    assert [message.partition(";")[0] for message in caplog.messages] == lines

@@ -3,6 +3,7 @@ import csv
 import numpy as np
 import pytest
 
+from graftdet.utils.errors import UserError
 from graftdet.utils.evaluation.metrics import ConfusionMatrix, precision_recall_curves
 from graftdet.utils.images.io import read_image
 from graftdet.utils.visualization.evaluation_plots import confusion_figure, curve_figure, plot_confusion, plot_curves
@@ -28,7 +29,7 @@ def test_plot_labels(nc, boxes, tmp_path):
 
 
 def table(tmp_path, text):
-    (tmp_path / "results.csv").write_text(text)
+    (tmp_path / "results.csv").write_text(text, encoding="utf-8")
     return tmp_path / "results.csv"
 
 
@@ -43,6 +44,13 @@ def test_training_and_validation_losses_share_a_panel_and_there_is_no_throughput
     training, validation = shown["loss: box"].lines
     assert training.get_ydata().tolist() == [3, 2, 1] and validation.get_xdata().tolist() == [1, 3]
     assert [line.get_label() for line in (training, validation)] == ["training 1", "validation 5"]
+
+
+def test_results_may_start_with_a_byte_order_mark_and_need_epochs(tmp_path):
+    path = table(tmp_path, "\ufeffepoch,lr,val/AP50\n1,0.1,0.5\n")
+    assert list(read_results(path)) == ["epoch", "lr", "val/AP50"]
+    with pytest.raises(UserError, match="has no column 'epoch' but number, lr; it was damaged or edited"):
+        read_results(table(tmp_path, "number,lr\n1,0.1\n"))
 
 
 @pytest.mark.parametrize("epochs", [0, 1, 60])
