@@ -42,7 +42,9 @@ def open_capture(target: str | int) -> cv2.VideoCapture:
     if "://" in target:
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10_000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 10_000]
         return cv2.VideoCapture(target, cv2.CAP_FFMPEG, limits)
-    return cv2.VideoCapture(os.path.abspath(target))
+    # other readers print what they do not understand, and take %02d in a name as numbers of images
+    has_ffmpeg = cv2.CAP_FFMPEG in cv2.videoio_registry.getBackends()
+    return cv2.VideoCapture(os.path.abspath(target), cv2.CAP_FFMPEG if has_ffmpeg else cv2.CAP_ANY)
 
 
 def open_video(path: str) -> cv2.VideoCapture:

@@ -39,6 +39,7 @@ class Limits:
         max_requests: requests in progress; further ones get status 503.
         max_batch: images per call of the model.
         max_wait: seconds that an image waits for others.
+        max_seconds: time for an upload: slow ones would take the places of other requests.
     """
 
     max_bytes: int = 16 * 2**20
@@ -46,6 +47,7 @@ class Limits:
     max_requests: int = 64
     max_batch: int = 8
     max_wait: float = 0.005
+    max_seconds: float = 30.0
 
 
 class Refused(Exception):
@@ -83,7 +85,7 @@ class Service:
         self.metrics.in_flight += 1
         try:
             start = time.perf_counter()
-            data = await read_upload(request, self.limits.max_bytes)
+            data = await read_upload(request, self.limits)
             detections = await self._detect(data)
         finally:
             self.metrics.in_flight -= 1
@@ -131,8 +133,15 @@ def decode(data: bytes) -> np.ndarray:
         raise Refused(400, str(error)) from None
 
 
-async def read_upload(request: "Request", max_bytes: int) -> bytes:
+async def read_upload(request: "Request", limits: Limits) -> bytes:
     """The image in a request: its body, or the first file of a form. Raises `Refused`."""
+    try:
+        return await asyncio.wait_for(_read_body(request, limits.max_bytes), limits.max_seconds)
+    except TimeoutError:
+        raise Refused(408, f"the upload takes more than {limits.max_seconds:g} seconds") from None
+
+
+async def _read_body(request: "Request", max_bytes: int) -> bytes:
     too_large = Refused(413, f"the upload is larger than the limit of {max_bytes} bytes")
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > max_bytes:
@@ -198,7 +207,7 @@ def make_app(service: Service) -> "FastAPI":
             logger.exception("a request failed")
             status, content = 500, {"error": "internal error; see the log of the server"}
         service.metrics.add_request(status, time.perf_counter() - start, found)
-        return JSONResponse(content, status, {"Retry-After": "1"} if status == 503 else None)
+        return JSONResponse(content, status, {503: {"Retry-After": "1"}, 408: {"Connection": "close"}}.get(status))
 
     async def page() -> Response:
         """A page that detects in images dropped on it."""

@@ -66,3 +66,18 @@ def test_numbers_that_no_camera_has(tmp_path, monkeypatch):
         with pytest.raises(UserError, match="no such file or folder|is not a path"):
             open_source(text)
     assert open_source("0").targets == [0] and not opened
+
+
+def test_nothing_is_printed_about_a_damaged_avi_file(tmp_path, capfd):
+    writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 48))
+    for value in range(20):
+        writer.write(np.full((48, 64, 3), value, np.uint8))
+    writer.release()
+    data = (tmp_path / "a.avi").read_bytes()
+    for size in (len(data) // 2, 4000, 300):
+        (tmp_path / "a.avi").write_bytes(data[:size])
+        try:
+            assert len(list(read_frames(open_video(str(tmp_path / "a.avi"))))) < 20
+        except UserError as error:
+            assert "is not a video OpenCV can read" in str(error)
+    assert capfd.readouterr() == ("", "")

@@ -1,5 +1,6 @@
 """A server of its own process: detections of `predict`, refused uploads, metrics, shutdown."""
 
+import asyncio
 import http.client
 import json
 import os
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 
 from graftdet.models import load_model
+from graftdet.models.inference.serving.app import Limits, Refused, read_upload
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
@@ -200,3 +202,17 @@ def test_the_missing_package_is_named(tiny_weights, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         cli.run(lambda: main(["serve", str(tiny_weights)]))
     assert "install it with \"pip install 'graftdet[serve]'\"" in capsys.readouterr().err
+
+
+def test_an_upload_that_takes_too_long_is_refused():
+    class SlowRequest:
+        headers: dict[str, str] = {}
+
+        async def stream(self):
+            for _ in range(100):
+                yield b"x"
+                await asyncio.sleep(0.1)
+
+    with pytest.raises(Refused, match=r"takes more than 0\.2 seconds") as refused:
+        asyncio.run(read_upload(SlowRequest(), Limits(max_seconds=0.2)))
+    assert refused.value.status == 408
