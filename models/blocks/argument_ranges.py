@@ -33,7 +33,7 @@ class PositiveInt(ArgumentRange):
     def check(self, name: str, value: object) -> None:
         if value is None:
             return
-        if isinstance(value, (list, tuple)) or not is_positive_int(value):
+        if not is_positive_int(value):
             raise UserError(
                 f"argument '{name}' must be a whole number of at least 1, got {value!r}{number_hint(value)}"
             )
@@ -62,10 +62,15 @@ POSITIVE_INT, POSITIVE, NON_NEGATIVE = PositiveInt(), Positive(), NonNegative()
 
 
 def is_positive_int(value: object) -> bool:
+    """Whether `value` is a whole number of at least 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def are_positive_ints(value: object) -> bool:
     """Whether `value` is a whole number of at least 1, or a list of them."""
     if isinstance(value, (list, tuple)):
-        return bool(value) and all(map(is_positive_int, value))
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        return bool(value) and all(map(are_positive_ints, value))
+    return is_positive_int(value)
 
 
 def number_hint(value: object) -> str:

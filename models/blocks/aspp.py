@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graftdet.models.blocks import BLOCKS
-from graftdet.models.blocks.argument_ranges import is_positive_int
+from graftdet.models.blocks.argument_ranges import are_positive_ints
 from graftdet.models.blocks.conv import Conv
 
 
@@ -30,7 +30,7 @@ class ASPP(nn.Module):
 
     def __init__(self, c1, c2, rates=(1, 6, 12, 18)):
         super().__init__()
-        if not is_positive_int(rates):
+        if not are_positive_ints(rates):
             raise ValueError(f"rates are whole numbers of at least 1, got {rates!r}")
         rates = rates if isinstance(rates, (list, tuple)) else [rates]
         self.branches = nn.ModuleList(Conv(c1, c2, 1 if rate == 1 else 3, d=rate) for rate in rates)

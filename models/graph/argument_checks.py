@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
-from graftdet.models.blocks.argument_ranges import MAX_WIDTH, is_positive_int, number_hint
+from graftdet.models.blocks.argument_ranges import MAX_WIDTH, are_positive_ints, number_hint
 from graftdet.models.graph.signatures import SHORT_NAMES, Signature, plain_name
 from graftdet.utils.errors import UserError, did_you_mean
 
@@ -34,7 +34,7 @@ def check_argument(signature: Signature, name: str, value: Any) -> None:
     parameter = signature.named.get(name)
     default = None if parameter is None else parameter.default
     _check_torch_arguments(name, value, default)
-    if _is_whole_number_argument(name, default) and not is_positive_int(value):
+    if _is_whole_number_argument(name, default) and not are_positive_ints(value):
         raise UserError(f"argument '{name}' must be a whole number of at least 1, got {value!r}{number_hint(value)}")
     if not isinstance(default, (bool, int, float)) or "act" in name.lower():
         return

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from graftdet.models.blocks.activations import is_activation
-from graftdet.models.blocks.argument_ranges import is_positive_int
+from graftdet.models.blocks.argument_ranges import are_positive_ints, is_positive_int
 from graftdet.models.blocks.registration import PLAIN, BlockOptions
 from graftdet.models.graph.argument_checks import check_argument, check_width, convert_number, nearest_argument
 from graftdet.models.graph.signatures import REQUIRED, STRIDE, Signature, plain_name, read_signature
@@ -126,7 +126,7 @@ def _without_torch_width(block: type, args: list) -> list:
     if block.__module__.startswith("torch.nn"):
         if block.__name__ == "BatchNorm2d":
             return args[1:]
-        if block.__name__ == "GroupNorm" and is_positive_int(args[1:2]):
+        if block.__name__ == "GroupNorm" and are_positive_ints(args[1:2]):
             return [args[0], *args[2:]]  # as torch has it: groups, width
     return args
 
@@ -134,11 +134,11 @@ def _without_torch_width(block: type, args: list) -> list:
 def _name_small_arguments(options: BlockOptions, args: list, kwargs: dict[str, Any]) -> tuple[list, dict[str, Any]]:
     """The args with numbers that are no widths, `[7]` or `[256, 7]`, as the arguments that the block declares."""
     small, first = getattr(options, "small_first", ()), args[0] if args else None
-    is_number = is_positive_int(first) and not isinstance(first, (list, tuple))
+    is_number = is_positive_int(first)
     if small and is_number and first < SMALLEST_WIDTH and len(args) <= len(small) and not set(small) & set(kwargs):
         return [], {**kwargs, **dict(zip(small, args, strict=False))}
     name, last = getattr(options, "odd_means", None), args[-1] if args else None
-    if name is None or name in kwargs or len(args) > 2 or not is_positive_int(last) or isinstance(last, (list, tuple)):
+    if name is None or name in kwargs or len(args) > 2 or not is_positive_int(last):
         return args, kwargs
     return (args[:-1], {**kwargs, name: last}) if last > 1 and last % 2 else (args, kwargs)
 

@@ -52,6 +52,7 @@ TRAINABLE = {  # YAML -> None, or arguments of its first row
     "bifpn-blocks": None,
     "efficientnetv2-blocks": None,
     "graft-blocks": None,
+    "variant-blocks": None,
     "yolov5-blocks": None,
     "yolov5n-free": None,
     "yolov5n-nms-free": None,

@@ -67,7 +67,7 @@ def test_index_selects_a_map_and_wrong_indices_are_reported():
     assert BLOCKS["Index"](1)(maps) is maps[1]
     with pytest.raises(UserError, match=r"row 1 .*Index.*index 3 of 3 maps"):
         model_of([-1, 1, "GhostNet", []], [0, 1, "Index", [3]])
-    with pytest.raises(UserError, match=r"row 1 .*Index.*single map"):
+    with pytest.raises(UserError, match=r"row 1 .*Index.*it joins maps: give 'from' as a list"):
         model_of([-1, 1, "Conv", [8]], [0, 1, "Index", [0]])
     with pytest.raises(UserError, match=r"row 0 gives a list of 3 maps; pick one"):
         model_of([-1, 1, "GhostNet", []], [0, 1, "Conv", [8]])

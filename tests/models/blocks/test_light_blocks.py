@@ -94,6 +94,7 @@ CASES = [
     ("CNeB", [8, 12, 2], 12),
     ("PConv", [8, 3], 8),
     ("FasterNetBlock", [8], 8),
+    ("C3_Faster", [8, 16], 16),
     ("MobileOneBlock", [8, 12, 3, 2, 1, 1, 4, False, True, 2], 12),
     ("MobileOneBlock", [8, 8, 5, 1, None, 1, 8], 8),
     ("MobileOneBlock", [8, 8, 1], 8),

@@ -149,3 +149,8 @@ def test_the_parameter_count_is_that_of_the_authors_constructor_call():
 def test_a_width_that_joined_maps_share_is_recognized():
     load_plugins([BLOCKS_OF_FORKS])
     assert model_of("Reduced", [32], source=-1).block_calls[2].kwargs == {"channel": 16}
+
+
+def test_a_list_in_place_of_the_width_is_reported():
+    with pytest.raises(UserError, match=r"SKAttention: the output width \(c2\) must be .*, got \[3, 5\]"):
+        build_model(model_with("SKAttention", [[3, 5], 16]))
