@@ -19,6 +19,7 @@ from graftdet.data.formats.sample import Sample
 from graftdet.data.formats.sample_table import SampleTable
 from graftdet.data.formats.validation import CROWDS_HINT, MISSING, UNREADABLE, count_crowds, validate_table
 from graftdet.utils.boxes import MEDIUM_AREA, SMALL_AREA
+from graftdet.utils.errors import UserError, first_line
 from graftdet.utils.images.bit_depth import depth_problem
 from graftdet.utils.images.header import ImageHeader, parse_header
 from graftdet.utils.images.io import (
@@ -64,15 +65,23 @@ def audit(config: DataConfig) -> dict:
     Returns:
         A report of plain data (JSON): `splits` -> name -> images, usable, empty, boxes, crowds, classes, sizes,
         quantiles, problems (kind -> count), examples (kind -> first locations) and notes; `leakage` -> 'train-val' ->
-        count and examples; `empty_classes`: names without a box in any split.
+        count and examples; `empty_classes`: names without a box in any split; `left_out`: test -> why it cannot be
+        opened, which training does not need.
 
     Raises:
         UserError: for what cannot be opened at all; anything else is counted.
     """
     report: dict[str, Any] = {"data": str(config.path), "format": config.format, "root": str(config.root), "splits": {}}
+    report["left_out"] = {}
     contents: dict[str, dict[str, str]] = {}
     for split in config.splits:
-        source = open_annotations(config, split)
+        try:
+            source = open_annotations(config, split)
+        except UserError as error:
+            if split != "test" or len(config.splits) == 1:
+                raise
+            report["left_out"][split] = first_line(error)
+            continue
         if source.drawing:
             report["splits"][split], contents[split] = _audit_drawn_split(source, split), {}
         else:

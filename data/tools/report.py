@@ -37,6 +37,7 @@ def report_status(report: dict) -> int:
         if 2 * lost > split["images"] or not split["images"] or (name == "train" and NO_BOXES in split["problems"]):
             return ERRORS
     has_problems = any(kind not in PROPERTIES for split in splits.values() for kind in split["problems"])
+    has_problems = has_problems or bool(report["left_out"])
     has_leakage = any(leak["count"] for leak in report["leakage"].values())
     return WARNINGS if has_problems or has_leakage or report["empty_classes"] else CLEAN
 
@@ -77,6 +78,7 @@ def _problem_lines(report: dict) -> list[str]:
     if empty := report["empty_classes"]:
         names = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
         lines.append(f"{EMPTY_CLASSES}: {len(empty)} ({names}); {DROP_EMPTY_HINT}")
+    lines += [f"{split} is left out: {reason}" for split, reason in report["left_out"].items()]
     for pair, leak in report["leakage"].items():
         if leak["count"]:
             lines.append(f"{LEAKAGE}: {leak['count']} ({pair}; first: {leak['examples'][0]})")

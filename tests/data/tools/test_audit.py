@@ -14,7 +14,7 @@ from graftdet.data.exif import NOT_ROTATED, OTHER_SIZE
 from graftdet.data.formats.validation import CLIPPED, DEGENERATE, MISSING, NOT_FINITE, OUTSIDE, UNREADABLE
 from graftdet.data.tools import audit as audits
 from graftdet.data.tools.audit import audit
-from graftdet.data.tools.report import format_report
+from graftdet.data.tools.report import WARNINGS, format_report, report_status
 from graftdet.utils import cli
 from graftdet.utils.errors import UserError
 
@@ -278,3 +278,17 @@ def test_real_images_have_no_problems(datasets_dir, monkeypatch):
     assert (train["images"], train["boxes"], train["crowds"]) == (80, 699, 6)
     assert (val["images"], val["boxes"], val["crowds"]) == (80, 804, 11)
     assert not report["leakage"]["train-val"]["count"]
+
+
+def test_a_test_split_that_is_missing_is_left_out(folder):
+    """Some exports name a test split which they do not have; training does not need it."""
+    path = folder.save().path
+    missing = "{split}: {{images: images/no, annotations: annotations/no.json}}\n"
+    path.write_text(path.read_text(encoding="utf-8") + "\n" + missing.format(split="test"), encoding="utf-8")
+    report = audit(load_data_config(path))
+    assert list(report["splits"]) == ["train", "val"] and "no.json" in report["left_out"]["test"]
+    assert report_status(report) == WARNINGS and "test is left out: " in format_report(report)
+    for text in (missing.format(split="train") + missing.format(split="test"), missing.format(split="test")):
+        path.write_text("format: coco\n" + text, encoding="utf-8")
+        with pytest.raises(UserError, match="no.json"):
+            audit(load_data_config(path))
