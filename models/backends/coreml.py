@@ -111,6 +111,7 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "CoreMlMo
         raise UserError(f"{path}: no such folder; a Core ML package is one")
     if device.lower() not in ("", "cpu", "mps"):
         raise UserError(f"--device {device}: Core ML runs on the devices cpu and mps")
+    _check_manifest(path)  # coremltools takes seconds to import
     tools = _import_tools(path)
     description = read_description(tools, path)
     if not BACKENDS["coreml"].runs_here:
@@ -122,6 +123,15 @@ def load(path: str | Path, device: str = "cpu", half: bool = False) -> "CoreMlMo
     except Exception as error:  # coremltools' exceptions have no common base
         raise UserError(f"{path}: is not a package that Core ML can run ({first_line(error)})") from None
     return CoreMlModel(model, path, description)
+
+
+def _check_manifest(path: Path) -> None:
+    try:
+        json.loads(read_regular_file(path / "Manifest.json"))
+    except OSError as error:
+        raise UserError(f"{path}: is not a valid Core ML package (Manifest.json: {error.strerror})") from None
+    except ValueError as error:
+        raise UserError(f"{path}: is not a valid Core ML package (Manifest.json: {first_line(error)})") from None
 
 
 def read_description(tools: Any, path: Path) -> Description:

@@ -103,6 +103,9 @@ def test_without_the_package(trained, tmp_path, monkeypatch):
         load_model(tmp_path / "a.mlpackage")
     monkeypatch.setitem(sys.modules, "coremltools", None)
     (tmp_path / "a.mlpackage").mkdir()
+    with pytest.raises(UserError, match=r"not a valid Core ML package \(Manifest.json: No such file"):
+        load_model(tmp_path / "a.mlpackage")
+    (tmp_path / "a.mlpackage" / "Manifest.json").write_text("{}")
     for call in (
         lambda: load_model(tmp_path / "a.mlpackage"),
         lambda: BACKEND.export(trained, tmp_path / "a.mlpackage", OPTIONS),
