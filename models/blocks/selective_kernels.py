@@ -42,5 +42,5 @@ class SKAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         maps = [conv(x) for conv in self.convs]
         z = self.fc(sum(maps).mean((2, 3)))
-        weights = F.softmax(torch.stack([fc(z) for fc in self.fcs]), 0)  # (branches, B, c1)
-        return sum(y * weight[:, :, None, None] for y, weight in zip(maps, weights.unbind(0), strict=True))
+        weights = F.softmax(torch.cat([fc(z)[:, :, None, None] for fc in self.fcs], 2), 2)  # (B, c1, branches, 1)
+        return sum(y * weight for y, weight in zip(maps, weights.split(1, 2), strict=True))
